@@ -1,0 +1,1 @@
+"""A worker runtime for CommonGround: bring your own agent."""

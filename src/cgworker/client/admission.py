@@ -1,0 +1,87 @@
+"""`AdmissionClient`: how an external runtime becomes an agent (admin.md)."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+from urllib.parse import quote
+
+import httpx
+
+from cgworker.client.transport import Answer, Transport
+from cgworker.wire.admission import (
+    Admitted,
+    CreatedInvite,
+    CreateInvite,
+    Invite,
+    InviteList,
+    Joined,
+    RedeemInvite,
+    RequestCredentialToken,
+    RevokedInvite,
+)
+from cgworker.wire.converter import structure_answer
+
+
+class AdmissionClient:
+    """An admission service.
+
+    Args:
+        base_url: where it listens.
+        token: the admin API bearer; redeeming a code needs none.
+        timeout_seconds: how long to wait for one answer.
+        http: an httpx client to use instead of an own one; it is then not closed here.
+
+    Refusals are `KernelRefused` with the service's own `code` (admin.md 3).
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        token: str | None = None,
+        timeout_seconds: float = 10.0,
+        http: httpx.AsyncClient | None = None,
+    ) -> None:
+        self._transport = Transport(base_url, timeout_seconds=timeout_seconds, http=http)
+        self._identity = {"authorization": f"Bearer {token}"} if token is not None else {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._transport.aclose()
+
+    async def request_token(self, project_id: str, request: RequestCredentialToken) -> Admitted:
+        """Admit an agent and issue its credential; a repeat issues another credential."""
+        path = _project_path(project_id, "/agent-credential-tokens:request")
+        return structure_answer(Admitted, (await self._send("POST", path, request)).body)
+
+    async def create_invite(self, project_id: str, invite: CreateInvite) -> CreatedInvite:
+        """Invite an agent; the code is shown this once."""
+        path = _project_path(project_id, "/agent-join-invites")
+        return structure_answer(CreatedInvite, (await self._send("POST", path, invite)).body)
+
+    async def invites(self, project_id: str) -> tuple[Invite, ...]:
+        """All invites of the project (decision 13)."""
+        answer = await self._send("GET", _project_path(project_id, "/agent-join-invites"))
+        return structure_answer(InviteList, answer.body).invites
+
+    async def revoke_invite(self, project_id: str, invite_id: str) -> Invite:
+        """Make an invite's code useless (decision 13)."""
+        path = _project_path(project_id, f"/agent-join-invites/{quote(invite_id, safe='')}:revoke")
+        return structure_answer(RevokedInvite, (await self._send("POST", path, {})).body).invite
+
+    async def redeem(self, join_code: str) -> Joined:
+        """Join with a code."""
+        answer = await self._send("POST", "/admin/v1/agent-joins:redeem", RedeemInvite(join_code=join_code))
+        return structure_answer(Joined, answer.body)
+
+    async def _send(self, method: str, path: str, body: object = None) -> Answer:
+        return await self._transport.send(method, path, body=body, headers=self._identity)
+
+
+def _project_path(project_id: str, rest: str) -> str:
+    return f"/admin/v1/projects/{quote(project_id, safe='')}{rest}"

@@ -1,0 +1,95 @@
+"""Calls about claims (protocol.md 6.4, decisions 4, 7, 8, 9)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+from cgworker.client.paths import agent_path, project_path
+from cgworker.wire.claims import (
+    ClaimedTurn,
+    ClaimItem,
+    ClaimMany,
+    ClaimNext,
+    Reconciled,
+    ReconcileExpired,
+    Renewal,
+    RenewClaim,
+    RenewItem,
+    RenewMany,
+)
+from cgworker.wire.converter import structure_answer
+from cgworker.wire.meta import Meta
+from cgworker.wire.refs import AgentRef, ClaimToken
+from cgworker.wire.turns import ItemAnswers
+
+if TYPE_CHECKING:
+    from cgworker.client.kernel import KernelClient
+
+
+@frozen
+class ClaimAnswer:
+    """What came of asking for work: a claim or none, and whether the kernel waited as asked."""
+
+    claimed: ClaimedTurn | None
+    waited: bool
+
+
+class ClaimCalls:
+    """`kernel.claims`."""
+
+    def __init__(self, kernel: KernelClient) -> None:
+        self._kernel = kernel
+
+    async def claim(
+        self,
+        agent: AgentRef,
+        *,
+        wait_seconds: float = 0,
+        idempotency_key: str | None = None,
+        meta: Meta | None = None,
+    ) -> ClaimAnswer:
+        """Claim the agent's oldest queued turn, with its context where the kernel gives it.
+
+        Args:
+            wait_seconds: how long the kernel may wait for work; the reference's kernel answers at once.
+            idempotency_key: a repeat with this key gives the same turn again, with a fresh token
+                (decision 4; the reference's kernel ignores it).
+        """
+        headers = {"prefer": "return=representation"}
+        if idempotency_key:
+            headers["idempotency-key"] = idempotency_key
+        answer = await self._kernel.send(
+            "POST",
+            agent_path(agent, "/claims:claim"),
+            body=ClaimNext(agent=agent, meta=meta),
+            headers=headers,
+            wait_seconds=wait_seconds,
+        )
+        claimed = None if answer.body is None else structure_answer(ClaimedTurn, answer.body)
+        return ClaimAnswer(claimed, answer.waited)
+
+    async def renew(self, claim: ClaimToken) -> Renewal:
+        """Extend the lease; refused once it has ended."""
+        path = project_path(claim.project_id, "/claims:renew")
+        return structure_answer(Renewal, (await self._kernel.send("POST", path, body=RenewClaim(claim=claim))).body)
+
+    async def reconcile_expired(self, agent: AgentRef) -> Reconciled:
+        """Give back the agent's own turns whose lease has ended."""
+        path = project_path(agent.project_id, "/claims:reconcile-expired")
+        answer = await self._kernel.send("POST", path, body=ReconcileExpired(agent=agent))
+        return structure_answer(Reconciled, answer.body)
+
+    async def claim_many(
+        self, project_id: str, items: tuple[ClaimItem, ...], *, wait_seconds: float = 0
+    ) -> ItemAnswers:
+        """Claim for many agents in one request (decision 9; 404 from the reference's kernel)."""
+        path = project_path(project_id, "/claims:claim-many")
+        answer = await self._kernel.send("POST", path, body=ClaimMany(items=items), wait_seconds=wait_seconds)
+        return structure_answer(ItemAnswers, answer.body)
+
+    async def renew_many(self, project_id: str, items: tuple[RenewItem, ...]) -> ItemAnswers:
+        """Renew many claims in one request (decision 9; 404 from the reference's kernel)."""
+        path = project_path(project_id, "/claims:renew-many")
+        return structure_answer(ItemAnswers, (await self._kernel.send("POST", path, body=RenewMany(items=items))).body)

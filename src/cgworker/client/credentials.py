@@ -1,0 +1,45 @@
+"""Calls about credentials (protocol.md 6.2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from cgworker.client.paths import agent_path
+from cgworker.wire.converter import structure_answer
+from cgworker.wire.credentials import (
+    Credentials,
+    CredentialSummary,
+    IssueCredential,
+    IssuedCredential,
+    RevokedCredential,
+)
+from cgworker.wire.refs import AgentRef
+
+if TYPE_CHECKING:
+    from cgworker.client.kernel import KernelClient
+
+
+class CredentialCalls:
+    """`kernel.credentials`."""
+
+    def __init__(self, kernel: KernelClient) -> None:
+        self._kernel = kernel
+
+    async def issue(self, agent: AgentRef, request: IssueCredential | None = None) -> IssuedCredential:
+        """Issue a credential; needs the grant `agent.credential.issue.any`, even for oneself."""
+        answer = await self._kernel.send(
+            "POST", agent_path(agent, "/credentials:issue"), body=request or IssueCredential()
+        )
+        return structure_answer(IssuedCredential, answer.body)
+
+    async def revoke(self, agent: AgentRef, credential_id: str) -> CredentialSummary:
+        """Revoke a credential; another agent's needs the grant `agent.credential.revoke.any`."""
+        path = agent_path(agent, f"/credentials/{quote(credential_id, safe='')}:revoke")
+        answer = await self._kernel.send("POST", path, body={})
+        return structure_answer(RevokedCredential, answer.body).credential
+
+    async def all_of(self, agent: AgentRef) -> tuple[CredentialSummary, ...]:
+        """All credentials of the agent, revoked ones too."""
+        answer = await self._kernel.send("GET", agent_path(agent, "/credentials"))
+        return structure_answer(Credentials, answer.body).credentials

@@ -1,0 +1,108 @@
+"""`KernelClient`: everything an agent can ask of a kernel, by noun."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from cgworker.client.agents import AgentCalls
+from cgworker.client.claims import ClaimCalls
+from cgworker.client.credentials import CredentialCalls
+from cgworker.client.projections import ProjectionCalls
+from cgworker.client.reports import ReportCalls
+from cgworker.client.transport import Answer, Transport
+from cgworker.client.turns import TurnCalls
+from cgworker.wire.refs import AgentRef
+
+
+class KernelClient:
+    """A kernel, spoken to as one agent.
+
+    Use it as `async with KernelClient(...) as kernel:`, or call `aclose()`.
+
+    Args:
+        base_url: where the kernel listens.
+        agent: who calls; None sends no identity, which only the health routes accept.
+        token: the agent's credential (`cgac_...`).
+        timeout_seconds: how long to wait for one answer, long polls apart.
+        http: an httpx client to use instead of an own one; it is then not closed here.
+
+    Every call raises `KernelRefused` when the kernel says no, `KernelTrouble` when no usable answer came
+    and `AnswerInvalid` when what answered does not speak the protocol. Nothing is retried.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        agent: AgentRef | None = None,
+        token: str | None = None,
+        timeout_seconds: float = 5.0,
+        http: httpx.AsyncClient | None = None,
+    ) -> None:
+        self._transport = Transport(base_url, timeout_seconds=timeout_seconds, http=http)
+        self.agent = agent
+        self._identity = _identity_headers(agent, token)
+        self.turns = TurnCalls(self)
+        self.claims = ClaimCalls(self)
+        self.agents = AgentCalls(self)
+        self.credentials = CredentialCalls(self)
+        self.reports = ReportCalls(self)
+        self.projections = ProjectionCalls(self)
+
+    @property
+    def base_url(self) -> str:
+        """Where the kernel listens, without a trailing slash."""
+        return self._transport.base_url
+
+    def __repr__(self) -> str:
+        return f"KernelClient({self.base_url!r}, agent={self.agent})"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections, if they are this client's own."""
+        await self._transport.aclose()
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        query: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        wait_seconds: float = 0,
+    ) -> Answer:
+        """Any request, with this agent's identity; the calls by noun are made of it."""
+        return await self._transport.send(
+            method,
+            path,
+            body=body,
+            query=query,
+            headers={**self._identity, **(headers or {})},
+            wait_seconds=wait_seconds,
+        )
+
+    async def readyz(self) -> Mapping[str, Any]:
+        """What the kernel says of itself; raises `KernelOverloaded` while its database is away."""
+        answer: Mapping[str, Any] = (await self.send("GET", "/readyz")).body
+        return answer
+
+
+def _identity_headers(agent: AgentRef | None, token: str | None) -> dict[str, str]:
+    headers = {}
+    if agent is not None:
+        headers = {"x-cg-project-id": agent.project_id, "x-cg-agent-id": agent.agent_id}
+    if token is not None:
+        headers["authorization"] = f"Bearer {token}"
+    return headers

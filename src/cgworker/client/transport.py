@@ -1,0 +1,173 @@
+"""One HTTP exchange: send, read, and turn every way it can fail into an error of ours.
+
+Nothing is retried here: only who asked knows whether asking twice is right.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+from attrs import frozen
+
+from cgworker.errors import (
+    REFUSALS,
+    AnswerInvalid,
+    CommonGroundError,
+    ConflictError,
+    ForbiddenError,
+    InvalidRequest,
+    KernelOverloaded,
+    KernelRefused,
+    KernelTimedOut,
+    KernelUnreachable,
+    NotFoundError,
+    PayloadTooLarge,
+    UnauthorizedError,
+)
+from cgworker.wire.converter import dumps, loads
+
+WAIT_MARGIN_SECONDS = 10.0
+"""How much longer than a long poll the client waits for its answer."""
+
+_RETRYABLE = frozenset({408, 425, 429})
+_BY_STATUS: Mapping[int, type[KernelRefused]] = {
+    401: UnauthorizedError,
+    403: ForbiddenError,
+    404: NotFoundError,
+    409: ConflictError,
+    413: PayloadTooLarge,
+}
+
+
+@frozen
+class Answer:
+    """A successful answer: its JSON, and whether the kernel waited as asked (decision 7)."""
+
+    body: Any
+    headers: Mapping[str, str]
+
+    @property
+    def waited(self) -> bool:
+        """True if the kernel honoured `Prefer: wait`."""
+        return "wait" in self.headers.get("preference-applied", "")
+
+
+class Transport:
+    """Connections to one server.
+
+    Args:
+        base_url: where it listens, such as `http://127.0.0.1:8000`.
+        timeout_seconds: how long to wait for one answer, long polls apart.
+        http: a client to use instead of an own one, for instance with another transport; it is then not
+            closed here.
+    """
+
+    def __init__(
+        self, base_url: str, *, timeout_seconds: float = 5.0, http: httpx.AsyncClient | None = None
+    ) -> None:
+        self.base_url = base_url.rstrip("/")
+        self.timeout_seconds = timeout_seconds
+        self._owned = http is None
+        self._http = http or httpx.AsyncClient(timeout=timeout_seconds, trust_env=False)
+
+    async def aclose(self) -> None:
+        """Close the connections, if they are our own."""
+        if self._owned:
+            await self._http.aclose()
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        query: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        wait_seconds: float = 0,
+    ) -> Answer:
+        """Send one request and read its answer.
+
+        Args:
+            body: a wire type or JSON value; None sends no body.
+            query: parameters; those that are None are left out.
+            wait_seconds: ask the kernel to wait this long for news (`Prefer: wait`); 0 does not ask.
+
+        Raises:
+            KernelRefused: the kernel said no.
+            KernelTrouble: no usable answer; the request may or may not have been carried out.
+            AnswerInvalid: the answer is not JSON.
+        """
+        content = None if body is None else dumps(body)
+        sent = {"content-type": "application/json", **(headers or {})} if content else dict(headers or {})
+        if wait_seconds >= 1:
+            sent["prefer"] = ", ".join(filter(None, [sent.get("prefer"), f"wait={int(wait_seconds)}"]))
+        timeout = self.timeout_seconds + (wait_seconds + WAIT_MARGIN_SECONDS if wait_seconds else 0)
+        try:
+            response = await self._http.request(
+                method,
+                self.base_url + path,
+                content=content,
+                params={name: _spell(value) for name, value in (query or {}).items() if value is not None},
+                headers=sent,
+                timeout=timeout,
+            )
+        except httpx.TimeoutException as late:
+            raise KernelTimedOut(f"no answer from {self.base_url} within {timeout:g} s") from late
+        except (httpx.TransportError, httpx.InvalidURL) as broken:
+            raise KernelUnreachable(str(broken) or type(broken).__name__) from broken
+        if response.status_code >= 400:
+            raise error_of(response.status_code, response.text, response.headers)
+        return Answer(_parse(response), response.headers)
+
+
+def error_of(status: int, text: str, headers: Mapping[str, str]) -> CommonGroundError:
+    """The error that an answer of 400 and above stands for; its `answer` is the text as it came."""
+    error = _error_of(status, text, headers)
+    error.answer = text
+    return error
+
+
+def _error_of(status: int, text: str, headers: Mapping[str, str]) -> CommonGroundError:
+    body = _json_or_none(text)
+    said = body.get("message") if isinstance(body, dict) else None
+    message = said if isinstance(said, str) else text.strip() or f"HTTP status {status}"
+    if status >= 500 or status in _RETRYABLE:
+        return KernelOverloaded(message, status=status, retry_after_seconds=_retry_after(headers))
+    if isinstance(body, dict) and isinstance(body.get("code"), str):
+        return KernelRefused(message, code=body["code"], status=status)
+    if isinstance(body, dict) and body.get("error") in REFUSALS:
+        return REFUSALS[body["error"]](message)
+    if status == 422 and isinstance(body, dict) and isinstance(body.get("detail"), list):
+        return InvalidRequest([fault for fault in body["detail"] if isinstance(fault, dict)])
+    return _BY_STATUS.get(status, KernelRefused)(message)
+
+
+def _parse(response: httpx.Response) -> Any:
+    if not response.content:
+        return None
+    try:
+        return loads(response.content)
+    except (json.JSONDecodeError, RecursionError) as broken:
+        raise AnswerInvalid(f"{response.url} answered something that is not JSON: {broken}") from broken
+
+
+def _json_or_none(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds of a Retry-After; one given as a date counts as not given."""
+    try:
+        return max(0.0, float(headers.get("retry-after", "")))
+    except ValueError:
+        return None
+
+
+def _spell(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

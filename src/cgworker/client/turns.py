@@ -1,0 +1,156 @@
+"""Calls about turns (protocol.md 6.3, 6.4)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+from cgworker.client.paths import project_path, turn_path
+from cgworker.wire.converter import ABSENT, structure_answer
+from cgworker.wire.ledger import FeedPage
+from cgworker.wire.meta import Meta
+from cgworker.wire.records import AppendRecord, SemanticItem, TurnContext
+from cgworker.wire.refs import AgentRef, CardBoxRef, ClaimToken, TurnRef
+from cgworker.wire.turns import (
+    Dispatch,
+    FinishTurn,
+    ItemAnswers,
+    ResumeTurn,
+    SettleItem,
+    SettleMany,
+    StopTurn,
+    SuspendTurn,
+    TurnSnapshot,
+)
+
+if TYPE_CHECKING:
+    from cgworker.client.kernel import KernelClient
+
+
+class TurnCalls:
+    """`kernel.turns`."""
+
+    def __init__(self, kernel: KernelClient) -> None:
+        self._kernel = kernel
+
+    async def dispatch(self, dispatch: Dispatch) -> TurnRef:
+        """Give an agent work. Repeating it with equal content gives the same turn (protocol.md 8.3)."""
+        path = project_path(dispatch.requested_by.project_id, "/turns:dispatch")
+        return structure_answer(TurnRef, (await self._kernel.send("POST", path, body=dispatch)).body)
+
+    async def get(self, turn: TurnRef, *, state: str | None = None, wait_seconds: float = 0) -> TurnSnapshot:
+        """The turn as it stands.
+
+        Args:
+            state: with `wait_seconds`, wait until the turn is no longer in this state, or is closed.
+            wait_seconds: how long the kernel may wait; the reference's kernel answers at once.
+        """
+        answer = await self._kernel.send(
+            "GET", turn_path(turn), query={"state": state}, wait_seconds=wait_seconds
+        )
+        return structure_answer(TurnSnapshot, answer.body)
+
+    async def context(self, turn: TurnRef, *, after_turn_seq: int = 0, limit: int = 100) -> TurnContext:
+        """The turn and one page of its records after `after_turn_seq`."""
+        answer = await self._kernel.send(
+            "GET", turn_path(turn, "/context"), query={"after_turn_seq": after_turn_seq, "limit": limit}
+        )
+        return structure_answer(TurnContext, answer.body)
+
+    async def records(
+        self, turn: TurnRef, *, after_turn_seq: int = 0, page_size: int = 100
+    ) -> AsyncIterator[SemanticItem]:
+        """All records after `after_turn_seq`, page by page until a page is short."""
+        while True:
+            page = await self.context(turn, after_turn_seq=after_turn_seq, limit=page_size)
+            for item in page.semantic_items:
+                yield item
+                after_turn_seq = item.record.turn_seq
+            if len(page.semantic_items) < page_size:
+                return
+
+    async def feed(
+        self, turn: TurnRef, *, after_ledger_seq: int = 0, limit: int = 100, wait_seconds: float = 0
+    ) -> FeedPage:
+        """A page of the turn's events, and of its children's births and ends."""
+        answer = await self._kernel.send(
+            "GET",
+            turn_path(turn, "/feed"),
+            query={"after_ledger_seq": after_ledger_seq, "limit": limit},
+            wait_seconds=wait_seconds,
+        )
+        return structure_answer(FeedPage, answer.body)
+
+    async def append(
+        self,
+        claim: ClaimToken,
+        payload: Any,
+        *,
+        role: str = "progress",
+        meta: Meta | None = None,
+        idempotency_key: str | None = None,
+    ) -> CardBoxRef:
+        """Add a record. With a key, a repeat adds nothing (decision 4; the reference's kernel ignores it)."""
+        answer = await self._kernel.send(
+            "POST",
+            turn_path(claim.turn, "/semantic-records"),
+            body=AppendRecord(claim=claim, payload=payload, role=role, meta=meta),
+            headers={"idempotency-key": idempotency_key} if idempotency_key else None,
+        )
+        return structure_answer(CardBoxRef, answer.body)
+
+    async def finish(
+        self,
+        claim: ClaimToken,
+        outcome: str,
+        *,
+        final_payload: Any = ABSENT,
+        final_record_role: str = "deliverable",
+        meta: Meta | None = None,
+    ) -> None:
+        """Close the turn. Leave `final_payload` absent for none; None is a payload of null."""
+        await self._kernel.send(
+            "POST",
+            turn_path(claim.turn, ":finish"),
+            body=FinishTurn(
+                claim=claim,
+                outcome=outcome,
+                final_payload=final_payload,
+                final_record_role=final_record_role,
+                meta=meta,
+            ),
+        )
+
+    async def suspend(
+        self, claim: ClaimToken, reason: str, *, note: str | None = None, meta: Meta | None = None
+    ) -> None:
+        """Put the turn aside."""
+        await self._kernel.send(
+            "POST",
+            turn_path(claim.turn, ":suspend"),
+            body=SuspendTurn(claim=claim, reason=reason, note=note, meta=meta),
+        )
+
+    async def resume(
+        self, turn: TurnRef, *, requested_by: AgentRef, note: str | None = None, meta: Meta | None = None
+    ) -> None:
+        """Queue a suspended turn again; another agent's needs the grant `turn.resume.any`."""
+        await self._kernel.send(
+            "POST",
+            turn_path(turn, ":resume"),
+            body=ResumeTurn(requested_by=requested_by, note=note, meta=meta),
+        )
+
+    async def stop(self, turn: TurnRef, *, requested_by: AgentRef, meta: Meta | None = None) -> TurnRef:
+        """Ask for the turn to be stopped; another agent's needs the grant `turn.stop.any`."""
+        answer = await self._kernel.send(
+            "POST",
+            turn_path(turn, ":stop", under="/management"),
+            body=StopTurn(turn=turn, requested_by=requested_by, meta=meta),
+        )
+        return structure_answer(TurnRef, answer.body)
+
+    async def settle_many(self, project_id: str, items: tuple[SettleItem, ...]) -> ItemAnswers:
+        """Settle many turns in one request (decision 9; 404 from the reference's kernel)."""
+        path = project_path(project_id, "/turns:settle-many")
+        return structure_answer(ItemAnswers, (await self._kernel.send("POST", path, body=SettleMany(items=items))).body)

@@ -1,0 +1,235 @@
+"""Every exception of cgworker, drawn as a tree. Kernel, client and CLI read this one table.
+
+    CommonGroundError
+    ├── KernelRefused              the kernel answered no; asking again changes nothing
+    │   ├── UnauthorizedError      401
+    │   ├── ForbiddenError         403
+    │   ├── NotFoundError          404
+    │   ├── ConflictError          409
+    │   ├── FencingError           409  the claim shown is not, or no longer, the current one
+    │   ├── InvariantError         422
+    │   ├── InvalidRequest         422  the body or query does not fit; carries every fault
+    │   └── PayloadTooLarge        413
+    ├── KernelTrouble              no usable answer; asking again may help
+    │   ├── KernelUnreachable           connection refused, reset, ...
+    │   │   └── KernelTimedOut          no answer in time; the request may have been carried out
+    │   └── KernelOverloaded       408, 425, 429, 5xx; says when to come back, if the kernel did
+    ├── AnswerInvalid              what answered does not speak this protocol
+    ├── LeaseLost                  the lease ended, or is about to, while work went on
+    ├── HandlerFailed              the handler's own fault, with a payload fit to be published
+    ├── WaitTimedOut               408  what was waited for did not happen in time
+    └── UsageError                 the caller's program or command line is wrong
+        ├── ProfileError           a profile, its config file or its token file is unusable
+        └── CommandNotFound        404  the command to run does not exist or is not executable
+
+`code` is the CLI's error code, `status` the HTTP status (2 for wrong usage), both on the class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+
+class CommonGroundError(Exception):
+    """Root of the tree: catch this to catch whatever cgworker itself raises."""
+
+    code: ClassVar[str] = "error"
+    status: ClassVar[int] = 500
+
+    answer: str | None = None
+    """What the server answered, to the letter, if it did."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class KernelRefused(CommonGroundError):
+    """The kernel understood the request and refused it: the caller's fault, final.
+
+    The admission service gives `code`s of its own (admin.md 3); they replace the class's.
+    """
+
+    code = "bad_request"
+    status = 400
+
+    def __init__(self, message: str, *, code: str | None = None, status: int | None = None) -> None:
+        super().__init__(message)
+        if code is not None:
+            self.code = code  # type: ignore[misc]  # the class gives the default, the answer the fact
+        if status is not None:
+            self.status = status  # type: ignore[misc]
+
+
+class UnauthorizedError(KernelRefused):
+    """The credential is missing, malformed, unknown or expired: join again or rotate it."""
+
+    code = "unauthorized"
+    status = 401
+
+
+class ForbiddenError(KernelRefused):
+    """A valid credential that may not do this: revoked, disabled, or another's identity."""
+
+    code = "forbidden"
+    status = 403
+
+
+class NotFoundError(KernelRefused):
+    """The agent, turn or credential named does not exist in this project."""
+
+    code = "not_found"
+    status = 404
+
+
+class ConflictError(KernelRefused):
+    """The request contradicts what is already there, or a grant is missing."""
+
+    code = "conflict"
+    status = 409
+
+
+class FencingError(KernelRefused):
+    """The claim shown is not the current one, or its lease ended: stop working on the turn."""
+
+    code = "fencing"
+    status = 409
+
+
+class InvariantError(KernelRefused):
+    """The request would break a rule the kernel keeps for everybody."""
+
+    code = "invariant"
+    status = 422
+
+
+class InvalidRequest(KernelRefused):
+    """The request does not have the form the route takes.
+
+    `faults` lists all of them: dicts of `type`, `loc` (path from "body" or "query") and `msg`.
+    """
+
+    code = "invalid_input"
+    status = 422
+
+    def __init__(self, faults: Sequence[Mapping[str, Any]]) -> None:
+        self.faults = tuple(dict(fault) for fault in faults)
+        super().__init__("; ".join(f"{_path(f.get('loc', ()))}: {f.get('msg')}" for f in self.faults))
+
+
+class PayloadTooLarge(KernelRefused):
+    """The body is over the kernel's limit: send less, or keep the data elsewhere and refer to it."""
+
+    code = "payload_too_large"
+    status = 413
+
+
+class KernelTrouble(CommonGroundError):
+    """No usable answer came; whether the request was carried out is unknown. Retryable."""
+
+    code = "request_error"
+    status = 503
+    retry_after_seconds: float | None = None
+
+
+class KernelUnreachable(KernelTrouble):
+    """The connection could not be made or broke: is the kernel running at this address?"""
+
+
+class KernelTimedOut(KernelUnreachable):
+    """The kernel did not answer in time; the request may have been carried out."""
+
+    code = "timeout"
+    status = 408
+
+
+class KernelOverloaded(KernelTrouble):
+    """The kernel said it cannot serve this now (408, 425, 429 or 5xx).
+
+    `status` is the status it gave, `retry_after_seconds` its Retry-After, if any.
+    """
+
+    code = "http_error"
+
+    def __init__(self, message: str, *, status: int = 503, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.status = status  # type: ignore[misc]  # the class gives the default, the answer the fact
+        self.retry_after_seconds = retry_after_seconds
+
+
+class AnswerInvalid(CommonGroundError):
+    """What answered does not speak this protocol: wrong address, or a proxy in between?"""
+
+    code = "invalid_json"
+    status = 422
+
+
+class LeaseLost(CommonGroundError):
+    """The lease of the claim ended, or can no longer be renewed in time.
+
+    Another worker may hold the turn already; nothing may be written under the old claim.
+    """
+
+    code = "lease_lost"
+    status = 409
+
+
+class HandlerFailed(CommonGroundError):
+    """A handler failed in a way it describes itself; `payload` becomes the public error report.
+
+    Raise it from a handler to fail the turn without a retry.
+    """
+
+    code = "handler_failed"
+
+    def __init__(self, payload: Any) -> None:
+        super().__init__(f"handler failed: {payload}")
+        self.payload = payload
+
+
+class WaitTimedOut(CommonGroundError):
+    """What was waited for did not happen in time; nothing was changed."""
+
+    code = "timeout"
+    status = 408
+
+
+class UsageError(CommonGroundError):
+    """The calling program or command line is wrong; the message says what to change."""
+
+    code = "invalid_arguments"
+    status = 2
+
+
+class ProfileError(UsageError):
+    """A profile, its config file or its token file is missing, stale or unsafe.
+
+    `code` is one of profile_missing, profile_stale, profile_token_permissions (cli.md section 1).
+    """
+
+    def __init__(self, code: str, message: str, *, status: int) -> None:
+        super().__init__(message)
+        self.code = code  # type: ignore[misc]  # one class for what is mended the same way
+        self.status = status  # type: ignore[misc]
+
+
+class CommandNotFound(UsageError):
+    """The command of a command handler does not exist or is not executable."""
+
+    code = "file_not_found"
+    status = 404
+
+
+# What the kernel names in the `error` key of a refusal (protocol.md 2.1).
+REFUSALS: Mapping[str, type[KernelRefused]] = {
+    cls.__name__: cls
+    for cls in (UnauthorizedError, ForbiddenError, NotFoundError, ConflictError, FencingError, InvariantError)
+}
+
+
+def _path(loc: Sequence[Any]) -> str:
+    return ".".join(str(part) for part in loc) or "body"

@@ -1,0 +1,131 @@
+"""Admission: how an external runtime becomes an agent (admin.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from attrs import field, frozen
+
+from cgworker.wire.converter import ABSENT, Absent
+
+REPORTER_PROFILE = "byoa.work_memory_reporter.v1"
+WORKER_PROFILE = "byoa.conversation_worker.v1"
+
+
+@frozen(kw_only=True)
+class RequestCredentialToken:
+    """Admit an agent and issue its credential (admin.md 4.1)."""
+
+    request_id: str
+    requested_agent_id: str
+    display_name: str
+    runtime_kind: str
+    description: str | None = None
+    requested_role: str = "external.agent.v1"
+    requested_capabilities: tuple[str, ...] = ("turn.work_memory_report.v1",)
+    profile_kind: str = REPORTER_PROFILE
+    invitation_code: str | None = field(default=None, repr=False)
+    creator_user_id: str | None = None
+
+
+@frozen(kw_only=True)
+class CreateInvite:
+    """Invite an agent to join (admin.md 4.2).
+
+    `capacity` and `grants` are decision 3, and left out when absent, since the reference refuses them.
+    """
+
+    agent_id: str
+    profile_kind: str = WORKER_PROFILE
+    runtime_kind: str = "manual.shell.v1"
+    display_name: str | None = None
+    description: str | None = None
+    expires_in_seconds: int = 86400
+    single_use: bool = True
+    max_uses: int | None = None
+    capacity: int | Absent = ABSENT
+    grants: tuple[str, ...] | Absent = ABSENT
+
+
+@frozen(kw_only=True)
+class Invite:
+    """A join invite, without its code."""
+
+    invite_id: str
+    project_id: str
+    agent_id: str
+    profile_kind: str
+    runtime_kind: str
+    display_name: str
+    description: str | None = None
+    issued_by_user_id: str
+    expires_at: datetime
+    single_use: bool
+    max_uses: int
+    use_count: int
+    disabled: bool
+    last_redeemed_at: datetime | None = None
+    created_at: datetime
+    updated_at: datetime
+
+
+@frozen(kw_only=True)
+class CreatedInvite:
+    """A new invite; `join_code` is shown this once."""
+
+    invite: Invite
+    join_code: str = field(repr=False)
+
+
+@frozen(kw_only=True)
+class InviteList:
+    """All invites of a project, newest first (decision 13)."""
+
+    invites: tuple[Invite, ...]
+
+
+@frozen(kw_only=True)
+class RevokedInvite:
+    invite: Invite
+
+
+@frozen(kw_only=True)
+class RedeemInvite:
+    """Join with a code; the code is the authority."""
+
+    join_code: str = field(repr=False)
+
+
+@frozen(kw_only=True)
+class AdmittedProfile:
+    """How the admitted agent connects."""
+
+    project_id: str
+    agent_id: str
+    runtime_kind: str
+    profile_kind: str
+    profile_ref: str
+    credential_id: str
+    status: str = "credential_ready"
+
+
+@frozen(kw_only=True)
+class Admitted:
+    """An agent admitted, with a new credential; `agent_credential_token` is shown this once."""
+
+    request_id: str
+    project_id: str
+    agent_id: str
+    status: str = "registered"
+    profile: AdmittedProfile
+    credential: Mapping[str, Any]
+    agent_credential_token: str = field(repr=False)
+
+
+@frozen(kw_only=True)
+class Joined(Admitted):
+    """An agent admitted by an invite."""
+
+    invite: Invite

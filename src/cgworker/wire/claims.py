@@ -1,0 +1,101 @@
+"""Claims: getting one, keeping it, and giving expired ones back (protocol.md 6.4, 8.2)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from attrs import field, frozen
+
+from cgworker.wire.converter import ABSENT, Absent
+from cgworker.wire.meta import Meta, Trace
+from cgworker.wire.records import TurnContext
+from cgworker.wire.refs import AgentRef, ClaimToken
+
+
+@frozen(kw_only=True)
+class ClaimedTurn(ClaimToken):
+    """A claim together with what a worker would ask for next (decision 8); absent from the reference's kernel."""
+
+    context: TurnContext | Absent = ABSENT
+    lease_seconds: float | Absent = ABSENT
+    server_time: datetime | Absent = ABSENT
+    attempt: int | Absent = ABSENT
+
+
+@frozen(kw_only=True)
+class ClaimNext:
+    """Claim the agent's next turn."""
+
+    agent: AgentRef
+    meta: Meta | None = None
+    trace: Trace | None = None
+
+
+@frozen(kw_only=True)
+class RenewClaim:
+    """Extend the lease of a claim."""
+
+    claim: ClaimToken
+    meta: Meta | None = None
+    trace: Trace | None = None
+
+
+@frozen(kw_only=True)
+class Renewal:
+    """A lease extended; `stop_requested` is absent from the reference's kernel (decision 8)."""
+
+    server_time: datetime
+    expires_at: datetime
+    recommended_interval_seconds: float
+    stop_requested: bool | Absent = ABSENT
+
+
+@frozen(kw_only=True)
+class ReconcileExpired:
+    """Give back the agent's turns whose lease ended; `agent` defaults to the caller."""
+
+    agent: AgentRef | None = None
+    meta: Meta | None = None
+    trace: Trace | None = None
+
+
+@frozen(kw_only=True)
+class Reconciled:
+    """How many expired claims were looked at and given back."""
+
+    scanned_count: int
+    reconciled_count: int
+
+
+# ---------------------------------------------------------------- many in one request (decision 9)
+
+
+@frozen(kw_only=True)
+class ClaimItem:
+    """Up to `limit` turns for one agent, under that agent's own credential."""
+
+    agent: AgentRef
+    credential: str = field(repr=False)
+    limit: int = 1
+
+
+@frozen(kw_only=True)
+class ClaimMany:
+    """Claims for many agents; each item is answered with a list of claims, empty when there is no work."""
+
+    items: tuple[ClaimItem, ...]
+
+
+@frozen(kw_only=True)
+class RenewItem:
+    """One claim to keep."""
+
+    claim: ClaimToken
+    credential: str = field(repr=False)
+
+
+@frozen(kw_only=True)
+class RenewMany:
+    """Claims to keep, of any agents of the project."""
+
+    items: tuple[RenewItem, ...]

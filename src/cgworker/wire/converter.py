@@ -1,0 +1,380 @@
+"""JSON and wire types, in one place.
+
+Three rules, kept here so that no other file has to:
+
+- **Requests are strict, answers are tolerant.** A request with an unknown field is refused with every
+  fault it has (protocol.md 2.1); an answer may carry keys we do not know.
+- **Absent is not null.** A field that may be left out has the default `ABSENT` and is left out again.
+- **Numbers are kept as sent** (decision 1): one that a Python float or a 64-bit integer would change
+  travels as an `ExactNumber` and is written back digit by digit.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import types
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any, Final, NoReturn, TypeVar, Union, get_args, get_origin
+
+import attrs
+import orjson
+from cattrs import (
+    AttributeValidationNote,
+    BaseValidationError,
+    ClassValidationError,
+    Converter,
+    IterableValidationError,
+)
+from cattrs.errors import ForbiddenExtraKeysError
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
+
+from cgworker.errors import AnswerInvalid, InvalidRequest
+
+T = TypeVar("T")
+
+
+class Absent(Enum):
+    """The type of `ABSENT`, the default of a field that was not sent."""
+
+    ABSENT = "absent"
+
+    def __repr__(self) -> str:
+        return "ABSENT"
+
+    def __bool__(self) -> bool:
+        return False
+
+
+ABSENT: Final = Absent.ABSENT
+
+
+class ExactNumber(float):
+    """A JSON number that a float or a 64-bit integer cannot hold; behaves as the nearest float."""
+
+    text: str
+
+    def __new__(cls, text: str) -> ExactNumber:
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+class Fault(ValueError):
+    """One thing wrong with one value; `type` is the machine-readable word of protocol.md 2.1."""
+
+    def __init__(self, type: str, msg: str) -> None:
+        super().__init__(msg)
+        self.type = type
+        self.msg = msg
+
+
+# Sixteen digits or an exponent somewhere: only then can the quick parser lose digits.
+_MAY_LOSE_DIGITS = re.compile(rb"[0-9.]{16}|[0-9][eE]")
+
+
+def loads(data: bytes | str) -> Any:
+    """Parse JSON, exactly.
+
+    Raises:
+        json.JSONDecodeError: not JSON; NaN, Infinity and lone surrogates included. A subclass of ValueError.
+        RecursionError: nested deeper than Python can follow.
+    """
+    raw = data.encode() if isinstance(data, str) else data
+    if _MAY_LOSE_DIGITS.search(raw) is None:
+        return orjson.loads(raw)
+    value = json.loads(raw, parse_float=_exact_float, parse_int=_exact_int, parse_constant=_refuse_constant)
+    if b"\\u" in raw:
+        _refuse_lone_surrogates(value)
+    return value
+
+
+def dumps(value: Any, *, sort_keys: bool = False) -> bytes:
+    """Write compact JSON; wire types, datetimes (ISO 8601, +00:00) and exact numbers included.
+
+    Raises:
+        TypeError: the value is not JSON, for instance a set, or a key that is not a string.
+    """
+    if attrs.has(type(value)):
+        value = unstructure(value)
+    try:
+        return orjson.dumps(value, default=_write, option=orjson.OPT_SORT_KEYS if sort_keys else 0)
+    except TypeError as refused:
+        if "64-bit" not in str(refused):
+            raise
+        return orjson.dumps(_spell_large(value), default=_write, option=orjson.OPT_SORT_KEYS if sort_keys else 0)
+
+
+def structure_request(cls: type[T], value: Any, *, at: str = "body") -> T:
+    """Read a request; `at` is the first element of each fault's path.
+
+    Raises:
+        InvalidRequest: with every fault found.
+    """
+    try:
+        return REQUESTS.structure(value, cls)
+    except (BaseValidationError, Fault) as broken:
+        raise InvalidRequest(list(_faults(broken, (at,)))) from broken
+
+
+def structure_answer(cls: type[T], value: Any) -> T:
+    """Read what a kernel answered; unknown keys are passed over.
+
+    Raises:
+        AnswerInvalid: it does not have the form of `cls`.
+    """
+    try:
+        return ANSWERS.structure(value, cls)
+    except (BaseValidationError, Fault) as broken:
+        found = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in _faults(broken, ("answer",)))
+        raise AnswerInvalid(f"the kernel's answer is not a {cls.__name__}: {found}") from broken
+
+
+def unstructure(value: Any) -> Any:
+    """Plain dicts and lists, ready for `dumps`; absent fields are left out."""
+    return ANSWERS.unstructure(value)
+
+
+# ---------------------------------------------------------------- exact numbers
+
+
+def _exact_int(text: str) -> int | ExactNumber:
+    return int(text) if len(text) < 19 else ExactNumber(text)
+
+
+def _exact_float(text: str) -> float:
+    number = float(text)
+    return number if repr(number) == text else ExactNumber(text)
+
+
+def _refuse_lone_surrogates(value: Any) -> None:
+    try:
+        dumps(value)
+    except TypeError as refused:
+        raise json.JSONDecodeError(str(refused), "", 0) from refused
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise json.JSONDecodeError(f"{text} is not JSON", text, 0)
+
+
+def _write(value: Any) -> Any:
+    if isinstance(value, ExactNumber):
+        return orjson.Fragment(value.text.encode())
+    if attrs.has(type(value)):
+        return unstructure(value)
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def _spell_large(value: Any) -> Any:
+    """The same value with every integer over 64 bits as an exact number."""
+    if isinstance(value, dict):
+        return {key: _spell_large(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_spell_large(item) for item in value]
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 63:
+        return ExactNumber(str(value))
+    return value
+
+
+# ---------------------------------------------------------------- faults with their paths
+
+
+def _faults(broken: BaseException, loc: tuple[str | int, ...]) -> Iterator[dict[str, Any]]:
+    """All faults, the missing fields of an object before its others (as the reference orders them)."""
+    if isinstance(broken, ClassValidationError | IterableValidationError):
+        located, bare = broken.group_exceptions()
+        missing = [(e, n) for e, n in located if isinstance(e, KeyError)]
+        others = [(e, n) for e, n in located if not isinstance(e, KeyError)]
+        for error, note in missing + others:
+            yield from _faults(error, (*loc, note.name if isinstance(note, AttributeValidationNote) else note.index))
+        for error in bare:
+            yield from _faults(error, loc)
+    elif isinstance(broken, ForbiddenExtraKeysError):
+        for name in broken.extra_fields:
+            yield _fault("extra_forbidden", (*loc, name), "Extra inputs are not permitted")
+    elif isinstance(broken, KeyError):
+        yield _fault("missing", loc, "Field required")
+    elif isinstance(broken, Fault):
+        msg = broken.msg.replace("{field}", str(loc[-1]))
+        yield _fault(broken.type, loc, f"Value error, {msg}" if broken.type == "value_error" else msg)
+    else:
+        yield _fault("value_error", loc, f"Value error, {broken}")
+
+
+def _fault(type: str, loc: tuple[str | int, ...], msg: str) -> dict[str, Any]:
+    return {"type": type, "loc": list(loc), "msg": msg}
+
+
+# ---------------------------------------------------------------- what a value may look like
+
+
+def _read_str(value: Any, _: Any) -> str:
+    if not isinstance(value, str):
+        raise Fault("string_type", "Input should be a valid string")
+    if "\0" in value:
+        raise Fault("value_error", "{field} must not contain a NUL character")
+    return value
+
+
+_TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})
+_FALSE = frozenset({"0", "false", "f", "no", "n", "off"})
+
+
+def read_lax_bool(value: Any, _: Any = bool) -> bool:
+    """A bool as the reference reads one: also 0 and 1, and words such as "yes" and "off"."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int | float) and value in (0, 1):
+        return bool(value)
+    if isinstance(value, str) and value.lower() in _TRUE | _FALSE:
+        return value.lower() in _TRUE
+    raise Fault("bool_parsing", "Input should be a valid boolean, unable to interpret input")
+
+
+_INTEGER_TEXT = re.compile(r"\s*[+-]?[0-9]+(\.0*)?\s*\Z", re.ASCII)
+
+
+def read_lax_int(value: Any, _: Any = int) -> int:
+    """An integer as the reference reads one: also 2.0 and "2"; kept within PostgreSQL's bigint."""
+    number = _to_int(value)
+    if not -(2**63) <= number < 2**63:
+        raise Fault("int_parsing_size", "Unable to parse input string as an integer, exceeded maximum size")
+    return number
+
+
+def _to_int(value: Any) -> int:
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        if not value.is_integer():
+            raise Fault("int_from_float", "Input should be a valid integer, got a number with a fractional part")
+        return int(value)
+    if isinstance(value, str) and len(value) < 64 and _INTEGER_TEXT.match(value):
+        return int(value.split(".")[0])
+    raise Fault("int_parsing", "Input should be a valid integer, unable to parse string as an integer")
+
+
+def _read_strict_bool(value: Any, _: Any) -> bool:
+    if not isinstance(value, bool):
+        raise Fault("bool_type", "Input should be a valid boolean")
+    return value
+
+
+def _read_strict_int(value: Any, _: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise Fault("int_type", "Input should be a valid integer")
+    return value
+
+
+def _read_float(value: Any, _: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Fault("float_type", "Input should be a valid number")
+    return float(value)
+
+
+def _read_datetime(value: Any, _: Any) -> datetime:
+    """An instant as `datetime.fromisoformat` reads it; without an offset it is taken as UTC."""
+    if not isinstance(value, str):
+        raise Fault("datetime_type", "Input should be a valid datetime")
+    try:
+        instant = datetime.fromisoformat(value)
+        return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise Fault("datetime_parsing", "Input should be a valid datetime in ISO 8601 form") from None
+
+
+def _reads_tuple(converter: Converter) -> Callable[[Any], Callable[[Any, Any], tuple[Any, ...]]]:
+    def factory(cls: Any) -> Callable[[Any, Any], tuple[Any, ...]]:
+        read_all = converter.get_structure_hook(list[get_args(cls)[0]])  # type: ignore[misc]  # built at run time
+
+        def read(value: Any, _: Any) -> tuple[Any, ...]:
+            if not isinstance(value, list):
+                raise Fault("list_type", "Input should be a valid list")
+            return tuple(read_all(value, list))
+
+        return read
+
+    return factory
+
+
+def _read_mapping(value: Any, _: Any) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise Fault("dict_type", "Input should be a valid dictionary")
+    return value
+
+
+def _is_tuple(cls: Any) -> bool:
+    return get_origin(cls) is tuple
+
+
+def _is_mapping(cls: Any) -> bool:
+    return get_origin(cls) in (dict, Mapping) or cls is dict
+
+
+def _is_maybe_absent(cls: Any) -> bool:
+    return get_origin(cls) in (Union, types.UnionType) and Absent in get_args(cls)
+
+
+def _reads_present(converter: Converter) -> Callable[[Any], Callable[[Any, Any], Any]]:
+    """A field that may be absent: when it is there, it is read as what else its type names."""
+
+    def factory(cls: Any) -> Callable[[Any, Any], Any]:
+        present = Union[tuple(arg for arg in get_args(cls) if arg is not Absent)]  # noqa: UP007  # built at run time
+        read = converter.get_structure_hook(present)
+        return lambda value, _: read(value, present)
+
+    return factory
+
+
+def _reads_object(converter: Converter, *, strict: bool) -> Callable[[Any], Callable[[Any, Any], Any]]:
+    def factory(cls: Any) -> Callable[[Any, Any], Any]:
+        read_fields = make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=strict)
+
+        def read(value: Any, _: Any) -> Any:
+            if not isinstance(value, dict):
+                raise Fault(
+                    "model_attributes_type",
+                    "Input should be a valid dictionary or object to extract fields from",
+                )
+            return read_fields(value, cls)
+
+        return read
+
+    return factory
+
+
+def _writes_object(converter: Converter) -> Callable[[Any], Callable[[Any], dict[str, Any]]]:
+    def factory(cls: Any) -> Callable[[Any], dict[str, Any]]:
+        left_out = {
+            field.name: override(omit_if_default=True) for field in attrs.fields(cls) if field.default is ABSENT
+        }
+        return make_dict_unstructure_fn(cls, converter, **left_out)  # type: ignore[arg-type]  # cattrs names them by field
+
+    return factory
+
+
+def _converter(*, strict: bool) -> Converter:
+    converter = Converter(forbid_extra_keys=strict, detailed_validation=True)
+    converter.register_structure_hook(str, _read_str)
+    converter.register_structure_hook(bool, read_lax_bool if strict else _read_strict_bool)
+    converter.register_structure_hook(int, read_lax_int if strict else _read_strict_int)
+    converter.register_structure_hook(float, _read_float)
+    converter.register_structure_hook(datetime, _read_datetime)
+    converter.register_unstructure_hook(datetime, lambda instant: instant)  # orjson writes it
+    converter.register_unstructure_hook(ExactNumber, lambda number: number)
+    converter.register_structure_hook_factory(attrs.has, _reads_object(converter, strict=strict))
+    converter.register_unstructure_hook_factory(attrs.has, _writes_object(converter))
+    converter.register_structure_hook_factory(_is_tuple, _reads_tuple(converter))
+    converter.register_structure_hook_func(_is_mapping, _read_mapping)
+    converter.register_structure_hook_factory(_is_maybe_absent, _reads_present(converter))
+    return converter
+
+
+REQUESTS: Final = _converter(strict=True)
+ANSWERS: Final = _converter(strict=False)

@@ -1,0 +1,56 @@
+"""Agent credentials (protocol.md 6.2)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from attrs import field, frozen
+
+
+@frozen(kw_only=True)
+class CredentialSummary:
+    """A credential without its secret."""
+
+    credential_id: str
+    project_id: str
+    agent_id: str
+    status: str
+    issued_by_agent_id: str | None = None
+    provenance_kind: str | None = None
+    provenance_ref: str | None = None
+    provenance_payload_hash: str | None = None
+    expires_at: datetime | None = None
+    created_at: datetime
+    updated_at: datetime
+    revoked_at: datetime | None = None
+    last_used_at: datetime | None = None
+
+
+@frozen(kw_only=True)
+class IssueCredential:
+    """Issue a credential; without `expires_at` it does not end by itself."""
+
+    expires_at: datetime | None = None
+    provenance_kind: str | None = None
+    provenance_ref: str | None = None
+    provenance_payload_hash: str | None = None
+
+
+@frozen(kw_only=True)
+class IssuedCredential:
+    """A new credential; `token` is shown this once."""
+
+    credential: CredentialSummary
+    token: str = field(repr=False)
+
+
+@frozen(kw_only=True)
+class RevokedCredential:
+    credential: CredentialSummary
+
+
+@frozen(kw_only=True)
+class Credentials:
+    """All credentials of an agent, revoked ones too."""
+
+    credentials: tuple[CredentialSummary, ...]

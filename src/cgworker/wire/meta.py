@@ -1,0 +1,26 @@
+"""What any operation may carry along: the caller's remarks, and a trace that kernels discard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import field, frozen
+
+
+@frozen(kw_only=True)
+class Meta:
+    """The caller's remarks; kept in the ledger event under `annotations.caller` (protocol.md 8.1)."""
+
+    note: str | None = None
+    reason: str | None = None
+    annotations: Mapping[str, Any] = field(factory=dict)
+
+
+@frozen(kw_only=True)
+class Trace:
+    """Accepted everywhere and discarded, as the reference does (protocol.md 5)."""
+
+    trace_id: str | None = None
+    parent_trace_id: str | None = None
+    recursion_depth: int = 0

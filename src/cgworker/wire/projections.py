@@ -1,0 +1,133 @@
+"""Projections: lists to look at, never authority (protocol.md 11)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from attrs import frozen
+
+from cgworker.wire.refs import CardBoxRef
+
+
+@frozen(kw_only=True)
+class Diagnostic:
+    """Something a projection left out, and why."""
+
+    code: str
+    message: str
+    subject_id: str | None = None
+
+
+@frozen(kw_only=True)
+class AgentEntry:
+    """An agent in a list; `grants` is null when there are none."""
+
+    agent_id: str
+    role: str | None = None
+    description: str | None = None
+    enabled: bool
+    accepts_work: bool
+    capabilities: tuple[str, ...]
+    public_metadata: Mapping[str, Any]
+    last_seen_at: datetime | None = None
+    grants: tuple[str, ...] | None = None
+
+
+@frozen(kw_only=True)
+class OfferEntry:
+    """A turn kind that an agent says it can do."""
+
+    agent_id: str
+    agent_label: str | None = None
+    agent_description: str | None = None
+    turn_kind: str
+    purpose: str | None = None
+    calling: Mapping[str, Any]
+    input_contract: Mapping[str, Any]
+    variants: Mapping[str, Any]
+    enabled: bool
+    accepts_work: bool
+    metadata_source: str = "agent.public_metadata.turn_offers"
+
+
+@frozen(kw_only=True)
+class TurnEntry:
+    """A turn in a list."""
+
+    turn_id: str
+    project_turn_seq: int
+    target_agent_id: str
+    turn_kind: str
+    state: str
+    outcome: str | None = None
+    stop_requested: bool
+    cause_kind: str
+    cause_id: str
+    created_at: datetime
+    updated_at: datetime
+    closed_at: datetime | None = None
+
+
+@frozen(kw_only=True)
+class EventEntry:
+    """A ledger event in the project's feed."""
+
+    ledger_seq: int
+    event_type: str
+    subject_kind: str
+    subject_id: str
+    actor_kind: str
+    actor_id: str
+    cause_kind: str | None = None
+    cause_id: str | None = None
+    created_at: datetime
+    note: str | None = None
+    annotations: Mapping[str, Any]
+    payload_ref: CardBoxRef | None = None
+
+
+@frozen(kw_only=True)
+class AgentPage:
+    project_id: str
+    items: tuple[AgentEntry, ...]
+    limit: int
+    diagnostics: tuple[Diagnostic, ...] = ()
+
+
+@frozen(kw_only=True)
+class OfferPage:
+    project_id: str
+    items: tuple[OfferEntry, ...]
+    limit: int
+    diagnostics: tuple[Diagnostic, ...] = ()
+
+
+@frozen(kw_only=True)
+class TurnPage:
+    project_id: str
+    items: tuple[TurnEntry, ...]
+    limit: int
+    diagnostics: tuple[Diagnostic, ...] = ()
+
+
+@frozen(kw_only=True)
+class EventPage:
+    project_id: str
+    items: tuple[EventEntry, ...]
+    limit: int
+    diagnostics: tuple[Diagnostic, ...] = ()
+    next_after_ledger_seq: int
+
+
+@frozen(kw_only=True)
+class Lineage:
+    """A turn and its children. `parent` is the turn asked for, not its parent (protocol.md 11)."""
+
+    project_id: str
+    turn_id: str
+    parent: TurnEntry
+    direct_children: tuple[TurnEntry, ...]
+    limit: int
+    diagnostics: tuple[Diagnostic, ...] = ()

@@ -1,0 +1,91 @@
+"""Semantic records and their content (protocol.md 5.1, 6.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from attrs import frozen
+
+from cgworker.wire.meta import Meta, Trace
+from cgworker.wire.refs import CardBoxRef, ClaimToken, RecordRef, TurnRef
+from cgworker.wire.turns import TurnSnapshot
+
+
+@frozen(kw_only=True)
+class Card:
+    """One payload. `content` is {"text", "__type__"} for a string, {"data", "__type__"} for the rest."""
+
+    content: Mapping[str, Any]
+    tool_calls: Any = None
+    tool_call_id: Any = None
+    ttl_seconds: Any = None
+    metadata: Mapping[str, Any]
+    card_id: str
+
+    @property
+    def payload(self) -> Any:
+        """The JSON value that was stored."""
+        return self.content["text"] if "text" in self.content else self.content.get("data")
+
+
+@frozen(kw_only=True)
+class CardBox:
+    """A box and the cards in it; a box holds exactly one card."""
+
+    card_ids: tuple[str, ...]
+    box_id: str
+
+
+@frozen(kw_only=True)
+class HydratedBox:
+    """A box with the content of its cards. Clients of the reference refuse any other key in here."""
+
+    ref: CardBoxRef
+    box: CardBox
+    cards: tuple[Card, ...]
+
+
+@frozen(kw_only=True)
+class SemanticRecord:
+    """One entry of a turn's record; `turn_seq` counts from 1."""
+
+    ref: RecordRef
+    turn: TurnRef
+    turn_seq: int
+    record_role: str
+    cardbox_ref: CardBoxRef
+    created_at: datetime
+
+
+@frozen(kw_only=True)
+class SemanticItem:
+    """A record with its content."""
+
+    record: SemanticRecord
+    content: HydratedBox
+
+    @property
+    def payload(self) -> Any:
+        """The JSON value of the record."""
+        return self.content.cards[0].payload
+
+
+@frozen(kw_only=True)
+class TurnContext:
+    """A turn and a page of its records, ascending. Ask for the next page after the last `turn_seq`."""
+
+    turn: TurnSnapshot
+    semantic_items: tuple[SemanticItem, ...]
+
+
+@frozen(kw_only=True)
+class AppendRecord:
+    """Add a record to a turn under its claim."""
+
+    claim: ClaimToken
+    payload: Any
+    role: str = "progress"
+    meta: Meta | None = None
+    trace: Trace | None = None

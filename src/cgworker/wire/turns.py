@@ -1,0 +1,236 @@
+"""Turns: dispatching them, reading them, and ending one's work on them (protocol.md 6.3, 6.4)."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Annotated, Any
+
+from attrs import field, frozen
+
+from cgworker.wire.converter import ABSENT, ANSWERS, REQUESTS, Absent, Fault, unstructure
+from cgworker.wire.meta import Meta, Trace
+from cgworker.wire.refs import AgentRef, CardBoxRef, Cause, ClaimToken, TurnRef
+
+CONVERSATION_KIND = "turn.conversation.v1"
+"""The turn kind of a general conversation, the default of a dispatch."""
+
+
+@frozen(kw_only=True)
+class TurnSnapshot:
+    """A turn as it stands. `final_cardbox_ref` tells a final payload of null from none."""
+
+    turn: TurnRef
+    target_agent: AgentRef
+    turn_kind: str = CONVERSATION_KIND
+    cause: Cause
+    state: str
+    outcome: str | None = None
+    stop_requested: bool
+    current_claim_agent_id: str | None = None
+    claim_expires_at: datetime | None = None
+    spawn_key: str
+    final_record_role: str | None = None
+    final_cardbox_ref: CardBoxRef | None = None
+    final_payload: Any = None
+    created_at: datetime
+    updated_at: datetime
+    closed_at: datetime | None = None
+
+
+# ---------------------------------------------------------------- dispatch
+
+
+Anchor = Annotated[str, "anchor"]
+"""What makes a dispatch repeatable: its key, and the request id of a root (see `read_anchor`)."""
+
+
+@frozen(kw_only=True)
+class RootRequest:
+    """Dispatch on the requester's own authority."""
+
+    request_id: str
+
+
+@frozen(kw_only=True)
+class ChildDerivation:
+    """Dispatch a child of a turn that is being worked on, under its claim."""
+
+    parent_claim: ClaimToken
+
+
+@frozen(kw_only=True)
+class Dispatch:
+    """Give an agent work. One `dispatch_key` names one turn of the project, whoever repeats it."""
+
+    requested_by: AgentRef
+    target_agent: AgentRef
+    input: Any
+    turn_kind: str = CONVERSATION_KIND
+    dispatch_key: Anchor
+    authority: RootRequest | ChildDerivation
+    meta: Meta | None = None
+    trace: Trace | None = None
+
+
+_ANCHOR = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/-]*\Z")
+
+
+def read_anchor(value: object, name: str) -> str:
+    """A dispatch key or request id, trimmed: 1 to 128 characters (protocol.md 4).
+
+    Raises:
+        Fault: with the reference's wording; `name` is the field it speaks of.
+    """
+    if not isinstance(value, str):
+        raise Fault("string_type", "Input should be a valid string")
+    anchor = value.strip()
+    if not anchor:
+        raise Fault("value_error", f"{name} must be non-empty after trimming")
+    if len(anchor) > 128:
+        raise Fault("value_error", f"{name} must be at most 128 characters")
+    if not _ANCHOR.match(anchor):
+        raise Fault(
+            "value_error",
+            f"{name} must start with a letter or digit and contain only letters, digits, "
+            "'.', '_', '-', ':', '@', and '/'",
+        )
+    return anchor
+
+
+def _read_authority(value: Any, _: Any) -> RootRequest | ChildDerivation:
+    if not isinstance(value, dict):
+        raise Fault(
+            "model_attributes_type", "Input should be a valid dictionary or object to extract fields from"
+        )
+    if "mode" not in value:
+        raise Fault("missing", "Field required")
+    mode = value["mode"]
+    request_id, parent_claim = value.get("request_id"), value.get("parent_claim")
+    if mode == "root_request":
+        if parent_claim is not None:
+            raise Fault("value_error", "root_request authority cannot include parent_claim")
+        if request_id is None:
+            raise Fault("value_error", "request_id is required")
+        return RootRequest(request_id=read_anchor(request_id, "request_id"))
+    if mode == "child_derivation":
+        if request_id is not None:
+            raise Fault("value_error", "child_derivation authority cannot include request_id")
+        if parent_claim is None:
+            raise Fault("value_error", "child_derivation authority requires parent_claim")
+        return ChildDerivation(parent_claim=REQUESTS.structure(parent_claim, ClaimToken))
+    raise Fault("value_error", f"unsupported dispatch authority mode: {mode}")
+
+
+def _write_authority(authority: RootRequest | ChildDerivation) -> dict[str, Any]:
+    if isinstance(authority, RootRequest):
+        return {"mode": "root_request", "request_id": authority.request_id}
+    return {"mode": "child_derivation", "parent_claim": unstructure(authority.parent_claim)}
+
+
+# ---------------------------------------------------------------- the end of one's work
+
+
+@frozen(kw_only=True)
+class Finish:
+    """How a turn ends. An absent `final_payload` leaves no record; null leaves a record of null."""
+
+    outcome: str
+    final_payload: Any = ABSENT
+    final_record_role: str = "deliverable"
+    meta: Meta | None = None
+
+
+@frozen(kw_only=True)
+class FinishTurn(Finish):
+    """Close the turn."""
+
+    claim: ClaimToken
+    trace: Trace | None = None
+
+
+@frozen(kw_only=True)
+class Suspend:
+    """Why a turn is put aside."""
+
+    reason: str
+    note: str | None = None
+    meta: Meta | None = None
+
+
+@frozen(kw_only=True)
+class SuspendTurn(Suspend):
+    """Put the turn aside until it is resumed."""
+
+    claim: ClaimToken
+    trace: Trace | None = None
+
+
+@frozen(kw_only=True)
+class ResumeTurn:
+    """Queue a suspended turn again."""
+
+    requested_by: AgentRef
+    note: str | None = None
+    meta: Meta | None = None
+    trace: Trace | None = None
+
+
+@frozen(kw_only=True)
+class StopTurn:
+    """Ask for a turn to be stopped."""
+
+    turn: TurnRef
+    requested_by: AgentRef
+    meta: Meta | None = None
+    trace: Trace | None = None
+
+
+@frozen(kw_only=True)
+class Done:
+    """The operation took place, or had taken place before."""
+
+    ok: bool = True
+
+
+# ---------------------------------------------------------------- many in one request (decision 9)
+
+
+@frozen(kw_only=True)
+class SettleItem:
+    """One turn to finish or to suspend: exactly one of the two is given."""
+
+    claim: ClaimToken
+    credential: str = field(repr=False)
+    finish: Finish | None = None
+    suspend: Suspend | None = None
+
+
+@frozen(kw_only=True)
+class SettleMany:
+    """Turns to settle, of any agents of the project."""
+
+    items: tuple[SettleItem, ...]
+
+
+@frozen(kw_only=True)
+class ItemAnswer:
+    """What the single route would have answered to one item."""
+
+    status: int
+    body: Any
+
+
+@frozen(kw_only=True)
+class ItemAnswers:
+    """One answer per item, by index."""
+
+    items: tuple[ItemAnswer, ...]
+
+
+REQUESTS.register_structure_hook_func(
+    lambda cls: cls is Anchor, lambda value, _: read_anchor(value, "dispatch_key")
+)
+for _converter in (REQUESTS, ANSWERS):
+    _converter.register_structure_hook(RootRequest | ChildDerivation, _read_authority)
+    _converter.register_unstructure_hook(RootRequest | ChildDerivation, _write_authority)
