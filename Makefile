@@ -1,0 +1,36 @@
+# Everything a newcomer types. Each target makes what it needs first; nothing is done twice.
+
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+
+# The first Python of 3.11 or newer that can be found; `make PYTHON=...` names another.
+PYTHON ?= $(shell for python in python3 python python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+
+.PHONY: help test clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
+
+test: .venv/development ## format, lint, floors, types, tests and coverage: all that the gate runs
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/lint-imports --no-logo --cache-dir .venv/import-linter
+	$(BIN)/mypy
+	$(BIN)/pytest --cov
+
+clean: ## remove the environment and everything built
+	rm -rf .venv build dist site .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# The two stamps say that the environment holds what pyproject.toml asks for.
+.venv/runtime: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "cgworker needs Python 3.11 or newer and found none on the PATH." \
+		"Install one, or name it: make PYTHON=/path/to/python" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --editable '.[all]'
+	@touch $@
+
+.venv/development: .venv/runtime
+	$(BIN)/python -m pip install --quiet --group dev
+	@touch $@
