@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from types import TracebackType
 from typing import Self
-from urllib.parse import quote
 
 import httpx
 
+from cgworker.client.paths import segment
 from cgworker.client.transport import Answer, Transport
 from cgworker.wire.admission import (
     Admitted,
@@ -71,7 +71,7 @@ class AdmissionClient:
 
     async def revoke_invite(self, project_id: str, invite_id: str) -> Invite:
         """Make an invite's code useless (decision 13)."""
-        path = _project_path(project_id, f"/agent-join-invites/{quote(invite_id, safe='')}:revoke")
+        path = _project_path(project_id, f"/agent-join-invites/{segment(invite_id)}:revoke")
         return structure_answer(RevokedInvite, (await self._send("POST", path, {})).body).invite
 
     async def redeem(self, join_code: str) -> Joined:
@@ -84,4 +84,4 @@ class AdmissionClient:
 
 
 def _project_path(project_id: str, rest: str) -> str:
-    return f"/admin/v1/projects/{quote(project_id, safe='')}{rest}"
+    return f"/admin/v1/projects/{segment(project_id)}{rest}"

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
-from cgworker.client.paths import agent_path
+from cgworker.client.paths import agent_path, segment
 from cgworker.wire.converter import structure_answer
 from cgworker.wire.credentials import (
     Credentials,
@@ -35,7 +34,7 @@ class CredentialCalls:
 
     async def revoke(self, agent: AgentRef, credential_id: str) -> CredentialSummary:
         """Revoke a credential; another agent's needs the grant `agent.credential.revoke.any`."""
-        path = agent_path(agent, f"/credentials/{quote(credential_id, safe='')}:revoke")
+        path = agent_path(agent, f"/credentials/{segment(credential_id)}:revoke")
         answer = await self._kernel.send("POST", path, body={})
         return structure_answer(RevokedCredential, answer.body).credential
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import quote
 
-from cgworker.client.paths import project_path
+from cgworker.client.paths import project_path, segment
 from cgworker.wire.converter import structure_answer
 from cgworker.wire.projections import AgentPage, EventPage, Lineage, OfferPage, TurnPage
 
@@ -93,7 +92,7 @@ class ProjectionCalls:
 
     async def lineage(self, project_id: str, turn_id: str, *, limit: int | None = None) -> Lineage:
         """A turn and its direct children."""
-        return await self._page(Lineage, project_id, f"turns/{quote(turn_id, safe='')}/lineage", limit=limit)
+        return await self._page(Lineage, project_id, f"turns/{segment(turn_id)}/lineage", limit=limit)
 
     async def feed(
         self,

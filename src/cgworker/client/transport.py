@@ -98,7 +98,7 @@ class Transport:
         Raises:
             KernelRefused: the kernel said no.
             KernelTrouble: no usable answer; the request may or may not have been carried out.
-            AnswerInvalid: the answer is not JSON.
+            AnswerInvalid: the answer is not JSON, or a redirect.
         """
         content = None if body is None else dumps(body)
         sent = {"content-type": "application/json", **(headers or {})} if content else dict(headers or {})
@@ -118,8 +118,15 @@ class Transport:
             raise KernelTimedOut(f"no answer from {self.base_url} within {timeout:g} s") from late
         except (httpx.TransportError, httpx.InvalidURL) as broken:
             raise KernelUnreachable(str(broken) or type(broken).__name__) from broken
+        except httpx.DecodingError as broken:
+            raise AnswerInvalid(f"{self.base_url} answered something unreadable: {broken}") from broken
         if response.status_code >= 400:
             raise error_of(response.status_code, response.text, response.headers)
+        if response.status_code >= 300:
+            # A redirect has no body, and no body would read as "no work".
+            raise AnswerInvalid(
+                f"{self.base_url} redirects to {response.headers.get('location')}: use that address"
+            )
         return Answer(_parse(response), response.headers)
 
 
@@ -163,10 +170,8 @@ def _json_or_none(text: str) -> Any:
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds of a Retry-After; one given as a date counts as not given."""
-    try:
-        return max(0.0, float(headers.get("retry-after", "")))
-    except ValueError:
-        return None
+    said = headers.get("retry-after", "").strip()
+    return float(said) if said.isascii() and said.isdigit() else None
 
 
 def _spell(value: Any) -> str:

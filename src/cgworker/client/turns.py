@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from cgworker.client.paths import project_path, turn_path
+from cgworker.client.transport import Answer
 from cgworker.wire.converter import ABSENT, structure_answer
 from cgworker.wire.ledger import FeedPage
 from cgworker.wire.meta import Meta
@@ -52,22 +53,28 @@ class TurnCalls:
 
     async def context(self, turn: TurnRef, *, after_turn_seq: int = 0, limit: int = 100) -> TurnContext:
         """The turn and one page of its records after `after_turn_seq`."""
-        answer = await self._kernel.send(
-            "GET", turn_path(turn, "/context"), query={"after_turn_seq": after_turn_seq, "limit": limit}
-        )
-        return structure_answer(TurnContext, answer.body)
+        return structure_answer(TurnContext, (await self._context_page(turn, after_turn_seq, limit)).body)
 
     async def records(
         self, turn: TurnRef, *, after_turn_seq: int = 0, page_size: int = 100
     ) -> AsyncIterator[SemanticItem]:
-        """All records after `after_turn_seq`, page by page until a page is short."""
+        """All records after `after_turn_seq`, page by page.
+
+        A short page is the last, unless the kernel cut it and says so (decision 11).
+        """
         while True:
-            page = await self.context(turn, after_turn_seq=after_turn_seq, limit=page_size)
-            for item in page.semantic_items:
+            answer = await self._context_page(turn, after_turn_seq, page_size)
+            items = structure_answer(TurnContext, answer.body).semantic_items
+            for item in items:
                 yield item
                 after_turn_seq = item.record.turn_seq
-            if len(page.semantic_items) < page_size:
+            was_cut = 'rel="next"' in answer.headers.get("link", "")
+            if not items or (len(items) < page_size and not was_cut):
                 return
+
+    async def _context_page(self, turn: TurnRef, after_turn_seq: int, limit: int) -> Answer:
+        query = {"after_turn_seq": after_turn_seq, "limit": limit}
+        return await self._kernel.send("GET", turn_path(turn, "/context"), query=query)
 
     async def feed(
         self, turn: TurnRef, *, after_ledger_seq: int = 0, limit: int = 100, wait_seconds: float = 0
@@ -153,4 +160,6 @@ class TurnCalls:
     async def settle_many(self, project_id: str, items: tuple[SettleItem, ...]) -> ItemAnswers:
         """Settle many turns in one request (decision 9; 404 from the reference's kernel)."""
         path = project_path(project_id, "/turns:settle-many")
-        return structure_answer(ItemAnswers, (await self._kernel.send("POST", path, body=SettleMany(items=items))).body)
+        return structure_answer(
+            ItemAnswers, (await self._kernel.send("POST", path, body=SettleMany(items=items))).body
+        )

@@ -14,7 +14,7 @@ from cgworker.wire.refs import AgentRef, ClaimToken
 
 @frozen(kw_only=True)
 class ClaimedTurn(ClaimToken):
-    """A claim together with what a worker would ask for next (decision 8); absent from the reference's kernel."""
+    """A claim with what a worker would ask for next (decision 8); the reference gives the claim alone."""
 
     context: TurnContext | Absent = ABSENT
     lease_seconds: float | Absent = ABSENT

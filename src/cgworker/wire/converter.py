@@ -5,18 +5,21 @@ Three rules, kept here so that no other file has to:
 - **Requests are strict, answers are tolerant.** A request with an unknown field is refused with every
   fault it has (protocol.md 2.1); an answer may carry keys we do not know.
 - **Absent is not null.** A field that may be left out has the default `ABSENT` and is left out again.
-- **Numbers are kept as sent** (decision 1): one that a Python float or a 64-bit integer would change
-  travels as an `ExactNumber` and is written back digit by digit.
+- **Numbers are kept as sent** (decision 1): integers of any size are integers; a number that a Python float
+  would change travels as an `ExactNumber` and is written back digit by digit.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import types
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from enum import Enum
+from functools import reduce
+from operator import or_
 from typing import Any, Final, NoReturn, TypeVar, Union, get_args, get_origin
 
 import attrs
@@ -52,7 +55,7 @@ ABSENT: Final = Absent.ABSENT
 
 
 class ExactNumber(float):
-    """A JSON number that a float or a 64-bit integer cannot hold; behaves as the nearest float."""
+    """A JSON number that a float cannot hold, or not in this spelling; behaves as the nearest float."""
 
     text: str
 
@@ -85,11 +88,12 @@ def loads(data: bytes | str) -> Any:
         json.JSONDecodeError: not JSON; NaN, Infinity and lone surrogates included. A subclass of ValueError.
         RecursionError: nested deeper than Python can follow.
     """
-    raw = data.encode() if isinstance(data, str) else data
+    raw = data.encode(errors="surrogatepass") if isinstance(data, str) else data
     if _MAY_LOSE_DIGITS.search(raw) is None:
         return orjson.loads(raw)
-    value = json.loads(raw, parse_float=_exact_float, parse_int=_exact_int, parse_constant=_refuse_constant)
-    if b"\\u" in raw:
+    text = _decode(raw)
+    value = json.loads(text, parse_float=_exact_float, parse_int=_exact_int, parse_constant=_refuse_constant)
+    if "\\u" in text:
         _refuse_lone_surrogates(value)
     return value
 
@@ -102,12 +106,13 @@ def dumps(value: Any, *, sort_keys: bool = False) -> bytes:
     """
     if attrs.has(type(value)):
         value = unstructure(value)
+    option = orjson.OPT_SORT_KEYS if sort_keys else 0
     try:
-        return orjson.dumps(value, default=_write, option=orjson.OPT_SORT_KEYS if sort_keys else 0)
+        return orjson.dumps(value, default=_write, option=option)
     except TypeError as refused:
         if "64-bit" not in str(refused):
             raise
-        return orjson.dumps(_spell_large(value), default=_write, option=orjson.OPT_SORT_KEYS if sort_keys else 0)
+        return orjson.dumps(_spell_large(value), default=_write, option=option)
 
 
 def structure_request(cls: type[T], value: Any, *, at: str = "body") -> T:
@@ -131,8 +136,25 @@ def structure_answer(cls: type[T], value: Any) -> T:
     try:
         return ANSWERS.structure(value, cls)
     except (BaseValidationError, Fault) as broken:
-        found = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in _faults(broken, ("answer",)))
-        raise AnswerInvalid(f"the kernel's answer is not a {cls.__name__}: {found}") from broken
+        faults = InvalidRequest(list(_faults(broken, ("answer",))))
+        raise AnswerInvalid(f"the kernel's answer is not a {cls.__name__}: {faults}") from broken
+
+
+def structure_plain(cls: Any, value: Any) -> Any:
+    """Read a user's own type from JSON: attrs classes, dataclasses, dicts, plain types; `Any` is left as is.
+
+    Raises:
+        InvalidRequest: with every fault found, from "input" on.
+    """
+    try:
+        return ANSWERS.structure(value, cls)
+    except (BaseValidationError, Fault) as broken:
+        raise InvalidRequest(list(_faults(broken, ("input",)))) from broken
+
+
+def check_readable(cls: Any) -> None:
+    """Raise now what reading `cls` from JSON would raise for want of knowing how."""
+    ANSWERS.get_structure_hook(cls)
 
 
 def unstructure(value: Any) -> Any:
@@ -143,13 +165,24 @@ def unstructure(value: Any) -> Any:
 # ---------------------------------------------------------------- exact numbers
 
 
+# Python converts integers of up to this many digits whatever limit it has been given.
+_LONGEST_INT = 640
+
+
 def _exact_int(text: str) -> int | ExactNumber:
-    return int(text) if len(text) < 19 else ExactNumber(text)
+    return int(text) if len(text) <= _LONGEST_INT else ExactNumber(text)
 
 
 def _exact_float(text: str) -> float:
     number = float(text)
     return number if repr(number) == text else ExactNumber(text)
+
+
+def _decode(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as broken:
+        raise json.JSONDecodeError(str(broken), "", broken.start) from broken
 
 
 def _refuse_lone_surrogates(value: Any) -> None:
@@ -192,7 +225,8 @@ def _faults(broken: BaseException, loc: tuple[str | int, ...]) -> Iterator[dict[
         missing = [(e, n) for e, n in located if isinstance(e, KeyError)]
         others = [(e, n) for e, n in located if not isinstance(e, KeyError)]
         for error, note in missing + others:
-            yield from _faults(error, (*loc, note.name if isinstance(note, AttributeValidationNote) else note.index))
+            step = note.name if isinstance(note, AttributeValidationNote) else note.index
+            yield from _faults(error, (*loc, step))
         for error in bare:
             yield from _faults(error, loc)
     elif isinstance(broken, ForbiddenExtraKeysError):
@@ -253,7 +287,8 @@ def _to_int(value: Any) -> int:
         return int(value)
     if isinstance(value, float):
         if not value.is_integer():
-            raise Fault("int_from_float", "Input should be a valid integer, got a number with a fractional part")
+            msg = "Input should be a valid integer, got a number with a fractional part"
+            raise Fault("int_from_float", msg)
         return int(value)
     if isinstance(value, str) and len(value) < 64 and _INTEGER_TEXT.match(value):
         return int(value.split(".")[0])
@@ -309,6 +344,10 @@ def _read_mapping(value: Any, _: Any) -> Mapping[str, Any]:
     return value
 
 
+def _has_fields(cls: Any) -> bool:
+    return isinstance(cls, type) and (attrs.has(cls) or dataclasses.is_dataclass(cls))
+
+
 def _is_tuple(cls: Any) -> bool:
     return get_origin(cls) is tuple
 
@@ -325,7 +364,7 @@ def _reads_present(converter: Converter) -> Callable[[Any], Callable[[Any, Any],
     """A field that may be absent: when it is there, it is read as what else its type names."""
 
     def factory(cls: Any) -> Callable[[Any, Any], Any]:
-        present = Union[tuple(arg for arg in get_args(cls) if arg is not Absent)]  # noqa: UP007  # built at run time
+        present: Any = reduce(or_, (kind for kind in get_args(cls) if kind is not Absent))
         read = converter.get_structure_hook(present)
         return lambda value, _: read(value, present)
 
@@ -351,10 +390,9 @@ def _reads_object(converter: Converter, *, strict: bool) -> Callable[[Any], Call
 
 def _writes_object(converter: Converter) -> Callable[[Any], Callable[[Any], dict[str, Any]]]:
     def factory(cls: Any) -> Callable[[Any], dict[str, Any]]:
-        left_out = {
-            field.name: override(omit_if_default=True) for field in attrs.fields(cls) if field.default is ABSENT
-        }
-        return make_dict_unstructure_fn(cls, converter, **left_out)  # type: ignore[arg-type]  # cattrs names them by field
+        may_be_absent = [field.name for field in attrs.fields(cls) if field.default is ABSENT]
+        left_out = {name: override(omit_if_default=True) for name in may_be_absent}
+        return make_dict_unstructure_fn(cls, converter, **left_out)  # type: ignore[arg-type]  # by field name
 
     return factory
 
@@ -368,7 +406,7 @@ def _converter(*, strict: bool) -> Converter:
     converter.register_structure_hook(datetime, _read_datetime)
     converter.register_unstructure_hook(datetime, lambda instant: instant)  # orjson writes it
     converter.register_unstructure_hook(ExactNumber, lambda number: number)
-    converter.register_structure_hook_factory(attrs.has, _reads_object(converter, strict=strict))
+    converter.register_structure_hook_factory(_has_fields, _reads_object(converter, strict=strict))
     converter.register_unstructure_hook_factory(attrs.has, _writes_object(converter))
     converter.register_structure_hook_factory(_is_tuple, _reads_tuple(converter))
     converter.register_structure_hook_func(_is_mapping, _read_mapping)

@@ -55,7 +55,7 @@ class Cause:
 
 @frozen(kw_only=True)
 class ClaimToken:
-    """The right to work one turn. `token` is secret; `expires_at` is the kernel's clock, never trusted back."""
+    """The right to work one turn. `token` is secret; `expires_at` is by the kernel's clock."""
 
     project_id: str
     turn_id: str

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from attrs import field, frozen
 
-from cgworker.wire.converter import ABSENT, ANSWERS, REQUESTS, Absent, Fault, unstructure
+from cgworker.wire.converter import ABSENT, ANSWERS, REQUESTS, Fault, unstructure
 from cgworker.wire.meta import Meta, Trace
 from cgworker.wire.refs import AgentRef, CardBoxRef, Cause, ClaimToken, TurnRef
 
@@ -98,28 +98,30 @@ def read_anchor(value: object, name: str) -> str:
     return anchor
 
 
+@frozen(kw_only=True)
+class _Authority:
+    """Either kind, as it travels."""
+
+    mode: str
+    request_id: str | None = None
+    parent_claim: ClaimToken | None = None
+
+
 def _read_authority(value: Any, _: Any) -> RootRequest | ChildDerivation:
-    if not isinstance(value, dict):
-        raise Fault(
-            "model_attributes_type", "Input should be a valid dictionary or object to extract fields from"
-        )
-    if "mode" not in value:
-        raise Fault("missing", "Field required")
-    mode = value["mode"]
-    request_id, parent_claim = value.get("request_id"), value.get("parent_claim")
-    if mode == "root_request":
-        if parent_claim is not None:
+    sent = REQUESTS.structure(value, _Authority)
+    if sent.mode == "root_request":
+        if sent.parent_claim is not None:
             raise Fault("value_error", "root_request authority cannot include parent_claim")
-        if request_id is None:
+        if sent.request_id is None:
             raise Fault("value_error", "request_id is required")
-        return RootRequest(request_id=read_anchor(request_id, "request_id"))
-    if mode == "child_derivation":
-        if request_id is not None:
+        return RootRequest(request_id=read_anchor(sent.request_id, "request_id"))
+    if sent.mode == "child_derivation":
+        if sent.request_id is not None:
             raise Fault("value_error", "child_derivation authority cannot include request_id")
-        if parent_claim is None:
+        if sent.parent_claim is None:
             raise Fault("value_error", "child_derivation authority requires parent_claim")
-        return ChildDerivation(parent_claim=REQUESTS.structure(parent_claim, ClaimToken))
-    raise Fault("value_error", f"unsupported dispatch authority mode: {mode}")
+        return ChildDerivation(parent_claim=sent.parent_claim)
+    raise Fault("value_error", f"unsupported dispatch authority mode: {sent.mode}")
 
 
 def _write_authority(authority: RootRequest | ChildDerivation) -> dict[str, Any]:
