@@ -73,7 +73,9 @@ class ClaimCalls:
     async def renew(self, claim: ClaimToken) -> Renewal:
         """Extend the lease; refused once it has ended."""
         path = project_path(claim.project_id, "/claims:renew")
-        return structure_answer(Renewal, (await self._kernel.send("POST", path, body=RenewClaim(claim=claim))).body)
+        return structure_answer(
+            Renewal, (await self._kernel.send("POST", path, body=RenewClaim(claim=claim))).body
+        )
 
     async def reconcile_expired(self, agent: AgentRef) -> Reconciled:
         """Give back the agent's own turns whose lease has ended."""
@@ -92,4 +94,6 @@ class ClaimCalls:
     async def renew_many(self, project_id: str, items: tuple[RenewItem, ...]) -> ItemAnswers:
         """Renew many claims in one request (decision 9; 404 from the reference's kernel)."""
         path = project_path(project_id, "/claims:renew-many")
-        return structure_answer(ItemAnswers, (await self._kernel.send("POST", path, body=RenewMany(items=items))).body)
+        return structure_answer(
+            ItemAnswers, (await self._kernel.send("POST", path, body=RenewMany(items=items))).body
+        )

@@ -45,6 +45,8 @@ class KernelClient:
     ) -> None:
         self._transport = Transport(base_url, timeout_seconds=timeout_seconds, http=http)
         self.agent = agent
+        self._token = token
+        self._http = http
         self._identity = _identity_headers(agent, token)
         self.turns = TurnCalls(self)
         self.claims = ClaimCalls(self)
@@ -57,6 +59,21 @@ class KernelClient:
     def base_url(self) -> str:
         """Where the kernel listens, without a trailing slash."""
         return self._transport.base_url
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The credential, for who has to keep it out of logs and children."""
+        return () if self._token is None else (self._token,)
+
+    def with_own_connections(self) -> KernelClient:
+        """The same agent at the same kernel on connections of their own, unless they were given."""
+        return KernelClient(
+            self.base_url,
+            agent=self.agent,
+            token=self._token,
+            timeout_seconds=self._transport.timeout_seconds,
+            http=self._http,
+        )
 
     def __repr__(self) -> str:
         return f"KernelClient({self.base_url!r}, agent={self.agent})"

@@ -1,0 +1,216 @@
+"""What happens in a worker, as frozen facts for listeners; and the listener that logs them.
+
+A listener is called with each event, in the worker's own task: it must be quick, must not block, and
+what it raises is logged and forgotten.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import ClassVar
+
+from attrs import asdict, field, frozen
+
+from cgworker.wire.refs import AgentRef, TurnRef
+
+logger = logging.getLogger("cgworker")
+
+
+@frozen(kw_only=True)
+class Event:
+    """Something happened; `level` is how loudly the log says it."""
+
+    level: ClassVar[int] = logging.INFO
+
+
+@frozen(kw_only=True)
+class WorkerStarted(Event):
+    """A worker began to claim; its limits are said once, so that none is hidden."""
+
+    agent: AgentRef
+    kernel: str
+    concurrency: int
+    grace_seconds: float
+    max_attempts: int
+    time_limit_seconds: float | None
+
+
+@frozen(kw_only=True)
+class WorkerDraining(Event):
+    """A worker claims no more and lets what it holds end."""
+
+    agent: AgentRef
+    held_count: int
+    grace_seconds: float
+
+
+@frozen(kw_only=True)
+class WorkerStopped(Event):
+    """A worker ended; `handed_back` are the turns that did not make it."""
+
+    agent: AgentRef
+    handed_back: tuple[str, ...]
+
+
+@frozen(kw_only=True)
+class ClaimingFailed(Event):
+    """Claiming does not work; said once per change, not once per attempt."""
+
+    level: ClassVar[int] = logging.WARNING
+    agent: AgentRef
+    error: str
+    retry_seconds: float
+
+
+@frozen(kw_only=True)
+class ClaimingRecovered(Event):
+    """Claiming works again."""
+
+    agent: AgentRef
+
+
+@frozen(kw_only=True)
+class TurnEvent(Event):
+    """Something happened to one turn."""
+
+    turn: TurnRef
+    agent: AgentRef
+    attempt: int
+
+
+@frozen(kw_only=True)
+class TurnClaimed(TurnEvent):
+    """The worker holds the turn."""
+
+    kind: str
+
+
+@frozen(kw_only=True)
+class LeaseRenewed(TurnEvent):
+    """The lease was extended."""
+
+    level: ClassVar[int] = logging.DEBUG
+    seconds_left: float
+
+
+@frozen(kw_only=True)
+class RenewalFailed(TurnEvent):
+    """One renewal failed: noise, as long as the lease lives."""
+
+    level: ClassVar[int] = logging.WARNING
+    error: str
+    seconds_left: float
+
+
+@frozen(kw_only=True)
+class LeaseLost(TurnEvent):
+    """The lease ended or is about to; the work on the turn is ended too."""
+
+    level: ClassVar[int] = logging.WARNING
+    reason: str
+
+
+@frozen(kw_only=True)
+class LoopBlocked(Event):
+    """The event loop did not run for a while; `stack` names who kept it."""
+
+    level: ClassVar[int] = logging.WARNING
+    seconds: float
+    stack: str = ""
+
+
+@frozen(kw_only=True)
+class TurnInterrupted(TurnEvent):
+    """A running handler is being ended."""
+
+    reason: str
+
+
+@frozen(kw_only=True)
+class HandlerRaised(TurnEvent):
+    """A handler raised. The log has the traceback; the public report does not."""
+
+    level: ClassVar[int] = logging.ERROR
+    error: BaseException = field(repr=False)
+
+
+@frozen(kw_only=True)
+class HandlerStuck(TurnEvent):
+    """A handler did not end when it had to; its slot was given to other work."""
+
+    level: ClassVar[int] = logging.ERROR
+    stuck_count: int
+
+
+@frozen(kw_only=True)
+class ResultKept(TurnEvent):
+    """A result could not be delivered yet and waits in the outbox, or is kept aside for a person."""
+
+    level: ClassVar[int] = logging.WARNING
+    path: str
+    reason: str
+
+
+@frozen(kw_only=True)
+class TurnSettled(TurnEvent):
+    """The outcome is true at the kernel."""
+
+    outcome: str
+    seconds: float
+    redelivered: bool = False
+
+
+@frozen(kw_only=True)
+class TurnGivenUp(TurnEvent):
+    """The outcome could not be made true at the kernel; another worker may have the turn."""
+
+    level: ClassVar[int] = logging.WARNING
+    outcome: str | None
+    reason: str
+
+
+@frozen(kw_only=True)
+class TurnResumed(Event):
+    """A turn that this worker's agent had put aside was queued again."""
+
+    turn: TurnRef
+    reason: str
+
+
+Listener = Callable[[Event], None]
+
+
+def log_event(event: Event) -> None:
+    """The listener that logs: one line an event, the facts also as attributes of the record."""
+    if not logger.isEnabledFor(event.level):
+        return
+    facts = {name: _spell(value) for name, value in asdict(event, recurse=False).items()}
+    error = facts.pop("error", None)
+    raised = error if isinstance(error, BaseException) else None
+    if error is not None and raised is None:
+        facts["error"] = error
+    text = " ".join(f"{name}={value}" for name, value in facts.items() if value not in (None, ""))
+    logger.log(
+        event.level,
+        "%s %s",
+        type(event).__name__,
+        text,
+        exc_info=raised,
+        extra={f"cg_{name}": value for name, value in facts.items()},
+    )
+
+
+def emit(listener: Listener | None, event: Event) -> None:
+    """Log the event and tell the listener; a listener that raises harms nobody."""
+    log_event(event)
+    if listener is None:
+        return
+    try:
+        listener(event)
+    except Exception:
+        logger.exception("the listener failed on %s", type(event).__name__)
+
+
+def _spell(value: object) -> object:
+    return str(value) if isinstance(value, AgentRef | TurnRef) else value

@@ -1,0 +1,74 @@
+"""What a child may see of our environment, and the hiding of secrets in what it writes (decision 24)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+
+from attrs import frozen
+
+_SECRET_NAMES = re.compile(r"CG_CLAIM|CG_AGENT_CREDENTIAL|CG_ADMIN_|PG_DSN\Z")
+_CLAIM_RUN_KEEPS = re.compile(r"CG_AGENT_CREDENTIAL")
+
+# libpq's connection variables: a child must not inherit the kernel's way into its database.
+_PG_NAMES = frozenset(
+    "PGHOST PGHOSTADDR PGPORT PGDATABASE PGUSER PGPASSWORD PGPASSFILE PGSERVICE PGSERVICEFILE PGOPTIONS "
+    "PGSSLMODE PGSSLKEY PGSSLCERT PGSSLROOTCERT PGSSLCRL PGREQUIRESSL PGKRBSRVNAME PGTARGETSESSIONATTRS".split()
+)
+
+_CLEAN_NAMES = re.compile(
+    r"(PATH|HOME|LANG|LC_.*|TZ|TMPDIR|SHELL|USER|TERM|PYTHON.*|VIRTUAL_ENV"
+    r"|(http|https|no|all)_proxy|(HTTP|HTTPS|NO|ALL)_PROXY"
+    r"|SSL_CERT_FILE|SSL_CERT_DIR|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE)\Z"
+)
+
+_SHORTEST_SECRET = 8  # shorter values would hide ordinary words
+
+
+@frozen
+class ChildEnvironment:
+    """How a command's environment is made of ours.
+
+    Attributes:
+        clean: start from an allow list (PATH, HOME, locale, proxies ...) and not from everything.
+        added: variables to set besides.
+        settles_itself: the child finishes the turn itself (`claim run`), so it keeps `CG_AGENT_CREDENTIAL*`.
+    """
+
+    clean: bool = False
+    added: Mapping[str, str] = {}
+    settles_itself: bool = False
+
+    def variables(
+        self, ours: Mapping[str, str], secrets: Iterable[str], own: Mapping[str, str]
+    ) -> dict[str, str]:
+        """The child's whole environment.
+
+        Args:
+            ours: this process's environment.
+            secrets: values that must not be in it, whatever variable holds them.
+            own: the `CG_*` variables of this turn; they win.
+        """
+        known = [secret for secret in secrets if len(secret) >= _SHORTEST_SECRET]
+        passed = {
+            name: value
+            for name, value in ours.items()
+            if self._may_pass(name) and not any(secret in value for secret in known)
+        }
+        return {**passed, **self.added, **own}
+
+    def _may_pass(self, name: str) -> bool:
+        if self.settles_itself and _CLAIM_RUN_KEEPS.match(name):
+            return True
+        if _SECRET_NAMES.match(name) or name in _PG_NAMES:
+            return False
+        return not self.clean or _CLEAN_NAMES.match(name) is not None
+
+
+def mask_for(secrets: Iterable[str]) -> Callable[[str], str]:
+    """A function that hides these secrets in a text."""
+    known = sorted((s for s in secrets if len(s) >= _SHORTEST_SECRET), key=len, reverse=True)
+    if not known:
+        return lambda text: text
+    pattern = re.compile("|".join(map(re.escape, known)))
+    return lambda text: pattern.sub("***", text)

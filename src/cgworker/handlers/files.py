@@ -1,0 +1,69 @@
+"""Files that secrets and results pass through: 0600 in 0700 folders, and read with care."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+from cgworker.wire.converter import loads
+
+
+class FileUnusable(Exception):
+    """A file that a child left cannot be taken as it is; the text says why, without the path."""
+
+
+def state_folder(name: str) -> Path:
+    """Where cgworker keeps `name` between runs: `$XDG_STATE_HOME/cgworker/...`, or `~/.local/state`."""
+    home = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(home) / "cgworker" / name
+
+
+def make_private_folder(folder: Path) -> Path:
+    """Make the folder, 0700, and those above it."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    return folder
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write the file anew, 0600; a link that stands there is not followed."""
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+
+
+def read_json(path: Path, most_bytes: int) -> Any:
+    """The JSON value in the file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        FileUnusable: it is no regular file, too large, or not JSON.
+    """
+    try:
+        return loads(read_regular(path, most_bytes))
+    except (ValueError, RecursionError) as broken:
+        raise FileUnusable(f"it is not valid JSON: {broken}") from broken
+
+
+def read_regular(path: Path, most_bytes: int) -> bytes:
+    """The content of a regular file: no link, FIFO or device, which could point elsewhere or never end."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | _NOFOLLOW | _NONBLOCK)
+    except FileNotFoundError:
+        raise
+    except OSError as refused:
+        raise FileUnusable(f"it cannot be opened: {refused.strerror}") from refused
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise FileUnusable("it is not a regular file")
+        if found.st_size > most_bytes:
+            raise FileUnusable(f"it is too large: {found.st_size} bytes, at most {most_bytes}")
+        return file.read(most_bytes + 1)
+
+
+_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_NONBLOCK = getattr(os, "O_NONBLOCK", 0)

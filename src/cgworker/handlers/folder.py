@@ -1,0 +1,101 @@
+"""The files through which a command and its worker talk (docs: the command contract)."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from attrs import frozen
+
+from cgworker.handlers.files import make_private_folder, state_folder, write_private
+from cgworker.lease import Interruption
+from cgworker.turn import Turn
+from cgworker.wire.converter import dumps
+from cgworker.wire.records import TurnContext
+
+
+@frozen(kw_only=True)
+class CommandFiles:
+    """Where a command's files are to be, instead of the turn's own folder; None leaves one there."""
+
+    context: Path | None = None
+    final: Path | None = None
+    suspend: Path | None = None
+    failure: Path | None = None
+
+
+@frozen(kw_only=True)
+class TurnFolder:
+    """The files of one attempt at one turn."""
+
+    folder: Path
+    context: Path
+    input: Path
+    final: Path
+    suspend: Path
+    failure: Path
+    progress: Path
+    stop: Path
+    checkpoint: Path
+
+    def variables(self, turn: Turn) -> dict[str, str]:
+        """The variables that tell a command of its turn and its files."""
+        return {
+            "CG_PROJECT_ID": turn.ref.project_id,
+            "CG_TURN_ID": turn.ref.turn_id,
+            "CG_AGENT_ID": turn.agent.agent_id,
+            "CG_CONTEXT_FILE": str(self.context),
+            "CG_INPUT_FILE": str(self.input),
+            "CG_FINAL_FILE": str(self.final),
+            "CG_SUSPEND_FILE": str(self.suspend),
+            "CG_FAILURE_FILE": str(self.failure),
+            "CG_PROGRESS_FILE": str(self.progress),
+            "CG_STOP_FILE": str(self.stop),
+            "CG_CHECKPOINT_FILE": str(self.checkpoint),
+        }
+
+    async def write_inputs(self, turn: Turn) -> None:
+        """The turn's context and input; what an earlier run left behind goes away."""
+        records = await turn.records()
+        context = TurnContext(turn=turn.snapshot, semantic_items=records)
+        for left_over in (self.final, self.suspend, self.failure, self.progress, self.stop):
+            left_over.unlink(missing_ok=True)
+        write_private(self.context, dumps(context) + b"\n")
+        write_private(self.input, dumps(turn.input) + b"\n")
+
+    def tell_to_stop(self, interruption: Interruption) -> None:
+        """The stop file appears at once and whole, with the reason as JSON."""
+        said = dumps({"reason": interruption.reason, "note": interruption.note}) + b"\n"
+        whole = self.stop.with_suffix(".tmp")
+        write_private(whole, said)
+        whole.rename(self.stop)
+
+
+@contextmanager
+def open_folder(turn: Turn, files: CommandFiles, work_dir: Path | None) -> Iterator[TurnFolder]:
+    """The folder of one attempt: `work_dir`, which stays, or a temporary one, which goes at the end.
+
+    Raises:
+        OSError: the folder cannot be made or written.
+    """
+    folder = work_dir or Path(tempfile.mkdtemp(prefix="cg_worker_adapter_"))
+    make_private_folder(folder)
+    checkpoints = make_private_folder(state_folder("checkpoints"))
+    try:
+        yield TurnFolder(
+            folder=folder,
+            context=files.context or folder / "context.json",
+            input=folder / "input.json",
+            final=files.final or folder / "final.json",
+            suspend=files.suspend or folder / "suspend.json",
+            failure=files.failure or folder / "failure.json",
+            progress=folder / "progress.jsonl",
+            stop=folder / "stop.json",
+            checkpoint=checkpoints / f"{turn.fingerprint}.checkpoint",
+        )
+    finally:
+        if work_dir is None:
+            shutil.rmtree(folder, ignore_errors=True)

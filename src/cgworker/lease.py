@@ -1,0 +1,250 @@
+"""The claim's time limit as its holder sees it, and the scope that keeps extending it.
+
+Three rules:
+
+- **The lease fences itself.** It is counted on a monotonic clock, from before the request that got it,
+  so it never ends later here than at the kernel; work on the turn is ended a margin before that.
+- **One failed renewal is noise; the clock decides.** Only the kernel's refusal, or running out of time,
+  ends a lease.
+- **Renewal is a scope.** `async with keep(...)` encloses the handler *and* the settle call, and a drain
+  changes nothing about it.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+from enum import StrEnum
+from typing import TypeVar
+
+import anyio
+from attrs import define, field, frozen
+
+from cgworker.client.backoff import Backoff
+from cgworker.errors import CommonGroundError, KernelRefused, KernelTrouble, LeaseLost
+from cgworker.wire.refs import ClaimToken
+
+Clock = Callable[[], float]
+T = TypeVar("T")
+
+RENEW_FRACTION = 1 / 3
+"""A lease is renewed when this part of it has passed, or sooner (decision 19)."""
+
+_MARGIN_FRACTION = 0.1
+_MOST_MARGIN_SECONDS = 2.0
+_UNKNOWN_LENGTH_SECONDS = 10.0
+
+
+def monotonic() -> float:
+    """Seconds on a clock that never goes back and, where there is one, counts suspended time too."""
+    return _READ_CLOCK()
+
+
+def _best_clock() -> Clock:
+    if sys.platform == "linux":
+        return lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
+    if sys.platform == "darwin":  # there CLOCK_MONOTONIC goes on during sleep, and time.monotonic() does not
+        return lambda: time.clock_gettime(time.CLOCK_MONOTONIC)
+    return time.monotonic
+
+
+_READ_CLOCK = _best_clock()
+
+
+# ---------------------------------------------------------------- interruption
+
+
+class Reason(StrEnum):
+    """Why a handler is being ended: the same words in Python, stop files, logs and records."""
+
+    STOP = "stop"
+    """Somebody asked for the turn to be stopped."""
+    LEASE_LOST = "lease_lost"
+    """The claim is no longer ours; nothing may be written."""
+    SHUTDOWN = "shutdown"
+    """The worker shuts down and its grace is over."""
+    DEADLINE = "deadline"
+    """The handler's time limit is over."""
+    PARENT_CLOSED = "parent_closed"
+    """The parent turn has ended, and the worker was told to follow it."""
+
+
+@frozen
+class Interruption:
+    """A handler is being ended, why, and how long it has to end by itself."""
+
+    reason: Reason
+    note: str | None = None
+    grace_seconds: float = 0.0
+
+
+class Interrupted(BaseException):
+    """Raised by `turn.check()` in a thread that has to end; outside Exception, so that it gets through."""
+
+    def __init__(self, interruption: Interruption) -> None:
+        super().__init__(interruption.reason)
+        self.interruption = interruption
+
+
+# ---------------------------------------------------------------- the lease
+
+
+@define
+class Lease:
+    """How long the claim still holds.
+
+    Attributes:
+        claim: the claim it belongs to.
+        length_seconds: how long a renewal makes it; None while unknown, which the reference's kernel
+            leaves it until the first renewal.
+        asked_at: when the request that got or extended it was about to be sent, on `clock`.
+        clock: seconds on a monotonic clock.
+    """
+
+    claim: ClaimToken
+    asked_at: float
+    length_seconds: float | None = None
+    clock: Clock = monotonic
+    _remaining: float = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._remaining = self.length_seconds or _UNKNOWN_LENGTH_SECONDS
+
+    @property
+    def ends_at(self) -> float:
+        """When it ends, on `clock`: never later than at the kernel."""
+        return self.asked_at + self._remaining
+
+    @property
+    def margin_seconds(self) -> float:
+        """How long before its end work is ended, so that it is over when the lease is."""
+        return min(_MOST_MARGIN_SECONDS, self._remaining * _MARGIN_FRACTION)
+
+    @property
+    def fence_at(self) -> float:
+        """When work on the turn must begin to end."""
+        return self.ends_at - self.margin_seconds
+
+    @property
+    def seconds_left(self) -> float:
+        """How long until it ends; negative afterwards."""
+        return self.ends_at - self.clock()
+
+    def renew_at(self, fraction: float, most_seconds: float | None) -> float:
+        """When to renew: after that part of it, or so many seconds; at once while the length is unknown."""
+        if self.length_seconds is None:
+            return self.asked_at
+        return self.asked_at + min(self._remaining * fraction, most_seconds or self._remaining)
+
+    def extend(self, asked_at: float, *, server_time: datetime, expires_at: datetime) -> None:
+        """The kernel extended it: both instants are the kernel's, so that its clock cancels out."""
+        self.length_seconds = self._remaining = (expires_at - server_time).total_seconds()
+        self.asked_at = asked_at
+
+
+# ---------------------------------------------------------------- keeping it
+
+
+@frozen
+class Kept:
+    """A renewal that worked, as the keeper needs to know it."""
+
+    server_time: datetime
+    expires_at: datetime
+    stop_requested: bool
+
+
+@frozen
+class Keeper:
+    """What keeping a lease needs from its surroundings.
+
+    Attributes:
+        renew: extends the claim at the kernel.
+        lost: called once, when the lease is lost, with the reason in words.
+        stop: called at every renewal that finds a stop requested.
+        renewed: called after each renewal.
+        failed: called after each renewal that failed and will be tried again.
+        fraction: the part of the lease after which it is renewed.
+        most_seconds: renew after this long at the latest; can only make it sooner.
+    """
+
+    renew: Callable[[ClaimToken], Awaitable[Kept]]
+    lost: Callable[[str], None]
+    stop: Callable[[], None]
+    renewed: Callable[[], None] = lambda: None
+    failed: Callable[[CommonGroundError], None] = lambda _: None
+    fraction: float = RENEW_FRACTION
+    most_seconds: float | None = None
+
+
+@asynccontextmanager
+async def keep(lease: Lease, keeper: Keeper) -> AsyncIterator[None]:
+    """Renew the lease until the block ends, or until it is lost (`keeper.lost`)."""
+    async with anyio.create_task_group() as renewing:
+        renewing.start_soon(_renew_until_lost, lease, keeper)
+        try:
+            yield
+        finally:
+            renewing.cancel_scope.cancel()
+
+
+async def _renew_until_lost(lease: Lease, keeper: Keeper) -> None:
+    backoff = Backoff(0.1, 2.0)
+    next_at = lease.renew_at(keeper.fraction, keeper.most_seconds)
+    while True:
+        await _sleep_until(min(next_at, lease.fence_at), lease.clock)
+        if lease.clock() >= lease.fence_at:
+            keeper.lost("it ran out before it could be renewed")
+            return
+        try:
+            await _renew(lease, keeper)
+        except KernelRefused as refused:
+            keeper.lost(str(refused))
+            return
+        except CommonGroundError as trouble:
+            keeper.failed(trouble)
+            next_at = lease.clock() + backoff.next_seconds(trouble)
+        else:
+            backoff.reset()
+            next_at = lease.renew_at(keeper.fraction, keeper.most_seconds)
+
+
+async def _renew(lease: Lease, keeper: Keeper) -> None:
+    """One attempt. It may take at most a third of what is left, so that others can follow it."""
+    asked_at = lease.clock()
+    seconds = max((lease.fence_at - asked_at) / 3, 0.05)
+    try:
+        with anyio.fail_after(seconds):
+            kept = await keeper.renew(lease.claim)
+    except TimeoutError:
+        raise KernelTrouble(f"no answer to a renewal within {seconds:.1f} s") from None
+    lease.extend(asked_at, server_time=kept.server_time, expires_at=kept.expires_at)
+    keeper.renewed()
+    if kept.stop_requested:
+        keeper.stop()
+
+
+async def _sleep_until(instant: float, clock: Clock) -> None:
+    while (seconds := instant - clock()) > 0:
+        await anyio.sleep(seconds)
+
+
+async def insist(call: Callable[[], Awaitable[T]], lease: Lease) -> T:
+    """Make a call that may be repeated, until the kernel answers it or work under the lease must end.
+
+    Raises:
+        LeaseLost: no answer came in time; whether the call was carried out is unknown.
+        KernelRefused: the kernel said no.
+    """
+    backoff = Backoff(0.1, 5.0)
+    while True:
+        try:
+            return await call()
+        except KernelTrouble as trouble:
+            wait = backoff.next_seconds(trouble)
+            if lease.clock() + wait >= lease.fence_at:
+                raise LeaseLost(f"no answer before the lease ended: {trouble}") from trouble
+            await anyio.sleep(wait)
