@@ -1,0 +1,341 @@
+"""Profiles: which servers the command line talks to, as whom, and where the secrets lie.
+
+One JSON file names the servers and the profiles (cli.md 2; the reference's `cg` reads the same file). The
+secrets themselves are in token files of their own, 0600 in 0700 folders, which nobody else may read: a
+token file with any other mode is refused, not used.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import stat
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from attrs import field, frozen
+
+from cgworker.errors import ProfileError
+from cgworker.wire.refs import AgentRef
+
+DEFAULT_BASE_URL = "http://127.0.0.1:8000"
+
+
+@frozen(kw_only=True)
+class Profile:
+    """An agent that this machine can act as. Its token is in `token_file`, never here."""
+
+    project_id: str
+    agent_id: str
+    profile_kind: str | None = None
+    runtime_kind: str | None = None
+    display_name: str | None = None
+    credential_id: str | None = None
+    token_file: Path | None = None
+    status: str | None = None
+
+    @property
+    def name(self) -> str:
+        """`<project>/<agent>`, its key in the config file."""
+        return f"{self.project_id}/{self.agent_id}"
+
+    @property
+    def agent(self) -> AgentRef:
+        """Who it acts as."""
+        return AgentRef(project_id=self.project_id, agent_id=self.agent_id)
+
+
+@frozen(kw_only=True)
+class TokenSource:
+    """A token given directly, or the file it stands in."""
+
+    token: str | None = field(default=None, repr=False)
+    token_file: str | None = None
+
+
+@frozen(kw_only=True)
+class Config:
+    """What the config file says; None is what it does not say."""
+
+    base_url: str | None = None
+    admin_base_url: str | None = None
+    auth: TokenSource = TokenSource()
+    admin_auth: TokenSource = TokenSource()
+    caller_project_id: str | None = None
+    caller_agent_id: str | None = None
+    profiles: Mapping[str, Profile] = field(factory=dict)
+
+    def profile(self, name: str) -> Profile:
+        """The profile of that name.
+
+        Raises:
+            ProfileError: profile_missing.
+        """
+        try:
+            return self.profiles[name]
+        except KeyError:
+            raise ProfileError("profile_missing", f"CLI profile not found: {name}", status=404) from None
+
+
+@frozen(kw_only=True)
+class Connection:
+    """What it takes to speak to a kernel as an agent."""
+
+    base_url: str
+    agent: AgentRef
+    token: str = field(repr=False)
+
+
+def resolve_profile(
+    name: str, *, config_path: str | Path | None = None, environ: Mapping[str, str] = os.environ
+) -> Connection:
+    """The connection a profile stands for.
+
+    Args:
+        name: `<project>/<agent>`, as `cg agent join` made it.
+        config_path: the config file; None looks where `cg` does.
+        environ: where CG_CONFIG_PATH and CG_BASE_URL, which beat the file, are looked up.
+
+    Raises:
+        ProfileError: profile_missing, profile_stale, profile_token_permissions, or the config file is
+            invalid_json or invalid_input.
+        OSError: a file is there but cannot be read.
+    """
+    config = ConfigFile.locate(config_path, environ).read()
+    profile = config.profile(name)
+    base_url = said(environ.get("CG_BASE_URL")) or config.base_url or DEFAULT_BASE_URL
+    return Connection(base_url=base_url, agent=profile.agent, token=read_profile_token(profile))
+
+
+# ---------------------------------------------------------------- the config file
+
+
+class ConfigFile:
+    """The config file. What in it we do not know is kept when it is rewritten.
+
+    Args:
+        path: where it is; it need not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def locate(cls, path: str | Path | None = None, environ: Mapping[str, str] = os.environ) -> ConfigFile:
+        """The file given, else CG_CONFIG_PATH, else `~/.config/commonground/config.json`."""
+        chosen = said(str(path)) if path is not None else said(environ.get("CG_CONFIG_PATH"))
+        if chosen is None:
+            return cls(Path.home() / ".config" / "commonground" / "config.json")
+        return cls(Path(chosen).expanduser())
+
+    def read(self) -> Config:
+        """What it says; a file that does not exist says nothing.
+
+        Raises:
+            ProfileError: invalid_json or invalid_input.
+        """
+        return _config_of(self._load())
+
+    def update(self, change: Callable[[dict[str, Any]], None]) -> None:
+        """Change the file under its lock; readers see the old or the new one, never a part.
+
+        Args:
+            change: is given the file's whole content, to be changed in place.
+        """
+        make_private_folder(self.path.parent)
+        with _locked(self.path):
+            content = self._load()
+            change(content)
+            _config_of(content)
+            replace_private(self.path, json.dumps(content, indent=2, sort_keys=True) + "\n")
+
+    def save_profile(self, profile: Profile) -> None:
+        """Add the profile, or replace the one of its name."""
+        entry = {
+            "project_id": profile.project_id,
+            "agent_id": profile.agent_id,
+            "profile_kind": profile.profile_kind,
+            "runtime_kind": profile.runtime_kind,
+            "display_name": profile.display_name,
+            "credential_id": profile.credential_id,
+            "token_file": str(profile.token_file),
+            "status": profile.status,
+        }
+
+        def add(content: dict[str, Any]) -> None:
+            content["profiles"] = {**(content.get("profiles") or {}), profile.name: entry}
+
+        self.update(add)
+
+    def _load(self) -> dict[str, Any]:
+        try:
+            content = json.loads(self.path.read_text("utf-8"))
+        except FileNotFoundError:
+            return {}
+        except json.JSONDecodeError as broken:
+            raise ProfileError("invalid_json", str(broken), status=422) from broken
+        except UnicodeDecodeError as broken:
+            raise _invalid(f"CLI config is not UTF-8: {self.path}") from broken
+        if not isinstance(content, dict):
+            raise _invalid("CLI config must be a JSON object")
+        return content
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold `<path>.lock`. It is a file of its own because the config file is replaced, not rewritten."""
+    with (path.parent / f"{path.name}.lock").open("a") as lock:
+        if sys.platform != "win32":
+            import fcntl
+
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _config_of(content: Mapping[str, Any]) -> Config:
+    auth, admin_auth, caller, profiles = (
+        _section(content, name) for name in ("auth", "admin_auth", "caller", "profiles")
+    )
+    return Config(
+        base_url=_text(content, "base_url"),
+        admin_base_url=_text(content, "admin_base_url"),
+        auth=TokenSource(token=_text(auth, "token"), token_file=_text(auth, "token_file")),
+        admin_auth=TokenSource(token=_text(admin_auth, "token"), token_file=_text(admin_auth, "token_file")),
+        caller_project_id=_text(caller, "project_id"),
+        caller_agent_id=_text(caller, "agent_id"),
+        profiles={name: _profile_of(profiles, name) for name in profiles},
+    )
+
+
+def _profile_of(profiles: Mapping[str, Any], name: str) -> Profile:
+    entry = _section(profiles, name)
+    project_id, agent_id = _text(entry, "project_id"), _text(entry, "agent_id")
+    if project_id is None or agent_id is None:
+        raise _invalid("CLI config profiles require project_id and agent_id")
+    token_file = _text(entry, "token_file")
+    return Profile(
+        project_id=project_id,
+        agent_id=agent_id,
+        profile_kind=_text(entry, "profile_kind"),
+        runtime_kind=_text(entry, "runtime_kind"),
+        display_name=_text(entry, "display_name"),
+        credential_id=_text(entry, "credential_id"),
+        token_file=None if token_file is None else Path(token_file).expanduser(),
+        status=_text(entry, "status"),
+    )
+
+
+def _section(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    section = content.get(name)
+    if section is None:
+        return {}
+    if not isinstance(section, dict):
+        raise _invalid(f"CLI config {name} must be an object")
+    return section
+
+
+def _text(content: Mapping[str, Any], name: str) -> str | None:
+    value = content.get(name)
+    if value is not None and not isinstance(value, str):
+        raise _invalid("CLI config values must be strings when provided")
+    return said(value)
+
+
+def said(value: str | None) -> str | None:
+    """The value trimmed; None if nothing is left of it: in flags, variables and files, empty is unset."""
+    return (value or "").strip() or None
+
+
+def _invalid(message: str) -> ProfileError:
+    return ProfileError("invalid_input", message, status=422)
+
+
+# ---------------------------------------------------------------- token files
+
+
+def credential_path(project_id: str, agent_id: str, credential_id: str) -> Path:
+    """Where the token of an agent's credential belongs."""
+    return _data_folder().joinpath(
+        "credentials", _name(project_id), _name(agent_id), f"{_name(credential_id)}.token"
+    )
+
+
+def admin_service_path(project_id: str) -> Path:
+    """Where the operator of a project keeps the credential of its `admin-service` (admin.md 9)."""
+    return _operator_folder(project_id) / "admin-service.cgac"
+
+
+def admin_bearer_path(project_id: str) -> Path:
+    """Where the operator of a project keeps the bearer of its admin API (admin.md 9)."""
+    return _operator_folder(project_id) / "admin-api-bearer.token"
+
+
+def read_profile_token(profile: Profile) -> str:
+    """The profile's token.
+
+    Raises:
+        ProfileError: profile_token_permissions, or profile_stale when the file is gone or empty.
+    """
+    token = None
+    if profile.token_file is not None:
+        with suppress(FileNotFoundError):
+            check_private(profile.token_file)
+            token = said(profile.token_file.read_text("utf-8"))
+    if token is None:
+        message = f"CLI profile token is missing: {profile.name} ({profile.token_file})"
+        raise ProfileError("profile_stale", message, status=401)
+    return token
+
+
+def check_private(path: Path) -> None:
+    """Refuse a file that others may read or write.
+
+    Raises:
+        ProfileError: profile_token_permissions.
+        FileNotFoundError: there is none.
+    """
+    if sys.platform != "win32" and stat.S_IMODE(path.stat().st_mode) & 0o077:
+        message = f"token file permissions must be 0600: {path}"
+        raise ProfileError("profile_token_permissions", message, status=403)
+
+
+def replace_private(path: Path, text: str) -> None:
+    """Write the file, 0600, whole and on the disk, or leave what was there."""
+    make_private_folder(path.parent)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def make_private_folder(folder: Path) -> None:
+    """Make the folder and those above it that are missing, each 0700; what exists is left as it is."""
+    if not folder.is_dir():
+        make_private_folder(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def _operator_folder(project_id: str) -> Path:
+    return _data_folder().joinpath("operator", "projects", _name(project_id))
+
+
+def _data_folder() -> Path:
+    return Path.home() / ".local" / "share" / "commonground"
+
+
+def _name(text: str) -> str:
+    """An id that is safe as the name of a file."""
+    if text in ("", ".", "..") or "/" in text or "\\" in text or "\0" in text:
+        raise _invalid(f"not usable as a file name: {text!r}")
+    return text
