@@ -14,14 +14,12 @@ from attrs import frozen
 
 from cgworker.errors import InvalidRequest, UsageError
 from cgworker.lease import Interruption
-from cgworker.outcome import Failed, Outcome, Stopped, Succeeded, Suspended, outcome_of
+from cgworker.outcome import Failed, Outcome, Succeeded, outcome_of
 from cgworker.turn import Turn
-from cgworker.wire.converter import check_readable, dumps, structure_plain, unstructure
+from cgworker.wire.converter import check_json, check_readable, structure_plain, unstructure
 
 Handler = Callable[[Turn], Awaitable[Outcome]]
 """What the worker runs: one async callable from a turn to its outcome."""
-
-_threads = anyio.CapacityLimiter(1_000_000)  # slots limit work; a stuck thread must not keep others waiting
 
 
 class HandlerAbandoned(Exception):
@@ -78,20 +76,21 @@ def _as_outcome(returned: Any) -> Outcome:
     outcome = outcome_of(returned)
     if isinstance(outcome, Succeeded) and outcome.payload is returned:
         payload = unstructure(returned)
-        dumps(payload)  # what is not JSON is the handler's error, here, and not the settle call's
+        check_json(payload)  # what is not JSON is the handler's error, here, and not the settle call's
         return Succeeded(payload)
     return outcome
 
 
 async def _call_in_thread(call: Callable[[], Any], turn: Turn) -> Any:
     """Threads cannot be cancelled: an interruption is seen by `turn.check()`, and waited for so long."""
+    limiter = anyio.CapacityLimiter(1)  # slots limit work; a thread that never ends must not block others
     with anyio.CancelScope(shield=True) as waiting:
 
         def wait_no_longer_than_its_grace(interruption: Interruption) -> None:
             waiting.deadline = min(waiting.deadline, anyio.current_time() + interruption.grace_seconds)
 
         with turn.on_interrupt(wait_no_longer_than_its_grace):
-            return await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=_threads)
+            return await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=limiter)
     raise HandlerAbandoned(f"{turn.ref}: the handler's thread goes on although the turn was interrupted")
 
 
@@ -150,4 +149,4 @@ def _check_return(function: Callable[..., Any], returned: Any) -> None:
 
 
 def _name_of(function: Callable[..., Any]) -> str:
-    return cast(str, getattr(function, "__qualname__", repr(function)))
+    return cast("str", getattr(function, "__qualname__", repr(function)))
