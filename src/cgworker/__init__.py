@@ -1,1 +1,82 @@
-"""A worker runtime for CommonGround: bring your own agent."""
+"""A worker runtime for CommonGround: bring your own agent.
+
+from cgworker import Turn, Worker, run
+
+desk = Worker.from_profile("cg-demo/desk")
+
+@desk.turn("turn.conversation.v1")
+async def answer(turn: Turn, question: dict) -> dict:
+    return {"text": f"you asked: {question}"}
+
+run(desk)
+"""
+
+# Writing handlers
+# Running workers
+from cgworker.client import AdmissionClient, KernelClient
+
+# What can go wrong
+from cgworker.errors import (
+    CommonGroundError,
+    HandlerFailed,
+    KernelRefused,
+    KernelTrouble,
+    LeaseLost,
+    UsageError,
+)
+from cgworker.handlers import CommandExit, CommandHandler, FunctionHandler, Handler
+from cgworker.lease import Interrupted, Interruption, Reason
+from cgworker.outcome import (
+    Failed,
+    Outcome,
+    Stopped,
+    Succeeded,
+    Suspended,
+    fail,
+    retry,
+    stop,
+    succeed,
+    suspend,
+)
+from cgworker.turn import Turn
+
+# Names on the wire
+from cgworker.wire.refs import AgentRef, TurnRef
+from cgworker.worker import Middleware, TurnReport, Worker, WorkerOptions, handles, run
+
+__all__ = [
+    "AdmissionClient",
+    "AgentRef",
+    "CommandExit",
+    "CommandHandler",
+    "CommonGroundError",
+    "Failed",
+    "FunctionHandler",
+    "Handler",
+    "HandlerFailed",
+    "Interrupted",
+    "Interruption",
+    "KernelClient",
+    "KernelRefused",
+    "KernelTrouble",
+    "LeaseLost",
+    "Middleware",
+    "Outcome",
+    "Reason",
+    "Stopped",
+    "Succeeded",
+    "Suspended",
+    "Turn",
+    "TurnRef",
+    "TurnReport",
+    "UsageError",
+    "Worker",
+    "WorkerOptions",
+    "fail",
+    "handles",
+    "retry",
+    "run",
+    "stop",
+    "succeed",
+    "suspend",
+]

@@ -7,7 +7,7 @@ import signal
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import anyio
@@ -134,17 +134,15 @@ async def _end_group(child: Child) -> None:
         return
     child.signal(signal.SIGTERM)
     with anyio.move_on_after(_GROUP_GRACE_SECONDS):
-        while _group_lives(child.pid):
+        while _group_lives(child.pid):  # noqa: ASYNC110  # no system tells when a group is gone
             await anyio.sleep(0.02)
         return
     child.kill()
 
 
 def _signal_group(group: int, number: signal.Signals) -> None:
-    try:
+    with suppress(ProcessLookupError, PermissionError):  # macOS answers EPERM for a group of zombies
         os.killpg(group, number)
-    except (ProcessLookupError, PermissionError):  # macOS answers EPERM for a group of zombies
-        pass
 
 
 def _group_lives(group: int) -> bool:
@@ -164,15 +162,15 @@ def _only_zombies(group: int) -> bool:
 
 def _members(group: int) -> list[tuple[int, str]]:
     found = []
-    for name in os.listdir("/proc"):
-        if not name.isdigit():
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit():
             continue
         try:
-            fields = Path("/proc", name, "stat").read_text().rpartition(")")[2].split()
-        except OSError:
+            fields = (process / "stat").read_text().rpartition(")")[2].split()
+        except OSError:  # it ended just now
             continue
         if int(fields[2]) == group:
-            found.append((int(name), fields[0]))
+            found.append((int(process.name), fields[0]))
     return found
 
 

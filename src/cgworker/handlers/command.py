@@ -77,7 +77,7 @@ class CommandHandler:
     cwd: Path | None = None
     work_dir: Path | None = None
     folder_per_turn: bool = False
-    files: CommandFiles = CommandFiles()
+    files: CommandFiles = Factory(CommandFiles)
     environment: ChildEnvironment = Factory(ChildEnvironment)
     final_record_role: str = "deliverable"
     most_payload_bytes: int = 16 * 1024 * 1024 - 64 * 1024

@@ -11,9 +11,9 @@ _SECRET_NAMES = re.compile(r"CG_CLAIM|CG_AGENT_CREDENTIAL|CG_ADMIN_|PG_DSN\Z")
 _CLAIM_RUN_KEEPS = re.compile(r"CG_AGENT_CREDENTIAL")
 
 # libpq's connection variables: a child must not inherit the kernel's way into its database.
-_PG_NAMES = frozenset(
-    "PGHOST PGHOSTADDR PGPORT PGDATABASE PGUSER PGPASSWORD PGPASSFILE PGSERVICE PGSERVICEFILE PGOPTIONS "
-    "PGSSLMODE PGSSLKEY PGSSLCERT PGSSLROOTCERT PGSSLCRL PGREQUIRESSL PGKRBSRVNAME PGTARGETSESSIONATTRS".split()
+_PG_NAMES = re.compile(
+    r"PG(HOST|HOSTADDR|PORT|DATABASE|USER|PASSWORD|PASSFILE|SERVICE|SERVICEFILE|OPTIONS|REQUIRESSL"
+    r"|SSL.*|KRBSRVNAME|GSS.*|TARGETSESSIONATTRS)\Z"
 )
 
 _CLEAN_NAMES = re.compile(
@@ -60,7 +60,7 @@ class ChildEnvironment:
     def _may_pass(self, name: str) -> bool:
         if self.settles_itself and _CLAIM_RUN_KEEPS.match(name):
             return True
-        if _SECRET_NAMES.match(name) or name in _PG_NAMES:
+        if _SECRET_NAMES.match(name) or _PG_NAMES.match(name):
             return False
         return not self.clean or _CLEAN_NAMES.match(name) is not None
 

@@ -27,12 +27,19 @@ def make_private_folder(folder: Path) -> Path:
     return folder
 
 
-def write_private(path: Path, data: bytes) -> None:
-    """Write the file anew, 0600; a link that stands there is not followed."""
+def write_private(path: Path, data: bytes, *, sync: bool = False) -> None:
+    """Write the file anew, 0600; a link that stands there is not followed.
+
+    Args:
+        sync: have it on the disk when this returns.
+    """
     path.unlink(missing_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
+        if sync:
+            file.flush()
+            os.fsync(descriptor)
 
 
 def read_json(path: Path, most_bytes: int) -> Any:

@@ -1,0 +1,342 @@
+"""One attempt at one turn: from the claim to the report, and nothing that goes wrong on the way gets out."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+import anyio
+
+from cgworker import events
+from cgworker.errors import (
+    AnswerInvalid,
+    CommandNotFound,
+    CommonGroundError,
+    HandlerFailed,
+    KernelRefused,
+    KernelTrouble,
+    LeaseLost,
+)
+from cgworker.events import Event, emit
+from cgworker.handlers import Handler
+from cgworker.handlers.function import HandlerAbandoned
+from cgworker.lease import Interrupted, Interruption, Keeper, Kept, Lease, Reason, insist, keep, monotonic
+from cgworker.outcome import (
+    NO_HANDLER_REASON,
+    Failed,
+    Outcome,
+    Stopped,
+    Succeeded,
+    Suspended,
+    hand_back,
+    word_for,
+)
+from cgworker.turn import Turn
+from cgworker.wire.claims import ClaimedTurn
+from cgworker.wire.converter import ABSENT
+from cgworker.wire.records import TurnContext
+from cgworker.wire.refs import ClaimToken, TurnRef
+from cgworker.worker.place import TurnReport, Workplace
+from cgworker.worker.report import report_of
+from cgworker.worker.routing import wrap
+from cgworker.worker.settle import Settlement, close, put_aside
+
+_FEED_PAGE = 500
+
+
+class Attempt:
+    """A claim being worked. `run()` it once; `interrupt()` it any time.
+
+    Args:
+        place: what it shares with others.
+        claimed: the claim.
+        asked_at: when the claim was asked for, on `lease.monotonic`.
+    """
+
+    def __init__(self, place: Workplace, claimed: ClaimedTurn, asked_at: float) -> None:
+        self._place = place
+        self._claimed = claimed
+        self._began_at = monotonic()
+        self._lease = _lease_of(claimed, asked_at)
+        self._renewed = anyio.Event()
+        self._attempt = 1
+        self._turn: Turn | None = None
+        self._pending: Interruption | None = None
+        self.error: CommonGroundError | None = None
+        self.stuck = False
+
+    @property
+    def ref(self) -> TurnRef:
+        """Which turn."""
+        return self._claimed.turn
+
+    def interrupt(
+        self, reason: Reason, note: str | None = None, *, grace_seconds: float | None = None
+    ) -> None:
+        """End the handler, or keep it from being started."""
+        grace = self._place.options.interrupt_seconds if grace_seconds is None else grace_seconds
+        if self._turn is not None:
+            self._turn.interrupt(reason, note, grace_seconds=grace)
+        elif self._pending is None or reason is Reason.LEASE_LOST:
+            self._pending = Interruption(reason, note, grace)
+            self._renewed.set()
+
+    async def run(self) -> TurnReport:
+        """Work the turn and settle it."""
+        redelivered = False
+        outcome: Outcome | None = None
+        settlement: Settlement | None = None
+        async with keep(self._lease, self._keeper()):
+            try:
+                await self._be_sure_of_the_lease()
+                self._turn = turn = await self._open()
+                stored = self._place.outbox.find(turn)
+                redelivered = stored is not None
+                outcome = stored.outcome if stored else await self._decide(turn)
+            except LeaseLost as lost:
+                self._lose(str(lost))
+            except (KernelRefused, AnswerInvalid) as unreadable:
+                outcome = Suspended("context_fetch_error", str(unreadable))
+            if outcome is not None:
+                settlement = await self._settle(outcome)
+        return self._report(outcome, settlement, redelivered)
+
+    # ------------------------------------------------------------ the lease
+
+    def _keeper(self) -> Keeper:
+        options = self._place.options
+        return Keeper(
+            renew=self._renew,
+            lost=self._lose,
+            stop=lambda: self.interrupt(Reason.STOP),
+            renewed=self._note_renewal,
+            failed=self._note_failed_renewal,
+            fraction=options.renew_fraction,
+            most_seconds=options.renew_seconds,
+        )
+
+    async def _renew(self, claim: ClaimToken) -> Kept:
+        renewal = await self._place.renewing.claims.renew(claim)
+        stop_requested = renewal.stop_requested
+        if stop_requested is ABSENT:  # the reference's kernel says it only in the turn
+            try:
+                stop_requested = (await self._place.renewing.turns.get(claim.turn)).stop_requested
+            except CommonGroundError:
+                stop_requested = False  # the lease was renewed all the same; the next renewal asks again
+        return Kept(renewal.server_time, renewal.expires_at, bool(stop_requested))
+
+    def _lose(self, reason: str) -> None:
+        if self._is_interrupted_by(Reason.LEASE_LOST):
+            return
+        self._emit(events.LeaseLost(**self._facts(), reason=reason))
+        self.interrupt(Reason.LEASE_LOST, reason, grace_seconds=self._lease.margin_seconds)
+
+    def _is_interrupted_by(self, reason: Reason) -> bool:
+        interruption = self._turn.interruption if self._turn else self._pending
+        return interruption is not None and interruption.reason is reason
+
+    def _note_renewal(self) -> None:
+        self._renewed.set()
+        self._emit(events.LeaseRenewed(**self._facts(), seconds_left=round(self._lease.seconds_left, 1)))
+
+    def _note_failed_renewal(self, error: CommonGroundError) -> None:
+        left = round(self._lease.seconds_left, 1)
+        self._emit(events.RenewalFailed(**self._facts(), error=str(error), seconds_left=left))
+
+    async def _be_sure_of_the_lease(self) -> None:
+        """After a long wait, or at a kernel that does not tell, only a renewal says how long it lasts."""
+        if self._lease.length_seconds is None:
+            await self._renewed.wait()
+        if self._is_interrupted_by(Reason.LEASE_LOST):
+            raise LeaseLost("it was lost before the work began")
+
+    # ------------------------------------------------------------ what the turn is
+
+    async def _open(self) -> Turn:
+        context, attempt = self._claimed.context, self._claimed.attempt
+        page_size = self._place.options.context_page_size
+        if not isinstance(context, TurnContext):
+            context = await insist(self._fetch_context, self._lease)
+        else:
+            page_size = 100  # the page that a claim brings
+        self._attempt = (
+            attempt if isinstance(attempt, int) else await insist(self._count_attempts, self._lease)
+        )
+        turn = Turn(
+            kernel=self._place.kernel,
+            lease=self._lease,
+            context=context,
+            attempt=self._attempt,
+            page_size=page_size,
+            more_records=len(context.semantic_items) >= page_size,
+        )
+        if self._pending is not None:
+            turn.interrupt(
+                self._pending.reason, self._pending.note, grace_seconds=self._pending.grace_seconds
+            )
+        self._emit(events.TurnClaimed(**self._facts(), kind=turn.kind))
+        return turn
+
+    async def _fetch_context(self) -> TurnContext:
+        return await self._place.kernel.turns.context(self.ref, limit=self._place.options.context_page_size)
+
+    async def _count_attempts(self) -> int:
+        """1 + the claims that ended by expiry since the turn was last suspended, from its feed (decision 26)."""
+        expired, after = 0, 0
+        while True:
+            page = await self._place.kernel.turns.feed(self.ref, after_ledger_seq=after, limit=_FEED_PAGE)
+            for event in page.items:
+                if event.event_type == "turn.suspended":
+                    expired = 0
+                elif event.event_type == "turn.claim_reconciled":
+                    expired += 1
+            if len(page.items) < _FEED_PAGE:
+                return 1 + expired
+            after = page.next_after_ledger_seq
+
+    # ------------------------------------------------------------ what is decided
+
+    async def _decide(self, turn: Turn) -> Outcome | None:
+        if turn.snapshot.stop_requested:
+            return Stopped({"status": "stopped"})
+        if self._attempt > self._place.options.max_attempts:
+            return Failed({"error": "attempts_exhausted", "attempts": self._attempt - 1})
+        handler = self._place.routes.find(turn.kind)
+        if handler is None:
+            return Suspended(NO_HANDLER_REASON, f"no handler for {turn.kind}")
+        await self._place.on_claimed(turn)
+        async with anyio.create_task_group() as beside:
+            if (limit := self._place.options.time_limit_seconds) is not None:
+                beside.start_soon(self._interrupt_at_deadline, limit)
+            decided = await self._run_handler(turn, handler)
+            beside.cancel_scope.cancel()
+        if turn.interruption is None:
+            return decided
+        self._emit(events.TurnInterrupted(**self._facts(), reason=turn.interruption.reason))
+        await self._place.on_interrupted(turn, turn.interruption)
+        return self._after_interruption(turn.interruption, decided)
+
+    async def _interrupt_at_deadline(self, limit_seconds: float) -> None:
+        await anyio.sleep(limit_seconds)
+        self.interrupt(Reason.DEADLINE, f"after {limit_seconds:g} s")
+
+    async def _run_handler(self, turn: Turn, handler: Handler) -> Outcome | None:
+        """The handler's outcome; None if it was cancelled or cannot say."""
+        with anyio.CancelScope() as scope, turn.on_interrupt(lambda _: scope.cancel()):
+            try:
+                async with self._place.shared_slots or nullcontext():
+                    return await wrap(handler, self._place.middleware)(turn)
+            except Interrupted:
+                return None
+            except HandlerAbandoned:
+                self.stuck = True
+                return None
+            except LeaseLost as lost:
+                self._lose(str(lost))
+            except CommandNotFound as vanished:
+                self.error = vanished
+                return hand_back()
+            except HandlerFailed as failed:
+                return Failed(failed.payload)
+            except (Exception, SystemExit) as raised:
+                return self._on_error(turn, raised)
+        return None
+
+    def _on_error(self, turn: Turn, raised: BaseException) -> Outcome:
+        if turn.interruption is None:
+            self._emit(events.HandlerRaised(**self._facts(), error=raised))
+        report = report_of(raised, turn.secrets)
+        if self._place.options.on_error == "suspend":
+            return Suspended("handler_error", f"{report['type']}: {report['message']}")
+        return Failed(report)
+
+    def _after_interruption(self, interruption: Interruption, decided: Outcome | None) -> Outcome | None:
+        """What an interrupted handler's outcome becomes (architecture 5)."""
+        has_result = isinstance(decided, Succeeded) and decided.payload is not ABSENT
+        match interruption.reason:
+            case Reason.LEASE_LOST:
+                return decided if has_result else None
+            case Reason.STOP | Reason.PARENT_CLOSED:
+                return Stopped(decided.payload if has_result else {"status": "stopped"})  # type: ignore[union-attr]
+            case Reason.DEADLINE:
+                limit = self._place.options.time_limit_seconds
+                return Failed({"error": "deadline_exceeded", "time_limit_seconds": limit})
+            case Reason.SHUTDOWN:
+                return decided if has_result or isinstance(decided, Suspended) else hand_back()
+
+    # ------------------------------------------------------------ making it true
+
+    async def _settle(self, outcome: Outcome) -> Settlement:
+        place = self._place
+        if isinstance(outcome, Suspended):
+            settled = await put_aside(place.kernel, self._lease, outcome)
+            if settled.done and outcome.resume_after_seconds == 0:
+                await self._resume(outcome)
+            return settled
+        assert self._turn is not None
+        return await close(
+            self._turn,
+            self._lease,
+            outcome,
+            outbox=place.outbox,
+            most_payload_bytes=place.options.most_payload_bytes,
+        )
+
+    async def _resume(self, outcome: Suspended) -> None:
+        """Queue it again at once. If that fails, whoever looks after this agent's turns does it later."""
+        try:
+            await self._place.kernel.turns.resume(self.ref, requested_by=self._claimed.agent)
+        except (KernelRefused, KernelTrouble, AnswerInvalid) as failed:
+            events.logger.warning("%s stays suspended for now (%s): %s", self.ref, outcome.reason, failed)
+
+    # ------------------------------------------------------------ saying so
+
+    def _report(
+        self, outcome: Outcome | None, settlement: Settlement | None, redelivered: bool
+    ) -> TurnReport:
+        turn = self._turn
+        report = TurnReport(
+            turn=self.ref,
+            kind=turn.kind if turn else None,
+            attempt=self._attempt,
+            outcome=settlement.outcome if settlement else outcome,
+            settled=settlement is not None and settlement.done,
+            interruption=turn.interruption if turn else self._pending,
+            redelivered=redelivered,
+            reason=settlement.reason if settlement else "the lease was lost",
+            kept_at=str(settlement.kept_at) if settlement and settlement.kept_at else None,
+            seconds=round(monotonic() - self._began_at, 3),
+            error=self.error,
+        )
+        self._emit(self._event_of(report))
+        if report.kept_at:
+            self._emit(events.ResultKept(**self._facts(), path=report.kept_at, reason=report.reason or ""))
+        return report
+
+    def _event_of(self, report: TurnReport) -> Event:
+        word = word_for(report.outcome) if report.outcome else None
+        if report.settled and word is not None:
+            return events.TurnSettled(
+                **self._facts(), outcome=word, seconds=report.seconds, redelivered=report.redelivered
+            )
+        return events.TurnGivenUp(**self._facts(), outcome=word, reason=report.reason or "")
+
+    def _facts(self) -> dict[str, Any]:
+        return {"turn": self.ref, "agent": self._claimed.agent, "attempt": self._attempt}
+
+    def _emit(self, event: Event) -> None:
+        emit(self._place.listener, event)
+
+
+def _lease_of(claimed: ClaimedTurn, asked_at: float) -> Lease:
+    """The lease of a claim. Of one that was long waited for only a renewal tells how much is left.
+
+    It began somewhere between the request and the answer. Counting from the request is safe, and after a
+    short wait good enough; after a long one nothing might be left of it, though it has just begun.
+    """
+    length = claimed.lease_seconds
+    if isinstance(length, float):
+        lease = Lease(claimed, asked_at, length)
+        if monotonic() < lease.renew_at(1 / 3, None):
+            return lease
+    return Lease(claimed, monotonic())

@@ -1,0 +1,256 @@
+"""`Worker`: claims turns for one agent and runs handlers on them, several at a time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+import anyio
+import anyio.abc
+
+from cgworker.client import KernelClient
+from cgworker.errors import UsageError
+from cgworker.events import Listener
+from cgworker.handlers import FunctionHandler, Handler
+from cgworker.handlers.files import state_folder
+from cgworker.lease import Interruption
+from cgworker.profiles import resolve_profile
+from cgworker.turn import Turn
+from cgworker.wire.refs import AgentRef
+from cgworker.worker.attempt import Attempt
+from cgworker.worker.claiming import Claimer
+from cgworker.worker.options import WorkerOptions
+from cgworker.worker.outbox import Outbox
+from cgworker.worker.place import TurnReport, Workplace
+from cgworker.worker.routing import Middleware, Routes, marked_methods
+from cgworker.worker.shift import Shift
+
+
+class Worker:
+    """Works the turns of one agent.
+
+    Handlers come from `@worker.turn(kind)`, `worker.add(kind, handler)`, methods marked with
+    `@handles(kind)` in a subclass, or a subclass's `handle`, which gets every other kind.
+
+    Args:
+        kernel: the kernel, with the agent's identity.
+        handler: handles every kind without a handler of its own.
+        options: limits and behaviour.
+        listener: is told of every event, in the worker's own task; it must not block.
+
+    Raises:
+        UsageError: the kernel has no agent identity, or a handler's signature cannot be one's.
+    """
+
+    def __init__(
+        self,
+        kernel: KernelClient,
+        handler: Handler | None = None,
+        *,
+        options: WorkerOptions = WorkerOptions(),  # noqa: B008  # frozen
+        listener: Listener | None = None,
+    ) -> None:
+        if kernel.agent is None:
+            raise UsageError(
+                "a worker needs a kernel client with an agent: KernelClient(url, agent=..., token=...)"
+            )
+        self.kernel = kernel
+        self.agent: AgentRef = kernel.agent
+        self.options = options
+        self._listener = listener
+        self._routes = Routes()
+        self._middleware: list[Middleware] = []
+        self._shift: Shift | None = None
+        self._drain_early = False
+        if handler is not None:
+            self._routes.add(None, handler)
+        self._add_own_handlers()
+
+    @classmethod
+    def from_profile(
+        cls,
+        name: str,
+        *,
+        config_path: Path | None = None,
+        options: WorkerOptions = WorkerOptions(),  # noqa: B008  # frozen
+        listener: Listener | None = None,
+    ) -> Self:
+        """A worker for a profile of the `cg` CLI: base URL, identity and credential as it keeps them.
+
+        Args:
+            name: `<project>/<agent>`.
+            config_path: the CLI's config file; by default where the CLI looks for it.
+
+        Raises:
+            ProfileError: the profile, its config file or its token file is missing or unsafe.
+        """
+        profile = resolve_profile(name, config_path=config_path)
+        kernel = KernelClient(profile.base_url, agent=profile.agent, token=profile.token)
+        return cls(kernel, options=options, listener=listener)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.agent} at {self.kernel.base_url})"
+
+    # ------------------------------------------------------------ handlers
+
+    def turn(self, kind: str | None = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Decorate a function `(turn)` or `(turn, input)` as the handler of a kind; None is every other kind.
+
+        Raises:
+            UsageError: the signature cannot be a handler's, or the kind has a handler already.
+        """
+
+        def add(function: Callable[..., Any]) -> Callable[..., Any]:
+            self._routes.add(kind, FunctionHandler.of(function))
+            return function
+
+        return add
+
+    def add(self, kind: str | None, handler: Handler) -> None:
+        """Send turns of a kind to a handler, such as a `CommandHandler`; None is every other kind.
+
+        Raises:
+            UsageError: the kind has a handler already.
+        """
+        self._routes.add(kind, handler)
+
+    def middleware(self, function: Middleware) -> Middleware:
+        """Decorate `async (turn, call_next) -> Outcome` to run around every handler."""
+        self._middleware.append(function)
+        return function
+
+    def _add_own_handlers(self) -> None:
+        for kind, method in marked_methods(self).items():
+            self._routes.add(kind, FunctionHandler.of(method))
+        if type(self).handle is not Worker.handle:
+            self._routes.add(None, FunctionHandler.of(self.handle))
+
+    # ------------------------------------------------------------ what a subclass may override
+
+    async def handle(self, turn: Turn) -> Any:
+        """Handle a turn of any kind that has no handler of its own."""
+        raise NotImplementedError  # never registered as a handler unless overridden
+
+    def select(self) -> bool:
+        """Whether to claim now; asked again within seconds if not."""
+        return True
+
+    async def on_claimed(self, turn: Turn) -> None:
+        """A turn was claimed and is about to be worked."""
+
+    async def on_interrupted(self, turn: Turn, interruption: Interruption) -> None:
+        """A handler was ended before its time; its turn is about to be settled."""
+
+    async def on_settled(self, report: TurnReport) -> None:
+        """An attempt has ended, settled or not."""
+
+    # ------------------------------------------------------------ running
+
+    async def once(self, *, wait_seconds: float = 0) -> TurnReport | None:
+        """Claim one turn and work it; None if there was none.
+
+        Args:
+            wait_seconds: how long the kernel may wait for work.
+
+        Raises:
+            KernelRefused, KernelTrouble: the claim could not be made.
+            CommandNotFound: the command of a command handler is missing; nothing was claimed.
+        """
+        self._check_handlers()
+        found = await Claimer(self.kernel, self.options, self._listener).once(wait_seconds)
+        if found is None:
+            return None
+        async with self._workplace() as place:
+            report = await Attempt(place, found.claimed, found.asked_at).run()
+        await self.on_settled(report)
+        if report.error is not None:
+            raise report.error
+        return report
+
+    async def run(
+        self,
+        *,
+        shared_slots: anyio.Semaphore | None = None,
+        task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Work turns until `drain()`, or until cancelled, which drains at once.
+
+        Args:
+            shared_slots: how many handlers at once, together with other workers, besides this worker's
+                own `options.concurrency`.
+            task_status: started once the worker claims.
+
+        Raises:
+            CommandNotFound: the command of a command handler is missing.
+            UsageError: there is no handler, or the worker runs already.
+        """
+        self._check_handlers()
+        if self._shift is not None:
+            raise UsageError(f"{self!r} runs already")
+        async with self._workplace(shared_slots) as place, anyio.create_task_group() as outside:
+            shift = self._shift = Shift(
+                place, self.agent, partial(self._may_claim, shared_slots), self.on_settled
+            )
+            if self._drain_early:
+                shift.drain()
+            outside.start_soon(shift.run, task_status)
+            try:
+                await shift.ended.wait()
+            except BaseException:  # cancelled from outside: the shift is shielded, and ends in order
+                shift.drain(hurry=True)
+                raise
+            finally:
+                self._shift = None
+        if shift.error is not None:
+            raise shift.error
+
+    def drain(self, *, hurry: bool = False) -> None:
+        """Claim no more; `run()` returns when what is held has ended or was handed back.
+
+        Args:
+            hurry: give what is held no grace.
+        """
+        self._drain_early = True
+        if self._shift is not None:
+            self._shift.drain(hurry=hurry)
+
+    @property
+    def held_count(self) -> int:
+        """How many turns are held now."""
+        return self._shift.held_count if self._shift is not None else 0
+
+    @asynccontextmanager
+    async def _workplace(self, shared_slots: anyio.Semaphore | None = None) -> AsyncIterator[Workplace]:
+        folder = self.options.outbox_path or state_folder("outbox")
+        renewing = self.kernel.with_own_connections()
+        try:
+            yield Workplace(
+                kernel=self.kernel,
+                renewing=renewing,
+                routes=self._routes,
+                outbox=Outbox(folder, most_bytes=self.options.outbox_most_bytes),
+                options=self.options,
+                listener=self._listener,
+                shared_slots=shared_slots,
+                middleware=tuple(self._middleware),
+                on_claimed=self.on_claimed,
+                on_interrupted=self.on_interrupted,
+            )
+        finally:
+            with anyio.CancelScope(shield=True):
+                await renewing.aclose()
+
+    def _may_claim(self, shared_slots: anyio.Semaphore | None) -> bool:
+        self._check_handlers()
+        is_free = shared_slots is None or shared_slots.value > 0
+        return is_free and self.select()
+
+    def _check_handlers(self) -> None:
+        if not self._routes:
+            raise UsageError(f"{self!r} has no handler: decorate a function with @worker.turn(kind)")
+        for handler in self._routes.handlers:
+            if (check := getattr(handler, "check", None)) is not None:
+                check()

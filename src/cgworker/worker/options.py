@@ -1,0 +1,61 @@
+"""How a worker behaves: one frozen object, so that fields can grow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from attrs import field, frozen, validators
+
+from cgworker.lease import RENEW_FRACTION
+
+_positive: Any = validators.gt(0)
+_not_negative: Any = validators.ge(0)
+
+
+@frozen(kw_only=True)
+class WorkerOptions:
+    """Options of a worker; every limit there is.
+
+    Attributes:
+        concurrency: how many turns at once; None is the agent's capacity.
+        wait_seconds: how long one request for work may wait at the kernel, which caps it at 60.
+        poll_seconds: the longest pause between requests for work at a kernel that cannot wait.
+        grace_seconds: how long held turns may go on after a drain began, one deadline for all.
+        interrupt_seconds: how long an interrupted handler has to end by itself.
+        time_limit_seconds: how long a handler may take; None is no limit, and the default.
+        renew_fraction: the part of a lease after which it is renewed, a third at most.
+        renew_seconds: renew at least this often; can only make it sooner.
+        max_attempts: a turn whose claims ended this often without a result is closed as failed.
+        on_error: what an exception of a handler becomes: "fail" closes the turn as failed, "suspend" puts it
+            aside with reason `handler_error`.
+        on_stuck: what happens when a handler does not end in time: "release" gives its slot to other work,
+            "drain" ends the worker, so that whoever supervises it starts a new one.
+        outbox_path: where results wait until the kernel has them; by default below `$XDG_STATE_HOME`.
+            Workers that share it deliver each other's results.
+        outbox_most_bytes: how much may wait there.
+        context_page_size: how many records are asked for at a time.
+        most_payload_bytes: a final payload larger than this, as JSON, is a typed failure.
+    """
+
+    concurrency: int | None = field(default=None, validator=validators.optional(_positive))
+    wait_seconds: float = field(default=50.0, validator=_not_negative)
+    poll_seconds: float = field(default=1.0, validator=_positive)
+    grace_seconds: float = field(default=20.0, validator=_not_negative)
+    interrupt_seconds: float = field(default=5.0, validator=_not_negative)
+    time_limit_seconds: float | None = field(default=None, validator=validators.optional(_positive))
+    renew_fraction: float = field(
+        default=RENEW_FRACTION, validator=[_positive, validators.le(RENEW_FRACTION)]
+    )
+    renew_seconds: float | None = field(default=None, validator=validators.optional(_positive))
+    max_attempts: int = field(default=5, validator=_positive)
+    on_error: Literal["fail", "suspend"] = field(
+        default="fail", validator=validators.in_(["fail", "suspend"])
+    )
+    on_stuck: Literal["release", "drain"] = field(
+        default="release", validator=validators.in_(["release", "drain"])
+    )
+    outbox_path: Path | None = None
+    outbox_most_bytes: int = field(default=1024 * 1024 * 1024, validator=_positive)
+    context_page_size: int = field(default=100, validator=[_positive, validators.le(1000)])
+    most_payload_bytes: int = field(default=16 * 1024 * 1024 - 64 * 1024, validator=_positive)

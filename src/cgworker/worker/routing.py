@@ -1,0 +1,88 @@
+"""Which handler a turn's kind goes to."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from cgworker.errors import UsageError
+from cgworker.handlers import Handler
+from cgworker.outcome import Outcome, outcome_of
+from cgworker.turn import Turn
+
+Middleware = Callable[[Turn, Handler], Awaitable[Outcome]]
+"""`async (turn, call_next) -> Outcome`: runs around every handler of a worker."""
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+_KIND_ATTRIBUTE = "__cgworker_kind__"
+
+
+class Routes:
+    """Handlers by turn kind, and one for every other kind."""
+
+    def __init__(self) -> None:
+        self._by_kind: dict[str, Handler] = {}
+        self._default: Handler | None = None
+
+    def add(self, kind: str | None, handler: Handler) -> None:
+        """Send turns of `kind` to the handler; None is every kind without one of its own.
+
+        Raises:
+            UsageError: the kind has a handler already.
+        """
+        if kind is None:
+            if self._default is not None:
+                raise UsageError("this worker has a handler for every other kind already")
+            self._default = handler
+        elif kind in self._by_kind:
+            raise UsageError(f"this worker has a handler for {kind} already")
+        else:
+            self._by_kind[kind] = handler
+
+    def find(self, kind: str) -> Handler | None:
+        """The handler of the kind, or None."""
+        return self._by_kind.get(kind, self._default)
+
+    @property
+    def handlers(self) -> tuple[Handler, ...]:
+        """All handlers."""
+        others = () if self._default is None else (self._default,)
+        return (*self._by_kind.values(), *others)
+
+    def __bool__(self) -> bool:
+        return bool(self.handlers)
+
+
+def handles(kind: str) -> Callable[[Method], Method]:
+    """Mark a method of a `Worker` subclass as the handler of a turn kind."""
+
+    def mark(method: Method) -> Method:
+        setattr(method, _KIND_ATTRIBUTE, kind)
+        return method
+
+    return mark
+
+
+def marked_methods(worker: object) -> dict[str, Callable[..., Any]]:
+    """The methods marked by `handles`, by kind; a subclass's replace its bases'."""
+    found = {}
+    for name in dir(type(worker)):
+        kind = getattr(getattr(type(worker), name, None), _KIND_ATTRIBUTE, None)
+        if kind is not None:
+            found[kind] = getattr(worker, name)
+    return found
+
+
+def wrap(handler: Handler, middleware: tuple[Middleware, ...]) -> Handler:
+    """The handler with the middleware around it, the first one outermost."""
+    for each in reversed(middleware):
+        handler = _wrap_one(each, handler)
+    return handler
+
+
+def _wrap_one(middleware: Middleware, call_next: Handler) -> Handler:
+    async def call(turn: Turn) -> Outcome:
+        return outcome_of(await middleware(turn, call_next))
+
+    return call

@@ -1,0 +1,76 @@
+"""`run(*workers)`: a program's last line. Signals, one slot limit, one event loop, until all have drained."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Callable
+
+import anyio
+
+from cgworker.errors import UsageError
+from cgworker.events import logger
+from cgworker.worker.loop import Worker
+
+
+def run(*workers: Worker, concurrency: int | None = None, backend: str = "asyncio") -> None:
+    """Run the workers until SIGTERM or SIGINT, then drain; a second signal drains at once.
+
+    Args:
+        concurrency: how many handlers at once, all workers together; None is each worker's own limit.
+        backend: "asyncio" or "trio".
+
+    Raises:
+        UsageError: there is no worker, or one has no handler.
+        CommandNotFound: the command of a command handler is missing.
+    """
+    if not workers:
+        raise UsageError("run() needs at least one worker")
+    if not logging.getLogger().handlers:
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+        logging.getLogger("httpx").setLevel(logging.WARNING)
+    anyio.run(serve, workers, concurrency, backend=backend)
+
+
+async def serve(workers: tuple[Worker, ...], concurrency: int | None = None) -> None:
+    """What `run` runs: for programs that have an event loop but want the signals handled."""
+    slots = anyio.Semaphore(concurrency) if concurrency else None
+    async with anyio.create_task_group() as group:
+        group.start_soon(_drain_on_signals, workers)
+        async with anyio.create_task_group() as running:
+            for worker in workers:
+                running.start_soon(_run_and_close, worker, slots)
+        group.cancel_scope.cancel()
+
+
+async def _run_and_close(worker: Worker, slots: anyio.Semaphore | None) -> None:
+    try:
+        await worker.run(shared_slots=slots)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await worker.kernel.aclose()
+
+
+async def _drain_on_signals(workers: tuple[Worker, ...]) -> None:
+    def drain(hurry: bool) -> None:
+        for worker in workers:
+            worker.drain(hurry=hurry)
+
+    await watch_signals(drain)
+
+
+async def watch_signals(drain: Callable[[bool], None]) -> None:
+    """Call `drain(False)` at the first SIGTERM or SIGINT and `drain(True)` at the second.
+
+    Where the platform has no signal handling for event loops (Windows), Ctrl-C ends the program as usual.
+    """
+    try:
+        receiver = anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT)
+        with receiver as signals:
+            hurry = False
+            async for number in signals:
+                logger.info("%s: %s", signal.Signals(number).name, "ending at once" if hurry else "draining")
+                drain(hurry)
+                hurry = True
+    except NotImplementedError:
+        logger.info("this platform has no signals for event loops; Ctrl-C ends without a drain")

@@ -1,0 +1,204 @@
+"""Make an outcome true at the kernel, or say why not.
+
+The order is the point: the result is in the outbox before the first call; the call is repeated while the
+lease lives; an answer that was lost is found by reading the turn back; only then is the outbox cleared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import anyio
+from attrs import frozen
+
+from cgworker.client import KernelClient
+from cgworker.client.backoff import Backoff
+from cgworker.errors import (
+    CommonGroundError,
+    InvalidRequest,
+    InvariantError,
+    KernelRefused,
+    KernelTrouble,
+    NotFoundError,
+    PayloadTooLarge,
+)
+from cgworker.events import logger
+from cgworker.lease import Lease
+from cgworker.outcome import Closed, Failed, Suspended, word_for
+from cgworker.turn import Turn
+from cgworker.wire.converter import ABSENT, dumps, loads
+from cgworker.wire.meta import Meta
+from cgworker.wire.turns import TurnSnapshot
+from cgworker.worker.outbox import Outbox, OutboxEntry, OutboxFull
+
+_READ_BACK_SECONDS = 10.0
+
+
+@frozen(kw_only=True)
+class Settlement:
+    """What came of settling.
+
+    Attributes:
+        done: the outcome is true at the kernel.
+        outcome: what was settled; not what was asked for if the kernel could not take that.
+        reason: why not, if not.
+        kept_at: where the result waits, or was kept aside.
+    """
+
+    done: bool
+    outcome: Closed | Suspended
+    reason: str | None = None
+    kept_at: Path | None = None
+
+
+# ---------------------------------------------------------------- closing a turn
+
+
+async def close(
+    turn: Turn, lease: Lease, outcome: Closed, *, outbox: Outbox, most_payload_bytes: int
+) -> Settlement:
+    """Finish the turn with this outcome."""
+    entry = await _store(turn, outcome, outbox)
+    if outcome.payload is not ABSENT and len(dumps(outcome.payload)) > most_payload_bytes:
+        return await _close_instead(turn, lease, _too_large(), entry, outbox)
+    try:
+        done = await _finish(turn, lease, outcome)
+    except (PayloadTooLarge, InvalidRequest, InvariantError) as refused:
+        report = _too_large() if isinstance(refused, PayloadTooLarge) else _unacceptable(refused)
+        return await _close_instead(turn, lease, report, entry, outbox)
+    except KernelRefused as refused:
+        kept = await _keep(turn, entry, outbox)
+        return Settlement(done=False, outcome=outcome, reason=str(refused), kept_at=kept)
+    if entry and done:
+        outbox.discard(entry)
+    return Settlement(
+        done=done,
+        outcome=outcome,
+        reason=None if done else "no answer before the lease ended",
+        kept_at=None if done or not entry else entry.path,
+    )
+
+
+async def _keep(turn: Turn, entry: OutboxEntry | None, outbox: Outbox) -> Path | None:
+    """Leave the result for the turn's next claim, or aside if there will be none."""
+    if entry is None:
+        return None
+    try:
+        is_over = (await turn.kernel.turns.get(turn.ref)).state == "closed"
+    except NotFoundError:
+        is_over = True
+    except CommonGroundError:
+        is_over = False
+    return outbox.keep_aside(entry) if is_over else entry.path
+
+
+async def _store(turn: Turn, outcome: Closed, outbox: Outbox) -> OutboxEntry | None:
+    """A disk that does not take the result must not keep the kernel from having it."""
+    try:
+        return await outbox.put(turn, outcome)
+    except (OSError, OutboxFull) as unwritable:
+        logger.error("%s: the result could not be stored before it is sent: %s", turn.ref, unwritable)
+        return None
+
+
+async def _finish(turn: Turn, lease: Lease, outcome: Closed) -> bool:
+    async def send() -> None:
+        await turn.kernel.turns.finish(
+            lease.claim,
+            word_for(outcome),
+            final_payload=outcome.payload,
+            final_record_role=outcome.role,
+        )
+
+    return await _repeat(send, turn.kernel, lease, lambda found: _is_closed_so(found, outcome))
+
+
+async def _close_instead(
+    turn: Turn, lease: Lease, report: Failed, entry: OutboxEntry | None, outbox: Outbox
+) -> Settlement:
+    """The kernel cannot take the result: keep it aside, and close the turn with a typed failure."""
+    kept = outbox.keep_aside(entry) if entry else None
+    try:
+        done = await _finish(turn, lease, report)
+    except KernelRefused as refused:
+        return Settlement(done=False, outcome=report, reason=str(refused), kept_at=kept)
+    return Settlement(done=done, outcome=report, reason="the kernel cannot take the result", kept_at=kept)
+
+
+def _too_large() -> Failed:
+    return Failed({"error": "result_too_large", "message": "the final payload is too large for the kernel"})
+
+
+def _unacceptable(refused: KernelRefused) -> Failed:
+    return Failed({"error": "worker_final_invalid", "message": f"the kernel refused the result: {refused}"})
+
+
+def _is_closed_so(found: TurnSnapshot, outcome: Closed) -> bool:
+    if found.state != "closed" or found.outcome != word_for(outcome):
+        return False
+    if outcome.payload is ABSENT:
+        return found.final_cardbox_ref is None
+    sent = loads(dumps(outcome.payload))
+    return bool(found.final_payload == sent and found.final_record_role == outcome.role)
+
+
+# ---------------------------------------------------------------- suspending a turn
+
+
+async def put_aside(kernel: KernelClient, lease: Lease, outcome: Suspended) -> Settlement:
+    """Suspend the turn with this outcome's reason; resuming it is the caller's next step."""
+
+    async def send() -> None:
+        meta = Meta(annotations=outcome.annotations) if outcome.annotations else None
+        await kernel.turns.suspend(lease.claim, outcome.reason, note=outcome.note, meta=meta)
+
+    try:
+        done = await _repeat(send, kernel, lease, lambda found: found.state == "suspended")
+    except KernelRefused as refused:
+        return Settlement(done=False, outcome=outcome, reason=str(refused))
+    return Settlement(done=done, outcome=outcome, reason=None if done else "no answer before the lease ended")
+
+
+# ---------------------------------------------------------------- the repeated call
+
+
+async def _repeat(
+    send: Callable[[], Awaitable[None]],
+    kernel: KernelClient,
+    lease: Lease,
+    is_true: Callable[[TurnSnapshot], bool],
+) -> bool:
+    """Send until there is an answer or the lease ends; True if the outcome is true then.
+
+    Raises:
+        KernelRefused: and reading the turn back does not show that it is true already.
+    """
+    backoff = Backoff(0.1, 5.0)
+    while True:
+        try:
+            await send()
+            return True
+        except KernelRefused:
+            if await _read_back(kernel, lease, is_true):
+                return True
+            raise
+        except KernelTrouble as trouble:
+            wait = backoff.next_seconds(trouble)
+            if lease.seconds_left <= wait:
+                return await _read_back(kernel, lease, is_true)
+            await anyio.sleep(wait)
+
+
+async def _read_back(kernel: KernelClient, lease: Lease, is_true: Callable[[TurnSnapshot], bool]) -> bool:
+    """Whether an earlier call, whose answer was lost, was carried out. A read needs no lease."""
+    backoff = Backoff(0.1, 2.0)
+    with anyio.move_on_after(_READ_BACK_SECONDS):
+        while True:
+            try:
+                return is_true(await kernel.turns.get(lease.claim.turn))
+            except KernelTrouble as trouble:
+                await anyio.sleep(backoff.next_seconds(trouble))
+            except CommonGroundError:
+                return False
+    return False

@@ -1,0 +1,199 @@
+"""One run of a worker: claim into free slots, work, and end in order.
+
+Shutdown is a story: stop claiming, let what is held end while its leases are still renewed, then interrupt
+it and hand it back. A shift runs in a shielded scope, so that a cancelled `run()` ends the same way and not
+in the middle of a settle call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import anyio
+import anyio.abc
+
+from cgworker import events
+from cgworker.errors import CommonGroundError, UsageError
+from cgworker.events import Event, emit
+from cgworker.lease import Reason
+from cgworker.outcome import Suspended
+from cgworker.wire.refs import AgentRef
+from cgworker.worker.attempt import Attempt
+from cgworker.worker.care import Caretaker
+from cgworker.worker.claiming import Claimer, Found
+from cgworker.worker.place import TurnReport, Workplace
+
+_AFTER_GRACE_SECONDS = 5.0
+
+
+class Shift:
+    """The running part of a worker. Made anew by each `Worker.run()`.
+
+    Args:
+        place: what attempts share.
+        agent: whose turns.
+        may_claim: asked before each claim; what it raises ends the shift.
+        on_settled: told of each attempt's end.
+    """
+
+    def __init__(
+        self,
+        place: Workplace,
+        agent: AgentRef,
+        may_claim: Callable[[], bool],
+        on_settled: Callable[[TurnReport], Awaitable[None]],
+    ) -> None:
+        self._place = place
+        self._agent = agent
+        self._may_claim = may_claim
+        self._on_settled = on_settled
+        self._claimer = Claimer(place.kernel, place.options, place.listener)
+        self._caretaker = Caretaker(place.kernel, agent, place.routes, place.listener)
+        self._attempts: set[Attempt] = set()
+        self._draining = anyio.Event()
+        self._hurry = anyio.Event()
+        self._stuck_count = 0
+        self.ended = anyio.Event()
+        self.error: CommonGroundError | None = None
+
+    @property
+    def held_count(self) -> int:
+        """How many turns are held now."""
+        return len(self._attempts)
+
+    def drain(self, *, hurry: bool = False) -> None:
+        """Claim no more, and end when what is held has ended; `hurry` gives it no grace."""
+        self._draining.set()
+        if hurry:
+            self._hurry.set()
+
+    async def run(self, task_status: anyio.abc.TaskStatus[None]) -> None:
+        """Work until drained."""
+        try:
+            with anyio.CancelScope(shield=True):
+                async with anyio.create_task_group() as working:
+                    working.start_soon(self._claim_until_drained, working, task_status)
+                    await self._draining.wait()
+                    await self._end_in_order()
+                    working.cancel_scope.cancel()
+        finally:
+            self.ended.set()
+
+    # ------------------------------------------------------------ claiming
+
+    async def _claim_until_drained(
+        self, working: anyio.abc.TaskGroup, task_status: anyio.abc.TaskStatus[None]
+    ) -> None:
+        with anyio.CancelScope() as claiming:
+            working.start_soon(_when, self._draining, claiming.cancel)
+            concurrency = await self._concurrency()
+            slots = anyio.Semaphore(concurrency)
+            await self._claimer.reconcile()
+            self._emit_started(concurrency)
+            working.start_soon(self._caretaker.run)
+            task_status.started()
+            while True:
+                await slots.acquire()
+                found = await self._claim_into(slots)
+                working.start_soon(self._work_in_slot, slots, found, working)
+
+    async def _concurrency(self) -> int:
+        kernel, agent = self._place.kernel, self._agent
+        if self._place.options.concurrency is not None:
+            return self._place.options.concurrency
+        return (await self._claimer.insist(lambda: kernel.agents.get(agent))).capacity
+
+    async def _claim_into(self, slots: anyio.Semaphore) -> Found:
+        """The next claim for the slot just taken, which is given back if there will be none."""
+        try:
+            return await self._claimer.next(self._may_claim)
+        except UsageError as unusable:  # the command is gone (decision 17)
+            self._end_with(unusable)
+            slots.release()
+            await anyio.sleep_forever()  # the drain that just began cancels it
+            raise
+        except BaseException:
+            slots.release()
+            raise
+
+    # ------------------------------------------------------------ working
+
+    async def _work_in_slot(self, slots: anyio.Semaphore, found: Found, working: anyio.abc.TaskGroup) -> None:
+        attempt = Attempt(self._place, found.claimed, found.asked_at)
+        self._attempts.add(attempt)
+        try:
+            report = await attempt.run()
+        finally:
+            self._attempts.discard(attempt)
+            slots.release()
+        if attempt.stuck:
+            self._note_stuck(report)
+        if report.error is not None:
+            self._end_with(report.error)
+        outcome = report.outcome
+        if isinstance(outcome, Suspended) and report.settled and outcome.resume_after_seconds:
+            working.start_soon(
+                self._caretaker.resume_later, report.turn, outcome.resume_after_seconds, outcome.reason
+            )
+        await self._on_settled(report)
+
+    def _note_stuck(self, report: TurnReport) -> None:
+        self._stuck_count += 1
+        self._emit(
+            events.HandlerStuck(
+                turn=report.turn, agent=self._agent, attempt=report.attempt, stuck_count=self._stuck_count
+            )
+        )
+        if self._place.options.on_stuck == "drain":
+            self.drain()
+
+    def _end_with(self, error: CommonGroundError) -> None:
+        self.error = error
+        self.drain()
+
+    # ------------------------------------------------------------ the end
+
+    async def _end_in_order(self) -> None:
+        """Let held turns end within the grace, one deadline for all; then interrupt and hand back."""
+        options = self._place.options
+        self._emit(
+            events.WorkerDraining(
+                agent=self._agent, held_count=self.held_count, grace_seconds=options.grace_seconds
+            )
+        )
+        await self._all_ended(options.grace_seconds, unless=self._hurry)
+        cut = tuple(attempt.ref.turn_id for attempt in self._attempts)
+        for attempt in tuple(self._attempts):
+            attempt.interrupt(Reason.SHUTDOWN, "the worker shuts down")
+        await self._all_ended(options.interrupt_seconds + _AFTER_GRACE_SECONDS)
+        self._emit(events.WorkerStopped(agent=self._agent, handed_back=cut))
+
+    async def _all_ended(self, seconds: float, *, unless: anyio.Event | None = None) -> None:
+        with anyio.move_on_after(seconds) as waiting:
+            async with anyio.create_task_group() as watching:
+                if unless is not None:
+                    watching.start_soon(_when, unless, waiting.cancel)
+                while self._attempts:  # noqa: ASYNC110  # a handful of times, at the end of a worker's life
+                    await anyio.sleep(0.02)
+                watching.cancel_scope.cancel()
+
+    def _emit_started(self, concurrency: int) -> None:
+        options = self._place.options
+        self._emit(
+            events.WorkerStarted(
+                agent=self._agent,
+                kernel=self._place.kernel.base_url,
+                concurrency=concurrency,
+                grace_seconds=options.grace_seconds,
+                max_attempts=options.max_attempts,
+                time_limit_seconds=options.time_limit_seconds,
+            )
+        )
+
+    def _emit(self, event: Event) -> None:
+        emit(self._place.listener, event)
+
+
+async def _when(happened: anyio.Event, act: Callable[[], None]) -> None:
+    await happened.wait()
+    act()
