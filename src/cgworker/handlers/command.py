@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-from attrs import Factory, field, frozen
+from attrs import field, frozen
 
 from cgworker.errors import CommandNotFound
 from cgworker.handlers.child import Child, start_child
@@ -56,15 +56,15 @@ class CommandExit:
     failure_payload: Any = None
 
 
-@frozen(kw_only=True)
+@frozen
 class CommandHandler:
     """Runs a command on each turn.
 
     Args:
         argv: the command and its arguments; not run through a shell.
         cwd: its working directory; by default this process's.
-        work_dir: a folder for its files that is kept; by default a temporary one a turn. With several
-            turns at once, each gets a folder below it.
+        work_dir: a folder for its files that is kept; by default a temporary one a turn.
+        folder_per_turn: make a folder below `work_dir` for each turn, for several turns at once.
         files: other places for single files.
         environment: how its environment is made; secrets of CommonGround never get into it.
         final_record_role: role of the final record.
@@ -74,15 +74,15 @@ class CommandHandler:
     """
 
     argv: tuple[str, ...] = field(converter=tuple)
-    cwd: Path | None = None
-    work_dir: Path | None = None
-    folder_per_turn: bool = False
-    files: CommandFiles = Factory(CommandFiles)
-    environment: ChildEnvironment = Factory(ChildEnvironment)
-    final_record_role: str = "deliverable"
-    most_payload_bytes: int = 16 * 1024 * 1024 - 64 * 1024
-    on_line: Callable[[str], None] = write_to_stderr
-    on_exit: Callable[[Turn, CommandExit], None] = lambda _turn, _exit: None
+    cwd: Path | None = field(default=None, kw_only=True)
+    work_dir: Path | None = field(default=None, kw_only=True)
+    folder_per_turn: bool = field(default=False, kw_only=True)
+    files: CommandFiles = field(factory=CommandFiles, kw_only=True)
+    environment: ChildEnvironment = field(factory=ChildEnvironment, kw_only=True)
+    final_record_role: str = field(default="deliverable", kw_only=True)
+    most_payload_bytes: int = field(default=16 * 1024 * 1024 - 64 * 1024, kw_only=True)
+    on_line: Callable[[str], None] = field(default=write_to_stderr, kw_only=True)
+    on_exit: Callable[[Turn, CommandExit], None] = field(default=lambda _turn, _exit: None, kw_only=True)
 
     def check(self) -> None:
         """Refuse now what could not run later; the worker asks before it claims (decision 17).
