@@ -1,0 +1,1 @@
+"""The kernel: the authority over turns, served over HTTP and kept in PostgreSQL."""
