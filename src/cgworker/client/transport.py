@@ -6,6 +6,7 @@ Nothing is retried here: only who asked knows whether asking twice is right.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +27,7 @@ from cgworker.errors import (
     NotFoundError,
     PayloadTooLarge,
     UnauthorizedError,
+    UsageError,
 )
 from cgworker.wire.converter import dumps, loads
 
@@ -63,11 +65,15 @@ class Transport:
         timeout_seconds: how long to wait for one answer, long polls apart.
         http: a client to use instead of an own one, for instance with another transport; it is then not
             closed here.
+
+    Raises:
+        UsageError: the port is none.
     """
 
     def __init__(
         self, base_url: str, *, timeout_seconds: float = 5.0, http: httpx.AsyncClient | None = None
     ) -> None:
+        _check_port(base_url)
         self.base_url = base_url.rstrip("/")
         self.timeout_seconds = timeout_seconds
         self._owned = http is None
@@ -128,6 +134,13 @@ class Transport:
                 f"{self.base_url} redirects to {response.headers.get('location')}: use that address"
             )
         return Answer(_parse(response), response.headers)
+
+
+def _check_port(base_url: str) -> None:
+    """A port over 65535 passes httpx and breaks deep below it, in another way on each event loop."""
+    found = re.search(r":(\d+)/*\Z", base_url)
+    if found and int(found[1]) > 65535:
+        raise UsageError(f"not a port: {found[1]} in {base_url}")
 
 
 def error_of(status: int, text: str, headers: Mapping[str, str]) -> CommonGroundError:

@@ -1,0 +1,203 @@
+"""The lease: counted safely, kept through noise, and lost in time. Time jumps in these tests."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import anyio
+import pytest
+from attrs import define, field
+
+from cgworker.errors import CommonGroundError, FencingError, KernelOverloaded, KernelUnreachable, LeaseLost
+from cgworker.lease import Keeper, Kept, Lease, insist, keep
+from cgworker.wire.refs import ClaimToken
+from tests.clocks import JUMPING, jumping_backend
+
+LENGTH = 30.0
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture(params=JUMPING)
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    return jumping_backend(request.param)
+
+
+def claim() -> ClaimToken:
+    return ClaimToken(project_id="p", turn_id="T-1", agent_id="a", token="secret", expires_at=EPOCH)
+
+
+def lease(length: float | None = LENGTH) -> Lease:
+    return Lease(claim(), anyio.current_time(), length, clock=anyio.current_time)
+
+
+@define
+class Kernel:
+    """The far side of the renewals: when they came, and what each is answered."""
+
+    answers: list[CommonGroundError] = field(factory=list)
+    renewed_at: list[float] = field(factory=list)
+    lost: list[tuple[float, str]] = field(factory=list)
+    stopped: int = 0
+    stop_requested: bool = False
+    delay: float = 0.0
+
+    async def renew(self, _: ClaimToken) -> Kept:
+        now = anyio.current_time()
+        self.renewed_at.append(now)
+        await anyio.sleep(self.delay)
+        if self.answers:
+            raise self.answers.pop(0)
+        server_time = EPOCH + timedelta(seconds=now)
+        return Kept(server_time, server_time + timedelta(seconds=LENGTH), self.stop_requested)
+
+    def keeper(self, **options: Any) -> Keeper:
+        return Keeper(
+            renew=self.renew,
+            lost=lambda reason: self.lost.append((anyio.current_time(), reason)),
+            stop=self._note_stop,
+            **options,
+        )
+
+    def _note_stop(self) -> None:
+        self.stopped += 1
+
+
+async def test_an_hour_of_work_is_renewed_at_every_third_of_the_lease() -> None:
+    """A handler may take as long as it likes; nothing but renewals is needed for that."""
+    kernel = Kernel()
+    began_at = anyio.current_time()
+    async with keep(lease(), kernel.keeper()):
+        await anyio.sleep(3599)
+    assert [round(at - began_at, 3) for at in kernel.renewed_at] == [10.0 * n for n in range(1, 360)]
+    assert kernel.lost == []
+
+
+async def test_renewal_ends_with_the_block() -> None:
+    """Nothing renews a claim that is settled."""
+    kernel = Kernel()
+    async with keep(lease(), kernel.keeper()):
+        await anyio.sleep(15)
+    await anyio.sleep(100)
+    assert len(kernel.renewed_at) == 1
+
+
+async def test_one_failed_renewal_is_noise() -> None:
+    """A failure is tried again soon, and the lease is not given up for it."""
+    kernel = Kernel(answers=[KernelUnreachable("reset"), KernelOverloaded("busy", status=503)])
+    async with keep(lease(), kernel.keeper()):
+        await anyio.sleep(60)
+    assert kernel.lost == []
+    assert kernel.renewed_at[2] - kernel.renewed_at[0] < 1.0
+
+
+async def test_a_kernel_that_stays_away_loses_the_lease_a_margin_before_its_end() -> None:
+    """The clock decides, and it decides before the kernel could give the turn to another."""
+    kernel = Kernel(answers=[KernelUnreachable("refused")] * 1000)
+    began_at = anyio.current_time()
+    async with keep(lease(), kernel.keeper()):
+        await anyio.sleep(LENGTH)
+    [(lost_at, _)] = kernel.lost
+    assert lost_at - began_at == pytest.approx(LENGTH - 2.0, abs=0.1)
+
+
+async def test_an_outage_shorter_than_the_lease_loses_nothing() -> None:
+    """Fifteen seconds without a kernel do not end a lease of thirty."""
+    kernel = Kernel()
+    began_at = anyio.current_time()
+
+    async def renew(token: ClaimToken) -> Kept:
+        if 5 < anyio.current_time() - began_at < 20:
+            raise KernelUnreachable("refused")
+        return await kernel.renew(token)
+
+    async with keep(lease(), Keeper(renew=renew, lost=lambda _: kernel.lost.append((0, "")), stop=lambda: None)):
+        await anyio.sleep(100)
+    assert kernel.lost == []
+
+
+async def test_a_hanging_renewal_is_given_up_in_time_for_another() -> None:
+    """An answer that does not come must not use up the lease."""
+    kernel = Kernel(delay=1000)
+    async with keep(lease(), kernel.keeper()):
+        await anyio.sleep(LENGTH)
+    assert len(kernel.renewed_at) >= 3
+    assert len(kernel.lost) == 1
+
+
+async def test_a_refusal_loses_the_lease_at_once() -> None:
+    """The kernel says the claim is not ours: there is nothing to wait for."""
+    kernel = Kernel(answers=[FencingError("claim token mismatch for turn T-1")])
+    began_at = anyio.current_time()
+    async with keep(lease(), kernel.keeper()):
+        await anyio.sleep(100)
+    assert kernel.lost == [(pytest.approx(began_at + 10), "claim token mismatch for turn T-1")]
+    assert len(kernel.renewed_at) == 1
+
+
+async def test_a_lease_of_unknown_length_is_renewed_at_once() -> None:
+    """The reference's kernel does not tell how long a claim lasts; its answer to a renewal does."""
+    kernel = Kernel()
+    unknown = lease(None)
+    async with keep(unknown, kernel.keeper()):
+        await anyio.sleep(0.001)
+        assert unknown.length_seconds == LENGTH
+    assert len(kernel.renewed_at) == 1
+
+
+async def test_a_stop_is_heard_at_every_renewal() -> None:
+    """A stop request reaches a running handler within one renewal period."""
+    kernel = Kernel(stop_requested=True)
+    async with keep(lease(), kernel.keeper()):
+        await anyio.sleep(11)
+    assert kernel.stopped == 1
+
+
+async def test_renewing_more_often_can_be_asked_for_and_less_often_cannot() -> None:
+    """`renew_seconds` only makes it sooner."""
+    often, seldom = Kernel(), Kernel()
+    async with keep(lease(), often.keeper(most_seconds=2.0)), keep(lease(), seldom.keeper(most_seconds=25.0)):
+        await anyio.sleep(10.5)
+    assert len(often.renewed_at) == 5
+    assert len(seldom.renewed_at) == 1
+
+
+async def test_a_lease_is_counted_from_before_its_request_by_the_kernels_own_clock() -> None:
+    """Slow answers and wrong clocks make it shorter here, never longer."""
+    kept = lease()
+    asked_at = anyio.current_time()
+    await anyio.sleep(4)
+    years_off = EPOCH + timedelta(days=9999)
+    kept.extend(asked_at, server_time=years_off, expires_at=years_off + timedelta(seconds=10))
+    assert kept.seconds_left == pytest.approx(6)
+
+
+async def test_insisting_ends_with_the_lease() -> None:
+    """A call is repeated while work under the lease may go on, and not after."""
+    began_at = anyio.current_time()
+
+    async def call() -> None:
+        raise KernelUnreachable("refused")
+
+    with pytest.raises(LeaseLost):
+        await insist(call, lease())
+    assert LENGTH - 8 < anyio.current_time() - began_at < LENGTH
+
+
+async def test_insisting_honours_retry_after() -> None:
+    """A kernel that says when to come back is not asked sooner."""
+    asked_at = []
+
+    async def call() -> str:
+        asked_at.append(anyio.current_time())
+        if len(asked_at) == 1:
+            raise KernelOverloaded("busy", status=503, retry_after_seconds=7)
+        return "done"
+
+    assert await insist(call, lease()) == "done"
+    assert asked_at[1] - asked_at[0] >= 7
+
+
+def test_no_secret_is_in_a_leases_repr() -> None:
+    """A lease may be logged."""
+    assert "secret" not in repr(Lease(claim(), 0.0))

@@ -1,0 +1,43 @@
+"""What a failed turn tells the public."""
+
+from __future__ import annotations
+
+import pytest
+
+from cgworker.worker.report import redact, report_of
+
+
+@pytest.mark.parametrize(
+    ("text", "hidden"),
+    [
+        ("cannot reach postgresql://admin:hunter2@db/x", "hunter2"),
+        ("401 for Bearer abcdefgh12345678", "abcdefgh12345678"),
+        ("token cgac_cred_abc.defg refused", "defg"),
+        ("join with cgjoin_abcdefgh", "cgjoin_abcdefgh"),
+        ("key sk-proj-0123456789abcdefghij invalid", "0123456789abcdefghij"),
+        ("connect(host=db, password=geheim1)", "geheim1"),
+        ("url?api_key=verysecret&x=1", "verysecret"),
+    ],
+)
+def test_what_looks_like_a_secret_is_hidden(text: str, hidden: str) -> None:
+    """Exception texts become public records."""
+    assert hidden not in redact(text)
+    assert "***" in redact(text)
+
+
+def test_known_secrets_are_hidden_whatever_they_look_like() -> None:
+    """The claim token has no shape of its own."""
+    assert redact("it was Zm9vYmFyYmF6", ["Zm9vYmFyYmF6"]) == "it was ***"
+
+
+def test_ordinary_text_is_left_as_it_is() -> None:
+    """A report is for reading."""
+    text = "KeyError: 'name' in step 3 of https://example.org/a/b?c=d (tokens: 15)"
+    assert redact(text) == text
+
+
+def test_a_report_names_the_type_and_is_cut() -> None:
+    """Two thousand characters are enough to act on."""
+    report = report_of(ValueError("x" * 10_000), [])
+    assert (report["error"], report["type"]) == ("handler_error", "ValueError")
+    assert len(report["message"]) == 2000
