@@ -52,7 +52,9 @@ async def test_a_signal_is_a_negative_status() -> None:
 
 async def test_more_output_than_a_pipe_holds_does_not_block_the_child() -> None:
     """The pipes are drained while it runs, with or without line ends, and the tail stays short."""
-    code, tail = await run(sys.executable, "-c", "import sys; sys.stderr.write('x' * 3_000_000 + '\\n' * 5000)")
+    code, tail = await run(
+        sys.executable, "-c", "import sys; sys.stderr.write('x' * 3_000_000 + '\\n' * 5000)"
+    )
     assert code == 0
     assert len(tail) <= 40
 
@@ -74,7 +76,9 @@ async def test_a_grandchild_ends_with_its_child(tmp_path: Path) -> None:
 async def test_a_grandchild_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     """Asked first, then ended."""
     pid_file = tmp_path / "pid"
-    script = f"trap '' TERM; sh -c 'trap \"\" TERM; echo $$ > {pid_file}; while :; do sleep 0.1; done' & sleep 0.5"
+    script = (
+        f"trap '' TERM; sh -c 'trap \"\" TERM; echo $$ > {pid_file}; while :; do sleep 0.1; done' & sleep 0.5"
+    )
     await run("sh", "-c", script)
     await until_gone(int(pid_file.read_text()))
 
@@ -89,9 +93,13 @@ async def test_leaving_the_block_ends_a_running_child() -> None:
 async def test_a_process_outside_the_group_that_holds_the_pipes_does_not_hold_us(tmp_path: Path) -> None:
     """A daemon that left the session inherits the pipes; we wait a second for it, not for ever."""
     pid_file = tmp_path / "pid"
-    daemon = f"import os,time; os.setsid(); open({str(pid_file)!r},'w').write(str(os.getpid())); time.sleep(1000)"
+    daemon = (
+        f"import os,time; os.setsid(); open({str(pid_file)!r},'w').write(str(os.getpid())); time.sleep(1000)"
+    )
     with anyio.fail_after(20):
-        await run("sh", "-c", f'{sys.executable} -c "{daemon}" & while [ ! -s {pid_file} ]; do sleep 0.05; done')
+        await run(
+            "sh", "-c", f'{sys.executable} -c "{daemon}" & while [ ! -s {pid_file} ]; do sleep 0.05; done'
+        )
     os.kill(int(pid_file.read_text()), signal.SIGKILL)
 
 

@@ -21,7 +21,7 @@ from cgworker.errors import CommandNotFound
 from cgworker.handlers.child import Child, start_child
 from cgworker.handlers.environment import ChildEnvironment, mask_for
 from cgworker.handlers.files import FileUnusable, make_private_folder, read_json, state_folder
-from cgworker.handlers.folder import CommandFiles, TurnFolder, open_folder
+from cgworker.handlers.folder import CommandFiles, TurnFolder, checkpoint_of, open_folder
 from cgworker.handlers.progress import ProgressFile
 from cgworker.lease import Interruption, Reason
 from cgworker.outcome import Failed, Outcome, Succeeded, retry, suspend
@@ -95,6 +95,10 @@ class CommandHandler:
             name = self.argv[0] if self.argv else ""
             problem = "not executable" if Path(name).exists() else "No such file or directory"
             raise CommandNotFound(f"cannot run {name!r}: {problem}")
+
+    def forget(self, turn: Turn) -> None:
+        """The turn is closed: its checkpoint is of no more use."""
+        checkpoint_of(turn).unlink(missing_ok=True)
 
     async def __call__(self, turn: Turn) -> Outcome:
         with anyio.CancelScope(shield=True), open_folder(turn, self.files, self._work_dir(turn)) as folder:

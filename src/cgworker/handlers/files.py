@@ -63,13 +63,16 @@ def read_regular(path: Path, most_bytes: int) -> bytes:
         raise
     except OSError as refused:
         raise FileUnusable(f"it cannot be opened: {refused.strerror}") from refused
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise FileUnusable("it is not a regular file")
         if found.st_size > most_bytes:
             raise FileUnusable(f"it is too large: {found.st_size} bytes, at most {most_bytes}")
-        return file.read(most_bytes + 1)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(most_bytes)
+    finally:
+        os.close(descriptor)
 
 
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)

@@ -74,6 +74,11 @@ class TurnFolder:
         whole.rename(self.stop)
 
 
+def checkpoint_of(turn: Turn) -> Path:
+    """The file that a command may leave for the turn's next attempt."""
+    return state_folder("checkpoints") / f"{turn.fingerprint}.checkpoint"
+
+
 @contextmanager
 def open_folder(turn: Turn, files: CommandFiles, work_dir: Path | None) -> Iterator[TurnFolder]:
     """The folder of one attempt: `work_dir`, which stays, or a temporary one, which goes at the end.
@@ -83,7 +88,7 @@ def open_folder(turn: Turn, files: CommandFiles, work_dir: Path | None) -> Itera
     """
     folder = work_dir or Path(tempfile.mkdtemp(prefix="cg_worker_adapter_"))
     make_private_folder(folder)
-    checkpoints = make_private_folder(state_folder("checkpoints"))
+    make_private_folder(checkpoint_of(turn).parent)
     try:
         yield TurnFolder(
             folder=folder,
@@ -94,7 +99,7 @@ def open_folder(turn: Turn, files: CommandFiles, work_dir: Path | None) -> Itera
             failure=files.failure or folder / "failure.json",
             progress=folder / "progress.jsonl",
             stop=folder / "stop.json",
-            checkpoint=checkpoints / f"{turn.fingerprint}.checkpoint",
+            checkpoint=checkpoint_of(turn),
         )
     finally:
         if work_dir is None:

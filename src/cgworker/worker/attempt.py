@@ -18,7 +18,7 @@ from cgworker.errors import (
     LeaseLost,
 )
 from cgworker.events import Event, emit
-from cgworker.handlers import Handler
+from cgworker.handlers import CommandHandler, Handler
 from cgworker.handlers.function import HandlerAbandoned
 from cgworker.lease import Interrupted, Interruption, Keeper, Kept, Lease, Reason, insist, keep, monotonic
 from cgworker.outcome import (
@@ -80,6 +80,11 @@ class Attempt:
         elif self._pending is None or reason is Reason.LEASE_LOST:
             self._pending = Interruption(reason, note, grace)
             self._renewed.set()
+
+    def give_up_if_over(self) -> None:
+        """The event loop or the whole machine stood still: the lease may have ended meanwhile."""
+        if monotonic() >= self._lease.fence_at:
+            self._lose("it ended while this process stood still")
 
     async def run(self) -> TurnReport:
         """Work the turn and settle it."""
@@ -273,14 +278,18 @@ class Attempt:
             if settled.done and outcome.resume_after_seconds == 0:
                 await self._resume(outcome)
             return settled
-        assert self._turn is not None
-        return await close(
+        assert self._turn is not None  # only `context_fetch_error`, a suspension, comes without one
+        settled = await close(
             self._turn,
             self._lease,
             outcome,
             outbox=place.outbox,
             most_payload_bytes=place.options.most_payload_bytes,
         )
+        handler = place.routes.find(self._turn.kind)
+        if settled.done and isinstance(handler, CommandHandler):
+            handler.forget(self._turn)
+        return settled
 
     async def _resume(self, outcome: Suspended) -> None:
         """Queue it again at once. If that fails, whoever looks after this agent's turns does it later."""

@@ -10,6 +10,7 @@ import anyio
 
 from cgworker.errors import UsageError
 from cgworker.events import logger
+from cgworker.worker.init import leave_pid_one
 from cgworker.worker.loop import Worker
 
 
@@ -26,6 +27,7 @@ def run(*workers: Worker, concurrency: int | None = None, backend: str = "asynci
     """
     if not workers:
         raise UsageError("run() needs at least one worker")
+    leave_pid_one()
     if not logging.getLogger().handlers:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
         logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -14,7 +14,7 @@ import anyio.abc
 
 from cgworker import events
 from cgworker.errors import CommonGroundError, UsageError
-from cgworker.events import Event, emit
+from cgworker.events import Event, LoopBlocked, emit
 from cgworker.lease import Reason
 from cgworker.outcome import Suspended
 from cgworker.wire.refs import AgentRef
@@ -22,6 +22,7 @@ from cgworker.worker.attempt import Attempt
 from cgworker.worker.care import Caretaker
 from cgworker.worker.claiming import Claimer, Found
 from cgworker.worker.place import TurnReport, Workplace
+from cgworker.worker.watch import LoopWatch
 
 _AFTER_GRACE_SECONDS = 5.0
 
@@ -71,13 +72,19 @@ class Shift:
         """Work until drained."""
         try:
             with anyio.CancelScope(shield=True):
-                async with anyio.create_task_group() as working:
+                watch = LoopWatch(self._note_blocked)
+                async with watch.watching(), anyio.create_task_group() as working:
                     working.start_soon(self._claim_until_drained, working, task_status)
                     await self._draining.wait()
                     await self._end_in_order()
                     working.cancel_scope.cancel()
         finally:
             self.ended.set()
+
+    def _note_blocked(self, blocked: LoopBlocked) -> None:
+        self._emit(blocked)
+        for attempt in tuple(self._attempts):
+            attempt.give_up_if_over()
 
     # ------------------------------------------------------------ claiming
 
