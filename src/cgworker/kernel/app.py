@@ -1,0 +1,61 @@
+"""The kernel as an ASGI application, and as a server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from attrs import field, frozen
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute
+
+from cgworker.errors import CommonGroundError
+from cgworker.kernel.config import KernelConfig
+from cgworker.kernel.http import on_error, on_http_error
+from cgworker.kernel.reaper import Reaper
+from cgworker.kernel.routes import kernel_routes
+from cgworker.kernel.store.postgres import Database
+from cgworker.kernel.wakeups import Wakeups
+
+
+@frozen
+class Kernel:
+    """What the routes of one kernel process share. Nothing in it is needed by another process."""
+
+    config: KernelConfig
+    database: Database
+    wakeups: Wakeups
+    closing: asyncio.Event = field(factory=asyncio.Event)
+
+
+@asynccontextmanager
+async def open_kernel(config: KernelConfig, database: Database) -> AsyncIterator[Kernel]:
+    """A kernel on a migrated database: its wake-ups and its reaper run until the block ends."""
+    wakeups = Wakeups(database.dsn)
+    kernel = Kernel(config, database, wakeups)
+    wakeups.start()
+    reaper = Reaper(kernel.config, database, wakeups)
+    reaping = asyncio.create_task(reaper.run())
+    try:
+        yield kernel
+    finally:
+        kernel.closing.set()
+        reaping.cancel()
+        await asyncio.gather(reaping, return_exceptions=True)
+        await wakeups.stop()
+
+
+def create_app(kernel: Kernel, more_routes: Sequence[BaseRoute] = ()) -> Starlette:
+    """The application.
+
+    Args:
+        more_routes: routes beside the kernel's own, such as the admission service's.
+    """
+    app = Starlette(
+        routes=[*kernel_routes(kernel.config), *more_routes],
+        exception_handlers={CommonGroundError: on_error, HTTPException: on_http_error},
+    )
+    app.state.kernel = kernel
+    return app

@@ -1,0 +1,103 @@
+"""Ids, tokens and digests (protocol.md 4)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import time
+import uuid
+from typing import Any
+
+from cgworker.errors import NotFoundError
+from cgworker.wire.converter import ExactNumber, dumps
+
+_WRITE_KEYS = uuid.uuid5(uuid.NAMESPACE_URL, "commonground-kernel/cardbox-write-key")
+_TURN_ID = re.compile(r"T-([1-9][0-9]{0,17})\Z", re.ASCII)
+_HAS_FRACTION_OR_EXPONENT = re.compile(rb"[0-9][.eE]")
+
+
+def turn_id(number: int) -> str:
+    """`T-<n>`."""
+    return f"T-{number}"
+
+
+def turn_number(id: str) -> int:
+    """The number of a turn id.
+
+    Raises:
+        NotFoundError: no turn can have this id.
+    """
+    found = _TURN_ID.match(id)
+    if found is None:
+        raise NotFoundError(f"turn not found: {id}")
+    return int(found[1])
+
+
+def new_record_id() -> str:
+    """`record_` and a UUIDv4."""
+    return f"record_{uuid.uuid4().hex}"
+
+
+def new_box_id() -> str:
+    """A UUIDv7: its milliseconds first, so that neighbours in time are neighbours in an index."""
+    moment = int(time.time() * 1000).to_bytes(6, "big")
+    number = int.from_bytes(moment + os.urandom(10), "big")
+    number = number & ~(0xF << 76) | 0x7 << 76
+    number = number & ~(0x3 << 62) | 0x2 << 62
+    return str(uuid.UUID(int=number))
+
+
+def keyed_box_id(project_id: str, write_key: str) -> str:
+    """The box that a write key always gives."""
+    return str(uuid.uuid5(_WRITE_KEYS, f"{project_id}:{write_key}"))
+
+
+def new_claim_token() -> str:
+    """32 URL-safe characters."""
+    return secrets.token_urlsafe(24)
+
+
+def hash_of(secret: str) -> bytes:
+    """What is stored of a secret."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
+
+
+def digest(value: Any) -> bytes:
+    """Equal for values that are equal as jsonb: key order and the spelling of numbers do not matter."""
+    text = dumps(value, sort_keys=True)
+    if _HAS_FRACTION_OR_EXPONENT.search(text):
+        text = dumps(_plain_numbers(value), sort_keys=True)
+    return hashlib.sha256(text).digest()
+
+
+def _plain_numbers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain_numbers(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain_numbers(item) for item in value]
+    if isinstance(value, float):
+        return _plain(value)
+    return value
+
+
+def _plain(number: float) -> Any:
+    """One spelling for each number: the digits without trailing zeros, and the exponent."""
+    text = number.text if isinstance(number, ExactNumber) else repr(number)
+    sign, digits, exponent = _parts(text)
+    if not digits:
+        return 0
+    if exponent >= 0 and len(digits) + exponent < 19:
+        return int(f"{sign}{digits}{'0' * exponent}")
+    return {"\0number": f"{sign}{digits}e{exponent}"}
+
+
+def _parts(text: str) -> tuple[str, str, int]:
+    mantissa, _, power = text.lower().partition("e")
+    sign = "-" if mantissa.startswith("-") else ""
+    whole, _, fraction = mantissa.lstrip("-").partition(".")
+    digits = (whole + fraction).lstrip("0")
+    exponent = int(power or 0) - len(fraction)
+    stripped = digits.rstrip("0")
+    return sign, stripped, exponent + len(digits) - len(stripped)

@@ -1,0 +1,145 @@
+"""The database: one pool, one place where its errors become ours.
+
+Trouble with the database is never the caller's fault: it becomes a 503 with Retry-After, and above all
+never a 409, which clients read as a lost lease (decision 1).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import asyncpg
+
+from cgworker.errors import InvalidRequest, KernelOverloaded
+
+T = TypeVar("T")
+Row = asyncpg.Record
+Connection = asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+
+_RETRIES = 5
+_ACQUIRE_SECONDS = 10.0
+_COMMAND_SECONDS = 30.0
+_RETRY_AFTER_SECONDS = 1.0
+
+# Two transactions met; the one that was given up is simply run again.
+_COLLISIONS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+
+# The database is away, going away, coming, or full of others.
+_AWAY = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InternalServerError,
+    asyncpg.PostgresIOError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.QueryCanceledError,
+)
+
+
+class Database:
+    """A pool of connections to PostgreSQL; times are UTC on all of them.
+
+    Every call raises `KernelOverloaded` (503) while the database is away, and `InvalidRequest` (422) for
+    data that it cannot hold.
+    """
+
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], dsn: str) -> None:
+        self._pool = pool
+        self.dsn = dsn
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, dsn: str, *, pool_size: int = 10) -> AsyncIterator[Database]:
+        """Connect, and close at the end.
+
+        Raises:
+            OSError, asyncpg.PostgresError: it cannot be reached.
+        """
+        pool = await asyncpg.create_pool(
+            dsn,
+            min_size=1,
+            max_size=pool_size,
+            command_timeout=_COMMAND_SECONDS,
+            server_settings={"timezone": "UTC", "application_name": "cgworker", "jit": "off"},
+        )
+        try:
+            yield cls(pool, dsn)
+        finally:
+            await _close(pool)
+
+    @property
+    def used_count(self) -> int:
+        """Connections in use now."""
+        return self._pool.get_size() - self._pool.get_idle_size()
+
+    @property
+    def open_count(self) -> int:
+        """Connections open now."""
+        return self._pool.get_size()
+
+    async def fetch(self, statement: str, *values: Any) -> list[Row]:
+        """All rows of one statement, which is its own transaction."""
+        return await self._run(lambda connection: connection.fetch(statement, *values))
+
+    async def fetchrow(self, statement: str, *values: Any) -> Row | None:
+        """The first row of one statement, or None."""
+        return await self._run(lambda connection: connection.fetchrow(statement, *values))
+
+    async def fetchval(self, statement: str, *values: Any) -> Any:
+        """The first value of the first row of one statement, or None."""
+        return await self._run(lambda connection: connection.fetchval(statement, *values))
+
+    async def execute(self, statement: str, *values: Any) -> str:
+        """Run one statement; returns its command tag."""
+        return await self._run(lambda connection: connection.execute(statement, *values))
+
+    async def transact(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Run several statements as one transaction; `work` may be run again after a collision."""
+
+        async def in_transaction(connection: Connection) -> T:
+            async with connection.transaction():
+                return await work(connection)
+
+        return await self._run(in_transaction)
+
+    async def _run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        for left in reversed(range(_RETRIES)):
+            try:
+                async with self._pool.acquire(timeout=_ACQUIRE_SECONDS) as connection:
+                    return await work(connection)
+            except _COLLISIONS as collision:
+                if not left:
+                    raise _away(collision) from collision
+            except _AWAY as trouble:
+                raise _away(trouble) from trouble
+            except asyncpg.DataError as unfit:
+                raise InvalidRequest(
+                    [{"type": "value_error", "loc": ["body"], "msg": f"Value error, {unfit}"}]
+                ) from unfit
+            except asyncpg.ProgramLimitExceededError as too_long:
+                raise InvalidRequest(
+                    [{"type": "too_long", "loc": ["body"], "msg": "Value error, an id or name is too long"}]
+                ) from too_long
+        raise AssertionError("unreachable")
+
+
+def _away(trouble: BaseException) -> KernelOverloaded:
+    return KernelOverloaded(
+        f"the database cannot serve this now ({type(trouble).__name__})",
+        status=503,
+        retry_after_seconds=_RETRY_AFTER_SECONDS,
+    )
+
+
+async def _close(pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    try:
+        await asyncio.wait_for(pool.close(), timeout=3)
+    except (TimeoutError, asyncpg.PostgresError, OSError):
+        pool.terminate()

@@ -1,0 +1,186 @@
+"""Turns: reading them, and the operations that need no claim: stop and resume."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from cgworker.errors import ConflictError, FencingError, NotFoundError
+from cgworker.kernel.store.annotations import annotations, with_remarks
+from cgworker.kernel.store.ids import turn_id, turn_number
+from cgworker.kernel.store.postgres import Database, Row
+from cgworker.wire.meta import Meta
+from cgworker.wire.refs import AgentRef, CardBoxRef, Cause, TurnRef
+from cgworker.wire.turns import ResumeTurn, StopTurn, TurnSnapshot
+
+# ---------------------------------------------------------------- reading
+
+
+GET_TURN = """
+select t.*, r.box_id as final_box_id, r.payload as final_payload
+from cg_turns t
+left join cg_records r
+    on r.project_id = t.project_id and r.turn_number = t.turn_number and r.turn_seq = t.final_seq
+where t.project_id = $1 and t.turn_number = $2
+"""
+
+
+async def get_turn(database: Database, ref: TurnRef) -> TurnSnapshot:
+    """The turn as it stands.
+
+    Raises:
+        NotFoundError: there is no such turn.
+    """
+    row = await database.fetchrow(GET_TURN, ref.project_id, turn_number(ref.turn_id))
+    if row is None:
+        raise NotFoundError(f"turn not found: {ref.turn_id}")
+    return snapshot_of(row, final_box_id=row["final_box_id"], final_payload=row["final_payload"])
+
+
+def snapshot_of(
+    row: Row, *, final_box_id: str | None = None, final_payload: str | None = None
+) -> TurnSnapshot:
+    """A row of cg_turns as a snapshot; the payload is passed on as the JSON text that is stored."""
+    project_id = row["project_id"]
+    box = CardBoxRef(project_id=project_id, cardbox_id=final_box_id) if final_box_id else None
+    return TurnSnapshot(
+        turn=TurnRef(project_id=project_id, turn_id=turn_id(row["turn_number"])),
+        target_agent=AgentRef(project_id=project_id, agent_id=row["target_agent_id"]),
+        turn_kind=row["turn_kind"],
+        cause=Cause(kind=row["cause_kind"], id=row["cause_id"]),
+        state=row["state"],
+        outcome=row["outcome"],
+        stop_requested=row["stop_requested"],
+        current_claim_agent_id=row["claim_agent_id"],
+        claim_expires_at=row["claim_expires_at"],
+        spawn_key=row["spawn_key"],
+        final_record_role=row["final_record_role"],
+        final_cardbox_ref=box,
+        final_payload=None if final_payload is None else raw_json(final_payload),
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        closed_at=row["closed_at"],
+    )
+
+
+def raw_json(text: str) -> Any:
+    """Stored JSON, written to the wire as it is and never parsed on the way."""
+    return orjson.Fragment(text)
+
+
+# ---------------------------------------------------------------- resume
+
+
+RESUME_TURN = """
+with resumed as (
+    update cg_turns
+    set state = 'queued', updated_at = clock_timestamp()
+    where project_id = $1 and turn_number = $2 and state = 'suspended' and (target_agent_id = $3 or $4)
+    returning *
+), logged as (
+    insert into cg_ledger (project_id, event_type, subject_kind, subject_id, actor_kind, actor_id,
+        cause_kind, cause_id, annotations, agent_id, turn_number)
+    select project_id, 'turn.resumed', 'turn', 'T-' || turn_number, 'agent', $3,
+        cause_kind, cause_id, $5::json, target_agent_id, turn_number
+    from resumed
+)
+select target_agent_id from resumed
+"""
+
+FIND_TURN = "select * from cg_turns where project_id = $1 and turn_number = $2"
+
+
+async def resume_turn(
+    database: Database, ref: TurnRef, request: ResumeTurn, *, may_resume_any: bool
+) -> AgentRef:
+    """Queue a suspended turn again; returns the agent that can claim it now.
+
+    Raises:
+        NotFoundError, ConflictError, FencingError: in the order of protocol.md 8: state before authority.
+    """
+    number, actor = turn_number(ref.turn_id), request.requested_by.agent_id
+    said = annotations(_resume_remarks(request))
+    target = await database.fetchval(RESUME_TURN, ref.project_id, number, actor, may_resume_any, said)
+    if target is None:
+        row = await _require_turn(database, ref)
+        if row["state"] != "suspended":
+            raise ConflictError("only suspended turns can be resumed")
+        raise FencingError("requested_by is not authorized to resume this turn")
+    return AgentRef(project_id=ref.project_id, agent_id=target)
+
+
+def _resume_remarks(request: ResumeTurn) -> Meta | None:
+    return request.meta if request.note is None else with_remarks(request.meta, note=request.note)
+
+
+async def _require_turn(database: Database, ref: TurnRef) -> Row:
+    row = await database.fetchrow(FIND_TURN, ref.project_id, turn_number(ref.turn_id))
+    if row is None:
+        raise NotFoundError(f"turn not found: {ref.turn_id}")
+    return row
+
+
+# ---------------------------------------------------------------- stop
+
+
+# A stop is noted once, whatever the state. Where the lease has ended the turn is closed with it, so the
+# agent gets its slot back.
+STOP_TURN = """
+with found as (
+    select project_id, turn_number, stop_requested as was_requested,
+        state = 'running' and claim_expires_at <= clock_timestamp() as is_over
+    from cg_turns
+    where project_id = $1 and turn_number = $2 and (target_agent_id = $3 or $4)
+    for update
+), stopped as (
+    update cg_turns t
+    set stop_requested = true,
+        state = case when f.is_over then 'closed' else t.state end,
+        outcome = case when f.is_over then 'stopped' else t.outcome end,
+        closed_at = case when f.is_over then clock_timestamp() else t.closed_at end,
+        claim_agent_id = case when f.is_over then null else t.claim_agent_id end,
+        claim_token_hash = case when f.is_over then null else t.claim_token_hash end,
+        claim_expires_at = case when f.is_over then null else t.claim_expires_at end,
+        updated_at = clock_timestamp()
+    from found f
+    where t.project_id = f.project_id and t.turn_number = f.turn_number
+        and (f.is_over or not f.was_requested)
+    returning t.*, f.was_requested, f.is_over
+), freed as (
+    update cg_agents a
+    set held_count = a.held_count - 1
+    from stopped s
+    where s.is_over and a.project_id = s.project_id and a.agent_id = s.target_agent_id
+), logged as (
+    insert into cg_ledger (project_id, event_type, subject_kind, subject_id, actor_kind, actor_id,
+        cause_kind, cause_id, annotations, agent_id, turn_number, parent_number)
+    select s.project_id, e.event_type, 'turn', 'T-' || s.turn_number, 'agent', $3,
+        s.cause_kind, s.cause_id, $5::json, s.target_agent_id, s.turn_number,
+        case when e.event_type = 'turn.finished' then s.parent_number end
+    from stopped s
+    join (values (1, 'turn.stop_requested'), (2, 'turn.finished')) e (place, event_type)
+        on case e.place when 1 then not s.was_requested else s.is_over end
+    order by e.place
+)
+select f.is_over, t.target_agent_id
+from found f
+join cg_turns t on t.project_id = f.project_id and t.turn_number = f.turn_number
+"""
+
+
+async def stop_turn(database: Database, request: StopTurn, *, may_stop_any: bool) -> AgentRef:
+    """Note that a turn is to be stopped; returns the agent whose turn it is.
+
+    Raises:
+        NotFoundError, FencingError: in the order of protocol.md 8: authority before state.
+    """
+    ref, actor = request.turn, request.requested_by.agent_id
+    said = annotations(Meta(reason="operator_stop") if request.meta is None else request.meta)
+    row = await database.fetchrow(
+        STOP_TURN, ref.project_id, turn_number(ref.turn_id), actor, may_stop_any, said
+    )
+    if row is None:
+        await _require_turn(database, ref)
+        raise FencingError("requested_by is not authorized to stop this turn")
+    return AgentRef(project_id=ref.project_id, agent_id=row["target_agent_id"])

@@ -1,0 +1,91 @@
+"""`Prefer: wait=N` (RFC 7240, decision 7): a request that waits for news instead of asking again.
+
+Waiting holds no database connection. A waiter whose client hung up does nothing more, and when the kernel
+shuts down all are answered at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
+
+from starlette.requests import Request
+
+from cgworker.errors import KernelOverloaded
+
+T = TypeVar("T")
+
+_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})\"?(?=\s*(?:[,;]|$))", re.IGNORECASE)
+_REPRESENTATION = re.compile(r"return\s*=\s*\"?representation\"?", re.IGNORECASE)
+_RECHECK_SECONDS = 10.0
+
+
+class Preferences:
+    """What a request prefers.
+
+    Attributes:
+        wait_seconds: how long it may wait, capped by the kernel; None if it did not say.
+        wants_representation: whether a claim should bring its context (decision 8).
+    """
+
+    def __init__(self, request: Request) -> None:
+        said = ",".join(request.headers.getlist("prefer"))
+        most = request.app.state.kernel.config.max_wait_seconds
+        wait = _WAIT.search(said)
+        self.wait_seconds: float | None = min(float(wait[1]), most) if wait else None
+        self.wants_representation = _REPRESENTATION.search(said) is not None
+
+    def applied(self) -> dict[str, str]:
+        """The header that says which of them were honoured."""
+        honoured = []
+        if self.wait_seconds is not None:
+            honoured.append(f"wait={self.wait_seconds:g}")
+        if self.wants_representation:
+            honoured.append("return=representation")
+        return {"preference-applied": ", ".join(honoured)} if honoured else {}
+
+
+async def look_until(
+    request: Request,
+    keys: Iterable[str],
+    look: Callable[[], Awaitable[T]],
+    *,
+    is_news: Callable[[T], bool],
+    wait_seconds: float | None,
+) -> T:
+    """Look, and as long as there is no news and time is left, wait for a wake-up and look again."""
+    if not wait_seconds:
+        return await look()
+    kernel = request.app.state.kernel
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + wait_seconds
+    gone = asyncio.ensure_future(_hung_up(request))
+    closing = asyncio.ensure_future(kernel.closing.wait())
+    try:
+        with kernel.wakeups.waiting(keys) as woken:
+            while True:
+                if gone.done():
+                    raise KernelOverloaded("the client hung up", status=503)
+                woken.clear()
+                found = await look()
+                left = deadline - loop.time()
+                if is_news(found) or left <= 0 or closing.done():
+                    return found
+                news = asyncio.ensure_future(woken.wait())
+                await asyncio.wait(
+                    {news, gone, closing},
+                    timeout=min(left, _RECHECK_SECONDS),
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                news.cancel()
+    finally:
+        gone.cancel()
+        closing.cancel()
+
+
+async def _hung_up(request: Request) -> None:
+    """Returns when the client has gone; its body has been read by then."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

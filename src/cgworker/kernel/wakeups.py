@@ -1,0 +1,135 @@
+"""Waking requests that wait for news, in this process and in every other kernel on the database.
+
+Who changes something wakes the local waiters at once and tells the other kernels with a NOTIFY, sent after
+the commit on a connection of its own: inside the transaction it would serialise all commits. A lost NOTIFY
+costs a slow re-check, never a hang.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+
+import asyncpg
+
+from cgworker.wire.refs import AgentRef, TurnRef
+
+logger = logging.getLogger("cgworker.kernel")
+
+_CHANNEL = "cg_wakeups"
+_MOST_KEYS_A_NOTIFY = 200
+_RECONNECT_SECONDS = 1.0
+
+
+def work_key(agent: AgentRef) -> str:
+    """News for an agent that waits for work."""
+    return _key("work", agent.project_id, agent.agent_id)
+
+
+def turn_key(turn: TurnRef) -> str:
+    """A turn changed."""
+    return _key("turn", turn.project_id, turn.turn_id)
+
+
+def feed_key(project_id: str) -> str:
+    """A project's ledger grew."""
+    return _key("feed", project_id)
+
+
+def _key(*parts: str) -> str:
+    """Short and of fixed length, since a NOTIFY carries 8,000 bytes at most."""
+    return hashlib.blake2s("\0".join(parts).encode(), digest_size=12).hexdigest()
+
+
+class Wakeups:
+    """Who waits for what. Started and stopped with its kernel."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self._untold: dict[str, None] = {}
+        self._news = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self.waiting_count = 0
+
+    def start(self) -> None:
+        """Begin to listen to other kernels and to tell them."""
+        self._tasks = [asyncio.create_task(self._keep_connected())]
+
+    async def stop(self) -> None:
+        """Stop; nobody is woken by it."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @contextmanager
+    def waiting(self, keys: Iterable[str]) -> Iterator[asyncio.Event]:
+        """An event that is set by news of any of the keys; begin before looking, or news is missed."""
+        event, listed = asyncio.Event(), tuple(keys)
+        for key in listed:
+            self._waiting[key].add(event)
+        self.waiting_count += 1
+        try:
+            yield event
+        finally:
+            self.waiting_count -= 1
+            for key in listed:
+                self._waiting[key].discard(event)
+                if not self._waiting[key]:
+                    del self._waiting[key]
+
+    def wake(self, *keys: str) -> None:
+        """Something happened and is committed: tell everybody who waits for it."""
+        self._wake_here(keys)
+        self._untold.update(dict.fromkeys(keys))
+        self._news.set()
+
+    def _wake_here(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            for event in self._waiting.get(key, ()):
+                event.set()
+
+    def _wake_all(self) -> None:
+        self._wake_here(list(self._waiting))
+
+    async def _keep_connected(self) -> None:
+        """One connection to listen and to tell; when it breaks, another, and everybody looks again."""
+        while True:
+            with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+                connection = await asyncpg.connect(self._dsn, timeout=10)
+                try:
+                    await self._serve(connection)
+                finally:
+                    connection.terminate()
+            self._wake_all()
+            await asyncio.sleep(_RECONNECT_SECONDS)
+
+    async def _serve(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        broken = asyncio.Event()
+        connection.add_termination_listener(lambda _: broken.set())
+        await connection.add_listener(_CHANNEL, self._on_notify)
+        self._wake_all()
+        while not broken.is_set():
+            await self._news_or(broken)
+            keys = list(self._untold)[:_MOST_KEYS_A_NOTIFY]
+            for key in keys:
+                del self._untold[key]
+            if not self._untold:
+                self._news.clear()
+            if keys:
+                await connection.execute("select pg_notify($1, $2)", _CHANNEL, " ".join(keys))
+
+    async def _news_or(self, broken: asyncio.Event) -> None:
+        waits = [asyncio.ensure_future(self._news.wait()), asyncio.ensure_future(broken.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    def _on_notify(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
+        self._wake_here(str(payload).split())
