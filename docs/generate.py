@@ -1,0 +1,154 @@
+"""Fills in what the pages say about the code; with `--check` only says which are behind.
+
+A page has a place for it between `<!-- made: NAME -->` and `<!-- /made -->`; around it stands prose.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import turn_life
+
+from cgworker import WorkerOptions, errors
+from cgworker.kernel.config import KernelConfig
+from cgworker.lifecycle import TRANSITIONS, TurnEvent, TurnState
+
+DOCS = Path(__file__).parent
+_PLACE = re.compile(r"(<!-- made: (?P<name>[\w-]+) -->\n).*?(<!-- /made -->)", re.DOTALL)
+
+
+def main(arguments: list[str]) -> int:
+    """Write every page that is behind; with `--check`, only name them and fail."""
+    behind = [(path, text) for path, text in pages() if not path.exists() or path.read_text() != text]
+    for path, text in behind:
+        sys.stderr.write(f"{path.relative_to(DOCS.parent)} is behind the code\n")
+        if "--check" not in arguments:
+            path.write_text(text)
+    return 1 if behind and "--check" in arguments else 0
+
+
+def pages() -> Iterator[tuple[Path, str]]:
+    """Every page as it should be."""
+    yield DOCS / "reference" / "turn-life.svg", turn_life.picture()
+    for path in sorted(DOCS.rglob("*.md")):
+        yield path, _PLACE.sub(_fill, path.read_text())
+
+
+def _fill(place: re.Match[str]) -> str:
+    return f"{place[1]}\n{MADE[place['name']]().rstrip()}\n\n{place[3]}"
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    def line(cells: tuple[str, ...]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+    return "\n".join(map(line, [head, tuple("---" for _ in head), *rows]))
+
+
+# ---------------------------------------------------------------- errors
+
+
+def error_tree() -> str:
+    """The drawing at the head of errors.py."""
+    drawing = re.search(
+        r"(    CommonGroundError\n.*?)\n\n", inspect.cleandoc(errors.__doc__ or "") + "\n\n", re.DOTALL
+    )
+    assert drawing is not None
+    return f"```text\n{inspect.cleandoc(drawing[1])}\n```"
+
+
+def error_classes() -> str:
+    """Each class with its code, its status and when it is raised."""
+    classes: list[type[errors.CommonGroundError]] = [
+        found
+        for _, found in inspect.getmembers(errors, inspect.isclass)
+        if found.__module__ == errors.__name__
+    ]
+    classes.sort(key=lambda cls: inspect.getsourcelines(cls)[1])
+    rows = [(f"`{c.__name__}`", f"`{c.code}`", str(c.status), _flowing(c)) for c in classes]
+    return _table(("Error", "`code`", "`status`", "When, and what to do"), rows)
+
+
+def _flowing(cls: type) -> str:
+    """The docstring as one paragraph, without the references that are for readers of the source."""
+    return re.sub(
+        r" \((admin|cli|protocol)\.md [^)]*\)", "", " ".join(inspect.cleandoc(cls.__doc__ or "").split())
+    )
+
+
+# ---------------------------------------------------------------- the turn's life
+
+
+def transitions() -> str:
+    """The table of lifecycle.py: a row an event, a column a state."""
+    rows = [
+        (f"`{event}`", *(str(TRANSITIONS.get((state, event), "")) for state in TurnState))
+        for event in TurnEvent
+    ]
+    return _table(("", *(f"when {state}" for state in TurnState)), rows)
+
+
+# ---------------------------------------------------------------- settings
+
+
+def kernel_settings() -> str:
+    """The kernel's variables, with their defaults and what they mean."""
+    meant = _attributes_of(KernelConfig)
+    plain = KernelConfig()
+    rows = [
+        (
+            f"`{setting.metadata['variable']}`",
+            _default_of(getattr(plain, setting.name), meant[setting.name]),
+            meant[setting.name].partition(". ")[2],
+        )
+        for setting in attrs.fields(KernelConfig)
+    ]
+    return _table(("Variable", "Default", "Meaning"), rows)
+
+
+def _default_of(value: Any, meant: str) -> str:
+    if value is None:
+        return "unset"
+    said = re.match(r"[A-Z_]+, (.*?)\.(?: |$)", meant)
+    return said[1] if said else f"`{value}`"
+
+
+def worker_options() -> str:
+    """The fields of WorkerOptions."""
+    meant = _attributes_of(WorkerOptions)
+    plain = WorkerOptions()
+    rows = [
+        (f"`{option.name}`", f"`{getattr(plain, option.name)!r}`", _as_sentence(meant[option.name]))
+        for option in attrs.fields(WorkerOptions)
+    ]
+    return _table(("Option", "Default", "Meaning"), rows)
+
+
+def _as_sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _attributes_of(cls: type) -> Mapping[str, str]:
+    """What the docstring's Attributes section says of each field, without line breaks."""
+    section = inspect.cleandoc(cls.__doc__ or "").partition("Attributes:\n")[2].partition("\n\n")[0]
+    entries = re.findall(r"^    (\w+): (.*(?:\n        .*)*)", section, re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in entries}
+
+
+MADE: Mapping[str, Callable[[], str]] = {
+    "error-tree": error_tree,
+    "error-classes": error_classes,
+    "transitions": transitions,
+    "kernel-settings": kernel_settings,
+    "worker-options": worker_options,
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
