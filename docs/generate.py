@@ -65,12 +65,8 @@ def error_tree() -> str:
 
 def error_classes() -> str:
     """Each class with its code, its status and when it is raised."""
-    classes: list[type[errors.CommonGroundError]] = [
-        found
-        for _, found in inspect.getmembers(errors, inspect.isclass)
-        if found.__module__ == errors.__name__
-    ]
-    classes.sort(key=lambda cls: inspect.getsourcelines(cls)[1])
+    named = [found for found in vars(errors).values() if isinstance(found, type)]
+    classes = [cls for cls in named if issubclass(cls, errors.CommonGroundError)]
     rows = [(f"`{c.__name__}`", f"`{c.code}`", str(c.status), _flowing(c)) for c in classes]
     return _table(("Error", "`code`", "`status`", "When, and what to do"), rows)
 

@@ -42,7 +42,8 @@ _ARROWS = {
 }
 
 _HEAD = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 -10 800 370"
- font-family="sans-serif" font-size="13" role="img" aria-label="The states of a turn and what leads from one to another">
+ font-family="sans-serif" font-size="13" role="img"
+ aria-label="The states of a turn and what leads from one to another">
 <!-- Made from lifecycle.py by `make docs`. -->
 <defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">
 <path d="M 0 0 L 8 4 L 0 8 z" fill="#456"/></marker></defs>

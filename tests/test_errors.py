@@ -19,8 +19,10 @@ from cgworker.errors import (
     ProfileError,
 )
 
-CLASSES: list[type[CommonGroundError]] = [
-    found for _, found in inspect.getmembers(errors, inspect.isclass) if found.__module__ == errors.__name__
+CLASSES = [
+    found
+    for found in vars(errors).values()
+    if isinstance(found, type) and issubclass(found, CommonGroundError)
 ]
 
 
