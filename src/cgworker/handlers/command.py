@@ -10,7 +10,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,10 @@ class CommandExit:
     failure_payload: Any = None
 
 
+def _words(argv: Iterable[str]) -> tuple[str, ...]:
+    return tuple(argv)
+
+
 @frozen
 class CommandHandler:
     """Runs a command on each turn.
@@ -73,7 +77,7 @@ class CommandHandler:
         on_exit: told how it ended, before the outcome is settled.
     """
 
-    argv: tuple[str, ...] = field(converter=tuple)
+    argv: tuple[str, ...] = field(converter=_words)
     cwd: Path | None = field(default=None, kw_only=True)
     work_dir: Path | None = field(default=None, kw_only=True)
     folder_per_turn: bool = field(default=False, kw_only=True)
