@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cgworker.wire.converter import ExactNumber, check_json, dumps, loads
+from cgworker.wire.converter import check_json, dumps, loads
+from cgworker.wire.values import ExactNumber
 from tests.wire.strategies import json_values
 
 LONG = b"1234567890123456"  # makes the exact parser read what stands beside it

@@ -18,7 +18,8 @@ from cgworker.errors import (
     KernelRefused,
     PayloadTooLarge,
 )
-from cgworker.wire.converter import Fault, dumps, loads, read_lax_bool, read_lax_int, structure_request
+from cgworker.wire.converter import dumps, loads, structure_request
+from cgworker.wire.values import Fault, read_lax_bool, read_lax_int
 
 T = TypeVar("T")
 
@@ -81,9 +82,7 @@ def _depth(value: Any) -> int:
             break
         depth += 1
         level = [
-            inner
-            for item in containers
-            for inner in (item.values() if isinstance(item, dict) else item)
+            inner for item in containers for inner in (item.values() if isinstance(item, dict) else item)
         ]
     return depth
 

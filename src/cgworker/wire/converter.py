@@ -17,7 +17,7 @@ import math
 import re
 import types
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import Enum
 from functools import reduce
 from operator import or_
@@ -36,6 +36,18 @@ from cattrs.errors import ForbiddenExtraKeysError
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from cgworker.errors import AnswerInvalid, InvalidRequest
+from cgworker.wire.values import (
+    ExactNumber,
+    Fault,
+    read_datetime,
+    read_float,
+    read_lax_bool,
+    read_lax_int,
+    read_mapping,
+    read_str,
+    read_strict_bool,
+    read_strict_int,
+)
 
 T = TypeVar("T")
 
@@ -53,29 +65,6 @@ class Absent(Enum):
 
 
 ABSENT: Final = Absent.ABSENT
-
-
-class ExactNumber(float):
-    """A JSON number that a float cannot hold, or not in this spelling; behaves as the nearest float."""
-
-    text: str
-
-    def __new__(cls, text: str) -> ExactNumber:
-        number = super().__new__(cls, text)
-        number.text = text
-        return number
-
-    def __repr__(self) -> str:
-        return self.text
-
-
-class Fault(ValueError):
-    """One thing wrong with one value; `type` is the machine-readable word of protocol.md 2.1."""
-
-    def __init__(self, type: str, msg: str) -> None:
-        super().__init__(msg)
-        self.type = type
-        self.msg = msg
 
 
 # Sixteen digits or an exponent somewhere: only then can the quick parser lose digits.
@@ -268,85 +257,6 @@ def _fault(type: str, loc: tuple[str | int, ...], msg: str) -> dict[str, Any]:
     return {"type": type, "loc": list(loc), "msg": msg}
 
 
-# ---------------------------------------------------------------- what a value may look like
-
-
-def _read_str(value: Any, _: Any) -> str:
-    if not isinstance(value, str):
-        raise Fault("string_type", "Input should be a valid string")
-    if "\0" in value:
-        raise Fault("value_error", "{field} must not contain a NUL character")
-    return value
-
-
-_TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})
-_FALSE = frozenset({"0", "false", "f", "no", "n", "off"})
-
-
-def read_lax_bool(value: Any, _: Any = bool) -> bool:
-    """A bool as the reference reads one: also 0 and 1, and words such as "yes" and "off"."""
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, int | float) and value in (0, 1):
-        return bool(value)
-    if isinstance(value, str) and value.lower() in _TRUE | _FALSE:
-        return value.lower() in _TRUE
-    raise Fault("bool_parsing", "Input should be a valid boolean, unable to interpret input")
-
-
-_INTEGER_TEXT = re.compile(r"\s*[+-]?[0-9]+(\.0*)?\s*\Z", re.ASCII)
-
-
-def read_lax_int(value: Any, _: Any = int) -> int:
-    """An integer as the reference reads one: also 2.0 and "2"; kept within PostgreSQL's bigint."""
-    number = _to_int(value)
-    if not -(2**63) <= number < 2**63:
-        raise Fault("int_parsing_size", "Unable to parse input string as an integer, exceeded maximum size")
-    return number
-
-
-def _to_int(value: Any) -> int:
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, float):
-        if not value.is_integer():
-            msg = "Input should be a valid integer, got a number with a fractional part"
-            raise Fault("int_from_float", msg)
-        return int(value)
-    if isinstance(value, str) and len(value) < 64 and _INTEGER_TEXT.match(value):
-        return int(value.split(".")[0])
-    raise Fault("int_parsing", "Input should be a valid integer, unable to parse string as an integer")
-
-
-def _read_strict_bool(value: Any, _: Any) -> bool:
-    if not isinstance(value, bool):
-        raise Fault("bool_type", "Input should be a valid boolean")
-    return value
-
-
-def _read_strict_int(value: Any, _: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise Fault("int_type", "Input should be a valid integer")
-    return value
-
-
-def _read_float(value: Any, _: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Fault("float_type", "Input should be a valid number")
-    return float(value)
-
-
-def _read_datetime(value: Any, _: Any) -> datetime:
-    """An instant as `datetime.fromisoformat` reads it; without an offset it is taken as UTC."""
-    if not isinstance(value, str):
-        raise Fault("datetime_type", "Input should be a valid datetime")
-    try:
-        instant = datetime.fromisoformat(value)
-        return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise Fault("datetime_parsing", "Input should be a valid datetime in ISO 8601 form") from None
-
-
 def _reads_tuple(converter: Converter) -> Callable[[Any], Callable[[Any, Any], tuple[Any, ...]]]:
     def factory(cls: Any) -> Callable[[Any, Any], tuple[Any, ...]]:
         read_all = converter.get_structure_hook(list[get_args(cls)[0]])  # type: ignore[misc]  # built at run time
@@ -359,12 +269,6 @@ def _reads_tuple(converter: Converter) -> Callable[[Any], Callable[[Any, Any], t
         return read
 
     return factory
-
-
-def _read_mapping(value: Any, _: Any) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise Fault("dict_type", "Input should be a valid dictionary")
-    return value
 
 
 def _has_fields(cls: Any) -> bool:
@@ -422,17 +326,17 @@ def _writes_object(converter: Converter) -> Callable[[Any], Callable[[Any], dict
 
 def _converter(*, strict: bool) -> Converter:
     converter = Converter(forbid_extra_keys=strict, detailed_validation=True)
-    converter.register_structure_hook(str, _read_str)
-    converter.register_structure_hook(bool, read_lax_bool if strict else _read_strict_bool)
-    converter.register_structure_hook(int, read_lax_int if strict else _read_strict_int)
-    converter.register_structure_hook(float, _read_float)
-    converter.register_structure_hook(datetime, _read_datetime)
+    converter.register_structure_hook(str, read_str)
+    converter.register_structure_hook(bool, read_lax_bool if strict else read_strict_bool)
+    converter.register_structure_hook(int, read_lax_int if strict else read_strict_int)
+    converter.register_structure_hook(float, read_float)
+    converter.register_structure_hook(datetime, read_datetime)
     converter.register_unstructure_hook(datetime, lambda instant: instant)  # orjson writes it
     converter.register_unstructure_hook(ExactNumber, lambda number: number)
     converter.register_structure_hook_factory(_has_fields, _reads_object(converter, strict=strict))
     converter.register_unstructure_hook_factory(attrs.has, _writes_object(converter))
     converter.register_structure_hook_factory(_is_tuple, _reads_tuple(converter))
-    converter.register_structure_hook_func(_is_mapping, _read_mapping)
+    converter.register_structure_hook_func(_is_mapping, read_mapping)
     converter.register_structure_hook_factory(_is_maybe_absent, _reads_present(converter))
     return converter
 

@@ -8,9 +8,10 @@ from typing import Annotated, Any
 
 from attrs import field, frozen
 
-from cgworker.wire.converter import ABSENT, ANSWERS, REQUESTS, Fault, unstructure
+from cgworker.wire.converter import ABSENT, ANSWERS, REQUESTS, unstructure
 from cgworker.wire.meta import Meta, Trace
 from cgworker.wire.refs import AgentRef, CardBoxRef, Cause, ClaimToken, TurnRef
+from cgworker.wire.values import Fault
 
 CONVERSATION_KIND = "turn.conversation.v1"
 """The turn kind of a general conversation, the default of a dispatch."""

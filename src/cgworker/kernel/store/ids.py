@@ -11,7 +11,8 @@ import uuid
 from typing import Any
 
 from cgworker.errors import NotFoundError
-from cgworker.wire.converter import ExactNumber, dumps
+from cgworker.wire.converter import dumps
+from cgworker.wire.values import ExactNumber
 
 _WRITE_KEYS = uuid.uuid5(uuid.NAMESPACE_URL, "commonground-kernel/cardbox-write-key")
 _TURN_ID = re.compile(r"T-([1-9][0-9]{0,17})\Z", re.ASCII)

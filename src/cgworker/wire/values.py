@@ -1,0 +1,122 @@
+"""What a single value may look like: the readers of strings, numbers, flags and instants, and what is wrong
+with those that cannot be read.
+
+Requests are read laxly where the reference is lax, answers strictly (protocol.md 2).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+
+class ExactNumber(float):
+    """A JSON number that a float cannot hold, or not in this spelling; behaves as the nearest float."""
+
+    text: str
+
+    def __new__(cls, text: str) -> ExactNumber:
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+class Fault(ValueError):
+    """One thing wrong with one value; `type` is the machine-readable word of protocol.md 2.1."""
+
+    def __init__(self, type: str, msg: str) -> None:
+        super().__init__(msg)
+        self.type = type
+        self.msg = msg
+
+
+def read_str(value: Any, _: Any) -> str:
+    """A string without NUL, which PostgreSQL cannot keep; nothing is turned into one."""
+    if not isinstance(value, str):
+        raise Fault("string_type", "Input should be a valid string")
+    if "\0" in value:
+        raise Fault("value_error", "{field} must not contain a NUL character")
+    return value
+
+
+_TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})
+_FALSE = frozenset({"0", "false", "f", "no", "n", "off"})
+
+
+def read_lax_bool(value: Any, _: Any = bool) -> bool:
+    """A bool as the reference reads one: also 0 and 1, and words such as "yes" and "off"."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int | float) and value in (0, 1):
+        return bool(value)
+    if isinstance(value, str) and value.lower() in _TRUE | _FALSE:
+        return value.lower() in _TRUE
+    raise Fault("bool_parsing", "Input should be a valid boolean, unable to interpret input")
+
+
+_INTEGER_TEXT = re.compile(r"\s*[+-]?[0-9]+(\.0*)?\s*\Z", re.ASCII)
+
+
+def read_lax_int(value: Any, _: Any = int) -> int:
+    """An integer as the reference reads one: also 2.0 and "2"; kept within PostgreSQL's bigint."""
+    number = _to_int(value)
+    if not -(2**63) <= number < 2**63:
+        raise Fault("int_parsing_size", "Unable to parse input string as an integer, exceeded maximum size")
+    return number
+
+
+def _to_int(value: Any) -> int:
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        if not value.is_integer():
+            msg = "Input should be a valid integer, got a number with a fractional part"
+            raise Fault("int_from_float", msg)
+        return int(value)
+    if isinstance(value, str) and len(value) < 64 and _INTEGER_TEXT.match(value):
+        return int(value.split(".")[0])
+    raise Fault("int_parsing", "Input should be a valid integer, unable to parse string as an integer")
+
+
+def read_strict_bool(value: Any, _: Any) -> bool:
+    """A bool, and nothing that might stand for one."""
+    if not isinstance(value, bool):
+        raise Fault("bool_type", "Input should be a valid boolean")
+    return value
+
+
+def read_strict_int(value: Any, _: Any) -> int:
+    """An integer, and nothing that might stand for one."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise Fault("int_type", "Input should be a valid integer")
+    return value
+
+
+def read_float(value: Any, _: Any) -> float:
+    """A number, as a float."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Fault("float_type", "Input should be a valid number")
+    return float(value)
+
+
+def read_datetime(value: Any, _: Any) -> datetime:
+    """An instant as `datetime.fromisoformat` reads it; without an offset it is taken as UTC."""
+    if not isinstance(value, str):
+        raise Fault("datetime_type", "Input should be a valid datetime")
+    try:
+        instant = datetime.fromisoformat(value)
+        return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise Fault("datetime_parsing", "Input should be a valid datetime in ISO 8601 form") from None
+
+
+def read_mapping(value: Any, _: Any) -> Mapping[str, Any]:
+    """An object; its keys are strings, since it was JSON."""
+    if not isinstance(value, dict):
+        raise Fault("dict_type", "Input should be a valid dictionary")
+    return value
