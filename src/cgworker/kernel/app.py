@@ -15,9 +15,19 @@ from cgworker.errors import CommonGroundError
 from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.http import on_error, on_http_error
 from cgworker.kernel.reaper import Reaper
-from cgworker.kernel.routes import kernel_routes
+from cgworker.kernel.routes import agents, claims, credentials, health, projections, reports, turns
 from cgworker.kernel.store.postgres import Database
 from cgworker.kernel.wakeups import Wakeups
+
+ROUTES: Sequence[BaseRoute] = [
+    *health.routes,
+    *claims.routes,
+    *turns.routes,
+    *agents.routes,
+    *credentials.routes,
+    *reports.routes,
+    *projections.routes,
+]
 
 
 @frozen
@@ -54,7 +64,7 @@ def create_app(kernel: Kernel, more_routes: Sequence[BaseRoute] = ()) -> Starlet
         more_routes: routes beside the kernel's own, such as the admission service's.
     """
     app = Starlette(
-        routes=[*kernel_routes(kernel.config), *more_routes],
+        routes=[*ROUTES, *more_routes],
         exception_handlers={CommonGroundError: on_error, HTTPException: on_http_error},
     )
     app.state.kernel = kernel

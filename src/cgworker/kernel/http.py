@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any, TypeVar
 
 from starlette.exceptions import HTTPException
@@ -18,7 +18,8 @@ from cgworker.errors import (
     KernelRefused,
     PayloadTooLarge,
 )
-from cgworker.wire.converter import dumps, loads, structure_request
+from cgworker.wire.converter import dumps, loads, structure_request, unstructure
+from cgworker.wire.turns import ItemAnswer
 from cgworker.wire.values import Fault, read_lax_bool, read_lax_int
 
 T = TypeVar("T")
@@ -163,6 +164,18 @@ def require_same(given: str, expected: str, message: str) -> None:
         raise ConflictError(message)
 
 
+_LONGEST_KEY = 255
+
+
+def key_of(request: Request) -> str | None:
+    """The request's Idempotency-Key, if it has one (decision 4)."""
+    key = request.headers.get("idempotency-key")
+    if key is not None and (not key or len(key) > _LONGEST_KEY or _UNSTORABLE.search(key)):
+        msg = f"Value error, must have 1 to {_LONGEST_KEY} characters"
+        raise InvalidRequest([_fault("value_error", ["header", "idempotency-key"], msg)])
+    return key
+
+
 # ---------------------------------------------------------------- replying
 
 
@@ -185,6 +198,22 @@ def error_body(error: CommonGroundError) -> dict[str, Any]:
     """The body of a refusal: the class's name and the message, and nothing else."""
     name = type(error).__name__ if isinstance(error, KernelRefused) else "ServiceUnavailable"
     return {"error": name, "message": error.message}
+
+
+async def answer_item(work: Awaitable[Any]) -> ItemAnswer:
+    """What the single route would have answered to one of many items (decision 9)."""
+    try:
+        return ItemAnswer(status=200, body=unstructure(await work))
+    except InvalidRequest as invalid:
+        return ItemAnswer(status=422, body={"detail": list(invalid.faults)})
+    except CommonGroundError as error:
+        return ItemAnswer(status=error.status, body=error_body(error))
+
+
+def next_page(request: Request, name: str, after: int) -> dict[str, str]:
+    """The header that leads to the next page of one that was cut (decision 11)."""
+    url = request.url.include_query_params(**{name: after})
+    return {"link": f'<{url.path}?{url.query}>; rel="next"'}
 
 
 async def on_error(_: Request, error: Exception) -> Response:

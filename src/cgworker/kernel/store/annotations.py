@@ -1,4 +1,4 @@
-"""What a ledger event says besides its type: the system's facts and the caller's remarks (protocol.md 8.1)."""
+"""What a ledger event says besides its type: facts of the system, remarks of the caller (protocol.md 8.1)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ RESERVED_KEYS = frozenset(
 """Keys that only the system sets; a caller's are kept under `caller` and named there."""
 
 
-def annotations(meta: Meta | None = None, **facts: Any) -> str:
+def annotate(meta: Meta | None = None, /, **facts: Any) -> str:
     """The annotations as JSON text.
 
     Args:

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from cgworker.errors import ConflictError, FencingError, NotFoundError
-from cgworker.kernel.store.annotations import annotations, with_remarks
+from cgworker.kernel.store.annotations import annotate, with_remarks
 from cgworker.kernel.store.ids import turn_id, turn_number
 from cgworker.kernel.store.postgres import Database, Row
 from cgworker.wire.meta import Meta
@@ -100,7 +100,7 @@ async def resume_turn(
         NotFoundError, ConflictError, FencingError: in the order of protocol.md 8: state before authority.
     """
     number, actor = turn_number(ref.turn_id), request.requested_by.agent_id
-    said = annotations(_resume_remarks(request))
+    said = annotate(_resume_remarks(request))
     target = await database.fetchval(RESUME_TURN, ref.project_id, number, actor, may_resume_any, said)
     if target is None:
         row = await _require_turn(database, ref)
@@ -176,7 +176,7 @@ async def stop_turn(database: Database, request: StopTurn, *, may_stop_any: bool
         NotFoundError, FencingError: in the order of protocol.md 8: authority before state.
     """
     ref, actor = request.turn, request.requested_by.agent_id
-    said = annotations(Meta(reason="operator_stop") if request.meta is None else request.meta)
+    said = annotate(Meta(reason="operator_stop") if request.meta is None else request.meta)
     row = await database.fetchrow(
         STOP_TURN, ref.project_id, turn_number(ref.turn_id), actor, may_stop_any, said
     )

@@ -1,0 +1,59 @@
+"""What a kernel does by itself, now and then: give ended leases back, number ledgers, forget old keys."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from cgworker.errors import CommonGroundError
+from cgworker.kernel.config import KernelConfig
+from cgworker.kernel.store.claims.reconcile import reconcile_batch
+from cgworker.kernel.store.ledger import number_all
+from cgworker.kernel.store.postgres import Database
+from cgworker.kernel.wakeups import Wakeups, feed_key, work_key
+
+logger = logging.getLogger("cgworker.kernel")
+
+_BATCH = 500
+_KEEP_KEYS_SECONDS = 3600.0
+_IDLE_SECONDS = 5.0
+
+FORGET_KEYS = "delete from cg_idempotency_keys where created_at < now() - make_interval(secs => $1)"
+
+
+class Reaper:
+    """The kernel's chores. Several kernels on one database do them together without harm.
+
+    With a reaper interval of 0 ended leases are left to claims and reconcile calls; the rest is still done.
+    """
+
+    def __init__(self, config: KernelConfig, database: Database, wakeups: Wakeups) -> None:
+        self._config = config
+        self._database = database
+        self._wakeups = wakeups
+        self.reaped_count = 0
+
+    async def run(self) -> None:
+        """Until cancelled; a database that is away is tried again next time."""
+        interval = self._config.claim_reaper_interval_seconds
+        while True:
+            await asyncio.sleep(interval or _IDLE_SECONDS)
+            try:
+                if interval:
+                    await self.reap()
+                await number_all(self._database)
+                await self._database.execute(
+                    FORGET_KEYS, max(_KEEP_KEYS_SECONDS, self._config.claim_timeout_seconds)
+                )
+            except CommonGroundError as trouble:
+                logger.warning("the reaper could not work: %s", trouble)
+
+    async def reap(self) -> None:
+        """Give back every turn whose lease has ended, and wake whoever can claim it."""
+        while True:
+            agents = await reconcile_batch(self._database, _BATCH)
+            for agent in agents:
+                self._wakeups.wake(work_key(agent), feed_key(agent.project_id))
+            self.reaped_count += len(agents)
+            if len(agents) < _BATCH:
+                return

@@ -1,0 +1,233 @@
+"""Routes about turns (protocol.md 6.3, 6.4, decisions 4, 7, 9)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from cgworker.errors import ConflictError, InvalidRequest
+from cgworker.kernel.access import authenticate, identify
+from cgworker.kernel.http import Query, answer_item, key_of, next_page, path_id, read, reply, require_same
+from cgworker.kernel.routes.claims import lease_of
+from cgworker.kernel.store.claims.append import append_record
+from cgworker.kernel.store.claims.dispatch import dispatch_turn
+from cgworker.kernel.store.claims.finish import finish_turn
+from cgworker.kernel.store.claims.suspend import suspend_turn
+from cgworker.kernel.store.ledger import turn_feed
+from cgworker.kernel.store.records import get_context
+from cgworker.kernel.store.turns import get_turn, resume_turn, stop_turn
+from cgworker.kernel.waiting import Preferences, look_until
+from cgworker.kernel.wakeups import feed_key, turn_key, work_key
+from cgworker.wire.records import AppendRecord
+from cgworker.wire.refs import ClaimToken, TurnRef
+from cgworker.wire.turns import (
+    ChildDerivation,
+    Dispatch,
+    Done,
+    Finish,
+    FinishTurn,
+    ItemAnswers,
+    ResumeTurn,
+    SettleItem,
+    SettleMany,
+    StopTurn,
+    Suspend,
+    SuspendTurn,
+)
+
+
+async def dispatch(request: Request) -> Response:
+    """Give an agent work."""
+    body = await read(request, Dispatch)
+    project_id = path_id(request, "project_id")
+    require_same(body.requested_by.project_id, project_id, "requested_by project must match path project")
+    if isinstance(body.authority, ChildDerivation):
+        parent_project = body.authority.parent_claim.project_id
+        require_same(parent_project, project_id, "authority parent claim project must match path project")
+    caller = await authenticate(request)
+    caller.require_is(body.requested_by)
+    require_same(body.target_agent.project_id, project_id, "target_agent project must match path project")
+    kernel = request.app.state.kernel
+    dispatched = await dispatch_turn(
+        kernel.database,
+        body,
+        lease=lease_of(request),
+        may_dispatch_any=caller.holds("turn.dispatch.any"),
+    )
+    if dispatched.is_new:
+        kernel.wakeups.wake(work_key(body.target_agent), feed_key(project_id))
+    return reply(dispatched.turn)
+
+
+async def get(request: Request) -> Response:
+    """The turn as it stands, at once, or when it has changed from `?state=`."""
+    ref, query, preferences = _path_turn(request), Query(request), Preferences(request)
+    state = query.text("state")
+    query.check()
+    (await authenticate(request)).require_reads(ref.project_id)
+    snapshot = await look_until(
+        request,
+        [turn_key(ref)],
+        lambda: get_turn(request.app.state.kernel.database, ref),
+        is_news=lambda found: found.state == "closed" or found.state != (state or found.state),
+        wait_seconds=preferences.wait_seconds,
+    )
+    return reply(snapshot, headers=preferences.applied())
+
+
+async def context(request: Request) -> Response:
+    """The turn and a page of its records."""
+    ref, query = _path_turn(request), Query(request)
+    after, limit = query.integer("after_turn_seq", 0), query.integer("limit", 100)
+    query.check()
+    (await authenticate(request)).require_reads(ref.project_id)
+    kernel = request.app.state.kernel
+    most = kernel.config.max_page_items
+    found = await get_context(kernel.database, ref, after_turn_seq=after, limit=limit, most=most)
+    items = found.semantic_items
+    is_cut = limit > most == len(items)
+    headers = next_page(request, "after_turn_seq", items[-1].record.turn_seq) if is_cut else None
+    return reply(found, headers=headers)
+
+
+async def feed(request: Request) -> Response:
+    """A page of the turn's events."""
+    ref, query, preferences = _path_turn(request), Query(request), Preferences(request)
+    after, limit = query.integer("after_ledger_seq", 0), query.integer("limit", 100, least=0)
+    query.check()
+    (await authenticate(request)).require_reads(ref.project_id)
+    kernel = request.app.state.kernel
+    most = kernel.config.max_page_items
+    page = await look_until(
+        request,
+        [feed_key(ref.project_id)],
+        lambda: turn_feed(kernel.database, ref, after=after, limit=min(limit, most)),
+        is_news=lambda found: bool(found.items) or limit == 0,
+        wait_seconds=preferences.wait_seconds,
+    )
+    headers = preferences.applied()
+    if limit > most == len(page.items):
+        headers |= next_page(request, "after_ledger_seq", page.next_after_ledger_seq)
+    return reply(page, headers=headers)
+
+
+async def append(request: Request) -> Response:
+    """Add a record under its claim."""
+    body = await read(request, AppendRecord)
+    key = key_of(request)
+    await _require_claim(request, body.claim)
+    kernel = request.app.state.kernel
+    box = await append_record(kernel.database, body, key=key)
+    kernel.wakeups.wake(turn_key(body.claim.turn), feed_key(body.claim.project_id))
+    return reply(box)
+
+
+async def finish(request: Request) -> Response:
+    """Close the turn."""
+    body = await read(request, FinishTurn)
+    await _require_claim(request, body.claim)
+    await _finish(request, body.claim, body)
+    return reply(Done())
+
+
+async def suspend(request: Request) -> Response:
+    """Put the turn aside."""
+    body = await read(request, SuspendTurn)
+    await _require_claim(request, body.claim)
+    await _suspend(request, body.claim, body)
+    return reply(Done())
+
+
+async def resume(request: Request) -> Response:
+    """Queue a suspended turn again."""
+    body = await read(request, ResumeTurn)
+    ref = _path_turn(request)
+    require_same(body.requested_by.project_id, ref.project_id, "requested_by project must match path project")
+    caller = await authenticate(request)
+    caller.require_is(body.requested_by)
+    kernel = request.app.state.kernel
+    may_resume_any = caller.holds("turn.resume.any")
+    agent = await resume_turn(kernel.database, ref, body, may_resume_any=may_resume_any)
+    kernel.wakeups.wake(work_key(agent), turn_key(ref), feed_key(ref.project_id))
+    return reply(Done())
+
+
+async def stop(request: Request) -> Response:
+    """Ask for the turn to be stopped."""
+    body = await read(request, StopTurn)
+    ref = _path_turn(request)
+    require_same(body.turn.project_id, ref.project_id, "turn project must match path project")
+    require_same(body.turn.turn_id, ref.turn_id, "path turn_id must match request turn")
+    require_same(body.requested_by.project_id, ref.project_id, "requested_by project must match path project")
+    caller = await authenticate(request)
+    caller.require_is(body.requested_by)
+    kernel = request.app.state.kernel
+    agent = await stop_turn(kernel.database, body, may_stop_any=caller.holds("turn.stop.any"))
+    kernel.wakeups.wake(work_key(agent), turn_key(ref), feed_key(ref.project_id))
+    return reply(body.turn)
+
+
+async def settle_many(request: Request) -> Response:
+    """Finish or suspend many turns; each item is answered as the single route would."""
+    body = await read(request, SettleMany)
+    project_id = path_id(request, "project_id")
+    settles = [answer_item(_settle_item(request, project_id, item)) for item in body.items]
+    return reply(ItemAnswers(items=tuple(await asyncio.gather(*settles))))
+
+
+async def _settle_item(request: Request, project_id: str, item: SettleItem) -> Any:
+    if (item.finish is None) == (item.suspend is None):
+        msg = "Value error, exactly one of finish and suspend is required"
+        raise InvalidRequest([{"type": "value_error", "loc": ["body", "items"], "msg": msg}])
+    require_same(item.claim.project_id, project_id, "claim project must match path project")
+    await identify(request.app.state.kernel.database, item.claim.agent, item.credential)
+    if item.finish is not None:
+        await _finish(request, item.claim, item.finish)
+    elif item.suspend is not None:
+        await _suspend(request, item.claim, item.suspend)
+    return Done()
+
+
+async def _finish(request: Request, claim: ClaimToken, finish: Finish) -> None:
+    kernel = request.app.state.kernel
+    parent = await finish_turn(kernel.database, claim, finish)
+    parents = [] if parent is None else [turn_key(parent)]
+    kernel.wakeups.wake(work_key(claim.agent), turn_key(claim.turn), feed_key(claim.project_id), *parents)
+
+
+async def _suspend(request: Request, claim: ClaimToken, suspend: Suspend) -> None:
+    kernel = request.app.state.kernel
+    await suspend_turn(kernel.database, claim, suspend)
+    kernel.wakeups.wake(work_key(claim.agent), turn_key(claim.turn), feed_key(claim.project_id))
+
+
+async def _require_claim(request: Request, claim: ClaimToken) -> None:
+    """The claim is the path's, and the caller is who holds it."""
+    ref = _path_turn(request)
+    require_same(claim.project_id, ref.project_id, "claim project must match path project")
+    if claim.turn_id != ref.turn_id:
+        raise ConflictError("path turn_id must match claim.turn_id")
+    (await authenticate(request)).require_is(claim.agent)
+
+
+def _path_turn(request: Request) -> TurnRef:
+    return TurnRef(project_id=path_id(request, "project_id"), turn_id=path_id(request, "turn_id"))
+
+
+_V = "/v3r1/projects/{project_id}"
+routes = [
+    Route(_V + "/turns:dispatch", dispatch, methods=["POST"]),
+    Route(_V + "/turns:settle-many", settle_many, methods=["POST"]),
+    Route(_V + "/turns/{turn_id}/context", context, methods=["GET"]),
+    Route(_V + "/turns/{turn_id}/feed", feed, methods=["GET"]),
+    Route(_V + "/turns/{turn_id}/semantic-records", append, methods=["POST"]),
+    Route(_V + "/turns/{turn_id}:finish", finish, methods=["POST"]),
+    Route(_V + "/turns/{turn_id}:suspend", suspend, methods=["POST"]),
+    Route(_V + "/turns/{turn_id}:resume", resume, methods=["POST"]),
+    Route(_V + "/turns/{turn_id}", get, methods=["GET"]),
+    Route(_V + "/management/turns/{turn_id}:stop", stop, methods=["POST"]),
+]

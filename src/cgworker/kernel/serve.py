@@ -1,0 +1,105 @@
+"""A kernel as a server: a socket, uvicorn, and an end in which every waiting request is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from types import FrameType
+
+import uvicorn
+from starlette.routing import BaseRoute
+
+from cgworker.errors import UsageError
+from cgworker.kernel.app import Kernel, create_app, open_kernel
+from cgworker.kernel.config import KernelConfig
+from cgworker.kernel.store.postgres import Database
+
+logger = logging.getLogger("cgworker.kernel")
+
+MoreRoutes = Callable[[Kernel], Awaitable[Sequence[BaseRoute]]]
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one.
+
+    Raises:
+        UsageError: the address is taken or not ours.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as taken:
+        listener.close()
+        raise UsageError(
+            f"cannot listen on {host}:{port}: {taken.strerror}; stop what uses it or choose another port"
+        ) from taken
+    listener.set_inheritable(True)
+    return listener
+
+
+class KernelServer(uvicorn.Server):
+    """uvicorn, ended in our order: waiting requests are answered before connections are closed."""
+
+    def __init__(self, config: uvicorn.Config, kernel: Kernel) -> None:
+        super().__init__(config)
+        self._kernel = kernel
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """SIGTERM or SIGINT; a second one does not wait."""
+        self._kernel.closing.set()
+        super().handle_exit(sig, frame)
+
+    def stop(self) -> None:
+        """End as for a signal; call it in the server's own event loop."""
+        self.handle_exit(signal.SIGTERM, None)
+
+
+async def serve(
+    config: KernelConfig,
+    database: Database,
+    listener: socket.socket,
+    *,
+    more_routes: MoreRoutes | None = None,
+    ready: Callable[[KernelServer], None] = lambda _: None,
+) -> None:
+    """Serve a kernel on a migrated database until it is told to stop.
+
+    Args:
+        listener: from `bind`; closed at the end.
+        more_routes: makes routes beside the kernel's own, such as the admission service's.
+        ready: called once requests are answered.
+    """
+    async with AsyncExitStack() as stack:
+        kernel = await stack.enter_async_context(open_kernel(config, database))
+        routes = await more_routes(kernel) if more_routes else ()
+        server = KernelServer(_uvicorn_config(config, kernel, routes), kernel)
+        telling = asyncio.create_task(_tell_when_started(server, ready))
+        try:
+            await server.serve(sockets=[listener])
+        finally:
+            telling.cancel()
+            listener.close()
+
+
+def _uvicorn_config(config: KernelConfig, kernel: Kernel, routes: Sequence[BaseRoute]) -> uvicorn.Config:
+    return uvicorn.Config(
+        create_app(kernel, routes),
+        log_level=config.log_level,
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        timeout_graceful_shutdown=5,
+        timeout_keep_alive=75,
+    )
+
+
+async def _tell_when_started(server: KernelServer, ready: Callable[[KernelServer], None]) -> None:
+    while not server.started:
+        await asyncio.sleep(0.01)
+    ready(server)

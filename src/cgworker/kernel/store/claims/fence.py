@@ -1,0 +1,46 @@
+"""The fence: whether the claim shown is the current one and has not ended, and if not, why not."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from cgworker.errors import FencingError, KernelOverloaded, NotFoundError
+from cgworker.kernel.store.ids import hash_of, turn_number
+from cgworker.kernel.store.postgres import Database, Row
+from cgworker.wire.refs import ClaimToken
+
+FIND_CLAIM = """
+select state, claim_agent_id, claim_token_hash, claim_expires_at <= clock_timestamp() as is_over,
+    settled_token_hash, settled_digest
+from cg_turns
+where project_id = $1 and turn_number = $2
+"""
+
+
+async def find_claim(database: Database, claim: ClaimToken) -> Row:
+    """What the turn knows of its claim.
+
+    Raises:
+        NotFoundError: there is no such turn.
+    """
+    row = await database.fetchrow(FIND_CLAIM, claim.project_id, turn_number(claim.turn_id))
+    if row is None:
+        raise NotFoundError(f"turn not found: {claim.turn_id}")
+    return row
+
+
+async def refuse(database: Database, claim: ClaimToken) -> NoReturn:
+    """Say why a statement did not find the claim good, in the order of protocol.md 8."""
+    check_claim(await find_claim(database, claim), claim)
+    # It was not good a moment ago and is good now: whoever held it up is through. Nothing was changed.
+    raise KernelOverloaded("the claim could not be checked, try again", status=503, retry_after_seconds=0.1)
+
+
+def check_claim(row: Row, claim: ClaimToken) -> None:
+    """Raise FencingError unless the claim shown is the current one and has not ended."""
+    if row["state"] != "running":
+        raise FencingError(f"turn is not running: {claim.turn_id}")
+    if row["claim_agent_id"] != claim.agent_id or row["claim_token_hash"] != hash_of(claim.token):
+        raise FencingError(f"claim token mismatch for turn {claim.turn_id}")
+    if row["is_over"]:
+        raise FencingError(f"claim expired for turn {claim.turn_id}")

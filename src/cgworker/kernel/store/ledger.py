@@ -1,0 +1,173 @@
+"""The ledger's feeds, and the numbering that makes them complete (decision 6).
+
+Events are written without a number. Before a feed is read, what has been committed by then is numbered, by
+one reader at a time: the lock on the project's head is taken in a statement of its own, so that the next
+statement's snapshot sees everything that earlier numberers did. A number therefore never becomes visible
+after a higher one, and whoever follows a feed sees every event exactly once.
+"""
+
+from __future__ import annotations
+
+from cgworker.errors import NotFoundError
+from cgworker.kernel.store.ids import turn_number
+from cgworker.kernel.store.postgres import Connection, Database, Row
+from cgworker.kernel.store.turns import raw_json
+from cgworker.wire.ledger import FeedPage, LedgerEvent
+from cgworker.wire.refs import AgentRef, CardBoxRef, Cause, TurnRef
+
+_BATCH = 5000
+
+# ---------------------------------------------------------------- numbering
+
+
+HAS_UNNUMBERED = """
+select exists (select from cg_ledger where project_id = $1 and ledger_seq is null)
+"""
+
+CREATE_HEAD = "insert into cg_ledger_heads (project_id) values ($1) on conflict do nothing"
+
+LOCK_HEAD = "select ledger_seq from cg_ledger_heads where project_id = $1 for update"
+
+NUMBER_EVENTS = """
+with batch as (
+    select event_id
+    from cg_ledger
+    where project_id = $1 and ledger_seq is null
+    order by event_id
+    limit $2
+), ordered as (
+    select event_id, row_number() over (order by event_id) as place from batch
+), numbered as (
+    update cg_ledger l
+    set ledger_seq = h.ledger_seq + o.place
+    from ordered o, cg_ledger_heads h
+    where h.project_id = $1 and l.project_id = $1 and l.event_id = o.event_id
+)
+update cg_ledger_heads
+set ledger_seq = ledger_seq + (select count(*) from batch)
+where project_id = $1
+returning (select count(*) from batch)
+"""
+
+LIST_UNNUMBERED_PROJECTS = """
+with recursive project as (
+    (select min(project_id) as project_id from cg_ledger where ledger_seq is null)
+    union all
+    select (
+        select min(l.project_id) from cg_ledger l
+        where l.ledger_seq is null and l.project_id > p.project_id
+    )
+    from project p
+    where p.project_id is not null
+)
+select project_id from project where project_id is not null
+"""
+
+
+async def number_events(database: Database, project_id: str) -> None:
+    """Number what has been committed to the project's ledger and has no number yet."""
+    while await database.fetchval(HAS_UNNUMBERED, project_id):
+        if await database.transact(lambda connection: _number_batch(connection, project_id)) < _BATCH:
+            return
+
+
+async def _number_batch(connection: Connection, project_id: str) -> int:
+    await connection.execute(CREATE_HEAD, project_id)
+    await connection.execute(LOCK_HEAD, project_id)
+    count: int = await connection.fetchval(NUMBER_EVENTS, project_id, _BATCH)
+    return count
+
+
+async def number_all(database: Database) -> None:
+    """Number every project's events, so that no reader meets a long backlog."""
+    for row in await database.fetch(LIST_UNNUMBERED_PROJECTS):
+        await number_events(database, row["project_id"])
+
+
+# ---------------------------------------------------------------- feeds
+
+
+READ_TURN_FEED = """
+select * from (
+    (select * from cg_ledger
+     where project_id = $1 and turn_number = $2 and ledger_seq > $3
+     order by ledger_seq limit $4)
+    union all
+    (select * from cg_ledger
+     where project_id = $1 and parent_number = $2 and ledger_seq > $3
+     order by ledger_seq limit $4)
+) event
+order by ledger_seq
+limit $4
+"""
+
+READ_AGENT_FEED = """
+select * from cg_ledger
+where project_id = $1 and agent_id = $2 and ledger_seq > $3
+order by ledger_seq
+limit $4
+"""
+
+READ_PROJECT_FEED = """
+select * from cg_ledger
+where project_id = $1 and ledger_seq > $2
+order by ledger_seq
+limit $3
+"""
+
+TURN_EXISTS = "select exists (select from cg_turns where project_id = $1 and turn_number = $2)"
+
+
+async def turn_feed(database: Database, ref: TurnRef, *, after: int, limit: int) -> FeedPage:
+    """Events of the turn, and its children's births and ends, after a number.
+
+    Raises:
+        NotFoundError: there is no such turn.
+    """
+    number = turn_number(ref.turn_id)
+    if not await database.fetchval(TURN_EXISTS, ref.project_id, number):
+        raise NotFoundError(f"turn not found: {ref.turn_id}")
+    await number_events(database, ref.project_id)
+    rows = await database.fetch(READ_TURN_FEED, ref.project_id, number, after, limit)
+    return _page_of(rows, after)
+
+
+async def agent_feed(database: Database, agent: AgentRef, *, after: int, limit: int) -> FeedPage:
+    """Events of the agent and of the turns addressed to it; an unknown agent has none."""
+    await number_events(database, agent.project_id)
+    rows = await database.fetch(READ_AGENT_FEED, agent.project_id, agent.agent_id, after, limit)
+    return _page_of(rows, after)
+
+
+async def project_events(database: Database, project_id: str, *, after: int, limit: int) -> list[Row]:
+    """Rows of the project's ledger after a number."""
+    await number_events(database, project_id)
+    return await database.fetch(READ_PROJECT_FEED, project_id, after, limit)
+
+
+def _page_of(rows: list[Row], after: int) -> FeedPage:
+    items = tuple(_event_of(row) for row in rows)
+    return FeedPage(items=items, next_after_ledger_seq=items[-1].ledger_seq if items else after)
+
+
+def _event_of(row: Row) -> LedgerEvent:
+    return LedgerEvent(
+        ledger_seq=row["ledger_seq"],
+        project_id=row["project_id"],
+        event_type=row["event_type"],
+        subject_kind=row["subject_kind"],
+        subject_id=row["subject_id"],
+        actor_kind=row["actor_kind"],
+        actor_id=row["actor_id"],
+        cause=Cause(kind=row["cause_kind"], id=row["cause_id"]) if row["cause_kind"] else None,
+        created_at=row["created_at"],
+        note=row["note"],
+        annotations=raw_json(row["annotations"]),
+        payload_ref=payload_ref_of(row),
+    )
+
+
+def payload_ref_of(row: Row) -> CardBoxRef | None:
+    """The content that an event points to."""
+    box_id = row["payload_box_id"]
+    return CardBoxRef(project_id=row["project_id"], cardbox_id=box_id) if box_id else None

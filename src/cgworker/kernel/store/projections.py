@@ -1,0 +1,262 @@
+"""Projections: lists to look at (protocol.md 11)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cgworker.errors import NotFoundError
+from cgworker.kernel.store.ids import turn_id, turn_number
+from cgworker.kernel.store.ledger import payload_ref_of, project_events
+from cgworker.kernel.store.postgres import Database, Row
+from cgworker.kernel.store.turns import raw_json
+from cgworker.wire.converter import loads
+from cgworker.wire.projections import (
+    AgentEntry,
+    AgentPage,
+    Diagnostic,
+    EventEntry,
+    EventPage,
+    Lineage,
+    OfferEntry,
+    OfferPage,
+    TurnEntry,
+    TurnPage,
+)
+from cgworker.wire.refs import TurnRef
+
+# ---------------------------------------------------------------- agents
+
+
+LIST_AGENTS = """
+select agent_id, role, description, enabled, accepts_work, capabilities, public_metadata, last_seen_at, grants
+from cg_agents
+where project_id = $1
+    and ($2::text is null or agent_id = $2)
+    and (not $3 or enabled)
+    and (not $4 or accepts_work)
+    and ($5::text is null or role = $5)
+    and ($6::text is null or capabilities @> array[$6])
+order by agent_id
+limit $7
+"""
+
+
+async def list_agents(
+    database: Database,
+    project_id: str,
+    *,
+    agent_id: str | None,
+    enabled_only: bool,
+    accepts_work_only: bool,
+    role: str | None,
+    capability: str | None,
+    limit: int,
+) -> AgentPage:
+    """Agents by id."""
+    rows = await database.fetch(
+        LIST_AGENTS, project_id, agent_id, enabled_only, accepts_work_only, role, capability, limit
+    )
+    return AgentPage(project_id=project_id, items=tuple(map(_agent_of, rows)), limit=limit)
+
+
+def _agent_of(row: Row) -> AgentEntry:
+    return AgentEntry(
+        agent_id=row["agent_id"],
+        role=row["role"],
+        description=row["description"],
+        enabled=row["enabled"],
+        accepts_work=row["accepts_work"],
+        capabilities=tuple(row["capabilities"]),
+        public_metadata=raw_json(row["public_metadata"]),
+        last_seen_at=row["last_seen_at"],
+        grants=tuple(row["grants"]) or None,
+    )
+
+
+# ---------------------------------------------------------------- offers
+
+
+# Agents without offers are not even read; offers are then judged one by one, since a bad one is told.
+LIST_OFFERING_AGENTS = """
+select agent_id, description, enabled, accepts_work, capabilities, public_metadata
+from cg_agents
+where project_id = $1
+    and ($2::text is null or agent_id = $2)
+    and (not $3 or enabled)
+    and (not $4 or accepts_work)
+    and public_metadata -> 'turn_offers' is not null
+order by agent_id
+"""
+
+
+async def list_offers(
+    database: Database,
+    project_id: str,
+    *,
+    turn_kind: str | None,
+    agent_id: str | None,
+    enabled_only: bool,
+    accepts_work_only: bool,
+    limit: int,
+) -> OfferPage:
+    """What agents say they can do; an offer beyond an agent's capabilities is left out, and said."""
+    rows = await database.fetch(LIST_OFFERING_AGENTS, project_id, agent_id, enabled_only, accepts_work_only)
+    offers: list[OfferEntry] = []
+    diagnostics: list[Diagnostic] = []
+    for row in rows:
+        _sort_offers_of(row, turn_kind, offers, diagnostics)
+    offers.sort(key=lambda offer: (offer.turn_kind, offer.agent_id))
+    return OfferPage(
+        project_id=project_id, items=tuple(offers[:limit]), limit=limit, diagnostics=tuple(diagnostics)
+    )
+
+
+def _sort_offers_of(
+    row: Row, turn_kind: str | None, offers: list[OfferEntry], diagnostics: list[Diagnostic]
+) -> None:
+    metadata = loads(row["public_metadata"])
+    for offer in metadata.get("turn_offers") or []:
+        kind = offer["turn_kind"]
+        if turn_kind is not None and kind != turn_kind:
+            continue
+        if kind in row["capabilities"]:
+            offers.append(_offer_of(row, metadata, offer))
+        else:
+            diagnostics.append(
+                Diagnostic(
+                    code="turn_offer_missing_capability",
+                    message=f"turn_offers turn_kind not declared in agent capabilities: {kind}",
+                    subject_id=row["agent_id"],
+                )
+            )
+
+
+def _offer_of(row: Row, metadata: dict[str, Any], offer: dict[str, Any]) -> OfferEntry:
+    ui = metadata.get("ui")
+    label = ui.get("label") if isinstance(ui, dict) else None
+    return OfferEntry(
+        agent_id=row["agent_id"],
+        agent_label=label if isinstance(label, str) else None,
+        agent_description=row["description"],
+        turn_kind=offer["turn_kind"],
+        purpose=offer.get("purpose"),
+        calling=offer["calling"],
+        input_contract=offer["input_contract"],
+        variants=offer.get("variants") or {},
+        enabled=row["enabled"],
+        accepts_work=row["accepts_work"],
+    )
+
+
+# ---------------------------------------------------------------- turns
+
+
+LIST_TURNS = """
+select turn_number, target_agent_id, turn_kind, state, outcome, stop_requested, cause_kind, cause_id,
+    created_at, updated_at, closed_at
+from cg_turns
+where project_id = $1
+    and ($2::text is null or target_agent_id = $2)
+    and ($3::text is null or turn_kind = $3)
+    and ($4::text is null or state = $4)
+    and ($5::text is null or (state = 'closed' and outcome = $5))
+    and (not $6 or stop_requested)
+order by turn_number desc
+limit $7
+"""
+
+
+async def list_turns(
+    database: Database,
+    project_id: str,
+    *,
+    target_agent_id: str | None,
+    turn_kind: str | None,
+    state: str | None,
+    outcome: str | None,
+    stop_requested_only: bool,
+    limit: int,
+) -> TurnPage:
+    """Turns, the newest first."""
+    rows = await database.fetch(
+        LIST_TURNS, project_id, target_agent_id, turn_kind, state, outcome, stop_requested_only, limit
+    )
+    return TurnPage(project_id=project_id, items=tuple(map(_turn_of, rows)), limit=limit)
+
+
+LIST_LINEAGE = """
+(select * from cg_turns where project_id = $1 and turn_number = $2)
+union all
+(select * from cg_turns where project_id = $1 and parent_number = $2 order by turn_number limit $3)
+"""
+
+
+async def get_lineage(database: Database, ref: TurnRef, *, limit: int) -> Lineage:
+    """A turn and its direct children, in the order of their birth.
+
+    Raises:
+        NotFoundError: there is no such turn.
+    """
+    number = turn_number(ref.turn_id)
+    rows = await database.fetch(LIST_LINEAGE, ref.project_id, number, limit)
+    entries = sorted(map(_turn_of, rows), key=lambda entry: entry.project_turn_seq)
+    own = [entry for entry in entries if entry.project_turn_seq == number]
+    if not own:
+        raise NotFoundError(f"turn not found: {ref.turn_id}")
+    children = tuple(entry for entry in entries if entry.project_turn_seq != number)
+    return Lineage(
+        project_id=ref.project_id,
+        turn_id=ref.turn_id,
+        parent=own[0],
+        direct_children=children,
+        limit=limit,
+    )
+
+
+def _turn_of(row: Row) -> TurnEntry:
+    return TurnEntry(
+        turn_id=turn_id(row["turn_number"]),
+        project_turn_seq=row["turn_number"],
+        target_agent_id=row["target_agent_id"],
+        turn_kind=row["turn_kind"],
+        state=row["state"],
+        outcome=row["outcome"],
+        stop_requested=row["stop_requested"],
+        cause_kind=row["cause_kind"],
+        cause_id=row["cause_id"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        closed_at=row["closed_at"],
+    )
+
+
+# ---------------------------------------------------------------- feed
+
+
+async def list_events(database: Database, project_id: str, *, after: int, limit: int) -> EventPage:
+    """The project's events after a number."""
+    rows = await project_events(database, project_id, after=after, limit=limit)
+    items = tuple(map(_event_of, rows))
+    return EventPage(
+        project_id=project_id,
+        items=items,
+        limit=limit,
+        next_after_ledger_seq=items[-1].ledger_seq if items else after,
+    )
+
+
+def _event_of(row: Row) -> EventEntry:
+    return EventEntry(
+        ledger_seq=row["ledger_seq"],
+        event_type=row["event_type"],
+        subject_kind=row["subject_kind"],
+        subject_id=row["subject_id"],
+        actor_kind=row["actor_kind"],
+        actor_id=row["actor_id"],
+        cause_kind=row["cause_kind"],
+        cause_id=row["cause_id"],
+        created_at=row["created_at"],
+        note=row["note"],
+        annotations=raw_json(row["annotations"]),
+        payload_ref=payload_ref_of(row),
+    )
