@@ -1,0 +1,30 @@
+"""The route of work-memory reports (protocol.md 10)."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from cgworker.kernel.access import authenticate
+from cgworker.kernel.http import path_id, read, reply
+from cgworker.kernel.store.reports import submit_report
+from cgworker.kernel.wakeups import feed_key
+from cgworker.wire.refs import AgentRef
+from cgworker.wire.reports import Report
+
+
+async def submit(request: Request) -> Response:
+    """Put work done elsewhere on record."""
+    report = await read(request, Report)
+    agent = AgentRef(project_id=path_id(request, "project_id"), agent_id=path_id(request, "agent_id"))
+    (await authenticate(request)).require_is(agent)
+    kernel = request.app.state.kernel
+    submitted = await submit_report(kernel.database, agent, report)
+    kernel.wakeups.wake(feed_key(agent.project_id))
+    return reply(submitted)
+
+
+routes = [
+    Route("/v3r1/projects/{project_id}/agents/{agent_id}/work-memory-reports", submit, methods=["POST"]),
+]
