@@ -9,6 +9,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -137,12 +138,23 @@ def _attributes_of(cls: type) -> Mapping[str, str]:
     return {name: " ".join(text.split()) for name, text in entries}
 
 
+# ---------------------------------------------------------------- examples
+
+
+def example(name: str) -> str:
+    """A file of `examples/`, as it is."""
+    return f"```python\n{(DOCS.parent / 'examples' / name).read_text().rstrip()}\n```"
+
+
 MADE: Mapping[str, Callable[[], str]] = {
     "error-tree": error_tree,
     "error-classes": error_classes,
     "transitions": transitions,
     "kernel-settings": kernel_settings,
     "worker-options": worker_options,
+    "example-command": partial(example, "command.py"),
+    "example-function": partial(example, "function.py"),
+    "example-subclass": partial(example, "subclass.py"),
 }
 
 
