@@ -1,0 +1,161 @@
+"""Routes about agents (protocol.md 6.2, 6.3, decision 3)."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from cgworker.kernel.access import Caller, authenticate
+from cgworker.kernel.http import Query, next_page, path_id, read, reply, require_same
+from cgworker.kernel.store.agents import (
+    get_agent,
+    register_agent,
+    renew_presence,
+    replace_metadata,
+    set_accepts_work,
+    update_agent,
+)
+from cgworker.kernel.store.ledger import agent_feed
+from cgworker.kernel.waiting import Preferences, look_until
+from cgworker.kernel.wakeups import feed_key, work_key
+from cgworker.wire.agents import (
+    RegisterAgent,
+    RenewPresence,
+    ReplaceMetadata,
+    SetAcceptsWork,
+    UpdateAgent,
+)
+from cgworker.wire.refs import AgentRef
+from cgworker.wire.turns import Done
+
+_BIRTH = "agent.registration.birth"
+
+
+async def register(request: Request) -> Response:
+    """Register a new agent."""
+    body = await read(request, RegisterAgent)
+    project_id = path_id(request, "project_id")
+    caller = await authenticate(request)
+    require_same(caller.agent.project_id, project_id, "caller project must match path project")
+    caller.require_grant(_BIRTH)
+    kernel = request.app.state.kernel
+    agent = await register_agent(kernel.database, caller.agent, body.spec, body.provenance)
+    kernel.wakeups.wake(feed_key(project_id))
+    return reply(agent)
+
+
+async def get(request: Request) -> Response:
+    """The agent as it stands."""
+    agent = _path_agent(request)
+    (await authenticate(request)).require_reads(agent.project_id)
+    return reply(await get_agent(request.app.state.kernel.database, agent))
+
+
+async def feed(request: Request) -> Response:
+    """A page of events of the agent and of the turns addressed to it."""
+    agent, query, preferences = _path_agent(request), Query(request), Preferences(request)
+    after, limit = query.integer("after_ledger_seq", 0), query.integer("limit", 100, least=0)
+    query.check()
+    (await authenticate(request)).require_reads(agent.project_id)
+    kernel = request.app.state.kernel
+    most = kernel.config.max_page_items
+    page = await look_until(
+        request,
+        [feed_key(agent.project_id)],
+        lambda: agent_feed(kernel.database, agent, after=after, limit=min(limit, most)),
+        is_news=lambda found: bool(found.items) or limit == 0,
+        wait_seconds=preferences.wait_seconds,
+    )
+    headers = preferences.applied()
+    if limit > most == len(page.items):
+        headers |= next_page(request, "after_ledger_seq", page.next_after_ledger_seq)
+    return reply(page, headers=headers)
+
+
+async def drain(request: Request) -> Response:
+    """Let the agent accept no more work."""
+    return await _set_accepts_work(request, accepts_work=False)
+
+
+async def resume(request: Request) -> Response:
+    """Let the agent accept work again."""
+    return await _set_accepts_work(request, accepts_work=True)
+
+
+async def _set_accepts_work(request: Request, *, accepts_work: bool) -> Response:
+    body = await read(request, SetAcceptsWork)
+    _require_path_agent(request, body.agent)
+    require_same(
+        body.requested_by.project_id, body.agent.project_id, "requested_by project must match path project"
+    )
+    caller = await authenticate(request)
+    caller.require_is(body.requested_by)
+    kernel = request.app.state.kernel
+    may_update_any = caller.holds("agent.accepts_work.update.any")
+    if await set_accepts_work(kernel.database, body, accepts_work, may_update_any=may_update_any):
+        kernel.wakeups.wake(work_key(body.agent), feed_key(body.agent.project_id))
+    return reply(Done())
+
+
+async def heartbeat_presence(request: Request) -> Response:
+    """Note that the agent is alive."""
+    body = await read(request, RenewPresence)
+    await _require_self(request, body.agent)
+    await renew_presence(request.app.state.kernel.database, body.agent)
+    return reply(Done())
+
+
+async def public_metadata(request: Request) -> Response:
+    """Replace the agent's own public metadata."""
+    body = await read(request, ReplaceMetadata)
+    await _require_self(request, body.agent)
+    await replace_metadata(request.app.state.kernel.database, body)
+    return reply(Done())
+
+
+async def update(request: Request) -> Response:
+    """Change capacity, enabled, capabilities or grants (decision 3)."""
+    body = await read(request, UpdateAgent)
+    _require_path_agent(request, body.agent)
+    require_same(
+        body.requested_by.project_id, body.agent.project_id, "requested_by project must match path project"
+    )
+    caller = await authenticate(request)
+    caller.require_is(body.requested_by)
+    caller.require_grant(_BIRTH)
+    kernel = request.app.state.kernel
+    agent = await update_agent(kernel.database, body)
+    kernel.wakeups.wake(work_key(body.agent), feed_key(body.agent.project_id))
+    return reply(agent)
+
+
+async def _require_self(request: Request, agent: AgentRef) -> Caller:
+    _require_path_agent(request, agent)
+    caller = await authenticate(request)
+    caller.require_is(agent)
+    return caller
+
+
+def _require_path_agent(request: Request, agent: AgentRef) -> None:
+    path = _path_agent(request)
+    require_same(agent.project_id, path.project_id, "agent project must match path project")
+    require_same(agent.agent_id, path.agent_id, "path agent_id must match request agent")
+
+
+def _path_agent(request: Request) -> AgentRef:
+    return AgentRef(project_id=path_id(request, "project_id"), agent_id=path_id(request, "agent_id"))
+
+
+_V = "/v3r1/projects/{project_id}"
+_M = _V + "/management/agents/{agent_id}"
+routes = [
+    Route(_V + "/agents:register", register, methods=["POST"]),
+    Route(_V + "/agents/{agent_id}", get, methods=["GET"]),
+    Route(_V + "/agents/{agent_id}/feed", feed, methods=["GET"]),
+    Route(_M + ":drain", drain, methods=["POST"]),
+    Route(_M + ":resume", resume, methods=["POST"]),
+    Route(_M + ":heartbeat-presence", heartbeat_presence, methods=["POST"]),
+    Route(_M + ":update", update, methods=["POST"]),
+    Route(_M + "/public-metadata", public_metadata, methods=["PUT"]),
+]

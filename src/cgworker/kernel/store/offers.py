@@ -1,0 +1,87 @@
+"""Public metadata: what may stand in it, in its normal form (protocol.md 9)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cgworker.errors import ConflictError
+
+_MODES = ("root_request", "child_derivation")
+
+
+def normal_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata with its offers completed; unknown keys are kept at every level.
+
+    Raises:
+        ConflictError: an offer or the provision breaks a rule, which is named.
+    """
+    normal = dict(metadata)
+    if normal.get("turn_offers") is not None:
+        normal["turn_offers"] = _normal_offers(normal["turn_offers"])
+    _check_provision(normal.get("provision"))
+    return normal
+
+
+def _normal_offers(offers: Any) -> list[dict[str, Any]]:
+    _require(isinstance(offers, list), "turn_offers must be a list")
+    normal = [_normal_offer(offer) for offer in offers]
+    seen: set[str] = set()
+    for offer in normal:
+        kind = offer["turn_kind"]
+        _require(kind not in seen, f"turn_offers contains duplicate turn_kind: {kind}")
+        seen.add(kind)
+    return normal
+
+
+def _normal_offer(offer: Any) -> dict[str, Any]:
+    _require(isinstance(offer, dict), "turn_offers items must be objects")
+    kind = offer.get("turn_kind")
+    variants = {} if offer.get("variants") is None else offer["variants"]
+    is_text = isinstance(kind, str) and bool(kind.strip())
+    _require(is_text, "turn_offers[].turn_kind must be a non-empty string")
+    _require_text_or_null(offer, "purpose")
+    _require_object(offer.get("calling"), "calling")
+    _require_object(offer.get("input_contract"), "input_contract")
+    _require_object(variants, "variants")
+    _require_text_or_null(offer, "notes")
+    _check_calling(offer["calling"])
+    return {**offer, "purpose": offer.get("purpose"), "variants": variants, "notes": offer.get("notes")}
+
+
+def _check_calling(calling: dict[str, Any]) -> None:
+    modes = calling.get("authority_modes")
+    is_dispatch = calling.get("operation") == "dispatch"
+    _require(is_dispatch, "turn_offers[].calling.operation must be 'dispatch'")
+    _require(isinstance(modes, list), "turn_offers[].calling.authority_modes must be a list")
+    for mode in modes or ():
+        is_object = isinstance(mode, dict)
+        _require(is_object, "turn_offers[].calling.authority_modes items must be objects")
+        _require(
+            mode.get("mode") in _MODES,
+            f"turn_offers[].calling.authority_modes[].mode must be one of: {', '.join(_MODES)}",
+        )
+
+
+def _check_provision(provision: Any) -> None:
+    if provision is None:
+        return
+    _require(isinstance(provision, dict), "public_metadata.provision must be an object")
+    _require(
+        "available_roles" not in provision,
+        "public_metadata.provision.available_roles is unsupported; "
+        "use public_metadata.turn_offers[].variants.roles",
+    )
+
+
+def _require_object(value: Any, name: str) -> None:
+    _require(isinstance(value, dict), f"turn_offers[].{name} must be an object")
+
+
+def _require_text_or_null(offer: dict[str, Any], name: str) -> None:
+    _require(isinstance(offer.get(name), str | None), f"turn_offers[].{name} must be a string or null")
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise ConflictError(message)
