@@ -13,7 +13,7 @@ import secrets
 import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -280,15 +280,20 @@ def read_profile_token(profile: Profile) -> str:
     Raises:
         ProfileError: profile_token_permissions, or profile_stale when the file is gone or empty.
     """
-    token = None
-    if profile.token_file is not None:
-        with suppress(FileNotFoundError):
-            check_private(profile.token_file)
-            token = said(profile.token_file.read_text("utf-8"))
+    try:
+        if profile.token_file is None:
+            raise FileNotFoundError
+        check_private(profile.token_file)
+        token = said(profile.token_file.read_text("utf-8"))
+    except FileNotFoundError:
+        raise _stale(f"CLI profile token file is missing: {profile.name}") from None
     if token is None:
-        message = f"CLI profile token is missing: {profile.name} ({profile.token_file})"
-        raise ProfileError("profile_stale", message, status=401)
+        raise _stale(f"CLI profile token file is empty: {profile.name}")
     return token
+
+
+def _stale(message: str) -> ProfileError:
+    return ProfileError("profile_stale", message, status=401)
 
 
 def check_private(path: Path) -> None:
@@ -337,5 +342,7 @@ def _data_folder() -> Path:
 def _name(text: str) -> str:
     """An id that is safe as the name of a file."""
     if text in ("", ".", "..") or "/" in text or "\\" in text or "\0" in text:
-        raise _invalid(f"not usable as a file name: {text!r}")
+        raise _invalid(
+            f"an id that names a file must not be empty, dots or contain path separators: {text!r}"
+        )
     return text

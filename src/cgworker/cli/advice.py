@@ -1,0 +1,67 @@
+"""What to do about an error: the other half of one clear line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from cgworker.errors import FencingError, KernelTimedOut, KernelUnreachable
+
+_BY_CODE: Mapping[str, str] = {
+    "profile_missing": "`cg agent join URL CODE` makes a profile; `cg doctor` shows which there are.",
+    "profile_stale": "Join again with a new code, or make it anew with `cg profile ensure-agent`.",
+    "profile_token_permissions": "Make it yours alone: chmod 600 FILE.",
+    "profile_auth_required": "Give --admin-auth-token-file, or run `cg setup project client-config`.",
+    "admin_auth_required": "Give --admin-auth-token-file, or run `cg setup project client-config`.",
+    "admin_auth_token_file_invalid": "Make it 0600, or write a new one: `cg setup project seed "
+    "--rotate-admin-auth-token`.",
+    "admin_service_credential_required": "Write a new one: `cg setup project seed "
+    "--rotate-admin-service-token`.",
+    "project_not_seeded": "`cg setup project seed --project-id PROJECT` prepares it; so does `cg local run`.",
+    "setup_pg_unavailable": "Is PostgreSQL running, and PG_DSN right? Unset, the embedded one is used.",
+    "port_taken": "Choose another with --port, or stop what listens there.",
+    "missing_extra": "This command needs the kernel: pip install 'cgworker[kernel]'.",
+    "join_code_invalid": "Ask who invited you for a new code: `cg admission invite create --agent-id AGENT`.",
+    "join_code_used": "A code works once; ask for a new one: `cg admission invite create --agent-id AGENT`.",
+    "join_code_expired": "Ask for a new code: `cg admission invite create --agent-id AGENT`.",
+    "join_code_disabled": "Ask for a new code: `cg admission invite create --agent-id AGENT`.",
+    "unauthorized": "`cg doctor` says what is wrong with a profile's credential.",
+    "permission_denied": "Make it accessible to this user, or name another file or folder.",
+    "internal_error": "This is a fault of cgworker: please report it with the lines above.",
+}
+
+# A requester has no rights over a turn it dispatched: these grants are the operator's to give.
+_BY_REFUSAL: Mapping[str, str] = {
+    "authorized to resume": "turn.resume.any",
+    "authorized to stop": "turn.stop.any",
+    "authorized to update agent accepts_work": "agent.accepts_work.update.any",
+    "authorized to dispatch child": "turn.dispatch.any",
+}
+
+
+def advice_for(raised: BaseException, code: str) -> str | None:
+    """One sentence on what to do, or None where we know nothing better than the message."""
+    if isinstance(raised, KernelTimedOut):
+        return "The server did not answer in time; it may have carried the request out."
+    if isinstance(raised, KernelUnreachable):
+        return (
+            f"Is a server running at {_address(raised)}? `cg local run` starts one; --base-url names another."
+        )
+    if isinstance(raised, FencingError) and (grant := _grant_wanted(raised)):
+        return (
+            f"Only the turn's or agent's own agent may, or one with the grant {grant}: "
+            f"`cg agent update --grant {grant}`, or --grant on its invite."
+        )
+    return _BY_CODE.get(code)
+
+
+def _grant_wanted(refused: FencingError) -> str | None:
+    return next((grant for text, grant in _BY_REFUSAL.items() if text in refused.message), None)
+
+
+def _address(raised: BaseException) -> str:
+    """The server that was asked, as far as the cause tells."""
+    request = getattr(raised.__cause__, "_request", None)
+    if request is None:
+        return "that address"
+    url = request.url
+    return f"{url.scheme}://{url.netloc.decode()}"

@@ -1,0 +1,51 @@
+"""`cg`: runs a command line and turns whatever happens into an exit status."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import NoReturn
+
+
+def main() -> NoReturn:
+    """The entry point of `cg` and `python -m cgworker`."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command line.
+
+    Returns:
+        the exit status: 0 for ok, 1 for an error, or what the command says (cli.md 1).
+    """
+    if list(argv) == ["--version"]:
+        print(f"cg {version('cgworker')}")  # noqa: T201 - the command line prints
+        return 0
+    from cgworker.cli.words import root  # loads typer, which a version needs not
+
+    try:
+        return int(root().main(args=list(argv), prog_name="cg", standalone_mode=False) or 0)
+    except Exception as raised:
+        return _fail(raised, argv)
+
+
+def _fail(raised: Exception, argv: Sequence[str]) -> int:
+    from cgworker.cli.envelope import problem_of, write_problem
+
+    problem = problem_of(raised)
+    if problem.is_ours:
+        traceback.print_exception(raised, file=sys.stderr)
+    write_problem(problem, as_json=_asks_for_json(argv))
+    return 1
+
+
+def _asks_for_json(argv: Sequence[str]) -> bool:
+    """Whether --json is among cg's own flags: what follows `--` or --command is another program's."""
+    for word in argv:
+        if word in ("--", "--command"):
+            return False
+        if word == "--json":
+            return True
+    return False

@@ -1,0 +1,216 @@
+"""From flags, environment and config file to a client: which server, as whom, with which token.
+
+What beats what stands in cli.md 2; it is told here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cgworker.cli.options import AdminFlags, CallerFlags, KernelFlags, OperatorFlags, ServerFlags
+from cgworker.client import AdmissionClient, KernelClient
+from cgworker.errors import ProfileError, UsageError
+from cgworker.profiles import (
+    DEFAULT_BASE_URL,
+    Config,
+    ConfigFile,
+    Profile,
+    TokenSource,
+    admin_bearer_path,
+    admin_service_path,
+    check_private,
+    read_profile_token,
+    said,
+)
+from cgworker.wire.refs import AgentRef
+
+ADMIN_SERVICE = "admin-service"
+"""The agent that registers agents and issues credentials in every project (admin.md 9)."""
+
+_NO_TOKEN = "agent credential token is required when claimed agent identity is set"
+
+
+# ---------------------------------------------------------------- a kernel, as an agent
+
+
+def as_actor(server: KernelFlags, actor: AgentRef) -> KernelClient:
+    """The kernel, as the agent that acts; its profile is found by its name if none is given.
+
+    Raises:
+        ProfileError: there is neither a profile nor a token for it.
+        UsageError: the profile given is another agent's.
+    """
+    config = ConfigFile.locate(server.config).read()
+    profile = _profile_given(server, config, actor) or config.profiles.get(str(actor))
+    token = None if profile else _direct_token(server, config)
+    token = token or read_profile_token(profile or config.profile(str(actor)))
+    return KernelClient(_kernel_url(server.base_url, config), agent=actor, token=token)
+
+
+def as_claim_holder(server: ServerFlags, agent: AgentRef) -> KernelClient:
+    """The kernel, as the agent whose claim it is; the profile or token has to be given (cli.md 2.1)."""
+    config = ConfigFile.locate(server.config).read()
+    profile = _profile_given(server, config, agent)
+    token = read_profile_token(profile) if profile else _direct_token(server, config)
+    if token is None:
+        raise UsageError(_NO_TOKEN)
+    return KernelClient(_kernel_url(server.base_url, config), agent=agent, token=token)
+
+
+def as_reader(server: ServerFlags, caller: CallerFlags) -> KernelClient:
+    """The kernel, as whoever reads; with neither profile nor token the kernel's 401 says the rest."""
+    config = ConfigFile.locate(server.config).read()
+    base_url = _kernel_url(server.base_url, config)
+    name = said(server.profile)
+    if name is not None:
+        profile = config.profile(name)
+        _check_caller_is(profile, caller)
+        return KernelClient(base_url, agent=profile.agent, token=read_profile_token(profile))
+    agent, token = _caller(caller, config), _direct_token(server, config)
+    if agent is not None and token is None:
+        raise UsageError(_NO_TOKEN)
+    return KernelClient(base_url, agent=agent, token=token)
+
+
+def as_admin_service(operator: OperatorFlags, project_id: str) -> KernelClient:
+    """The kernel, as the project's admin-service by the credential its operator keeps.
+
+    Raises:
+        ProfileError: the credential's file is unsafe, or the profile given is unusable.
+        FileNotFoundError: there is no such file.
+    """
+    config = ConfigFile.locate(operator.config).read()
+    base_url = _kernel_url(operator.base_url, config)
+    if name := said(operator.profile):
+        profile = config.profile(name)
+        return KernelClient(base_url, agent=profile.agent, token=read_profile_token(profile))
+    file = said(operator.admin_service_token_file)
+    path = Path(file).expanduser() if file else admin_service_path(project_id)
+    check_private(path)
+    agent = AgentRef(project_id=project_id, agent_id=ADMIN_SERVICE)
+    return KernelClient(base_url, agent=agent, token=said(path.read_text("utf-8")))
+
+
+def worker_agent(server: ServerFlags, project_id: str | None, agent_id: str | None) -> AgentRef:
+    """The agent a worker works for: --project-id with --agent-id, else that of --profile."""
+    project_id, agent_id, name = said(project_id), said(agent_id), said(server.profile)
+    if project_id and agent_id:
+        return AgentRef(project_id=project_id, agent_id=agent_id)
+    if name is None:
+        raise UsageError("cg worker requires --profile, or --project-id with --agent-id")
+    agent = ConfigFile.locate(server.config).read().profile(name).agent
+    if project_id not in (None, agent.project_id):
+        raise UsageError("--project-id does not match --profile")
+    if agent_id not in (None, agent.agent_id):
+        raise UsageError("--agent-id does not match --profile")
+    return agent
+
+
+def parse_profile_name(name: str) -> AgentRef:
+    """The agent of a profile, from its name."""
+    project_id, slash, agent_id = name.strip().partition("/")
+    if not (project_id and slash and agent_id) or "/" in agent_id:
+        raise UsageError("profile must be <project_id>/<agent_id>")
+    return AgentRef(project_id=project_id, agent_id=agent_id)
+
+
+def kernel_url(base_url: str | None, config_path: str | None) -> str:
+    """The kernel's address."""
+    return _kernel_url(base_url, ConfigFile.locate(config_path).read())
+
+
+def _kernel_url(base_url: str | None, config: Config) -> str:
+    return said(base_url) or _env("CG_BASE_URL") or config.base_url or DEFAULT_BASE_URL
+
+
+def _profile_given(server: KernelFlags, config: Config, actor: AgentRef) -> Profile | None:
+    name = said(server.profile) if isinstance(server, ServerFlags) else None
+    if name is None:
+        return None
+    profile = config.profile(name)
+    if profile.agent != actor:
+        raise UsageError("profile does not match command actor")
+    return profile
+
+
+def _direct_token(server: KernelFlags, config: Config) -> str | None:
+    flags = TokenSource(token=server.auth_token, token_file=server.auth_token_file)
+    return _first_token(flags, "CG_AGENT_CREDENTIAL_TOKEN", config.auth)
+
+
+def _first_token(flags: TokenSource, variable: str, configured: TokenSource) -> str | None:
+    """A token given directly beats a file, wherever it stands (cli.md 2)."""
+    token = said(flags.token) or _env(variable) or configured.token
+    file = said(flags.token_file) or _env(f"{variable}_FILE") or configured.token_file
+    if token is None and file is not None:
+        return said(Path(file).expanduser().read_text("utf-8"))
+    return token
+
+
+def _caller(caller: CallerFlags, config: Config) -> AgentRef | None:
+    project_id = said(caller.caller_project_id) or _env("CG_CALLER_PROJECT_ID") or config.caller_project_id
+    agent_id = said(caller.caller_agent_id) or _env("CG_CALLER_AGENT_ID") or config.caller_agent_id
+    if project_id is None and agent_id is None:
+        return None
+    if project_id is None or agent_id is None:
+        raise UsageError("claimed agent identity requires both project and agent ids")
+    return AgentRef(project_id=project_id, agent_id=agent_id)
+
+
+def _check_caller_is(profile: Profile, caller: CallerFlags) -> None:
+    if said(caller.caller_project_id) not in (None, profile.project_id):
+        raise UsageError("claimed agent project does not match profile")
+    if said(caller.caller_agent_id) not in (None, profile.agent_id):
+        raise UsageError("claimed agent id does not match profile")
+
+
+# ---------------------------------------------------------------- an admission service
+
+
+def admin_url(admin_base_url: str | None, base_url: str | None, config: Config) -> str:
+    """The admission service's address: the kernel's, unless another is named."""
+    return (
+        said(admin_base_url)
+        or _env("CG_ADMIN_BASE_URL")
+        or config.admin_base_url
+        or _kernel_url(base_url, config)
+    )
+
+
+def admin_token(admin: AdminFlags, config: Config) -> str | None:
+    """The operator's bearer, if one is given anywhere."""
+    flags = TokenSource(token=admin.admin_auth_token, token_file=admin.admin_auth_token_file)
+    return _first_token(flags, "CG_ADMIN_AUTH_TOKEN", config.admin_auth)
+
+
+def as_operator(admin: AdminFlags, project_id: str, *, to: str) -> AdmissionClient:
+    """The admission service, with the operator's bearer; the project's own file is looked at last.
+
+    Args:
+        to: what for, as the message about a missing bearer says it.
+
+    Raises:
+        ProfileError: admin_auth_required or admin_auth_token_file_invalid.
+    """
+    config = ConfigFile.locate(admin.config).read()
+    token = admin_token(admin, config) or _default_admin_token(project_id)
+    if token is None:
+        message = f"Admin Service bearer token is required to {to}"
+        raise ProfileError("admin_auth_required", message, status=401)
+    return AdmissionClient(admin_url(admin.admin_base_url, None, config), token=token)
+
+
+def _default_admin_token(project_id: str) -> str | None:
+    path = admin_bearer_path(project_id)
+    try:
+        check_private(path)
+        return said(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    except ProfileError as unsafe:
+        raise ProfileError("admin_auth_token_file_invalid", unsafe.message, status=403) from unsafe
+
+
+def _env(name: str) -> str | None:
+    return said(os.environ.get(name))

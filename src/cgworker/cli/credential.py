@@ -1,0 +1,80 @@
+"""`cg agent credential`: an agent's credentials, seen, issued and revoked by the operator."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cgworker.cli.command import command, group
+from cgworker.cli.connect import as_admin_service
+from cgworker.cli.options import AgentId, OperatorFlags, ProjectId
+from cgworker.cli.payload import read_duration
+from cgworker.cli.results import IssuedToFile
+from cgworker.profiles import credential_path, replace_private
+from cgworker.wire.credentials import Credentials, IssueCredential, IssuedCredential, RevokedCredential
+from cgworker.wire.refs import AgentRef
+
+app = group("Look at an agent's credentials, issue and revoke them.")
+
+_PROVENANCE = "operator.cg_agent_credential.v1"
+
+
+@command(app, "list")
+async def list_credentials(operator: OperatorFlags, project_id: ProjectId, agent_id: AgentId) -> Credentials:
+    """List an agent's credentials, revoked ones too."""
+    async with as_admin_service(operator, project_id) as kernel:
+        agent = AgentRef(project_id=project_id, agent_id=agent_id)
+        return Credentials(credentials=await kernel.credentials.all_of(agent))
+
+
+@command(app, "issue")
+async def issue(
+    operator: OperatorFlags,
+    project_id: ProjectId,
+    agent_id: AgentId,
+    expires_in: Annotated[
+        str | None,
+        typer.Option("--expires-in", metavar="DURATION", help="End it by itself after 24h, 7d, ..."),
+    ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option("--out", metavar="FILE", help="Where its token goes.  [default: with the others]"),
+    ] = None,
+) -> IssuedToFile:
+    """Issue a credential. Its token goes to a file that only you can read, never to the screen."""
+    agent = AgentRef(project_id=project_id, agent_id=agent_id)
+    request = IssueCredential(expires_at=_in(expires_in), provenance_kind=_PROVENANCE)
+    async with as_admin_service(operator, project_id) as kernel:
+        return _keep(await kernel.credentials.issue(agent, request), out)
+
+
+@command(app, "revoke")
+async def revoke(
+    operator: OperatorFlags,
+    project_id: ProjectId,
+    agent_id: AgentId,
+    credential_id: Annotated[
+        str, typer.Option("--credential-id", metavar="CREDENTIAL", help="Which one (cred_...).")
+    ],
+) -> RevokedCredential:
+    """Revoke a credential. It is refused from the next request on, by every kernel."""
+    agent = AgentRef(project_id=project_id, agent_id=agent_id)
+    async with as_admin_service(operator, project_id) as kernel:
+        return RevokedCredential(credential=await kernel.credentials.revoke(agent, credential_id))
+
+
+def _keep(issued: IssuedCredential, out: str | None) -> IssuedToFile:
+    made = issued.credential
+    path = credential_path(made.project_id, made.agent_id, made.credential_id)
+    path = Path(out).expanduser() if out else path
+    replace_private(path, issued.token + "\n")
+    return IssuedToFile(credential=made, token_file=str(path))
+
+
+def _in(duration: str | None) -> datetime | None:
+    if duration is None:
+        return None
+    return datetime.now(UTC) + timedelta(seconds=read_duration(duration, "--expires-in"))

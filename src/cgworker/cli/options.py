@@ -1,0 +1,197 @@
+"""Flags that several commands share: single ones as annotated types, and groups as frozen classes.
+
+A command takes a group as one parameter; `command()` spreads it into its flags.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from attrs import field, frozen
+
+ProjectId = Annotated[str, typer.Option("--project-id", metavar="PROJECT", help="The project.")]
+TurnId = Annotated[str, typer.Option("--turn-id", metavar="TURN", help="The turn, such as T-7.")]
+AgentId = Annotated[str, typer.Option("--agent-id", metavar="AGENT", help="The agent.")]
+RequestedBy = Annotated[
+    str, typer.Option("--requested-by", metavar="AGENT", help="The agent that asks for it.")
+]
+MaybeRequestedBy = Annotated[
+    str | None,
+    typer.Option("--requested-by", metavar="AGENT", help="The agent that asks for it, if another."),
+]
+MaybeProjectId = Annotated[
+    str | None, typer.Option("--project-id", metavar="PROJECT", help="The project.  [default: cg-demo]")
+]
+RequestId = Annotated[
+    str | None,
+    typer.Option("--request-id", metavar="KEY", help="What the requester calls this request."),
+]
+DispatchKey = Annotated[
+    str | None,
+    typer.Option("--dispatch-key", metavar="KEY", help="What makes a repeat the same turn."),
+]
+Capacity = Annotated[
+    int | None, typer.Option("--capacity", min=1, metavar="N", help="How many turns it may run at once.")
+]
+Capabilities = Annotated[
+    list[str] | None,
+    typer.Option("--capability", metavar="KIND", help="A kind of turn it can do; repeat for more."),
+]
+Grants = Annotated[
+    list[str] | None, typer.Option("--grant", metavar="GRANT", help="A right to give it; repeat for more.")
+]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="At most so many.")]
+PageLimit = Annotated[int, typer.Option("--limit", min=1, metavar="N", help="At most so many.")]
+EnabledOnly = Annotated[bool, typer.Option("--enabled-only", help="Only agents that are enabled.")]
+AcceptsWorkOnly = Annotated[bool, typer.Option("--accepts-work-only", help="Only agents that accept work.")]
+AfterLedgerSeq = Annotated[
+    int, typer.Option("--after-ledger-seq", metavar="N", help="Only events after this one.")
+]
+FollowSeconds = Annotated[
+    float, typer.Option("--wait-seconds", min=0, metavar="S", help="Wait so long for the first event.")
+]
+TimeoutSeconds = Annotated[
+    float, typer.Option("--timeout-seconds", min=0, metavar="S", help="Give up after so long.")
+]
+PollIntervalMs = Annotated[
+    int,
+    typer.Option(
+        "--poll-interval-ms", min=1, metavar="MS", help="How often to ask a kernel that does not wait itself."
+    ),
+]
+ContextAfter = Annotated[
+    int, typer.Option("--context-after-turn-seq", metavar="N", help="Only records after this one.")
+]
+ContextLimit = Annotated[
+    int, typer.Option("--context-limit", min=1, metavar="N", help="At most so many records at a time.")
+]
+PgDsn = Annotated[
+    str | None,
+    typer.Option(
+        "--pg-dsn",
+        metavar="DSN",
+        help="The database.  [env: PG_DSN; default: the embedded PostgreSQL]",
+    ),
+]
+ConfigPath = Annotated[
+    str | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="The config file.  [env: CG_CONFIG_PATH; default: ~/.config/commonground/config.json]",
+    ),
+]
+BaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--base-url",
+        metavar="URL",
+        help="The kernel.  [env: CG_BASE_URL; default: the config's, http://127.0.0.1:8000]",
+    ),
+]
+AdminBaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--admin-base-url",
+        metavar="URL",
+        help="The admission service.  [env: CG_ADMIN_BASE_URL; default: the config's, the kernel's]",
+    ),
+]
+AdminBearerFile = Annotated[
+    str | None,
+    typer.Option(
+        "--admin-auth-token-file",
+        metavar="FILE",
+        help="The file with the admin API's bearer.  [default: the project's own]",
+    ),
+]
+AdminServiceFile = Annotated[
+    str | None,
+    typer.Option(
+        "--admin-service-token-file",
+        metavar="FILE",
+        help="The file with admin-service's credential.  [default: the project's own]",
+    ),
+]
+
+
+@frozen(kw_only=True)
+class KernelFlags:
+    """Which kernel, and a credential for it."""
+
+    base_url: BaseUrl = None
+    auth_token: Annotated[
+        str | None,
+        typer.Option(
+            "--auth-token", metavar="TOKEN", help="The agent's credential.  [env: CG_AGENT_CREDENTIAL_TOKEN]"
+        ),
+    ] = field(default=None, repr=False)
+    auth_token_file: Annotated[
+        str | None,
+        typer.Option(
+            "--auth-token-file",
+            metavar="FILE",
+            help="The file it is in.  [env: CG_AGENT_CREDENTIAL_TOKEN_FILE]",
+        ),
+    ] = None
+    config: ConfigPath = None
+
+
+@frozen(kw_only=True)
+class ServerFlags(KernelFlags):
+    """Which kernel, and as whom."""
+
+    profile: Annotated[
+        str | None,
+        typer.Option("--profile", metavar="PROJECT/AGENT", help="A profile of the config file to act as."),
+    ] = None
+
+
+@frozen(kw_only=True)
+class CallerFlags:
+    """Whose credential `--auth-token` is, for commands that only read."""
+
+    caller_project_id: Annotated[
+        str | None,
+        typer.Option("--caller-project-id", metavar="PROJECT", help="[env: CG_CALLER_PROJECT_ID]"),
+    ] = None
+    caller_agent_id: Annotated[
+        str | None,
+        typer.Option("--caller-agent-id", metavar="AGENT", help="[env: CG_CALLER_AGENT_ID]"),
+    ] = None
+
+
+@frozen(kw_only=True)
+class AdminFlags:
+    """Which admission service, and the operator's bearer for it."""
+
+    admin_base_url: AdminBaseUrl = None
+    admin_auth_token: Annotated[
+        str | None,
+        typer.Option(
+            "--admin-auth-token", metavar="TOKEN", help="The admin API's bearer.  [env: CG_ADMIN_AUTH_TOKEN]"
+        ),
+    ] = field(default=None, repr=False)
+    admin_auth_token_file: Annotated[
+        str | None,
+        typer.Option(
+            "--admin-auth-token-file",
+            metavar="FILE",
+            help="The file it is in.  [env: CG_ADMIN_AUTH_TOKEN_FILE]",
+        ),
+    ] = None
+    config: ConfigPath = None
+
+
+@frozen(kw_only=True)
+class OperatorFlags:
+    """Which kernel, as its project's admin-service, or as another agent with the rights it takes."""
+
+    base_url: BaseUrl = None
+    profile: Annotated[
+        str | None,
+        typer.Option("--profile", metavar="PROJECT/AGENT", help="Act as this profile, not as admin-service."),
+    ] = None
+    admin_service_token_file: AdminServiceFile = None
+    config: ConfigPath = None

@@ -1,0 +1,133 @@
+"""JSON that comes in through flags, files and stdin, and the files that commands write."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from attrs import frozen
+
+from cgworker.errors import InvalidRequest, UsageError
+from cgworker.profiles import replace_private
+from cgworker.wire.converter import ANSWERS, dumps, loads, structure_plain
+from cgworker.wire.refs import ClaimToken
+
+
+@frozen(kw_only=True)
+class PayloadFlags:
+    """Where the payload is: exactly one of them."""
+
+    payload_file: Annotated[
+        str | None, typer.Option("--payload-file", metavar="FILE", help="A file with the payload's JSON.")
+    ] = None
+    payload_json: Annotated[
+        str | None, typer.Option("--payload-json", metavar="JSON", help="The payload itself.")
+    ] = None
+    payload_stdin: Annotated[
+        bool, typer.Option("--payload-stdin", help="Read the payload from standard input.")
+    ] = False
+
+    def read(self) -> Any:
+        """The payload.
+
+        Raises:
+            UsageError: none is given, or more than one.
+            ValueError: it is not JSON.
+            OSError: the file cannot be read.
+        """
+        given = (self.payload_file is not None, self.payload_json is not None, self.payload_stdin)
+        if sum(given) != 1:
+            raise UsageError("give exactly one of --payload-file, --payload-json and --payload-stdin")
+        if self.payload_file is not None:
+            return read_json(self.payload_file)
+        if self.payload_json is not None:
+            return parse_json(self.payload_json)
+        return parse_json(sys.stdin.buffer.read())
+
+
+def read_json(path: str) -> Any:
+    """The JSON value in a file.
+
+    Raises:
+        ValueError: it is not JSON.
+        OSError: it cannot be read.
+    """
+    return parse_json(Path(path).expanduser().read_bytes())
+
+
+def parse_json(data: bytes | str) -> Any:
+    """The JSON value, exactly.
+
+    Raises:
+        json.JSONDecodeError: it is not JSON, in the words of Python's parser, which name the place.
+        ValueError: it is not UTF-8, or says NaN or Infinity, which JSON does not know.
+    """
+    text = data if isinstance(data, str) else data.decode()
+    try:
+        return loads(text)
+    except json.JSONDecodeError:
+        json.loads(text, parse_constant=_refuse_constant)
+        raise
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"Out of range float values are not JSON compliant: {float(name)}")
+
+
+def write_json_file(path: str, value: Any, *, pretty: bool = False) -> None:
+    """Write a value to a file of the user's choice, 0600, since it may hold a secret; whole or not at all."""
+    text = dumps(value, sort_keys=pretty).decode()
+    if pretty:
+        text = json.dumps(json.loads(text), indent=2, sort_keys=True, ensure_ascii=False)
+    replace_private(Path(path).expanduser(), text + "\n")
+
+
+def read_claim(path: str) -> ClaimToken:
+    """The claim in a file: bare, or in the envelope that `cg worker claim next` prints.
+
+    Raises:
+        ValueError: it is not JSON, or holds no claim.
+        OSError: it cannot be read.
+    """
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise ValueError("claim file must contain a JSON object")
+    if value.keys() & {"ok", "result", "error"}:
+        result = value.get("result")
+        value = result.get("claim") if isinstance(result, dict) else None
+        if not isinstance(value, dict):
+            raise ValueError("claim file envelope must contain result.claim as an object")
+    try:
+        claim: ClaimToken = structure_plain(ClaimToken, value)
+    except InvalidRequest as broken:
+        raise ValueError(f"invalid claim file: {broken}") from broken
+    return claim
+
+
+def bare(claim: ClaimToken) -> dict[str, Any]:
+    """The claim without what a kernel may have added to it: what other clients read."""
+    written: dict[str, Any] = ANSWERS.unstructure(claim, ClaimToken)
+    return written
+
+
+_DURATION = re.compile(r"([0-9]+)([smhd]?)\Z")
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def read_duration(text: str, flag: str) -> int:
+    """Seconds, from a number with an optional unit: 3600, 3600s, 60m, 24h, 7d.
+
+    Raises:
+        UsageError: it is something else, or zero.
+    """
+    match = _DURATION.match(text.strip())
+    if match is None:
+        raise UsageError(f"{flag} must be a duration like 24h, 60m, or 3600s")
+    seconds = int(match[1]) * _SECONDS[match[2]]
+    if seconds <= 0:
+        raise UsageError(f"{flag} must be greater than zero")
+    return seconds

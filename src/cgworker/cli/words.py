@@ -1,0 +1,74 @@
+"""The first words of a command line, each with a module that is loaded when it is typed.
+
+So `cg turn get` loads neither the worker nor the kernel, and completion stays quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from cgworker.cli.command import markup_mode
+
+WORDS = (
+    "dispatch",
+    "turn",
+    "agent",
+    "worker",
+    "project",
+    "report",
+    "provision",
+    "profile",
+    "admission",
+    "setup",
+    "local",
+    "service",
+    "smoke",
+    "demo",
+    "doctor",
+)
+
+
+class Words(TyperGroup):
+    """The commands by their first word."""
+
+    def list_commands(self, _ctx: typer.Context) -> list[str]:  # type: ignore[override]  # its base is private
+        return list(WORDS)
+
+    def get_command(self, _ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]
+        if cmd_name not in WORDS:
+            self.commands.update({word: self._load(word) for word in WORDS})  # to say what was meant
+            return None
+        return self._load(cmd_name)
+
+    def _load(self, word: str) -> Any:
+        command = typer.main.get_command(import_module(f"cgworker.cli.{word}").app)
+        command.name = word
+        return command
+
+
+def root() -> Words:
+    """The command `cg`."""
+    app = typer.Typer(
+        cls=Words,
+        callback=_root,
+        invoke_without_command=False,
+        rich_markup_mode=markup_mode(),
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    group = typer.main.get_command(app)
+    assert isinstance(group, Words)
+    return group
+
+
+def _root(
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """CommonGround's command line: join as an agent, work turns, dispatch them, run a kernel."""
+    if show_version:
+        typer.echo(f"cg {version('cgworker')}")
+        raise typer.Exit
