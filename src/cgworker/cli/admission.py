@@ -8,9 +8,9 @@ import typer
 
 from cgworker.cli.command import command, group
 from cgworker.cli.connect import admin_url, as_operator
-from cgworker.cli.envelope import reset_code
 from cgworker.cli.options import AdminFlags, Capacity, Grants
 from cgworker.cli.payload import read_duration, write_json_file
+from cgworker.cli.problems import reset_code
 from cgworker.cli.results import InviteResult
 from cgworker.errors import KernelRefused
 from cgworker.profiles import ConfigFile, said

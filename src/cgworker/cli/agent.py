@@ -9,7 +9,6 @@ import typer
 from cgworker.cli import credential, registration
 from cgworker.cli.command import command, group
 from cgworker.cli.connect import admin_url, as_actor, as_reader, kernel_url
-from cgworker.cli.envelope import reset_code
 from cgworker.cli.options import (
     AdminBaseUrl,
     AfterLedgerSeq,
@@ -23,6 +22,7 @@ from cgworker.cli.options import (
     ProjectId,
     ServerFlags,
 )
+from cgworker.cli.problems import reset_code
 from cgworker.cli.profile import keep_credential
 from cgworker.cli.results import AgentResult, DrainedAgent, JoinedAgent, ResumedAgent
 from cgworker.client import AdmissionClient

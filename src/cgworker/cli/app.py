@@ -32,7 +32,8 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _fail(raised: Exception, argv: Sequence[str]) -> int:
-    from cgworker.cli.envelope import problem_of, write_problem
+    from cgworker.cli.envelope import write_problem
+    from cgworker.cli.problems import problem_of
 
     problem = problem_of(raised)
     if problem.is_ours:

@@ -17,7 +17,8 @@ import attrs
 import typer
 from typer.core import TyperCommand
 
-from cgworker.cli.envelope import problem_of, write_result, write_start_error
+from cgworker.cli.envelope import write_result, write_start_error
+from cgworker.cli.problems import problem_of
 
 
 class RestOfLine(TyperCommand):

@@ -17,7 +17,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from cgworker.cli.envelope import Problem
+from cgworker.cli.problems import Problem
 from cgworker.cli.results import (
     AgentResult,
     DrainedAgent,

@@ -6,9 +6,10 @@ Nothing is retried here: only who asked knows whether asking twice is right.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import httpx
 from attrs import frozen
@@ -42,6 +43,7 @@ _BY_STATUS: Mapping[int, type[KernelRefused]] = {
     409: ConflictError,
     413: PayloadTooLarge,
 }
+_CODES: Mapping[int, str] = {400: "bad_request", 422: "invalid_input"}
 
 
 @frozen
@@ -123,7 +125,7 @@ class Transport:
         except httpx.TimeoutException as late:
             raise KernelTimedOut(f"no answer from {self.base_url} within {timeout:g} s") from late
         except (httpx.TransportError, httpx.InvalidURL) as broken:
-            raise KernelUnreachable(str(broken) or type(broken).__name__) from broken
+            raise KernelUnreachable(_reason_of(broken)) from broken
         except httpx.DecodingError as broken:
             raise AnswerInvalid(f"{self.base_url} answered something unreadable: {broken}") from broken
         if response.status_code >= 400:
@@ -134,6 +136,22 @@ class Transport:
                 f"{self.base_url} redirects to {response.headers.get('location')}: use that address"
             )
         return Answer(_parse(response), response.headers)
+
+
+def _reason_of(broken: Exception) -> str:
+    """What the operating system said, if it did: it names the fault where httpx names the attempt."""
+    said, error = None, cast("BaseException | None", broken)
+    while error is not None:
+        if isinstance(error, OSError) and error.errno:
+            said = error
+        error = (
+            error.exceptions[-1]
+            if isinstance(error, BaseExceptionGroup)
+            else error.__cause__ or error.__context__
+        )
+    if said is None or said.errno is None:
+        return str(broken) or type(broken).__name__
+    return f"[Errno {said.errno}] {os.strerror(said.errno) if said.errno > 0 else said.strerror}"
 
 
 def _check_port(base_url: str) -> None:
@@ -162,7 +180,9 @@ def _error_of(status: int, text: str, headers: Mapping[str, str]) -> CommonGroun
         return REFUSALS[body["error"]](message)
     if status == 422 and isinstance(body, dict) and isinstance(body.get("detail"), list):
         return InvalidRequest([fault for fault in body["detail"] if isinstance(fault, dict)])
-    return _BY_STATUS.get(status, KernelRefused)(message)
+    if status in _BY_STATUS:
+        return _BY_STATUS[status](message)
+    return KernelRefused(message, code=_CODES.get(status, "http_error"), status=status)
 
 
 def _parse(response: httpx.Response) -> Any:
