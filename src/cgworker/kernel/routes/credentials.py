@@ -7,7 +7,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from cgworker.errors import ConflictError
-from cgworker.kernel.access import authenticate
+from cgworker.kernel.access import Caller, authenticate
 from cgworker.kernel.http import path_id, read, reply, require_same
 from cgworker.kernel.store.agents import get_agent
 from cgworker.kernel.store.credentials import (
@@ -20,49 +20,46 @@ from cgworker.wire.credentials import Credentials, IssueCredential, RevokedCrede
 from cgworker.wire.refs import AgentRef
 
 _ISSUE, _REVOKE = "agent.credential.issue.any", "agent.credential.revoke.any"
-_OTHER_PROJECT = "caller project must match path project"
 
 
 async def issue(request: Request) -> Response:
     """Issue a credential; the grant is needed even for oneself."""
     body = await read(request, IssueCredential)
-    agent = _path_agent(request)
-    caller = await authenticate(request)
-    require_same(caller.agent.project_id, agent.project_id, _OTHER_PROJECT)
+    agent, caller = await _path_agent_and_caller(request)
     database = request.app.state.kernel.database
-    target = await get_agent(database, agent)
-    caller.require_grant(_ISSUE)
-    if not target.enabled:
-        raise ConflictError(f"agent disabled: {agent.agent_id}")
+    if not caller.holds(_ISSUE):
+        await get_agent(database, agent)
+        caller.require_grant(_ISSUE)
     return reply(await issue_credential(database, agent, body, issued_by=caller.agent.agent_id))
 
 
 async def revoke(request: Request) -> Response:
-    """Revoke a credential, one's own or with the grant another's."""
-    agent, credential_id = _path_agent(request), path_id(request, "credential_id")
-    caller = await authenticate(request)
-    require_same(caller.agent.project_id, agent.project_id, _OTHER_PROJECT)
+    """Revoke a credential, one's own or with the grant another's; a body is not looked at."""
+    credential_id = path_id(request, "credential_id")
+    agent, caller = await _path_agent_and_caller(request)
     database = request.app.state.kernel.database
-    await require_credential(database, agent, credential_id)
-    if caller.agent != agent:
+    if caller.agent != agent and not caller.holds(_REVOKE):
+        await require_credential(database, agent, credential_id)
         caller.require_grant(_REVOKE)
     return reply(RevokedCredential(credential=await revoke_credential(database, agent, credential_id)))
 
 
 async def all_of(request: Request) -> Response:
     """All credentials of an agent, one's own or with either grant another's."""
-    agent = _path_agent(request)
-    caller = await authenticate(request)
-    require_same(caller.agent.project_id, agent.project_id, _OTHER_PROJECT)
+    agent, caller = await _path_agent_and_caller(request)
     database = request.app.state.kernel.database
-    await get_agent(database, agent)
-    if caller.agent != agent and not (caller.holds(_ISSUE) or caller.holds(_REVOKE)):
-        raise ConflictError(f"caller missing grant: {_ISSUE} or {_REVOKE}")
+    if caller.agent != agent:
+        await get_agent(database, agent)
+        if not (caller.holds(_ISSUE) or caller.holds(_REVOKE)):
+            raise ConflictError(f"caller missing grant: {_ISSUE} or {_REVOKE}")
     return reply(Credentials(credentials=await list_credentials(database, agent)))
 
 
-def _path_agent(request: Request) -> AgentRef:
-    return AgentRef(project_id=path_id(request, "project_id"), agent_id=path_id(request, "agent_id"))
+async def _path_agent_and_caller(request: Request) -> tuple[AgentRef, Caller]:
+    agent = AgentRef(project_id=path_id(request, "project_id"), agent_id=path_id(request, "agent_id"))
+    caller = await authenticate(request)
+    require_same(caller.agent.project_id, agent.project_id, "caller project must match path project")
+    return agent, caller
 
 
 _A = "/v3r1/projects/{project_id}/agents/{agent_id}"

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
-from collections.abc import Iterable
 from typing import Any
 
-import asyncpg
-from attrs import evolve
-
-from cgworker.errors import ConflictError, FencingError, InvalidRequest, NotFoundError
+from cgworker.errors import ConflictError, FencingError, NotFoundError
 from cgworker.kernel.store.annotations import annotate
 from cgworker.kernel.store.offers import normal_metadata
-from cgworker.kernel.store.postgres import Database, Row
+from cgworker.kernel.store.postgres import Connection, Database, Row
+from cgworker.kernel.store.specs import (
+    check_birth,
+    check_capacity,
+    check_new_id,
+    normal_set,
+    normal_spec,
+    require,
+    spec_hash,
+)
 from cgworker.kernel.store.turns import raw_json
 from cgworker.wire.agents import (
     AgentSnapshot,
@@ -27,16 +29,13 @@ from cgworker.wire.agents import (
 from cgworker.wire.converter import ABSENT, dumps
 from cgworker.wire.refs import AgentRef
 
-_LONGEST_ID = 200
-_NOT_IN_IDS = re.compile(r"[/\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-
 # ---------------------------------------------------------------- reading
 
 
 GET_AGENT = "select * from cg_agents where project_id = $1 and agent_id = $2"
 
 
-async def get_agent(database: Database, agent: AgentRef) -> AgentSnapshot:
+async def get_agent(database: Database | Connection, agent: AgentRef) -> AgentSnapshot:
     """The agent as it stands.
 
     Raises:
@@ -82,6 +81,7 @@ with project as (
         capabilities, grants, public_metadata, registered_by_agent_id, registration_provenance_kind,
         registration_provenance_ref, registration_provenance_payload_hash, admitted_spec_hash)
     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::json, $11, $12, $13, $14, $15)
+    on conflict do nothing
     returning *
 ), logged as (
     insert into cg_ledger (project_id, event_type, subject_kind, subject_id, actor_kind, actor_id,
@@ -94,18 +94,18 @@ select * from born
 
 
 async def register_agent(
-    database: Database, registrar: AgentRef, spec: AgentSpec, provenance: Provenance
+    database: Database | Connection, registrar: AgentRef, spec: AgentSpec, provenance: Provenance
 ) -> AgentSnapshot:
     """Register a new agent.
 
     Raises:
+        InvalidRequest: it could not be stored or addressed (decision 11).
         ConflictError: the spec or provenance breaks a rule, or the agent exists already.
-        InvalidRequest: its id cannot be addressed (decision 11).
     """
+    check_new_id(spec.agent_id, at=("body", "spec", "agent_id"))
+    check_capacity(spec.capacity, at=("body", "spec", "capacity"))
+    check_birth(spec, provenance)
     spec = normal_spec(spec)
-    _check_provenance(provenance)
-    check_id(registrar.project_id, "project_id")
-    check_id(spec.agent_id, "agent_id")
     facts = {
         "registered_by_agent_id": registrar.agent_id,
         "registration_provenance_kind": provenance.kind,
@@ -113,90 +113,24 @@ async def register_agent(
         "registration_provenance_payload_hash": provenance.payload_hash,
         "admitted_spec_hash": spec_hash(spec),
     }
-    try:
-        row = await database.fetchrow(
-            REGISTER_AGENT,
-            registrar.project_id,
-            spec.agent_id,
-            spec.role,
-            spec.description,
-            spec.enabled,
-            spec.accepts_work,
-            spec.capacity,
-            list(spec.capabilities),
-            list(spec.grants),
-            dumps(spec.public_metadata).decode(),
-            *facts.values(),
-            dumps(facts).decode(),  # the one event whose facts have no mirror under `system`
-        )
-    except asyncpg.UniqueViolationError as taken:
-        raise ConflictError(f"agent already exists: {spec.agent_id}") from taken
-    assert row is not None
+    row = await database.fetchrow(
+        REGISTER_AGENT,
+        registrar.project_id,
+        spec.agent_id,
+        spec.role,
+        spec.description,
+        spec.enabled,
+        spec.accepts_work,
+        spec.capacity,
+        spec.capabilities,
+        spec.grants,
+        dumps(spec.public_metadata).decode(),
+        *facts.values(),
+        dumps(facts).decode(),  # the one event whose facts have no mirror under `system`
+    )
+    if row is None:
+        raise ConflictError(f"agent already exists: {spec.agent_id}")
     return snapshot_of(row)
-
-
-def normal_spec(spec: AgentSpec) -> AgentSpec:
-    """The spec with sorted sets and completed offers.
-
-    Raises:
-        ConflictError: in the order and words of protocol.md 6.2.
-    """
-    _require(bool(spec.agent_id.strip()), "agent birth spec agent_id must be non-empty")
-    _require(bool(spec.role.strip()), "agent birth spec role must be non-empty")
-    _require(0 < spec.capacity < 2**31, "agent birth spec capacity must be positive")
-    _check_strings(spec.capabilities, "capabilities")
-    _check_strings(spec.grants, "grants")
-    return evolve(
-        spec,
-        capabilities=tuple(sorted(set(spec.capabilities))),
-        grants=tuple(sorted(set(spec.grants))),
-        public_metadata=normal_metadata(spec.public_metadata),
-    )
-
-
-def spec_hash(spec: AgentSpec) -> str:
-    """`admitted_spec_hash` of a normal spec; admission compares it bit for bit (protocol.md 6.2)."""
-    facts = {
-        "accepts_work": spec.accepts_work,
-        "agent_id": spec.agent_id,
-        "capabilities": list(spec.capabilities),
-        "capacity": spec.capacity,
-        "description": spec.description,
-        "enabled": spec.enabled,
-        "grants": list(spec.grants),
-        "public_metadata": spec.public_metadata,
-        "role": spec.role,
-    }
-    text = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def check_id(id: str, name: str) -> None:
-    """Refuse a new id that no URL could address (decision 11)."""
-    if len(id) <= _LONGEST_ID and id not in (".", "..") and not _NOT_IN_IDS.search(id):
-        return
-    msg = (
-        f"Value error, {name} must have at most {_LONGEST_ID} characters, "
-        "none of them '/' or a control character, and not be '.' or '..'"
-    )
-    raise InvalidRequest([{"type": "value_error", "loc": ["body", "spec", name], "msg": msg}])
-
-
-def _check_provenance(provenance: Provenance) -> None:
-    _require(bool(provenance.kind.strip()), "registration provenance kind must be non-empty")
-    _require(bool(provenance.external_ref.strip()), "registration provenance external_ref must be non-empty")
-    has_hash = provenance.payload_hash is None or bool(provenance.payload_hash.strip())
-    _require(has_hash, "registration provenance payload_hash must be non-empty when provided")
-
-
-def _check_strings(values: Iterable[str], name: str) -> None:
-    is_good = all(value.strip() for value in values)
-    _require(is_good, f"agent birth spec {name} must contain non-empty strings")
-
-
-def _require(holds: bool, message: str) -> None:
-    if not holds:
-        raise ConflictError(message)
 
 
 # ---------------------------------------------------------------- what changes later
@@ -206,7 +140,7 @@ SET_ACCEPTS_WORK = """
 with changed as (
     update cg_agents
     set accepts_work = $3, updated_at = clock_timestamp()
-    where project_id = $1 and agent_id = $2 and accepts_work <> $3
+    where project_id = $1 and agent_id = $2 and accepts_work <> $3 and (agent_id = $4 or $6)
     returning *
 ), logged as (
     insert into cg_ledger (project_id, event_type, subject_kind, subject_id, actor_kind, actor_id,
@@ -228,14 +162,15 @@ async def set_accepts_work(
         NotFoundError: there is no such agent.
         FencingError: it is another agent, and the caller lacks the grant.
     """
-    agent, actor = request.agent, request.requested_by
-    await get_agent(database, agent)
-    if agent != actor and not may_update_any:
-        raise FencingError("requested_by is not authorized to update agent accepts_work")
+    agent, actor_id = request.agent, request.requested_by.agent_id
     said = annotate(request.meta, accepts_work=accepts_work)
     changed = await database.fetchval(
-        SET_ACCEPTS_WORK, agent.project_id, agent.agent_id, accepts_work, actor.agent_id, said
+        SET_ACCEPTS_WORK, agent.project_id, agent.agent_id, accepts_work, actor_id, said, may_update_any
     )
+    if changed is None:
+        await get_agent(database, agent)
+        if agent.agent_id != actor_id and not may_update_any:
+            raise FencingError("requested_by is not authorized to update agent accepts_work")
     return changed is not None
 
 
@@ -274,6 +209,8 @@ with changed as (
         capabilities = coalesce($5, capabilities), grants = coalesce($6, grants),
         updated_at = clock_timestamp()
     where project_id = $1 and agent_id = $2
+        and (capacity, enabled, capabilities, grants) is distinct from (
+            coalesce($3, capacity), coalesce($4, enabled), coalesce($5, capabilities), coalesce($6, grants))
     returning *
 ), logged as (
     insert into cg_ledger (project_id, event_type, subject_kind, subject_id, actor_kind, actor_id,
@@ -286,41 +223,41 @@ select * from changed
 
 
 async def update_agent(database: Database, update: UpdateAgent) -> AgentSnapshot:
-    """Change what an agent was born with; what is absent stays (decision 3).
+    """Change what an agent was born with; what is absent, or so already, stays (decision 3).
 
     Raises:
         NotFoundError: there is no such agent.
-        ConflictError: a value breaks a rule of birth.
+        ConflictError, InvalidRequest: a value breaks a rule of birth.
     """
-    facts = _changes_of(update)
+    changes = _changes_of(update)
     agent = update.agent
     row = await database.fetchrow(
         UPDATE_AGENT,
         agent.project_id,
         agent.agent_id,
-        facts.get("capacity"),
-        facts.get("enabled"),
-        facts.get("capabilities"),
-        facts.get("grants"),
+        changes.get("capacity"),
+        changes.get("enabled"),
+        changes.get("capabilities"),
+        changes.get("grants"),
         update.requested_by.agent_id,
-        annotate(update.meta, **facts),
+        annotate(update.meta, **changes),
     )
-    if row is None:
-        raise NotFoundError(f"agent not found: {agent.agent_id}")
-    return snapshot_of(row)
+    return await get_agent(database, agent) if row is None else snapshot_of(row)
 
 
 def _changes_of(update: UpdateAgent) -> dict[str, Any]:
+    """The fields that are given, in their normal form."""
     changes: dict[str, Any] = {}
     if update.capacity is not ABSENT:
-        _require(0 < update.capacity < 2**31, "agent capacity must be positive")
+        require(update.capacity > 0, "agent capacity must be positive")
+        check_capacity(update.capacity, at=("body", "capacity"))
         changes["capacity"] = update.capacity
     if update.enabled is not ABSENT:
         changes["enabled"] = update.enabled
     if update.capabilities is not ABSENT:
-        _check_strings(update.capabilities, "capabilities")
-        changes["capabilities"] = sorted(set(update.capabilities))
+        require(all(update.capabilities), "agent capabilities must contain non-empty strings")
+        changes["capabilities"] = normal_set(update.capabilities)
     if update.grants is not ABSENT:
-        _check_strings(update.grants, "grants")
-        changes["grants"] = sorted(set(update.grants))
+        require(all(update.grants), "agent grants must contain non-empty strings")
+        changes["grants"] = normal_set(update.grants)
     return changes

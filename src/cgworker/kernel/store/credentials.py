@@ -5,8 +5,9 @@ from __future__ import annotations
 import secrets
 
 from cgworker.errors import ConflictError, NotFoundError
+from cgworker.kernel.store.agents import get_agent
 from cgworker.kernel.store.ids import hash_of
-from cgworker.kernel.store.postgres import Database, Row
+from cgworker.kernel.store.postgres import Connection, Database, Row
 from cgworker.wire.credentials import CredentialSummary, IssueCredential, IssuedCredential
 from cgworker.wire.refs import AgentRef
 
@@ -15,18 +16,24 @@ _ROUTE_PROVENANCE = "agent_credential_lifecycle_route"
 ISSUE_CREDENTIAL = """
 insert into cg_credentials (credential_id, project_id, agent_id, secret_hash, status, issued_by_agent_id,
     provenance_kind, provenance_ref, provenance_payload_hash, expires_at)
-values ($1, $2, $3, $4, 'active', $5, $6, $7, $8, $9)
+select $1, project_id, agent_id, $4, 'active', $5, $6, $7, $8, $9
+from cg_agents
+where project_id = $2 and agent_id = $3 and enabled
 returning *
 """
 
 
 async def issue_credential(
-    database: Database, agent: AgentRef, request: IssueCredential, *, issued_by: str | None
+    database: Database | Connection, agent: AgentRef, request: IssueCredential, *, issued_by: str | None
 ) -> IssuedCredential:
     """Issue a credential; its token is shown this once.
 
     Args:
         issued_by: the agent that issues it; None for the operator.
+
+    Raises:
+        NotFoundError: there is no such agent.
+        ConflictError: it is disabled.
     """
     credential_id = f"cred_{secrets.token_urlsafe(18)}"
     secret = secrets.token_urlsafe(32)
@@ -42,7 +49,9 @@ async def issue_credential(
         request.provenance_payload_hash,
         request.expires_at,
     )
-    assert row is not None
+    if row is None:
+        await get_agent(database, agent)
+        raise ConflictError(f"agent disabled: {agent.agent_id}")
     return IssuedCredential(credential=summary_of(row), token=f"cgac_{credential_id}.{secret}")
 
 
@@ -56,26 +65,27 @@ returning *
 FIND_CREDENTIAL = "select project_id, agent_id from cg_credentials where credential_id = $1"
 
 
+async def revoke_credential(database: Database, agent: AgentRef, credential_id: str) -> CredentialSummary:
+    """Revoke it; from the next request on it is refused. Revoking again keeps the first instant.
+
+    Raises:
+        NotFoundError, ConflictError: the agent or the credential does not exist, or is another agent's.
+    """
+    row = await database.fetchrow(REVOKE_CREDENTIAL, credential_id, agent.project_id, agent.agent_id)
+    if row is None:
+        await require_credential(database, agent, credential_id)
+        raise AssertionError("unreachable: a credential keeps its agent")
+    return summary_of(row)
+
+
 async def require_credential(database: Database, agent: AgentRef, credential_id: str) -> None:
-    """Raise unless the credential exists and is this agent's."""
+    """Raise unless the agent exists, and the credential exists and is this agent's."""
+    await get_agent(database, agent)
     row = await database.fetchrow(FIND_CREDENTIAL, credential_id)
     if row is None:
         raise NotFoundError(f"agent credential not found: {credential_id}")
     if (row["project_id"], row["agent_id"]) != (agent.project_id, agent.agent_id):
         raise ConflictError("credential does not belong to path agent")
-
-
-async def revoke_credential(database: Database, agent: AgentRef, credential_id: str) -> CredentialSummary:
-    """Revoke it; from the next request on it is refused. Revoking again keeps the first instant.
-
-    Raises:
-        NotFoundError, ConflictError: it does not exist, or is another agent's.
-    """
-    row = await database.fetchrow(REVOKE_CREDENTIAL, credential_id, agent.project_id, agent.agent_id)
-    if row is None:
-        await require_credential(database, agent, credential_id)
-        raise NotFoundError(f"agent credential not found: {credential_id}")
-    return summary_of(row)
 
 
 LIST_CREDENTIALS = """

@@ -25,20 +25,19 @@ def normal_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 def _normal_offers(offers: Any) -> list[dict[str, Any]]:
     _require(isinstance(offers, list), "turn_offers must be a list")
-    normal = [_normal_offer(offer) for offer in offers]
-    seen: set[str] = set()
-    for offer in normal:
+    normal: dict[str, dict[str, Any]] = {}
+    for offer in map(_normal_offer, offers):
         kind = offer["turn_kind"]
-        _require(kind not in seen, f"turn_offers contains duplicate turn_kind: {kind}")
-        seen.add(kind)
-    return normal
+        _require(kind not in normal, f"turn_offers contains duplicate turn_kind: {kind}")
+        normal[kind] = offer
+    return list(normal.values())
 
 
 def _normal_offer(offer: Any) -> dict[str, Any]:
     _require(isinstance(offer, dict), "turn_offers items must be objects")
     kind = offer.get("turn_kind")
-    variants = {} if offer.get("variants") is None else offer["variants"]
-    is_text = isinstance(kind, str) and bool(kind.strip())
+    variants = offer.get("variants", {})
+    is_text = isinstance(kind, str) and kind != ""
     _require(is_text, "turn_offers[].turn_kind must be a non-empty string")
     _require_text_or_null(offer, "purpose")
     _require_object(offer.get("calling"), "calling")

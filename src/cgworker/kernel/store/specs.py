@@ -1,0 +1,111 @@
+"""What an agent is born as: the rules, the normal form, and its hash (protocol.md 6.2, decision 11)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+
+from attrs import evolve
+
+from cgworker.errors import ConflictError, InvalidRequest
+from cgworker.kernel.store.offers import normal_metadata
+from cgworker.wire.agents import AgentSpec, Provenance
+
+LONGEST_ID = 200
+"""How many characters a new project or agent id may have."""
+
+MOST_CAPACITY = 2**31 - 1
+"""What the column holds."""
+
+_NOT_IN_IDS = re.compile(r"[/\x00-\x1f\x7f-\x9f]")
+
+
+def check_birth(spec: AgentSpec, provenance: Provenance) -> None:
+    """Refuse a birth that breaks a rule of the protocol; empty is refused, blank is not.
+
+    Raises:
+        ConflictError: in the order and words of protocol.md 6.2.
+    """
+    require(bool(spec.agent_id), "agent birth spec agent_id must be non-empty")
+    require(bool(spec.role), "agent birth spec role must be non-empty")
+    require(spec.capacity > 0, "agent birth spec capacity must be positive")
+    require(all(spec.capabilities), "agent birth spec capabilities must contain non-empty strings")
+    require(all(spec.grants), "agent birth spec grants must contain non-empty strings")
+    require(bool(provenance.kind), "registration provenance kind must be non-empty")
+    require(bool(provenance.external_ref), "registration provenance external_ref must be non-empty")
+    has_hash = provenance.payload_hash != ""
+    require(has_hash, "registration provenance payload_hash must be non-empty when provided")
+
+
+def normal_spec(spec: AgentSpec) -> AgentSpec:
+    """The spec with sorted sets and completed offers.
+
+    Raises:
+        ConflictError: the metadata breaks a rule of protocol.md 9.
+    """
+    return evolve(
+        spec,
+        capabilities=normal_set(spec.capabilities),
+        grants=normal_set(spec.grants),
+        public_metadata=normal_metadata(spec.public_metadata),
+    )
+
+
+def normal_set(values: Iterable[str]) -> tuple[str, ...]:
+    """Each value once, in order."""
+    return tuple(sorted(set(values)))
+
+
+def spec_hash(spec: AgentSpec) -> str:
+    """`admitted_spec_hash` of a normal spec; admission services recompute it, so each bit counts."""
+    facts = {
+        "accepts_work": spec.accepts_work,
+        "agent_id": spec.agent_id,
+        "capabilities": list(spec.capabilities),
+        "capacity": spec.capacity,
+        "description": spec.description,
+        "enabled": spec.enabled,
+        "grants": list(spec.grants),
+        "public_metadata": spec.public_metadata,
+        "role": spec.role,
+    }
+    return canonical_hash(facts)
+
+
+def canonical_hash(facts: object) -> str:
+    """SHA-256 of canonical JSON: sorted keys, no spaces, ASCII."""
+    text = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def check_capacity(capacity: int, *, at: tuple[str, ...]) -> None:
+    """Refuse a capacity that no column holds; `at` is where in the request it stands.
+
+    Raises:
+        InvalidRequest: 422.
+    """
+    if capacity > MOST_CAPACITY:
+        msg = f"Input should be less than or equal to {MOST_CAPACITY}"
+        raise InvalidRequest([{"type": "less_than_equal", "loc": list(at), "msg": msg}])
+
+
+def check_new_id(id: str, *, at: tuple[str, ...]) -> None:
+    """Refuse a project or agent id that no URL could name (decision 11).
+
+    Raises:
+        InvalidRequest: 422.
+    """
+    if len(id) > LONGEST_ID or id in (".", "..") or _NOT_IN_IDS.search(id):
+        msg = (
+            f"Value error, {at[-1]} must have at most {LONGEST_ID} characters, "
+            "none of them '/' or a control character, and not be '.' or '..'"
+        )
+        raise InvalidRequest([{"type": "value_error", "loc": list(at), "msg": msg}])
+
+
+def require(holds: bool, message: str) -> None:
+    """Raise ConflictError unless a rule holds."""
+    if not holds:
+        raise ConflictError(message)
