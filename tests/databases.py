@@ -1,0 +1,76 @@
+"""Databases for tests: one PostgreSQL per run, one database per module, copied from a migrated template.
+
+The PostgreSQL is the embedded one, or that of PG_DSN where it is set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import pytest
+
+from cgworker.kernel.store.embedded import EmbeddedPostgres
+from cgworker.kernel.store.migrate import migrate
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The address of a PostgreSQL on which databases can be made."""
+    if dsn := os.environ.get("PG_DSN"):
+        yield dsn
+        return
+    with tempfile.TemporaryDirectory(prefix="cg-") as folder, EmbeddedPostgres(folder, durable=False) as server:
+        yield server.dsn
+
+
+@pytest.fixture(scope="session")
+def template(postgres: str) -> Iterator[str]:
+    """The name of a database with the schema and nothing in it."""
+    with a_database(postgres) as dsn:
+        asyncio.run(_migrate(dsn))
+        yield _name_of(dsn)
+
+
+@pytest.fixture(scope="module")
+def dsn(postgres: str, template: str) -> Iterator[str]:
+    """The address of the module's own migrated database."""
+    with a_database(postgres, template=template) as dsn:
+        yield dsn
+
+
+@contextmanager
+def a_database(postgres: str, *, template: str = "template0") -> Iterator[str]:
+    """A new database, dropped at the end; yields its address."""
+    name = f"cg_test_{secrets.token_hex(6)}"
+    asyncio.run(_execute(postgres, f'create database "{name}" template "{template}"'))
+    try:
+        yield urlunsplit(urlsplit(postgres)._replace(path=f"/{name}"))
+    finally:
+        asyncio.run(_execute(postgres, f'drop database "{name}" with (force)'))
+
+
+def _name_of(dsn: str) -> str:
+    return urlsplit(dsn).path.lstrip("/")
+
+
+async def _execute(dsn: str, statement: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+async def _migrate(dsn: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        await migrate(connection)
+    finally:
+        await connection.close()

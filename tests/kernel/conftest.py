@@ -1,0 +1,51 @@
+"""A kernel on a real PostgreSQL. It runs on asyncio only, since asyncpg does."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from cgworker.kernel.app import Kernel, open_kernel
+from cgworker.kernel.config import KernelConfig
+from cgworker.kernel.store.postgres import Database
+from tests.kernel.project import Project, client_of
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def database(dsn: str) -> AsyncIterator[Database]:
+    """The module's database."""
+    async with Database.open(dsn) as database:
+        yield database
+
+
+@pytest.fixture(scope="module")
+def config() -> KernelConfig:
+    """A lease of half a minute and no reaper, so that tests say when a lease ends."""
+    return KernelConfig(claim_reaper_interval_seconds=0)
+
+
+@pytest.fixture(scope="module")
+async def kernel(config: KernelConfig, database: Database) -> AsyncIterator[Kernel]:
+    """A kernel with its wake-ups running."""
+    async with open_kernel(config, database) as kernel:
+        yield kernel
+
+
+@pytest.fixture(scope="module")
+async def client(kernel: Kernel) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the kernel's application."""
+    async with client_of(kernel) as client:
+        yield client
+
+
+@pytest.fixture
+def project(kernel: Kernel, client: httpx.AsyncClient) -> Project:
+    """A project that no other test has."""
+    return Project(kernel, client)
