@@ -13,14 +13,16 @@ from cgworker.cli.connect import as_claim_holder
 from cgworker.cli.options import AgentId, ContextAfter, ContextLimit, ProjectId, RequestedBy, ServerFlags
 from cgworker.cli.payload import bare, read_claim, read_json, write_json_file
 from cgworker.cli.results import (
-    AppendedRecord,
     ClosedTurn,
+    SuspendedTurn,
+)
+from cgworker.cli.work_results import (
+    AppendedRecord,
     ContextNotRead,
     DispatchedChild,
     NextClaim,
     NothingClaimed,
     RenewedClaim,
-    SuspendedTurn,
 )
 from cgworker.client import KernelClient
 from cgworker.errors import CommonGroundError

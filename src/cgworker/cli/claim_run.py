@@ -19,7 +19,11 @@ from cgworker.cli.command import command
 from cgworker.cli.connect import as_claim_holder
 from cgworker.cli.options import AgentId, ContextAfter, ContextLimit, ProjectId, ServerFlags
 from cgworker.cli.payload import bare, write_json_file
-from cgworker.cli.results import ClaimRun, ContextNotRead, NothingClaimed
+from cgworker.cli.work_results import (
+    ClaimRun,
+    ContextNotRead,
+    NothingClaimed,
+)
 from cgworker.client import KernelClient
 from cgworker.errors import CommonGroundError, UsageError
 from cgworker.handlers import CommandHandler

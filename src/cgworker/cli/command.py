@@ -17,7 +17,7 @@ import attrs
 import typer
 from typer.core import TyperCommand
 
-from cgworker.cli.envelope import write_result, write_start_error
+from cgworker.cli.envelope import write_failure, write_result
 from cgworker.cli.problems import problem_of
 
 
@@ -67,22 +67,22 @@ def command(app: typer.Typer, name: str, **settings: Any) -> Callable[[Work], Wo
     return register
 
 
-def server(app: typer.Typer, name: str) -> Callable[[Work], Work]:
-    """Make the function a command that runs until it is stopped.
+def program(app: typer.Typer, name: str, **settings: Any) -> Callable[[Work], Work]:
+    """Make the function a command that prints for itself, such as a server.
 
-    It prints no envelope; what keeps it from starting is one line on stderr (cli.md 1).
+    It has no envelope; what ends it is one line on stderr (cli.md 1).
     """
 
     def register(work: Work) -> Work:
-        def serve(**flags: Any) -> int:
+        def run(**flags: Any) -> int:
             try:
                 _run(work, **flags)
             except Exception as raised:
-                write_start_error(problem_of(raised))
+                write_failure(problem_of(raised))
                 return 1
             return 0
 
-        app.command(name)(_spread(work, serve))
+        app.command(name, **settings)(_spread(work, run))
         return work
 
     return register

@@ -36,8 +36,8 @@ def write_problem(problem: Problem, *, as_json: bool) -> None:
         show_problem(problem)
 
 
-def write_start_error(problem: Problem) -> None:
-    """Say in one line why a server did not start, and in another what to do about it."""
+def write_failure(problem: Problem) -> None:
+    """Say in one line why a command without an envelope failed, and in another what to do about it."""
     print(f"{problem.code}: {problem.message}", file=sys.stderr)  # noqa: T201 - the command line prints
     if problem.advice:
         print(f"hint: {problem.advice}", file=sys.stderr)  # noqa: T201 - the same

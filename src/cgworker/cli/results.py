@@ -5,19 +5,18 @@ Where a wire type says it all, a command returns that.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from datetime import datetime
+from typing import Any, Self
 
 from attrs import field, frozen
 from cattrs.gen import make_dict_unstructure_fn, override
 
 from cgworker.wire.admission import Invite
 from cgworker.wire.agents import AgentSnapshot
-from cgworker.wire.converter import ABSENT, ANSWERS, Absent
+from cgworker.wire.converter import ANSWERS
 from cgworker.wire.credentials import CredentialSummary
 from cgworker.wire.projections import OfferEntry
 from cgworker.wire.records import TurnContext
-from cgworker.wire.refs import CardBoxRef
 from cgworker.wire.turns import TurnSnapshot
 
 # ---------------------------------------------------------------- turns
@@ -184,170 +183,50 @@ class IssuedToFile:
     token_file: str
 
 
-# ---------------------------------------------------------------- claims
+# ---------------------------------------------------------------- explanations
 
 
 @frozen(kw_only=True)
-class NothingClaimed:
-    """There was no work."""
+class StoryLine:
+    """Something that happened to a turn."""
 
-    claimed: bool = False
+    at: datetime
+    text: str
 
 
 @frozen(kw_only=True)
-class NextClaim:
-    """A claimed turn."""
+class Why:
+    """Why a turn is where it is, and how it came there."""
 
-    claimed: bool = True
     project_id: str
     turn_id: str
-    agent_id: str
-    claim: Mapping[str, Any] = field(repr=False)
-    context: TurnContext
+    state: str
+    outcome: str | None
+    because: tuple[str, ...]
+    story: tuple[StoryLine, ...]
 
 
 @frozen(kw_only=True)
-class ContextNotRead:
-    """A claimed turn whose context could not be read: it was put aside again."""
+class Check:
+    """Something the doctor looked at."""
 
-    claimed: bool = True
-    project_id: str
-    turn_id: str
-    agent_id: str
-    claim: Mapping[str, Any] = field(repr=False)
-    context: None = None
-    context_fetch_failed: bool = True
-    context_error: str
-    suspended_after_failure: bool
-    suspend_error: str | Absent = ABSENT
-    claim_file: str | Absent = ABSENT
+    name: str
+    healthy: bool
+    message: str
+    advice: str | None = None
+
+
+@frozen(kw_only=True)
+class Diagnosis:
+    """What the doctor found."""
+
+    healthy: bool
+    checks: tuple[Check, ...]
 
     @property
     def exit_status(self) -> int:
-        """1 where a command was to be run on the turn, and was not."""
-        return int(self.claim_file is not ABSENT)
-
-
-@frozen(kw_only=True)
-class ClaimRun:
-    """A claimed turn that a command worked by itself."""
-
-    claimed: bool = True
-    project_id: str
-    turn_id: str
-    agent_id: str
-    claim: Mapping[str, Any] = field(repr=False)
-    claim_file: str
-    context_file: str
-    child_exit_code: int
-    lease_lost: bool = False
-    lease_error: str | Absent = ABSENT
-
-    @property
-    def exit_status(self) -> int:
-        """The command's own, as a shell would never show it: 256 - N for the signal N."""
-        return 1 if self.lease_lost else self.child_exit_code % 256
-
-
-@frozen(kw_only=True)
-class RenewedClaim:
-    """A claim with more time."""
-
-    project_id: str
-    turn_id: str
-    agent_id: str
-    server_time: Any
-    expires_at: Any
-    recommended_interval_seconds: float
-
-
-@frozen(kw_only=True)
-class AppendedRecord:
-    """A record added under a claim."""
-
-    project_id: str
-    turn_id: str
-    agent_id: str
-    role: str
-    record: CardBoxRef
-
-
-@frozen(kw_only=True)
-class DispatchedChild:
-    """A turn given to an agent under the claim of its parent."""
-
-    project_id: str
-    turn_id: str
-    agent_id: str
-    parent_turn_id: str
-    dispatch_key: str
-
-
-# ---------------------------------------------------------------- workers
-
-
-@frozen(kw_only=True)
-class WorkedTurn:
-    """A turn that a worker worked; what does not apply to how it ended is left out."""
-
-    claimed: bool = True
-    project_id: str
-    turn_id: str
-    agent_id: str
-    context_file: str | None = None
-    child_exit_code: int | None = None
-    lease_lost: bool = False
-    lease_error: str | Absent | None = ABSENT
-    redelivered: bool | Absent = ABSENT
-    not_settled: str | Absent | None = ABSENT
-    kept_at: str | Absent | None = ABSENT
-    suspended: bool | Absent = ABSENT
-    reason: str | Absent = ABSENT
-    finished: bool | Absent = ABSENT
-    outcome: str | Absent = ABSENT
-    failure_payload: Any = ABSENT
-    turn: TurnResult | Absent = ABSENT
-
-    @property
-    def exit_status(self) -> int:
-        """1 unless the turn was closed well or put aside (cli.md 1)."""
-        return int(self.suspended is ABSENT and self.outcome not in ("succeeded", "stopped"))
-
-
-@frozen(kw_only=True)
-class UnreadTurn:
-    """A turn that a worker put aside because its context could not be read."""
-
-    claimed: bool = True
-    project_id: str
-    turn_id: str
-    agent_id: str
-    context: None = None
-    context_fetch_failed: bool = True
-    context_error: str
-    suspended_after_failure: bool
-    suspend_error: str | Absent | None = ABSENT
-
-    @property
-    def exit_status(self) -> int:
-        """The worker did not do what it is for."""
-        return 1
-
-
-@frozen(kw_only=True)
-class LoopResult:
-    """How a loop went, and how its last turn did."""
-
-    iterations: int
-    claimed_count: int
-    last: WorkedTurn | UnreadTurn | NothingClaimed | None
-
-
-@frozen(kw_only=True)
-class FailedLoop(LoopResult):
-    """A loop that was told to end at the first failure, and did."""
-
-    exit_status: ClassVar[int] = 1
+        """1 if something has to be done."""
+        return int(not self.healthy)
 
 
 # ---------------------------------------------------------------- smoke and setup

@@ -5,32 +5,45 @@ Programs never see any of this: without a terminal, or with --json, the envelope
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
 from functools import singledispatch
 from typing import Any
 
 import attrs
 from rich.console import Console, Group, RenderableType
-from rich.json import JSON
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from cgworker.cli.drawing import (
+    coloured,
+    fields,
+    json_of,
+    plain,
+    table,
+    titled,
+    when,
+    with_diagnostics,
+    yes_or_no,
+)
 from cgworker.cli.problems import Problem
 from cgworker.cli.results import (
     AgentResult,
+    Diagnosis,
     DrainedAgent,
     InviteResult,
     JoinedAgent,
-    NothingClaimed,
     ResumedAgent,
     SmokeResult,
     TurnResult,
+    Why,
+)
+from cgworker.cli.work_results import (
+    NothingClaimed,
 )
 from cgworker.wire.admission import InviteList
 from cgworker.wire.agents import AgentSnapshot
-from cgworker.wire.converter import dumps, unstructure
+from cgworker.wire.converter import unstructure
 from cgworker.wire.credentials import Credentials
 from cgworker.wire.ledger import FeedPage, LedgerEvent
 from cgworker.wire.projections import (
@@ -44,19 +57,6 @@ from cgworker.wire.projections import (
 )
 from cgworker.wire.records import SemanticItem, TurnContext
 
-_COLOURS = {
-    "queued": "cyan",
-    "running": "blue",
-    "suspended": "yellow",
-    "succeeded": "green",
-    "failed": "red",
-    "stopped": "magenta",
-    "active": "green",
-    "revoked": "red",
-    "yes": "green",
-    "no": "red",
-}
-
 
 def show(result: Any) -> None:
     """Print a result for people."""
@@ -66,7 +66,7 @@ def show(result: Any) -> None:
 def show_problem(problem: Problem) -> None:
     """Print why a command failed, and what to do about it."""
     console = Console(stderr=True)
-    console.print(Text.assemble(("✗ ", "bold red"), (problem.code, "bold red"), "  ", problem.message))
+    console.print(Text.assemble(("✗ ", "bold red"), (problem.code, "bold red"), "  ", plain(problem.message)))
     if problem.advice:
         console.print(Text.assemble(("→ ", "bold"), problem.advice))
 
@@ -76,8 +76,8 @@ def picture(result: Any) -> RenderableType:
     """What `result` looks like: a list of its fields, where nothing better is known."""
     content = unstructure(result) if attrs.has(type(result)) else result
     if isinstance(content, Mapping):
-        return _fields(content.items())
-    return _json(content)
+        return fields(content.items())
+    return json_of(content)
 
 
 # ---------------------------------------------------------------- turns
@@ -95,44 +95,46 @@ def _(turn: TurnResult) -> RenderableType:
         ("lease until", snapshot.claim_expires_at),
         ("stop", "requested" if snapshot.stop_requested else None),
     ]
-    lines: list[RenderableType] = [_fields((name, value) for name, value in facts if value is not None)]
+    lines: list[RenderableType] = [fields((name, value) for name, value in facts if value is not None)]
     if snapshot.final_cardbox_ref is not None:
-        lines.append(Panel(_json(turn.final_payload), title=turn.final_record_role, title_align="left"))
-    return Panel(Group(*lines), title=_titled(turn.turn_id, turn.outcome or turn.state), title_align="left")
+        lines.append(Panel(json_of(turn.final_payload), title=turn.final_record_role, title_align="left"))
+    return Panel(Group(*lines), title=titled(turn.turn_id, turn.outcome or turn.state), title_align="left")
 
 
 @picture.register
 def _(context: TurnContext) -> RenderableType:
-    title = _titled(context.turn.turn.turn_id, context.turn.outcome or context.turn.state)
+    title = titled(context.turn.turn.turn_id, context.turn.outcome or context.turn.state)
     return Group(title, *(_record(item) for item in context.semantic_items))
 
 
 def _record(item: SemanticItem) -> RenderableType:
     title = f"{item.record.turn_seq}  {item.record.record_role}"
-    return Panel(_json(item.payload), title=title, subtitle=_when(item.record.created_at), title_align="left")
+    return Panel(
+        json_of(item.payload), title=title, subtitle=when(item.record.created_at), title_align="left"
+    )
 
 
 @picture.register
 def _(page: TurnPage) -> RenderableType:
-    return _with_diagnostics(page, _turns(page.items))
+    return with_diagnostics(page, _turns(page.items))
 
 
 @picture.register
 def _(lineage: Lineage) -> RenderableType:
     table = _turns([lineage.parent, *lineage.direct_children])
     table.title = f"{lineage.turn_id} and its children"
-    return _with_diagnostics(lineage, table)
+    return with_diagnostics(lineage, table)
 
 
 def _turns(turns: Iterable[TurnEntry]) -> Table:
-    return _table(
+    return table(
         turns,
         turn=lambda t: t.turn_id,
         agent=lambda t: t.target_agent_id,
         kind=lambda t: t.turn_kind,
-        state=lambda t: _coloured(t.outcome or t.state),
+        state=lambda t: coloured(t.outcome or t.state),
         cause=lambda t: t.cause_id,
-        born=lambda t: _when(t.created_at),
+        born=lambda t: when(t.created_at),
         took=lambda t: "" if t.closed_at is None else f"{(t.closed_at - t.created_at).total_seconds():.1f} s",
     )
 
@@ -150,6 +152,24 @@ def _(smoke: SmokeResult) -> RenderableType:
     )
 
 
+@picture.register
+def _(why: Why) -> RenderableType:
+    reasons = [Text.assemble(("→ ", "bold"), reason) for reason in why.because]
+    story = table(why.story, when=lambda line: when(line.at), what=lambda line: line.text)
+    return Group(titled(why.turn_id, why.outcome or why.state), *reasons, Text(), story)
+
+
+@picture.register
+def _(diagnosis: Diagnosis) -> RenderableType:
+    lines = []
+    for check in diagnosis.checks:
+        mark = ("✓ ", "bold green") if check.healthy else ("✗ ", "bold red")
+        lines.append(Text.assemble(mark, (check.name, "bold"), "  ", check.message))
+        if check.advice:
+            lines.append(Text.assemble(("  → ", "bold"), check.advice))
+    return Group(*lines)
+
+
 # ---------------------------------------------------------------- events
 
 
@@ -160,14 +180,14 @@ def _(page: FeedPage) -> RenderableType:
 
 @picture.register
 def _(page: EventPage) -> RenderableType:
-    return _with_diagnostics(page, _events(page.items))
+    return with_diagnostics(page, _events(page.items))
 
 
 def _events(events: Sequence[LedgerEvent] | Sequence[EventEntry]) -> Table:
-    return _table(
+    return table(
         events,
         seq=lambda e: str(e.ledger_seq),
-        when=lambda e: _when(e.created_at),
+        when=lambda e: when(e.created_at),
         event=lambda e: e.event_type,
         subject=lambda e: e.subject_id,
         by=lambda e: e.actor_id,
@@ -186,30 +206,30 @@ def _said_with(annotations: Mapping[str, Any]) -> str:
 
 @picture.register
 def _(page: AgentPage) -> RenderableType:
-    table = _table(
+    agents = table(
         page.items,
         agent=lambda a: a.agent_id,
         role=lambda a: a.role or "",
-        enabled=lambda a: _yes_or_no(a.enabled),
-        work=lambda a: _yes_or_no(a.accepts_work),
+        enabled=lambda a: yes_or_no(a.enabled),
+        work=lambda a: yes_or_no(a.accepts_work),
         can=lambda a: "\n".join(a.capabilities),
         grants=lambda a: "\n".join(a.grants or ()),
-        seen=lambda a: _when(a.last_seen_at),
+        seen=lambda a: when(a.last_seen_at),
     )
-    return _with_diagnostics(page, table)
+    return with_diagnostics(page, agents)
 
 
 @picture.register
 def _(page: OfferPage) -> RenderableType:
-    table = _table(
+    offers = table(
         page.items,
         agent=lambda o: o.agent_id,
         kind=lambda o: o.turn_kind,
         purpose=lambda o: o.purpose or "",
-        enabled=lambda o: _yes_or_no(o.enabled),
-        work=lambda o: _yes_or_no(o.accepts_work),
+        enabled=lambda o: yes_or_no(o.enabled),
+        work=lambda o: yes_or_no(o.accepts_work),
     )
-    return _with_diagnostics(page, table)
+    return with_diagnostics(page, offers)
 
 
 @picture.register
@@ -217,8 +237,8 @@ def _(agent: AgentSnapshot) -> RenderableType:
     facts: list[tuple[str, Any]] = [
         ("role", agent.role),
         ("description", agent.description),
-        ("enabled", _yes_or_no(agent.enabled)),
-        ("accepts work", _yes_or_no(agent.accepts_work)),
+        ("enabled", yes_or_no(agent.enabled)),
+        ("accepts work", yes_or_no(agent.accepts_work)),
         ("capacity", agent.capacity),
         ("can", ", ".join(agent.capabilities)),
         ("grants", ", ".join(agent.grants)),
@@ -226,7 +246,7 @@ def _(agent: AgentSnapshot) -> RenderableType:
         ("last seen", agent.last_seen_at),
     ]
     return Panel(
-        _fields((name, value) for name, value in facts if value not in (None, "")),
+        fields((name, value) for name, value in facts if value not in (None, "")),
         title=str(agent.agent),
         title_align="left",
     )
@@ -239,33 +259,33 @@ def _(agent: AgentResult | DrainedAgent | ResumedAgent) -> RenderableType:
 
 @picture.register
 def _(credentials: Credentials) -> RenderableType:
-    return _table(
+    return table(
         credentials.credentials,
         credential=lambda c: c.credential_id,
-        status=lambda c: _coloured(c.status),
-        issued=lambda c: _when(c.created_at),
+        status=lambda c: coloured(c.status),
+        issued=lambda c: when(c.created_at),
         by=lambda c: c.issued_by_agent_id or "",
-        used=lambda c: _when(c.last_used_at),
-        expires=lambda c: _when(c.expires_at),
-        revoked=lambda c: _when(c.revoked_at),
+        used=lambda c: when(c.last_used_at),
+        expires=lambda c: when(c.expires_at),
+        revoked=lambda c: when(c.revoked_at),
     )
 
 
 @picture.register
 def _(invites: InviteList) -> RenderableType:
-    return _table(
+    return table(
         invites.invites,
         invite=lambda i: i.invite_id,
         agent=lambda i: i.agent_id,
         uses=lambda i: f"{i.use_count} of {i.max_uses}",
-        expires=lambda i: _when(i.expires_at),
-        works=lambda i: _yes_or_no(not i.disabled and i.use_count < i.max_uses),
+        expires=lambda i: when(i.expires_at),
+        works=lambda i: yes_or_no(not i.disabled and i.use_count < i.max_uses),
     )
 
 
 @picture.register
 def _(invite: InviteResult) -> RenderableType:
-    until = _when(invite.invite.expires_at)
+    until = when(invite.invite.expires_at)
     return Group(
         Text(
             f"{invite.agent_id} may join {invite.project_id} until {until}. Send this, once and in private:\n"
@@ -280,62 +300,3 @@ def _(joined: JoinedAgent) -> RenderableType:
         ("✓ ", "bold green"), "this machine is now ", (joined.profile, "bold"), f" at {joined.base_url}\n",
         ("→ ", "bold"), f"cg worker loop --profile {joined.profile} --command YOUR-COMMAND",
     )  # fmt: skip
-
-
-# ---------------------------------------------------------------- parts
-
-
-def _table(rows: Iterable[Any], **columns: Callable[[Any], str | Text]) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False, title_justify="left")
-    for name in columns:
-        table.add_column(name)
-    for row in rows:
-        table.add_row(*(cell(row) for cell in columns.values()))
-    if not table.rows:
-        table.add_row(Text("nothing", style="dim"))
-    return table
-
-
-def _with_diagnostics(page: Any, table: Table) -> RenderableType:
-    notes = [Text(f"! {note.message} ({note.subject_id})", style="yellow") for note in page.diagnostics]
-    return Group(table, *notes)
-
-
-def _fields(facts: Iterable[tuple[str, Any]]) -> Table:
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="bold")
-    grid.add_column(overflow="fold")
-    for name, value in facts:
-        grid.add_row(name.replace("_", " "), _value(value))
-    return grid
-
-
-def _value(value: Any) -> RenderableType:
-    if isinstance(value, Text):
-        return value
-    if isinstance(value, datetime):
-        return _when(value)
-    if isinstance(value, str):
-        return Text(value)
-    return _json(value)
-
-
-def _json(value: Any) -> RenderableType:
-    return Text(value) if isinstance(value, str) else JSON(dumps(value).decode())
-
-
-def _titled(name: str, state: str) -> Text:
-    return Text.assemble((name, "bold"), "  ", _coloured(state))
-
-
-def _coloured(word: str) -> Text:
-    return Text(word, style=_COLOURS.get(word, ""))
-
-
-def _yes_or_no(fact: bool) -> Text:
-    return _coloured("yes" if fact else "no")
-
-
-def _when(instant: datetime | None) -> str:
-    """An instant in the reader's own time zone."""
-    return "" if instant is None else instant.astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -8,7 +8,16 @@ from typing import Any
 
 from attrs import evolve, frozen
 
-from cgworker.cli.results import FailedLoop, LoopResult, NothingClaimed, TurnResult, UnreadTurn, WorkedTurn
+from cgworker.cli.results import (
+    TurnResult,
+)
+from cgworker.cli.work_results import (
+    FailedLoop,
+    LoopResult,
+    NothingClaimed,
+    UnreadTurn,
+    WorkedTurn,
+)
 from cgworker.client import KernelClient
 from cgworker.errors import CommonGroundError
 from cgworker.handlers import CommandExit, CommandHandler

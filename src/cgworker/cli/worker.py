@@ -17,7 +17,12 @@ from cgworker.cli import claim, claim_run, why
 from cgworker.cli.command import RestOfLine, command, group, words_of
 from cgworker.cli.connect import as_actor, worker_agent
 from cgworker.cli.options import ContextLimit, ServerFlags
-from cgworker.cli.results import LoopResult, NothingClaimed, UnreadTurn, WorkedTurn
+from cgworker.cli.work_results import (
+    LoopResult,
+    NothingClaimed,
+    UnreadTurn,
+    WorkedTurn,
+)
 from cgworker.cli.worked import Adapter, environment_of
 from cgworker.handlers import CommandHandler
 from cgworker.handlers.folder import CommandFiles
