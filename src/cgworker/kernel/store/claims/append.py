@@ -40,7 +40,7 @@ with fenced as (
     insert into cg_idempotency_keys (project_id, agent_id, route, key, body_digest, turn_number, answer)
     select project_id, $3, 'semantic-records', $12, $13, turn_number, to_json($7)
     from fenced
-    where $12 is not null
+    where $12::text is not null
 )
 select turn_number from fenced
 """

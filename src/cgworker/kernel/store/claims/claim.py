@@ -71,7 +71,7 @@ with ended as (
     insert into cg_idempotency_keys (project_id, agent_id, route, key, body_digest, turn_number, answer)
     select project_id, $2, 'claims:claim', $6, $7, turn_number, to_json(encode($3, 'hex'))
     from claimed
-    where $6 is not null
+    where $6::text is not null
 )
 select e.is_blocked, clock_timestamp() as server_time, c.*
 from ended e

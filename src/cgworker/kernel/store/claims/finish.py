@@ -23,9 +23,9 @@ with closed as (
     set state = 'closed', outcome = $5, closed_at = clock_timestamp(), updated_at = clock_timestamp(),
         claim_agent_id = null, claim_token_hash = null, claim_expires_at = null,
         settled_token_hash = $4, settled_digest = $6,
-        record_count = record_count + ($10 is not null)::int,
-        final_record_role = case when $10 is not null then $7 end,
-        final_seq = case when $10 is not null then record_count + 1 end
+        record_count = record_count + ($10::text is not null)::int,
+        final_record_role = case when $10::text is not null then $7 end,
+        final_seq = case when $10::text is not null then record_count + 1 end
     where project_id = $1 and turn_number = $2
         and state = 'running' and claim_agent_id = $3 and claim_token_hash = $4
         and claim_expires_at > clock_timestamp()
@@ -38,9 +38,9 @@ with closed as (
 ), recorded as (
     insert into cg_records (project_id, turn_number, turn_seq, record_id, role, box_id, card_id,
         metadata, payload, created_at)
-    select project_id, turn_number, final_seq, $8, $7, $9, $11, $12::json, $10::json, clock_timestamp()
+    select project_id, turn_number, final_seq, $8, $7, $9, $11, $12::json, $10::text::json, clock_timestamp()
     from closed
-    where $10 is not null
+    where $10::text is not null
 ), logged as (
     insert into cg_ledger (project_id, event_type, subject_kind, subject_id, actor_kind, actor_id,
         cause_kind, cause_id, annotations, payload_box_id, agent_id, turn_number, parent_number)
@@ -51,7 +51,7 @@ with closed as (
     join (values
         (1, 'turn.progress_appended', $13::json, $9),
         (2, 'turn.finished', $14::json, null)
-    ) e (place, event_type, annotations, payload_box_id) on e.place = 2 or $10 is not null
+    ) e (place, event_type, annotations, payload_box_id) on e.place = 2 or $10::text is not null
     order by e.place
 )
 select parent_number from closed
