@@ -7,10 +7,13 @@ BIN := .venv/bin
 PYTHON ?= $(shell for python in python3 python python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help test docs clean
+.PHONY: help demo test docs clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
+
+demo: .venv/runtime ## the whole path, from nothing to an answered turn
+	@$(BIN)/cg demo
 
 test: .venv/development ## format, lint, floors, types, tests and coverage: all that the gate runs
 	$(BIN)/ruff format --check
