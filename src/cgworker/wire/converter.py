@@ -337,6 +337,7 @@ def _converter(*, strict: bool) -> Converter:
     converter.register_unstructure_hook_factory(attrs.has, _writes_object(converter))
     converter.register_structure_hook_factory(_is_tuple, _reads_tuple(converter))
     converter.register_structure_hook_func(_is_mapping, read_mapping)
+    converter.register_unstructure_hook_func(_is_mapping, lambda stored: stored)  # JSON already, maybe raw
     converter.register_structure_hook_factory(_is_maybe_absent, _reads_present(converter))
     return converter
 
