@@ -12,6 +12,7 @@ from types import FrameType
 
 import uvicorn
 from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
 
 from cgworker.errors import UsageError
 from cgworker.kernel.app import Kernel, create_app, open_kernel
@@ -66,6 +67,7 @@ async def serve(
     listener: socket.socket,
     *,
     more_routes: MoreRoutes | None = None,
+    wrap: Callable[[ASGIApp], ASGIApp] = lambda app: app,
     ready: Callable[[KernelServer], None] = lambda _: None,
 ) -> None:
     """Serve a kernel on a migrated database until it is told to stop.
@@ -73,12 +75,14 @@ async def serve(
     Args:
         listener: from `bind`; closed at the end.
         more_routes: makes routes beside the kernel's own, such as the admission service's.
+        wrap: puts something around the application, such as faults for tests.
         ready: called once requests are answered.
     """
     async with AsyncExitStack() as stack:
         kernel = await stack.enter_async_context(open_kernel(config, database))
         routes = await more_routes(kernel) if more_routes else ()
-        server = KernelServer(_uvicorn_config(config, kernel, routes), kernel)
+        app = wrap(create_app(kernel, routes))
+        server = KernelServer(_uvicorn_config(config, app), kernel)
         telling = asyncio.create_task(_tell_when_started(server, ready))
         try:
             await server.serve(sockets=[listener])
@@ -87,9 +91,9 @@ async def serve(
             listener.close()
 
 
-def _uvicorn_config(config: KernelConfig, kernel: Kernel, routes: Sequence[BaseRoute]) -> uvicorn.Config:
+def _uvicorn_config(config: KernelConfig, app: ASGIApp) -> uvicorn.Config:
     return uvicorn.Config(
-        create_app(kernel, routes),
+        app,
         log_level=config.log_level,
         access_log=False,
         lifespan="off",
@@ -100,6 +104,6 @@ def _uvicorn_config(config: KernelConfig, kernel: Kernel, routes: Sequence[BaseR
 
 
 async def _tell_when_started(server: KernelServer, ready: Callable[[KernelServer], None]) -> None:
-    while not server.started:
+    while not server.started:  # noqa: ASYNC110  # uvicorn tells nobody
         await asyncio.sleep(0.01)
     ready(server)

@@ -1,0 +1,128 @@
+"""Faults on demand: answers that get lost, requests that never arrive, a kernel that is slow or away.
+
+A verb is one of claim, renew, reconcile, dispatch, append, finish, suspend, resume, stop, context, get, feed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import Counter
+from typing import Literal
+
+from attrs import define
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+Kind = Literal["drop_request", "drop_response", "delay", "answer"]
+
+_VERBS = [
+    ("claim", "POST", r"claims:claim(-many)?$"),
+    ("renew", "POST", r"claims:renew(-many)?$"),
+    ("reconcile", "POST", r"claims:reconcile-expired$"),
+    ("dispatch", "POST", r"turns:dispatch$"),
+    ("append", "POST", r"/semantic-records$"),
+    ("finish", "POST", r"/turns/[^/]+:finish$|turns:settle-many$"),
+    ("suspend", "POST", r"/turns/[^/]+:suspend$"),
+    ("resume", "POST", r"/turns/[^/]+:resume$"),
+    ("stop", "POST", r"/turns/[^/]+:stop$"),
+    ("context", "GET", r"/turns/[^/]+/context$"),
+    ("feed", "GET", r"/feed$"),
+    ("get", "GET", r"/turns/[^/:]+$"),
+]
+
+
+def verb_of(method: str, path: str) -> str | None:
+    """What a request asks for, in one word."""
+    for verb, its_method, pattern in _VERBS:
+        if method == its_method and re.search(pattern, path):
+            return verb
+    return None
+
+
+@define
+class _Fault:
+    kind: Kind
+    verb: str
+    times: int
+    seconds: float = 0.0
+    status: int = 503
+
+
+class Faults:
+    """What goes wrong at a kernel, verb by verb; each fault wears out after so many requests.
+
+    Attributes:
+        seen: how often each verb was asked for, faults included.
+    """
+
+    def __init__(self) -> None:
+        self._planned: list[_Fault] = []
+        self.seen: Counter[str] = Counter()
+
+    def drop_request(self, verb: str, times: int = 1) -> None:
+        """The connection breaks before the request is carried out."""
+        self._planned.append(_Fault("drop_request", verb, times))
+
+    def drop_response(self, verb: str, times: int = 1) -> None:
+        """The request is carried out, and the connection breaks before its answer is."""
+        self._planned.append(_Fault("drop_response", verb, times))
+
+    def delay(self, verb: str, seconds: float, times: int = 1) -> None:
+        """The request is carried out, but only after a while."""
+        self._planned.append(_Fault("delay", verb, times, seconds=seconds))
+
+    def answer(self, verb: str, status: int = 503, times: int = 1) -> None:
+        """The request is not carried out and gets this status."""
+        self._planned.append(_Fault("answer", verb, times, status=status))
+
+    def clear(self) -> None:
+        """Nothing goes wrong any more."""
+        self._planned.clear()
+
+    def wrap(self, app: ASGIApp) -> ASGIApp:
+        """The application with these faults in front of it."""
+
+        async def faulty(scope: Scope, receive: Receive, send: Send) -> None:
+            verb = verb_of(scope["method"], scope["path"]) if scope["type"] == "http" else None
+            if verb is not None:
+                self.seen[verb] += 1
+            fault = self._take(verb)
+            await _play(fault, app, scope, receive, send)
+
+        return faulty
+
+    def _take(self, verb: str | None) -> _Fault | None:
+        for fault in self._planned:
+            if fault.verb == verb:
+                fault.times -= 1
+                if fault.times <= 0:
+                    self._planned.remove(fault)
+                return fault
+        return None
+
+
+async def _play(fault: _Fault | None, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    match fault:
+        case None:
+            await app(scope, receive, send)
+        case _Fault(kind="delay"):
+            await asyncio.sleep(fault.seconds)
+            await app(scope, receive, send)
+        case _Fault(kind="answer"):
+            await Response(status_code=fault.status)(scope, receive, send)
+        case _Fault(kind="drop_request"):
+            await _break_connection(send)
+        case _Fault(kind="drop_response"):
+            await app(scope, receive, _swallow)
+            await _break_connection(send)
+
+
+async def _swallow(_: Message) -> None:
+    pass
+
+
+async def _break_connection(send: Send) -> None:
+    """Announce a body that never comes: the server then has to close the connection."""
+    headers = [(b"content-length", b"1000000")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
