@@ -9,8 +9,9 @@ from cgworker.kernel.store.annotations import annotate
 from cgworker.kernel.store.offers import normal_metadata
 from cgworker.kernel.store.postgres import Connection, Database, Row
 from cgworker.kernel.store.specs import (
+    MOST_INTEGER,
+    check_at_most,
     check_birth,
-    check_capacity,
     check_new_id,
     normal_set,
     normal_spec,
@@ -103,7 +104,7 @@ async def register_agent(
         ConflictError: the spec or provenance breaks a rule, or the agent exists already.
     """
     check_new_id(spec.agent_id, at=("body", "spec", "agent_id"))
-    check_capacity(spec.capacity, at=("body", "spec", "capacity"))
+    check_at_most(spec.capacity, MOST_INTEGER, at=("body", "spec", "capacity"))
     check_birth(spec, provenance)
     spec = normal_spec(spec)
     facts = {
@@ -250,7 +251,7 @@ def _changes_of(update: UpdateAgent) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     if update.capacity is not ABSENT:
         require(update.capacity > 0, "agent capacity must be positive")
-        check_capacity(update.capacity, at=("body", "capacity"))
+        check_at_most(update.capacity, MOST_INTEGER, at=("body", "capacity"))
         changes["capacity"] = update.capacity
     if update.enabled is not ABSENT:
         changes["enabled"] = update.enabled

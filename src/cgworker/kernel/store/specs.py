@@ -16,8 +16,8 @@ from cgworker.wire.agents import AgentSpec, Provenance
 LONGEST_ID = 200
 """How many characters a new project or agent id may have."""
 
-MOST_CAPACITY = 2**31 - 1
-"""What the column holds."""
+MOST_INTEGER = 2**31 - 1
+"""The largest capacity or count that a column holds."""
 
 _NOT_IN_IDS = re.compile(r"[/\x00-\x1f\x7f-\x9f]")
 
@@ -80,14 +80,14 @@ def canonical_hash(facts: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def check_capacity(capacity: int, *, at: tuple[str, ...]) -> None:
-    """Refuse a capacity that no column holds; `at` is where in the request it stands.
+def check_at_most(number: int, most: int, *, at: tuple[str, ...]) -> None:
+    """Refuse a number that no column holds; `at` is where in the request it stands.
 
     Raises:
         InvalidRequest: 422.
     """
-    if capacity > MOST_CAPACITY:
-        msg = f"Input should be less than or equal to {MOST_CAPACITY}"
+    if number > most:
+        msg = f"Input should be less than or equal to {most}"
         raise InvalidRequest([{"type": "less_than_equal", "loc": list(at), "msg": msg}])
 
 

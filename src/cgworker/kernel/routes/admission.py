@@ -1,0 +1,222 @@
+"""Routes of admission, under /admin/v1 (admin.md 4, decision 13)."""
+
+from __future__ import annotations
+
+import hmac
+import math
+from collections.abc import Awaitable, Callable
+from functools import wraps
+
+from attrs import evolve
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from cgworker.errors import ConflictError, ForbiddenError, InvalidRequest, KernelRefused, UnauthorizedError
+from cgworker.kernel.config import KernelConfig
+from cgworker.kernel.http import path_id, read, reply
+from cgworker.kernel.invitations import Invitations
+from cgworker.kernel.store.admission import admit, redeem_invite, require_project
+from cgworker.kernel.store.invites import create_invite, list_invites, revoke_invite
+from cgworker.kernel.store.profile_kinds import PROFILE_KINDS, Admission
+from cgworker.kernel.store.specs import check_new_id
+from cgworker.kernel.throttle import Throttle
+from cgworker.kernel.wakeups import feed_key
+from cgworker.wire.admission import (
+    WORKER_PROFILE,
+    CreateInvite,
+    InviteList,
+    RedeemInvite,
+    RequestCredentialToken,
+    RevokedInvite,
+)
+
+OPERATOR = "local-admin-service"
+"""Who acts under the admin bearer."""
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def admission_routes(
+    config: KernelConfig, *, project_id: str, bearer: str, invitations: Invitations | None = None
+) -> list[Route]:
+    """The routes of an admission service.
+
+    Args:
+        project_id: the one project that is admitted to.
+        bearer: the admin API's token.
+        invitations: codes that admit conversation workers; None admits them by join invites alone.
+    """
+    service = _Admission(config, project_id, bearer, invitations)
+    project = "/admin/v1/projects/{project_id}"
+    return [
+        Route(f"{project}/agent-credential-tokens:request", _coded(service.request_token), methods=["POST"]),
+        Route(f"{project}/agent-join-invites", _coded(service.create_invite), methods=["POST"]),
+        Route(f"{project}/agent-join-invites", _coded(service.list_invites), methods=["GET"]),
+        Route(
+            f"{project}/agent-join-invites/{{invite_id}}:revoke",
+            _coded(service.revoke_invite),
+            methods=["POST"],
+        ),
+        Route("/admin/v1/agent-joins:redeem", _coded(service.redeem), methods=["POST"]),
+        Route("/admin/v1/byoa/join:redeem", _coded(service.redeem), methods=["POST"]),
+    ]
+
+
+class _Admission:
+    def __init__(
+        self, config: KernelConfig, project_id: str, bearer: str, invitations: Invitations | None
+    ) -> None:
+        self._project_id = project_id
+        self._authorization = f"Bearer {bearer}".encode()
+        self._invitations = invitations
+        self._redeems = Throttle(config.redeems_per_minute)
+
+    async def request_token(self, request: Request) -> Response:
+        """Admit an agent and issue its credential."""
+        body = await read(request, RequestCredentialToken)
+        self._require_bearer(request)
+        admission = self._approve(_admission_of(body, path_id(request, "project_id")), body.invitation_code)
+        kernel = request.app.state.kernel
+        admitted = await admit(kernel.database, admission)
+        kernel.wakeups.wake(feed_key(self._project_id))
+        return reply(admitted)
+
+    async def create_invite(self, request: Request) -> Response:
+        """Invite an agent; the code is shown this once."""
+        body = await read(request, CreateInvite)
+        self._require_bearer(request)
+        require_project(path_id(request, "project_id"), self._project_id)
+        database = request.app.state.kernel.database
+        return reply(await create_invite(database, self._project_id, _trimmed(body), issued_by=OPERATOR))
+
+    async def list_invites(self, request: Request) -> Response:
+        """All invites of the project, newest first."""
+        self._require_bearer(request)
+        require_project(path_id(request, "project_id"), self._project_id)
+        database = request.app.state.kernel.database
+        return reply(InviteList(invites=await list_invites(database, self._project_id)))
+
+    async def revoke_invite(self, request: Request) -> Response:
+        """Make an invite's code useless."""
+        invite_id = path_id(request, "invite_id")
+        self._require_bearer(request)
+        require_project(path_id(request, "project_id"), self._project_id)
+        database = request.app.state.kernel.database
+        return reply(RevokedInvite(invite=await revoke_invite(database, self._project_id, invite_id)))
+
+    async def redeem(self, request: Request) -> Response:
+        """Join with a code; the code is the authority."""
+        wait_seconds = self._redeems.take(request.client.host if request.client else "")
+        if wait_seconds:
+            return _too_many(wait_seconds)
+        body = await read(request, RedeemInvite)
+        code = _required(body.join_code, "join_code")
+        kernel = request.app.state.kernel
+        joined = await redeem_invite(kernel.database, self._project_id, code)
+        kernel.wakeups.wake(feed_key(self._project_id))
+        return reply(joined)
+
+    def _require_bearer(self, request: Request) -> None:
+        """To the letter, scheme included, and in constant time."""
+        given = request.headers.get("authorization", "").encode("latin-1")
+        if not hmac.compare_digest(given, self._authorization):
+            raise UnauthorizedError("Admin Service bearer auth is required")
+
+    def _approve(self, admission: Admission, invitation_code: str | None) -> Admission:
+        """The operator's bearer approves reporters; workers need an invitation as well."""
+        require_project(admission.project_id, self._project_id)
+        if admission.profile_kind != WORKER_PROFILE:
+            return admission
+        needs = "BYOA conversation worker profile requires an"
+        if self._invitations is None:
+            raise ConflictError(f"{needs} invitation validator", code="invitation_validator_required")
+        code = (invitation_code or "").strip()
+        if not code:
+            raise ForbiddenError(f"{needs} invitation_code", code="invitation_code_required")
+        invitation = self._invitations.approve(
+            code, project_id=admission.project_id, profile_kind=admission.profile_kind
+        )
+        return evolve(admission, approved_by=invitation.issued_by_user_id, invite_id=invitation.invite_id)
+
+
+# ---------------------------------------------------------------- what requests must look like
+
+
+def _admission_of(body: RequestCredentialToken, project_id: str) -> Admission:
+    """The request, trimmed; what a worker asks for beside its kind is not looked at."""
+    admission = Admission(
+        request_id=_required(body.request_id, "request_id"),
+        project_id=project_id,
+        agent_id=_required(body.requested_agent_id, "requested_agent_id"),
+        display_name=_required(body.display_name, "display_name"),
+        runtime_kind=_required(body.runtime_kind, "runtime_kind"),
+        requested_role=_required(body.requested_role, "requested_role"),
+        requested_capabilities=_required_capabilities(body.requested_capabilities),
+        profile_kind=_required(body.profile_kind, "profile_kind"),
+        description=_optional(body.description),
+        approved_by=OPERATOR,
+    )
+    if body.creator_user_id is not None:
+        _required(body.creator_user_id, "creator_user_id")
+    if admission.profile_kind not in PROFILE_KINDS:
+        raise ConflictError(f"unsupported BYOA profile_kind: {admission.profile_kind}")
+    check_new_id(admission.agent_id, at=("body", "requested_agent_id"))
+    if admission.profile_kind == WORKER_PROFILE:
+        return evolve(admission, requested_role="", requested_capabilities=())
+    return admission
+
+
+def _trimmed(body: CreateInvite) -> CreateInvite:
+    return evolve(
+        body,
+        agent_id=_required(body.agent_id, "agent_id"),
+        profile_kind=_required(body.profile_kind, "profile_kind"),
+        runtime_kind=_required(body.runtime_kind, "runtime_kind"),
+        display_name=None if body.display_name is None else _required(body.display_name, "display_name"),
+        description=_optional(body.description),
+    )
+
+
+def _required_capabilities(capabilities: tuple[str, ...]) -> tuple[str, ...]:
+    if not capabilities:
+        raise ConflictError("requested_capabilities must not be empty")
+    return tuple(sorted({_required(capability, "requested_capabilities") for capability in capabilities}))
+
+
+def _required(text: str, name: str) -> str:
+    if not text.strip():
+        raise ConflictError(f"{name} must be non-empty")
+    return text.strip()
+
+
+def _optional(text: str | None) -> str | None:
+    return (text or "").strip() or None
+
+
+# ---------------------------------------------------------------- answers
+
+
+def _coded(endpoint: Endpoint) -> Endpoint:
+    """Refusals of this service carry a stable code as well (admin.md 3); a 422 looks as everywhere."""
+
+    @wraps(endpoint)
+    async def answer(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except InvalidRequest:
+            raise
+        except KernelRefused as refused:
+            body = {"error": type(refused).__name__, "code": refused.code, "message": refused.message}
+            return reply(body, status=refused.status)
+
+    return answer
+
+
+def _too_many(wait_seconds: float) -> Response:
+    body = {
+        "error": "TooManyRequestsError",
+        "code": "too_many_requests",
+        "message": "too many join codes were tried from here, wait a little",
+    }
+    return reply(body, status=429, headers={"retry-after": str(math.ceil(wait_seconds))})

@@ -1,0 +1,173 @@
+"""Seeding a project: its `admin-service` agent, and the credential it is used with (admin.md 9).
+
+Where the tokens are kept is the caller's business.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+from attrs import frozen
+
+from cgworker.errors import ConflictError, NotFoundError
+from cgworker.kernel.store.agents import GET_AGENT, snapshot_of
+from cgworker.kernel.store.credentials import REVOKE_CREDENTIAL, issue_credential
+from cgworker.kernel.store.ids import hash_of
+from cgworker.kernel.store.postgres import Connection, Database
+from cgworker.kernel.store.specs import check_new_id
+from cgworker.wire.agents import AgentSnapshot, AgentSpec
+from cgworker.wire.converter import dumps, loads
+from cgworker.wire.credentials import IssueCredential
+from cgworker.wire.refs import AgentRef
+
+ADMIN_SERVICE = AgentSpec(
+    agent_id="admin-service",
+    role="service.admin.v1",
+    accepts_work=False,
+    grants=("agent.credential.issue.any", "agent.credential.revoke.any", "agent.registration.birth"),
+    public_metadata={"service": {"kind": "admin_service", "version": "v1"}},
+)
+"""The agent in whose name a project admits others."""
+
+_CREDENTIAL = "operator.project_setup.admin_service_credential.v1"
+_COMPARED = (
+    "role",
+    "description",
+    "enabled",
+    "accepts_work",
+    "capacity",
+    "capabilities",
+    "grants",
+    "public_metadata",
+)
+
+
+@frozen(kw_only=True)
+class ProjectStatus:
+    """What stands of a project's seed. `mismatch_fields` are those in which its admin-service differs."""
+
+    project_id: str
+    admin_service: AgentSnapshot | None
+    mismatch_fields: tuple[str, ...] = ()
+
+    @property
+    def seeded(self) -> bool:
+        return self.admin_service is not None
+
+    @property
+    def matches_bootstrap_spec(self) -> bool:
+        return self.seeded and not self.mismatch_fields
+
+    def require_ready(self) -> None:
+        """Raise unless the project can admit agents.
+
+        Raises:
+            NotFoundError: project_not_seeded.
+            ConflictError: project_bootstrap_conflict.
+        """
+        if not self.seeded:
+            raise NotFoundError(f"project is not seeded: {self.project_id}", code="project_not_seeded")
+        if self.mismatch_fields:
+            fields = ", ".join(self.mismatch_fields)
+            raise ConflictError(
+                f"project admin-service bootstrap conflict: {fields}", code="project_bootstrap_conflict"
+            )
+
+
+def admin_service_of(project_id: str) -> AgentRef:
+    """A project's admin-service."""
+    return AgentRef(project_id=project_id, agent_id=ADMIN_SERVICE.agent_id)
+
+
+async def project_status(database: Database | Connection, project_id: str) -> ProjectStatus:
+    """What stands of the project's seed."""
+    row = await database.fetchrow(GET_AGENT, project_id, ADMIN_SERVICE.agent_id)
+    if row is None:
+        return ProjectStatus(project_id=project_id, admin_service=None)
+    found = snapshot_of(row)
+    metadata = {"public_metadata": loads(row["public_metadata"])}
+    differing = tuple(
+        name for name in _COMPARED if metadata.get(name, getattr(found, name)) != getattr(ADMIN_SERVICE, name)
+    )
+    return ProjectStatus(project_id=project_id, admin_service=found, mismatch_fields=differing)
+
+
+SEED_PROJECT = """
+with project as (
+    insert into cg_projects (project_id) values ($1) on conflict do nothing
+)
+insert into cg_agents (project_id, agent_id, role, enabled, accepts_work, capacity, capabilities, grants,
+    public_metadata)
+values ($1, $2, $3, true, false, 1, '{}', $4, $5::json)
+on conflict do nothing
+"""
+
+
+async def seed_project(database: Database, project_id: str) -> ProjectStatus:
+    """Make the project and its admin-service, if they are not there; no event tells of it.
+
+    Raises:
+        InvalidRequest: the project's id cannot be addressed (decision 11).
+        ConflictError: project_bootstrap_conflict, there is another admin-service.
+    """
+    check_new_id(project_id, at=("project_id",))
+    await database.execute(
+        SEED_PROJECT,
+        project_id,
+        ADMIN_SERVICE.agent_id,
+        ADMIN_SERVICE.role,
+        ADMIN_SERVICE.grants,
+        dumps(ADMIN_SERVICE.public_metadata).decode(),
+    )
+    status = await project_status(database, project_id)
+    status.require_ready()
+    return status
+
+
+# ---------------------------------------------------------------- the credential of admin-service
+
+
+async def issue_admin_credential(database: Database, project_id: str) -> str:
+    """A new credential for the project's admin-service; returns its token, which is shown this once."""
+    issued = await issue_credential(
+        database,
+        admin_service_of(project_id),
+        IssueCredential(provenance_kind=_CREDENTIAL, provenance_ref=project_id),
+        issued_by=None,
+    )
+    return issued.token
+
+
+IS_ADMIN_CREDENTIAL = """
+select exists (
+    select from cg_credentials
+    where credential_id = $1 and secret_hash = $2 and project_id = $3 and agent_id = $4
+        and status = 'active' and (expires_at is null or expires_at > now())
+)
+"""
+
+
+async def is_admin_credential(database: Database, project_id: str, token: str) -> bool:
+    """Whether a token is a credential that the project's admin-service can use now."""
+    credential_id, secret = _parts_of(token)
+    return bool(
+        await database.fetchval(
+            IS_ADMIN_CREDENTIAL, credential_id, hash_of(secret), project_id, ADMIN_SERVICE.agent_id
+        )
+    )
+
+
+async def revoke_admin_credential(database: Database, project_id: str, token: str) -> None:
+    """Revoke what a token stands for, if it stands for anything of the project's admin-service."""
+    credential_id, _ = _parts_of(token)
+    await database.execute(REVOKE_CREDENTIAL, credential_id, project_id, ADMIN_SERVICE.agent_id)
+
+
+def _parts_of(token: str) -> tuple[str, str]:
+    credential_id, _, secret = token.removeprefix("cgac_").partition(".")
+    return credential_id, secret
+
+
+def new_admin_bearer() -> str:
+    """A bearer for a project's admin API."""
+    return secrets.token_urlsafe(32)

@@ -1,0 +1,50 @@
+"""How often one source may try something: a bucket for each, filled evenly."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+_MOST_SOURCES = 10_000
+
+
+class Throttle:
+    """Lets each source through so many times a minute, all at once or spread.
+
+    It is kept in this process alone: several kernels allow several times as much.
+
+    Args:
+        per_minute: how many times; 0 sets no limit.
+        clock: seconds that never go back.
+    """
+
+    def __init__(self, per_minute: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._capacity = per_minute
+        self._per_second = per_minute / 60
+        self._clock = clock
+        self._emptied_at: dict[str, float] = {}
+
+    def take(self, source: str) -> float:
+        """Let the source through once.
+
+        Returns:
+            0, or the seconds after which it may try again.
+        """
+        if not self._capacity:
+            return 0
+        now = self._clock()
+        self._forget_the_idle(now)
+        # The bucket is written down as the moment at which it would have been empty.
+        emptied_at = max(self._emptied_at.get(source, -math.inf), now - self._capacity / self._per_second)
+        wait_seconds = emptied_at + 1 / self._per_second - now
+        if wait_seconds > 0:
+            return wait_seconds
+        self._emptied_at[source] = emptied_at + 1 / self._per_second
+        return 0
+
+    def _forget_the_idle(self, now: float) -> None:
+        if len(self._emptied_at) < _MOST_SOURCES:
+            return
+        full_since = now - self._capacity / self._per_second
+        self._emptied_at = {s: at for s, at in self._emptied_at.items() if at > full_since}
