@@ -296,6 +296,19 @@ def _stale(message: str) -> ProfileError:
     return ProfileError("profile_stale", message, status=401)
 
 
+def read_secret(path: Path) -> str | None:
+    """The secret in a file of one's own; None if it is empty or there is none.
+
+    Raises:
+        ProfileError: profile_token_permissions; others may read or write it.
+    """
+    try:
+        check_private(path)
+        return said(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+
+
 def check_private(path: Path) -> None:
     """Refuse a file that others may read or write.
 

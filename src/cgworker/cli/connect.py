@@ -21,6 +21,7 @@ from cgworker.profiles import (
     admin_service_path,
     check_private,
     read_profile_token,
+    read_secret,
     said,
 )
 from cgworker.wire.refs import AgentRef
@@ -202,12 +203,8 @@ def as_operator(admin: AdminFlags, project_id: str, *, to: str) -> AdmissionClie
 
 
 def _default_admin_token(project_id: str) -> str | None:
-    path = admin_bearer_path(project_id)
     try:
-        check_private(path)
-        return said(path.read_text("utf-8"))
-    except FileNotFoundError:
-        return None
+        return read_secret(admin_bearer_path(project_id))
     except ProfileError as unsafe:
         raise ProfileError("admin_auth_token_file_invalid", unsafe.message, status=403) from unsafe
 

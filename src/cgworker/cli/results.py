@@ -5,6 +5,7 @@ Where a wire type says it all, a command returns that.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Self
 
@@ -230,6 +231,44 @@ class Diagnosis:
 
 
 # ---------------------------------------------------------------- smoke and setup
+
+
+@frozen(kw_only=True)
+class AdminService:
+    """The agent in whose name a project admits others, as it stands."""
+
+    agent_id: str
+    role: str | None
+    accepts_work: bool
+    capabilities: tuple[str, ...]
+    grants: tuple[str, ...]
+    public_metadata: Mapping[str, Any]
+
+
+@frozen(kw_only=True)
+class ProjectSetup:
+    """What stands of a project's preparation."""
+
+    project_id: str
+    seeded: bool
+    matches_bootstrap_spec: bool
+    mismatch_fields: tuple[str, ...]
+    admin_service: AdminService | None
+    admin_service_credential_ready: bool
+    admin_service_token_file: str
+    admin_auth_ready: bool
+    admin_auth_token_file: str
+
+
+@frozen(kw_only=True)
+class ClientConfig:
+    """What was written to the config file."""
+
+    config_path: str
+    base_url: str
+    admin_base_url: str
+    admin_auth_token_file: str
+    project_id: str
 
 
 @frozen(kw_only=True)

@@ -1,0 +1,143 @@
+"""Preparing a project: its admin-service in the database, its secrets in the operator's files (admin.md 9)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from attrs import frozen
+
+from cgworker.cli.results import AdminService, ProjectSetup
+from cgworker.errors import ProfileError
+from cgworker.kernel.store.postgres import Database
+from cgworker.kernel.store.seed import (
+    ProjectStatus,
+    is_admin_credential,
+    issue_admin_credential,
+    new_admin_bearer,
+    project_status,
+    revoke_admin_credential,
+    seed_project,
+)
+from cgworker.profiles import (
+    admin_bearer_path,
+    admin_service_path,
+    read_secret,
+    replace_private,
+    said,
+)
+
+
+@frozen(kw_only=True)
+class OperatorFiles:
+    """Where a project's operator keeps its secrets."""
+
+    service_credential: Path
+    admin_bearer: Path
+
+    @classmethod
+    def of(
+        cls, project_id: str, *, service_credential: str | None = None, admin_bearer: str | None = None
+    ) -> OperatorFiles:
+        """The files given, or else the project's own."""
+        service, bearer = said(service_credential), said(admin_bearer)
+        return cls(
+            service_credential=Path(service).expanduser() if service else admin_service_path(project_id),
+            admin_bearer=Path(bearer).expanduser() if bearer else admin_bearer_path(project_id),
+        )
+
+
+async def seed(
+    database: Database,
+    project_id: str,
+    files: OperatorFiles,
+    *,
+    rotate_credential: bool = False,
+    rotate_bearer: bool = False,
+) -> ProjectSetup:
+    """Make what is missing of the project and its secrets, and leave what works as it is.
+
+    Args:
+        rotate_credential: replace admin-service's credential, and revoke the old one.
+        rotate_bearer: replace the admin API's bearer; servers read it when they start.
+
+    Raises:
+        ConflictError: there is another admin-service.
+        ProfileError: a secret that is there does not work, and was not to be replaced.
+    """
+    await seed_project(database, project_id)
+    await _have_credential(database, project_id, files.service_credential, rotate=rotate_credential)
+    _have_bearer(files.admin_bearer, rotate=rotate_bearer)
+    return await status(database, project_id, files)
+
+
+async def status(database: Database, project_id: str, files: OperatorFiles) -> ProjectSetup:
+    """What stands of the project's preparation.
+
+    Raises:
+        NotFoundError: it is not seeded.
+    """
+    found = await project_status(database, project_id)
+    if not found.seeded:
+        found.require_ready()
+    credential = _usable(files.service_credential)
+    return ProjectSetup(
+        project_id=project_id,
+        seeded=found.seeded,
+        matches_bootstrap_spec=found.matches_bootstrap_spec,
+        mismatch_fields=found.mismatch_fields,
+        admin_service=_admin_service(found),
+        admin_service_credential_ready=credential is not None
+        and await is_admin_credential(database, project_id, credential),
+        admin_service_token_file=str(files.service_credential),
+        admin_auth_ready=_usable(files.admin_bearer) is not None,
+        admin_auth_token_file=str(files.admin_bearer),
+    )
+
+
+def _admin_service(found: ProjectStatus) -> AdminService | None:
+    agent = found.admin_service
+    if agent is None:
+        return None
+    return AdminService(
+        agent_id=agent.agent.agent_id,
+        role=agent.role,
+        accepts_work=agent.accepts_work,
+        capabilities=agent.capabilities,
+        grants=agent.grants,
+        public_metadata=agent.public_metadata,
+    )
+
+
+async def _have_credential(database: Database, project_id: str, path: Path, *, rotate: bool) -> None:
+    old = _usable(path)
+    if not rotate:
+        if old is not None and await is_admin_credential(database, project_id, old):
+            return
+        _check_missing(path)
+    replace_private(path, await issue_admin_credential(database, project_id) + "\n")
+    if old is not None:  # only now: a crash in between leaves two that work, not none
+        await revoke_admin_credential(database, project_id, old)
+
+
+def _check_missing(path: Path) -> None:
+    """Refuse to replace a credential unasked: another database may know it."""
+    if path.exists():
+        message = f"admin-service AgentCredential is required: the token in {path} does not work"
+        raise ProfileError("admin_service_credential_required", message, status=409)
+
+
+def _have_bearer(path: Path, *, rotate: bool) -> None:
+    if path.exists() and not rotate:
+        if _usable(path) is None:
+            message = f"the admin API bearer is empty, or not yours alone (0600): {path}"
+            raise ProfileError("admin_auth_token_file_invalid", message, status=409)
+        return
+    replace_private(path, new_admin_bearer() + "\n")
+
+
+def _usable(path: Path) -> str | None:
+    """The secret in a file, unless it is missing, empty or open to others."""
+    try:
+        return read_secret(path)
+    except ProfileError:
+        return None
