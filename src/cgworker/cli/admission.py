@@ -6,9 +6,17 @@ from typing import Annotated
 
 import typer
 
-from cgworker.cli.command import command, group
+from cgworker.cli.command import command, group, program
 from cgworker.cli.connect import admin_url, as_operator
-from cgworker.cli.options import AdminFlags, Capacity, Grants
+from cgworker.cli.options import (
+    AdminBearerFile,
+    AdminFlags,
+    AdminServiceFile,
+    Capacity,
+    Grants,
+    ListenFlags,
+    MaybeProjectId,
+)
 from cgworker.cli.payload import read_duration, write_json_file
 from cgworker.cli.problems import reset_code
 from cgworker.cli.results import InviteResult
@@ -105,6 +113,37 @@ async def revoke(
     """Make an invite's code useless. Who has joined by it stays."""
     async with as_operator(admin, project_id, to="revoke an Agent join invite") as admission:
         return RevokedInvite(invite=await admission.revoke_invite(project_id, invite_id))
+
+
+@program(app, "run")
+async def run(
+    listen: ListenFlags,
+    project_id: MaybeProjectId = None,
+    admin_service_token_file: AdminServiceFile = None,
+    admin_auth_token_file: AdminBearerFile = None,
+    base_url: Annotated[
+        str | None,
+        typer.Option("--base-url", metavar="URL", help="How clients reach the kernel."),
+    ] = None,
+    invite_config_json: Annotated[
+        str | None,
+        typer.Option(
+            "--invite-config-json",
+            metavar="FILE",
+            help="Invitation codes that admit conversation workers.  [env: CG_ADMIN_INVITE_CONFIG_JSON]",
+        ),
+    ] = None,
+) -> None:
+    """Run an admission service without a kernel, on the same database, until SIGTERM or SIGINT.
+
+    It listens at CG_ADMIN_HOST and CG_ADMIN_PORT, or 127.0.0.1:8001; CG_ADMIN_LOG_LEVEL is its log level.
+    """
+    from cgworker.cli.serving import AdmissionSetup, admission_environ, config_of, run_admission
+
+    admission = AdmissionSetup.of(
+        project_id, admin_service_token_file, admin_auth_token_file, invitations=invite_config_json
+    )
+    await run_admission(config_of(listen, admission_environ()), admission, said(base_url))
 
 
 def _admission_address(admin: AdminFlags) -> str:

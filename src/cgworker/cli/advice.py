@@ -18,7 +18,6 @@ _BY_CODE: Mapping[str, str] = {
     "--rotate-admin-service-token`.",
     "project_not_seeded": "`cg setup project seed --project-id PROJECT` prepares it; so does `cg local run`.",
     "setup_pg_unavailable": "Is PostgreSQL running, and PG_DSN right? Unset, the embedded one is used.",
-    "port_taken": "Choose another with --port, or stop what listens there.",
     "missing_extra": "This command needs the kernel: pip install 'cgworker[kernel]'.",
     "join_code_invalid": "Ask who invited you for a new code: `cg admission invite create --agent-id AGENT`.",
     "join_code_used": "A code works once; ask for a new one: `cg admission invite create --agent-id AGENT`.",
@@ -51,6 +50,8 @@ def advice_for(raised: BaseException, code: str) -> str | None:
             f"Only the turn's or agent's own agent may, or one with the grant {grant}: "
             f"`cg agent update --grant {grant}`, or --grant on its invite."
         )
+    if code == "setup_pg_unavailable" and raised.__cause__ is not None:
+        return f"{raised.__cause__}. {_BY_CODE[code]}"
     return _BY_CODE.get(code)
 
 

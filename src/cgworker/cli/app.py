@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-import traceback
 from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import version
 from typing import NoReturn
 
@@ -23,23 +23,14 @@ def run(argv: Sequence[str]) -> int:
     if list(argv) == ["--version"]:
         print(f"cg {version('cgworker')}")  # noqa: T201 - the command line prints
         return 0
-    from cgworker.cli.words import root  # loads typer, which a version needs not
+    from cgworker.cli.command import fail  # loads typer, which a version needs not
+    from cgworker.cli.envelope import write_problem
+    from cgworker.cli.words import root
 
     try:
         return int(root().main(args=list(argv), prog_name="cg", standalone_mode=False) or 0)
     except Exception as raised:
-        return _fail(raised, argv)
-
-
-def _fail(raised: Exception, argv: Sequence[str]) -> int:
-    from cgworker.cli.envelope import write_problem
-    from cgworker.cli.problems import problem_of
-
-    problem = problem_of(raised)
-    if problem.is_ours:
-        traceback.print_exception(raised, file=sys.stderr)
-    write_problem(problem, as_json=_asks_for_json(argv))
-    return 1
+        return fail(raised, partial(write_problem, as_json=_asks_for_json(argv)))
 
 
 def _asks_for_json(argv: Sequence[str]) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import shlex
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
@@ -18,7 +19,7 @@ import typer
 from typer.core import TyperCommand
 
 from cgworker.cli.envelope import write_failure, write_result
-from cgworker.cli.problems import problem_of
+from cgworker.cli.problems import Problem, problem_of
 
 
 class RestOfLine(TyperCommand):
@@ -78,14 +79,22 @@ def program(app: typer.Typer, name: str, **settings: Any) -> Callable[[Work], Wo
             try:
                 _run(work, **flags)
             except Exception as raised:
-                write_failure(problem_of(raised))
-                return 1
+                return fail(raised, write_failure)
             return 0
 
         app.command(name, **settings)(_spread(work, run))
         return work
 
     return register
+
+
+def fail(raised: Exception, write: Callable[[Problem], None]) -> int:
+    """Tell why a command failed, with a traceback if the fault is our own; the exit status."""
+    problem = problem_of(raised)
+    if problem.is_ours:
+        traceback.print_exception(raised, file=sys.stderr)
+    write(problem)
+    return 1
 
 
 def _callback(work: Callable[..., Any]) -> Callable[..., int]:

@@ -195,3 +195,20 @@ class OperatorFlags:
     ] = None
     admin_service_token_file: AdminServiceFile = None
     config: ConfigPath = None
+
+
+@frozen(kw_only=True)
+class ListenFlags:
+    """Where a server listens, and on which database."""
+
+    pg_dsn: PgDsn = None
+    host: Annotated[
+        str | None, typer.Option("--host", metavar="ADDRESS", help="The address to listen on.")
+    ] = None
+    port: Annotated[
+        int | None,
+        typer.Option("--port", min=0, max=65535, metavar="N", help="The port to listen on; 0: a free one."),
+    ] = None
+    log_level: Annotated[
+        str | None, typer.Option("--log-level", metavar="LEVEL", help="How much is logged.")
+    ] = None

@@ -1,4 +1,4 @@
-"""Preparing a project: its admin-service in the database, its secrets in the operator's files (admin.md 9)."""
+"""Preparing a project: its admin-service in the database, its secrets in the operator's files (admin.md)."""
 
 from __future__ import annotations
 
@@ -68,6 +68,18 @@ async def seed(
     await _have_credential(database, project_id, files.service_credential, rotate=rotate_credential)
     _have_bearer(files.admin_bearer, rotate=rotate_bearer)
     return await status(database, project_id, files)
+
+
+async def prepare(database: Database, project_id: str, files: OperatorFiles) -> None:
+    """Make the project ready, whatever was there: for a kernel that prepares its project itself.
+
+    A credential of admin-service that another database knows is replaced; the bearer is not, since the
+    config of clients names it.
+    """
+    credential = _usable(files.service_credential)
+    await seed_project(database, project_id)
+    works = credential is not None and await is_admin_credential(database, project_id, credential)
+    await seed(database, project_id, files, rotate_credential=not works)
 
 
 async def status(database: Database, project_id: str, files: OperatorFiles) -> ProjectSetup:

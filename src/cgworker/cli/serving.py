@@ -1,0 +1,153 @@
+"""Servers: a kernel, a kernel with admission beside it, and admission alone."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from attrs import evolve, frozen
+from starlette.responses import JSONResponse
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from cgworker.cli.database import open_or_say
+from cgworker.cli.options import ListenFlags
+from cgworker.cli.seeding import OperatorFiles, prepare
+from cgworker.errors import ProfileError
+from cgworker.kernel.app import Kernel
+from cgworker.kernel.config import KernelConfig
+from cgworker.kernel.invitations import Invitations
+from cgworker.kernel.routes.admission import admission_routes
+from cgworker.kernel.serve import bind, serve
+from cgworker.profiles import DEFAULT_BASE_URL, read_secret, said
+
+
+@frozen(kw_only=True)
+class AdmissionSetup:
+    """Which project is admitted to, and with what."""
+
+    project_id: str
+    files: OperatorFiles
+    invitations: Invitations | None = None
+
+    @classmethod
+    def of(
+        cls,
+        project_id: str | None,
+        service_file: str | None,
+        bearer_file: str | None,
+        *,
+        invitations: str | None = None,
+    ) -> AdmissionSetup:
+        """What flags say, else the environment, else the defaults of cg-demo."""
+        project = said(project_id) or _env("CG_PROJECT_ID") or "cg-demo"
+        files = OperatorFiles.of(
+            project,
+            service_credential=said(service_file) or _env("CG_ADMIN_SERVICE_TOKEN_FILE"),
+            admin_bearer=said(bearer_file) or _env("CG_ADMIN_AUTH_TOKEN_FILE"),
+        )
+        codes = said(invitations) or _env("CG_ADMIN_INVITE_CONFIG_JSON")
+        return cls(project_id=project, files=files, invitations=Invitations.load(codes) if codes else None)
+
+    async def routes(self, kernel: Kernel) -> Sequence[BaseRoute]:
+        """The admission service's routes.
+
+        Raises:
+            ProfileError: admin_auth_token_file_invalid; there is no usable bearer.
+        """
+        bearer = read_secret(self.files.admin_bearer)
+        if bearer is None:
+            message = f"there is no admin API bearer in {self.files.admin_bearer}"
+            raise ProfileError("admin_auth_token_file_invalid", message, status=422)
+        return admission_routes(
+            kernel.config, project_id=self.project_id, bearer=bearer, invitations=self.invitations
+        )
+
+
+# Admission alone listens elsewhere than a kernel, by variables of its own (cli.md 3).
+_ADMISSION_VARIABLES = {
+    "CG_HOST": ("CG_ADMIN_HOST", "127.0.0.1"),
+    "CG_PORT": ("CG_ADMIN_PORT", "8001"),
+    "CG_LOG_LEVEL": ("CG_ADMIN_LOG_LEVEL", "info"),
+}
+
+
+def config_of(listen: ListenFlags, environ: Mapping[str, str] = os.environ) -> KernelConfig:
+    """The environment's configuration, with what flags say over it.
+
+    Raises:
+        UsageError: a flag or variable has a value that cannot be used.
+    """
+    given = {
+        "PG_DSN": said(listen.pg_dsn),
+        "CG_HOST": said(listen.host),
+        "CG_PORT": None if listen.port is None else str(listen.port),
+        "CG_LOG_LEVEL": said(listen.log_level),
+    }
+    return KernelConfig.from_env({**environ, **{name: text for name, text in given.items() if text}})
+
+
+def admission_environ() -> dict[str, str]:
+    """Our environment as admission alone reads it."""
+    own = {name: _env(ours) or default for name, (ours, default) in _ADMISSION_VARIABLES.items()}
+    return {**os.environ, **own}
+
+
+async def run_service(config: KernelConfig) -> None:
+    """A kernel until it is told to stop."""
+    listener = bind(config.host, config.port)
+    async with open_or_say(config, "cg service run") as database:
+        await serve(config, database, listener)
+
+
+async def run_local(config: KernelConfig, admission: AdmissionSetup, base_url: str | None) -> None:
+    """A kernel with admission beside it, on a project that it prepares itself (decision 15)."""
+    listener = bind(config.host, config.port)
+    port = listener.getsockname()[1]
+    async with open_or_say(config, "cg local run") as database:
+        await prepare(database, admission.project_id, admission.files)
+        base_url = base_url or f"http://127.0.0.1:{port}"
+        _say(
+            f"Starting CommonGround local server project={admission.project_id} base_url={base_url} "
+            f"host={config.host} port={port} paths=/v3r1,/admin/v1"
+        )
+        await serve(config, database, listener, more_routes=admission.routes)
+
+
+async def run_admission(config: KernelConfig, admission: AdmissionSetup, base_url: str | None) -> None:
+    """Admission alone, on a database that a kernel serves as well."""
+    listener = bind(config.host, config.port)
+    port = listener.getsockname()[1]
+    async with open_or_say(config, "cg admission run") as database:
+        _say(
+            f"Starting CommonGround admission service project={admission.project_id} "
+            f"base_url={base_url or DEFAULT_BASE_URL} host={config.host} port={port} paths=/admin/v1"
+        )
+        # The kernel next door reaps; a second one would only look at the same rows.
+        config = evolve(config, claim_reaper_interval_seconds=0)
+        await serve(
+            config, database, listener, more_routes=admission.routes, wrap=partial(_only, "/admin/v1")
+        )
+
+
+def _only(prefix: str, app: ASGIApp) -> ASGIApp:
+    """The application's paths under `prefix`, and its health."""
+
+    async def filtered(scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        if scope["type"] != "http" or path.startswith(prefix) or path in ("/healthz", "/readyz"):
+            await app(scope, receive, send)
+        else:
+            await JSONResponse({"detail": "Not Found"}, status_code=404)(scope, receive, send)
+
+    return filtered
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # noqa: T201 - the command line prints
+
+
+def _env(name: str) -> str | None:
+    return said(os.environ.get(name))
