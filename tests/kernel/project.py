@@ -120,7 +120,9 @@ class Agent:
     async def renew(self, claim: Any) -> httpx.Response:
         return await self.ask("POST", "claims:renew", {"claim": token_of(claim)})
 
-    async def append(self, claim: Any, payload: Any, headers: Mapping[str, str] = {}, **more: Any) -> httpx.Response:
+    async def append(
+        self, claim: Any, payload: Any, headers: Mapping[str, str] = {}, **more: Any
+    ) -> httpx.Response:
         body = {"claim": token_of(claim), "payload": payload, **more}
         return await self.ask("POST", f"turns/{claim['turn_id']}/semantic-records", body, headers)
 

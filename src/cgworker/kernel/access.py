@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 from attrs import frozen
 from starlette.requests import Request
 
-from cgworker.errors import ConflictError, ForbiddenError, UnauthorizedError
+from cgworker.errors import (
+    CommonGroundError,
+    ConflictError,
+    ForbiddenError,
+    KernelRefused,
+    UnauthorizedError,
+)
+from cgworker.kernel.store.batch import only
+from cgworker.kernel.store.ids import hash_of
+from cgworker.kernel.store.postgres import Database, Row
 from cgworker.wire.refs import AgentRef
-
-if TYPE_CHECKING:
-    from cgworker.kernel.store.postgres import Database, Row
 
 _TOKEN = re.compile(r"cgac_(?P<credential_id>[A-Za-z0-9_-]+)\.(?P<secret>[A-Za-z0-9_-]+)\Z", re.ASCII)
 
@@ -47,20 +52,28 @@ class Caller:
             raise ForbiddenError("authenticated caller project does not match read project")
 
 
-FIND_CALLER = """
-select c.secret_hash, c.status, c.project_id, c.agent_id,
+FIND_CALLERS = """
+select c.credential_id, c.secret_hash, c.status, c.project_id, c.agent_id,
     coalesce(c.expires_at <= now(), false) as is_expired,
     c.last_used_at is null or c.last_used_at < now() - interval '1 minute' as is_touch_due,
     a.agent_id is not null as has_agent, a.enabled, a.grants
 from cg_credentials c
 left join cg_agents a on a.project_id = c.project_id and a.agent_id = c.agent_id
-where c.credential_id = $1
+where c.credential_id = any ($1)
 """
 
-# At most once a minute (decision 12); updated_at does not move with it.
-TOUCH_CREDENTIAL = """
-update cg_credentials set last_used_at = now()
-where credential_id = $1 and (last_used_at is null or last_used_at < now() - interval '1 minute')
+# At most once a minute (decision 12); updated_at does not move with it. Nobody waits for it: a row that is
+# locked is being used or revoked by somebody else just now.
+TOUCH_CREDENTIALS = """
+update cg_credentials c
+set last_used_at = now()
+from (
+    select credential_id
+    from cg_credentials
+    where credential_id = any ($1) and (last_used_at is null or last_used_at < now() - interval '1 minute')
+    for no key update skip locked
+) due
+where c.credential_id = due.credential_id
 """
 
 
@@ -76,28 +89,31 @@ async def authenticate(request: Request) -> Caller:
     if not project_id or not agent_id:
         raise UnauthorizedError("claimed agent identity headers are required")
     claimed = AgentRef(project_id=project_id, agent_id=agent_id)
-    return await identify(kernel.database, claimed, _bearer(request.headers.get("authorization")))
+    token = _bearer(request.headers.get("authorization"))
+    return only(await identify(kernel.database, [(claimed, token)]))
 
 
-async def identify(database: Database, claimed: AgentRef, token: str) -> Caller:
-    """The agent that a token belongs to, if it is the one claimed.
+async def identify(
+    database: Database, shown: Sequence[tuple[AgentRef, str]]
+) -> list[Caller | CommonGroundError]:
+    """The agents that tokens belong to, if they are the ones claimed.
 
-    Raises:
-        UnauthorizedError, ForbiddenError: in the order and words of protocol.md 3.
+    Returns:
+        By place, the caller, or UnauthorizedError or ForbiddenError in the order and words of protocol.md 3.
     """
-    parts = _TOKEN.match(token)
-    if parts is None:
-        raise UnauthorizedError("invalid agent credential token format")
-    credential_id = parts["credential_id"]
-    row = await database.fetchrow(FIND_CALLER, credential_id)
-    if row is None:
-        raise UnauthorizedError("agent credential not found")
-    if not hmac.compare_digest(row["secret_hash"], hashlib.sha256(parts["secret"].encode()).digest()):
-        raise UnauthorizedError("invalid agent credential secret")
-    _check_standing(row, claimed)
-    if row["is_touch_due"]:
-        await database.execute(TOUCH_CREDENTIAL, credential_id)
-    return Caller(agent=claimed, credential_id=credential_id, grants=frozenset(row["grants"]))
+    tokens = [_TOKEN.match(token) for _, token in shown]
+    wanted = [token["credential_id"] for token in tokens if token]
+    rows = {row["credential_id"]: row for row in await database.fetch(FIND_CALLERS, wanted)} if wanted else {}
+    callers: list[Caller | CommonGroundError] = []
+    for (claimed, _), token in zip(shown, tokens, strict=True):
+        try:
+            callers.append(_caller(claimed, token, rows))
+        except KernelRefused as refusal:
+            callers.append(refusal)
+    used = {caller.credential_id for caller in callers if isinstance(caller, Caller)}
+    if due := [credential_id for credential_id in used if rows[credential_id]["is_touch_due"]]:
+        await database.execute(TOUCH_CREDENTIALS, due)
+    return callers
 
 
 def _bearer(authorization: str | None) -> str:
@@ -107,6 +123,18 @@ def _bearer(authorization: str | None) -> str:
     if scheme.lower() != "bearer" or not token.strip():
         raise UnauthorizedError("agent credential authorization must use Bearer token")
     return token.strip()
+
+
+def _caller(claimed: AgentRef, token: re.Match[str] | None, rows: Mapping[str, Row]) -> Caller:
+    if token is None:
+        raise UnauthorizedError("invalid agent credential token format")
+    row = rows.get(token["credential_id"])
+    if row is None:
+        raise UnauthorizedError("agent credential not found")
+    if not hmac.compare_digest(row["secret_hash"], hash_of(token["secret"])):
+        raise UnauthorizedError("invalid agent credential secret")
+    _check_standing(row, claimed)
+    return Caller(agent=claimed, credential_id=row["credential_id"], grants=frozenset(row["grants"]))
 
 
 def _check_standing(row: Row, claimed: AgentRef) -> None:

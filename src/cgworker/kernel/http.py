@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from starlette.exceptions import HTTPException
@@ -200,14 +200,13 @@ def error_body(error: CommonGroundError) -> dict[str, Any]:
     return {"error": name, "message": error.message}
 
 
-async def answer_item(work: Awaitable[Any]) -> ItemAnswer:
+def item_answer(answer: Any) -> ItemAnswer:
     """What the single route would have answered to one of many items (decision 9)."""
-    try:
-        return ItemAnswer(status=200, body=unstructure(await work))
-    except InvalidRequest as invalid:
-        return ItemAnswer(status=422, body={"detail": list(invalid.faults)})
-    except CommonGroundError as error:
-        return ItemAnswer(status=error.status, body=error_body(error))
+    if isinstance(answer, InvalidRequest):
+        return ItemAnswer(status=422, body={"detail": list(answer.faults)})
+    if isinstance(answer, CommonGroundError):
+        return ItemAnswer(status=answer.status, body=error_body(answer))
+    return ItemAnswer(status=200, body=unstructure(answer))
 
 
 def next_page(request: Request, name: str, after: int) -> dict[str, str]:

@@ -10,7 +10,7 @@ from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.store.claims.reconcile import reconcile_batch
 from cgworker.kernel.store.ledger import number_all
 from cgworker.kernel.store.postgres import Database
-from cgworker.kernel.wakeups import Wakeups, feed_key, work_key
+from cgworker.kernel.wakeups import Wakeups, turn_news, work_key
 
 logger = logging.getLogger("cgworker.kernel")
 
@@ -51,9 +51,9 @@ class Reaper:
     async def reap(self) -> None:
         """Give back every turn whose lease has ended, and wake whoever can claim it."""
         while True:
-            agents = await reconcile_batch(self._database, _BATCH)
-            for agent in agents:
-                self._wakeups.wake(work_key(agent), feed_key(agent.project_id))
-            self.reaped_count += len(agents)
-            if len(agents) < _BATCH:
+            given_back = await reconcile_batch(self._database, _BATCH)
+            for turn, agent in given_back:
+                self._wakeups.wake(work_key(agent), *turn_news(turn, agent))
+            self.reaped_count += len(given_back)
+            if len(given_back) < _BATCH:
                 return

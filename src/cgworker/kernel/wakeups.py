@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 
 import asyncpg
 
+from cgworker.kernel.store.postgres import Connection
 from cgworker.wire.refs import AgentRef, TurnRef
 
 logger = logging.getLogger("cgworker.kernel")
@@ -31,13 +32,29 @@ def work_key(agent: AgentRef) -> str:
 
 
 def turn_key(turn: TurnRef) -> str:
-    """A turn changed."""
+    """News of a turn, and of its children's births and ends."""
     return _key("turn", turn.project_id, turn.turn_id)
 
 
+def agent_key(agent: AgentRef) -> str:
+    """News of an agent and of the turns addressed to it."""
+    return _key("agent", agent.project_id, agent.agent_id)
+
+
 def feed_key(project_id: str) -> str:
-    """A project's ledger grew."""
+    """News of anything in a project."""
     return _key("feed", project_id)
+
+
+def turn_news(turn: TurnRef, agent: AgentRef, parent: TurnRef | None = None) -> tuple[str, ...]:
+    """Whom an event of a turn concerns; `agent` is the one it is addressed to."""
+    parents = () if parent is None else (turn_key(parent),)
+    return turn_key(turn), *agent_news(agent), *parents
+
+
+def agent_news(agent: AgentRef) -> tuple[str, ...]:
+    """Whom an event of an agent concerns."""
+    return agent_key(agent), feed_key(agent.project_id)
 
 
 def _key(*parts: str) -> str:
@@ -131,5 +148,6 @@ class Wakeups:
             for wait in waits:
                 wait.cancel()
 
-    def _on_notify(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
-        self._wake_here(str(payload).split())
+    def _on_notify(self, connection: Connection, pid: int, _channel: str, payload: object) -> None:
+        if pid != connection.get_server_pid():  # our own have been woken before
+            self._wake_here(str(payload).split())

@@ -18,7 +18,7 @@ from cgworker.kernel.store.agents import (
 )
 from cgworker.kernel.store.ledger import agent_feed
 from cgworker.kernel.waiting import Preferences, look_until
-from cgworker.kernel.wakeups import feed_key, work_key
+from cgworker.kernel.wakeups import agent_key, agent_news, work_key
 from cgworker.wire.agents import (
     RegisterAgent,
     RenewPresence,
@@ -41,7 +41,7 @@ async def register(request: Request) -> Response:
     caller.require_grant(_BIRTH)
     kernel = request.app.state.kernel
     agent = await register_agent(kernel.database, caller.agent, body.spec, body.provenance)
-    kernel.wakeups.wake(feed_key(project_id))
+    kernel.wakeups.wake(*agent_news(agent.agent))
     return reply(agent)
 
 
@@ -62,7 +62,7 @@ async def feed(request: Request) -> Response:
     most = kernel.config.max_page_items
     page = await look_until(
         request,
-        [feed_key(agent.project_id)],
+        [agent_key(agent)],
         lambda: agent_feed(kernel.database, agent, after=after, limit=min(limit, most)),
         is_news=lambda found: bool(found.items) or limit == 0,
         wait_seconds=preferences.wait_seconds,
@@ -94,7 +94,7 @@ async def _set_accepts_work(request: Request, *, accepts_work: bool) -> Response
     kernel = request.app.state.kernel
     may_update_any = caller.holds("agent.accepts_work.update.any")
     if await set_accepts_work(kernel.database, body, accepts_work, may_update_any=may_update_any):
-        kernel.wakeups.wake(work_key(body.agent), feed_key(body.agent.project_id))
+        kernel.wakeups.wake(work_key(body.agent), *agent_news(body.agent))
     return reply(Done())
 
 
@@ -126,7 +126,7 @@ async def update(request: Request) -> Response:
     caller.require_grant(_BIRTH)
     kernel = request.app.state.kernel
     agent = await update_agent(kernel.database, body)
-    kernel.wakeups.wake(work_key(body.agent), feed_key(body.agent.project_id))
+    kernel.wakeups.wake(work_key(body.agent), *agent_news(body.agent))
     return reply(agent)
 
 

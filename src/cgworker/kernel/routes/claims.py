@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import timedelta
-from typing import Any
+from itertools import islice
 
+from attrs import asdict
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from cgworker.kernel.access import authenticate, identify
-from cgworker.kernel.http import answer_item, key_of, path_id, read, reply, require_same
-from cgworker.kernel.store.claims.claim import Claimed, claim_next
+from cgworker.errors import InvalidRequest
+from cgworker.kernel.access import authenticate
+from cgworker.kernel.http import key_of, path_id, read, reply, require_same
+from cgworker.kernel.routes.items import answers_of, good_items, refusals_of, require_count
+from cgworker.kernel.store.batch import only
+from cgworker.kernel.store.claims.claim import Claim, Claimed, Outcome, claim_turns
 from cgworker.kernel.store.claims.reconcile import reconcile_agent
-from cgworker.kernel.store.claims.renew import renew_claim
-from cgworker.kernel.store.records import list_records
+from cgworker.kernel.store.claims.renew import renew_claims
+from cgworker.kernel.store.records import list_first_records
 from cgworker.kernel.store.turns import snapshot_of
 from cgworker.kernel.waiting import Preferences, look_until
-from cgworker.kernel.wakeups import feed_key, turn_key, work_key
+from cgworker.kernel.wakeups import turn_news, work_key
 from cgworker.wire.claims import (
     ClaimedTurn,
     ClaimItem,
@@ -27,11 +30,10 @@ from cgworker.wire.claims import (
     Reconciled,
     ReconcileExpired,
     RenewClaim,
-    RenewItem,
     RenewMany,
 )
 from cgworker.wire.records import TurnContext
-from cgworker.wire.turns import ItemAnswer, ItemAnswers
+from cgworker.wire.refs import ClaimToken
 
 CONTEXT_RECORDS = 100
 """How many records a claim brings along; the same as the first page of a context."""
@@ -44,46 +46,49 @@ async def claim(request: Request) -> Response:
     require_same(body.agent.project_id, project_id, "agent project must match path project")
     require_same(body.agent.agent_id, agent_id, "path agent_id must match request agent")
     preferences = Preferences(request)
-    key = key_of(request)
+    wanted = [Claim(body, key_of(request))]
     (await authenticate(request)).require_is(body.agent)
-    claimed = await look_until(
+    outcomes = await look_until(
         request,
         [work_key(body.agent)],
-        lambda: _claim(request, body, key),
-        is_news=lambda found: found is not None,
+        lambda: _claim(request, project_id, wanted),
+        is_news=lambda found: found != [None],
         wait_seconds=preferences.wait_seconds,
     )
+    claimed = only(outcomes)
     if claimed is None:
         return reply(None, headers=preferences.applied())
-    if preferences.wants_representation:
-        return reply(await _with_context(request, claimed), headers=preferences.applied())
-    return reply(claimed.token, headers=preferences.applied())
+    (shown,) = await _represent(request, [claimed], preferences)
+    return reply(shown, headers=preferences.applied())
 
 
-async def _claim(request: Request, body: ClaimNext, key: str | None) -> Claimed | None:
+async def _claim(request: Request, project_id: str, claims: list[Claim]) -> list[Outcome]:
     kernel = request.app.state.kernel
-    claimed = await claim_next(kernel.database, body, lease=lease_of(request), key=key)
-    if claimed is not None:
-        kernel.wakeups.wake(turn_key(claimed.token.turn), feed_key(claimed.token.project_id))
-    return claimed
+    outcomes = await claim_turns(kernel.database, project_id, claims, lease=lease_of(request))
+    for claimed in outcomes:
+        if isinstance(claimed, Claimed):
+            more_work = [work_key(claimed.token.agent)] if claimed.gave_back else []
+            kernel.wakeups.wake(*turn_news(claimed.token.turn, claimed.token.agent), *more_work)
+    return outcomes
 
 
-async def _with_context(request: Request, claimed: Claimed) -> ClaimedTurn:
-    token, row = claimed.token, claimed.row
-    items = await list_records(
-        request.app.state.kernel.database, token.turn, after_turn_seq=0, limit=CONTEXT_RECORDS
-    )
-    return ClaimedTurn(
-        project_id=token.project_id,
-        turn_id=token.turn_id,
-        agent_id=token.agent_id,
-        token=token.token,
-        expires_at=token.expires_at,
-        context=TurnContext(turn=snapshot_of(row), semantic_items=items),
-        lease_seconds=lease_of(request).total_seconds(),
-        server_time=row["server_time"],
-        attempt=row["attempt"],
-    )
+async def _represent(request: Request, claims: list[Claimed], preferences: Preferences) -> list[ClaimToken]:
+    """The claims as they are to be shown: with what a worker would ask for next, if it prefers that."""
+    if not preferences.wants_representation:
+        return [claimed.token for claimed in claims]
+    turns = [claimed.token.turn for claimed in claims]
+    records = await list_first_records(request.app.state.kernel.database, turns, limit=CONTEXT_RECORDS)
+    lease_seconds = lease_of(request).total_seconds()
+    return [
+        ClaimedTurn(
+            **asdict(claimed.token, recurse=False),
+            context=TurnContext(turn=snapshot_of(claimed.row), semantic_items=records[claimed.token.turn]),
+            lease_seconds=lease_seconds,
+            server_time=claimed.row["server_time"],
+            attempt=claimed.row["attempt"],
+        )
+        for claimed in claims
+    ]
 
 
 async def renew(request: Request) -> Response:
@@ -92,7 +97,8 @@ async def renew(request: Request) -> Response:
     claim_project = body.claim.project_id
     require_same(claim_project, path_id(request, "project_id"), "claim project must match path project")
     (await authenticate(request)).require_is(body.claim.agent)
-    return reply(await renew_claim(request.app.state.kernel.database, body.claim, lease=lease_of(request)))
+    database = request.app.state.kernel.database
+    return reply(only(await renew_claims(database, claim_project, [body.claim], lease=lease_of(request))))
 
 
 async def reconcile_expired(request: Request) -> Response:
@@ -106,63 +112,64 @@ async def reconcile_expired(request: Request) -> Response:
     require_same(agent.project_id, project_id, "caller project must match path project")
     caller.require_is(agent)
     kernel = request.app.state.kernel
-    count = await reconcile_agent(kernel.database, agent, body)
-    if count:
-        kernel.wakeups.wake(work_key(agent), feed_key(agent.project_id))
-    return reply(Reconciled(scanned_count=count, reconciled_count=count))
+    given_back = await reconcile_agent(kernel.database, agent, body)
+    for turn, _ in given_back:
+        kernel.wakeups.wake(work_key(agent), *turn_news(turn, agent))
+    return reply(Reconciled(scanned_count=len(given_back), reconciled_count=len(given_back)))
 
 
 # ---------------------------------------------------------------- many in one request
 
 
 async def claim_many(request: Request) -> Response:
-    """Claims for many agents; each item is answered with a list of claims."""
+    """Claim for many agents; each item is answered with a list of claims."""
     body = await read(request, ClaimMany)
     project_id = path_id(request, "project_id")
     preferences = Preferences(request)
-    agents = [work_key(item.agent) for item in body.items]
-    answers = await look_until(
+    _check_limits(body)
+    shown = [(item.agent, item.credential) for item in body.items]
+    refusals = await refusals_of(request, project_id, shown, "agent")
+    wanted = good_items(body.items, refusals)
+    found = await look_until(
         request,
-        agents,
-        lambda: _claim_items(request, project_id, body.items),
-        is_news=lambda found: any(answer.body for answer in found),
+        [work_key(item.agent) for item in wanted],
+        lambda: _claim_items(request, project_id, wanted, preferences),
+        is_news=lambda claims: any(claims) or not wanted,
         wait_seconds=preferences.wait_seconds,
     )
-    return reply(ItemAnswers(items=answers), headers=preferences.applied())
+    return reply(answers_of(refusals, found), headers=preferences.applied())
+
+
+def _check_limits(body: ClaimMany) -> None:
+    for place, item in enumerate(body.items):
+        if item.limit < 1:
+            msg = "Input should be greater than or equal to 1"
+            loc = ["body", "items", place, "limit"]
+            raise InvalidRequest([{"type": "greater_than_equal", "loc": loc, "msg": msg}])
+    require_count(sum(item.limit for item in body.items))
 
 
 async def _claim_items(
-    request: Request, project_id: str, items: tuple[ClaimItem, ...]
-) -> tuple[ItemAnswer, ...]:
-    claims = [answer_item(_claim_item(request, project_id, item)) for item in items]
-    return tuple(await asyncio.gather(*claims))
-
-
-async def _claim_item(request: Request, project_id: str, item: ClaimItem) -> list[Any]:
-    require_same(item.agent.project_id, project_id, "agent project must match path project")
-    await identify(request.app.state.kernel.database, item.agent, item.credential)
-    claimed: list[Any] = []
-    while len(claimed) < item.limit:
-        found = await _claim(request, ClaimNext(agent=item.agent), None)
-        if found is None:
-            break
-        claimed.append(await _with_context(request, found))
-    return claimed
+    request: Request, project_id: str, items: list[ClaimItem], preferences: Preferences
+) -> list[list[ClaimToken]]:
+    wanted = [Claim(ClaimNext(agent=item.agent)) for item in items for _ in range(item.limit)]
+    outcomes = await _claim(request, project_id, wanted)
+    shown = iter(await _represent(request, [c for c in outcomes if isinstance(c, Claimed)], preferences))
+    claims = iter([next(shown) if isinstance(c, Claimed) else None for c in outcomes])
+    return [[claim for claim in islice(claims, item.limit) if claim is not None] for item in items]
 
 
 async def renew_many(request: Request) -> Response:
     """Extend many leases; each item is answered as the single route would."""
     body = await read(request, RenewMany)
     project_id = path_id(request, "project_id")
-    renewals = [answer_item(_renew_item(request, project_id, item)) for item in body.items]
-    return reply(ItemAnswers(items=tuple(await asyncio.gather(*renewals))))
-
-
-async def _renew_item(request: Request, project_id: str, item: RenewItem) -> Any:
-    require_same(item.claim.project_id, project_id, "claim project must match path project")
+    require_count(len(body.items))
+    shown = [(item.claim.agent, item.credential) for item in body.items]
+    refusals = await refusals_of(request, project_id, shown, "claim")
+    claims = [item.claim for item in good_items(body.items, refusals)]
     database = request.app.state.kernel.database
-    await identify(database, item.claim.agent, item.credential)
-    return await renew_claim(database, item.claim, lease=lease_of(request))
+    renewed = await renew_claims(database, project_id, claims, lease=lease_of(request))
+    return reply(answers_of(refusals, renewed))
 
 
 def lease_of(request: Request) -> timedelta:

@@ -9,7 +9,7 @@ from starlette.routing import Route
 from cgworker.kernel.access import authenticate
 from cgworker.kernel.http import path_id, read, reply
 from cgworker.kernel.store.reports import submit_report
-from cgworker.kernel.wakeups import feed_key
+from cgworker.kernel.wakeups import turn_news
 from cgworker.wire.refs import AgentRef
 from cgworker.wire.reports import Report
 
@@ -21,7 +21,7 @@ async def submit(request: Request) -> Response:
     (await authenticate(request)).require_is(agent)
     kernel = request.app.state.kernel
     submitted = await submit_report(kernel.database, agent, report)
-    kernel.wakeups.wake(feed_key(agent.project_id))
+    kernel.wakeups.wake(*turn_news(submitted.turn, agent))
     return reply(submitted)
 
 

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any
-
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from cgworker.errors import ConflictError, InvalidRequest
-from cgworker.kernel.access import authenticate, identify
-from cgworker.kernel.http import Query, answer_item, key_of, next_page, path_id, read, reply, require_same
+from cgworker.errors import CommonGroundError, ConflictError, InvalidRequest
+from cgworker.kernel.access import authenticate
+from cgworker.kernel.http import Query, key_of, next_page, path_id, read, reply, require_same
 from cgworker.kernel.routes.claims import lease_of
-from cgworker.kernel.store.claims.append import append_record
-from cgworker.kernel.store.claims.dispatch import dispatch_turn
-from cgworker.kernel.store.claims.finish import finish_turn
-from cgworker.kernel.store.claims.suspend import suspend_turn
+from cgworker.kernel.routes.items import answers_of, good_items, refusals_of, require_count
+from cgworker.kernel.store.batch import only
+from cgworker.kernel.store.claims.append import Append, append_records
+from cgworker.kernel.store.claims.dispatch import Dispatching, dispatch_turns
+from cgworker.kernel.store.claims.finish import Settled, check_outcome, finish_turns
+from cgworker.kernel.store.claims.suspend import suspend_turns
 from cgworker.kernel.store.ledger import turn_feed
 from cgworker.kernel.store.records import get_context
 from cgworker.kernel.store.turns import get_turn, resume_turn, stop_turn
 from cgworker.kernel.waiting import Preferences, look_until
-from cgworker.kernel.wakeups import feed_key, turn_key, work_key
+from cgworker.kernel.wakeups import turn_key, turn_news, work_key
 from cgworker.wire.records import AppendRecord
 from cgworker.wire.refs import ClaimToken, TurnRef
 from cgworker.wire.turns import (
@@ -30,7 +29,6 @@ from cgworker.wire.turns import (
     Done,
     Finish,
     FinishTurn,
-    ItemAnswers,
     ResumeTurn,
     SettleItem,
     SettleMany,
@@ -45,21 +43,20 @@ async def dispatch(request: Request) -> Response:
     body = await read(request, Dispatch)
     project_id = path_id(request, "project_id")
     require_same(body.requested_by.project_id, project_id, "requested_by project must match path project")
+    parent = None
     if isinstance(body.authority, ChildDerivation):
-        parent_project = body.authority.parent_claim.project_id
-        require_same(parent_project, project_id, "authority parent claim project must match path project")
+        parent = body.authority.parent_claim.turn
+        require_same(parent.project_id, project_id, "authority parent claim project must match path project")
     caller = await authenticate(request)
     caller.require_is(body.requested_by)
     require_same(body.target_agent.project_id, project_id, "target_agent project must match path project")
     kernel = request.app.state.kernel
-    dispatched = await dispatch_turn(
-        kernel.database,
-        body,
-        lease=lease_of(request),
-        may_dispatch_any=caller.holds("turn.dispatch.any"),
-    )
+    dispatching = Dispatching(body, may_dispatch_any=caller.holds("turn.dispatch.any"))
+    found = await dispatch_turns(kernel.database, project_id, [dispatching], lease=lease_of(request))
+    dispatched = only(found)
     if dispatched.is_new:
-        kernel.wakeups.wake(work_key(body.target_agent), feed_key(project_id))
+        news = turn_news(dispatched.turn, body.target_agent, parent)
+        kernel.wakeups.wake(work_key(body.target_agent), *news)
     return reply(dispatched.turn)
 
 
@@ -104,7 +101,7 @@ async def feed(request: Request) -> Response:
     most = kernel.config.max_page_items
     page = await look_until(
         request,
-        [feed_key(ref.project_id)],
+        [turn_key(ref)],
         lambda: turn_feed(kernel.database, ref, after=after, limit=min(limit, most)),
         is_news=lambda found: bool(found.items) or limit == 0,
         wait_seconds=preferences.wait_seconds,
@@ -121,25 +118,24 @@ async def append(request: Request) -> Response:
     key = key_of(request)
     await _require_claim(request, body.claim)
     kernel = request.app.state.kernel
-    box = await append_record(kernel.database, body, key=key)
-    kernel.wakeups.wake(turn_key(body.claim.turn), feed_key(body.claim.project_id))
+    box = only(await append_records(kernel.database, body.claim.project_id, [Append(body, key)]))
+    kernel.wakeups.wake(*turn_news(body.claim.turn, body.claim.agent))
     return reply(box)
 
 
 async def finish(request: Request) -> Response:
     """Close the turn."""
     body = await read(request, FinishTurn)
+    check_outcome(body)
     await _require_claim(request, body.claim)
-    await _finish(request, body.claim, body)
-    return reply(Done())
+    return reply(only(await _settle(request, body.claim.project_id, [(body.claim, body)])))
 
 
 async def suspend(request: Request) -> Response:
     """Put the turn aside."""
     body = await read(request, SuspendTurn)
     await _require_claim(request, body.claim)
-    await _suspend(request, body.claim, body)
-    return reply(Done())
+    return reply(only(await _settle(request, body.claim.project_id, [(body.claim, body)])))
 
 
 async def resume(request: Request) -> Response:
@@ -152,7 +148,7 @@ async def resume(request: Request) -> Response:
     kernel = request.app.state.kernel
     may_resume_any = caller.holds("turn.resume.any")
     agent = await resume_turn(kernel.database, ref, body, may_resume_any=may_resume_any)
-    kernel.wakeups.wake(work_key(agent), turn_key(ref), feed_key(ref.project_id))
+    kernel.wakeups.wake(work_key(agent), *turn_news(ref, agent))
     return reply(Done())
 
 
@@ -166,8 +162,8 @@ async def stop(request: Request) -> Response:
     caller = await authenticate(request)
     caller.require_is(body.requested_by)
     kernel = request.app.state.kernel
-    agent = await stop_turn(kernel.database, body, may_stop_any=caller.holds("turn.stop.any"))
-    kernel.wakeups.wake(work_key(agent), turn_key(ref), feed_key(ref.project_id))
+    stopped = await stop_turn(kernel.database, body, may_stop_any=caller.holds("turn.stop.any"))
+    kernel.wakeups.wake(work_key(stopped.agent), *turn_news(ref, stopped.agent, stopped.parent))
     return reply(body.turn)
 
 
@@ -175,34 +171,43 @@ async def settle_many(request: Request) -> Response:
     """Finish or suspend many turns; each item is answered as the single route would."""
     body = await read(request, SettleMany)
     project_id = path_id(request, "project_id")
-    settles = [answer_item(_settle_item(request, project_id, item)) for item in body.items]
-    return reply(ItemAnswers(items=tuple(await asyncio.gather(*settles))))
+    require_count(len(body.items))
+    shown = [(item.claim.agent, item.credential) for item in body.items]
+    found = await refusals_of(request, project_id, shown, "claim")
+    refusals = [_fault_of(item) or refusal for item, refusal in zip(body.items, found, strict=True)]
+    settles = [(item.claim, item.finish or item.suspend) for item in good_items(body.items, refusals)]
+    return reply(answers_of(refusals, await _settle(request, project_id, settles)))
 
 
-async def _settle_item(request: Request, project_id: str, item: SettleItem) -> Any:
+def _fault_of(item: SettleItem) -> InvalidRequest | None:
+    """What its own route would find wrong with the item before it asks who calls."""
     if (item.finish is None) == (item.suspend is None):
         msg = "Value error, exactly one of finish and suspend is required"
-        raise InvalidRequest([{"type": "value_error", "loc": ["body", "items"], "msg": msg}])
-    require_same(item.claim.project_id, project_id, "claim project must match path project")
-    await identify(request.app.state.kernel.database, item.claim.agent, item.credential)
-    if item.finish is not None:
-        await _finish(request, item.claim, item.finish)
-    elif item.suspend is not None:
-        await _suspend(request, item.claim, item.suspend)
-    return Done()
+        return InvalidRequest([{"type": "value_error", "loc": ["body"], "msg": msg}])
+    try:
+        if item.finish is not None:
+            check_outcome(item.finish)
+    except InvalidRequest as fault:
+        return fault
+    return None
 
 
-async def _finish(request: Request, claim: ClaimToken, finish: Finish) -> None:
+async def _settle(
+    request: Request, project_id: str, settles: list[tuple[ClaimToken, Finish | Suspend]]
+) -> list[Done | CommonGroundError]:
+    """By place, what came of each; the finishes are done first."""
     kernel = request.app.state.kernel
-    parent = await finish_turn(kernel.database, claim, finish)
-    parents = [] if parent is None else [turn_key(parent)]
-    kernel.wakeups.wake(work_key(claim.agent), turn_key(claim.turn), feed_key(claim.project_id), *parents)
-
-
-async def _suspend(request: Request, claim: ClaimToken, suspend: Suspend) -> None:
-    kernel = request.app.state.kernel
-    await suspend_turn(kernel.database, claim, suspend)
-    kernel.wakeups.wake(work_key(claim.agent), turn_key(claim.turn), feed_key(claim.project_id))
+    finishes = [(claim, what) for claim, what in settles if isinstance(what, Finish)]
+    suspends = [(claim, what) for claim, what in settles if isinstance(what, Suspend)]
+    finished = iter(await finish_turns(kernel.database, project_id, finishes))
+    suspended = iter(await suspend_turns(kernel.database, project_id, suspends))
+    answers: list[Done | CommonGroundError] = []
+    for claim, what in settles:
+        settled = next(finished if isinstance(what, Finish) else suspended)
+        if isinstance(settled, Settled):
+            kernel.wakeups.wake(work_key(claim.agent), *turn_news(claim.turn, claim.agent, settled.parent))
+        answers.append(Done() if isinstance(settled, Settled) else settled)
+    return answers
 
 
 async def _require_claim(request: Request, claim: ClaimToken) -> None:

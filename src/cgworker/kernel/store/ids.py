@@ -10,13 +10,14 @@ import time
 import uuid
 from typing import Any
 
-from cgworker.errors import NotFoundError
 from cgworker.wire.converter import dumps
+from cgworker.wire.refs import TurnRef
 from cgworker.wire.values import ExactNumber
 
 _WRITE_KEYS = uuid.uuid5(uuid.NAMESPACE_URL, "commonground-kernel/cardbox-write-key")
 _TURN_ID = re.compile(r"T-([1-9][0-9]{0,17})\Z", re.ASCII)
 _HAS_FRACTION_OR_EXPONENT = re.compile(rb"[0-9][.eE]")
+_LONGEST_PLAIN = 640  # digits; Python converts so many whatever limit it has been given
 
 
 def turn_id(number: int) -> str:
@@ -24,16 +25,15 @@ def turn_id(number: int) -> str:
     return f"T-{number}"
 
 
-def turn_number(id: str) -> int:
-    """The number of a turn id.
+def turn_ref(project_id: str, number: int) -> TurnRef:
+    """The turn of that number."""
+    return TurnRef(project_id=project_id, turn_id=turn_id(number))
 
-    Raises:
-        NotFoundError: no turn can have this id.
-    """
+
+def turn_number(id: str) -> int:
+    """The number of a turn id; 0, which no turn has, if it is not one."""
     found = _TURN_ID.match(id)
-    if found is None:
-        raise NotFoundError(f"turn not found: {id}")
-    return int(found[1])
+    return int(found[1]) if found else 0
 
 
 def new_record_id() -> str:
@@ -89,7 +89,7 @@ def _plain(number: float) -> Any:
     sign, digits, exponent = _parts(text)
     if not digits:
         return 0
-    if exponent >= 0 and len(digits) + exponent < 19:
+    if exponent >= 0 and len(digits) + exponent < _LONGEST_PLAIN:
         return int(f"{sign}{digits}{'0' * exponent}")
     return {"\0number": f"{sign}{digits}e{exponent}"}
 

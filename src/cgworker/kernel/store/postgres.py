@@ -28,9 +28,14 @@ _COMMAND_SECONDS = 30.0
 _RETRY_AFTER_SECONDS = 1.0
 
 # Two transactions met; the one that was given up is simply run again.
-_COLLISIONS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+_COLLISIONS: tuple[type[asyncpg.PostgresError], ...] = (
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.InvalidCachedStatementError,
+)
+_RACES: tuple[type[asyncpg.PostgresError], ...] = (*_COLLISIONS, asyncpg.UniqueViolationError)
 
-# The database is away, going away, coming, or full of others.
+# The database is away, going away, coming, full of others, or not ours (yet).
 _AWAY = (
     OSError,
     TimeoutError,
@@ -42,7 +47,9 @@ _AWAY = (
     asyncpg.InternalServerError,
     asyncpg.PostgresIOError,
     asyncpg.ReadOnlySQLTransactionError,
-    asyncpg.QueryCanceledError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.UndefinedTableError,
+    asyncpg.InsufficientPrivilegeError,
 )
 
 
@@ -91,6 +98,13 @@ class Database:
         """All rows of one statement, which is its own transaction."""
         return await self._run(lambda connection: connection.fetch(statement, *values))
 
+    async def fetch_racing(self, statement: str, *values: Any) -> list[Row]:
+        """As `fetch`, for a statement that passes over keys it finds taken, and inserts the others.
+
+        A key taken between its look and its insert violates the unique key; then it is run again, and sees.
+        """
+        return await self._run(lambda connection: connection.fetch(statement, *values), _RACES)
+
     async def fetchrow(self, statement: str, *values: Any) -> Row | None:
         """The first row of one statement, or None."""
         return await self._run(lambda connection: connection.fetchrow(statement, *values))
@@ -103,21 +117,29 @@ class Database:
         """Run one statement; returns its command tag."""
         return await self._run(lambda connection: connection.execute(statement, *values))
 
-    async def transact(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """Run several statements as one transaction; `work` may be run again after a collision."""
+    async def transact(self, work: Callable[[Connection], Awaitable[T]], *, is_racing: bool = False) -> T:
+        """Run several statements as one transaction; `work` may be run again after a collision.
+
+        Args:
+            is_racing: as in `fetch_racing`, for all of its statements.
+        """
 
         async def in_transaction(connection: Connection) -> T:
             async with connection.transaction():
                 return await work(connection)
 
-        return await self._run(in_transaction)
+        return await self._run(in_transaction, _RACES if is_racing else _COLLISIONS)
 
-    async def _run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+    async def _run(
+        self,
+        work: Callable[[Connection], Awaitable[T]],
+        collisions: tuple[type[asyncpg.PostgresError], ...] = _COLLISIONS,
+    ) -> T:
         for left in reversed(range(_RETRIES)):
             try:
                 async with self._pool.acquire(timeout=_ACQUIRE_SECONDS) as connection:
                     return await work(connection)
-            except _COLLISIONS as collision:
+            except collisions as collision:
                 if not left:
                     raise _away(collision) from collision
             except _AWAY as trouble:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cgworker.kernel.store.ids import turn_id, turn_number
@@ -32,6 +33,33 @@ async def list_records(
     """Up to `limit` records after a turn_seq, ascending."""
     rows = await database.fetch(LIST_RECORDS, ref.project_id, turn_number(ref.turn_id), after_turn_seq, limit)
     return tuple(_item_of(row) for row in rows)
+
+
+LIST_FIRST_RECORDS = """
+select r.*
+from unnest($2::bigint[]) as turn (number)
+cross join lateral (
+    select project_id, turn_number, turn_seq, record_id, role, box_id, card_id, metadata, payload, created_at
+    from cg_records
+    where project_id = $1 and turn_number = turn.number and turn_seq > 0
+    order by turn_seq
+    limit $3
+) r
+"""
+
+
+async def list_first_records(
+    database: Database, turns: Sequence[TurnRef], *, limit: int
+) -> Mapping[TurnRef, tuple[SemanticItem, ...]]:
+    """The first `limit` records of each of several turns of one project, ascending."""
+    if not turns:
+        return {}
+    numbers = [turn_number(turn.turn_id) for turn in turns]
+    items = map(_item_of, await database.fetch(LIST_FIRST_RECORDS, turns[0].project_id, numbers, limit))
+    found: dict[TurnRef, list[SemanticItem]] = {turn: [] for turn in turns}
+    for item in items:
+        found[item.record.turn].append(item)
+    return {turn: tuple(records) for turn, records in found.items()}
 
 
 async def get_context(

@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any
 
 from cgworker.errors import ConflictError
+from cgworker.kernel.store.ids import turn_number
+from cgworker.kernel.store.postgres import Database
+from cgworker.wire.refs import TurnRef
 
 LAUNCH_STARTED = "provision_launch_started"
 
 
-def check_singleton(role: str, payload: Any) -> None:
-    """Raise ConflictError unless the payload is what its role demands."""
+def fault_of(role: str, payload: Any) -> str | None:
+    """What is wrong with the payload for a record of this role, if anything."""
     if role != LAUNCH_STARTED:
-        return
+        return None
     if not isinstance(payload, dict):
-        raise ConflictError("provision launch started payload must be an object")
+        return "provision launch started payload must be an object"
     if payload.get("kind") != "provision_launch_started.v1":
-        raise ConflictError("provision launch started kind mismatch")
+        return "provision launch started kind mismatch"
     for key in ("assigned_agent_id", "role"):
         if not isinstance(payload.get(key), str) or not payload[key]:
-            raise ConflictError(f"{key} must be a non-empty string")
+            return f"{key} must be a non-empty string"
+    return None
 
 
-def refuse_second(role: str) -> NoReturn:
-    """A turn has such a record already."""
-    raise ConflictError(f"singleton semantic record already exists for role={role}")
+HAS_LAUNCH_STARTED = """
+select exists (
+    select from cg_records
+    where project_id = $1 and turn_number = $2 and role = 'provision_launch_started'
+)
+"""
+
+
+async def check_singleton(database: Database, turn: TurnRef, role: str, payload: Any) -> None:
+    """Raise ConflictError if the role demands another payload, or the turn has its one record already."""
+    if fault := fault_of(role, payload):
+        raise ConflictError(fault)
+    if role == LAUNCH_STARTED and await database.fetchval(
+        HAS_LAUNCH_STARTED, turn.project_id, turn_number(turn.turn_id)
+    ):
+        raise ConflictError(f"singleton semantic record already exists for role={role}")

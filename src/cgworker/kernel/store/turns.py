@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
+from attrs import frozen
 
 from cgworker.errors import ConflictError, FencingError, NotFoundError
 from cgworker.kernel.store.annotations import annotate, with_remarks
-from cgworker.kernel.store.ids import turn_id, turn_number
+from cgworker.kernel.store.ids import turn_id, turn_number, turn_ref
 from cgworker.kernel.store.postgres import Database, Row
 from cgworker.wire.meta import Meta
 from cgworker.wire.refs import AgentRef, CardBoxRef, Cause, TurnRef
@@ -163,14 +164,22 @@ with found as (
         on case e.place when 1 then not s.was_requested else s.is_over end
     order by e.place
 )
-select f.is_over, t.target_agent_id
+select f.is_over, t.target_agent_id, t.parent_number
 from found f
 join cg_turns t on t.project_id = f.project_id and t.turn_number = f.turn_number
 """
 
 
-async def stop_turn(database: Database, request: StopTurn, *, may_stop_any: bool) -> AgentRef:
-    """Note that a turn is to be stopped; returns the agent whose turn it is.
+@frozen
+class Stopped:
+    """A stop noted: whose turn it is, and the parent if it closed a child."""
+
+    agent: AgentRef
+    parent: TurnRef | None
+
+
+async def stop_turn(database: Database, request: StopTurn, *, may_stop_any: bool) -> Stopped:
+    """Note that a turn is to be stopped; one whose lease has ended is closed with it.
 
     Raises:
         NotFoundError, FencingError: in the order of protocol.md 8: authority before state.
@@ -183,4 +192,8 @@ async def stop_turn(database: Database, request: StopTurn, *, may_stop_any: bool
     if row is None:
         await _require_turn(database, ref)
         raise FencingError("requested_by is not authorized to stop this turn")
-    return AgentRef(project_id=ref.project_id, agent_id=row["target_agent_id"])
+    is_closed_child = row["is_over"] and row["parent_number"] is not None
+    return Stopped(
+        AgentRef(project_id=ref.project_id, agent_id=row["target_agent_id"]),
+        turn_ref(ref.project_id, row["parent_number"]) if is_closed_child else None,
+    )

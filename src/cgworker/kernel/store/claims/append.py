@@ -2,104 +2,166 @@
 
 from __future__ import annotations
 
-import asyncpg
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from cgworker.errors import ConflictError
+from attrs import frozen
+
+from cgworker.errors import CommonGroundError, ConflictError
 from cgworker.kernel.store.annotations import annotate
-from cgworker.kernel.store.claims.fence import refuse
-from cgworker.kernel.store.ids import digest, hash_of, new_box_id, new_record_id, turn_number
-from cgworker.kernel.store.postgres import Database
+from cgworker.kernel.store.batch import by_place, columns, in_rounds
+from cgworker.kernel.store.claims.fence import check_claim, find_claim, shown, undecided
+from cgworker.kernel.store.ids import digest, new_box_id, new_record_id, turn_number
+from cgworker.kernel.store.postgres import Database, Row
 from cgworker.kernel.store.records import card_metadata
-from cgworker.kernel.store.singletons import check_singleton, refuse_second
+from cgworker.kernel.store.singletons import check_singleton, fault_of
 from cgworker.wire.converter import dumps, unstructure
 from cgworker.wire.records import AppendRecord
 from cgworker.wire.refs import CardBoxRef
 
-_ROUTE = "semantic-records"
-
-APPEND_RECORD = """
-with fenced as (
-    update cg_turns
-    set record_count = record_count + 1, updated_at = clock_timestamp()
-    where project_id = $1 and turn_number = $2
-        and state = 'running' and claim_agent_id = $3 and claim_token_hash = $4
-        and claim_expires_at > clock_timestamp()
-    returning *
+# A key that is taken, and a second singleton, are refused as a bad claim is: nothing is changed. Taken
+# between the look and the write, they violate a unique key, and the statement is run again.
+APPEND_RECORDS = """
+with sent as (
+    select *
+    from unnest($2::bigint[], $3::text[], $4::bytea[], $5::text[], $6::text[], $7::text[], $8::text[],
+            $9::text[], $10::text[], $11::text[], $12::text[], $13::bytea[]) with ordinality
+        as s (turn_number, agent_id, token_hash, record_id, role, box_id, card_id,
+            metadata, payload, annotations, key, body_digest, place)
+), held as (
+    select s.place, t.turn_number
+    from sent s
+    join cg_turns t on t.project_id = $1 and t.turn_number = s.turn_number
+    where t.state = 'running' and t.claim_agent_id = s.agent_id and t.claim_token_hash = s.token_hash
+        and t.claim_expires_at > clock_timestamp()
+        and not exists (
+            select from cg_idempotency_keys k
+            where k.project_id = $1 and k.agent_id = s.agent_id and k.route = 'semantic-records'
+                and k.key = s.key
+        )
+        and not (s.role = 'provision_launch_started' and exists (
+            select from cg_records r
+            where r.project_id = $1 and r.turn_number = s.turn_number
+                and r.role = 'provision_launch_started'
+        ))
+    order by t.turn_number
+    for no key update of t
+), counted as (
+    update cg_turns t
+    set record_count = t.record_count + 1, updated_at = clock_timestamp()
+    from held h
+    where t.project_id = $1 and t.turn_number = h.turn_number
+    returning h.place, t.*
 ), recorded as (
     insert into cg_records (project_id, turn_number, turn_seq, record_id, role, box_id, card_id,
         metadata, payload, created_at)
-    select project_id, turn_number, record_count, $5, $6, $7, $8, $9::json, $10::json, clock_timestamp()
-    from fenced
+    select $1, c.turn_number, c.record_count, s.record_id, s.role, s.box_id, s.card_id,
+        s.metadata::json, s.payload::json, clock_timestamp()
+    from counted c
+    join sent s on s.place = c.place
 ), logged as (
     insert into cg_ledger (project_id, event_type, subject_kind, subject_id, actor_kind, actor_id,
         cause_kind, cause_id, annotations, payload_box_id, agent_id, turn_number)
-    select project_id, 'turn.progress_appended', 'turn', 'T-' || turn_number, 'agent', $3,
-        cause_kind, cause_id, $11::json, $7, target_agent_id, turn_number
-    from fenced
+    select $1, 'turn.progress_appended', 'turn', 'T-' || c.turn_number, 'agent', s.agent_id,
+        c.cause_kind, c.cause_id, s.annotations::json, s.box_id, c.target_agent_id, c.turn_number
+    from counted c
+    join sent s on s.place = c.place
+    order by c.place
 ), remembered as (
     insert into cg_idempotency_keys (project_id, agent_id, route, key, body_digest, turn_number, answer)
-    select project_id, $3, 'semantic-records', $12, $13, turn_number, to_json($7)
-    from fenced
-    where $12::text is not null
+    select $1, s.agent_id, 'semantic-records', s.key, s.body_digest, c.turn_number, to_json(s.box_id)
+    from counted c
+    join sent s on s.place = c.place
+    where s.key is not null
 )
-select turn_number from fenced
+select place from counted
 """
+
+
+@frozen
+class Append:
+    """A record to add; `key` is its Idempotency-Key, if it has one (decision 4)."""
+
+    record: AppendRecord
+    key: str | None = None
+
+    def meets(self) -> Iterator[object]:
+        """What two that go into one statement must not have in common."""
+        yield self.record.claim.turn_id
+        if self.key is not None:
+            yield self.record.claim.agent_id, self.key
+
+    def body_digest(self) -> bytes:
+        """Of the record itself: the same record under a fresh token is the same request."""
+        record = self.record
+        return digest([record.role, unstructure(record.payload), unstructure(record.meta)])
+
+
+async def append_records(
+    database: Database, project_id: str, appends: Sequence[Append]
+) -> list[CardBoxRef | CommonGroundError]:
+    """Add the records under their claims; with an Idempotency-Key a repeat adds nothing.
+
+    Returns:
+        By place, the record's content, or NotFoundError or FencingError: the claim is not the current one,
+        or its lease has ended; or ConflictError: the key came with another body before, or the role takes
+        one record only.
+    """
+
+    async def append(some: list[Append]) -> list[CardBoxRef | CommonGroundError]:
+        boxes = [CardBoxRef(project_id=project_id, cardbox_id=new_box_id()) for _ in some]
+        rows = map(_row_of, some, boxes)
+        added = await database.fetch_racing(APPEND_RECORDS, project_id, *columns(rows))
+        good = {row["place"]: boxes[row["place"] - 1] for row in added}
+        return await by_place(some, good, lambda item: _repeat_or_refuse(database, item))
+
+    return await in_rounds(appends, Append.meets, append)
+
+
+def _row_of(append: Append, box: CardBoxRef) -> tuple[Any, ...]:
+    record = append.record
+    number, agent_id, token_hash = shown(record.claim)
+    return (
+        0 if fault_of(record.role, record.payload) else number,  # no turn is found for what cannot be added
+        agent_id,
+        token_hash,
+        new_record_id(),
+        record.role,
+        box.cardbox_id,
+        new_box_id(),
+        card_metadata(record.role),
+        dumps(record.payload).decode(),
+        annotate(record.meta, record_role=record.role),
+        append.key,
+        None if append.key is None else append.body_digest(),
+    )
+
+
+# ---------------------------------------------------------------- repeats and refusals
+
 
 FIND_APPENDED = """
 select body_digest, turn_number, answer #>> '{}' as box_id
 from cg_idempotency_keys
-where project_id = $1 and agent_id = $2 and route = $3 and key = $4
+where project_id = $1 and agent_id = $2 and route = 'semantic-records' and key = $3
 """
 
 
-async def append_record(database: Database, request: AppendRecord, *, key: str | None = None) -> CardBoxRef:
-    """Add the record under its claim; with an Idempotency-Key a repeat adds nothing (decision 4).
-
-    Raises:
-        NotFoundError, FencingError: the claim is not the current one, or its lease has ended.
-        ConflictError: the key came with another body before, or the role takes one record only.
-    """
-    claim, box_id = request.claim, new_box_id()
-    check_singleton(request.role, request.payload)
-    body = _digest_of(request) if key is not None else None
-    try:
-        appended = await database.fetchval(
-            APPEND_RECORD,
-            claim.project_id,
-            turn_number(claim.turn_id),
-            claim.agent_id,
-            hash_of(claim.token),
-            new_record_id(),
-            request.role,
-            box_id,
-            new_box_id(),
-            card_metadata(request.role),
-            dumps(request.payload).decode(),
-            annotate(request.meta, record_role=request.role),
-            key,
-            body,
-        )
-    except asyncpg.UniqueViolationError as violated:
-        if violated.constraint_name == "cg_records_singletons":
-            refuse_second(request.role)
-        assert key is not None
-        return await _repeated(database, request, key)
-    if appended is None:
-        return await _repeated(database, request, key)
-    return CardBoxRef(project_id=claim.project_id, cardbox_id=box_id)
+async def _repeat_or_refuse(database: Database, append: Append) -> CardBoxRef:
+    """The first answer, also after the claim has ended, which is when it is most needed."""
+    record = append.record
+    claim = record.claim
+    if append.key is not None:
+        first = await database.fetchrow(FIND_APPENDED, claim.project_id, claim.agent_id, append.key)
+        if first is not None:
+            return _first_answer(first, append)
+    check_claim(await find_claim(database, claim), claim)
+    await check_singleton(database, claim.turn, record.role, record.payload)
+    raise undecided("append")
 
 
-async def _repeated(database: Database, request: AppendRecord, key: str | None) -> CardBoxRef:
-    """The first answer; also after the claim has ended, which is when it is most needed."""
-    claim = request.claim
-    row = key and await database.fetchrow(FIND_APPENDED, claim.project_id, claim.agent_id, _ROUTE, key)
-    if not row:
-        await refuse(database, claim)
-    if row["body_digest"] != _digest_of(request) or row["turn_number"] != turn_number(claim.turn_id):
+def _first_answer(first: Row, append: Append) -> CardBoxRef:
+    claim = append.record.claim
+    if (first["turn_number"], first["body_digest"]) != (turn_number(claim.turn_id), append.body_digest()):
         raise ConflictError("idempotency key was used with another body")
-    return CardBoxRef(project_id=claim.project_id, cardbox_id=row["box_id"])
-
-
-def _digest_of(request: AppendRecord) -> bytes:
-    """Of the record itself: the same record under a fresh token is the same request."""
-    return digest([request.role, unstructure(request.payload), unstructure(request.meta)])
+    return CardBoxRef(project_id=claim.project_id, cardbox_id=first["box_id"])

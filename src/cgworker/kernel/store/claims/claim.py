@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from typing import Any
 
-import asyncpg
-from attrs import frozen
+from attrs import field, frozen
 
-from cgworker.errors import ConflictError, KernelOverloaded
+from cgworker.errors import CommonGroundError, ConflictError
 from cgworker.kernel.store.annotations import annotate
+from cgworker.kernel.store.batch import caught, columns, in_rounds
+from cgworker.kernel.store.claims.fence import undecided
 from cgworker.kernel.store.claims.reconcile import RECONCILE_AGENT
 from cgworker.kernel.store.ids import digest, hash_of, new_claim_token, turn_id
 from cgworker.kernel.store.postgres import Connection, Database, Row
@@ -16,122 +19,190 @@ from cgworker.wire.claims import ClaimNext
 from cgworker.wire.converter import unstructure
 from cgworker.wire.refs import ClaimToken
 
-_ROUTE = "claims:claim"
+# For each agent its oldest queued turns, as many as it asks for and has slots for. Turns are locked before
+# agents, everywhere. Where a lease of the agent has ended (decision 2) nothing is claimed: `is_blocked`
+# says so, and the caller reconciles and claims in one transaction. Who shows a key that is taken gets no
+# row at all.
+CLAIM_TURNS = """
+with asked as (
+    select s.*, row_number() over (partition by s.agent_id order by s.place) as nth
+    from unnest($3::text[], $4::bytea[], $5::text[], $6::text[], $7::bytea[]) with ordinality
+        as s (agent_id, token_hash, annotations, key, body_digest, place)
+    where s.key is null or not exists (
+        select from cg_idempotency_keys k
+        where k.project_id = $1 and k.agent_id = s.agent_id and k.route = 'claims:claim' and k.key = s.key
+    )
+), asking as (
+    select a.agent_id, a.asked_count, exists (
+            select from cg_turns t
+            where t.project_id = $1 and t.target_agent_id = a.agent_id
+                and t.state = 'running' and t.claim_expires_at <= clock_timestamp()
+        ) as is_blocked
+    from (select agent_id, count(*) as asked_count from asked group by agent_id) a
+), queued as (
+    select a.agent_id, q.turn_number
+    from asking a
+    cross join lateral (
+        select t.turn_number
+        from cg_turns t
+        where t.project_id = $1 and t.target_agent_id = a.agent_id and t.state = 'queued'
+        order by t.turn_number
+        limit a.asked_count
+        for no key update skip locked
+    ) q
+    where not a.is_blocked
+), next as (
+    select agent_id, turn_number, row_number() over (partition by agent_id order by turn_number) as nth
+    from queued
+), slots as (
+    select a.agent_id, least(n.found_count, a.capacity - a.held_count) as free_count
+    from cg_agents a
+    join (select agent_id, count(*) as found_count from next group by agent_id) n on n.agent_id = a.agent_id
+    where a.project_id = $1 and a.enabled and a.accepts_work and a.held_count < a.capacity
+    order by a.agent_id
+    for no key update of a
+), taken as (
+    update cg_agents a
+    set held_count = a.held_count + s.free_count
+    from slots s
+    where a.project_id = $1 and a.agent_id = s.agent_id
+), claimed as (
+    update cg_turns t
+    set state = 'running', claim_agent_id = a.agent_id, claim_token_hash = a.token_hash,
+        claim_expires_at = clock_timestamp() + $2, settled_token_hash = null, settled_digest = null,
+        updated_at = clock_timestamp()
+    from asked a
+    join slots s on s.agent_id = a.agent_id
+    join next n on n.agent_id = a.agent_id and n.nth = a.nth
+    where n.nth <= s.free_count and t.project_id = $1 and t.turn_number = n.turn_number
+    returning a.place, t.*
+), logged as (
+    insert into cg_ledger (project_id, event_type, subject_kind, subject_id, actor_kind, actor_id,
+        cause_kind, cause_id, annotations, agent_id, turn_number)
+    select $1, 'turn.claimed', 'turn', 'T-' || c.turn_number, 'agent', a.agent_id,
+        c.cause_kind, c.cause_id, a.annotations::json, c.target_agent_id, c.turn_number
+    from claimed c
+    join asked a on a.place = c.place
+    order by c.place
+), remembered as (
+    insert into cg_idempotency_keys (project_id, agent_id, route, key, body_digest, turn_number, answer)
+    select $1, a.agent_id, 'claims:claim', a.key, a.body_digest, c.turn_number,
+        to_json(encode(a.token_hash, 'hex'))
+    from claimed c
+    join asked a on a.place = c.place
+    where a.key is not null
+)
+select a.place as asked_place, g.is_blocked, clock_timestamp() as server_time, c.*
+from asked a
+join asking g on g.agent_id = a.agent_id
+left join claimed c on c.place = a.place
+"""
+
+
+@frozen
+class Claim:
+    """A wish for an agent's next turn; `key` is its Idempotency-Key, if it has one (decision 4)."""
+
+    request: ClaimNext
+    key: str | None = None
+
+    def meets(self) -> Iterator[object]:
+        """What two that go into one statement must not have in common."""
+        if self.key is not None:
+            yield self.request.agent.agent_id, self.key
+
+    def body_digest(self) -> bytes:
+        return digest(unstructure(self.request))
 
 
 @frozen
 class Claimed:
-    """A claim just given, with the turn's row as it is now."""
+    """A claim just given, with the turn's row as it is now.
+
+    `gave_back` says that ended leases of the agent were reconciled on the way, so there may be more work.
+    """
 
     token: ClaimToken
     row: Row
+    gave_back: bool = False
 
 
-# The oldest queued turn and a slot of its agent, or nothing. Turns are locked before agents, everywhere.
-# An ended claim of the agent comes first (decision 2): then nothing is claimed here, `is_blocked` says so,
-# and the caller reconciles and claims in one transaction. A second claim under one Idempotency-Key violates
-# its primary key, which undoes the whole statement.
-CLAIM_NEXT = """
-with ended as (
-    select exists (
-        select from cg_turns
-        where project_id = $1 and target_agent_id = $2 and state = 'running' and claim_expires_at <= now()
-    ) as is_blocked
-), next as (
-    select project_id, turn_number
-    from cg_turns
-    where project_id = $1 and target_agent_id = $2 and state = 'queued'
-        and not (select is_blocked from ended)
-    order by turn_number
-    limit 1
-    for update skip locked
-), slot as (
-    update cg_agents a
-    set held_count = a.held_count + 1
-    from next n
-    where a.project_id = n.project_id and a.agent_id = $2
-        and a.enabled and a.accepts_work and a.held_count < a.capacity
-    returning a.project_id
-), claimed as (
-    update cg_turns t
-    set state = 'running', claim_agent_id = $2, claim_token_hash = $3,
-        claim_expires_at = clock_timestamp() + $4, settled_token_hash = null, settled_digest = null,
-        updated_at = clock_timestamp()
-    from next n
-    join slot s on s.project_id = n.project_id
-    where t.project_id = n.project_id and t.turn_number = n.turn_number
-    returning t.*
-), logged as (
-    insert into cg_ledger (project_id, event_type, subject_kind, subject_id, actor_kind, actor_id,
-        cause_kind, cause_id, annotations, agent_id, turn_number)
-    select project_id, 'turn.claimed', 'turn', 'T-' || turn_number, 'agent', $2,
-        cause_kind, cause_id, $5::json, target_agent_id, turn_number
-    from claimed
-), remembered as (
-    insert into cg_idempotency_keys (project_id, agent_id, route, key, body_digest, turn_number, answer)
-    select project_id, $2, 'claims:claim', $6, $7, turn_number, to_json(encode($3, 'hex'))
-    from claimed
-    where $6::text is not null
-)
-select e.is_blocked, clock_timestamp() as server_time, c.*
-from ended e
-left join claimed c on true
-"""
+Outcome = Claimed | CommonGroundError | None
 
 
-async def claim_next(
-    database: Database, request: ClaimNext, *, lease: timedelta, key: str | None = None
-) -> Claimed | None:
-    """Claim the agent's oldest queued turn, or None if it has none or no slot for it.
+async def claim_turns(
+    database: Database, project_id: str, claims: Sequence[Claim], *, lease: timedelta
+) -> list[Outcome]:
+    """Claim each agent's oldest queued turn, or several turns of one that asks several times.
 
-    Args:
-        key: an Idempotency-Key; a repeat gives the same turn with a fresh token (decision 4).
-
-    Raises:
-        ConflictError: the key came with another body before.
+    Returns:
+        By place, the claim; None where the agent has no such turn, or no slot for it; or ConflictError: the
+        key came with another body before.
     """
-    try:
-        return await _claim(database, request, lease, key)
-    except asyncpg.UniqueViolationError:
-        assert key is not None
-        return await _repeat(database, request, lease, key)
+
+    async def claim(some: list[Claim]) -> list[Outcome]:
+        tries = [_Try(item) for item in some]
+        rows = await database.fetch_racing(CLAIM_TURNS, project_id, lease, *columns(t.row() for t in tries))
+        found = {row["asked_place"]: row for row in rows}
+        return [
+            await caught(_outcome_of(database, one, found.get(place), lease))
+            for place, one in enumerate(tries, start=1)
+        ]
+
+    return await in_rounds(claims, Claim.meets, claim)
 
 
-async def _claim(database: Database, request: ClaimNext, lease: timedelta, key: str | None) -> Claimed | None:
-    token = new_claim_token()
-    agent = request.agent
-    values = (
-        agent.project_id,
-        agent.agent_id,
-        hash_of(token),
-        lease,
-        annotate(request.meta),
-        key,
-        digest(unstructure(request)) if key is not None else None,
-    )
-    row = await database.fetchrow(CLAIM_NEXT, *values)
-    assert row is not None
+@frozen
+class _Try:
+    """A claim with the token that it gives if it succeeds."""
+
+    claim: Claim
+    token: str = field(factory=new_claim_token, repr=False)
+
+    def row(self) -> tuple[Any, ...]:
+        claim = self.claim
+        request = claim.request
+        return (
+            request.agent.agent_id,
+            hash_of(self.token),
+            annotate(request.meta),
+            claim.key,
+            None if claim.key is None else claim.body_digest(),
+        )
+
+    def claimed(self, row: Row, *, gave_back: bool = False) -> Claimed | None:
+        """What a row of CLAIM_TURNS says."""
+        if row["turn_number"] is None:
+            return None
+        token = ClaimToken(
+            project_id=row["project_id"],
+            turn_id=turn_id(row["turn_number"]),
+            agent_id=row["claim_agent_id"],
+            token=self.token,
+            expires_at=row["claim_expires_at"],
+        )
+        return Claimed(token, row, gave_back)
+
+
+async def _outcome_of(database: Database, one: _Try, row: Row | None, lease: timedelta) -> Claimed | None:
+    if row is None:
+        return await _repeat(database, one, lease)
     if row["is_blocked"]:
-
-        async def reconcile_and_claim(connection: Connection) -> Row | None:
-            await connection.execute(RECONCILE_AGENT, agent.project_id, agent.agent_id, annotate())
-            return await connection.fetchrow(CLAIM_NEXT, *values)
-
-        row = await database.transact(reconcile_and_claim)
-        assert row is not None
-    if row["turn_number"] is None:
-        return None
-    return Claimed(_token_of(row, token), row)
+        return await _reconcile_and_claim(database, one, lease)
+    return one.claimed(row)
 
 
-def _token_of(row: Row, token: str) -> ClaimToken:
-    return ClaimToken(
-        project_id=row["project_id"],
-        turn_id=turn_id(row["turn_number"]),
-        agent_id=row["claim_agent_id"],
-        token=token,
-        expires_at=row["claim_expires_at"],
-    )
+async def _reconcile_and_claim(database: Database, one: _Try, lease: timedelta) -> Claimed | None:
+    agent = one.claim.request.agent
+
+    async def both(connection: Connection) -> Row | None:
+        await connection.execute(RECONCILE_AGENT, agent.project_id, agent.agent_id, annotate())
+        return await connection.fetchrow(CLAIM_TURNS, agent.project_id, lease, *columns([one.row()]))
+
+    row = await database.transact(both, is_racing=True)
+    if row is None:
+        raise undecided("claim")
+    return one.claimed(row, gave_back=True)
 
 
 # ---------------------------------------------------------------- repeats
@@ -139,48 +210,48 @@ def _token_of(row: Row, token: str) -> ClaimToken:
 
 FIND_REPEAT = """
 select body_digest from cg_idempotency_keys
-where project_id = $1 and agent_id = $2 and route = $3 and key = $4
+where project_id = $1 and agent_id = $2 and route = 'claims:claim' and key = $3
 """
 
-# The fresh token voids the first, in case both answers arrive; the event was written by the first.
-RECLAIM = """
+# While the turn runs under the first claim. The fresh token voids the first, in case both answers arrive;
+# the event was written by the first.
+RECLAIM_TURN = """
 with claimed as (
     update cg_turns t
-    set claim_token_hash = $5, claim_expires_at = clock_timestamp() + $6, updated_at = clock_timestamp()
+    set claim_token_hash = $4, claim_expires_at = clock_timestamp() + $5, updated_at = clock_timestamp()
     from cg_idempotency_keys k
-    where k.project_id = $1 and k.agent_id = $2 and k.route = $3 and k.key = $4
+    where k.project_id = $1 and k.agent_id = $2 and k.route = 'claims:claim' and k.key = $3
         and t.project_id = k.project_id and t.turn_number = k.turn_number
         and t.state = 'running' and t.claim_agent_id = $2
-        and t.claim_token_hash = decode(k.answer #>> '{}', 'hex')
+        and t.claim_token_hash = decode(k.answer #>> '{}', 'hex') and t.claim_expires_at > clock_timestamp()
     returning t.*
 ), remembered as (
     update cg_idempotency_keys k
-    set answer = to_json(encode($5, 'hex')), created_at = now()
+    set answer = to_json(encode($4, 'hex')), created_at = now()
     from claimed c
-    where k.project_id = $1 and k.agent_id = $2 and k.route = $3 and k.key = $4
+    where k.project_id = $1 and k.agent_id = $2 and k.route = 'claims:claim' and k.key = $3
 )
 select clock_timestamp() as server_time, c.* from claimed c
 """
 
 FORGET_KEY = """
 delete from cg_idempotency_keys
-where project_id = $1 and agent_id = $2 and route = $3 and key = $4 and body_digest = $5
+where project_id = $1 and agent_id = $2 and route = 'claims:claim' and key = $3 and body_digest = $4
 """
 
 
-async def _repeat(database: Database, request: ClaimNext, lease: timedelta, key: str) -> Claimed | None:
+async def _repeat(database: Database, one: _Try, lease: timedelta) -> Claimed | None:
     """The turn of the first claim, if it still runs under it; else the key is free again."""
-    scope = (request.agent.project_id, request.agent.agent_id, _ROUTE, key)
-    body = digest(unstructure(request))
+    agent, body = one.claim.request.agent, one.claim.body_digest()
+    scope = (agent.project_id, agent.agent_id, one.claim.key)
     first = await database.fetchval(FIND_REPEAT, *scope)
     if first is not None and first != body:
         raise ConflictError("idempotency key was used with another body")
-    token = new_claim_token()
-    row = await database.fetchrow(RECLAIM, *scope, hash_of(token), lease)
+    row = await database.fetchrow(RECLAIM_TURN, *scope, hash_of(one.token), lease)
     if row is not None:
-        return Claimed(_token_of(row, token), row)
+        return one.claimed(row)
     await database.execute(FORGET_KEY, *scope, body)
-    try:
-        return await _claim(database, request, lease, key)
-    except asyncpg.UniqueViolationError as raced:
-        raise KernelOverloaded("the same claim is being made just now", retry_after_seconds=0.1) from raced
+    rows = await database.fetch_racing(CLAIM_TURNS, agent.project_id, lease, *columns([one.row()]))
+    if not rows:
+        raise undecided("claim")
+    return await _outcome_of(database, one, rows[0], lease)

@@ -2,90 +2,103 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 from attrs import frozen
 
-from cgworker.errors import ConflictError, FencingError, KernelOverloaded, NotFoundError
+from cgworker.errors import CommonGroundError, ConflictError, FencingError, NotFoundError
 from cgworker.kernel.store.annotations import annotate
-from cgworker.kernel.store.claims.fence import check_claim, find_claim
-from cgworker.kernel.store.ids import (
-    digest,
-    hash_of,
-    keyed_box_id,
-    new_box_id,
-    new_record_id,
-    turn_id,
-    turn_number,
-)
+from cgworker.kernel.store.batch import by_place, columns, in_rounds
+from cgworker.kernel.store.claims.fence import check_claim, find_claim, shown, undecided
+from cgworker.kernel.store.ids import digest, keyed_box_id, new_box_id, new_record_id, turn_ref
 from cgworker.kernel.store.postgres import Database, Row
-from cgworker.kernel.store.records import card_metadata
 from cgworker.wire.converter import dumps, loads
 from cgworker.wire.refs import ClaimToken, TurnRef
 from cgworker.wire.turns import Dispatch, RootRequest
 
 # The parent's fence, for a child; then the key, which a second dispatch finds taken; the project's row
 # last, since it is held until the commit. A parent is fenced and its lease extended also on a replay.
-DISPATCH_TURN = """
-with eligible as (
-    select project_id from cg_projects
-    where project_id = $1
-        and exists (select from cg_agents where project_id = $1 and agent_id = $2)
-        and exists (
-            select from cg_agents
-            where project_id = $1 and agent_id = $3
-                and (not starts_with($4, 'turn.') or $4 = any (capabilities))
-        )
-), parent as (
+DISPATCH_TURNS = """
+with sent as (
+    select s.*
+    from unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
+            $10::text[], $11::bigint[], $12::text[], $13::bytea[], $14::boolean[], $15::text[], $16::text[],
+            $17::text[], $18::text[]) with ordinality
+        as s (requester_id, target_id, turn_kind, spawn_key, cause_kind, cause_id, box_id,
+            input, parent_number, parent_agent_id, parent_hash, may_dispatch_any, record_id, card_id,
+            spawn_annotations, record_annotations, place)
+    join cg_agents requester on requester.project_id = $1 and requester.agent_id = s.requester_id
+    join cg_agents target on target.project_id = $1 and target.agent_id = s.target_id
+    where not starts_with(s.turn_kind, 'turn.') or s.turn_kind = any (target.capabilities)
+), held as (
+    select s.place, t.turn_number
+    from sent s
+    join cg_turns t on t.project_id = $1 and t.turn_number = s.parent_number
+    where t.state = 'running' and t.claim_agent_id = s.parent_agent_id and t.claim_token_hash = s.parent_hash
+        and t.claim_expires_at > clock_timestamp()
+        and (t.claim_agent_id = s.requester_id or s.may_dispatch_any)
+    order by t.turn_number
+    for no key update of t
+), extended as (
     update cg_turns t
-    set claim_expires_at = clock_timestamp() + $14, updated_at = clock_timestamp()
-    from eligible e
-    where $10::bigint is not null and t.project_id = e.project_id and t.turn_number = $10
-        and t.state = 'running' and t.claim_agent_id = $11 and t.claim_token_hash = $12
-        and t.claim_expires_at > clock_timestamp() and (t.claim_agent_id = $2 or $13)
-    returning t.project_id
-), allowed as (
-    select project_id from eligible where $10 is null
-    union all
-    select project_id from parent
-), spawn as (
+    set claim_expires_at = clock_timestamp() + $2, updated_at = clock_timestamp()
+    from (select distinct turn_number from held) h
+    where t.project_id = $1 and t.turn_number = h.turn_number
+), spawned as (
     insert into cg_spawns (project_id, spawn_key)
-    select project_id, $5 from allowed
+    select $1, s.spawn_key
+    from sent s
+    left join held h on h.place = s.place
+    where s.parent_number is null or h.place is not null
+    order by s.spawn_key
     on conflict do nothing
-    returning project_id
+    returning spawn_key
+), counted as (
+    update cg_projects
+    set turn_count = turn_count + (select count(*) from spawned)
+    where project_id = $1 and exists (select from spawned)
+    returning turn_count
 ), numbered as (
-    update cg_projects p
-    set turn_count = p.turn_count + 1
-    from spawn s
-    where p.project_id = s.project_id
-    returning p.project_id, p.turn_count as turn_number
+    select s.*, c.turn_count - row_number() over (order by s.place desc) + 1 as turn_number
+    from spawned
+    join sent s on s.spawn_key = spawned.spawn_key
+    cross join counted c
 ), born as (
     insert into cg_turns (project_id, turn_number, target_agent_id, requested_by_agent_id, turn_kind,
         cause_kind, cause_id, parent_number, spawn_key, state, record_count, created_at, updated_at)
-    select project_id, turn_number, $3, $2, $4, $6, $7, $10, $5, 'queued', 1,
-        clock_timestamp(), clock_timestamp()
+    select $1, turn_number, target_id, requester_id, turn_kind,
+        cause_kind, cause_id, parent_number, spawn_key, 'queued', 1, clock_timestamp(), clock_timestamp()
     from numbered
-    returning *
 ), recorded as (
     insert into cg_records (project_id, turn_number, turn_seq, record_id, role, box_id, card_id,
         metadata, payload, created_at)
-    select project_id, turn_number, 1, $15, 'bootstrap', $8, $16, $17::json, $9::json, clock_timestamp()
-    from born
+    select $1, turn_number, 1, record_id, 'bootstrap', box_id, card_id,
+        '{"cg_role":"bootstrap_bundle","cg_source":"CommonGround"}', input::json, clock_timestamp()
+    from numbered
 ), logged as (
     insert into cg_ledger (project_id, event_type, subject_kind, subject_id, actor_kind, actor_id,
         cause_kind, cause_id, annotations, payload_box_id, agent_id, turn_number, parent_number)
-    select b.project_id, e.event_type, 'turn', 'T-' || b.turn_number, 'agent', $2,
-        b.cause_kind, b.cause_id, e.annotations, $8, b.target_agent_id, b.turn_number,
-        case when e.event_type = 'turn.spawned' then b.parent_number end
-    from born b
-    cross join (values
-        (1, 'turn.spawned', $18::json),
-        (2, 'turn.bootstrap_recorded', $19::json)
-    ) e (place, event_type, annotations)
-    order by e.place
+    select $1, e.event_type, 'turn', 'T-' || n.turn_number, 'agent', n.requester_id,
+        n.cause_kind, n.cause_id,
+        case e.step when 1 then n.spawn_annotations::json else n.record_annotations::json end,
+        n.box_id, n.target_id, n.turn_number,
+        case e.step when 1 then n.parent_number end
+    from numbered n
+    cross join (values (1, 'turn.spawned'), (2, 'turn.bootstrap_recorded')) e (step, event_type)
+    order by n.place, e.step
 )
-select turn_number from born
+select place, turn_number from numbered
 """
+
+
+@frozen
+class Dispatching:
+    """A dispatch to make; `may_dispatch_any`: also under a claim of another agent."""
+
+    request: Dispatch
+    may_dispatch_any: bool = False
 
 
 @frozen
@@ -117,51 +130,52 @@ class _Spawn:
         write_key = f"dispatch:child:{parent.turn_id}:{target}:{key}"
         return cls("turn", parent.turn_id, write_key, "dispatch.child_derivation", parent)
 
-    @property
-    def parent_number(self) -> int | None:
-        return None if self.parent is None else turn_number(self.parent.turn_id)
 
+async def dispatch_turns(
+    database: Database, project_id: str, dispatches: Sequence[Dispatching], *, lease: timedelta
+) -> list[Dispatched | CommonGroundError]:
+    """Give agents work, or find the turns that the same dispatches gave them before.
 
-async def dispatch_turn(
-    database: Database, request: Dispatch, *, lease: timedelta, may_dispatch_any: bool
-) -> Dispatched:
-    """Give an agent work, or find the turn that the same dispatch gave it before.
-
-    Raises:
-        NotFoundError, ConflictError, FencingError: in the order of protocol.md 6.4 and 8.3.
+    Returns:
+        By place, the turn, or NotFoundError, ConflictError or FencingError, in the order of protocol.md 6.4
+        and 8.3.
     """
-    project_id, spawn = request.requested_by.project_id, _Spawn.of(request)
-    parent, box_id = spawn.parent, keyed_box_id(project_id, spawn.write_key)
-    number = await database.fetchval(
-        DISPATCH_TURN,
-        project_id,
+
+    async def dispatch(some: list[Dispatching]) -> list[Dispatched | CommonGroundError]:
+        rows = await database.fetch(DISPATCH_TURNS, project_id, lease, *columns(map(_row_of, some)))
+        born = {
+            row["place"]: Dispatched(turn_ref(project_id, row["turn_number"]), is_new=True) for row in rows
+        }
+        return await by_place(some, born, lambda item: _replay(database, item))
+
+    return await in_rounds(dispatches, lambda item: [item.request.dispatch_key], dispatch)
+
+
+def _row_of(dispatching: Dispatching) -> tuple[Any, ...]:
+    request = dispatching.request
+    spawn = _Spawn.of(request)
+    parent = (None, None, None) if spawn.parent is None else shown(spawn.parent)
+    facts = {
+        "requested_by": request.requested_by.agent_id,
+        "turn_kind": request.turn_kind,
+        "spawn_entrypoint": spawn.entrypoint,
+    }
+    return (
         request.requested_by.agent_id,
         request.target_agent.agent_id,
         request.turn_kind,
         request.dispatch_key,
         spawn.cause_kind,
         spawn.cause_id,
-        box_id,
+        keyed_box_id(request.requested_by.project_id, spawn.write_key),
         dumps(request.input).decode(),
-        spawn.parent_number,
-        parent and parent.agent_id,
-        parent and hash_of(parent.token),
-        may_dispatch_any,
-        lease,
+        *parent,
+        dispatching.may_dispatch_any,
         new_record_id(),
         new_box_id(),
-        card_metadata("bootstrap_bundle"),
-        annotate(
-            request.meta,
-            requested_by=request.requested_by.agent_id,
-            turn_kind=request.turn_kind,
-            spawn_entrypoint=spawn.entrypoint,
-        ),
+        annotate(request.meta, **facts),
         annotate(record_role="bootstrap"),
     )
-    if number is not None:
-        return Dispatched(TurnRef(project_id=project_id, turn_id=turn_id(number)), is_new=True)
-    return Dispatched(await _replay(database, request, spawn, may_dispatch_any), is_new=False)
 
 
 # ---------------------------------------------------------------- replays and refusals
@@ -177,8 +191,9 @@ where t.project_id = $1 and t.spawn_key = $2
 FIND_AGENT = "select capabilities from cg_agents where project_id = $1 and agent_id = $2"
 
 
-async def _replay(database: Database, request: Dispatch, spawn: _Spawn, may_dispatch_any: bool) -> TurnRef:
+async def _replay(database: Database, dispatching: Dispatching) -> Dispatched:
     """The turn this very dispatch gave before; refuse whatever stands against that, in the order given."""
+    request, spawn = dispatching.request, _Spawn.of(dispatching.request)
     project_id = request.requested_by.project_id
     parent = None if spawn.parent is None else await find_claim(database, spawn.parent)
     found = await database.fetchrow(FIND_SPAWNED, project_id, request.dispatch_key)
@@ -186,17 +201,16 @@ async def _replay(database: Database, request: Dispatch, spawn: _Spawn, may_disp
         raise ConflictError(f"cardbox write_key conflict: {spawn.write_key}")
     capabilities = await _require_agents(database, request)
     if parent is not None and spawn.parent is not None:
-        _check_parent(parent, spawn.parent, request, may_dispatch_any)
+        _check_parent(parent, spawn.parent, dispatching)
     if found is not None:
         _compare(found, request, spawn)
-        return TurnRef(project_id=project_id, turn_id=turn_id(found["turn_number"]))
+        return Dispatched(turn_ref(project_id, found["turn_number"]), is_new=False)
     if request.turn_kind.startswith("turn.") and request.turn_kind not in capabilities:
         target = request.target_agent.agent_id
         raise ConflictError(
             f"target agent {target} missing required capability for turn_kind {request.turn_kind}"
         )
-    # What stood against it a moment ago is gone; nothing was changed.
-    raise KernelOverloaded("the dispatch met another one, try again", retry_after_seconds=0.1)
+    raise undecided("dispatch")
 
 
 async def _require_agents(database: Database, request: Dispatch) -> list[str]:
@@ -209,9 +223,10 @@ async def _require_agents(database: Database, request: Dispatch) -> list[str]:
     return capabilities
 
 
-def _check_parent(row: Row, claim: ClaimToken, request: Dispatch, may_dispatch_any: bool) -> None:
+def _check_parent(row: Row, claim: ClaimToken, dispatching: Dispatching) -> None:
     check_claim(row, claim)
-    if request.requested_by.agent_id != claim.agent_id and not may_dispatch_any:
+    is_own = dispatching.request.requested_by.agent_id == claim.agent_id
+    if not is_own and not dispatching.may_dispatch_any:
         raise FencingError("requested_by is not authorized to dispatch child for this parent claim")
 
 

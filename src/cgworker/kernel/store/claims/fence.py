@@ -9,6 +9,12 @@ from cgworker.kernel.store.ids import hash_of, turn_number
 from cgworker.kernel.store.postgres import Database, Row
 from cgworker.wire.refs import ClaimToken
 
+
+def shown(claim: ClaimToken) -> tuple[int, str, bytes]:
+    """What a statement compares of a claim: turn_number, agent_id and token_hash."""
+    return turn_number(claim.turn_id), claim.agent_id, hash_of(claim.token)
+
+
 FIND_CLAIM = """
 select state, claim_agent_id, claim_token_hash, claim_expires_at <= clock_timestamp() as is_over,
     settled_token_hash, settled_digest
@@ -29,13 +35,6 @@ async def find_claim(database: Database, claim: ClaimToken) -> Row:
     return row
 
 
-async def refuse(database: Database, claim: ClaimToken) -> NoReturn:
-    """Say why a statement did not find the claim good, in the order of protocol.md 8."""
-    check_claim(await find_claim(database, claim), claim)
-    # It was not good a moment ago and is good now: whoever held it up is through. Nothing was changed.
-    raise KernelOverloaded("the claim could not be checked, try again", status=503, retry_after_seconds=0.1)
-
-
 def check_claim(row: Row, claim: ClaimToken) -> None:
     """Raise FencingError unless the claim shown is the current one and has not ended."""
     if row["state"] != "running":
@@ -44,3 +43,22 @@ def check_claim(row: Row, claim: ClaimToken) -> None:
         raise FencingError(f"claim token mismatch for turn {claim.turn_id}")
     if row["is_over"]:
         raise FencingError(f"claim expired for turn {claim.turn_id}")
+
+
+def is_repeat(row: Row, claim: ClaimToken, content_digest: bytes) -> bool:
+    """Whether the turn was last settled under this claim and with this content (decision 4).
+
+    The next claim clears what is compared, so a repeat is known until then.
+    """
+    return (row["settled_token_hash"], row["settled_digest"]) == (hash_of(claim.token), content_digest)
+
+
+async def refuse(database: Database, claim: ClaimToken) -> NoReturn:
+    """Say why a statement did not find the claim good, in the order of protocol.md 8."""
+    check_claim(await find_claim(database, claim), claim)
+    raise undecided("claim")
+
+
+def undecided(what: str) -> KernelOverloaded:
+    """It could not be done a moment ago and could be now: whoever held it up is through. Nothing changed."""
+    return KernelOverloaded(f"the {what} met another one, try again", retry_after_seconds=0.1)

@@ -2,116 +2,173 @@
 
 from __future__ import annotations
 
-import asyncpg
+from collections.abc import Sequence
+from typing import Any
 
-from cgworker.errors import InvalidRequest
+from attrs import frozen
+
+from cgworker.errors import CommonGroundError, InvalidRequest
 from cgworker.kernel.store.annotations import annotate
-from cgworker.kernel.store.claims.fence import check_claim, find_claim, refuse
-from cgworker.kernel.store.ids import digest, hash_of, new_box_id, new_record_id, turn_number
-from cgworker.kernel.store.postgres import Database
+from cgworker.kernel.store.batch import by_place, columns, in_rounds
+from cgworker.kernel.store.claims.fence import check_claim, find_claim, is_repeat, shown, undecided
+from cgworker.kernel.store.ids import digest, new_box_id, new_record_id, turn_ref
+from cgworker.kernel.store.postgres import Database, Row
 from cgworker.kernel.store.records import card_metadata
-from cgworker.kernel.store.singletons import check_singleton, refuse_second
+from cgworker.kernel.store.singletons import check_singleton, fault_of
 from cgworker.lifecycle import TurnOutcome
 from cgworker.wire.converter import ABSENT, dumps
 from cgworker.wire.refs import ClaimToken, TurnRef
 from cgworker.wire.turns import Finish
 
-# $10 is the payload as JSON text, null where there is none: then no record and no final role.
-FINISH_TURN = """
-with closed as (
-    update cg_turns
-    set state = 'closed', outcome = $5, closed_at = clock_timestamp(), updated_at = clock_timestamp(),
+# `payload` is null where there is none: then there is no record and no final role.
+FINISH_TURNS = """
+with sent as (
+    select *
+    from unnest($2::bigint[], $3::text[], $4::bytea[], $5::text[], $6::bytea[], $7::text[], $8::text[],
+            $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[]) with ordinality
+        as s (turn_number, agent_id, token_hash, outcome, content_digest, role, record_id,
+            box_id, card_id, metadata, payload, record_annotations, annotations, place)
+), held as (
+    select s.place, t.turn_number
+    from sent s
+    join cg_turns t on t.project_id = $1 and t.turn_number = s.turn_number
+    where t.state = 'running' and t.claim_agent_id = s.agent_id and t.claim_token_hash = s.token_hash
+        and t.claim_expires_at > clock_timestamp()
+        and not (s.role = 'provision_launch_started' and s.payload is not null and exists (
+            select from cg_records r
+            where r.project_id = $1 and r.turn_number = s.turn_number
+                and r.role = 'provision_launch_started'
+        ))
+    order by t.turn_number
+    for no key update of t
+), closed as (
+    update cg_turns t
+    set state = 'closed', outcome = s.outcome, closed_at = clock_timestamp(), updated_at = clock_timestamp(),
         claim_agent_id = null, claim_token_hash = null, claim_expires_at = null,
-        settled_token_hash = $4, settled_digest = $6,
-        record_count = record_count + ($10::text is not null)::int,
-        final_record_role = case when $10::text is not null then $7 end,
-        final_seq = case when $10::text is not null then record_count + 1 end
-    where project_id = $1 and turn_number = $2
-        and state = 'running' and claim_agent_id = $3 and claim_token_hash = $4
-        and claim_expires_at > clock_timestamp()
-    returning *
+        settled_token_hash = s.token_hash, settled_digest = s.content_digest,
+        record_count = t.record_count + (s.payload is not null)::int,
+        final_record_role = case when s.payload is not null then s.role end,
+        final_seq = case when s.payload is not null then t.record_count + 1 end
+    from held h
+    join sent s on s.place = h.place
+    where t.project_id = $1 and t.turn_number = h.turn_number
+    returning s.place, t.*
+), slots as (
+    select a.agent_id, c.freed_count
+    from cg_agents a
+    join (
+        select target_agent_id, count(*) as freed_count from closed group by target_agent_id
+    ) c on c.target_agent_id = a.agent_id
+    where a.project_id = $1
+    order by a.agent_id
+    for no key update of a
 ), freed as (
     update cg_agents a
-    set held_count = a.held_count - 1
-    from closed c
-    where a.project_id = c.project_id and a.agent_id = c.target_agent_id
+    set held_count = a.held_count - s.freed_count
+    from slots s
+    where a.project_id = $1 and a.agent_id = s.agent_id
 ), recorded as (
     insert into cg_records (project_id, turn_number, turn_seq, record_id, role, box_id, card_id,
         metadata, payload, created_at)
-    select project_id, turn_number, final_seq, $8, $7, $9, $11, $12::json, $10::text::json, clock_timestamp()
-    from closed
-    where $10::text is not null
+    select $1, c.turn_number, c.final_seq, s.record_id, s.role, s.box_id, s.card_id,
+        s.metadata::json, s.payload::json, clock_timestamp()
+    from closed c
+    join sent s on s.place = c.place
+    where s.payload is not null
 ), logged as (
     insert into cg_ledger (project_id, event_type, subject_kind, subject_id, actor_kind, actor_id,
         cause_kind, cause_id, annotations, payload_box_id, agent_id, turn_number, parent_number)
-    select c.project_id, e.event_type, 'turn', 'T-' || c.turn_number, 'agent', $3,
-        c.cause_kind, c.cause_id, e.annotations, e.payload_box_id, c.target_agent_id, c.turn_number,
-        case when e.event_type = 'turn.finished' then c.parent_number end
+    select $1, e.event_type, 'turn', 'T-' || c.turn_number, 'agent', s.agent_id,
+        c.cause_kind, c.cause_id,
+        case e.step when 1 then s.record_annotations::json else s.annotations::json end,
+        case e.step when 1 then s.box_id end,
+        c.target_agent_id, c.turn_number,
+        case e.step when 2 then c.parent_number end
     from closed c
-    join (values
-        (1, 'turn.progress_appended', $13::json, $9),
-        (2, 'turn.finished', $14::json, null)
-    ) e (place, event_type, annotations, payload_box_id) on e.place = 2 or $10::text is not null
-    order by e.place
+    join sent s on s.place = c.place
+    join (values (1, 'turn.progress_appended'), (2, 'turn.finished')) e (step, event_type)
+        on e.step = 2 or s.payload is not null
+    order by c.place, e.step
 )
-select parent_number from closed
+select place, parent_number from closed
 """
 
 
-async def finish_turn(database: Database, claim: ClaimToken, finish: Finish) -> TurnRef | None:
-    """Close the turn; a repeat with the same token and content changes nothing (decision 4).
+@frozen
+class Settled:
+    """A turn settled, now or by an earlier call of the same content; `parent` has the news as well."""
+
+    parent: TurnRef | None = None
+
+
+async def finish_turns(
+    database: Database, project_id: str, finishes: Sequence[tuple[ClaimToken, Finish]]
+) -> list[Settled | CommonGroundError]:
+    """Close the turns; a repeat with the same token and content changes nothing (decision 4).
 
     Returns:
-        The parent turn, whose feed has the news as well; None for a root, and for a repeat.
-
-    Raises:
-        InvalidRequest: there is no such outcome.
-        NotFoundError, FencingError: the claim is not the current one, or its lease has ended.
-        ConflictError: the role takes one record only.
+        By place, what became of it, or NotFoundError or FencingError: the claim is not the current one, or
+        its lease has ended; or ConflictError: the role takes one record only.
     """
-    _check_outcome(finish.outcome)
-    has_payload = finish.final_payload is not ABSENT
-    if has_payload:
-        check_singleton(finish.final_record_role, finish.final_payload)
-    role, box_id = finish.final_record_role, new_box_id()
-    content = digest([finish.outcome, *([finish.final_payload, role] if has_payload else [])])
-    try:
-        row = await database.fetchrow(
-            FINISH_TURN,
-            claim.project_id,
-            turn_number(claim.turn_id),
-            claim.agent_id,
-            hash_of(claim.token),
-            finish.outcome,
-            content,
-            role,
-            new_record_id(),
-            box_id,
-            dumps(finish.final_payload).decode() if has_payload else None,
-            new_box_id(),
-            card_metadata(role),
-            annotate(finish.meta, record_role=role),
-            annotate(finish.meta),
+
+    async def finish(some: list[tuple[ClaimToken, Finish]]) -> list[Settled | CommonGroundError]:
+        rows = await database.fetch_racing(
+            FINISH_TURNS, project_id, *columns(_row_of(claim, finish) for claim, finish in some)
         )
-    except asyncpg.UniqueViolationError:
-        refuse_second(role)
-    if row is None:
-        await require_repeat(database, claim, content)
-        return None
-    parent = row["parent_number"]
-    return None if parent is None else TurnRef(project_id=claim.project_id, turn_id=f"T-{parent}")
+        closed = {row["place"]: Settled(_parent_of(project_id, row)) for row in rows}
+        return await by_place(some, closed, lambda item: _repeat_or_refuse(database, *item))
+
+    return await in_rounds(finishes, lambda item: [item[0].turn_id], finish)
 
 
-async def require_repeat(database: Database, claim: ClaimToken, content: bytes) -> None:
-    """Let a repeat of the last settle call pass, until the turn is claimed again; refuse all else."""
-    row = await find_claim(database, claim)
-    if row["settled_token_hash"] == hash_of(claim.token) and row["settled_digest"] == content:
-        return
-    check_claim(row, claim)
-    await refuse(database, claim)
-
-
-def _check_outcome(outcome: str) -> None:
-    if outcome not in set(TurnOutcome):
+def check_outcome(finish: Finish) -> None:
+    """Raise InvalidRequest unless a turn can end so."""
+    if finish.outcome not in set(TurnOutcome):
         msg = "Input should be 'succeeded', 'failed' or 'stopped'"
         raise InvalidRequest([{"type": "enum", "loc": ["body", "outcome"], "msg": msg}])
+
+
+def _row_of(claim: ClaimToken, finish: Finish) -> tuple[Any, ...]:
+    number, agent_id, token_hash = shown(claim)
+    role, payload = finish.final_record_role, finish.final_payload
+    has_payload = payload is not ABSENT
+    return (
+        0 if has_payload and fault_of(role, payload) else number,  # no turn is found for what cannot be added
+        agent_id,
+        token_hash,
+        finish.outcome,
+        _digest_of(finish),
+        role,
+        new_record_id(),
+        new_box_id(),
+        new_box_id(),
+        card_metadata(role),
+        dumps(payload).decode() if has_payload else None,
+        annotate(finish.meta, record_role=role),
+        annotate(finish.meta),
+    )
+
+
+def _digest_of(finish: Finish) -> bytes:
+    has_payload = finish.final_payload is not ABSENT
+    return digest(
+        [finish.outcome, *([finish.final_payload, finish.final_record_role] if has_payload else [])]
+    )
+
+
+def _parent_of(project_id: str, row: Row) -> TurnRef | None:
+    number = row["parent_number"]
+    return None if number is None else turn_ref(project_id, number)
+
+
+# ---------------------------------------------------------------- repeats and refusals
+
+
+async def _repeat_or_refuse(database: Database, claim: ClaimToken, finish: Finish) -> Settled:
+    row = await find_claim(database, claim)
+    if is_repeat(row, claim, _digest_of(finish)):
+        return Settled()
+    check_claim(row, claim)
+    if finish.final_payload is not ABSENT:
+        await check_singleton(database, claim.turn, finish.final_record_role, finish.final_payload)
+    raise undecided("finish")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from cgworker.kernel.store.annotations import annotate
+from cgworker.kernel.store.ids import turn_ref
 from cgworker.kernel.store.postgres import Database
 from cgworker.wire.claims import ReconcileExpired
-from cgworker.wire.refs import AgentRef
+from cgworker.wire.refs import AgentRef, TurnRef
 
 # Locked ones are being renewed, settled or reconciled by somebody else just now: they are passed over.
 RECONCILE_AGENT = """
@@ -34,16 +35,17 @@ with ended as (
         cause_kind, cause_id, $3::json, target_agent_id, turn_number
     from given_back
 )
-select count(*) from given_back
+select turn_number from given_back
 """
 
 
-async def reconcile_agent(database: Database, agent: AgentRef, request: ReconcileExpired) -> int:
-    """Give back the agent's turns whose lease has ended; returns how many."""
-    count: int = await database.fetchval(
-        RECONCILE_AGENT, agent.project_id, agent.agent_id, annotate(request.meta)
-    )
-    return count
+async def reconcile_agent(
+    database: Database, agent: AgentRef, request: ReconcileExpired
+) -> list[tuple[TurnRef, AgentRef]]:
+    """Give back the agent's turns whose lease has ended; returns them with their agent."""
+    said = annotate(request.meta)
+    rows = await database.fetch(RECONCILE_AGENT, agent.project_id, agent.agent_id, said)
+    return [(turn_ref(agent.project_id, row["turn_number"]), agent) for row in rows]
 
 
 # Of all projects, a batch at a time, the longest ended first; several kernels may do it at once.
@@ -84,7 +86,7 @@ with ended as (
         cause_kind, cause_id, 'service-owned claim reaper', $2::json, target_agent_id, turn_number
     from given_back
 )
-select distinct project_id, target_agent_id from given_back
+select project_id, turn_number, target_agent_id from given_back
 """
 
 _REAPER_FACTS = {
@@ -94,7 +96,13 @@ _REAPER_FACTS = {
 }
 
 
-async def reconcile_batch(database: Database, most: int) -> list[AgentRef]:
-    """Give back up to `most` turns of anybody; returns the agents that have work again."""
+async def reconcile_batch(database: Database, most: int) -> list[tuple[TurnRef, AgentRef]]:
+    """Give back up to `most` turns of anybody; returns them with their agents, who have work again."""
     rows = await database.fetch(RECONCILE_BATCH, most, annotate(**_REAPER_FACTS))
-    return [AgentRef(project_id=row["project_id"], agent_id=row["target_agent_id"]) for row in rows]
+    return [
+        (
+            turn_ref(row["project_id"], row["turn_number"]),
+            AgentRef(project_id=row["project_id"], agent_id=row["target_agent_id"]),
+        )
+        for row in rows
+    ]

@@ -2,40 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
-from cgworker.kernel.store.claims.fence import refuse
-from cgworker.kernel.store.ids import hash_of, turn_number
-from cgworker.kernel.store.postgres import Database
+from cgworker.errors import CommonGroundError
+from cgworker.kernel.store.batch import by_place, columns, in_rounds
+from cgworker.kernel.store.claims.fence import refuse, shown
+from cgworker.kernel.store.postgres import Database, Row
 from cgworker.wire.claims import Renewal
 from cgworker.wire.refs import ClaimToken
 
-RENEW_CLAIM = """
-update cg_turns
-set claim_expires_at = clock_timestamp() + $5, updated_at = clock_timestamp()
-where project_id = $1 and turn_number = $2
-    and state = 'running' and claim_agent_id = $3 and claim_token_hash = $4
-    and claim_expires_at > clock_timestamp()
-returning clock_timestamp() as server_time, claim_expires_at, stop_requested
+RENEW_CLAIMS = """
+with sent as (
+    select *
+    from unnest($3::bigint[], $4::text[], $5::bytea[]) with ordinality
+        as s (turn_number, agent_id, token_hash, place)
+), held as (
+    select s.place, t.turn_number
+    from sent s
+    join cg_turns t on t.project_id = $1 and t.turn_number = s.turn_number
+    where t.state = 'running' and t.claim_agent_id = s.agent_id and t.claim_token_hash = s.token_hash
+        and t.claim_expires_at > clock_timestamp()
+    order by t.turn_number
+    for no key update of t
+)
+update cg_turns t
+set claim_expires_at = clock_timestamp() + $2, updated_at = clock_timestamp()
+from held h
+where t.project_id = $1 and t.turn_number = h.turn_number
+returning h.place, clock_timestamp() as server_time, t.claim_expires_at, t.stop_requested
 """
 
 
-async def renew_claim(database: Database, claim: ClaimToken, *, lease: timedelta) -> Renewal:
-    """Let the lease end `lease` from now.
+async def renew_claims(
+    database: Database, project_id: str, claims: Sequence[ClaimToken], *, lease: timedelta
+) -> list[Renewal | CommonGroundError]:
+    """Let the leases end `lease` from now.
 
-    Raises:
-        NotFoundError, FencingError: the claim is not the current one, or its lease has ended.
+    Returns:
+        By place, the renewal, or NotFoundError or FencingError: the claim is not the current one, or its
+        lease has ended.
     """
-    row = await database.fetchrow(
-        RENEW_CLAIM,
-        claim.project_id,
-        turn_number(claim.turn_id),
-        claim.agent_id,
-        hash_of(claim.token),
-        lease,
-    )
-    if row is None:
-        await refuse(database, claim)
+
+    async def renew(some: list[ClaimToken]) -> list[Renewal | CommonGroundError]:
+        rows = await database.fetch(RENEW_CLAIMS, project_id, lease, *columns(map(shown, some)))
+        renewed = {row["place"]: _renewal_of(row, lease) for row in rows}
+        return await by_place(some, renewed, lambda claim: refuse(database, claim))
+
+    return await in_rounds(claims, lambda claim: [claim.turn_id], renew)
+
+
+def _renewal_of(row: Row, lease: timedelta) -> Renewal:
     return Renewal(
         server_time=row["server_time"],
         expires_at=row["claim_expires_at"],

@@ -2,55 +2,100 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+from cgworker.errors import CommonGroundError
 from cgworker.kernel.store.annotations import annotate, with_remarks
-from cgworker.kernel.store.claims.finish import require_repeat
-from cgworker.kernel.store.ids import digest, hash_of, turn_number
+from cgworker.kernel.store.batch import by_place, columns, in_rounds
+from cgworker.kernel.store.claims.fence import check_claim, find_claim, is_repeat, shown, undecided
+from cgworker.kernel.store.claims.finish import Settled
+from cgworker.kernel.store.ids import digest
 from cgworker.kernel.store.postgres import Database
 from cgworker.wire.refs import ClaimToken
 from cgworker.wire.turns import Suspend
 
-SUSPEND_TURN = """
-with suspended as (
-    update cg_turns
+SUSPEND_TURNS = """
+with sent as (
+    select *
+    from unnest($2::bigint[], $3::text[], $4::bytea[], $5::bytea[], $6::text[]) with ordinality
+        as s (turn_number, agent_id, token_hash, content_digest, annotations, place)
+), held as (
+    select s.place, t.turn_number
+    from sent s
+    join cg_turns t on t.project_id = $1 and t.turn_number = s.turn_number
+    where t.state = 'running' and t.claim_agent_id = s.agent_id and t.claim_token_hash = s.token_hash
+        and t.claim_expires_at > clock_timestamp()
+    order by t.turn_number
+    for no key update of t
+), suspended as (
+    update cg_turns t
     set state = 'suspended', updated_at = clock_timestamp(), attempt = 1,
         claim_agent_id = null, claim_token_hash = null, claim_expires_at = null,
-        settled_token_hash = $4, settled_digest = $5
-    where project_id = $1 and turn_number = $2
-        and state = 'running' and claim_agent_id = $3 and claim_token_hash = $4
-        and claim_expires_at > clock_timestamp()
-    returning *
+        settled_token_hash = s.token_hash, settled_digest = s.content_digest
+    from held h
+    join sent s on s.place = h.place
+    where t.project_id = $1 and t.turn_number = h.turn_number
+    returning s.place, t.*
+), slots as (
+    select a.agent_id, c.freed_count
+    from cg_agents a
+    join (
+        select target_agent_id, count(*) as freed_count from suspended group by target_agent_id
+    ) c on c.target_agent_id = a.agent_id
+    where a.project_id = $1
+    order by a.agent_id
+    for no key update of a
 ), freed as (
     update cg_agents a
-    set held_count = a.held_count - 1
-    from suspended s
-    where a.project_id = s.project_id and a.agent_id = s.target_agent_id
+    set held_count = a.held_count - s.freed_count
+    from slots s
+    where a.project_id = $1 and a.agent_id = s.agent_id
 ), logged as (
     insert into cg_ledger (project_id, event_type, subject_kind, subject_id, actor_kind, actor_id,
         cause_kind, cause_id, annotations, agent_id, turn_number)
-    select project_id, 'turn.suspended', 'turn', 'T-' || turn_number, 'agent', $3,
-        cause_kind, cause_id, $6::json, target_agent_id, turn_number
-    from suspended
+    select $1, 'turn.suspended', 'turn', 'T-' || c.turn_number, 'agent', s.agent_id,
+        c.cause_kind, c.cause_id, s.annotations::json, c.target_agent_id, c.turn_number
+    from suspended c
+    join sent s on s.place = c.place
+    order by c.place
 )
-select turn_number from suspended
+select place from suspended
 """
 
 
-async def suspend_turn(database: Database, claim: ClaimToken, suspend: Suspend) -> None:
-    """Put the turn aside; a repeat with the same token, reason and note changes nothing (decision 4).
+async def suspend_turns(
+    database: Database, project_id: str, suspends: Sequence[tuple[ClaimToken, Suspend]]
+) -> list[Settled | CommonGroundError]:
+    """Put the turns aside; a repeat with the same token, reason and note changes nothing (decision 4).
 
-    Raises:
-        NotFoundError, FencingError: the claim is not the current one, or its lease has ended.
+    Returns:
+        By place, what became of it, or NotFoundError or FencingError: the claim is not the current one, or
+        its lease has ended.
     """
-    content = digest(["suspended", suspend.reason, suspend.note])
+
+    async def suspend(some: list[tuple[ClaimToken, Suspend]]) -> list[Settled | CommonGroundError]:
+        rows = await database.fetch(
+            SUSPEND_TURNS, project_id, *columns(_row_of(claim, suspend) for claim, suspend in some)
+        )
+        suspended = {row["place"]: Settled() for row in rows}
+        return await by_place(some, suspended, lambda item: _repeat_or_refuse(database, *item))
+
+    return await in_rounds(suspends, lambda item: [item[0].turn_id], suspend)
+
+
+def _row_of(claim: ClaimToken, suspend: Suspend) -> tuple[Any, ...]:
     said = annotate(with_remarks(suspend.meta, reason=suspend.reason, note=suspend.note))
-    suspended = await database.fetchval(
-        SUSPEND_TURN,
-        claim.project_id,
-        turn_number(claim.turn_id),
-        claim.agent_id,
-        hash_of(claim.token),
-        content,
-        said,
-    )
-    if suspended is None:
-        await require_repeat(database, claim, content)
+    return *shown(claim), _digest_of(suspend), said
+
+
+def _digest_of(suspend: Suspend) -> bytes:
+    return digest(["suspended", suspend.reason, suspend.note])
+
+
+async def _repeat_or_refuse(database: Database, claim: ClaimToken, suspend: Suspend) -> Settled:
+    row = await find_claim(database, claim)
+    if is_repeat(row, claim, _digest_of(suspend)):
+        return Settled()
+    check_claim(row, claim)
+    raise undecided("suspend")
