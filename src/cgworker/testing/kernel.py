@@ -19,7 +19,6 @@ from urllib.parse import urlsplit, urlunsplit
 
 import anyio
 import anyio.to_thread
-import asyncpg
 
 from cgworker.client import KernelClient
 from cgworker.kernel.config import KernelConfig
@@ -27,7 +26,7 @@ from cgworker.kernel.serve import KernelServer, bind, serve
 from cgworker.kernel.store.agents import register_agent
 from cgworker.kernel.store.credentials import issue_credential
 from cgworker.kernel.store.embedded import EmbeddedPostgres
-from cgworker.kernel.store.migrate import migrate
+from cgworker.kernel.store.opening import open_database
 from cgworker.kernel.store.postgres import Database
 from cgworker.testing.faults import Faults
 from cgworker.wire.agents import AgentSpec, Provenance
@@ -249,11 +248,8 @@ def _make_template(server: str) -> str:
 
 async def _create_template(server: str, name: str) -> None:
     await _execute(server, f'create database "{name}"')
-    connection = await asyncpg.connect(_address(server, name))
-    try:
-        await migrate(connection)
-    finally:
-        await connection.close()
+    async with open_database(KernelConfig(pg_dsn=_address(server, name), pool_size=1)):
+        pass  # opening it migrates it
 
 
 @asynccontextmanager
@@ -271,8 +267,5 @@ def _address(server: str, name: str) -> str:
 
 
 async def _execute(server: str, statement: str) -> None:
-    connection = await asyncpg.connect(server)
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
+    async with Database.open(server, pool_size=1) as database:
+        await database.execute(statement)

@@ -1,0 +1,136 @@
+"""Every example runs, against a real kernel, as its own docstring says."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from attrs import frozen
+
+from cgworker import AgentRef, KernelClient, TurnRef
+from cgworker.profiles import ConfigFile, Profile, replace_private
+from cgworker.testing import LocalKernel, local_kernel
+from cgworker.wire.turns import TurnSnapshot
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+WORKER = "cg-demo/worker-1"
+
+
+@frozen
+class Expected:
+    """How to run an example, what to ask it, and what it answers."""
+
+    argv: tuple[str, ...]
+    input: Any
+    payload: Any
+
+
+def by_python(name: str) -> tuple[str, ...]:
+    return (sys.executable, str(EXAMPLES / name))
+
+
+ASKED = {"task": "Is anybody there?"}
+EXPECTED = {
+    "function.py": Expected(
+        by_python("function.py"), ASKED, {"text": "You asked: Is anybody there?", "words": 3}
+    ),
+    "command.py": Expected(
+        by_python("command.py"),
+        ASKED,
+        {"text": "You asked: Is anybody there?", "answered_by": "worker-1"},
+    ),
+    "subclass.py": Expected(
+        by_python("subclass.py"), ASKED, {"text": "You asked: Is anybody there?", "attempt": 1}
+    ),
+    "conversation_worker/worker_runtime.py": Expected(
+        (
+            *(sys.executable, "-m", "cgworker", "worker", "loop", "--profile", WORKER),
+            *("--command", *by_python("conversation_worker/worker_runtime.py")),
+        ),
+        "Is anybody there?",
+        {"text": "You asked: Is anybody there?", "answered_by": "worker-1"},
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """The examples choose for themselves; here runs only who asks them."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def kernel() -> AsyncIterator[LocalKernel]:
+    async with local_kernel() as kernel:
+        yield kernel
+
+
+def test_no_example_is_left_out() -> None:
+    """A new one is to be expected something of."""
+    found = {str(path.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("*") if path.is_file()}
+    assert {name for name in found if not name.endswith(".pyc")} == set(EXPECTED)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+async def test_an_example_answers_a_turn_and_ends_when_told_to(
+    name: str, kernel: LocalKernel, tmp_path: Path
+) -> None:
+    """It works a turn that was waiting for it, and SIGTERM ends it with status 0."""
+    expected = EXPECTED[name]
+    async with await kernel.agent("worker-1") as worker:
+        turn = await kernel.dispatch("worker-1", expected.input)
+        async with running(expected, home_of(worker, tmp_path)):
+            closed = await until_closed(worker, turn)
+    assert (closed.outcome, closed.final_payload) == ("succeeded", expected.payload)
+
+
+@asynccontextmanager
+async def running(expected: Expected, home: Path) -> AsyncIterator[None]:
+    """The example's process; it has to end well."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("CG_", "XDG_"))}
+    process = await anyio.open_process(
+        expected.argv, env={**kept, "HOME": str(home), "PATH": path}, stdout=None, stderr=None
+    )
+    try:
+        yield
+        process.send_signal(signal.SIGTERM)
+        with anyio.fail_after(20):
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.aclose()
+
+
+def home_of(worker: KernelClient, home: Path) -> Path:
+    """A home with the profile that the examples name; it stands for an agent of the test's kernel."""
+    token_file = home / "worker.token"
+    [token] = worker.secrets
+    replace_private(token_file, f"{token}\n")
+    agent = worker.agent or AgentRef(project_id="", agent_id="")
+    profile = Profile(project_id=agent.project_id, agent_id=agent.agent_id, token_file=token_file)
+    config = ConfigFile(home / ".config" / "commonground" / "config.json")
+    config.save_profile(profile)
+
+    def rename(content: dict[str, Any]) -> None:
+        content["profiles"] = {WORKER: content["profiles"][profile.name]}
+        content["base_url"] = worker.base_url
+
+    config.update(rename)
+    return home
+
+
+async def until_closed(client: KernelClient, turn: TurnRef) -> TurnSnapshot:
+    with anyio.fail_after(60):
+        found = await client.turns.get(turn)
+        while found.state != "closed":
+            found = await client.turns.get(turn, state=found.state, wait_seconds=20)
+    return found
