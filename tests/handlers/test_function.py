@@ -151,7 +151,8 @@ def test_a_signature_that_cannot_be_a_handlers_is_refused_when_it_is_added() -> 
     async def three(turn: Turn, a: int, b: int) -> None: ...
     async def unknown(turn: Turn, a: Nowhere) -> None: ...  # type: ignore[name-defined]  # noqa: F821
     async def asks(turn: Turn, *, database: str) -> None: ...
-    async def returns_bytes(turn: Turn) -> bytes: ...
+    async def returns_bytes(turn: Turn) -> bytes:
+        return b""
 
     for function in (none, three, unknown, asks, returns_bytes):
         with pytest.raises(UsageError, match=function.__name__):

@@ -226,7 +226,7 @@ def _failed(
 
 
 def _bounded(on_line: Callable[[str], None]) -> Callable[[str], None]:
-    """Pass on so many bytes of output, and then one last word: it is still read, so the child never blocks."""
+    """Pass on so many bytes of output; the rest is read and dropped, so that the child never blocks."""
     left = _MOST_OUTPUT_BYTES
 
     def pass_on(line: str) -> None:

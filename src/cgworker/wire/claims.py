@@ -21,6 +21,17 @@ class ClaimedTurn(ClaimToken):
     server_time: datetime | Absent = ABSENT
     attempt: int | Absent = ABSENT
 
+    @property
+    def claim(self) -> ClaimToken:
+        """The claim alone, as other requests show it."""
+        return ClaimToken(
+            project_id=self.project_id,
+            turn_id=self.turn_id,
+            agent_id=self.agent_id,
+            token=self.token,
+            expires_at=self.expires_at,
+        )
+
 
 @frozen(kw_only=True)
 class ClaimNext:

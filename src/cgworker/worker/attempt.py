@@ -186,7 +186,7 @@ class Attempt:
         return await self._place.kernel.turns.context(self.ref, limit=self._place.options.context_page_size)
 
     async def _count_attempts(self) -> int:
-        """1 + the claims that ended by expiry since the turn was last suspended, from its feed (decision 26)."""
+        """1 + the claims that expired since the turn was last suspended, from its feed (decision 26)."""
         expired, after = 0, 0
         while True:
             page = await self._place.kernel.turns.feed(self.ref, after_ledger_seq=after, limit=_FEED_PAGE)
@@ -345,7 +345,7 @@ def _lease_of(claimed: ClaimedTurn, asked_at: float) -> Lease:
     """
     length = claimed.lease_seconds
     if isinstance(length, float):
-        lease = Lease(claimed, asked_at, length)
+        lease = Lease(claimed.claim, asked_at, length)
         if monotonic() < lease.renew_at(1 / 3, None):
             return lease
-    return Lease(claimed, monotonic())
+    return Lease(claimed.claim, monotonic())
