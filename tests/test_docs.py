@@ -72,13 +72,15 @@ class Reader:
         return self
 
     def __exit__(self, *_: object) -> None:
-        while self._running:
-            block, process = self._running.pop()
+        for block, process in reversed(self._running):
             process.send_signal(signal.SIGTERM)
             try:
-                assert process.wait(30) == 0, f"{block} did not end well"
+                status = process.wait(30)
             finally:
                 process.kill()
+            assert status in (0, -signal.SIGTERM), (
+                f"{block} ended with {status}:\n{self._log_of(block).read_text()}"
+            )
 
     def follow(self, block: Block) -> None:
         if block.file:
@@ -95,14 +97,19 @@ class Reader:
             self._join_code = found[0]
 
     def _start(self, block: Block) -> None:
-        log = (self._home / f"line-{block.line}.log").open("wb")
         command = ["bash", "-euc", f"exec {self._adapted(block.code)}"]
-        process = subprocess.Popen(command, cwd=self._home, env=self._environment(), stdout=log, stderr=log)
+        with self._log_of(block).open("wb") as log:
+            process = subprocess.Popen(
+                command, cwd=self._home, env=self._environment(), stdout=log, stderr=log
+            )
         self._running.append((block, process))
         if " run " in block.code:
-            self._wait_until_ready(process)
+            self._wait_until_ready(block, process)
 
-    def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
+    def _log_of(self, block: Block) -> Path:
+        return self._home / f"line-{block.line}.log"
+
+    def _wait_until_ready(self, block: Block, process: subprocess.Popen[bytes]) -> None:
         end = time.monotonic() + 60
         while time.monotonic() < end and process.poll() is None:
             try:
@@ -111,7 +118,7 @@ class Reader:
                 time.sleep(0.05)  # a server in another process has no event to wait for
             else:
                 return
-        pytest.fail("the kernel did not become ready")
+        pytest.fail(f"the kernel did not become ready:\n{self._log_of(block).read_text()}")
 
     def _adapted(self, code: str) -> str:
         code = code.replace("127.0.0.1:8000", f"127.0.0.1:{self._port}").replace(
