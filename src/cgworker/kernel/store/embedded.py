@@ -15,6 +15,7 @@ from __future__ import annotations
 import atexit
 import hashlib
 import os
+import re
 import shutil
 import socket
 import stat
@@ -398,8 +399,11 @@ def _remove_socket_folder(data: Path) -> None:
         _short_socket_folder(data).rmdir()
 
 
+_COMPLAINT = re.compile(r"(?:LOG|FATAL|PANIC|error): .*")
+
+
 def _cannot_run(said: str) -> UsageError:
     """Why PostgreSQL did not start, in its own last words."""
-    lines = [line for line in said.strip().splitlines() if "FATAL" in line or "rror" in line]
-    why = lines[-1] if lines else (said.strip().splitlines() or ["it said nothing"])[-1]
+    complaints = _COMPLAINT.findall(said) or said.split("\n")
+    why = "; ".join(" ".join(line.split()) for line in complaints[-2:])
     return UsageError(f"the embedded PostgreSQL does not start: {why}; set PG_DSN to use another PostgreSQL")

