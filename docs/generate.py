@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import commands
 import turn_life
 
 from cgworker import WorkerOptions, errors
@@ -152,6 +153,7 @@ MADE: Mapping[str, Callable[[], str]] = {
     "transitions": transitions,
     "kernel-settings": kernel_settings,
     "worker-options": worker_options,
+    "commands": commands.reference,
     "example-command": partial(example, "command.py"),
     "example-function": partial(example, "function.py"),
     "example-subclass": partial(example, "subclass.py"),
