@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import signal
 import sys
@@ -112,8 +111,8 @@ async def test_a_final_file_too_large_is_a_typed_failure_and_kept(tmp_path: Path
     """The kernel could not take it; a person can still find it."""
     outcome = await run("echo '\"1234567890\"' > $CG_FINAL_FILE", most_payload_bytes=5)
     assert outcome.payload["error"] == "result_too_large"
-    [kept] = (tmp_path / "state" / "cgworker" / "kept").iterdir()
-    assert json.loads(kept.read_text()) == "1234567890"
+    [kept] = [file async for file in anyio.Path(tmp_path / "state" / "cgworker" / "kept").iterdir()]
+    assert json.loads(await kept.read_text()) == "1234567890"
 
 
 async def test_status_75_hands_the_turn_back() -> None:
@@ -232,7 +231,10 @@ async def test_a_checkpoint_is_there_at_the_next_attempt_until_the_turn_is_close
 async def test_output_is_escaped_and_bounded() -> None:
     """It goes to somebody's terminal, and must not fill somebody's disk."""
     lines: list[str] = []
-    program = "import sys; sys.stdout.write('\\x1b[2J\\n'); sys.stdout.write('y' * 80 + '\\n'); [sys.stdout.write('z' * 100 + '\\n') for _ in range(100_000)]"
+    program = (
+        "import sys; write = sys.stdout.write; write('\\x1b[2J\\n');"
+        " [write('z' * 100 + '\\n') for _ in range(100_000)]"
+    )
     await CommandHandler([sys.executable, "-c", program], on_line=lines.append)(make_turn())
     assert lines[0] == "\\x1b[2J"
     assert sum(map(len, lines)) < 5_000_000
@@ -242,4 +244,4 @@ async def test_output_is_escaped_and_bounded() -> None:
 async def test_work_goes_on_in_the_working_directory_it_was_given(tmp_path: Path) -> None:
     """By default in ours."""
     assert (await run("pwd | sed 's/.*/\"&\"/' > $CG_FINAL_FILE", cwd=tmp_path)).payload == str(tmp_path)
-    assert (await run("pwd | sed 's/.*/\"&\"/' > $CG_FINAL_FILE")).payload == os.getcwd()
+    assert (await run("pwd | sed 's/.*/\"&\"/' > $CG_FINAL_FILE")).payload == str(Path.cwd())

@@ -130,7 +130,7 @@ async def test_a_thread_that_does_not_check_is_left_behind_after_its_grace() -> 
     async with anyio.create_task_group() as group:
         group.start_soon(_interrupt_soon, turn)
         with pytest.raises(HandlerAbandoned):
-            await FunctionHandler.of(lambda turn: release.wait(60))(turn)
+            await FunctionHandler.of(lambda _: release.wait(60))(turn)
     release.set()
 
 
@@ -151,7 +151,7 @@ def test_a_signature_that_cannot_be_a_handlers_is_refused_when_it_is_added() -> 
     async def three(turn: Turn, a: int, b: int) -> None: ...
     async def unknown(turn: Turn, a: Nowhere) -> None: ...  # type: ignore[name-defined]  # noqa: F821
     async def asks(turn: Turn, *, database: str) -> None: ...
-    async def returns_bytes(turn: Turn) -> bytes:
+    async def returns_bytes(_: Turn) -> bytes:
         return b""
 
     for function in (none, three, unknown, asks, returns_bytes):

@@ -105,9 +105,10 @@ class CommandHandler:
         checkpoint_of(turn).unlink(missing_ok=True)
 
     async def __call__(self, turn: Turn) -> Outcome:
-        with anyio.CancelScope(shield=True), open_folder(turn, self.files, self._work_dir(turn)) as folder:
-            await folder.write_inputs(turn)
-            exit_code, tail = await self._run(turn, folder)
+        with open_folder(turn, self.files, self._work_dir(turn)) as folder:
+            with anyio.CancelScope(shield=True):
+                await folder.write_inputs(turn)
+                exit_code, tail = await self._run(turn, folder)
             outcome = self._read_outcome(exit_code, tail, folder, turn)
             report = outcome.payload if isinstance(outcome, Failed) else None
             self.on_exit(

@@ -169,7 +169,7 @@ class _Running:
     """The thread's side of a local kernel."""
 
     def __init__(self, lease: float, reaper: float | None, postgres: str | None) -> None:
-        chosen = {} if reaper is None else {"claim_reaper_interval_seconds": reaper}
+        chosen: dict[str, Any] = {} if reaper is None else {"claim_reaper_interval_seconds": reaper}
         self._config = KernelConfig(
             port=0, log_level="critical", claim_timeout_seconds=lease, pool_size=8, **chosen
         )
