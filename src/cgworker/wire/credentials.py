@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Annotated
 
 from attrs import field, frozen
+
+from cgworker.wire.converter import ANSWERS, REQUESTS
+from cgworker.wire.values import read_moment
+
+Moment = Annotated[datetime, "moment"]
+"""An instant that may be sent as a number as well (see `read_moment`)."""
 
 
 @frozen(kw_only=True)
@@ -30,7 +37,7 @@ class CredentialSummary:
 class IssueCredential:
     """Issue a credential; without `expires_at` it does not end by itself."""
 
-    expires_at: datetime | None = None
+    expires_at: Moment | None = None
     provenance_kind: str | None = None
     provenance_ref: str | None = None
     provenance_payload_hash: str | None = None
@@ -54,3 +61,7 @@ class Credentials:
     """All credentials of an agent, revoked ones too."""
 
     credentials: tuple[CredentialSummary, ...]
+
+
+for _converter in (REQUESTS, ANSWERS):
+    _converter.register_structure_hook_func(lambda cls: cls is Moment, read_moment)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class ExactNumber(float):
@@ -113,6 +115,25 @@ def read_datetime(value: Any, _: Any) -> datetime:
         return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
     except (ValueError, OverflowError):
         raise Fault("datetime_parsing", "Input should be a valid datetime in ISO 8601 form") from None
+
+
+_NUMBER_TEXT = re.compile(r"[+-]?[0-9]{1,20}(\.[0-9]{1,20})?\Z", re.ASCII)
+_SECONDS_UP_TO = 2e10
+
+
+def read_moment(value: Any, _: Any = datetime) -> datetime:
+    """An instant as the reference reads one that is not a claim's: also seconds since 1970, or milliseconds
+    where seconds would be too many; also as text."""
+    if isinstance(value, str) and not _NUMBER_TEXT.match(value):
+        return read_datetime(value.upper(), datetime)
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise Fault("datetime_type", "Input should be a valid datetime")
+    try:
+        number = float(value)
+        seconds = number if abs(number) <= _SECONDS_UP_TO else number / 1000
+        return _EPOCH + timedelta(seconds=seconds)
+    except (ValueError, OverflowError):
+        raise Fault("datetime_parsing", "Input should be a valid datetime, it is out of range") from None
 
 
 def read_mapping(value: Any, _: Any) -> Mapping[str, Any]:
