@@ -26,7 +26,10 @@ def postgres() -> Iterator[str]:
     if dsn := os.environ.get("PG_DSN"):
         yield dsn
         return
-    with tempfile.TemporaryDirectory(prefix="cg-") as folder, EmbeddedPostgres(folder, durable=False) as server:
+    with (
+        tempfile.TemporaryDirectory(prefix="cg-") as folder,
+        EmbeddedPostgres(folder, durable=False) as server,
+    ):
         yield server.dsn
 
 

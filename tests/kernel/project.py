@@ -48,7 +48,7 @@ class Project:
         statement = "select * from cg_turns where project_id = $1 and turn_number = $2"
         row = await self.kernel.database.fetchrow(statement, self.id, int(turn_id.removeprefix("T-")))
         assert row is not None
-        return row
+        return dict(row)
 
     async def held_count(self, agent: Agent) -> int:
         """How many slots the agent's row says are taken."""

@@ -41,8 +41,9 @@ with allowed as (
     where p.project_id = s.project_id
     returning p.project_id, p.turn_count as turn_number
 ), item as (
-    select * from unnest($5::bigint[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[],
-        $12::text[])
+    select *
+    from unnest($5::bigint[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[],
+            $12::text[])
         as i (turn_seq, record_id, role, box_id, card_id, metadata, payload, annotations)
 ), born as (
     insert into cg_turns (project_id, turn_number, target_agent_id, requested_by_agent_id, turn_kind,
