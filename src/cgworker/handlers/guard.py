@@ -12,8 +12,10 @@ guard first gets no guard.
 
 from __future__ import annotations
 
+import atexit
 import subprocess
 import sys
+from contextlib import suppress
 
 _PROGRAM = """
 import os, signal, sys, time
@@ -48,6 +50,14 @@ class Guard:
         """The group is gone; its number may be reused by strangers."""
         self._tell("remove", group)
 
+    def close(self) -> None:
+        """End the guard, and whatever is still recorded."""
+        process, self._process = self._process, None
+        if process is not None and process.stdin is not None:
+            with suppress(OSError):
+                process.stdin.close()
+            process.wait()
+
     def _tell(self, verb: str, group: int) -> None:
         process = self._process
         if process is None or process.poll() is not None:
@@ -76,3 +86,4 @@ def _start() -> subprocess.Popen[str]:
 
 
 guard = Guard()
+atexit.register(guard.close)

@@ -68,7 +68,7 @@ class LoopWatch:
                 continue
             frame = sys._current_frames().get(loop_thread)  # noqa: SLF001  # its documented purpose
             if frame is not None:
-                self._stack = "".join(traceback.format_stack(frame, limit=-3)).rstrip()
+                self._stack = "".join(traceback.format_stack(frame, limit=3)).rstrip()
                 logger.warning(
                     "the event loop stands still, and no lease is renewed; blocking work belongs into a"
                     " plain `def` handler, which runs in a thread:\n%s",

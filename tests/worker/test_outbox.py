@@ -1,0 +1,89 @@
+"""Where a result waits on disk until the kernel has it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cgworker import fail, stop, succeed
+from cgworker.worker.outbox import Outbox, OutboxFull
+from tests.turns import CLAIM_TOKEN, CREDENTIAL, make_turn
+
+
+@pytest.fixture
+def outbox(tmp_path: Path) -> Outbox:
+    return Outbox(tmp_path / "outbox", most_bytes=10_000)
+
+
+@pytest.mark.parametrize(
+    "outcome", [succeed(), succeed(None), succeed({"a": [1]}, "answer"), fail("x"), stop(1)]
+)
+async def test_what_was_put_is_found_by_another_worker(outbox: Outbox, tmp_path: Path, outcome: Any) -> None:
+    """Whatever the outcome; no payload and a payload of null are told apart."""
+    await outbox.put(make_turn(), outcome)
+    other = Outbox(tmp_path / "outbox", most_bytes=10_000)
+    found = other.find(make_turn())
+    assert found is not None
+    assert found.outcome == outcome
+
+
+async def test_a_result_is_bound_to_its_very_turn(outbox: Outbox) -> None:
+    """Turn ids recur after a database reset; the turn's birth and spawn key tell them apart (decision 18)."""
+    await outbox.put(make_turn(), succeed(1))
+    assert outbox.find(make_turn(created_at="2026-02-02T00:00:00+00:00")) is None
+    assert outbox.find(make_turn(spawn_key="other")) is None
+    assert outbox.find(make_turn(turn_id="T-2")) is None
+
+
+async def test_it_is_private_and_holds_no_secret(outbox: Outbox, tmp_path: Path) -> None:
+    """0600 in a 0700 folder, and only what is needed to deliver it."""
+    entry = await outbox.put(make_turn(), succeed({"a": 1}))
+    assert entry.path.stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "outbox").stat().st_mode & 0o777 == 0o700
+    text = entry.path.read_text()
+    assert CLAIM_TOKEN not in text
+    assert CREDENTIAL not in text
+
+
+async def test_it_is_on_the_disk_before_put_returns(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is synced before it gets its name, and the folder after."""
+    synced: list[str] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    await outbox.put(make_turn(), succeed(1))
+    assert synced[0].endswith(".tmp")
+    assert synced[1:] == ["outbox"]
+
+
+async def test_half_a_file_is_no_result(outbox: Outbox) -> None:
+    """A disk that lied: the handler is run again rather than something wrong delivered."""
+    entry = await outbox.put(make_turn(), succeed({"a": 1}))
+    entry.path.write_bytes(entry.path.read_bytes()[:20])
+    assert outbox.find(make_turn()) is None
+
+
+async def test_what_is_kept_aside_can_be_read_by_a_person(outbox: Outbox) -> None:
+    """It says which turn at which kernel it belonged to."""
+    kept = outbox.keep_aside(await outbox.put(make_turn(), succeed({"a": 1})))
+    assert outbox.find(make_turn()) is None
+    stored = json.loads(kept.read_text())
+    assert (stored["turn_id"], stored["outcome"], stored["payload"]) == ("T-1", "succeeded", {"a": 1})
+
+
+async def test_it_is_bounded_and_what_was_kept_aside_goes_first(outbox: Outbox) -> None:
+    """What can still be delivered is never thrown away for room."""
+    kept = outbox.keep_aside(await outbox.put(make_turn(), succeed("x" * 6000)))
+    entry = await outbox.put(make_turn(turn_id="T-2"), succeed("y" * 6000))
+    assert not kept.exists()
+    with pytest.raises(OutboxFull):
+        await outbox.put(make_turn(turn_id="T-3"), succeed("z" * 6000))
+    assert entry.path.exists()
