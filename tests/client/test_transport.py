@@ -198,6 +198,7 @@ async def test_an_answer_that_is_not_json_is_invalid(content: bytes) -> None:
     assert isinstance(await error_of(Peer(lambda _: httpx.Response(200, content=content))), AnswerInvalid)
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # httpx leaves its stream open, and trio complains
 async def test_an_answer_that_cannot_be_unpacked_is_invalid() -> None:
     """A proxy that promises gzip and sends something else."""
     headers = {"content-encoding": "gzip"}

@@ -51,10 +51,14 @@ class KernelServer(uvicorn.Server):
         super().__init__(config)
         self._kernel = kernel
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """SIGTERM or SIGINT; a second one does not wait."""
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # a signal handler
+        """SIGTERM or SIGINT; a second one does not wait.
+
+        uvicorn's own remembers the signal and dies of it in the end; an end in order is no death.
+        """
         self._kernel.closing.set()
-        super().handle_exit(sig, frame)
+        self.force_exit = self.should_exit
+        self.should_exit = True
 
     def stop(self) -> None:
         """End as for a signal; call it in the server's own event loop."""
