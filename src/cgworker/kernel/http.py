@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from attrs import Attribute, field, fields
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -103,51 +104,52 @@ _NOT_AN_OBJECT = _fault(
 )
 
 
-class Query:
-    """A request's query parameters, read as the reference reads them; all faults are told together."""
+def bounded(default: int, *, least: int | None = None, most: int | None = None) -> Any:
+    """A field of a query class: an integer within bounds."""
+    return field(default=default, metadata={"least": least, "most": most})
 
-    def __init__(self, request: Request) -> None:
-        self._given = request.query_params
-        self._faults: list[dict[str, Any]] = []
 
-    def text(self, name: str) -> str | None:
-        """A string, or None when it is not given."""
-        value = self._given.get(name)
-        if value is not None and _UNSTORABLE.search(value):
-            self._refuse(name, Fault("value_error", "Value error, a NUL character or surrogate"))
-        return value
+def read_query(request: Request, cls: type[T]) -> T:
+    """The query parameters as a frozen class of fields with defaults; what else is given is passed over.
 
-    def flag(self, name: str) -> bool:
-        """A bool, False when it is not given."""
-        value = self._given.get(name)
+    Raises:
+        InvalidRequest: 422, with every fault.
+    """
+    values: dict[str, Any] = {}
+    faults: list[dict[str, Any]] = []
+    for parameter in fields(cls):  # type: ignore[arg-type]  # all query classes are attrs classes
+        given = request.query_params.get(parameter.name)
         try:
-            return False if value is None else read_lax_bool(value)
+            if given is not None:
+                values[parameter.name] = _read_parameter(parameter, given)
         except Fault as fault:
-            self._refuse(name, fault)
-            return False
+            faults.append(_fault(fault.type, ["query", parameter.name], fault.msg))
+    if faults:
+        raise InvalidRequest(faults)
+    return cls(**values)
 
-    def integer(self, name: str, default: int, *, least: int | None = None, most: int | None = None) -> int:
-        """An integer within bounds."""
-        value = self._given.get(name)
-        try:
-            number = default if value is None else read_lax_int(value)
-            if least is not None and number < least:
-                msg = f"Input should be greater than or equal to {least}"
-                raise Fault("greater_than_equal", msg)
-            if most is not None and number > most:
-                raise Fault("less_than_equal", f"Input should be less than or equal to {most}")
-        except Fault as fault:
-            self._refuse(name, fault)
-            return default
-        return number
 
-    def check(self) -> None:
-        """Raise InvalidRequest if any parameter was wrong; call it when all have been read."""
-        if self._faults:
-            raise InvalidRequest(self._faults)
+def _read_parameter(parameter: Attribute[Any], given: str) -> Any:
+    value = _QUERY_READERS[parameter.type](given)
+    least, most = parameter.metadata.get("least"), parameter.metadata.get("most")
+    if least is not None and value < least:
+        raise Fault("greater_than_equal", f"Input should be greater than or equal to {least}")
+    if most is not None and value > most:
+        raise Fault("less_than_equal", f"Input should be less than or equal to {most}")
+    return value
 
-    def _refuse(self, name: str, fault: Fault) -> None:
-        self._faults.append(_fault(fault.type, ["query", name], fault.msg))
+
+def _read_text(value: str) -> str:
+    if _UNSTORABLE.search(value):
+        raise Fault("value_error", "Value error, must not contain a NUL character or a surrogate")
+    return value
+
+
+_QUERY_READERS: Mapping[Any, Callable[[str], Any]] = {
+    "str | None": _read_text,
+    "bool": read_lax_bool,
+    "int": read_lax_int,
+}
 
 
 def path_id(request: Request, name: str) -> str:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import hmac
 import math
-from collections.abc import Awaitable, Callable
 from functools import wraps
 
 from attrs import evolve
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from cgworker.errors import ConflictError, ForbiddenError, InvalidRequest, KernelRefused, UnauthorizedError
 from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.http import path_id, read, reply
 from cgworker.kernel.invitations import Invitations
+from cgworker.kernel.operation import Endpoint, Operation
 from cgworker.kernel.store.admission import admit, redeem_invite, require_project
 from cgworker.kernel.store.invites import create_invite, list_invites, revoke_invite
 from cgworker.kernel.store.profile_kinds import PROFILE_KINDS, Admission
@@ -24,8 +23,11 @@ from cgworker.kernel.throttle import Throttle
 from cgworker.kernel.wakeups import feed_key
 from cgworker.wire.admission import (
     WORKER_PROFILE,
+    Admitted,
+    CreatedInvite,
     CreateInvite,
     InviteList,
+    Joined,
     RedeemInvite,
     RequestCredentialToken,
     RevokedInvite,
@@ -34,12 +36,10 @@ from cgworker.wire.admission import (
 OPERATOR = "local-admin-service"
 """Who acts under the admin bearer."""
 
-Endpoint = Callable[[Request], Awaitable[Response]]
-
 
 def admission_routes(
     config: KernelConfig, *, project_id: str, bearer: str, invitations: Invitations | None = None
-) -> list[Route]:
+) -> list[Operation]:
     """The routes of an admission service.
 
     Args:
@@ -50,16 +50,31 @@ def admission_routes(
     service = _Admission(config, project_id, bearer, invitations)
     project = "/admin/v1/projects/{project_id}"
     return [
-        Route(f"{project}/agent-credential-tokens:request", _coded(service.request_token), methods=["POST"]),
-        Route(f"{project}/agent-join-invites", _coded(service.create_invite), methods=["POST"]),
-        Route(f"{project}/agent-join-invites", _coded(service.list_invites), methods=["GET"]),
-        Route(
+        Operation(
+            "POST",
+            f"{project}/agent-credential-tokens:request",
+            _coded(service.request_token),
+            takes=RequestCredentialToken,
+            gives=Admitted,
+        ),
+        Operation(
+            "POST",
+            f"{project}/agent-join-invites",
+            _coded(service.create_invite),
+            takes=CreateInvite,
+            gives=CreatedInvite,
+        ),
+        Operation("GET", f"{project}/agent-join-invites", _coded(service.list_invites), gives=InviteList),
+        Operation(
+            "POST",
             f"{project}/agent-join-invites/{{invite_id}}:revoke",
             _coded(service.revoke_invite),
-            methods=["POST"],
+            gives=RevokedInvite,
         ),
-        Route("/admin/v1/agent-joins:redeem", _coded(service.redeem), methods=["POST"]),
-        Route("/admin/v1/byoa/join:redeem", _coded(service.redeem), methods=["POST"]),
+        *(
+            Operation("POST", path, _coded(service.redeem), takes=RedeemInvite, gives=Joined, is_open=True)
+            for path in ("/admin/v1/agent-joins:redeem", "/admin/v1/byoa/join:redeem")
+        ),
     ]
 
 

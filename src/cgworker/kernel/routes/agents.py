@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from cgworker.kernel.access import Caller, authenticate
-from cgworker.kernel.http import Query, next_page, path_id, read, reply, require_same
+from cgworker.kernel.http import next_page, path_id, read, read_query, reply, require_same
+from cgworker.kernel.operation import Operation
+from cgworker.kernel.routes.turns import FeedQuery
 from cgworker.kernel.store.agents import (
     get_agent,
     register_agent,
@@ -20,12 +21,14 @@ from cgworker.kernel.store.ledger import agent_feed
 from cgworker.kernel.waiting import Preferences, look_until
 from cgworker.kernel.wakeups import agent_key, agent_news, work_key
 from cgworker.wire.agents import (
+    AgentSnapshot,
     RegisterAgent,
     RenewPresence,
     ReplaceMetadata,
     SetAcceptsWork,
     UpdateAgent,
 )
+from cgworker.wire.ledger import FeedPage
 from cgworker.wire.refs import AgentRef
 from cgworker.wire.turns import Done
 
@@ -54,9 +57,8 @@ async def get(request: Request) -> Response:
 
 async def feed(request: Request) -> Response:
     """A page of events of the agent and of the turns addressed to it."""
-    agent, query, preferences = _path_agent(request), Query(request), Preferences(request)
-    after, limit = query.integer("after_ledger_seq", 0), query.integer("limit", 100, least=0)
-    query.check()
+    agent, query, preferences = _path_agent(request), read_query(request, FeedQuery), Preferences(request)
+    after, limit = query.after_ledger_seq, query.limit
     (await authenticate(request)).require_reads(agent.project_id)
     kernel = request.app.state.kernel
     most = kernel.config.max_page_items
@@ -150,12 +152,14 @@ def _path_agent(request: Request) -> AgentRef:
 _V = "/v3r1/projects/{project_id}"
 _M = _V + "/management/agents/{agent_id}"
 routes = [
-    Route(_V + "/agents:register", register, methods=["POST"]),
-    Route(_V + "/agents/{agent_id}", get, methods=["GET"]),
-    Route(_V + "/agents/{agent_id}/feed", feed, methods=["GET"]),
-    Route(_M + ":drain", drain, methods=["POST"]),
-    Route(_M + ":resume", resume, methods=["POST"]),
-    Route(_M + ":heartbeat-presence", heartbeat_presence, methods=["POST"]),
-    Route(_M + ":update", update, methods=["POST"]),
-    Route(_M + "/public-metadata", public_metadata, methods=["PUT"]),
+    Operation("POST", _V + "/agents:register", register, takes=RegisterAgent, gives=AgentSnapshot),
+    Operation("GET", _V + "/agents/{agent_id}", get, gives=AgentSnapshot),
+    Operation(
+        "GET", _V + "/agents/{agent_id}/feed", feed, query=FeedQuery, headers=("Prefer",), gives=FeedPage
+    ),
+    Operation("POST", _M + ":drain", drain, takes=SetAcceptsWork, gives=Done),
+    Operation("POST", _M + ":resume", resume, takes=SetAcceptsWork, gives=Done),
+    Operation("POST", _M + ":heartbeat-presence", heartbeat_presence, takes=RenewPresence, gives=Done),
+    Operation("POST", _M + ":update", update, takes=UpdateAgent, gives=AgentSnapshot),
+    Operation("PUT", _M + "/public-metadata", public_metadata, takes=ReplaceMetadata, gives=Done),
 ]

@@ -8,11 +8,11 @@ from itertools import islice
 from attrs import asdict
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from cgworker.errors import InvalidRequest
 from cgworker.kernel.access import authenticate
 from cgworker.kernel.http import key_of, path_id, read, reply, require_same
+from cgworker.kernel.operation import Operation
 from cgworker.kernel.routes.items import answers_of, good_items, refusals_of, require_count
 from cgworker.kernel.store.batch import only
 from cgworker.kernel.store.claims.claim import Claim, Claimed, Outcome, claim_turns
@@ -29,11 +29,13 @@ from cgworker.wire.claims import (
     ClaimNext,
     Reconciled,
     ReconcileExpired,
+    Renewal,
     RenewClaim,
     RenewMany,
 )
 from cgworker.wire.records import TurnContext
 from cgworker.wire.refs import ClaimToken
+from cgworker.wire.turns import ItemAnswers
 
 CONTEXT_RECORDS = 100
 """How many records a claim brings along; the same as the first page of a context."""
@@ -179,9 +181,20 @@ def lease_of(request: Request) -> timedelta:
 
 _V = "/v3r1/projects/{project_id}"
 routes = [
-    Route(_V + "/agents/{agent_id}/claims:claim", claim, methods=["POST"]),
-    Route(_V + "/claims:renew", renew, methods=["POST"]),
-    Route(_V + "/claims:reconcile-expired", reconcile_expired, methods=["POST"]),
-    Route(_V + "/claims:claim-many", claim_many, methods=["POST"]),
-    Route(_V + "/claims:renew-many", renew_many, methods=["POST"]),
+    Operation(
+        "POST",
+        _V + "/agents/{agent_id}/claims:claim",
+        claim,
+        takes=ClaimNext,
+        headers=("Prefer", "Idempotency-Key"),
+        gives=ClaimedTurn | None,
+    ),
+    Operation("POST", _V + "/claims:renew", renew, takes=RenewClaim, gives=Renewal),
+    Operation(
+        "POST", _V + "/claims:reconcile-expired", reconcile_expired, takes=ReconcileExpired, gives=Reconciled
+    ),
+    Operation(
+        "POST", _V + "/claims:claim-many", claim_many, takes=ClaimMany, headers=("Prefer",), gives=ItemAnswers
+    ),
+    Operation("POST", _V + "/claims:renew-many", renew_many, takes=RenewMany, gives=ItemAnswers),
 ]

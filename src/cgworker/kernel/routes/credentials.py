@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from cgworker.errors import ConflictError
 from cgworker.kernel.access import Caller, authenticate
 from cgworker.kernel.http import path_id, read, reply, require_same
+from cgworker.kernel.operation import Operation
 from cgworker.kernel.store.agents import get_agent
 from cgworker.kernel.store.credentials import (
     issue_credential,
@@ -16,7 +16,7 @@ from cgworker.kernel.store.credentials import (
     require_credential,
     revoke_credential,
 )
-from cgworker.wire.credentials import Credentials, IssueCredential, RevokedCredential
+from cgworker.wire.credentials import Credentials, IssueCredential, IssuedCredential, RevokedCredential
 from cgworker.wire.refs import AgentRef
 
 _ISSUE, _REVOKE = "agent.credential.issue.any", "agent.credential.revoke.any"
@@ -64,7 +64,7 @@ async def _path_agent_and_caller(request: Request) -> tuple[AgentRef, Caller]:
 
 _A = "/v3r1/projects/{project_id}/agents/{agent_id}"
 routes = [
-    Route(_A + "/credentials:issue", issue, methods=["POST"]),
-    Route(_A + "/credentials/{credential_id}:revoke", revoke, methods=["POST"]),
-    Route(_A + "/credentials", all_of, methods=["GET"]),
+    Operation("POST", _A + "/credentials:issue", issue, takes=IssueCredential, gives=IssuedCredential),
+    Operation("POST", _A + "/credentials/{credential_id}:revoke", revoke, gives=RevokedCredential),
+    Operation("GET", _A + "/credentials", all_of, gives=Credentials),
 ]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from cgworker.errors import CommonGroundError
 from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.http import reply
+from cgworker.kernel.operation import Operation
 
 
 async def healthz(request: Request) -> Response:
@@ -37,6 +37,6 @@ def _state_of(config: KernelConfig, status: str) -> dict[str, object]:
 
 
 routes = [
-    Route("/healthz", healthz, methods=["GET"]),
-    Route("/readyz", readyz, methods=["GET"]),
+    Operation("GET", "/healthz", healthz, is_open=True),
+    Operation("GET", "/readyz", readyz, is_open=True),
 ]

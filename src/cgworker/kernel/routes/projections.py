@@ -2,94 +2,119 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from attrs import asdict, frozen
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from cgworker.kernel.access import authenticate
-from cgworker.kernel.http import Query, path_id, reply
+from cgworker.kernel.http import bounded, path_id, read_query, reply
+from cgworker.kernel.operation import Operation
 from cgworker.kernel.store import projections
 from cgworker.kernel.waiting import Preferences, look_until
 from cgworker.kernel.wakeups import feed_key
+from cgworker.wire.projections import AgentPage, EventPage, Lineage, OfferPage, TurnPage
 from cgworker.wire.refs import TurnRef
+
+
+@frozen(kw_only=True)
+class AgentsQuery:
+    """Which agents, and how many at most."""
+
+    agent_id: str | None = None
+    enabled_only: bool = False
+    accepts_work_only: bool = False
+    role: str | None = None
+    capability: str | None = None
+    limit: int = bounded(100, least=1, most=500)
+
+
+@frozen(kw_only=True)
+class OffersQuery:
+    """Which offers, and how many at most."""
+
+    turn_kind: str | None = None
+    agent_id: str | None = None
+    enabled_only: bool = False
+    accepts_work_only: bool = False
+    limit: int = bounded(100, least=1, most=500)
+
+
+@frozen(kw_only=True)
+class TurnsQuery:
+    """Which turns, and how many at most."""
+
+    target_agent_id: str | None = None
+    turn_kind: str | None = None
+    state: str | None = None
+    outcome: str | None = None
+    stop_requested_only: bool = False
+    limit: int = bounded(100, least=1, most=500)
+
+
+@frozen(kw_only=True)
+class LineageQuery:
+    """How many children at most."""
+
+    limit: int = bounded(100, least=1, most=500)
+
+
+@frozen(kw_only=True)
+class EventsQuery:
+    """After which event, and how many at most."""
+
+    after_ledger_seq: int = bounded(0, least=0)
+    limit: int = bounded(100, least=1, most=500)
 
 
 async def agents(request: Request) -> Response:
     """Agents by id."""
-    project_id, query = path_id(request, "project_id"), Query(request)
-    filters: dict[str, Any] = {
-        "agent_id": query.text("agent_id"),
-        "role": query.text("role"),
-        "capability": query.text("capability"),
-    }
-    flags: dict[str, Any] = {name: query.flag(name) for name in ("enabled_only", "accepts_work_only")}
-    limit = _limit(query)
+    project_id, query = path_id(request, "project_id"), read_query(request, AgentsQuery)
     await _require_reads(request, project_id)
     database = request.app.state.kernel.database
-    return reply(await projections.list_agents(database, project_id, **filters, **flags, limit=limit))
+    return reply(await projections.list_agents(database, project_id, **asdict(query)))
 
 
 async def turn_offers(request: Request) -> Response:
     """What agents say they can do."""
-    project_id, query = path_id(request, "project_id"), Query(request)
-    filters: dict[str, Any] = {"turn_kind": query.text("turn_kind"), "agent_id": query.text("agent_id")}
-    flags: dict[str, Any] = {name: query.flag(name) for name in ("enabled_only", "accepts_work_only")}
-    limit = _limit(query)
+    project_id, query = path_id(request, "project_id"), read_query(request, OffersQuery)
     await _require_reads(request, project_id)
     database = request.app.state.kernel.database
-    return reply(await projections.list_offers(database, project_id, **filters, **flags, limit=limit))
+    return reply(await projections.list_offers(database, project_id, **asdict(query)))
 
 
 async def turns(request: Request) -> Response:
     """Turns, the newest first."""
-    project_id, query = path_id(request, "project_id"), Query(request)
-    names = ("target_agent_id", "turn_kind", "state", "outcome")
-    filters = {name: query.text(name) for name in names}
-    stopping = query.flag("stop_requested_only")
-    limit = _limit(query)
+    project_id, query = path_id(request, "project_id"), read_query(request, TurnsQuery)
     await _require_reads(request, project_id)
-    page = await projections.list_turns(
-        request.app.state.kernel.database,
-        project_id,
-        **filters,
-        stop_requested_only=stopping,
-        limit=limit,
-    )
-    return reply(page)
+    database = request.app.state.kernel.database
+    return reply(await projections.list_turns(database, project_id, **asdict(query)))
 
 
 async def lineage(request: Request) -> Response:
     """A turn and its children."""
     ref = TurnRef(project_id=path_id(request, "project_id"), turn_id=path_id(request, "turn_id"))
-    limit = _limit(Query(request))
+    query = read_query(request, LineageQuery)
     await _require_reads(request, ref.project_id)
-    return reply(await projections.get_lineage(request.app.state.kernel.database, ref, limit=limit))
+    database = request.app.state.kernel.database
+    return reply(await projections.get_lineage(database, ref, limit=query.limit))
 
 
 async def feed(request: Request) -> Response:
     """The project's events after a number."""
-    project_id, query, preferences = path_id(request, "project_id"), Query(request), Preferences(request)
-    after = query.integer("after_ledger_seq", 0, least=0)
-    limit = _limit(query)
+    project_id, query = path_id(request, "project_id"), read_query(request, EventsQuery)
+    preferences = Preferences(request)
     await _require_reads(request, project_id)
+    database = request.app.state.kernel.database
     page = await look_until(
         request,
         [feed_key(project_id)],
         lambda: projections.list_events(
-            request.app.state.kernel.database, project_id, after=after, limit=limit
+            database, project_id, after=query.after_ledger_seq, limit=query.limit
         ),
         is_news=lambda found: bool(found.items),
         wait_seconds=preferences.wait_seconds,
     )
     return reply(page, headers=preferences.applied())
-
-
-def _limit(query: Query) -> int:
-    limit = query.integer("limit", 100, least=1, most=500)
-    query.check()
-    return limit
 
 
 async def _require_reads(request: Request, project_id: str) -> None:
@@ -98,9 +123,9 @@ async def _require_reads(request: Request, project_id: str) -> None:
 
 _P = "/v3r1/projects/{project_id}/projection"
 routes = [
-    Route(_P + "/agents", agents, methods=["GET"]),
-    Route(_P + "/turn-offers", turn_offers, methods=["GET"]),
-    Route(_P + "/turns", turns, methods=["GET"]),
-    Route(_P + "/turns/{turn_id}/lineage", lineage, methods=["GET"]),
-    Route(_P + "/feed", feed, methods=["GET"]),
+    Operation("GET", _P + "/agents", agents, query=AgentsQuery, gives=AgentPage),
+    Operation("GET", _P + "/turn-offers", turn_offers, query=OffersQuery, gives=OfferPage),
+    Operation("GET", _P + "/turns", turns, query=TurnsQuery, gives=TurnPage),
+    Operation("GET", _P + "/turns/{turn_id}/lineage", lineage, query=LineageQuery, gives=Lineage),
+    Operation("GET", _P + "/feed", feed, query=EventsQuery, headers=("Prefer",), gives=EventPage),
 ]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from cgworker.kernel.access import authenticate
 from cgworker.kernel.http import path_id, read, reply
+from cgworker.kernel.operation import Operation
 from cgworker.kernel.store.reports import submit_report
 from cgworker.kernel.wakeups import turn_news
 from cgworker.wire.refs import AgentRef
-from cgworker.wire.reports import Report
+from cgworker.wire.reports import Report, SubmittedReport
 
 
 async def submit(request: Request) -> Response:
@@ -26,5 +26,11 @@ async def submit(request: Request) -> Response:
 
 
 routes = [
-    Route("/v3r1/projects/{project_id}/agents/{agent_id}/work-memory-reports", submit, methods=["POST"]),
+    Operation(
+        "POST",
+        "/v3r1/projects/{project_id}/agents/{agent_id}/work-memory-reports",
+        submit,
+        takes=Report,
+        gives=SubmittedReport,
+    ),
 ]

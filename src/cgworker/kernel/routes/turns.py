@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from attrs import frozen
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from cgworker.errors import CommonGroundError, ConflictError, InvalidRequest
 from cgworker.kernel.access import authenticate
-from cgworker.kernel.http import Query, key_of, next_page, path_id, read, reply, require_same
+from cgworker.kernel.http import (
+    bounded,
+    key_of,
+    next_page,
+    path_id,
+    read,
+    read_query,
+    reply,
+    require_same,
+)
+from cgworker.kernel.operation import Operation
 from cgworker.kernel.routes.claims import lease_of
 from cgworker.kernel.routes.items import answers_of, good_items, refusals_of, require_count
 from cgworker.kernel.store.batch import only
@@ -21,21 +31,47 @@ from cgworker.kernel.store.records import get_context
 from cgworker.kernel.store.turns import get_turn, resume_turn, stop_turn
 from cgworker.kernel.waiting import Preferences, look_until
 from cgworker.kernel.wakeups import turn_key, turn_news, work_key
-from cgworker.wire.records import AppendRecord
-from cgworker.wire.refs import ClaimToken, TurnRef
+from cgworker.wire.ledger import FeedPage
+from cgworker.wire.records import AppendRecord, TurnContext
+from cgworker.wire.refs import CardBoxRef, ClaimToken, TurnRef
 from cgworker.wire.turns import (
     ChildDerivation,
     Dispatch,
     Done,
     Finish,
     FinishTurn,
+    ItemAnswers,
     ResumeTurn,
     SettleItem,
     SettleMany,
     StopTurn,
     Suspend,
     SuspendTurn,
+    TurnSnapshot,
 )
+
+
+@frozen(kw_only=True)
+class TurnQuery:
+    """The state that the caller knows the turn in: with Prefer: wait, an answer means another one."""
+
+    state: str | None = None
+
+
+@frozen(kw_only=True)
+class ContextQuery:
+    """After which record, and how many; a negative limit leaves out so many of the last."""
+
+    after_turn_seq: int = 0
+    limit: int = 100
+
+
+@frozen(kw_only=True)
+class FeedQuery:
+    """After which event, and how many."""
+
+    after_ledger_seq: int = 0
+    limit: int = bounded(100, least=0)
 
 
 async def dispatch(request: Request) -> Response:
@@ -62,15 +98,13 @@ async def dispatch(request: Request) -> Response:
 
 async def get(request: Request) -> Response:
     """The turn as it stands, at once, or when it has changed from `?state=`."""
-    ref, query, preferences = _path_turn(request), Query(request), Preferences(request)
-    state = query.text("state")
-    query.check()
+    ref, query, preferences = _path_turn(request), read_query(request, TurnQuery), Preferences(request)
     (await authenticate(request)).require_reads(ref.project_id)
     snapshot = await look_until(
         request,
         [turn_key(ref)],
         lambda: get_turn(request.app.state.kernel.database, ref),
-        is_news=lambda found: found.state == "closed" or found.state != (state or found.state),
+        is_news=lambda found: found.state == "closed" or found.state != (query.state or found.state),
         wait_seconds=preferences.wait_seconds,
     )
     return reply(snapshot, headers=preferences.applied())
@@ -78,9 +112,8 @@ async def get(request: Request) -> Response:
 
 async def context(request: Request) -> Response:
     """The turn and a page of its records."""
-    ref, query = _path_turn(request), Query(request)
-    after, limit = query.integer("after_turn_seq", 0), query.integer("limit", 100)
-    query.check()
+    ref, query = _path_turn(request), read_query(request, ContextQuery)
+    after, limit = query.after_turn_seq, query.limit
     (await authenticate(request)).require_reads(ref.project_id)
     kernel = request.app.state.kernel
     most = kernel.config.max_page_items
@@ -93,9 +126,8 @@ async def context(request: Request) -> Response:
 
 async def feed(request: Request) -> Response:
     """A page of the turn's events."""
-    ref, query, preferences = _path_turn(request), Query(request), Preferences(request)
-    after, limit = query.integer("after_ledger_seq", 0), query.integer("limit", 100, least=0)
-    query.check()
+    ref, query, preferences = _path_turn(request), read_query(request, FeedQuery), Preferences(request)
+    after, limit = query.after_ledger_seq, query.limit
     (await authenticate(request)).require_reads(ref.project_id)
     kernel = request.app.state.kernel
     most = kernel.config.max_page_items
@@ -224,15 +256,23 @@ def _path_turn(request: Request) -> TurnRef:
 
 
 _V = "/v3r1/projects/{project_id}"
+_T = _V + "/turns/{turn_id}"
 routes = [
-    Route(_V + "/turns:dispatch", dispatch, methods=["POST"]),
-    Route(_V + "/turns:settle-many", settle_many, methods=["POST"]),
-    Route(_V + "/turns/{turn_id}/context", context, methods=["GET"]),
-    Route(_V + "/turns/{turn_id}/feed", feed, methods=["GET"]),
-    Route(_V + "/turns/{turn_id}/semantic-records", append, methods=["POST"]),
-    Route(_V + "/turns/{turn_id}:finish", finish, methods=["POST"]),
-    Route(_V + "/turns/{turn_id}:suspend", suspend, methods=["POST"]),
-    Route(_V + "/turns/{turn_id}:resume", resume, methods=["POST"]),
-    Route(_V + "/turns/{turn_id}", get, methods=["GET"]),
-    Route(_V + "/management/turns/{turn_id}:stop", stop, methods=["POST"]),
+    Operation("POST", _V + "/turns:dispatch", dispatch, takes=Dispatch, gives=TurnRef),
+    Operation("POST", _V + "/turns:settle-many", settle_many, takes=SettleMany, gives=ItemAnswers),
+    Operation("GET", _T + "/context", context, query=ContextQuery, gives=TurnContext),
+    Operation("GET", _T + "/feed", feed, query=FeedQuery, headers=("Prefer",), gives=FeedPage),
+    Operation(
+        "POST",
+        _T + "/semantic-records",
+        append,
+        takes=AppendRecord,
+        headers=("Idempotency-Key",),
+        gives=CardBoxRef,
+    ),
+    Operation("POST", _T + ":finish", finish, takes=FinishTurn, gives=Done),
+    Operation("POST", _T + ":suspend", suspend, takes=SuspendTurn, gives=Done),
+    Operation("POST", _T + ":resume", resume, takes=ResumeTurn, gives=Done),
+    Operation("GET", _T, get, query=TurnQuery, headers=("Prefer",), gives=TurnSnapshot),
+    Operation("POST", _V + "/management/turns/{turn_id}:stop", stop, takes=StopTurn, gives=TurnRef),
 ]

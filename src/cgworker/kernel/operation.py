@@ -1,0 +1,55 @@
+"""One row of the route table: a method of a path, who serves it, what it takes and what it gives.
+
+`/openapi.json` is made of these rows, so what is served and what is told cannot drift apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class Operation(Route):
+    """A route for exactly one method; the first line of its endpoint's docstring is its summary.
+
+    Args:
+        takes: the wire type of the body, None where there is none.
+        gives: the wire type of the answer, or a union of it and None.
+        query: the class of the query parameters (see `http.read_query`).
+        headers: request headers beyond those that say who calls, such as Prefer.
+        is_open: whether it answers without being told who calls.
+    """
+
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        endpoint: Endpoint,
+        *,
+        takes: type | None = None,
+        gives: Any = None,
+        query: type | None = None,
+        headers: tuple[str, ...] = (),
+        is_open: bool = False,
+    ) -> None:
+        super().__init__(path, endpoint, methods=[method])
+        self.methods = {method}  # not HEAD as well: the reference answers it with a 405
+        self.method = method
+        self.takes = takes
+        self.gives = gives
+        self.query = query
+        self.headers = headers
+        self.is_open = is_open
+        self.summary = (endpoint.__doc__ or "").partition("\n")[0]
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request, and let whoever counts requests know which row it was."""
+        scope["operation"] = self
+        await super().handle(scope, receive, send)
