@@ -32,6 +32,9 @@ _HI = '{"prompt":"hi"}'
 _KIND = "turn.conversation.v1"
 _WAIT_SECONDS = 30.0
 
+_SUMMARY = 'echo \'{"summary":"ok"}\' > $CG_FINAL_FILE'
+_TURN = re.compile(r"T-\d+")
+
 # A child that tells that it runs, and would run for long.
 _SLOW = "echo started > $0; exec sleep 60"
 
@@ -102,9 +105,7 @@ class Replay:
         for prepare in _preparations(self).get(number, ()):
             prepare()
         special = _specials(self).get(number)
-        import time as _t; b=_t.monotonic()
         done = special() if special else self._call(step)
-        print("TIMING", step, round(_t.monotonic()-b,2), file=sys.__stderr__)
         self._learn(recorded(step).get("stdout_json"), done.stdout_json)
         return done
 
@@ -130,10 +131,8 @@ class Replay:
             _stdin(given),
         ):
             exit_code = run(argv)
-        said = out.buffer.getvalue().decode()  # type: ignore[attr-defined]  # a BytesIO
-        return Done(
-            exit_code=exit_code, stdout_json=json.loads(said) if said else None, stderr=err.getvalue()
-        )
+        said = out.buffer.getvalue().decode()
+        return Done(exit_code=exit_code, stdout_json=_json_or_none(said), stderr=err.getvalue())
 
     def _here(self, word: str) -> str:
         """A word of a recorded command line, with our addresses, files, codes and turn ids."""
@@ -149,8 +148,8 @@ class Replay:
         elif isinstance(theirs, list) and isinstance(ours, list):
             for one, other in zip(theirs, ours, strict=False):
                 self._learn(one, other)
-        elif isinstance(ours, str) and re.fullmatch(r"T-\d+", str(theirs)):
-            self.turn_ids.setdefault(theirs, ours)
+        elif isinstance(ours, str) and (turn := _TURN.search(str(theirs))):
+            self.turn_ids.setdefault(turn[0], (_TURN.search(ours) or turn)[0])
         elif isinstance(ours, str) and theirs == "<join-code>":
             self._join_code = ours
 
@@ -189,10 +188,10 @@ class Replay:
 
     def resume(self, recorded_turn: str, agent_id: str) -> None:
         """Queue a suspended turn again."""
-        turn = self.turn_ids[recorded_turn]
         done = self.cg(
-            "turn", "resume", "--project-id", "cg-demo", "--turn-id", turn, "--requested-by", agent_id
-        )
+            "turn", "resume",
+            "--project-id", "cg-demo", "--turn-id", self.turn_ids[recorded_turn], "--requested-by", agent_id,
+        )  # fmt: skip
         assert done.exit_code == 0, done
 
     def finish_next(self, agent_id: str) -> None:
@@ -244,18 +243,23 @@ class Replay:
     def start_server(self, **env: str) -> Mapping[str, Any]:
         """Start the kernel, and return what it says of itself."""
         self.start("server", "local", "run", "--port", str(self._port), env={"PG_DSN": self._dsn, **env})
-        return until(self._readyz, "the server is ready")
+        said: Mapping[str, Any] = until(self._readyz, "the server is ready")
+        return said
+
+    def stop_server(self) -> None:
+        """End the kernel."""
+        self.end("server")
 
     def _readyz(self) -> Mapping[str, Any] | None:
         try:
-            answer: Mapping[str, Any] = httpx.get(f"{self.url}/readyz", timeout=5).json()
+            return dict(httpx.get(f"{self.url}/readyz", timeout=5).json())
         except httpx.TransportError:
             return None
-        return answer
 
-    def start_loop(self, agent_id: str, *command: str) -> None:
+    def start_loop(self, agent_id: str, *command: str, grace_seconds: float = 20) -> None:
         """Start a worker loop."""
-        self.start(agent_id, "worker", "loop", "--profile", f"cg-demo/{agent_id}", "--command", *command)
+        flags = ("--profile", f"cg-demo/{agent_id}", "--grace-seconds", str(grace_seconds))
+        self.start(agent_id, "worker", "loop", *flags, "--command", *command)
 
     # ------------------------------------------------------------ steps that are no call
 
@@ -299,15 +303,15 @@ class Replay:
     def signal_mid_turn(self, agent_id: str, number: signal.Signals) -> Done:
         """Steps 112 and 113: a signal to a loop whose child runs."""
         started = self.work / f"started-{agent_id}"
-        self.start_loop(agent_id, "sh", "-c", _SLOW, str(started))
+        self.start_loop(agent_id, "sh", "-c", _SLOW, str(started), grace_seconds=0.1)
         until(started.exists, "the child runs")
-        self._processes[agent_id].send_signal(number)
-        ended = self.end(agent_id, number)  # the second signal: at once
-        turn = self.cg("project", "turn", "list", "--profile", "cg-demo/requester", "--project-id", "cg-demo",
-                       "--target-agent-id", agent_id)  # fmt: skip
-        return Done(
-            exit_code=ended.exit_code, facts={"turn_right_after": turn.stdout_json["result"]["items"][0]}
-        )
+        ended = self.end(agent_id, number)
+        listed = self.cg(
+            "project", "turn", "list", "--profile", "cg-demo/requester",
+            "--project-id", "cg-demo", "--target-agent-id", agent_id,
+        )  # fmt: skip
+        turn = listed.stdout_json["result"]["items"][0]
+        return Done(exit_code=ended.exit_code, facts={"turn_right_after": turn})
 
     def loop_without_server(self) -> Done:
         """Step 129: a loop that finds no kernel waits for one."""
@@ -323,6 +327,10 @@ def until(look: Callable[[], Any], what: str) -> Any:
         assert time.monotonic() < deadline, f"in vain: {what}"
         time.sleep(0.02)
     return seen
+
+
+def _json_or_none(said: str) -> Any:
+    return json.loads(said) if said else None
 
 
 @contextmanager
@@ -344,7 +352,7 @@ def _preparations(replay: Replay) -> Mapping[int, list[Callable[[], None]]]:
         return lambda: replay.dispatch(agent, key)
 
     return {
-        33: [join("worker-2")],
+        26: [join("worker-2")],
         46: [lambda: replay.finish_next("worker-1"), dispatch("worker-1", "cli-2")],
         52: [lambda: replay.resume("T-4", "worker-1")],
         53: [dispatch("worker-1", "cli-3")],
@@ -369,18 +377,17 @@ def _preparations(replay: Replay) -> Mapping[int, list[Callable[[], None]]]:
         90: [join("worker-9"), dispatch("worker-9", "cli-21")],
         91: [join("worker-10"), dispatch("worker-10", "cli-22"), dispatch("worker-10", "cli-23")],
         92: [dispatch("worker-10", "cli-24"), dispatch("worker-10", "cli-25")],
-        108: [
-            lambda: replay.start_loop("worker-10", "sh", "-c", 'echo \'{"summary":"ok"}\' > $CG_FINAL_FILE')
-        ],
+        108: [lambda: replay.start_loop("worker-10", "sh", "-c", _SUMMARY)],
         112: [join("worker-11"), dispatch("worker-11", "cli-26")],
         113: [join("worker-12"), dispatch("worker-12", "cli-27")],
-        128: [lambda: replay.end("server") and None],
+        128: [replay.stop_server],
     }
 
 
 def _specials(replay: Replay) -> Mapping[int, Callable[[], Done]]:
     """The steps that are no plain call, by their number."""
     elsewhere = replay.work / "without-a-dsn"
+    argv_92 = recorded("92-worker-loop-stops-at-failed-child")["argv"][3:]
     return {
         1: lambda: replay.cg("setup", "project", "seed", "--default-local", home=elsewhere),
         7: replay.files,
@@ -393,12 +400,7 @@ def _specials(replay: Replay) -> Mapping[int, Callable[[], Done]]:
         73: lambda: replay.child_environment("e2"),
         75: lambda: replay.child_environment("e3"),
         82: lambda: Done(facts={"mode": oct((replay.work / "c2").stat().st_mode & 0o777)}),
-        92: lambda: replay.cg(
-            "worker",
-            "loop",
-            "--exit-on-failure",
-            *recorded("92-worker-loop-stops-at-failed-child")["argv"][3:],
-        ),
+        92: lambda: replay.cg("worker", "loop", "--exit-on-failure", *argv_92),
         110: lambda: replay.end("worker-10"),
         112: lambda: replay.signal_mid_turn("worker-11", signal.SIGTERM),
         113: lambda: replay.signal_mid_turn("worker-12", signal.SIGINT),
