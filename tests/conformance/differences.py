@@ -1,5 +1,69 @@
-"""Every step in which our kernel may answer otherwise than the reference did, and the decision that says so."""
+"""Every step in which our kernel may answer otherwise than the reference did, and the decision that says so.
+
+A step that follows from another, such as a turn read after a finish that the reference answered with 500,
+stands under the decision of the first.
+"""
 
 from __future__ import annotations
 
-DIFFERENCES: frozenset[tuple[str, str, int]] = frozenset()
+DIFFERENCES: frozenset[tuple[str, str, int]] = frozenset(
+    {
+        ("03-register-agent", "agent_id with odd characters", 11),
+        ("03-register-agent", "NUL in role", 1),
+        ("07-dispatch-root", "payload null", 1),
+        ("07-dispatch-root", "payload int", 1),
+        ("07-dispatch-root", "payload float", 1),
+        ("07-dispatch-root", "payload bool", 1),
+        ("07-dispatch-root", "payload big int", 1),
+        ("07-dispatch-root", "payload huge int", 1),
+        ("07-dispatch-root", "raw payload NaN", 1),
+        ("07-dispatch-root", "raw payload Infinity", 1),
+        ("07-dispatch-root", "raw payload nested NaN", 1),
+        ("07-dispatch-root", "raw payload NUL char", 1),
+        ("07-dispatch-root", "raw payload nested NUL", 1),
+        ("07-dispatch-root", "raw payload lone surrogate", 1),
+        ("07-dispatch-root", "raw payload 1e400", 1),
+        ("07-dispatch-root", "raw payload deep 500", 1),
+        ("08-dispatch-child", "child with bad expires_at text", 1),
+        ("09-claim", "second claim while one is running (capacity=3)", 3),
+        ("09-claim", "claim after resume", 3),
+        ("11-context-and-append", "append null", 1),
+        ("11-context-and-append", "append number", 1),
+        ("11-context-and-append", "append bool", 1),
+        ("11-context-and-append", "append with unparsable expires_at", 1),
+        ("11-context-and-append", "context all", 1),
+        ("11-context-and-append", "limit=-1", 1),
+        ("11-context-and-append", "limit=100000", 1),
+        ("11-context-and-append", "context after finish", 1),
+        ("11-context-and-append", "feed limit=-1", 1),
+        ("11-context-and-append", "dispatch number", 1),
+        ("11-context-and-append", "dispatch null", 1),
+        ("11-context-and-append", "dispatch true", 1),
+        ("11-context-and-append", "dispatch float", 1),
+        ("12-renew", "bad expires_at", 1),
+        ("12-renew", "claim while expired claim not reconciled", 2),
+        ("12-renew", "reconcile-expired own agent", 2),
+        ("12-renew", "queued again", 2),
+        ("12-renew", "renew reconciled", 2),
+        ("12-renew", "re-claim", 2),
+        ("14-finish", "finish twice, same payload", 4),
+        ("14-finish", "payload null", 1),
+        ("14-finish", "turn after: payload null", 1),
+        ("14-finish", "clean up: finish without a body", 1),
+        ("14-finish", "context with null final", 1),
+        ("14-finish", "payload 0", 1),
+        ("14-finish", "turn after: payload 0", 1),
+        ("14-finish", "clean up: finish without a body #2", 1),
+        ("14-finish", "payload false", 1),
+        ("14-finish", "turn after: payload false", 1),
+        ("14-finish", "clean up: finish without a body #3", 1),
+        ("14-finish", "bad outcome", 1),
+        ("14-finish", "outcome upper", 1),
+        ("14-finish", "raw NaN payload", 1),
+        ("14-finish", "raw nested NaN payload", 1),
+        ("14-finish", "raw NUL payload", 1),
+        ("14-finish", "turn", 1),
+        ("20-admin-api", "bad agent id", 11),
+        ("20-admin-api", "redeem for existing agent", 13),
+    }
+)
