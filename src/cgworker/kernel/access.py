@@ -17,11 +17,10 @@ from cgworker.errors import (
     UnauthorizedError,
 )
 from cgworker.kernel.store.batch import only
+from cgworker.kernel.store.credentials import TOKEN
 from cgworker.kernel.store.ids import hash_of
 from cgworker.kernel.store.postgres import Database, Row
 from cgworker.wire.refs import AgentRef
-
-_TOKEN = re.compile(r"cgac_(?P<credential_id>[A-Za-z0-9_-]+)\.(?P<secret>[A-Za-z0-9_-]+)\Z", re.ASCII)
 
 
 @frozen(kw_only=True)
@@ -101,7 +100,7 @@ async def identify(
     Returns:
         By place, the caller, or UnauthorizedError or ForbiddenError in the order and words of protocol.md 3.
     """
-    tokens = [_TOKEN.match(token) for _, token in shown]
+    tokens = [TOKEN.match(token) for _, token in shown]
     wanted = [token["credential_id"] for token in tokens if token]
     rows = {row["credential_id"]: row for row in await database.fetch(FIND_CALLERS, wanted)} if wanted else {}
     callers: list[Caller | CommonGroundError] = []

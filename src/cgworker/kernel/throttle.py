@@ -25,6 +25,11 @@ class Throttle:
         self._clock = clock
         self._emptied_at: dict[str, float] = {}
 
+    @property
+    def source_count(self) -> int:
+        """How many sources are remembered."""
+        return len(self._emptied_at)
+
     def take(self, source: str) -> float:
         """Let the source through once.
 

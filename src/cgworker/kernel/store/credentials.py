@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 
 from cgworker.errors import ConflictError, NotFoundError
@@ -10,6 +11,9 @@ from cgworker.kernel.store.ids import hash_of
 from cgworker.kernel.store.postgres import Connection, Database, Row
 from cgworker.wire.credentials import CredentialSummary, IssueCredential, IssuedCredential
 from cgworker.wire.refs import AgentRef
+
+TOKEN = re.compile(r"cgac_(?P<credential_id>[A-Za-z0-9_-]+)\.(?P<secret>[A-Za-z0-9_-]+)\Z", re.ASCII)
+"""What a credential looks like to its holder."""
 
 _ROUTE_PROVENANCE = "agent_credential_lifecycle_route"
 

@@ -11,7 +11,7 @@ from attrs import frozen
 
 from cgworker.errors import ConflictError, NotFoundError
 from cgworker.kernel.store.agents import GET_AGENT, snapshot_of
-from cgworker.kernel.store.credentials import REVOKE_CREDENTIAL, issue_credential
+from cgworker.kernel.store.credentials import REVOKE_CREDENTIAL, TOKEN, issue_credential
 from cgworker.kernel.store.ids import hash_of
 from cgworker.kernel.store.postgres import Connection, Database
 from cgworker.kernel.store.specs import check_new_id
@@ -149,23 +149,20 @@ select exists (
 
 async def is_admin_credential(database: Database, project_id: str, token: str) -> bool:
     """Whether a token is a credential that the project's admin-service can use now."""
-    credential_id, secret = _parts_of(token)
-    return bool(
-        await database.fetchval(
-            IS_ADMIN_CREDENTIAL, credential_id, hash_of(secret), project_id, ADMIN_SERVICE.agent_id
-        )
+    parts = TOKEN.match(token)
+    if parts is None:
+        return False
+    secret_hash = hash_of(parts["secret"])
+    works: bool = await database.fetchval(
+        IS_ADMIN_CREDENTIAL, parts["credential_id"], secret_hash, project_id, ADMIN_SERVICE.agent_id
     )
+    return works
 
 
 async def revoke_admin_credential(database: Database, project_id: str, token: str) -> None:
     """Revoke what a token stands for, if it stands for anything of the project's admin-service."""
-    credential_id, _ = _parts_of(token)
-    await database.execute(REVOKE_CREDENTIAL, credential_id, project_id, ADMIN_SERVICE.agent_id)
-
-
-def _parts_of(token: str) -> tuple[str, str]:
-    credential_id, _, secret = token.removeprefix("cgac_").partition(".")
-    return credential_id, secret
+    if parts := TOKEN.match(token):
+        await database.execute(REVOKE_CREDENTIAL, parts["credential_id"], project_id, ADMIN_SERVICE.agent_id)
 
 
 def new_admin_bearer() -> str:
