@@ -12,6 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from functools import partial
+from importlib.util import find_spec
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 import attrs
@@ -77,7 +78,7 @@ def program(app: typer.Typer, name: str, **settings: Any) -> Callable[[Work], Wo
     def register(work: Work) -> Work:
         def run(**flags: Any) -> int:
             try:
-                _run(work, **flags)
+                _run(work, flags, use_uvloop=find_spec("uvloop") is not None)
             except Exception as raised:
                 return fail(raised, write_failure)
             return 0
@@ -99,7 +100,7 @@ def fail(raised: Exception, write: Callable[[Problem], None]) -> int:
 
 def _callback(work: Callable[..., Any]) -> Callable[..., int]:
     def run_and_print(json: bool, **flags: Any) -> int:
-        result = _run(work, **flags)
+        result = _run(work, flags)
         write_result(result, as_json=json)
         return int(getattr(result, "exit_status", 0))
 
@@ -110,12 +111,13 @@ def _callback(work: Callable[..., Any]) -> Callable[..., int]:
     )
 
 
-def _run(work: Callable[..., Any], **flags: Any) -> Any:
+def _run(work: Callable[..., Any], flags: dict[str, Any], *, use_uvloop: bool = False) -> Any:
+    """Call the command; uvloop serves requests faster, but takes longer to start than most commands run."""
     if not inspect.iscoroutinefunction(work):
         return work(**flags)
     import anyio  # not needed to print a version or a help text
 
-    return anyio.run(partial(work, **flags))
+    return anyio.run(partial(work, **flags), backend_options={"use_uvloop": use_uvloop})
 
 
 def _spread(
