@@ -148,8 +148,8 @@ class Replay:
         elif isinstance(theirs, list) and isinstance(ours, list):
             for one, other in zip(theirs, ours, strict=False):
                 self._learn(one, other)
-        elif isinstance(ours, str) and (turn := _TURN.search(str(theirs))):
-            self.turn_ids.setdefault(turn[0], (_TURN.search(ours) or turn)[0])
+        elif (turn := _TURN.search(str(theirs))) and (own := _TURN.search(str(ours))):
+            self.turn_ids.setdefault(turn[0], own[0])
         elif isinstance(ours, str) and theirs == "<join-code>":
             self._join_code = ours
 
