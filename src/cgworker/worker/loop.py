@@ -20,7 +20,6 @@ from cgworker.lease import Interruption
 from cgworker.profiles import resolve_profile
 from cgworker.turn import Turn
 from cgworker.wire.refs import AgentRef
-from cgworker.worker.attempt import Attempt
 from cgworker.worker.claiming import Claimer
 from cgworker.worker.options import WorkerOptions
 from cgworker.worker.outbox import Outbox
@@ -150,7 +149,7 @@ class Worker:
     # ------------------------------------------------------------ running
 
     async def once(self, *, wait_seconds: float = 0) -> TurnReport | None:
-        """Claim one turn and work it; None if there was none.
+        """Claim one turn and work it; None if there was none. A `drain()` meanwhile ends it in order.
 
         Args:
             wait_seconds: how long the kernel may wait for work.
@@ -164,8 +163,11 @@ class Worker:
         if found is None:
             return None
         async with self._workplace() as place:
-            report = await Attempt(place, found.claimed, found.asked_at).run()
-        await self.on_settled(report)
+            self._shift = Shift(place, self.agent, lambda: False, self.on_settled)
+            try:
+                report = await self._shift.work_one(found)
+            finally:
+                self._shift = None
         if report.error is not None:
             raise report.error
         return report

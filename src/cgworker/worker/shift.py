@@ -81,6 +81,24 @@ class Shift:
         finally:
             self.ended.set()
 
+    async def work_one(self, found: Found) -> TurnReport:
+        """Work one claim and no other; a drain meanwhile ends it in order."""
+        attempt = Attempt(self._place, found.claimed, found.asked_at)
+        self._attempts.add(attempt)
+        async with anyio.create_task_group() as beside:
+            beside.start_soon(self._end_once_drained)
+            try:
+                report = await attempt.run()
+            finally:
+                self._attempts.discard(attempt)
+                beside.cancel_scope.cancel()
+        await self._on_settled(report)
+        return report
+
+    async def _end_once_drained(self) -> None:
+        await self._draining.wait()
+        await self._end_in_order()
+
     def _note_blocked(self, blocked: LoopBlocked) -> None:
         self._emit(blocked)
         for attempt in tuple(self._attempts):
