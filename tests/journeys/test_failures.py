@@ -101,7 +101,7 @@ async def test_a_poison_turn_is_closed_after_so_many_claims(kernel: LocalKernel)
         turn = await kernel.dispatch("desk", {})
         for _ in range(2):  # two workers that died holding it
             assert (await desk.claims.claim(desk.agent)).claimed is not None  # type: ignore[arg-type]
-            await kernel.steal_lease(turn)
+            await kernel.faults.steal_lease(turn)
         worker = Worker(desk, options=WorkerOptions(max_attempts=2))
 
         @worker.turn()
@@ -128,7 +128,7 @@ async def test_a_lost_lease_ends_the_handler_and_writes_nothing(kernel: LocalKer
             nonlocal runs
             runs += 1
             if runs == 1:
-                await kernel.steal_lease(turn.ref)
+                await kernel.faults.steal_lease(turn.ref)
                 await anyio.sleep_forever()
             return turn.attempt
 
@@ -241,6 +241,38 @@ async def test_a_subclass_handles_by_kind_and_hears_what_happens(kernel: LocalKe
         assert (await closed(desk, a)).final_payload == 2
         assert (await closed(desk, b)).final_payload == "other: turn.b.v1"
         assert heard == ["claimed turn.a.v1", "settled True", "claimed turn.b.v1", "settled True"]
+
+
+async def test_a_hook_or_listener_that_raises_harms_no_turn(kernel: LocalKernel) -> None:
+    """They are told what happens; they do not decide it."""
+
+    class Clumsy(Worker):
+        asked = 0
+
+        async def handle(self, _: Turn) -> str:
+            return "done"
+
+        def select(self) -> bool:
+            self.asked += 1
+            if self.asked == 1:
+                raise RuntimeError("select")
+            return True
+
+        async def on_claimed(self, turn: Turn) -> None:
+            raise RuntimeError("on_claimed")
+
+        async def on_settled(self, report: TurnReport) -> None:
+            raise RuntimeError("on_settled")
+
+    def listener(_: object) -> None:
+        raise RuntimeError("listener")
+
+    async with await kernel.agent("desk") as desk:
+        worker = Clumsy(desk, listener=listener, options=WorkerOptions(wait_seconds=5))
+        turns = [await kernel.dispatch("desk", n) for n in range(2)]
+        async with working(worker):
+            for turn in turns:
+                assert (await closed(desk, turn)).final_payload == "done"
 
 
 @pytest.mark.parametrize("concurrency", [1, 5])

@@ -144,7 +144,7 @@ async def _until_finish_was_tried(kernel: LocalKernel) -> None:
 
 async def _until_reconciled(kernel: LocalKernel, turn: TurnRef) -> None:
     """Let the lease end while the kernel answers nobody, and then come back."""
-    await kernel.steal_lease(turn)
+    await kernel.faults.steal_lease(turn)
     await anyio.sleep(0.1)
     kernel.faults.clear()
 

@@ -36,7 +36,7 @@ from cgworker.wire.claims import ClaimedTurn
 from cgworker.wire.converter import ABSENT
 from cgworker.wire.records import TurnContext
 from cgworker.wire.refs import ClaimToken, TurnRef
-from cgworker.worker.place import TurnReport, Workplace
+from cgworker.worker.place import TurnReport, Workplace, tell
 from cgworker.worker.report import report_of
 from cgworker.worker.routing import wrap
 from cgworker.worker.settle import Settlement, close, put_aside
@@ -209,7 +209,7 @@ class Attempt:
         handler = self._place.routes.find(turn.kind)
         if handler is None:
             return Suspended(NO_HANDLER_REASON, f"no handler for {turn.kind}")
-        await self._place.on_claimed(turn)
+        await tell(self._place.on_claimed, turn)
         async with anyio.create_task_group() as beside:
             if (limit := self._place.options.time_limit_seconds) is not None:
                 beside.start_soon(self._interrupt_at_deadline, limit)
@@ -218,7 +218,7 @@ class Attempt:
         if turn.interruption is None:
             return decided
         self._emit(events.TurnInterrupted(**self._facts(), reason=turn.interruption.reason))
-        await self._place.on_interrupted(turn, turn.interruption)
+        await tell(self._place.on_interrupted, turn, turn.interruption)
         return self._after_interruption(turn.interruption, decided)
 
     async def _interrupt_at_deadline(self, limit_seconds: float) -> None:

@@ -13,7 +13,7 @@ import anyio.abc
 
 from cgworker.client import KernelClient
 from cgworker.errors import UsageError
-from cgworker.events import Listener
+from cgworker.events import Listener, logger
 from cgworker.handlers import FunctionHandler, Handler
 from cgworker.handlers.files import state_folder
 from cgworker.lease import Interruption
@@ -247,8 +247,13 @@ class Worker:
 
     def _may_claim(self, shared_slots: anyio.Semaphore | None) -> bool:
         self._check_handlers()
-        is_free = shared_slots is None or shared_slots.value > 0
-        return is_free and self.select()
+        if shared_slots is not None and shared_slots.value == 0:
+            return False
+        try:
+            return self.select()
+        except Exception:
+            logger.exception("select() of %r failed: nothing is claimed until it works", self)
+            return False
 
     def _check_handlers(self) -> None:
         if not self._routes:

@@ -87,10 +87,17 @@ class Outbox:
         """The kernel has it."""
         entry.path.unlink(missing_ok=True)
 
-    def keep_aside(self, entry: OutboxEntry) -> Path:
-        """It can no longer be delivered: move it where a person can find it; returns where to."""
+    def keep_aside(self, entry: OutboxEntry) -> Path | None:
+        """It can no longer be delivered: move it where a person can find it.
+
+        Returns:
+            Where it is now; None if a worker that shares the outbox has delivered it meanwhile.
+        """
         kept = make_private_folder(self._kept_folder) / entry.path.name
-        entry.path.replace(kept)
+        try:
+            entry.path.replace(kept)
+        except FileNotFoundError:
+            return None
         return kept
 
     def _path_of(self, turn: Turn) -> Path:

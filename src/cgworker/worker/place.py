@@ -9,7 +9,7 @@ from attrs import field, frozen
 
 from cgworker.client import KernelClient
 from cgworker.errors import CommonGroundError
-from cgworker.events import Listener
+from cgworker.events import Listener, logger
 from cgworker.lease import Interruption
 from cgworker.outcome import Outcome
 from cgworker.turn import Turn
@@ -72,3 +72,11 @@ class Workplace:
     middleware: tuple[Middleware, ...] = ()
     on_claimed: Callable[[Turn], Awaitable[None]] = _do_nothing
     on_interrupted: Callable[[Turn, Interruption], Awaitable[None]] = _do_nothing
+
+
+async def tell(hook: Callable[..., Awaitable[None]], *facts: object) -> None:
+    """Call a hook of the user's; what it raises is logged and harms no turn."""
+    try:
+        await hook(*facts)
+    except Exception:
+        logger.exception("the hook %s failed", getattr(hook, "__name__", hook))

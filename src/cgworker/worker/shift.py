@@ -21,7 +21,7 @@ from cgworker.wire.refs import AgentRef
 from cgworker.worker.attempt import Attempt
 from cgworker.worker.care import Caretaker
 from cgworker.worker.claiming import Claimer, Found
-from cgworker.worker.place import TurnReport, Workplace
+from cgworker.worker.place import TurnReport, Workplace, tell
 from cgworker.worker.watch import LoopWatch
 
 _AFTER_GRACE_SECONDS = 5.0
@@ -92,7 +92,7 @@ class Shift:
             finally:
                 self._attempts.discard(attempt)
                 beside.cancel_scope.cancel()
-        await self._on_settled(report)
+        await tell(self._on_settled, report)
         return report
 
     async def _end_once_drained(self) -> None:
@@ -148,9 +148,15 @@ class Shift:
         self._attempts.add(attempt)
         try:
             report = await attempt.run()
+        except Exception:  # a fault of ours: its turn comes back when the lease ends, the others go on
+            events.logger.exception("%s: the attempt broke down", attempt.ref)
+            return
         finally:
             self._attempts.discard(attempt)
             slots.release()
+        await self._take_note(attempt, report, working)
+
+    async def _take_note(self, attempt: Attempt, report: TurnReport, working: anyio.abc.TaskGroup) -> None:
         if attempt.stuck:
             self._note_stuck(report)
         if report.error is not None:
@@ -160,7 +166,7 @@ class Shift:
             working.start_soon(
                 self._caretaker.resume_later, report.turn, outcome.resume_after_seconds, outcome.reason
             )
-        await self._on_settled(report)
+        await tell(self._on_settled, report)
 
     def _note_stuck(self, report: TurnReport) -> None:
         self._stuck_count += 1
