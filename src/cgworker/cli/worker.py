@@ -16,7 +16,7 @@ from attrs import evolve, frozen
 from cgworker.cli import claim, claim_run, why
 from cgworker.cli.command import RestOfLine, command, group, words_of
 from cgworker.cli.connect import as_actor, worker_agent
-from cgworker.cli.options import ContextLimit, ServerFlags
+from cgworker.cli.options import ContextAfter, ContextLimit, ServerFlags
 from cgworker.cli.work_results import (
     LoopResult,
     NothingClaimed,
@@ -46,6 +46,7 @@ class CommandFlags:
     agent_id: Annotated[
         str | None, typer.Option("--agent-id", metavar="AGENT", help="The agent, without a profile.")
     ] = None
+    context_after_turn_seq: ContextAfter = 0
     context_limit: ContextLimit = 100
     work_dir: Annotated[
         str | None,
@@ -78,6 +79,10 @@ class CommandFlags:
         float | None,
         typer.Option("--time-limit-seconds", min=0.01, metavar="S", help="End a command after it."),
     ] = None
+    grace_seconds: Annotated[
+        float,
+        typer.Option("--grace-seconds", min=0, metavar="S", help="How long it may go on after SIGTERM."),
+    ] = 20.0
     clean_env: Annotated[
         bool, typer.Option("--clean-env", help="Give the command PATH, HOME and the like, not everything.")
     ] = False
@@ -104,6 +109,7 @@ class CommandFlags:
                 suspend=_path(self.suspend_in_file),
                 failure=_path(self.failure_in_file),
             ),
+            context_after_turn_seq=self.context_after_turn_seq,
             environment=environment_of(self.clean_env, self.env),
             final_record_role=self.final_record_role,
         )
@@ -113,6 +119,7 @@ class CommandFlags:
         return WorkerOptions(
             renew_seconds=self.renew_interval_seconds,
             context_page_size=min(self.context_limit, 1000),
+            grace_seconds=self.grace_seconds,
             time_limit_seconds=self.time_limit_seconds,
         )
 
@@ -142,10 +149,6 @@ def loop(
             help="How many turns at once.  [default: the agent's capacity]",
         ),
     ] = None,
-    grace_seconds: Annotated[
-        float,
-        typer.Option("--grace-seconds", min=0, metavar="S", help="How long turns may go on after SIGTERM."),
-    ] = 20.0,
     idle_sleep_seconds: Annotated[
         float,
         typer.Option(
@@ -174,7 +177,6 @@ def loop(
     options = evolve(
         runtime.options(),
         concurrency=concurrency,
-        grace_seconds=grace_seconds,
         poll_seconds=idle_sleep_seconds,
     )
     return anyio.run(partial(_loop, server, runtime, options, max_iterations, exit_on_failure))

@@ -70,6 +70,7 @@ class CommandHandler:
         work_dir: a folder for its files that is kept; by default a temporary one a turn.
         folder_per_turn: make a folder below `work_dir` for each turn, for several turns at once.
         files: other places for single files.
+        context_after_turn_seq: leave the records up to this one out of its context file.
         environment: how its environment is made; secrets of CommonGround never get into it.
         final_record_role: role of the final record.
         most_payload_bytes: a final file larger than this is a typed failure, and kept aside.
@@ -82,6 +83,7 @@ class CommandHandler:
     work_dir: Path | None = field(default=None, kw_only=True)
     folder_per_turn: bool = field(default=False, kw_only=True)
     files: CommandFiles = field(factory=CommandFiles, kw_only=True)
+    context_after_turn_seq: int = field(default=0, kw_only=True)
     environment: ChildEnvironment = field(factory=ChildEnvironment, kw_only=True)
     final_record_role: str = field(default="deliverable", kw_only=True)
     most_payload_bytes: int = field(default=16 * 1024 * 1024 - 64 * 1024, kw_only=True)
@@ -107,7 +109,7 @@ class CommandHandler:
     async def __call__(self, turn: Turn) -> Outcome:
         with open_folder(turn, self.files, self._work_dir(turn)) as folder:
             with anyio.CancelScope(shield=True):
-                await folder.write_inputs(turn)
+                await folder.write_inputs(turn, after_turn_seq=self.context_after_turn_seq)
                 exit_code, tail = await self._run(turn, folder)
             outcome = self._read_outcome(exit_code, tail, folder, turn)
             report = outcome.payload if isinstance(outcome, Failed) else None

@@ -57,9 +57,13 @@ class TurnFolder:
             "CG_CHECKPOINT_FILE": str(self.checkpoint),
         }
 
-    async def write_inputs(self, turn: Turn) -> None:
-        """The turn's context and input; what an earlier run left behind goes away."""
-        records = await turn.records()
+    async def write_inputs(self, turn: Turn, *, after_turn_seq: int = 0) -> None:
+        """The turn's context and input; what an earlier run left behind goes away.
+
+        Args:
+            after_turn_seq: leave out the records up to this one.
+        """
+        records = tuple(item for item in await turn.records() if item.record.turn_seq > after_turn_seq)
         context = TurnContext(turn=turn.snapshot, semantic_items=records)
         for left_over in (self.final, self.suspend, self.failure, self.progress, self.stop):
             left_over.unlink(missing_ok=True)
