@@ -259,10 +259,10 @@ async def test_a_hook_or_listener_that_raises_harms_no_turn(kernel: LocalKernel)
             return True
 
         async def on_claimed(self, turn: Turn) -> None:
-            raise RuntimeError("on_claimed")
+            raise RuntimeError(turn)
 
         async def on_settled(self, report: TurnReport) -> None:
-            raise RuntimeError("on_settled")
+            raise RuntimeError(report)
 
     def listener(_: object) -> None:
         raise RuntimeError("listener")
