@@ -8,11 +8,14 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from typing import Literal
 
 from attrs import define
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cgworker.wire.refs import TurnRef
 
 Kind = Literal["drop_request", "drop_response", "delay", "answer"]
 
@@ -56,7 +59,8 @@ class Faults:
         seen: how often each verb was asked for, faults included.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, end_lease: Callable[[TurnRef], Awaitable[None]]) -> None:
+        self._end_lease = end_lease
         self._planned: list[_Fault] = []
         self.seen: Counter[str] = Counter()
 
@@ -75,6 +79,10 @@ class Faults:
     def answer(self, verb: str, status: int = 503, times: int = 1) -> None:
         """The request is not carried out and gets this status."""
         self._planned.append(_Fault("answer", verb, times, status=status))
+
+    async def steal_lease(self, turn: TurnRef) -> None:
+        """End the lease of a running turn now, as if its holder had been away for too long."""
+        await self._end_lease(turn)
 
     def clear(self) -> None:
         """Nothing goes wrong any more."""

@@ -1,0 +1,194 @@
+"""The real kernel in the process, and what can be made to go wrong with it; on asyncio and on trio."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from cgworker import KernelClient
+from cgworker.errors import FencingError, KernelOverloaded, KernelUnreachable, UsageError
+from cgworker.testing import LocalKernel, local_kernel
+from cgworker.wire.claims import ClaimedTurn
+from cgworker.wire.refs import AgentRef
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+@pytest.fixture
+async def kernel(anyio_backend: Any) -> AsyncIterator[LocalKernel]:  # noqa: ARG001  # it runs on that
+    async with local_kernel() as kernel:
+        yield kernel
+
+
+async def claimed(worker: KernelClient) -> ClaimedTurn:
+    """The worker's next turn, which must be there."""
+    assert worker.agent is not None
+    claim = (await worker.claims.claim(worker.agent)).claimed
+    assert claim is not None
+    return claim
+
+
+async def test_a_turn_goes_from_dispatch_to_its_end(kernel: LocalKernel) -> None:
+    """Over HTTP, against PostgreSQL, with agents made on the way."""
+    worker = await kernel.agent("worker")
+    turn = await kernel.dispatch("worker", {"question": 1})
+    claim = await claimed(worker)
+    await worker.turns.finish(claim, "succeeded", final_payload={"answer": 2})
+    assert (await worker.turns.get(turn)).final_payload == {"answer": 2}
+
+
+async def test_an_agent_is_what_it_was_asked_to_be(kernel: LocalKernel) -> None:
+    """Capacity, kinds and grants; asked for again it is the same agent."""
+    agent = await kernel.agent("a", capacity=3, kinds=["turn.x.v1"], grants=["turn.stop.any"])
+    again = await kernel.agent("a")
+    assert agent.agent == again.agent == AgentRef(project_id=kernel.project_id, agent_id="a")
+    found = await again.agents.get(again.agent)
+    assert (found.capacity, found.capabilities, found.grants) == (3, ("turn.x.v1",), ("turn.stop.any",))
+
+
+async def test_a_dropped_request_is_not_carried_out(kernel: LocalKernel) -> None:
+    """Once, then all is well."""
+    worker = await kernel.agent("worker")
+    await kernel.dispatch("worker", 1)
+    kernel.faults.drop_request("claim")
+    with pytest.raises(KernelUnreachable):
+        await claimed(worker)
+    assert (await claimed(worker)).agent_id == "worker"
+    assert kernel.faults.seen["claim"] == 2
+
+
+async def test_a_dropped_response_leaves_the_request_carried_out(kernel: LocalKernel) -> None:
+    """The client cannot know; the kernel does."""
+    worker = await kernel.agent("worker")
+    turn = await kernel.dispatch("worker", 1)
+    claim = await claimed(worker)
+    kernel.faults.drop_response("finish")
+    with pytest.raises(KernelUnreachable):
+        await worker.turns.finish(claim, "succeeded")
+    assert (await worker.turns.get(turn)).state == "closed"
+
+
+async def test_a_delayed_request_is_carried_out_late(kernel: LocalKernel) -> None:
+    """Others are not held up by it."""
+    worker = await kernel.agent("worker")
+    assert worker.agent is not None
+    kernel.faults.delay("claim", 0.4)
+    began = time.monotonic()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(worker.claims.claim, worker.agent)
+        await anyio.wait_all_tasks_blocked()
+        await worker.agents.get(worker.agent)
+        assert time.monotonic() - began < 0.35
+    assert time.monotonic() - began >= 0.4
+
+
+async def test_a_kernel_can_answer_that_it_is_overloaded(kernel: LocalKernel) -> None:
+    """As often as asked, for one verb alone."""
+    worker = await kernel.agent("worker")
+    kernel.faults.answer("claim", 503, times=2)
+    for _ in range(2):
+        with pytest.raises(KernelOverloaded):
+            await claimed(worker)
+    assert worker.agent is not None
+    assert (await worker.claims.claim(worker.agent)).claimed is None
+
+
+async def test_faults_can_be_called_off(kernel: LocalKernel) -> None:
+    """What was planned and has not happened yet does not happen."""
+    worker = await kernel.agent("worker")
+    kernel.faults.drop_request("claim", times=100)
+    kernel.faults.clear()
+    assert worker.agent is not None
+    assert (await worker.claims.claim(worker.agent)).claimed is None
+
+
+async def test_a_stolen_lease_is_over_at_once(kernel: LocalKernel) -> None:
+    """Its holder is fenced off, and another claim gets the turn."""
+    worker = await kernel.agent("worker")
+    turn = await kernel.dispatch("worker", 1)
+    claim = await claimed(worker)
+    await kernel.faults.steal_lease(turn)
+    with pytest.raises(FencingError, match="claim expired"):
+        await worker.claims.renew(claim)
+    assert (await claimed(worker)).turn_id == turn.turn_id
+
+
+async def test_a_lease_is_as_long_as_asked() -> None:
+    """And the reaper looks as often as asked: a turn comes back by itself."""
+    async with local_kernel(lease_seconds=0.2, reaper_seconds=0.05) as kernel:
+        worker = await kernel.agent("worker")
+        turn = await kernel.dispatch("worker", 1)
+        await claimed(worker)
+        with anyio.fail_after(10):
+            found = await worker.turns.get(turn, state="running", wait_seconds=9)
+    assert found.state == "queued"
+
+
+async def test_kernels_beside_each_other_share_nothing_but_a_server() -> None:
+    """The second one is quick, since PostgreSQL runs and the schema is copied."""
+    async with local_kernel() as first, local_kernel() as second:
+        await first.dispatch("requester", 1)
+        began = time.monotonic()
+        async with local_kernel():
+            took = time.monotonic() - began
+        other = await second.agent("requester")
+        assert not (await other.projections.turns(second.project_id)).items
+    assert took < 2
+
+
+async def test_nothing_is_left_of_a_kernel(anyio_backend: Any) -> None:  # noqa: ARG001  # on both
+    """Its thread has ended, its port is free, its clients are closed."""
+    async with local_kernel() as kernel:
+        client = await kernel.agent("a")
+        assert await client.readyz()
+    assert not [thread for thread in threading.enumerate() if "local-kernel" in thread.name]
+    async with httpx.AsyncClient() as http:
+        with pytest.raises(httpx.ConnectError):
+            await http.get(f"{kernel.base_url}/healthz")
+
+
+async def test_a_kernel_that_cannot_start_says_why() -> None:
+    """The thread's error is the caller's."""
+    with pytest.raises((UsageError, OSError)):
+        async with local_kernel(postgres="postgresql://postgres@127.0.0.1:1/postgres?connect_timeout=1"):
+            pass
+
+
+PROGRAM = """
+import anyio
+from cgworker.testing import local_kernel
+from cgworker.testing.databases import _embedded
+
+async def main():
+    async with local_kernel() as kernel:
+        client = await kernel.agent("a")
+        print((await client.readyz())["status"], flush=True)
+    print(_embedded().partition("host=")[2].partition("&")[0])
+
+anyio.run(main)
+"""
+
+
+def test_it_needs_no_pytest_and_leaves_no_process_or_file() -> None:
+    """A plain program can use it; PostgreSQL and its folder are gone when the program ends."""
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", PROGRAM], capture_output=True, text=True, timeout=60
+    )
+    assert ran.returncode == 0, ran.stderr
+    status, folder = ran.stdout.split()
+    assert (status, ran.stderr) == ("ready", "")
+    listed = subprocess.run(["ps", "-eo", "args"], check=True, capture_output=True, text=True).stdout
+    assert folder not in listed
+    assert not Path(folder).exists()
