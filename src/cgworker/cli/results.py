@@ -261,6 +261,19 @@ class ProjectSetup:
 
 
 @frozen(kw_only=True)
+class PurgedProject:
+    """How much of a project was removed."""
+
+    project_id: str
+    older_than_seconds: int
+    turn_count: int
+    record_count: int
+    event_count: int
+    key_count: int
+    credential_count: int
+
+
+@frozen(kw_only=True)
 class ClientConfig:
     """What was written to the config file."""
 

@@ -24,6 +24,7 @@ WORDS = (
     "provision",
     "profile",
     "admission",
+    "admin",
     "setup",
     "local",
     "service",
