@@ -63,7 +63,7 @@ class Reference:
                 yield f"{step.title}: listed as a difference, and is none"
 
     async def _bear(self, recorded: str) -> None:
-        """Dispatch and claim a turn of scenario 14: not recorded, but what it was can be told from the rest."""
+        """Dispatch and claim a turn of scenario 14: not recorded, but it can be told from the rest."""
         number = int(recorded.removeprefix("T-")) - 33
         key = f"fnk-1795367826467016116{number}"
         requester, worker = ({"project_id": PROJECT, "agent_id": f"fn-{who}"} for who in ("req", "wrk"))

@@ -9,18 +9,30 @@ from contextlib import asynccontextmanager
 from attrs import field, frozen
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 
 from cgworker.errors import CommonGroundError
 from cgworker.kernel.config import KernelConfig
-from cgworker.kernel.http import on_error, on_http_error
+from cgworker.kernel.http import on_error, on_http_error, on_surprise
+from cgworker.kernel.metrics import CountRequests, Metrics
 from cgworker.kernel.reaper import Reaper
-from cgworker.kernel.routes import agents, claims, credentials, health, projections, reports, turns
+from cgworker.kernel.routes import (
+    agents,
+    claims,
+    credentials,
+    description,
+    health,
+    projections,
+    reports,
+    turns,
+)
 from cgworker.kernel.store.postgres import Database
 from cgworker.kernel.wakeups import Wakeups
 
 ROUTES: Sequence[BaseRoute] = [
     *health.routes,
+    *description.routes,
     *claims.routes,
     *turns.routes,
     *agents.routes,
@@ -37,6 +49,7 @@ class Kernel:
     config: KernelConfig
     database: Database
     wakeups: Wakeups
+    metrics: Metrics = field(factory=Metrics)
     closing: asyncio.Event = field(factory=asyncio.Event)
 
 
@@ -46,7 +59,7 @@ async def open_kernel(config: KernelConfig, database: Database) -> AsyncIterator
     wakeups = Wakeups(database.dsn)
     kernel = Kernel(config, database, wakeups)
     wakeups.start()
-    reaper = Reaper(kernel.config, database, wakeups)
+    reaper = Reaper(config, database, wakeups, kernel.metrics)
     reaping = asyncio.create_task(reaper.run())
     try:
         yield kernel
@@ -65,7 +78,12 @@ def create_app(kernel: Kernel, more_routes: Sequence[BaseRoute] = ()) -> Starlet
     """
     app = Starlette(
         routes=[*ROUTES, *more_routes],
-        exception_handlers={CommonGroundError: on_error, HTTPException: on_http_error},
+        middleware=[Middleware(CountRequests, metrics=kernel.metrics)],
+        exception_handlers={
+            CommonGroundError: on_error,
+            HTTPException: on_http_error,
+            Exception: on_surprise,
+        },
     )
     app.state.kernel = kernel
     return app

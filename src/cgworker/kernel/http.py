@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from attrs import Attribute, field, fields
+from attrs import Attribute, field, fields, resolve_types
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -22,6 +23,8 @@ from cgworker.errors import (
 from cgworker.wire.converter import dumps, loads, structure_request, unstructure
 from cgworker.wire.turns import ItemAnswer
 from cgworker.wire.values import Fault, read_lax_bool, read_lax_int
+
+logger = logging.getLogger("cgworker.kernel")
 
 T = TypeVar("T")
 
@@ -117,7 +120,7 @@ def read_query(request: Request, cls: type[T]) -> T:
     """
     values: dict[str, Any] = {}
     faults: list[dict[str, Any]] = []
-    for parameter in fields(cls):  # type: ignore[arg-type]  # all query classes are attrs classes
+    for parameter in fields(resolve_types(cls)):  # type: ignore[arg-type]  # they are attrs
         given = request.query_params.get(parameter.name)
         try:
             if given is not None:
@@ -146,9 +149,9 @@ def _read_text(value: str) -> str:
 
 
 _QUERY_READERS: Mapping[Any, Callable[[str], Any]] = {
-    "str | None": _read_text,
-    "bool": read_lax_bool,
-    "int": read_lax_int,
+    str | None: _read_text,
+    bool: read_lax_bool,
+    int: read_lax_int,
 }
 
 
@@ -227,3 +230,11 @@ async def on_http_error(_: Request, error: Exception) -> Response:
     """Unknown routes and wrong methods."""
     assert isinstance(error, HTTPException)
     return reply({"detail": error.detail}, status=error.status_code, headers=error.headers)
+
+
+async def on_surprise(request: Request, error: Exception) -> Response:
+    """A fault of ours: nothing should come here; the server logs it with its traceback."""
+    logger.error("%s %s: %s", request.method, request.url.path, type(error).__name__)
+    return reply(
+        {"error": "InternalError", "message": "the kernel has a fault; its log says more"}, status=500
+    )

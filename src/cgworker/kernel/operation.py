@@ -22,9 +22,11 @@ class Operation(Route):
     Args:
         takes: the wire type of the body, None where there is none.
         gives: the wire type of the answer, or a union of it and None.
+        media_type: what the answer is written in.
         query: the class of the query parameters (see `http.read_query`).
         headers: request headers beyond those that say who calls, such as Prefer.
-        is_open: whether it answers without being told who calls.
+        identified_by: what says who calls: "project", "agent" and "bearer", or "bearer" alone; nothing
+            where anybody may ask.
     """
 
     def __init__(
@@ -34,19 +36,21 @@ class Operation(Route):
         endpoint: Endpoint,
         *,
         takes: type | None = None,
-        gives: Any = None,
+        gives: Any = Any,
+        media_type: str = "application/json",
         query: type | None = None,
         headers: tuple[str, ...] = (),
-        is_open: bool = False,
+        identified_by: tuple[str, ...] = ("project", "agent", "bearer"),
     ) -> None:
         super().__init__(path, endpoint, methods=[method])
         self.methods = {method}  # not HEAD as well: the reference answers it with a 405
         self.method = method
         self.takes = takes
         self.gives = gives
+        self.media_type = media_type
         self.query = query
         self.headers = headers
-        self.is_open = is_open
+        self.identified_by = identified_by
         self.summary = (endpoint.__doc__ or "").partition("\n")[0]
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:

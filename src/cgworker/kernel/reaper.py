@@ -7,6 +7,7 @@ import logging
 
 from cgworker.errors import CommonGroundError
 from cgworker.kernel.config import KernelConfig
+from cgworker.kernel.metrics import Metrics
 from cgworker.kernel.store.claims.reconcile import reconcile_batch
 from cgworker.kernel.store.ledger import number_all
 from cgworker.kernel.store.postgres import Database
@@ -27,11 +28,11 @@ class Reaper:
     With a reaper interval of 0 ended leases are left to claims and reconcile calls; the rest is still done.
     """
 
-    def __init__(self, config: KernelConfig, database: Database, wakeups: Wakeups) -> None:
+    def __init__(self, config: KernelConfig, database: Database, wakeups: Wakeups, metrics: Metrics) -> None:
         self._config = config
         self._database = database
         self._wakeups = wakeups
-        self.reaped_count = 0
+        self._metrics = metrics
 
     async def run(self) -> None:
         """Until cancelled; a database that is away is tried again next time."""
@@ -54,6 +55,6 @@ class Reaper:
             given_back = await reconcile_batch(self._database, _BATCH)
             for turn, agent in given_back:
                 self._wakeups.wake(work_key(agent), *turn_news(turn, agent))
-            self.reaped_count += len(given_back)
+            self._metrics.reaped.inc(len(given_back))
             if len(given_back) < _BATCH:
                 return

@@ -37,6 +37,9 @@ OPERATOR = "local-admin-service"
 """Who acts under the admin bearer."""
 
 
+_BEARER = ("bearer",)
+
+
 def admission_routes(
     config: KernelConfig, *, project_id: str, bearer: str, invitations: Invitations | None = None
 ) -> list[Operation]:
@@ -56,6 +59,7 @@ def admission_routes(
             _coded(service.request_token),
             takes=RequestCredentialToken,
             gives=Admitted,
+            identified_by=_BEARER,
         ),
         Operation(
             "POST",
@@ -63,16 +67,26 @@ def admission_routes(
             _coded(service.create_invite),
             takes=CreateInvite,
             gives=CreatedInvite,
+            identified_by=_BEARER,
         ),
-        Operation("GET", f"{project}/agent-join-invites", _coded(service.list_invites), gives=InviteList),
+        Operation(
+            "GET",
+            f"{project}/agent-join-invites",
+            _coded(service.list_invites),
+            gives=InviteList,
+            identified_by=_BEARER,
+        ),
         Operation(
             "POST",
             f"{project}/agent-join-invites/{{invite_id}}:revoke",
             _coded(service.revoke_invite),
             gives=RevokedInvite,
+            identified_by=_BEARER,
         ),
         *(
-            Operation("POST", path, _coded(service.redeem), takes=RedeemInvite, gives=Joined, is_open=True)
+            Operation(
+                "POST", path, _coded(service.redeem), takes=RedeemInvite, gives=Joined, identified_by=()
+            )
             for path in ("/admin/v1/agent-joins:redeem", "/admin/v1/byoa/join:redeem")
         ),
     ]

@@ -69,6 +69,7 @@ async def _claim(request: Request, project_id: str, claims: list[Claim]) -> list
     outcomes = await claim_turns(kernel.database, project_id, claims, lease=lease_of(request))
     for claimed in outcomes:
         if isinstance(claimed, Claimed):
+            kernel.metrics.claims.inc()
             more_work = [work_key(claimed.token.agent)] if claimed.gave_back else []
             kernel.wakeups.wake(*turn_news(claimed.token.turn, claimed.token.agent), *more_work)
     return outcomes

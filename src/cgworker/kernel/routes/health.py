@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -36,7 +38,16 @@ def _state_of(config: KernelConfig, status: str) -> dict[str, object]:
     }
 
 
+async def metrics(request: Request) -> Response:
+    """What this process does and how much work waits, for Prometheus; hidden by CG_METRICS=off."""
+    kernel = request.app.state.kernel
+    if not kernel.config.metrics:
+        raise HTTPException(404)
+    return Response(await kernel.metrics.text(kernel), headers={"content-type": CONTENT_TYPE_PLAIN_0_0_4})
+
+
 routes = [
-    Operation("GET", "/healthz", healthz, is_open=True),
-    Operation("GET", "/readyz", readyz, is_open=True),
+    Operation("GET", "/healthz", healthz, identified_by=()),
+    Operation("GET", "/readyz", readyz, identified_by=()),
+    Operation("GET", "/metrics", metrics, gives=str, media_type="text/plain", identified_by=()),
 ]

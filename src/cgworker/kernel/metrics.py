@@ -1,0 +1,97 @@
+"""`/metrics`: what a kernel does, and how much work waits, for Prometheus (decision 10)."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cgworker.kernel.store.backlog import count_open_turns
+
+if TYPE_CHECKING:
+    from cgworker.kernel.app import Kernel
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+_MOST_PROJECTS = 200  # those with the most open turns; a label for each of thousands would drown the rest
+
+
+class Metrics:
+    """The counters of one kernel process, and what is looked up when somebody asks."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        names = ("method", "path", "status")
+        self.requests = self._counter("requests", "Requests answered", names)
+        self.seconds = Histogram(
+            "cg_request_seconds",
+            "Time to the last byte of an answer, waiting included",
+            ("method", "path"),
+            registry=self._registry,
+            buckets=_SECONDS,
+        )
+        self.claims = self._counter("claims", "Claims given")
+        self.reaped = self._counter("reaped_turns", "Turns whose lease had ended, given back by the reaper")
+        self._waits = self._gauge("waiting_requests", "Requests that wait for news")
+        self._connections = self._gauge("database_connections", "Connections to PostgreSQL", ("state",))
+        self._turns = self._gauge("open_turns", "Turns that are not closed", ("project", "state"))
+        self._ages = self._gauge(
+            "oldest_open_turn_seconds", "Time since the oldest of them was dispatched", ("project", "state")
+        )
+        self._leases = self._gauge("leases", "Running turns whose lease has not ended", ("project",))
+
+    def _counter(self, name: str, told: str, labels: tuple[str, ...] = ()) -> Counter:
+        return Counter(f"cg_{name}", told, labels, registry=self._registry)
+
+    def _gauge(self, name: str, told: str, labels: tuple[str, ...] = ()) -> Gauge:
+        return Gauge(f"cg_{name}", told, labels, registry=self._registry)
+
+    async def text(self, kernel: Kernel) -> bytes:
+        """Everything in the text format.
+
+        Raises:
+            KernelOverloaded: the database is away, and with it what waits there.
+        """
+        database = kernel.database
+        self._waits.set(kernel.wakeups.waiting_count)
+        self._connections.labels("used").set(database.used_count)
+        self._connections.labels("idle").set(database.open_count - database.used_count)
+        for gauge in (self._turns, self._ages, self._leases):
+            gauge.clear()
+        for backlog in await count_open_turns(database, most_projects=_MOST_PROJECTS):
+            labels = backlog.project_id, backlog.state
+            self._turns.labels(*labels).set(backlog.turn_count)
+            self._ages.labels(*labels).set(backlog.oldest_seconds)
+            if backlog.held_count:
+                self._leases.labels(backlog.project_id).set(backlog.held_count)
+        return generate_latest(self._registry)
+
+
+class CountRequests:
+    """ASGI middleware: counts every request under its row of the route table."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve the request, and count it when its answer has begun."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun, statuses = time.perf_counter(), []
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                statuses.append(message["status"])
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sending)
+        finally:
+            operation = scope.get("operation")
+            path = operation.path if operation else "(none)"  # ids of strangers would never end
+            self._metrics.requests.labels(scope["method"], path, statuses[0] if statuses else 0).inc()
+            self._metrics.seconds.labels(scope["method"], path).observe(time.perf_counter() - begun)
