@@ -20,7 +20,7 @@ from cgworker.errors import (
 from cgworker.events import Event, emit
 from cgworker.handlers import CommandHandler, Handler
 from cgworker.handlers.function import HandlerAbandoned
-from cgworker.lease import Interrupted, Interruption, Keeper, Kept, Lease, Reason, insist, keep, monotonic
+from cgworker.lease import Interrupted, Interruption, Keeper, Kept, Lease, Reason, keep, monotonic
 from cgworker.outcome import (
     NO_HANDLER_REASON,
     Failed,
@@ -34,14 +34,12 @@ from cgworker.outcome import (
 from cgworker.turn import Turn
 from cgworker.wire.claims import ClaimedTurn
 from cgworker.wire.converter import ABSENT
-from cgworker.wire.records import TurnContext
 from cgworker.wire.refs import ClaimToken, TurnRef
+from cgworker.worker.opening import open_turn
 from cgworker.worker.place import TurnReport, Workplace, tell
 from cgworker.worker.report import report_of
 from cgworker.worker.routing import wrap
 from cgworker.worker.settle import Settlement, close, put_aside
-
-_FEED_PAGE = 500
 
 
 class Attempt:
@@ -158,46 +156,12 @@ class Attempt:
     # ------------------------------------------------------------ what the turn is
 
     async def _open(self) -> Turn:
-        context, attempt = self._claimed.context, self._claimed.attempt
-        page_size = self._place.options.context_page_size
-        if not isinstance(context, TurnContext):
-            context = await insist(self._fetch_context, self._lease)
-        else:
-            page_size = 100  # the page that a claim brings
-        self._attempt = (
-            attempt if isinstance(attempt, int) else await insist(self._count_attempts, self._lease)
-        )
-        turn = Turn(
-            kernel=self._place.kernel,
-            lease=self._lease,
-            context=context,
-            attempt=self._attempt,
-            page_size=page_size,
-            more_records=len(context.semantic_items) >= page_size,
-        )
-        if self._pending is not None:
-            turn.interrupt(
-                self._pending.reason, self._pending.note, grace_seconds=self._pending.grace_seconds
-            )
+        turn = await open_turn(self._place, self._claimed, self._lease)
+        self._attempt = turn.attempt
+        if (pending := self._pending) is not None:
+            turn.interrupt(pending.reason, pending.note, grace_seconds=pending.grace_seconds)
         self._emit(events.TurnClaimed(**self._facts(), kind=turn.kind))
         return turn
-
-    async def _fetch_context(self) -> TurnContext:
-        return await self._place.kernel.turns.context(self.ref, limit=self._place.options.context_page_size)
-
-    async def _count_attempts(self) -> int:
-        """1 + the claims that expired since the turn was last suspended, from its feed (decision 26)."""
-        expired, after = 0, 0
-        while True:
-            page = await self._place.kernel.turns.feed(self.ref, after_ledger_seq=after, limit=_FEED_PAGE)
-            for event in page.items:
-                if event.event_type == "turn.suspended":
-                    expired = 0
-                elif event.event_type == "turn.claim_reconciled":
-                    expired += 1
-            if len(page.items) < _FEED_PAGE:
-                return 1 + expired
-            after = page.next_after_ledger_seq
 
     # ------------------------------------------------------------ what is decided
 

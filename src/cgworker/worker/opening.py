@@ -1,0 +1,51 @@
+"""What a worker has to know of a turn before its handler can run."""
+
+from __future__ import annotations
+
+from cgworker.lease import Lease, insist
+from cgworker.turn import Turn
+from cgworker.wire.claims import ClaimedTurn
+from cgworker.wire.records import TurnContext
+from cgworker.wire.refs import TurnRef
+from cgworker.worker.place import Workplace
+
+_CLAIM_PAGE = 100  # how many records a claim brings along (decision 8)
+_FEED_PAGE = 500
+
+
+async def open_turn(place: Workplace, claimed: ClaimedTurn, lease: Lease) -> Turn:
+    """The turn of a claim: what the claim brought of it, and what else has to be asked for.
+
+    Raises:
+        LeaseLost: the kernel did not answer before the lease ended.
+        KernelRefused, AnswerInvalid: the context cannot be read.
+    """
+    context, attempt, page_size = claimed.context, claimed.attempt, _CLAIM_PAGE
+    if not isinstance(context, TurnContext):
+        page_size = place.options.context_page_size
+        context = await insist(lambda: place.kernel.turns.context(claimed.turn, limit=page_size), lease)
+    if not isinstance(attempt, int):
+        attempt = await insist(lambda: _count_attempts(place, claimed.turn), lease)
+    return Turn(
+        kernel=place.kernel,
+        lease=lease,
+        context=context,
+        attempt=attempt,
+        page_size=page_size,
+        more_records=len(context.semantic_items) >= page_size,
+    )
+
+
+async def _count_attempts(place: Workplace, turn: TurnRef) -> int:
+    """1 + the claims that expired since the turn was last suspended, from its feed (decision 26)."""
+    expired, after = 0, 0
+    while True:
+        page = await place.kernel.turns.feed(turn, after_ledger_seq=after, limit=_FEED_PAGE)
+        for event in page.items:
+            if event.event_type == "turn.suspended":
+                expired = 0
+            elif event.event_type == "turn.claim_reconciled":
+                expired += 1
+        if len(page.items) < _FEED_PAGE:
+            return 1 + expired
+        after = page.next_after_ledger_seq
