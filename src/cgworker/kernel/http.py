@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from attrs import Attribute, field, fields, resolve_types
+from attrs import Attribute, AttrsInstance, field, fields, resolve_types
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -27,6 +27,7 @@ from cgworker.wire.values import Fault, read_lax_bool, read_lax_int
 logger = logging.getLogger("cgworker.kernel")
 
 T = TypeVar("T")
+Q = TypeVar("Q", bound=AttrsInstance)
 
 _JSON_TYPE = re.compile(r"application/([\w.+-]+\+)?json\s*(;|\Z)", re.IGNORECASE)
 _UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
@@ -112,7 +113,7 @@ def bounded(default: int, *, least: int | None = None, most: int | None = None) 
     return field(default=default, metadata={"least": least, "most": most})
 
 
-def read_query(request: Request, cls: type[T]) -> T:
+def read_query(request: Request, cls: type[Q]) -> Q:
     """The query parameters as a frozen class of fields with defaults; what else is given is passed over.
 
     Raises:
@@ -120,7 +121,7 @@ def read_query(request: Request, cls: type[T]) -> T:
     """
     values: dict[str, Any] = {}
     faults: list[dict[str, Any]] = []
-    for parameter in fields(resolve_types(cls)):  # type: ignore[arg-type]  # they are attrs
+    for parameter in fields(resolve_types(cls)):
         given = request.query_params.get(parameter.name)
         try:
             if given is not None:
