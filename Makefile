@@ -7,7 +7,7 @@ BIN := .venv/bin
 PYTHON ?= $(shell for python in python3 python python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help demo test docs clean
+.PHONY: help demo test soak docs clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -21,6 +21,9 @@ test: .venv/development ## format, lint, floors, types, tests and coverage: all 
 	$(BIN)/lint-imports --no-logo --cache-dir .venv/import-linter
 	$(BIN)/mypy
 	$(BIN)/pytest --cov
+
+soak: .venv/development ## two minutes of killed workers, kernels and databases (Linux); SOAK="--seed 7" repeats one
+	$(BIN)/python -m tests.soak $(SOAK)
 
 docs: .venv/development ## fill in what the pages say about the code, and build them in site/
 	$(BIN)/python docs/generate.py

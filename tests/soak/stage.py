@@ -1,0 +1,164 @@
+"""The stage: a PostgreSQL, two kernels on it, a proxy before them, and workers on two machines."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import socket
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from attrs import define, field
+
+from cgworker import AgentRef, KernelClient
+from cgworker.kernel.config import KernelConfig
+from cgworker.kernel.store.agents import register_agent
+from cgworker.kernel.store.credentials import issue_credential
+from cgworker.kernel.store.embedded import EmbeddedPostgres
+from cgworker.kernel.store.opening import open_database
+from cgworker.kernel.store.postgres import Database
+from cgworker.kernel.store.seed import admin_service_of, seed_project
+from cgworker.wire.agents import AgentSpec, Provenance
+from cgworker.wire.credentials import IssueCredential
+from cgworker.wire.turns import CONVERSATION_KIND
+from tests.soak.processes import Servant, marked, signal_all
+from tests.soak.proxy import Proxy
+
+PROJECT = "soak"
+LEASE_SECONDS = 3.0
+
+HELD_SLOTS = "select agent_id, held_count from cg_agents where held_count <> 0"
+
+_CAPACITY = {"requester": 1, "desk": 5, "shop": 3}
+
+# Machine and agent of each worker; workers of a machine share its outbox. `shop` runs commands.
+_WORKERS = ["east-desk-1", "east-desk-2", "east-shop-1", "west-desk-1", "west-shop-1"]
+
+
+@define
+class Stage:
+    """Everything that runs. Made by `set_up`."""
+
+    folder: Path
+    mark: str
+    postgres: EmbeddedPostgres
+    proxy: Proxy
+    base_url: str
+    tokens: dict[str, str]
+    kernels: list[Servant] = field(factory=list)
+    workers: list[Servant] = field(factory=list)
+
+    @property
+    def journal(self) -> Path:
+        """Where handlers tell of their runs."""
+        return self.folder / "journal"
+
+    def requester(self, *, directly: bool = False) -> KernelClient:
+        """The agent that dispatches, through the proxy or past it."""
+        base_url = f"http://127.0.0.1:{self.proxy.ports[0]}" if directly else self.base_url
+        agent = AgentRef(project_id=PROJECT, agent_id="requester")
+        return KernelClient(base_url, agent=agent, token=self.tokens["requester"])
+
+    async def held_slots(self) -> list[str]:
+        """The agents that the database takes to be at work."""
+        async with open_database(KernelConfig(pg_dsn=self.postgres.dsn, pool_size=1)) as database:
+            rows = await database.fetch(HELD_SLOTS)
+        return [f"{row['agent_id']}: {row['held_count']}" for row in rows]
+
+    async def kernel_is_up(self, kernel: Servant) -> None:
+        """Wait until a kernel takes connections.
+
+        Raises:
+            TimeoutError: it does not, or has ended.
+        """
+        port = self.proxy.ports[self.kernels.index(kernel)]
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and not kernel.left:
+            with suppress(OSError):
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.close()
+                return
+            await asyncio.sleep(0.05)
+        raise TimeoutError(f"{kernel.incarnation} does not start; see {kernel.logs}")
+
+
+@asynccontextmanager
+async def set_up(folder: Path, chance: random.Random) -> AsyncIterator[Stage]:
+    """Start everything; at the end, however it comes, every process is ended by its number."""
+    postgres = EmbeddedPostgres(folder / "postgres")
+    proxy = Proxy(_free_ports(2), chance)
+    mark = uuid.uuid4().hex
+    try:
+        dsn = await asyncio.to_thread(postgres.start)
+        async with open_database(KernelConfig(pg_dsn=dsn, pool_size=2)) as database:
+            tokens = await _admit_agents(database)
+        stage = Stage(folder, mark, postgres, proxy, await proxy.start(), tokens)
+        stage.kernels = [_kernel(stage, dsn, port) for port in proxy.ports]
+        stage.workers = [_worker(stage, name) for name in _WORKERS]
+        for servant in [*stage.kernels, *stage.workers]:
+            await servant.start()
+        for kernel in stage.kernels:
+            await stage.kernel_is_up(kernel)
+        yield stage
+    finally:
+        await proxy.stop()
+        signal_all(marked(f"SOAK_RUN={mark}"), signal.SIGKILL)
+        await asyncio.to_thread(postgres.stop)
+
+
+async def _admit_agents(database: Database) -> dict[str, str]:
+    await seed_project(database, PROJECT)
+    operator, provenance = admin_service_of(PROJECT), Provenance(kind="soak", external_ref="soak")
+    tokens = {}
+    for name, capacity in _CAPACITY.items():
+        spec = AgentSpec(agent_id=name, role="soak", capacity=capacity, capabilities=(CONVERSATION_KIND,))
+        await register_agent(database, operator, spec, provenance)
+        ref = AgentRef(project_id=PROJECT, agent_id=name)
+        tokens[name] = (await issue_credential(database, ref, IssueCredential(), issued_by=None)).token
+    return tokens
+
+
+def _kernel(stage: Stage, dsn: str, port: int) -> Servant:
+    environ = {
+        **_environ(stage),
+        "PG_DSN": dsn,
+        "CG_PORT": str(port),
+        "CG_CLAIM_TIMEOUT_SECONDS": str(LEASE_SECONDS),
+        "CG_LOG_LEVEL": "warning",
+    }
+    name = f"kernel-{stage.proxy.ports.index(port) + 1}"
+    return Servant(name, [sys.executable, "-m", "cgworker", "service", "run"], environ, stage.folder)
+
+
+def _worker(stage: Stage, name: str) -> Servant:
+    machine, agent, _ = name.split("-")
+    environ = {
+        **_environ(stage),
+        "SOAK_AGENT": agent,
+        "SOAK_TOKEN": stage.tokens[agent],
+        "SOAK_BASE_URL": stage.base_url,
+        "SOAK_OUTBOX": str(stage.folder / machine / "outbox"),
+        "XDG_STATE_HOME": str(stage.folder / machine),
+        "TMPDIR": str(stage.folder),
+    }
+    return Servant(name, [sys.executable, "-m", "tests.soak.worker"], environ, stage.folder)
+
+
+def _environ(stage: Stage) -> dict[str, str]:
+    ours = {"SOAK_RUN": stage.mark, "SOAK_JOURNAL": str(stage.journal)}
+    return {**{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}, **ours}
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that were free just now; kernels come back on the same ones."""
+    with_ports = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in with_ports]
+    for one in with_ports:
+        one.close()
+    return ports

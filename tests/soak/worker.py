@@ -1,0 +1,55 @@
+"""One worker process of the soak, told by its environment whom to work for."""
+
+from __future__ import annotations
+
+import os
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from cgworker import AgentRef, CommandHandler, KernelClient, Turn, Worker, WorkerOptions, run
+from tests.soak.journal import Journal
+
+COMMAND = (sys.executable, "-I", "-S", str(Path(__file__).with_name("command.py")))
+
+
+async def work(turn: Turn, input: dict[str, Any]) -> dict[str, Any]:
+    """Work as long as the input says, and tell the journal."""
+    journal, name = Journal(Path(os.environ["SOAK_JOURNAL"])), uuid.uuid4().hex
+    about = {"run": name, "turn": turn.ref.turn_id, "worker": os.environ["SOAK_WORKER"]}
+    journal.write("start", **about)
+    end = anyio.current_time() + input["seconds"]
+    while anyio.current_time() < end:
+        await anyio.sleep(0.1)
+        journal.write("beat", **about)
+    answer = {"n": input["n"], "square": input["n"] ** 2, "run": name}
+    journal.write("done", **about)
+    return answer
+
+
+def main() -> None:
+    """Work until told to stop."""
+    environ = os.environ
+    agent = AgentRef(project_id="soak", agent_id=environ["SOAK_AGENT"])
+    options = WorkerOptions(
+        concurrency=2,
+        wait_seconds=10,
+        grace_seconds=2,
+        interrupt_seconds=1,
+        max_attempts=100,  # here a worker's death is the rule and no sign of a poison turn
+        outbox_path=Path(environ["SOAK_OUTBOX"]),
+    )
+    kernel = KernelClient(environ["SOAK_BASE_URL"], agent=agent, token=environ["SOAK_TOKEN"])
+    worker = Worker(kernel, options=options)
+    if agent.agent_id == "shop":
+        worker.add(None, CommandHandler(COMMAND))
+    else:
+        worker.turn()(work)
+    run(worker)
+
+
+if __name__ == "__main__":
+    main()
