@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 
 from attrs import evolve, frozen
-from starlette.responses import JSONResponse
-from starlette.routing import BaseRoute
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cgworker.cli.database import open_or_say
 from cgworker.cli.options import ListenFlags
@@ -20,7 +17,7 @@ from cgworker.kernel.app import Kernel
 from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.invitations import Invitations
 from cgworker.kernel.routes.admission import admission_routes
-from cgworker.kernel.serve import bind, serve
+from cgworker.kernel.serve import Routes, bind, only_below, serve
 from cgworker.profiles import DEFAULT_BASE_URL, read_secret, said
 
 
@@ -51,7 +48,7 @@ class AdmissionSetup:
         codes = said(invitations) or _env("CG_ADMIN_INVITE_CONFIG_JSON")
         return cls(project_id=project, files=files, invitations=Invitations.load(codes) if codes else None)
 
-    async def routes(self, kernel: Kernel) -> Sequence[BaseRoute]:
+    async def routes(self, kernel: Kernel) -> Routes:
         """The admission service's routes.
 
         Raises:
@@ -128,21 +125,8 @@ async def run_admission(config: KernelConfig, admission: AdmissionSetup, base_ur
         # The kernel next door reaps; a second one would only look at the same rows.
         config = evolve(config, claim_reaper_interval_seconds=0)
         await serve(
-            config, database, listener, more_routes=admission.routes, wrap=partial(_only, "/admin/v1")
+            config, database, listener, more_routes=admission.routes, wrap=partial(only_below, "/admin/v1")
         )
-
-
-def _only(prefix: str, app: ASGIApp) -> ASGIApp:
-    """The application's paths under `prefix`, and its health."""
-
-    async def filtered(scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope.get("path", "")
-        if scope["type"] != "http" or path.startswith(prefix) or path in ("/healthz", "/readyz"):
-            await app(scope, receive, send)
-        else:
-            await JSONResponse({"detail": "Not Found"}, status_code=404)(scope, receive, send)
-
-    return filtered
 
 
 def _say(line: str) -> None:

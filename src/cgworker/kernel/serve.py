@@ -11,8 +11,9 @@ from contextlib import AsyncExitStack
 from types import FrameType
 
 import uvicorn
+from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cgworker.errors import UsageError
 from cgworker.kernel.app import Kernel, create_app, open_kernel
@@ -21,7 +22,8 @@ from cgworker.kernel.store.postgres import Database
 
 logger = logging.getLogger("cgworker.kernel")
 
-MoreRoutes = Callable[[Kernel], Awaitable[Sequence[BaseRoute]]]
+Routes = Sequence[BaseRoute]
+MoreRoutes = Callable[[Kernel], Awaitable[Routes]]
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -94,6 +96,19 @@ async def serve(
         finally:
             telling.cancel()
             listener.close()
+
+
+def only_below(prefix: str, app: ASGIApp) -> ASGIApp:
+    """The application's paths under `prefix`, and its health."""
+
+    async def filtered(scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        if scope["type"] != "http" or path.startswith(prefix) or path in ("/healthz", "/readyz"):
+            await app(scope, receive, send)
+        else:
+            await JSONResponse({"detail": "Not Found"}, status_code=404)(scope, receive, send)
+
+    return filtered
 
 
 def _uvicorn_config(config: KernelConfig, app: ASGIApp) -> uvicorn.Config:
