@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -52,9 +53,10 @@ def test_every_shell_block_is_shell(block: Block) -> None:
 
 @pytest.mark.parametrize("page", STORIES, ids=lambda page: page.stem)
 @pytest.mark.timeout(180)
-def test_what_a_page_tells_works_as_told(page: Path, tmp_path: Path) -> None:
+def test_what_a_page_tells_works_as_told(page: Path) -> None:
     """A reader types its blocks one after the other, in a fresh home; so does this test."""
-    with Reader(tmp_path) as reader:
+    # Not pytest's folder: run by root, PostgreSQL is another user, and pytest takes its way away.
+    with tempfile.TemporaryDirectory(prefix="cg-") as home, Reader(Path(home)) as reader:
         for block in blocks(page):
             reader.follow(block)
 
@@ -73,14 +75,11 @@ class Reader:
 
     def __exit__(self, *_: object) -> None:
         for block, process in reversed(self._running):
-            process.send_signal(signal.SIGTERM)
-            try:
-                status = process.wait(30)
-            finally:
-                process.kill()
+            status = end(process)
             assert status == 0, f"{block} ended with {status}:\n{self._log_of(block).read_text()}"
 
     def follow(self, block: Block) -> None:
+        """Do with the block what the page says."""
         if block.file:
             (self._home / block.file).write_text(block.code)
         elif block.mark == "run in the background":
@@ -129,7 +128,17 @@ class Reader:
             name: value for name, value in os.environ.items() if not name.startswith(("CG_", "PG", "XDG_"))
         }
         path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
-        return {**kept, "HOME": str(self._home), "PATH": path}
+        return {**kept, "HOME": str(self._home), "PATH": path, "PYTHONFAULTHANDLER": "1"}
+
+
+def end(process: subprocess.Popen[bytes]) -> int:
+    """End it as its user would; if it does not end, have it write where it hangs."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        return process.wait(30)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)
+        return process.wait(30)
 
 
 def run(command: list[str], *, cwd: Path = ROOT, env: Mapping[str, str] | None = None) -> str:
