@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cgworker.kernel.store.backlog import count_open_turns
-
-if TYPE_CHECKING:
-    from cgworker.kernel.app import Kernel
+from cgworker.errors import CommonGroundError
+from cgworker.kernel.store.backlog import Backlog, count_open_turns
+from cgworker.kernel.store.postgres import Database
+from cgworker.kernel.wakeups import Wakeups
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
+_DATABASE_SECONDS = 3.0  # who scrapes gives up after ten, and would then have nothing at all
 _MOST_PROJECTS = 200  # those with the most open turns; a label for each of thousands would drown the rest
 
 
@@ -36,6 +38,7 @@ class Metrics:
         self.reaped = self._counter("reaped_turns", "Turns whose lease had ended, given back by the reaper")
         self._waits = self._gauge("waiting_requests", "Requests that wait for news")
         self._connections = self._gauge("database_connections", "Connections to PostgreSQL", ("state",))
+        self._database_up = self._gauge("database_up", "Whether PostgreSQL answered this time")
         self._turns = self._gauge("open_turns", "Turns that are not closed", ("project", "state"))
         self._ages = self._gauge(
             "oldest_open_turn_seconds", "Time since the oldest of them was dispatched", ("project", "state")
@@ -48,25 +51,35 @@ class Metrics:
     def _gauge(self, name: str, told: str, labels: tuple[str, ...] = ()) -> Gauge:
         return Gauge(f"cg_{name}", told, labels, registry=self._registry)
 
-    async def text(self, kernel: Kernel) -> bytes:
-        """Everything in the text format.
-
-        Raises:
-            KernelOverloaded: the database is away, and with it what waits there.
-        """
-        database = kernel.database
-        self._waits.set(kernel.wakeups.waiting_count)
+    async def text(self, database: Database, wakeups: Wakeups) -> bytes:
+        """Everything in the text format; with the database away, all but what waits there."""
+        backlogs = await _backlogs_of(database)
+        # From here on nothing is awaited, so that two who ask at once do not see each other's half.
+        self._database_up.set(backlogs is not None)
+        self._set_backlogs(backlogs or ())
+        self._waits.set(wakeups.waiting_count)
         self._connections.labels("used").set(database.used_count)
         self._connections.labels("idle").set(database.open_count - database.used_count)
+        return generate_latest(self._registry)
+
+    def _set_backlogs(self, backlogs: Iterable[Backlog]) -> None:
         for gauge in (self._turns, self._ages, self._leases):
             gauge.clear()
-        for backlog in await count_open_turns(database, most_projects=_MOST_PROJECTS):
+        for backlog in backlogs:
             labels = backlog.project_id, backlog.state
             self._turns.labels(*labels).set(backlog.turn_count)
             self._ages.labels(*labels).set(backlog.oldest_seconds)
             if backlog.held_count:
                 self._leases.labels(backlog.project_id).set(backlog.held_count)
-        return generate_latest(self._registry)
+
+
+async def _backlogs_of(database: Database) -> list[Backlog] | None:
+    """None with the database away."""
+    try:
+        async with asyncio.timeout(_DATABASE_SECONDS):
+            return await count_open_turns(database, most_projects=_MOST_PROJECTS)
+    except (CommonGroundError, TimeoutError):
+        return None
 
 
 class CountRequests:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from attrs import frozen
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -13,9 +14,28 @@ from cgworker.kernel.http import reply
 from cgworker.kernel.operation import Operation
 
 
+@frozen(kw_only=True)
+class Health:
+    """This process answers."""
+
+    status: str = "ok"
+    service: str
+
+
+@frozen(kw_only=True)
+class Readiness:
+    """Whether requests can be served now: `status` is "ready" or "unavailable". Times are in seconds."""
+
+    status: str
+    service: str
+    backend: str = "postgres"
+    claim_timeout_seconds: float
+    claim_reaper_interval_seconds: float
+
+
 async def healthz(request: Request) -> Response:
     """This process answers."""
-    return reply({"status": "ok", "service": request.app.state.kernel.config.service_name})
+    return reply(Health(service=request.app.state.kernel.config.service_name))
 
 
 async def readyz(request: Request) -> Response:
@@ -24,18 +44,17 @@ async def readyz(request: Request) -> Response:
     try:
         await kernel.database.fetchval("select 1")
     except CommonGroundError:
-        return reply(_state_of(kernel.config, "unavailable"), status=503, headers={"retry-after": "1"})
-    return reply(_state_of(kernel.config, "ready"))
+        return reply(_readiness(kernel.config, "unavailable"), status=503, headers={"retry-after": "1"})
+    return reply(_readiness(kernel.config, "ready"))
 
 
-def _state_of(config: KernelConfig, status: str) -> dict[str, object]:
-    return {
-        "status": status,
-        "service": config.service_name,
-        "backend": "postgres",
-        "claim_timeout_seconds": config.claim_timeout_seconds,
-        "claim_reaper_interval_seconds": float(config.claim_reaper_interval_seconds),
-    }
+def _readiness(config: KernelConfig, status: str) -> Readiness:
+    return Readiness(
+        status=status,
+        service=config.service_name,
+        claim_timeout_seconds=config.claim_timeout_seconds,
+        claim_reaper_interval_seconds=float(config.claim_reaper_interval_seconds),
+    )
 
 
 async def metrics(request: Request) -> Response:
@@ -43,11 +62,14 @@ async def metrics(request: Request) -> Response:
     kernel = request.app.state.kernel
     if not kernel.config.metrics:
         raise HTTPException(404)
-    return Response(await kernel.metrics.text(kernel), headers={"content-type": CONTENT_TYPE_PLAIN_0_0_4})
+    return Response(
+        await kernel.metrics.text(kernel.database, kernel.wakeups),
+        headers={"content-type": CONTENT_TYPE_PLAIN_0_0_4},
+    )
 
 
 routes = [
-    Operation("GET", "/healthz", healthz, identified_by=()),
-    Operation("GET", "/readyz", readyz, identified_by=()),
+    Operation("GET", "/healthz", healthz, gives=Health, identified_by=()),
+    Operation("GET", "/readyz", readyz, gives=Readiness, gives_when_away=Readiness, identified_by=()),
     Operation("GET", "/metrics", metrics, gives=str, media_type="text/plain", identified_by=()),
 ]
