@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import anyio
+import anyio.lowlevel
 import httpx
 from attrs import evolve
 from openapi_spec_validator import validate
 
-from cgworker.kernel.app import Kernel, create_app
+from cgworker.kernel.app import Kernel, create_app, open_kernel
+from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.operation import Operation
 from cgworker.kernel.routes.admission import admission_routes
+from cgworker.kernel.store.postgres import Database
 from tests.kernel.project import Project, client_of
 
 
@@ -45,6 +49,55 @@ async def test_the_figures_follow_what_happens(project: Project, client: httpx.A
     assert f'cg_open_turns{{project="{project.id}",state="queued"}} 1.0' in text
     assert f'cg_leases{{project="{project.id}"}} 1.0' in text
     assert "cg_claims_total" in text
+
+
+async def test_the_figures_of_the_process_need_no_database(dsn: str, config: KernelConfig) -> None:
+    """With the database away a scrape succeeds, says so, and has what this process counted."""
+    async with Database.open(dsn) as database, open_kernel(config, database) as kernel:
+        async with Database.open(dsn) as gone:
+            pass
+        async with client_of(evolve(kernel, database=gone)) as client:
+            assert (await client.get("/readyz")).status_code == 503
+            scrape = await client.get("/metrics")
+    assert scrape.status_code == 200
+    assert "cg_database_up 0.0" in scrape.text
+    assert 'cg_requests_total{method="GET",path="/readyz",status="503"} 1.0' in scrape.text
+    assert "cg_open_turns{" not in scrape.text
+
+
+async def test_strangers_paths_are_counted_as_one(client: httpx.AsyncClient) -> None:
+    """A path that is no route adds no figure of its own, nor does an id."""
+    await client.get("/no/such/path/9f2c")
+    await client.get("/v3r1/projects/9f2c/projection/turns")
+    text = (await client.get("/metrics")).text
+    assert "9f2c" not in text
+    assert 'path="(none)",status="404"' in text
+
+
+async def test_a_project_without_open_turns_is_not_told(project: Project, client: httpx.AsyncClient) -> None:
+    """Closed turns are in no figure, and a figure that was told once goes with its turns."""
+    requester, worker = await project.agent("requester"), await project.agent("worker")
+    await requester.dispatch(worker)
+    claim = await worker.claim()
+    assert (
+        f'cg_open_turns{{project="{project.id}",state="running"}} 1.0' in (await client.get("/metrics")).text
+    )
+    assert (await worker.finish(claim)).status_code == 200
+    assert project.id not in (await client.get("/metrics")).text
+
+
+async def test_waiting_requests_are_counted(project: Project, client: httpx.AsyncClient) -> None:
+    """A request that waits for news is seen while it waits."""
+    worker = await project.agent("worker")
+    waiting = project.kernel.wakeups
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(worker.claim, {"Prefer": "wait=30"})
+        while not waiting.waiting_count:
+            await anyio.lowlevel.checkpoint()
+        assert "cg_waiting_requests 1.0" in (await client.get("/metrics")).text
+        requester = await project.agent("requester")
+        await requester.dispatch(worker)
+    assert "cg_waiting_requests 0.0" in (await client.get("/metrics")).text
 
 
 async def test_the_figures_can_be_hidden(kernel: Kernel) -> None:

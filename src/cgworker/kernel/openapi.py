@@ -17,13 +17,15 @@ _HEADERS: Mapping[str, str] = {
     "Prefer": "`wait=N` waits up to N seconds for news; a claim takes `return=representation` as well",
     "Idempotency-Key": "A repeat with the same key and body changes nothing and is answered again",
 }
-_REFUSALS: Mapping[str, str] = {
-    "401": "Who calls is not known",
-    "403": "The caller may not do this",
-    "404": "There is no such thing",
-    "409": "It contradicts what is there, a grant is missing, or the claim is not the current one",
-    "413": "The body is too long",
-    "503": "The database is away; ask again",
+_REFUSALS: Mapping[int, str] = {
+    401: "Who calls is not known",
+    403: "The caller may not do this",
+    404: "There is no such thing",
+    409: "It contradicts what is there, a grant is missing, or the claim is not the current one",
+    413: "The body is too long",
+    422: "It cannot be read",
+    429: "Too many join codes were tried from here",
+    503: "The database is away; ask again",
 }
 _REFUSAL: Schema = {
     "type": "object",
@@ -59,7 +61,7 @@ def describe(operations: Iterable[Operation], config: KernelConfig) -> Schema:
     listed = list(operations)
     schemas = Schemas()
     for operation in listed:  # answers first: what is sent as well is then named after them
-        schemas.of_answer(operation.gives)
+        _responses(operation, schemas)
     paths: dict[str, Schema] = {}
     for operation in listed:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, schemas)
@@ -69,6 +71,7 @@ def describe(operations: Iterable[Operation], config: KernelConfig) -> Schema:
         "paths": paths,
         "components": {
             "schemas": {"Refusal": _REFUSAL, "Faults": _FAULTS, **schemas.named},
+            "responses": {str(status): _refusal(status) for status in _REFUSALS},
             "securitySchemes": _security_of(config),
         },
     }
@@ -122,15 +125,35 @@ def _parameter(parameter: attrs.Attribute[object], schemas: Schemas) -> Schema:
 
 def _responses(operation: Operation, schemas: Schemas) -> Schema:
     answer = _content(operation.media_type, schemas.of_answer(operation.gives))
-    return {
-        "200": {"description": "Done", **answer},
-        "422": {"description": "It cannot be read", **_json("Faults")},
-        **{status: {"description": why, **_json("Refusal")} for status, why in _REFUSALS.items()},
-    }
+    responses: Schema = {"200": {"description": "Done", **answer}}
+    for status in _refusals_of(operation):
+        responses[str(status)] = {"$ref": f"#/components/responses/{status}"}
+    if operation.gives_when_away is not None:
+        away = _content("application/json", schemas.of_answer(operation.gives_when_away))
+        responses["503"] = {"description": _REFUSALS[503], **away}
+    return responses
 
 
-def _json(name: str) -> Schema:
-    return _content("application/json", {"$ref": f"#/components/schemas/{name}"})
+def _refusals_of(operation: Operation) -> Iterator[int]:
+    """With what it may refuse; those that say how and what the kernel is do not."""
+    has_body = operation.takes is not None
+    if not has_body and not operation.identified_by:
+        return
+    if operation.identified_by:
+        yield from (401, 403)
+    yield from (404, 409)
+    if has_body:
+        yield 413
+    yield 422
+    if not operation.identified_by and operation.path.startswith("/admin/"):
+        yield 429  # a code is tried that may be a guess
+    yield 503
+
+
+def _refusal(status: int) -> Schema:
+    name = "Faults" if status == 422 else "Refusal"
+    schema = {"$ref": f"#/components/schemas/{name}"}
+    return {"description": _REFUSALS[status], **_content("application/json", schema)}
 
 
 def _content(media_type: str, schema: Schema) -> Schema:

@@ -22,11 +22,12 @@ class Operation(Route):
     Args:
         takes: the wire type of the body, None where there is none.
         gives: the wire type of the answer, or a union of it and None.
+        gives_when_away: the wire type of the answer with the database away, where that is no refusal.
         media_type: what the answer is written in.
         query: the class of the query parameters (see `http.read_query`).
         headers: request headers beyond those that say who calls, such as Prefer.
-        identified_by: what says who calls: "project", "agent" and "bearer", or "bearer" alone; nothing
-            where anybody may ask.
+        identified_by: which headers say who calls: "project", "agent" and "bearer", or "bearer" alone; none
+            where anybody may ask, or where each item of the body says it.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Operation(Route):
         *,
         takes: type | None = None,
         gives: Any = Any,
+        gives_when_away: type | None = None,
         media_type: str = "application/json",
         query: type | None = None,
         headers: tuple[str, ...] = (),
@@ -47,6 +49,7 @@ class Operation(Route):
         self.method = method
         self.takes = takes
         self.gives = gives
+        self.gives_when_away = gives_when_away
         self.media_type = media_type
         self.query = query
         self.headers = headers

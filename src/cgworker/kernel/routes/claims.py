@@ -195,7 +195,20 @@ routes = [
         "POST", _V + "/claims:reconcile-expired", reconcile_expired, takes=ReconcileExpired, gives=Reconciled
     ),
     Operation(
-        "POST", _V + "/claims:claim-many", claim_many, takes=ClaimMany, headers=("Prefer",), gives=ItemAnswers
+        "POST",
+        _V + "/claims:claim-many",
+        claim_many,
+        takes=ClaimMany,
+        headers=("Prefer",),
+        gives=ItemAnswers,
+        identified_by=(),
     ),
-    Operation("POST", _V + "/claims:renew-many", renew_many, takes=RenewMany, gives=ItemAnswers),
+    Operation(
+        "POST",
+        _V + "/claims:renew-many",
+        renew_many,
+        takes=RenewMany,
+        gives=ItemAnswers,
+        identified_by=(),
+    ),
 ]

@@ -259,7 +259,14 @@ _V = "/v3r1/projects/{project_id}"
 _T = _V + "/turns/{turn_id}"
 routes = [
     Operation("POST", _V + "/turns:dispatch", dispatch, takes=Dispatch, gives=TurnRef),
-    Operation("POST", _V + "/turns:settle-many", settle_many, takes=SettleMany, gives=ItemAnswers),
+    Operation(
+        "POST",
+        _V + "/turns:settle-many",
+        settle_many,
+        takes=SettleMany,
+        gives=ItemAnswers,
+        identified_by=(),
+    ),
     Operation("GET", _T + "/context", context, query=ContextQuery, gives=TurnContext),
     Operation("GET", _T + "/feed", feed, query=FeedQuery, headers=("Prefer",), gives=FeedPage),
     Operation(
