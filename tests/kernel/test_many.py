@@ -1,0 +1,194 @@
+"""Many items in one request (decision 9), and in one statement: each is answered on its own."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cgworker.kernel.store.batch import in_rounds
+from cgworker.kernel.store.claims.append import Append, append_records
+from cgworker.kernel.store.claims.dispatch import Dispatched, Dispatching, dispatch_turns
+from cgworker.wire.converter import structure_request
+from cgworker.wire.records import AppendRecord
+from cgworker.wire.refs import CardBoxRef
+from cgworker.wire.turns import Dispatch
+from tests.kernel.project import Agent, Project, token_of
+
+
+@pytest.fixture
+async def requester(project: Project) -> Agent:
+    return await project.agent("requester")
+
+
+async def a_claim(requester: Agent, worker: Agent) -> Any:
+    await requester.dispatch(worker)
+    return await worker.claim()
+
+
+def claiming(agent: Agent, **more: Any) -> dict[str, Any]:
+    return {"agent": agent.json, "credential": agent.credential, **more}
+
+
+async def ask_many(agent: Agent, route: str, items: list[Any], **headers: str) -> list[Any]:
+    """The answers by item; who sends the request does not matter."""
+    answer = await agent.project.client.post(
+        f"/v3r1/projects/{agent.project.id}/{route}", json={"items": items}, headers=headers
+    )
+    assert answer.status_code == 200, answer.text
+    return list(answer.json()["items"])
+
+
+async def test_many_agents_claim_in_one_request(project: Project, requester: Agent) -> None:
+    """By index, up to the limit, the oldest first; an empty list where there is no work."""
+    one, two, three = [await project.agent(f"w{n}", capacity=5) for n in range(3)]
+    turns = [await requester.dispatch(agent) for agent in (one, one, one, two)]
+    items = [claiming(one, limit=2), claiming(three), claiming(two, limit=9)]
+    answers = await ask_many(requester, "claims:claim-many", items)
+    assert [answer["status"] for answer in answers] == [200, 200, 200]
+    claimed = [[claim["turn_id"] for claim in answer["body"]] for answer in answers]
+    assert claimed == [turns[:2], [], turns[3:]]
+    assert [await project.held_count(agent) for agent in (one, two, three)] == [2, 1, 0]
+    assert "context" not in answers[0]["body"][0]
+
+
+async def test_many_claims_bring_their_contexts(project: Project, requester: Agent) -> None:
+    """With the preference each claim is what the single route would give."""
+    worker = await project.agent("worker", capacity=2)
+    for n in range(2):
+        await requester.dispatch(worker, input={"n": n})
+    items = [claiming(worker, limit=2)]
+    (answer,) = await ask_many(requester, "claims:claim-many", items, Prefer="return=representation")
+    contexts = [claim["context"]["semantic_items"] for claim in answer["body"]]
+    assert [items[0]["content"]["cards"][0]["content"]["data"]["n"] for items in contexts] == [0, 1]
+
+
+async def test_one_agent_may_ask_in_several_items(project: Project, requester: Agent) -> None:
+    """No turn is given twice, and no slot."""
+    worker = await project.agent("worker", capacity=2)
+    turns = [await requester.dispatch(worker) for _ in range(3)]
+    answers = await ask_many(requester, "claims:claim-many", [claiming(worker)] * 3)
+    assert [[c["turn_id"] for c in answer["body"]] for answer in answers] == [[turns[0]], [turns[1]], []]
+
+
+async def test_a_bad_item_does_not_harm_its_neighbours(project: Project, requester: Agent) -> None:
+    """Each has the status and body of the single route, and no secret is echoed."""
+    worker, other = await project.agent("worker", capacity=9), await project.agent("other")
+    claims = [await a_claim(requester, worker) for _ in range(3)]
+    foreign = {**token_of(claims[0]), "project_id": "elsewhere"}
+    items = [
+        {"claim": token_of(claims[0]), "credential": worker.credential},
+        {"claim": {**token_of(claims[1]), "token": "wrong"}, "credential": worker.credential},
+        {"claim": token_of(claims[1]), "credential": other.credential},
+        {"claim": foreign, "credential": worker.credential},
+        {"claim": {**token_of(claims[1]), "turn_id": "T-999"}, "credential": worker.credential},
+        {"claim": token_of(claims[1]), "credential": "nonsense"},
+        {"claim": token_of(claims[2]), "credential": worker.credential},
+    ]
+    answers = await ask_many(requester, "claims:renew-many", items)
+    assert [answer["status"] for answer in answers] == [200, 409, 403, 409, 404, 401, 200]
+    assert answers[1]["body"]["message"] == f"claim token mismatch for turn {claims[1]['turn_id']}"
+    assert answers[3]["body"]["message"] == "claim project must match path project"
+    assert all(claim["token"] not in str(answers) for claim in claims)
+    assert worker.credential not in str(answers)
+
+
+async def test_many_turns_are_settled_in_one_request(project: Project, requester: Agent) -> None:
+    """Finishes and suspends mixed, with their faults in place."""
+    worker = await project.agent("worker", capacity=9)
+    claims = [await a_claim(requester, worker) for _ in range(5)]
+    items: list[dict[str, Any]] = [
+        {"finish": {"outcome": "succeeded", "final_payload": [1]}},
+        {"suspend": {"reason": "later"}},
+        {"finish": {"outcome": "nonsense"}},
+        {},
+        {"finish": {"outcome": "failed"}, "suspend": {"reason": "both"}},
+    ]
+    for claim, item in zip(claims, items, strict=True):
+        item |= {"claim": token_of(claim), "credential": worker.credential}
+    answers = await ask_many(requester, "turns:settle-many", items)
+    assert [answer["status"] for answer in answers] == [200, 200, 422, 422, 422]
+    states = [(await requester.get(f"turns/{claim['turn_id']}"))["state"] for claim in claims]
+    assert states == ["closed", "suspended", "running", "running", "running"]
+    assert await project.held_count(worker) == 3
+
+
+async def test_of_two_settles_of_one_turn_the_first_wins(project: Project, requester: Agent) -> None:
+    """As if one came after the other: a second one that says the same is answered, another is told why."""
+    worker = await project.agent("worker", capacity=9)
+    claim = await a_claim(requester, worker)
+    shown = {"claim": token_of(claim), "credential": worker.credential}
+    items = [
+        {**shown, "finish": {"outcome": "succeeded"}},
+        {**shown, "finish": {"outcome": "succeeded"}},
+        {**shown, "finish": {"outcome": "failed"}},
+        {**shown, "suspend": {"reason": "later"}},
+    ]
+    answers = await ask_many(requester, "turns:settle-many", items)
+    assert [answer["status"] for answer in answers] == [200, 200, 409, 409]
+    assert answers[2]["body"]["message"] == f"turn is not running: {claim['turn_id']}"
+
+
+async def test_a_request_for_too_much_is_refused(requester: Agent) -> None:
+    """A thousand at once, and at least one for each that asks."""
+    for items in ([claiming(requester, limit=1001)], [claiming(requester, limit=0)]):
+        answer = await requester.ask("POST", "claims:claim-many", {"items": items})
+        assert answer.status_code == 422
+
+
+# ---------------------------------------------------------------- in one statement
+
+
+async def test_many_dispatches_are_numbered_in_order(project: Project, requester: Agent) -> None:
+    """One statement gives as many turns as it has new keys, without gaps; a repeated key is a replay."""
+    worker = await project.agent("worker")
+    bodies = [requester.dispatching(worker, f"k{n}", {"n": n}) for n in (1, 2, 3, 2)]
+    bodies.insert(2, requester.dispatching(worker, "k-bad", turn_kind="turn.unknown.v1"))
+    found = await dispatch_turns(
+        project.kernel.database,
+        project.id,
+        [Dispatching(structure_request(Dispatch, body)) for body in bodies],
+        lease=timedelta(seconds=30),
+    )
+    assert [d.turn.turn_id if isinstance(d, Dispatched) else type(d).__name__ for d in found] == [
+        "T-1",
+        "T-2",
+        "ConflictError",
+        "T-3",
+        "T-2",
+    ]
+    assert [d.is_new for d in found if isinstance(d, Dispatched)] == [True, True, True, False]
+
+
+async def test_records_of_one_turn_keep_their_order(project: Project, requester: Agent) -> None:
+    """Appended together they are numbered as they stand."""
+    worker = await project.agent("worker")
+    claim = await a_claim(requester, worker)
+    bodies = [{"claim": token_of(claim), "payload": n} for n in range(4)]
+    appends = [Append(structure_request(AppendRecord, body)) for body in bodies]
+    boxes = await append_records(project.kernel.database, project.id, appends)
+    context = await requester.get(f"turns/{claim['turn_id']}/context", after_turn_seq=1)
+    items = context["semantic_items"]
+    assert [item["content"]["cards"][0]["content"]["data"] for item in items] == [0, 1, 2, 3]
+    assert [box.cardbox_id for box in boxes if isinstance(box, CardBoxRef)] == [
+        item["record"]["cardbox_ref"]["cardbox_id"] for item in items
+    ]
+
+
+@given(st.lists(st.frozensets(st.integers(0, 5), max_size=3), max_size=20))
+async def test_items_that_meet_never_share_a_round(items: list[frozenset[int]]) -> None:
+    """What has a key in common runs one after the other, in the given order; all are answered in place."""
+    rounds: list[list[frozenset[int]]] = []
+
+    async def run(some: list[frozenset[int]]) -> list[frozenset[int]]:
+        rounds.append(some)
+        return some
+
+    assert await in_rounds(items, lambda item: item, run) == items
+    for some in rounds:
+        assert sum(len(item) for item in some) == len(frozenset().union(*some))
+    for key in range(6):
+        assert [i for some in rounds for i in some if key in i] == [i for i in items if key in i]
