@@ -166,7 +166,7 @@ async def test_a_missing_command_is_refused_before_a_claim(tmp_path: Path) -> No
 
 
 async def interrupt(turn: Turn, started: Path, reason: Reason, grace: float) -> None:
-    while not started.exists():  # noqa: ASYNC110  # the child's doing
+    while not await anyio.Path(started).exists():  # noqa: ASYNC110  # the child's doing
         await anyio.sleep(0.01)
     turn.interrupt(reason, "a note", grace_seconds=grace)
 
