@@ -15,6 +15,7 @@ from typing import Any
 
 import attrs
 import commands
+import routes
 import turn_life
 
 from cgworker import WorkerOptions, errors
@@ -154,6 +155,8 @@ MADE: Mapping[str, Callable[[], str]] = {
     "kernel-settings": kernel_settings,
     "worker-options": worker_options,
     "commands": commands.reference,
+    "routes": routes.reference,
+    "types": routes.types,
     "example-command": partial(example, "command.py"),
     "example-function": partial(example, "function.py"),
     "example-subclass": partial(example, "subclass.py"),
