@@ -20,6 +20,7 @@ import turn_life
 
 from cgworker import WorkerOptions, errors
 from cgworker.kernel.config import KernelConfig
+from cgworker.kernel.metrics import Metrics
 from cgworker.lifecycle import TRANSITIONS, TurnEvent, TurnState
 
 DOCS = Path(__file__).parent
@@ -140,6 +141,24 @@ def _attributes_of(cls: type) -> Mapping[str, str]:
     return {name: " ".join(text.split()) for name, text in entries}
 
 
+def metrics() -> str:
+    """What `/metrics` tells."""
+    told = [
+        metric for each in vars(Metrics()).values() if hasattr(each, "describe") for metric in each.describe()
+    ]
+    return _table(
+        ("Metric", "", "Kind"),
+        [
+            (
+                f"`{metric.name}{'_total' if metric.type == 'counter' else ''}`",
+                metric.documentation,
+                metric.type,
+            )
+            for metric in told
+        ],
+    )
+
+
 # ---------------------------------------------------------------- examples
 
 
@@ -152,6 +171,7 @@ MADE: Mapping[str, Callable[[], str]] = {
     "error-tree": error_tree,
     "error-classes": error_classes,
     "transitions": transitions,
+    "metrics": metrics,
     "kernel-settings": kernel_settings,
     "worker-options": worker_options,
     "commands": commands.reference,
