@@ -7,7 +7,11 @@ BIN := .venv/bin
 PYTHON ?= $(shell for python in python3 python python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help demo test soak docs clean
+# The reference runs on Python 3.13 or newer; `make PEER_PYTHON=...` names one.
+PEER_PYTHON ?= $(shell for python in python3.13 python3.14 python3; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 13))' 2>/dev/null && echo $$python && break; done)
+
+.PHONY: help demo test conformance soak docs clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -21,6 +25,14 @@ test: .venv/development ## format, lint, floors, types, tests and coverage: all 
 	$(BIN)/lint-imports --no-logo --cache-dir .venv/import-linter
 	$(BIN)/mypy
 	$(BIN)/pytest --cov
+
+conformance: .venv/development ## replay the recordings, and let the reference's own software be the peer
+	@test -n "$(PEER_PYTHON)" || { echo "The reference needs Python 3.13 or newer and there is none on the" \
+		"PATH. Name one: make conformance PEER_PYTHON=/path/to/python3.13" >&2; exit 1; }
+	peer=$$(mktemp -d) && trap 'rm -rf "$$peer"' EXIT \
+		&& $(PEER_PYTHON) -m venv "$$peer" \
+		&& "$$peer/bin/python" -m pip install --quiet 'commonground-kernel[server]==3.1.0' \
+		&& CG_REFERENCE_PYTHON="$$peer/bin/python" $(BIN)/pytest tests/conformance
 
 soak: .venv/development ## two minutes of killed workers, kernels and databases (Linux); SOAK="--seed 7" repeats one
 	$(BIN)/python -m tests.soak $(SOAK)
