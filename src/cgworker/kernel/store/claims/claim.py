@@ -208,9 +208,12 @@ async def _reconcile_and_claim(database: Database, one: _Try, lease: timedelta) 
 # ---------------------------------------------------------------- repeats
 
 
-FIND_REPEAT = """
-select body_digest from cg_idempotency_keys
+# In a statement of its own: simultaneous repeats wait here for each other, and then see what the other did.
+LOCK_KEY = """
+select body_digest
+from cg_idempotency_keys
 where project_id = $1 and agent_id = $2 and route = 'claims:claim' and key = $3
+for update
 """
 
 # While the turn runs under the first claim. The fresh token voids the first, in case both answers arrive;
@@ -231,12 +234,12 @@ with claimed as (
     from claimed c
     where k.project_id = $1 and k.agent_id = $2 and k.route = 'claims:claim' and k.key = $3
 )
-select clock_timestamp() as server_time, c.* from claimed c
+select false as is_blocked, clock_timestamp() as server_time, c.* from claimed c
 """
 
 FORGET_KEY = """
 delete from cg_idempotency_keys
-where project_id = $1 and agent_id = $2 and route = 'claims:claim' and key = $3 and body_digest = $4
+where project_id = $1 and agent_id = $2 and route = 'claims:claim' and key = $3
 """
 
 
@@ -244,14 +247,18 @@ async def _repeat(database: Database, one: _Try, lease: timedelta) -> Claimed | 
     """The turn of the first claim, if it still runs under it; else the key is free again."""
     agent, body = one.claim.request.agent, one.claim.body_digest()
     scope = (agent.project_id, agent.agent_id, one.claim.key)
-    first = await database.fetchval(FIND_REPEAT, *scope)
-    if first is not None and first != body:
-        raise ConflictError("idempotency key was used with another body")
-    row = await database.fetchrow(RECLAIM_TURN, *scope, hash_of(one.token), lease)
-    if row is not None:
-        return one.claimed(row)
-    await database.execute(FORGET_KEY, *scope, body)
-    rows = await database.fetch_racing(CLAIM_TURNS, agent.project_id, lease, *columns([one.row()]))
-    if not rows:
+
+    async def repeat(connection: Connection) -> Row | None:
+        first = await connection.fetchval(LOCK_KEY, *scope)
+        if first is not None and first != body:
+            raise ConflictError("idempotency key was used with another body")
+        row = await connection.fetchrow(RECLAIM_TURN, *scope, hash_of(one.token), lease)
+        if row is not None:
+            return row
+        await connection.execute(FORGET_KEY, *scope)
+        return await connection.fetchrow(CLAIM_TURNS, agent.project_id, lease, *columns([one.row()]))
+
+    row = await database.transact(repeat, is_racing=True)
+    if row is None:
         raise undecided("claim")
-    return await _outcome_of(database, one, rows[0], lease)
+    return await _outcome_of(database, one, row, lease)
