@@ -152,7 +152,10 @@ def _worker(stage: Stage, name: str) -> Servant:
 
 def _environ(stage: Stage) -> dict[str, str]:
     ours = {"SOAK_RUN": stage.mark, "SOAK_JOURNAL": str(stage.journal)}
-    return {**{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}, **ours}
+    return {
+        **{name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ},
+        **ours,
+    }
 
 
 def _free_ports(count: int) -> list[int]:

@@ -1,0 +1,85 @@
+"""The pool: what the database's end looks like to who uses it just then."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from urllib.parse import parse_qs, urlsplit
+
+import asyncpg
+import pytest
+
+from cgworker.errors import KernelOverloaded
+from cgworker.kernel.store.postgres import Database
+
+_TURNS_OF_THE_LOOP = 20
+
+
+async def test_a_connection_that_has_only_heard_of_its_end_is_a_503(dsn: str) -> None:
+    """PostgreSQL says that it goes before it hangs up: a request in between is told to come again."""
+    hung_up = asyncio.Event()
+    async with _never_hanging_up(dsn, hung_up) as through, Database.open(through, pool_size=1) as database:
+        pid = await database.fetchval("select pg_backend_pid()")
+        await _end_backend(dsn, pid)
+        await hung_up.wait()
+        for _ in range(_TURNS_OF_THE_LOOP):  # until its last words have been read
+            await asyncio.sleep(0)
+        with pytest.raises(KernelOverloaded) as told:
+            await database.fetchval("select 1")
+        assert told.value.status == 503
+        assert await database.fetchval("select 2") == 2
+
+
+async def _end_backend(dsn: str, pid: int) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        assert await connection.fetchval("select pg_terminate_backend($1)", pid)
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def _never_hanging_up(dsn: str, hung_up: asyncio.Event) -> AsyncIterator[str]:
+    """An address that passes everything on to the database, but not that it hangs up."""
+    passing: set[asyncio.Task[None]] = set()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from_server, to_server = await _connect(dsn)
+        both = [_pass(reader, to_server), _pass(from_server, writer, ended=hung_up)]
+        passing.update(asyncio.create_task(way) for way in both)
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    user, database = urlsplit(dsn).username, urlsplit(dsn).path
+    try:
+        yield f"postgresql://{user}@{host}:{port}{database}?sslmode=disable"
+    finally:
+        server.close()
+        for way in passing:
+            way.cancel()
+        await asyncio.gather(*passing, return_exceptions=True)
+
+
+async def _connect(dsn: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    address = urlsplit(dsn)
+    folder = parse_qs(address.query).get("host")
+    if folder:
+        return await asyncio.open_unix_connection(f"{folder[0]}/.s.PGSQL.5432")
+    return await asyncio.open_connection(address.hostname, address.port or 5432)
+
+
+async def _pass(
+    source: asyncio.StreamReader, target: asyncio.StreamWriter, *, ended: asyncio.Event | None = None
+) -> None:
+    try:
+        while data := await source.read(65536):
+            target.write(data)
+            await target.drain()
+        if ended is not None:
+            ended.set()
+            await asyncio.Event().wait()  # the other side is not told
+    finally:
+        target.close()
+        with suppress(OSError):
+            await target.wait_closed()
