@@ -23,6 +23,7 @@ logger = logging.getLogger("cgworker.kernel")
 
 _CHANNEL = "cg_wakeups"
 _MOST_KEYS_A_NOTIFY = 200
+_SETTINGS = {"application_name": "cgworker wakeups"}
 _RECONNECT_SECONDS = 1.0
 
 
@@ -117,7 +118,7 @@ class Wakeups:
         """One connection to listen and to tell; when it breaks, another, and everybody looks again."""
         while True:
             with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
-                connection = await asyncpg.connect(self._dsn, timeout=10)
+                connection = await asyncpg.connect(self._dsn, timeout=10, server_settings=_SETTINGS)
                 try:
                     await self._serve(connection)
                 finally:

@@ -1,0 +1,276 @@
+"""Long poll (decision 7): news wakes who waits for it, in this kernel and in every other on the database."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import anyio
+import asyncpg
+import httpx
+import pytest
+
+from cgworker.kernel.app import Kernel, create_app, open_kernel
+from cgworker.kernel.config import KernelConfig
+from cgworker.kernel.store.postgres import Database
+from tests.kernel.project import Agent, Project, client_of
+
+WAIT = {"Prefer": "wait=20"}
+QUICK_SECONDS = 5.0  # far below the slow re-check and the wait, far above what a wake-up takes
+
+
+@pytest.fixture
+async def requester(project: Project) -> Agent:
+    return await project.agent("requester")
+
+
+@pytest.fixture
+async def worker(project: Project) -> Agent:
+    return await project.agent("worker", capacity=9)
+
+
+@pytest.fixture(scope="module")
+async def neighbour(config: KernelConfig, dsn: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A second kernel on the same database."""
+    async with (
+        Database.open(dsn) as database,
+        open_kernel(config, database) as kernel,
+        client_of(kernel) as client,
+    ):
+        yield client
+
+
+async def while_waiting(
+    kernel: Kernel, ask: Callable[[], Awaitable[Any]], act: Callable[[], Awaitable[Any]]
+) -> Any:
+    """What a waiting request is answered after something happened; it has to be quick about it."""
+    before = kernel.wakeups.waiting_count
+    answer: list[Any] = []
+
+    async def asking() -> None:
+        answer.append(await ask())
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(asking)
+        with anyio.fail_after(QUICK_SECONDS):
+            while kernel.wakeups.waiting_count == before:  # noqa: ASYNC110  # nobody tells that one waits
+                await anyio.sleep(0.005)
+        await act()
+        begun = time.monotonic()
+    assert time.monotonic() - begun < QUICK_SECONDS
+    return answer[0]
+
+
+async def test_a_waiting_claim_gets_the_next_dispatch(
+    kernel: Kernel, requester: Agent, worker: Agent
+) -> None:
+    """An idle worker hears of its turn at once."""
+    claim = await while_waiting(kernel, lambda: worker.claim(WAIT), lambda: requester.dispatch(worker))
+    assert claim["turn_id"] == "T-1"
+
+
+async def test_the_answer_says_how_long_it_would_have_waited(worker: Agent) -> None:
+    """A client sees that waiting is supported; the kernel caps the wait."""
+    answer = await worker.ask(
+        "POST", "agents/worker/claims:claim", {"agent": worker.json}, {"Prefer": "wait=0"}
+    )
+    assert (answer.json(), answer.headers["preference-applied"]) == (None, "wait=0")
+    answer = await worker.ask("GET", "agents/worker/feed", headers={"Prefer": "wait=9999"})
+    assert answer.headers["preference-applied"] == "wait=60"
+
+
+async def test_a_wait_ends(worker: Agent) -> None:
+    """Without news the answer is what it would have been."""
+    assert await worker.claim({"Prefer": 'wait="1"; foo, return=representation'}) is None
+
+
+@pytest.mark.parametrize("event", ["resume", "finish", "undrain"])
+async def test_all_that_makes_work_wakes_a_claim(
+    kernel: Kernel, project: Project, requester: Agent, event: str
+) -> None:
+    """A turn resumed, a slot given back, an agent that accepts work again."""
+    worker = await project.agent("busy", capacity=1)
+    held = await requester.dispatch(worker), await worker.claim()
+    await requester.dispatch(worker)
+    asking = {"agent": worker.json, "requested_by": worker.json}
+    if event == "resume":
+        await worker.suspend(held[1])
+        await worker.finish(await worker.claim())
+    if event == "undrain":
+        await worker.post("management/agents/busy:drain", asking)
+        await worker.finish(held[1])
+
+    async def act() -> None:
+        match event:
+            case "resume":
+                await worker.resume(held[0])
+            case "finish":
+                await worker.finish(held[1])
+            case "undrain":
+                await worker.post("management/agents/busy:resume", asking)
+
+    assert await while_waiting(kernel, lambda: worker.claim(WAIT), act) is not None
+
+
+async def test_claims_for_many_wait_together(
+    kernel: Kernel, project: Project, requester: Agent, worker: Agent
+) -> None:
+    """News for any of the agents ends the wait."""
+    other = await project.agent("other")
+    items = [{"agent": agent.json, "credential": agent.credential} for agent in (worker, other)]
+    answer = await while_waiting(
+        kernel,
+        lambda: requester.post("claims:claim-many", {"items": items}, WAIT),
+        lambda: requester.dispatch(other),
+    )
+    assert [len(item["body"]) for item in answer["items"]] == [0, 1]
+
+
+async def test_a_turn_is_waited_for(kernel: Kernel, requester: Agent, worker: Agent) -> None:
+    """Until it leaves the state that the caller knows, or closes."""
+    turn_id = await requester.dispatch(worker)
+    url = f"turns/{turn_id}"
+    turn = await while_waiting(kernel, lambda: requester.get(url, WAIT, state="queued"), worker.claim)
+    assert turn["state"] == "running"
+    claim_at_hand = await worker.get(f"turns/{turn_id}", {"Prefer": "wait=20"}, state="queued")
+    assert claim_at_hand["state"] == "running"
+
+
+async def test_a_wait_for_the_end_of_a_turn(kernel: Kernel, requester: Agent, worker: Agent) -> None:
+    """Without a state the wait is for the end; what happens before does not answer it."""
+    turn_id = await requester.dispatch(worker)
+    claim = await worker.claim()
+
+    async def act() -> None:
+        await worker.append(claim, "not the end")
+        await worker.finish(claim, final_payload="the end")
+
+    turn = await while_waiting(kernel, lambda: requester.get(f"turns/{turn_id}", WAIT), act)
+    assert turn["final_payload"] == "the end"
+
+
+@pytest.mark.parametrize("feed", ["turns/T-1/feed", "agents/worker/feed", "projection/feed"])
+async def test_a_feed_is_waited_for(kernel: Kernel, requester: Agent, worker: Agent, feed: str) -> None:
+    """The next event answers it, with nothing that was seen before."""
+    await requester.dispatch(worker)
+    after = (await requester.get(feed))["next_after_ledger_seq"]
+    page = await while_waiting(
+        kernel, lambda: requester.get(feed, WAIT, after_ledger_seq=after), lambda: worker.claim()
+    )
+    assert [event["event_type"] for event in page["items"]] == ["turn.claimed"]
+
+
+async def test_a_parent_s_feed_hears_of_its_children(kernel: Kernel, requester: Agent, worker: Agent) -> None:
+    """Births and ends of children wake who follows the parent."""
+    feed = f"turns/{await requester.dispatch(worker)}/feed"
+    authority = {"mode": "child_derivation", "parent_claim": await worker.claim()}
+
+    async def news(act: Callable[[], Awaitable[Any]]) -> list[str]:
+        after = (await worker.get(feed))["next_after_ledger_seq"]
+        page = await while_waiting(kernel, lambda: worker.get(feed, WAIT, after_ledger_seq=after), act)
+        return [event["event_type"] for event in page["items"]]
+
+    assert await news(lambda: worker.dispatch(worker, authority=authority)) == ["turn.spawned"]
+    child = await worker.claim()
+    assert await news(lambda: worker.finish(child)) == ["turn.finished"]
+
+
+# ---------------------------------------------------------------- several kernels
+
+
+async def test_a_waiter_hears_of_what_another_kernel_did(
+    kernel: Kernel, neighbour: httpx.AsyncClient, requester: Agent, worker: Agent
+) -> None:
+    """Dispatched at one kernel, claimed at another, at once."""
+
+    async def dispatch_next_door() -> None:
+        url = f"/v3r1/projects/{requester.project.id}/turns:dispatch"
+        body = requester.dispatching(worker)
+        (await neighbour.post(url, json=body, headers=requester.headers)).raise_for_status()
+
+    assert await while_waiting(kernel, lambda: worker.claim(WAIT), dispatch_next_door) is not None
+
+
+async def test_kernels_hear_each_other_again_after_a_lost_connection(
+    kernel: Kernel, neighbour: httpx.AsyncClient, dsn: str, requester: Agent, worker: Agent
+) -> None:
+    """The connection that listens is made anew, and everybody looks again, so nothing is missed."""
+    end_all = """
+        select count(pg_terminate_backend(pid)) from pg_stat_activity
+        where datname = current_database() and application_name = 'cgworker wakeups'
+    """
+
+    async def cut_and_dispatch() -> None:
+        connection = await asyncpg.connect(dsn)
+        assert await connection.fetchval(end_all) == 2
+        await connection.close()
+        url = f"/v3r1/projects/{requester.project.id}/turns:dispatch"
+        body = requester.dispatching(worker)
+        (await neighbour.post(url, json=body, headers=requester.headers)).raise_for_status()
+
+    assert await while_waiting(kernel, lambda: worker.claim(WAIT), cut_and_dispatch) is not None
+
+
+# ---------------------------------------------------------------- hanging up and shutting down
+
+
+async def test_a_waiter_that_hung_up_claims_nothing(kernel: Kernel, requester: Agent, worker: Agent) -> None:
+    """Work is not given to somebody who is no longer there."""
+    gone = asyncio.Event()
+    body = json.dumps({"agent": worker.json}).encode()
+    incoming = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    async def receive() -> dict[str, Any]:
+        for message in incoming:
+            return message
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(_: Any) -> None:
+        pass
+
+    headers = {**worker.headers, **WAIT, "content-type": "application/json"}
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": f"/v3r1/projects/{worker.project.id}/agents/worker/claims:claim",
+        "query_string": b"",
+        "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+        "server": ("kernel", 80),
+        "scheme": "http",
+    }
+
+    async def act() -> None:
+        gone.set()
+
+    await while_waiting(kernel, lambda: create_app(kernel)(scope, receive, send), act)
+    turn_id = await requester.dispatch(worker)
+    assert (await requester.get(f"turns/{turn_id}"))["state"] == "queued"
+
+
+async def test_waiters_are_answered_when_the_kernel_ends(config: KernelConfig, database: Database) -> None:
+    """Nobody has to sit out a wait, or be cut off, because a kernel shuts down."""
+    async with open_kernel(config, database) as kernel, client_of(kernel) as client:
+        worker = await Project(kernel, client).agent("worker")
+
+        async def act() -> None:
+            kernel.closing.set()
+
+        assert await while_waiting(kernel, lambda: worker.claim(WAIT), act) is None
+
+
+async def test_waiting_holds_no_connection(kernel: Kernel, project: Project) -> None:
+    """Many more can wait than there are connections."""
+    others = [await project.agent(f"w{n}") for n in range(40)]
+    requester = await project.agent("requester")
+    async with anyio.create_task_group() as group:
+        for agent in others:
+            group.start_soon(agent.claim, WAIT)
+        with anyio.fail_after(QUICK_SECONDS):
+            while kernel.wakeups.waiting_count < len(others) or kernel.database.used_count:  # noqa: ASYNC110
+                await anyio.sleep(0.005)
+        for agent in others:
+            await requester.dispatch(agent)
