@@ -11,15 +11,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import anyio
 import asyncpg
 import pytest
 
-from cgworker.errors import UsageError
+from cgworker.errors import KernelOverloaded, UsageError
+from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.store import embedded
 from cgworker.kernel.store.embedded import EmbeddedPostgres, default_folder
+from cgworker.kernel.store.opening import open_database
 
 # A user of its own process: says its address, then stays until its input ends.
 USER = """
@@ -161,6 +165,18 @@ def test_a_server_that_was_killed_is_started_again(folder: Path) -> None:
         assert eventually(lambda: not any(f" {server} " in line for line in pids()))
         postgres.start()
         assert answer(postgres.dsn, "select number from kept") == 7
+
+
+async def test_a_kernel_starts_its_server_again(folder: Path) -> None:
+    """A database that died is back within seconds, and the kernel on it as well."""
+    async with open_database(KernelConfig(postgres_folder=str(folder))) as database:
+        os.kill(postmaster_of(folder), signal.SIGKILL)
+        with anyio.fail_after(20):
+            while True:
+                with suppress(KernelOverloaded):
+                    assert await database.fetchval("select count(*) from cg_projects") == 0
+                    break
+                await anyio.sleep(0.1)
 
 
 def test_data_that_was_never_finished_is_made_anew(folder: Path) -> None:

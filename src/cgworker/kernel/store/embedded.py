@@ -13,17 +13,14 @@ waits at the other end: when the last user has gone, however it went, the server
 from __future__ import annotations
 
 import atexit
-import hashlib
 import os
 import re
 import shutil
-import socket
-import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.util import find_spec
 from io import TextIOWrapper
 from pathlib import Path
@@ -35,20 +32,16 @@ from attrs import frozen
 
 from cgworker.errors import UsageError
 from cgworker.kernel.store.account import Account, server_account
+from cgworker.kernel.store.postmaster import (
+    is_ready_in_time,
+    make_socket_folder,
+    remove_socket_folder,
+    running,
+    wait_until_gone,
+)
 
 if sys.platform != "win32":
     import fcntl
-
-START_SECONDS = 60.0
-"""How long a server may take to be ready; recovery after a crash is part of it."""
-
-STOP_SECONDS = 30.0
-"""How long the last user waits for the server to be gone."""
-
-_LONGEST_SOCKET = 100
-"""Unix sockets have names of at most 103 bytes on macOS, 107 on Linux."""
-
-_SOCKET_NAME = ".s.PGSQL.5432"
 
 # Starts the server, says its pid, and waits for the end of the FIFO to stop it: if it is still the one that
 # postmaster.pid names. In the background, so that nobody here is its parent and has to reap it.
@@ -104,16 +97,21 @@ class EmbeddedPostgres:
         self._held: _Hold | None = None
 
     @property
+    def is_running(self) -> bool:
+        """Whether the server takes connections now."""
+        return running(self._data) is not None
+
+    @property
     def dsn(self) -> str:
         """The address for asyncpg, over the server's unix socket.
 
         Raises:
             UsageError: the server is not running.
         """
-        running = _running(self._data)
-        if running is None:
+        server = running(self._data)
+        if server is None:
             raise UsageError(f"the embedded PostgreSQL in {self.folder} is not running")
-        host = quote(str(running.socket_folder))
+        host = quote(str(server.socket_folder))
         return f"postgresql://postgres@/postgres?host={host}&port=5432&sslmode=disable"
 
     def start(self) -> str:
@@ -144,8 +142,8 @@ class EmbeddedPostgres:
             return
         with self._gate():
             if hold.release():
-                _wait_until_gone(self._data)
-                _remove_socket_folder(self._data)
+                wait_until_gone(self._data)
+                remove_socket_folder(self._data)
 
     def __enter__(self) -> Self:
         self.start()
@@ -172,10 +170,10 @@ class EmbeddedPostgres:
             yield
 
     def _ensure_running(self, account: Account) -> None:
-        running = _running(self._data)
-        if running is not None and not running.stopping:
+        server = running(self._data)
+        if server is not None and not server.stopping:
             return
-        _wait_until_gone(self._data)
+        wait_until_gone(self._data)
         binaries = _binaries(self._data)
         account.open_way_to(binaries)
         account.open_tree(binaries.parent)
@@ -200,7 +198,7 @@ class EmbeddedPostgres:
     def _launch(self, binaries: Path, account: Account) -> None:
         """Start the server. After a crash its old processes may need a moment to be gone: try again."""
         for pause_seconds in (0.1, 0.4, 1.5, 0):
-            if _is_ready_in_time(self._data, self._spawn(binaries, account)):
+            if is_ready_in_time(self._data, self._spawn(binaries, account)):
                 return
             said = (self._data / "log").read_text("utf-8", errors="replace")
             if "shared memory block" not in said and "postmaster.pid" not in said:
@@ -212,7 +210,7 @@ class EmbeddedPostgres:
         """Run the server under its keeper; what it said the last time is forgotten. Returns its pid."""
         settings = _SETTINGS if self._durable else {**_SETTINGS, **_QUICK_SETTINGS}
         server: list[str | Path] = [binaries / "postgres", "-D", self._data, "-p", "5432"]
-        server += ["-k", _make_socket_folder(self._data, account)]
+        server += ["-k", make_socket_folder(self._data, account)]
         server += [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         keeper: list[str | Path] = ["/bin/sh", "-c", _KEEP, "cgworker-postgres"]
         keeper += [self.folder / "alive", self._data]
@@ -249,82 +247,6 @@ class _Hold:
             last = _lock(self.users, exclusive=True, wait=False)
             os.close(self.alive)
         return last
-
-
-# ---------------------------------------------------------------- the server
-
-
-@frozen
-class _Running:
-    """A server that answers, as its postmaster.pid describes it."""
-
-    pid: int
-    socket_folder: Path
-    status: str
-
-    @property
-    def stopping(self) -> bool:
-        return self.status == "stopping"
-
-
-def _described(data: Path) -> _Running | None:
-    try:
-        lines = (data / "postmaster.pid").read_text("utf-8").splitlines()
-        return _Running(int(lines[0]), Path(lines[4]), lines[7].strip())
-    except (FileNotFoundError, IndexError, ValueError):
-        return None
-
-
-def _running(data: Path) -> _Running | None:
-    """The server of a data folder, if it takes connections; a file left by a dead one does not count."""
-    described = _described(data)
-    if described is None:
-        return None
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(described.socket_folder / _SOCKET_NAME))
-        except OSError:
-            return None
-    return described
-
-
-def _is_ready_in_time(data: Path, pid: int) -> bool:
-    """Wait until the server is ready; False if it died or took too long."""
-
-    def settled() -> bool:
-        return is_ready() or not _lives(pid)
-
-    def is_ready() -> bool:
-        described = _described(data)
-        return described is not None and described.pid == pid and described.status == "ready"
-
-    return _wait_until(settled, START_SECONDS) and is_ready()
-
-
-def _wait_until_gone(data: Path) -> None:
-    """Wait for a server that is stopping; one that was killed is gone already."""
-    described = _described(data)
-    if described is not None and (described.stopping or _running(data)):
-        _wait_until(lambda: _described(data) is None or not _lives(described.pid), STOP_SECONDS)
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _wait_until(happened: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.005)
-    return True
 
 
 def _lock(file: TextIOWrapper, *, exclusive: bool, wait: bool = True) -> bool:
@@ -369,34 +291,6 @@ def _binaries(data: Path) -> Path:
 def _major(folder: Path) -> int:
     """`pginstall18` holds PostgreSQL 18; the first of the kind had no number."""
     return int(folder.name.removeprefix("pginstall") or 16)
-
-
-def _short_socket_folder(data: Path) -> Path:
-    return Path("/tmp") / f"cgworker-{hashlib.sha256(os.fsencode(data)).hexdigest()[:16]}"
-
-
-def _make_socket_folder(data: Path, account: Account) -> Path:
-    """The data folder, or a short one that only the account can use, where a name would be too long.
-
-    A comma would end a name as well: PostgreSQL takes a list of folders.
-    """
-    if len(os.fsencode(data / _SOCKET_NAME)) <= _LONGEST_SOCKET and "," not in str(data):
-        return data
-    folder = _short_socket_folder(data)
-    folder.mkdir(mode=0o700, exist_ok=True)
-    made = folder.lstat()
-    if not stat.S_ISDIR(made.st_mode) or made.st_uid not in (os.geteuid(), account.uid):
-        raise UsageError(
-            f"{folder} belongs to somebody else: set CG_POSTGRES_FOLDER to a folder with a shorter name"
-        )
-    account.own(folder)
-    folder.chmod(0o700)
-    return folder
-
-
-def _remove_socket_folder(data: Path) -> None:
-    with suppress(OSError):
-        _short_socket_folder(data).rmdir()
 
 
 _COMPLAINT = re.compile(r"(?:LOG|FATAL|PANIC|error): .*")

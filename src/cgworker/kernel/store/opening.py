@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -13,6 +14,10 @@ from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.store.embedded import EmbeddedPostgres
 from cgworker.kernel.store.migrate import migrate
 from cgworker.kernel.store.postgres import Database
+
+logger = logging.getLogger("cgworker.kernel")
+
+_LOOK_SECONDS = 2.0
 
 
 @asynccontextmanager
@@ -35,7 +40,30 @@ async def _start_embedded(stack: AsyncExitStack, folder: str | None) -> str:
     postgres = EmbeddedPostgres(folder)
     dsn = await asyncio.to_thread(postgres.start)
     stack.push_async_callback(asyncio.to_thread, postgres.stop)
+    leaving = asyncio.Event()
+    watching = asyncio.create_task(_keep_running(postgres, leaving))
+    stack.push_async_callback(lambda: watching)  # to its end: a start under way must not outlive the stop
+    stack.callback(leaving.set)
     return dsn
+
+
+async def _keep_running(postgres: EmbeddedPostgres, leaving: asyncio.Event) -> None:
+    """Start the server again if it dies: nobody else watches over it."""
+    while not await _happens(leaving, _LOOK_SECONDS):
+        if not postgres.is_running:
+            logger.warning("the embedded PostgreSQL is gone, starting it again")
+            try:
+                await asyncio.to_thread(postgres.start)
+            except UsageError as trouble:
+                logger.error("%s", trouble)
+
+
+async def _happens(event: asyncio.Event, seconds: float) -> bool:
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return False
+    return True
 
 
 async def _migrate(dsn: str) -> None:

@@ -40,6 +40,7 @@ _AWAY = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
@@ -74,12 +75,14 @@ class Database:
         """
         pool = await asyncpg.create_pool(
             dsn,
-            min_size=1,
+            min_size=0,  # a floor would be restored in the background, loudly, while the database is away
             max_size=pool_size,
             command_timeout=_COMMAND_SECONDS,
             server_settings={"timezone": "UTC", "application_name": "cgworker", "jit": "off"},
         )
         try:
+            async with pool.acquire():
+                pass  # says now whether it can be reached
             yield cls(pool, dsn)
         finally:
             await _close(pool)
