@@ -17,6 +17,8 @@ from tests.soak.stage import LEASE_SECONDS, Stage
 
 ORPHAN_SECONDS = 10.0
 
+_BOOT_SECONDS = 2.0
+
 
 @define
 class Deed:
@@ -115,7 +117,8 @@ class Chaos:
         self._do_later(pause())
 
     def _free_worker(self) -> Servant | None:
-        free = [worker for worker in self.stage.workers if not worker.is_busy]
+        """One to do something to: up, and for long enough to listen to signals."""
+        free = [one for one in self.stage.workers if not one.is_busy and one.age_seconds > _BOOT_SECONDS]
         return self.chance.choice(free) if free else None
 
     async def _start_again(self, worker: Servant) -> None:

@@ -91,6 +91,7 @@ class Servant:
     left: list[tuple[float, int]] = field(factory=list)
     is_busy: bool = False
     number: int = 0
+    _started_at: float = 0.0
     _is_ending: bool = False
     _process: asyncio.subprocess.Process | None = None
     _watch: asyncio.Task[None] | None = None
@@ -106,6 +107,11 @@ class Servant:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def age_seconds(self) -> float:
+        """How long ago the present incarnation began."""
+        return time.monotonic() - self._started_at
+
     async def start(self) -> None:
         """Begin the next incarnation."""
         self.number += 1
@@ -118,6 +124,7 @@ class Servant:
                 stderr=log,
                 env={**self.environ, "SOAK_WORKER": self.incarnation},
             )
+        self._started_at = time.monotonic()
         self._watch = asyncio.create_task(self._await_end(self._process))
 
     async def end(self, number: signal.Signals) -> int:

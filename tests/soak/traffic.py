@@ -47,8 +47,8 @@ class Requester:
 
     def _dispatch_of(self, n: int) -> Dispatch:
         assert self.kernel.agent is not None
-        # Most are short, some take longer than a lease.
-        seconds = self.chance.choice([0.05, 0.2, 0.5, 0.5, 1.0, 4.0])
+        # Some are longer than a lease, and all together keep the workers busy: whoever dies holds turns.
+        seconds = self.chance.choice([0.1, 0.5, 1.0, 2.0, 4.0, 5.0])
         return Dispatch(
             requested_by=self.kernel.agent,
             target_agent=AgentRef(project_id=PROJECT, agent_id="shop" if n % 3 == 0 else "desk"),

@@ -21,6 +21,9 @@ AGAIN_SECONDS = LEASE_SECONDS + 2.0
 _WAKING_SECONDS = 1.0
 """How long a worker that slept may take to see that its lease is over."""
 
+_STORING_SECONDS = 0.5
+"""How long a result may take from the handler's last word to the disk, on a machine this busy."""
+
 _RECOVERY_SECONDS = 5.0
 """How long a kernel may answer 503 after its database came back."""
 
@@ -174,15 +177,14 @@ def _why_repeated(evidence: Evidence) -> Iterable[str]:
 
 
 def _why(evidence: Evidence, run: Run, done_at: float, following: Run) -> str:
+    """What kept its result from the kernel, or from whoever had the turn next."""
     for deed in evidence.deeds:
-        struck = deed.began_at - 0.5 <= done_at and deed.covers(done_at, margin_seconds=1.0)
-        struck = struck or done_at <= deed.began_at <= done_at + 0.5
-        if deed.target == run.worker and struck:
-            return f"{deed.what} as it was done"
-    if following.started_at < done_at:
-        return "slept past its lease"
+        if deed.target == run.worker and deed.covers(done_at, margin_seconds=_WAKING_SECONDS):
+            return f"done during or just after: {deed.what}"
+        if deed.target == run.worker and 0 <= deed.began_at - done_at <= _STORING_SECONDS:
+            return f"{deed.what} {deed.began_at - done_at:.2f} s after it was done"
     if following.machine != run.machine:
-        return "claimed on another machine"
+        return "claimed on another machine, which has another outbox"
     return "unexplained"
 
 
