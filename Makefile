@@ -46,9 +46,9 @@ clean: ## remove the environment and everything built
 
 # The two stamps say that the environment holds what pyproject.toml asks for.
 .venv/runtime: pyproject.toml
-	@test -n "$(PYTHON)" || { echo "cgworker needs Python 3.11 or newer and found none on the PATH." \
-		"Install one, or name it: make PYTHON=/path/to/python" >&2; exit 1; }
-	$(PYTHON) -m venv .venv
+	@test -x $(BIN)/python || test -n "$(PYTHON)" || { echo "cgworker needs Python 3.11 or newer and found" \
+		"none on the PATH. Install one, or name it: make PYTHON=/path/to/python" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --editable '.[all]'
 	@touch $@
