@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 from cgworker import CommandExit, CommandHandler, Failed, Reason, Succeeded, Suspended, Turn
-from cgworker.errors import CommandNotFound
+from cgworker.errors import CommandNotFound, UsageError
 from cgworker.outcome import RETRY_REASON
 from tests.turns import CLAIM_TOKEN, CREDENTIAL, make_turn
 
@@ -163,6 +163,29 @@ async def test_a_missing_command_is_refused_before_a_claim(tmp_path: Path) -> No
         with pytest.raises(CommandNotFound, match=Path(name).name):
             CommandHandler([name]).check()
     CommandHandler(["sh"]).check()
+
+
+def test_a_work_folder_that_cannot_be_written_is_refused_before_a_claim(tmp_path: Path) -> None:
+    """With what to do about it."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot write to the work folder"):
+        CommandHandler(["sh"], work_dir=tmp_path / "file" / "below").check()
+
+
+async def test_a_work_folder_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
+    """It may be anybody's: only what is made here is closed to others."""
+    folder = anyio.Path(tmp_path)
+    await folder.chmod(0o755)
+    CommandHandler(["sh"], work_dir=tmp_path).check()
+    await run("true", work_dir=tmp_path)
+    assert (await folder.stat()).st_mode & 0o777 == 0o755
+
+
+async def test_files_that_cannot_be_written_hand_the_turn_back(tmp_path: Path) -> None:
+    """A full disk is not the turn's fault, and it is not closed for it."""
+    await anyio.Path(tmp_path / "file").write_text("")
+    outcome = await run("true", work_dir=tmp_path / "file" / "below")
+    assert outcome.reason == RETRY_REASON
 
 
 async def interrupt(turn: Turn, started: Path, reason: Reason, grace: float) -> None:

@@ -11,6 +11,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ import anyio
 from attrs import field, frozen
 
 from cgworker.errors import CommandNotFound
+from cgworker.events import logger
 from cgworker.handlers.child import Child, start_child
 from cgworker.handlers.environment import ChildEnvironment, mask_for
 from cgworker.handlers.files import FileUnusable, make_private_folder, read_json, state_folder
-from cgworker.handlers.folder import CommandFiles, TurnFolder, checkpoint_of, open_folder
+from cgworker.handlers.folder import CommandFiles, TurnFolder, check_writable, checkpoint_of, open_folder
 from cgworker.handlers.progress import ProgressFile
 from cgworker.lease import Interruption, Reason
 from cgworker.outcome import Failed, Outcome, Succeeded, retry, suspend
@@ -31,6 +33,7 @@ HAND_BACK_STATUS = 75
 """The exit status (EX_TEMPFAIL) with which a command hands its turn back to be tried again."""
 
 _RETRY_SECONDS = 1.0
+_UNWRITABLE_SECONDS = 5.0
 _STOP_FILE_SECONDS = 2.0
 _MOST_OUTPUT_BYTES = 4 * 1024 * 1024
 
@@ -95,7 +98,10 @@ class CommandHandler:
 
         Raises:
             CommandNotFound: the command does not exist or is not executable.
+            UsageError: its work folder cannot be written.
         """
+        if self.work_dir is not None:
+            check_writable(self.work_dir)
         search_path = {**os.environ, **self.environment.added}.get("PATH")
         if not self.argv or shutil.which(self.argv[0], path=search_path) is None:
             name = self.argv[0] if self.argv else ""
@@ -107,9 +113,14 @@ class CommandHandler:
         checkpoint_of(turn).unlink(missing_ok=True)
 
     async def __call__(self, turn: Turn) -> Outcome:
-        with open_folder(turn, self.files, self._work_dir(turn)) as folder:
-            with anyio.CancelScope(shield=True):
+        with ExitStack() as stack:
+            try:
+                folder = stack.enter_context(open_folder(turn, self.files, self._work_dir(turn)))
                 await folder.write_inputs(turn, after_turn_seq=self.context_after_turn_seq)
+            except OSError as unwritable:  # a full disk is not the turn's fault
+                logger.error("%s: its files cannot be written, it is handed back: %s", turn.ref, unwritable)
+                return retry(_UNWRITABLE_SECONDS)
+            with anyio.CancelScope(shield=True):
                 exit_code, tail = await self._run(turn, folder)
             outcome = self._read_outcome(exit_code, tail, folder, turn)
             report = outcome.payload if isinstance(outcome, Failed) else None

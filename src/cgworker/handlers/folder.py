@@ -10,6 +10,7 @@ from pathlib import Path
 
 from attrs import frozen
 
+from cgworker.errors import UsageError
 from cgworker.handlers.files import make_private_folder, state_folder, write_private
 from cgworker.lease import Interruption
 from cgworker.turn import Turn
@@ -83,6 +84,18 @@ def checkpoint_of(turn: Turn) -> Path:
     return state_folder("checkpoints") / f"{turn.fingerprint}.checkpoint"
 
 
+def check_writable(folder: Path) -> None:
+    """Raise UsageError unless files can be made in the folder, which is made if it is not there."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as unwritable:
+        raise UsageError(
+            f"cannot write to the work folder {folder}: {unwritable.strerror}; choose another one"
+        ) from unwritable
+
+
 @contextmanager
 def open_folder(turn: Turn, files: CommandFiles, work_dir: Path | None) -> Iterator[TurnFolder]:
     """The folder of one attempt: `work_dir`, which stays, or a temporary one, which goes at the end.
@@ -91,7 +104,7 @@ def open_folder(turn: Turn, files: CommandFiles, work_dir: Path | None) -> Itera
         OSError: the folder cannot be made or written.
     """
     folder = work_dir or Path(tempfile.mkdtemp(prefix="cg_worker_adapter_"))
-    make_private_folder(folder)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # one that is there keeps its mode: it is not ours
     make_private_folder(checkpoint_of(turn).parent)
     try:
         yield TurnFolder(
