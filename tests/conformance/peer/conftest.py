@@ -1,11 +1,14 @@
 """The reference's own software as a peer.
 
-Its client and `cg` at our kernel, our worker and `cg` at its server. Nothing of it is imported here: it has a Python of its own, which runs `driver.py` and `mended_server.py`.
+Its client and `cg` at our kernel, our worker and `cg` at its server. Nothing of it is imported here: it
+has a Python of its own, which runs `driver.py` and `mended_server.py`.
 """
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -25,9 +28,13 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def our_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """Our kernel as a user starts it, on its embedded database."""
-    with serving(Home(tmp_path_factory.mktemp("ours"), OURS)) as site:
+def our_site() -> Iterator[Site]:
+    """Our kernel as a user starts it, on its embedded database.
+
+    Not below pytest's own folder: for root PostgreSQL runs under another account, which another run of
+    pytest, when it starts, shuts out of there.
+    """
+    with tempfile.TemporaryDirectory(prefix="cg-") as home, serving(Home(Path(home), OURS)) as site:
         yield site
 
 
