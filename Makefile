@@ -8,7 +8,7 @@ PYTHON ?= $(shell for python in python3 python python3.13 python3.12 python3.11;
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
 # The reference runs on Python 3.13 or newer; `make PEER_PYTHON=...` names one.
-PEER_PYTHON ?= $(shell for python in python3.13 python3.14 python3; do \
+PEER_PYTHON ?= $(shell for python in python3.13 python3.14 python3 "$$HOME"/.pyenv/versions/3.13*/bin/python; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 13))' 2>/dev/null && echo $$python && break; done)
 
 .PHONY: help demo test conformance soak docs clean
