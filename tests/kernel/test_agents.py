@@ -186,11 +186,28 @@ async def test_metadata_may_be_any_json(admin: Agent) -> None:
     deep: Any = "core"
     for _ in range(150):
         deep = [deep]
-    metadata = {"nul": "a\0b", "big": 10**50, "deep": deep, "": None, "emoji": "😀"}
+    metadata = {"nul": "a\0b", "big": 10**50, "deep": deep, "": None, "emoji": "😀", "turn_offers": None}
     assert (await admin.post("agents:register", birth(public_metadata=metadata)))[
         "public_metadata"
     ] == metadata
     assert (await admin.get("agents/new"))["public_metadata"] == metadata
+
+
+async def test_odd_metadata_of_one_agent_does_not_hide_the_offers_of_others(
+    admin: Agent, project: Project
+) -> None:
+    """A NUL in a string, which the database itself cannot read, is no obstacle."""
+    for agent_id in ("odd", "even"):
+        agent = await project.agent(agent_id, capabilities=("k",))
+        metadata = {"turn_offers": [OFFER], "ui": {"label": "a\0b"}}
+        body = {"agent": agent.json, "public_metadata": metadata}
+        answer = await agent.ask("PUT", f"management/agents/{agent_id}/public-metadata", body)
+        assert answer.status_code == 200, answer.text
+    offers = (await admin.get("projection/turn-offers"))["items"]
+    assert [offer["agent_id"] for offer in offers] == ["even", "odd"]
+    await agent.ask("PUT", "management/agents/even/public-metadata", {"agent": agent.json})
+    offers = (await admin.get("projection/turn-offers"))["items"]
+    assert [(offer["agent_id"], offer["agent_label"]) for offer in offers] == [("odd", "a\0b")]
 
 
 # ---------------------------------------------------------------- accepting work, presence, metadata

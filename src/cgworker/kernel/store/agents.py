@@ -6,7 +6,7 @@ from typing import Any
 
 from cgworker.errors import ConflictError, FencingError, NotFoundError
 from cgworker.kernel.store.annotations import annotate
-from cgworker.kernel.store.offers import normal_metadata
+from cgworker.kernel.store.offers import has_offers, normal_metadata
 from cgworker.kernel.store.postgres import Connection, Database, Row
 from cgworker.kernel.store.specs import (
     MOST_INTEGER,
@@ -80,8 +80,8 @@ with project as (
 ), born as (
     insert into cg_agents (project_id, agent_id, role, description, enabled, accepts_work, capacity,
         capabilities, grants, public_metadata, registered_by_agent_id, registration_provenance_kind,
-        registration_provenance_ref, registration_provenance_payload_hash, admitted_spec_hash)
-    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::json, $11, $12, $13, $14, $15)
+        registration_provenance_ref, registration_provenance_payload_hash, admitted_spec_hash, has_offers)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::json, $11, $12, $13, $14, $15, $17)
     on conflict do nothing
     returning *
 ), logged as (
@@ -128,6 +128,7 @@ async def register_agent(
         dumps(spec.public_metadata).decode(),
         *facts.values(),
         dumps(facts).decode(),  # the one event whose facts have no mirror under `system`
+        has_offers(spec.public_metadata),
     )
     if row is None:
         raise ConflictError(f"agent already exists: {spec.agent_id}")
@@ -187,7 +188,7 @@ async def renew_presence(database: Database, agent: AgentRef) -> None:
 
 REPLACE_METADATA = """
 update cg_agents
-set public_metadata = $3::json, updated_at = clock_timestamp()
+set public_metadata = $3::json, has_offers = $4, updated_at = clock_timestamp()
 where project_id = $1 and agent_id = $2
 """
 
@@ -198,9 +199,14 @@ async def replace_metadata(database: Database, request: ReplaceMetadata) -> None
     Raises:
         ConflictError: it breaks a rule of protocol.md 9.
     """
-    metadata = dumps(normal_metadata(request.public_metadata)).decode()
-    agent = request.agent
-    await database.execute(REPLACE_METADATA, agent.project_id, agent.agent_id, metadata)
+    agent, metadata = request.agent, normal_metadata(request.public_metadata)
+    await database.execute(
+        REPLACE_METADATA,
+        agent.project_id,
+        agent.agent_id,
+        dumps(metadata).decode(),
+        has_offers(metadata),
+    )
 
 
 UPDATE_AGENT = """

@@ -23,6 +23,11 @@ def normal_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return normal
 
 
+def has_offers(metadata: Mapping[str, Any]) -> bool:
+    """Whether normal metadata has offers to list."""
+    return bool(metadata.get("turn_offers"))
+
+
 def _normal_offers(offers: Any) -> list[dict[str, Any]]:
     _require(isinstance(offers, list), "turn_offers must be a list")
     normal: dict[str, dict[str, Any]] = {}

@@ -84,7 +84,7 @@ where project_id = $1
     and ($2::text is null or agent_id = $2)
     and (not $3 or enabled)
     and (not $4 or accepts_work)
-    and public_metadata -> 'turn_offers' is not null
+    and has_offers
 order by agent_id
 """
 

@@ -22,7 +22,8 @@ create table cg_ledger_heads (
 
 -- Agents. `held_count` is how many turns the agent has running: a claim takes a slot with
 -- `held_count + 1 where held_count < capacity`, whoever ends the claim gives it back. It may exceed
--- `capacity` only after capacity was lowered. `updated_at` does not move with it.
+-- `capacity` only after capacity was lowered. `updated_at` does not move with it. `has_offers` says whether
+-- the metadata has turn offers: PostgreSQL itself cannot look into JSON that holds a NUL character.
 create table cg_agents (
     project_id text not null,
     agent_id text not null,
@@ -35,6 +36,7 @@ create table cg_agents (
     capabilities text[] not null,
     grants text[] not null,
     public_metadata json not null,
+    has_offers boolean not null default false,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
     last_seen_at timestamptz,
@@ -46,6 +48,8 @@ create table cg_agents (
     primary key (project_id, agent_id)
 ) with (fillfactor = 70);
 create index cg_agents_by_capability on cg_agents using gin (capabilities);
+create index cg_agents_offering on cg_agents (project_id, agent_id)
+    where has_offers;
 
 -- Bearer credentials. Only the SHA-256 of the secret is kept.
 create table cg_credentials (
