@@ -7,7 +7,9 @@ the wording of `invalid_arguments` (decision 16) and stderr, where ours says wha
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -120,13 +122,14 @@ _VARYING = [
 
 
 @pytest.fixture(scope="module")
-def played(tmp_path_factory: pytest.TempPathFactory, dsn: str) -> Iterator[Played]:
+def played(dsn: str) -> Iterator[Played]:
     """All steps, in their order."""
-    replay = Replay(tmp_path_factory.mktemp("cli"), dsn)
-    try:
-        yield Played(replay, {step: replay.play(step) for step in steps()})
-    finally:
-        replay.end_all()
+    with tempfile.TemporaryDirectory(prefix="cg-replay-") as folder:
+        replay = Replay(Path(folder), dsn)
+        try:
+            yield Played(replay, {step: replay.play(step) for step in steps()})
+        finally:
+            replay.end_all()
 
 
 def envelope(stdout: Any) -> Any:

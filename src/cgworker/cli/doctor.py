@@ -43,7 +43,7 @@ async def _checks(server: ServerFlags) -> AsyncIterator[Check]:
         yield (reached := await _look("server", partial(_at_server, kernel)))
         if not reached.healthy:
             return
-        yield await _check_clock(kernel)
+        yield await check_clock(kernel)
     for profile in profiles:
         yield await _look(f"agent {profile.name}", partial(_at_agent, server, profile))
 
@@ -86,7 +86,8 @@ async def _at_server(kernel: KernelClient) -> str:
     return f"{kernel.base_url} is ready, with its database; a lease lasts {lease} s"
 
 
-async def _check_clock(kernel: KernelClient) -> Check:
+async def check_clock(kernel: KernelClient) -> Check:
+    """Compare this clock with the date that the server puts on its answers."""
     answer = await kernel.send("GET", "/healthz")
     if "date" not in answer.headers:
         return Check(name="clock", healthy=True, message="the server does not tell the time")

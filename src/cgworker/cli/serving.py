@@ -94,39 +94,38 @@ def admission_environ() -> dict[str, str]:
 
 async def run_service(config: KernelConfig) -> None:
     """A kernel until it is told to stop."""
-    listener = bind(config.host, config.port)
-    async with open_or_say(config, "cg service run") as database:
-        await serve(config, database, listener)
+    with bind(config.host, config.port) as listener:
+        async with open_or_say(config, "cg service run") as database:
+            await serve(config, database, listener)
 
 
 async def run_local(config: KernelConfig, admission: AdmissionSetup, base_url: str | None) -> None:
     """A kernel with admission beside it, on a project that it prepares itself (decision 15)."""
-    listener = bind(config.host, config.port)
-    port = listener.getsockname()[1]
-    async with open_or_say(config, "cg local run") as database:
-        await prepare(database, admission.project_id, admission.files)
-        base_url = base_url or f"http://127.0.0.1:{port}"
-        _say(
-            f"Starting CommonGround local server project={admission.project_id} base_url={base_url} "
-            f"host={config.host} port={port} paths=/v3r1,/admin/v1"
-        )
-        await serve(config, database, listener, more_routes=admission.routes)
+    with bind(config.host, config.port) as listener:
+        port = listener.getsockname()[1]
+        async with open_or_say(config, "cg local run") as database:
+            await prepare(database, admission.project_id, admission.files)
+            base_url = base_url or f"http://127.0.0.1:{port}"
+            _say(
+                f"Starting CommonGround local server project={admission.project_id} base_url={base_url} "
+                f"host={config.host} port={port} paths=/v3r1,/admin/v1"
+            )
+            await serve(config, database, listener, more_routes=admission.routes)
 
 
 async def run_admission(config: KernelConfig, admission: AdmissionSetup, base_url: str | None) -> None:
     """Admission alone, on a database that a kernel serves as well."""
-    listener = bind(config.host, config.port)
-    port = listener.getsockname()[1]
-    async with open_or_say(config, "cg admission run") as database:
-        _say(
-            f"Starting CommonGround admission service project={admission.project_id} "
-            f"base_url={base_url or DEFAULT_BASE_URL} host={config.host} port={port} paths=/admin/v1"
-        )
-        # The kernel next door reaps; a second one would only look at the same rows.
-        config = evolve(config, claim_reaper_interval_seconds=0)
-        await serve(
-            config, database, listener, more_routes=admission.routes, wrap=partial(only_below, "/admin/v1")
-        )
+    # The kernel next door reaps; a second reaper would only look at the same rows.
+    config = evolve(config, claim_reaper_interval_seconds=0)
+    with bind(config.host, config.port) as listener:
+        async with open_or_say(config, "cg admission run") as database:
+            _say(
+                f"Starting CommonGround admission service project={admission.project_id} "
+                f"base_url={base_url or DEFAULT_BASE_URL} host={config.host} "
+                f"port={listener.getsockname()[1]} paths=/admin/v1"
+            )
+            only_admission = partial(only_below, "/admin/v1")
+            await serve(config, database, listener, more_routes=admission.routes, wrap=only_admission)
 
 
 def _say(line: str) -> None:

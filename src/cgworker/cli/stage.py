@@ -84,7 +84,10 @@ class Stage:
                 start_new_session=True,  # Ctrl-C is for the demo, which ends its commands in order
             )
         try:
-            yield process
+            async with anyio.create_task_group() as beside:
+                beside.start_soon(_fail_when_ended, process, words[0])
+                yield process
+                beside.cancel_scope.cancel()
         except Exception:
             self._console.print(log.read_text("utf-8", "replace").strip(), style="dim")
             raise
@@ -109,6 +112,12 @@ async def ended_by_signals() -> AsyncIterator[None]:
         beside.cancel_scope.cancel()
         return
     raise StepFailed("interrupted")
+
+
+async def _fail_when_ended(process: anyio.abc.Process, word: str) -> None:
+    """End what relies on a process that was to go on."""
+    status = await process.wait()
+    raise StepFailed(f"cg {word} ended by itself, with exit status {status}")
 
 
 async def _end(process: anyio.abc.Process) -> None:

@@ -1,0 +1,131 @@
+"""`cg` run in this process with a home of its own, and a real kernel to run it against."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import pytest
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+from attrs import field, frozen
+
+from cgworker.cli.app import run
+from cgworker.profiles import ConfigFile, Profile, replace_private
+from cgworker.testing import LocalKernel, local_kernel
+from cgworker.wire.refs import TurnRef
+
+
+@frozen
+class Ran:
+    """What a command line came to."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def envelope(self) -> Any:
+        """Its one line of JSON."""
+        assert self.stdout.endswith("\n")
+        assert self.stdout.count("\n") == 1
+        return json.loads(self.stdout)
+
+    @property
+    def result(self) -> Any:
+        """What it answered."""
+        assert self.envelope["ok"], self
+        return self.envelope["result"]
+
+    @property
+    def error(self) -> Any:
+        """Why it failed."""
+        assert not self.envelope["ok"], self
+        return self.envelope["error"]
+
+
+@frozen
+class Cg:
+    """Runs `cg` in this process."""
+
+    home: Path
+
+    def __call__(self, *argv: str, stdin: str = "") -> Ran:
+        out, err = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True), io.StringIO()
+        before, sys.stdin = sys.stdin, io.TextIOWrapper(io.BytesIO(stdin.encode()))
+        try:
+            with redirect_stdout(out), redirect_stderr(err):
+                exit_code = run(argv)
+        finally:
+            sys.stdin = before
+        return Ran(exit_code, out.buffer.getvalue().decode(), err.getvalue())
+
+
+@pytest.fixture
+def cg(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cg]:
+    """`cg` with an empty home and an environment that leads nowhere.
+
+    The home is not below pytest's folder, which every pytest closes to others when it starts: as root, the
+    embedded PostgreSQL runs under another account.
+    """
+    for name in os.environ:
+        if name.startswith(("CG_", "PG", "XDG_")):
+            monkeypatch.delenv(name)
+    with tempfile.TemporaryDirectory(prefix="cg-home-") as home:
+        monkeypatch.setenv("HOME", home)
+        yield Cg(Path(home))
+
+
+@frozen
+class Kernel:
+    """A real kernel, for tests that do not await."""
+
+    portal: BlockingPortal = field(repr=False)
+    local: LocalKernel
+
+    @property
+    def url(self) -> str:
+        return self.local.base_url
+
+    @property
+    def project(self) -> str:
+        return self.local.project_id
+
+    def profile(self, cg: Cg, agent_id: str, **spec: Any) -> str:
+        """A profile in the home of `cg` for an agent, who is registered if new; returns its name."""
+        client = self.portal.call(lambda: self.local.agent(agent_id, **spec))
+        token = client.secrets[0]
+        self.portal.call(client.aclose)
+        path = cg.home / f"{agent_id}.token"
+        replace_private(path, token + "\n")
+        config = ConfigFile.locate()
+        profile = Profile(project_id=self.project, agent_id=agent_id, token_file=path)
+        config.save_profile(profile)
+        config.update(lambda content: content.update(base_url=self.url))
+        return profile.name
+
+    def dispatch(self, agent_id: str, input: Any = "hi") -> str:
+        """Give an agent a turn; returns its id."""
+        turn: TurnRef = self.portal.call(lambda: self.local.dispatch(agent_id, input))
+        return turn.turn_id
+
+    def end_lease(self, turn_id: str) -> None:
+        """End the lease of a running turn now."""
+        turn = TurnRef(project_id=self.project, turn_id=turn_id)
+        self.portal.call(self.local.faults.steal_lease, turn)
+
+
+@pytest.fixture(scope="module")
+def kernel() -> Iterator[Kernel]:
+    """A kernel for the module; its reaper is off, so that tests say when a lease ends."""
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(local_kernel(reaper_seconds=0)) as local,
+    ):
+        yield Kernel(portal, local)

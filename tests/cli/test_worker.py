@@ -1,0 +1,238 @@
+"""`cg worker once|loop|claim run`: the library's worker, told as the reference tells its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Cg, Kernel
+
+
+@pytest.fixture
+def desk(cg: Cg, kernel: Kernel) -> str:
+    """The profile of a new agent."""
+    return kernel.profile(cg, f"desk-{secrets.token_hex(3)}")
+
+
+def agent_of(profile: str) -> str:
+    return profile.split("/")[1]
+
+
+def state_of(cg: Cg, kernel: Kernel, profile: str, turn_id: str) -> tuple[str, str | None]:
+    shown = cg(
+        "turn", "get", "--profile", profile, "--project-id", kernel.project, "--turn-id", turn_id
+    ).result
+    return shown["state"], shown["outcome"]
+
+
+def start(cg: Cg, *argv: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "cgworker", *argv],
+        env={**os.environ, "HOME": str(cg.home)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def until(seen: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 30
+    while not seen():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+# ---------------------------------------------------------------- the command and its surroundings
+
+
+def test_the_command_takes_the_rest_of_the_line(cg: Cg, kernel: Kernel, desk: str) -> None:
+    """Its own flags stay its own, a leading -- is dropped, and no shell is in between."""
+    kernel.dispatch(agent_of(desk))
+    program = "import json, os, sys; json.dump(sys.argv[1:], open(os.environ['CG_FINAL_FILE'], 'w'))"
+    words = ("--json", "--profile", "x y", "$HOME", "--")
+    ran = cg("worker", "once", "--profile", desk, "--command", "--", sys.executable, "-c", program, *words)
+    assert ran.result["turn"]["final_payload"] == list(words)
+
+
+def test_the_childs_files_are_where_they_are_wanted(
+    cg: Cg, kernel: Kernel, desk: str, tmp_path: Path
+) -> None:
+    """A work folder is kept; single files may be elsewhere; all are for their owner alone (decision 25)."""
+    kernel.dispatch(agent_of(desk))
+    work, final = tmp_path / "work", tmp_path / "elsewhere.json"
+    ran = cg(
+        "worker", "once", "--profile", desk, "--work-dir", str(work), "--final-in-file", str(final),
+        "--command", "sh", "-c", 'cp "$CG_CONTEXT_FILE" "$CG_FINAL_FILE"',
+    )  # fmt: skip
+    assert ran.result["context_file"] == str(work / "context.json")
+    assert json.loads((work / "context.json").read_text()) == ran.result["turn"]["final_payload"]
+    assert (work.stat().st_mode & 0o777, (work / "context.json").stat().st_mode & 0o777) == (0o700, 0o600)
+    assert final.exists()
+
+
+def test_a_context_can_begin_after_a_record(cg: Cg, kernel: Kernel, desk: str) -> None:
+    """--context-after-turn-seq leaves the records up to it out."""
+    kernel.dispatch(agent_of(desk))
+    ran = cg(
+        "worker", "once", "--profile", desk, "--context-after-turn-seq", "1",
+        "--command", "sh", "-c", 'cp "$CG_CONTEXT_FILE" "$CG_FINAL_FILE"',
+    )  # fmt: skip
+    assert ran.result["turn"]["final_payload"]["semantic_items"] == []
+
+
+def test_variables_are_given_to_the_child_by_name(
+    cg: Cg, kernel: Kernel, desk: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--clean-env starts from next to nothing; --env adds a variable, with our value or its own."""
+    kernel.dispatch(agent_of(desk))
+    monkeypatch.setenv("MINE", "1")
+    monkeypatch.setenv("OURS", "2")
+    program = "import json, os; json.dump(dict(os.environ), open(os.environ['CG_FINAL_FILE'], 'w'))"
+    ran = cg(
+        "worker", "once", "--profile", desk, "--clean-env",
+        "--env", "OURS", "--env", "NEW=a=b", "--env", "UNSET",
+        "--command", sys.executable, "-c", program,
+    )  # fmt: skip
+    seen = ran.result["turn"]["final_payload"]
+    assert (seen["OURS"], seen["NEW"], "MINE" in seen, "UNSET" in seen) == ("2", "a=b", False, False)
+
+
+def test_a_missing_command_is_refused_before_anything_is_claimed(cg: Cg, kernel: Kernel, desk: str) -> None:
+    """Decision 17: the turn is not touched."""
+    turn_id = kernel.dispatch(agent_of(desk))
+    claiming = ("--project-id", kernel.project, "--agent-id", agent_of(desk), "--", "/no/such")
+    for argv in (
+        ("worker", "once", "--profile", desk, "--command", "/no/such"),
+        ("worker", "loop", "--profile", desk, "--command", "/no/such"),
+        ("worker", "claim", "run", "--profile", desk, *claiming),
+    ):
+        ran = cg(*argv)
+        assert (ran.exit_code, ran.error["code"], ran.error["status"]) == (1, "file_not_found", 404)
+    assert state_of(cg, kernel, desk, turn_id) == ("queued", None)
+
+
+def test_a_place_for_the_claim_that_cannot_be_written_is_refused_before_the_claim(
+    cg: Cg, kernel: Kernel, desk: str, tmp_path: Path
+) -> None:
+    """A claim that nobody can see would block its agent."""
+    turn_id = kernel.dispatch(agent_of(desk))
+    (tmp_path / "file").write_text("")
+    ran = cg(
+        "worker", "claim", "next", "--profile", desk, "--project-id", kernel.project,
+        "--agent-id", agent_of(desk), "--claim-out-file", str(tmp_path / "file" / "claim.json"),
+    )  # fmt: skip
+    assert ran.exit_code == 1
+    assert state_of(cg, kernel, desk, turn_id) == ("queued", None)
+
+
+# ---------------------------------------------------------------- loops
+
+
+def test_a_loop_goes_on_after_a_failed_turn(cg: Cg, kernel: Kernel, desk: str) -> None:
+    """Its result tells of the last one; --max-iterations ends it where there is no more work."""
+    for number in range(2):
+        kernel.dispatch(agent_of(desk), number)
+    ran = cg("worker", "loop", "--profile", desk, "--max-iterations", "9", "--command", "sh", "-c", "exit 4")
+    assert (ran.exit_code, ran.result) == (
+        0,
+        {"iterations": 3, "claimed_count": 2, "last": {"claimed": False}},
+    )
+
+
+def test_a_loop_may_end_at_its_first_failure(cg: Cg, kernel: Kernel, desk: str) -> None:
+    """--exit-on-failure: exit status 1, and the other turn is still there."""
+    kernel.dispatch(agent_of(desk))
+    other = kernel.dispatch(agent_of(desk))
+    for limit in ((), ("--max-iterations", "9")):
+        kernel.dispatch(agent_of(desk))
+        flags = ("--profile", desk, "--exit-on-failure", "--concurrency", "1", *limit)
+        ran = cg("worker", "loop", *flags, "--command", "sh", "-c", "exit 4")
+        assert (ran.exit_code, ran.result["claimed_count"]) == (1, 1)
+        assert ran.result["last"]["failure_payload"]["child_exit_code"] == 4
+    assert state_of(cg, kernel, desk, other) == ("closed", "failed")
+
+
+@pytest.mark.parametrize("verb", ["once", "loop"])
+def test_sigterm_hands_the_turn_back(cg: Cg, kernel: Kernel, desk: str, tmp_path: Path, verb: str) -> None:
+    """Exit status 0, the turn queued for any live worker, and no child left (decision 21)."""
+    turn_id = kernel.dispatch(agent_of(desk))
+    pid_file = tmp_path / "pid"
+    command = ("sh", "-c", f"echo $$ > {pid_file}.new; mv {pid_file}.new {pid_file}; exec sleep 60")
+    process = start(cg, "worker", verb, "--profile", desk, "--grace-seconds", "0.1", "--command", *command)
+    until(pid_file.exists)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    assert state_of(cg, kernel, desk, turn_id) == ("queued", None)
+    result = json.loads(out)["result"]
+    worked = result if verb == "once" else result["last"]
+    assert (worked["suspended"], worked["reason"]) == (True, "worker_shutdown")
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid_file.read_text()), 0)
+
+
+# ---------------------------------------------------------------- claim run
+
+
+def claim_run(cg: Cg, kernel: Kernel, desk: str, *command: str) -> Any:
+    flags = ("--profile", desk, "--project-id", kernel.project, "--agent-id", agent_of(desk))
+    return cg("worker", "claim", "run", *flags, "--", *command)
+
+
+def test_a_child_with_the_claim_settles_the_turn_itself(cg: Cg, kernel: Kernel, desk: str) -> None:
+    """It may go on after that: its lease is over, but not lost."""
+    turn_id = kernel.dispatch(agent_of(desk))
+    finish = f"{sys.executable} -m cgworker worker claim finish --profile {desk} --claim-file $CG_CLAIM_FILE"
+    flags = ("--renew-interval-seconds", "0.1")
+    ran = cg(
+        "worker", "claim", "run", "--profile", desk,
+        "--project-id", kernel.project, "--agent-id", agent_of(desk),
+        *flags, "--", "sh", "-c", f"{finish} --outcome succeeded && sleep 0.5 && exit 7",
+    )  # fmt: skip
+    assert (ran.exit_code, ran.result["lease_lost"]) == (7, False)
+    assert state_of(cg, kernel, desk, turn_id) == ("closed", "succeeded")
+
+
+def test_a_child_that_just_ends_leaves_the_turn_to_its_lease(cg: Cg, kernel: Kernel, desk: str) -> None:
+    """Its claim can still be shown: that is what the claim file is for. A signal N is exit status 256 - N."""
+    turn_id = kernel.dispatch(agent_of(desk))
+    ran = claim_run(cg, kernel, desk, "sh", "-c", "kill -9 $$")
+    assert (ran.exit_code, ran.result["child_exit_code"]) == (247, -9)
+    assert state_of(cg, kernel, desk, turn_id) == ("running", None)
+    assert ran.result["claim"]["token"] not in ran.stderr
+
+
+def test_a_child_whose_lease_is_lost_is_ended(cg: Cg, kernel: Kernel, desk: str, tmp_path: Path) -> None:
+    """Another may hold the turn: exit status 1, and the reason told."""
+    turn_id = kernel.dispatch(agent_of(desk))
+    flag = tmp_path / "started"
+    flags = ("--profile", desk, "--project-id", kernel.project, "--agent-id", agent_of(desk))
+    process = start(
+        cg, "worker", "claim", "run", *flags, "--renew-interval-seconds", "0.1",
+        "--", "sh", "-c", f"echo > {flag}; exec sleep 60",
+    )  # fmt: skip
+    until(flag.exists)
+    kernel.end_lease(turn_id)
+    out, err = process.communicate(timeout=30)
+    result = json.loads(out)["result"]
+    assert (process.returncode, result["lease_lost"]) == (1, True), err
+    assert "claim expired" in result["lease_error"]
+
+
+def test_nothing_to_claim_is_no_failure(cg: Cg, kernel: Kernel, desk: str) -> None:
+    """Of any of them."""
+    for ran in (
+        cg("worker", "once", "--profile", desk, "--command", "true"),
+        claim_run(cg, kernel, desk, "true"),
+    ):
+        assert (ran.exit_code, ran.result) == (0, {"claimed": False})
