@@ -74,10 +74,11 @@ def processes_on(folder: Path) -> list[str]:
     return [line for line in listed.splitlines() if str(folder / "data") in line]
 
 
-def pids() -> list[str]:
-    """A line for each running process, its number between blanks; those waiting to be reaped are left out."""
-    listed = subprocess.run(["ps", "-eo", "stat,pid"], check=True, capture_output=True, text=True).stdout
-    return [f"{line} " for line in listed.splitlines() if not line.startswith("Z")]
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that only waits to be reaped does not."""
+    command = ["ps", "-o", "stat=", "-p", str(pid)]
+    state = subprocess.run(command, check=False, capture_output=True, text=True).stdout
+    return state.strip() != "" and not state.startswith("Z")
 
 
 def eventually(holds: Callable[[], bool], seconds: float = 20) -> bool:
@@ -146,6 +147,18 @@ def test_a_server_whose_last_user_was_killed_is_stopped(folder: Path) -> None:
     assert eventually(lambda: not processes_on(folder))
 
 
+def test_who_comes_right_after_a_kill_gets_a_server_that_stays(folder: Path) -> None:
+    """The one that lost its user is on its way out, and is not joined."""
+    for _ in range(3):
+        user = a_user(folder)
+        dying = postmaster_of(folder)
+        user.kill()
+        user.communicate()
+        with EmbeddedPostgres(folder, durable=False) as postgres:
+            assert not is_alive(dying)
+            assert answer(postgres.dsn, "select 1") == 1
+
+
 def test_a_killed_user_does_not_take_the_server_from_the_others(folder: Path) -> None:
     """Counting survives a kill -9 of whoever started the server."""
     starter = a_user(folder)
@@ -162,7 +175,7 @@ def test_a_server_that_was_killed_is_started_again(folder: Path) -> None:
         asyncio.run(ask(postgres.dsn, "create table kept as select 7 as number"))
         server = postmaster_of(folder)
         os.kill(server, signal.SIGKILL)
-        assert eventually(lambda: not any(f" {server} " in line for line in pids()))
+        assert eventually(lambda: not is_alive(server))
         postgres.start()
         assert answer(postgres.dsn, "select number from kept") == 7
 

@@ -37,6 +37,7 @@ from cgworker.kernel.store.postmaster import (
     make_socket_folder,
     remove_socket_folder,
     running,
+    stop_unused,
     wait_until_gone,
 )
 
@@ -47,7 +48,7 @@ if sys.platform != "win32":
 # postmaster.pid names. In the background, so that nobody here is its parent and has to reap it.
 _KEEP = """
 keep() {
-    alive=$1 data=$2; shift 2
+    alive=$1 data=$2 sockets=$3; shift 3
     "$@" </dev/null >"$data/log" 2>&1 &
     server=$!
     echo $server
@@ -55,6 +56,7 @@ keep() {
     cat <"$alive"
     read -r pid <"$data/postmaster.pid" && [ "$pid" = "$server" ] && kill -INT "$pid"
     wait
+    rmdir "$sockets"
 }
 keep "$@" &
 """
@@ -161,6 +163,8 @@ class EmbeddedPostgres:
             account.open_way_to(self._data)
             if self._held is None:
                 self._held = _Hold.take(self.folder, account)
+                if self._held.is_first:
+                    stop_unused(self._data)
             self._ensure_running(account)
 
     @contextmanager
@@ -196,12 +200,12 @@ class EmbeddedPostgres:
         unfinished.rename(self._data)
 
     def _launch(self, binaries: Path, account: Account) -> None:
-        """Start the server. After a crash its old processes may need a moment to be gone: try again."""
+        """Start the server. After a crash its old processes, and the keeper's tidying, may need a moment."""
         for pause_seconds in (0.1, 0.4, 1.5, 0):
             if is_ready_in_time(self._data, self._spawn(binaries, account)):
                 return
             said = (self._data / "log").read_text("utf-8", errors="replace")
-            if "shared memory block" not in said and "postmaster.pid" not in said:
+            if not any(cause in said for cause in ("shared memory block", "postmaster.pid", "lock file")):
                 break
             time.sleep(pause_seconds)
         raise _cannot_run(said)
@@ -209,11 +213,11 @@ class EmbeddedPostgres:
     def _spawn(self, binaries: Path, account: Account) -> int:
         """Run the server under its keeper; what it said the last time is forgotten. Returns its pid."""
         settings = _SETTINGS if self._durable else {**_SETTINGS, **_QUICK_SETTINGS}
-        server: list[str | Path] = [binaries / "postgres", "-D", self._data, "-p", "5432"]
-        server += ["-k", make_socket_folder(self._data, account)]
+        sockets = make_socket_folder(self._data, account)
+        server: list[str | Path] = [binaries / "postgres", "-D", self._data, "-p", "5432", "-k", sockets]
         server += [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         keeper: list[str | Path] = ["/bin/sh", "-c", _KEEP, "cgworker-postgres"]
-        keeper += [self.folder / "alive", self._data]
+        keeper += [self.folder / "alive", self._data, sockets]
         started = subprocess.run(
             keeper + server, stdout=subprocess.PIPE, start_new_session=True, check=True, **self._as(account)
         )
@@ -229,6 +233,7 @@ class _Hold:
 
     users: TextIOWrapper
     alive: int
+    is_first: bool
 
     @classmethod
     def take(cls, folder: Path, account: Account) -> Self:
@@ -237,9 +242,10 @@ class _Hold:
             os.mkfifo(fifo, 0o600)
             account.own(fifo)
         users = (folder / "users").open("a")
+        is_first = _lock(users, exclusive=True, wait=False)
         _lock(users, exclusive=False)
         # Reading as well, since opening only to write would wait for a reader.
-        return cls(users, os.open(fifo, os.O_RDWR))
+        return cls(users, os.open(fifo, os.O_RDWR), is_first)
 
     def release(self) -> bool:
         """True if nobody else is left; the server is then stopping."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import socket
 import stat
 import time
@@ -84,6 +85,15 @@ def is_ready_in_time(data: Path, pid: int) -> bool:
         return found is not None and (found.pid, found.status) == (pid, "ready")
 
     return _wait_until(lambda: is_ready() or not started.lives, START_SECONDS) and is_ready()
+
+
+def stop_unused(data: Path) -> None:
+    """Stop a server whose users were all killed; its keeper may be about to do so, whoever joins it now."""
+    found = running(data)
+    if found is not None:
+        with suppress(ProcessLookupError):
+            os.kill(found.pid, signal.SIGINT)
+        wait_until_gone(data)
 
 
 def wait_until_gone(data: Path) -> None:
