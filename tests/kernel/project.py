@@ -28,10 +28,10 @@ def client_of(kernel: Kernel) -> httpx.AsyncClient:
 class Project:
     """A project of its own, so that tests can share a database."""
 
-    def __init__(self, kernel: Kernel, client: httpx.AsyncClient) -> None:
+    def __init__(self, kernel: Kernel, client: httpx.AsyncClient, id: str | None = None) -> None:
         self.kernel = kernel
         self.client = client
-        self.id = f"p-{secrets.token_hex(4)}"
+        self.id = id or f"p-{secrets.token_hex(4)}"
         self.registrar = AgentRef(project_id=self.id, agent_id="registrar")
 
     async def agent(self, name: str, **spec: Any) -> Agent:

@@ -57,7 +57,12 @@ select c.credential_id, c.secret_hash, c.status, c.project_id, c.agent_id,
     c.last_used_at is null or c.last_used_at < now() - interval '1 minute' as is_touch_due,
     a.agent_id is not null as has_agent, a.enabled, a.grants
 from cg_credentials c
-left join cg_agents a on a.project_id = c.project_id and a.agent_id = c.agent_id
+left join lateral (
+    select agent_id, enabled, grants
+    from cg_agents
+    where project_id = c.project_id and agent_id = c.agent_id
+    limit 1
+) a on true
 where c.credential_id = any ($1)
 """
 

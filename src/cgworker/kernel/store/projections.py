@@ -53,7 +53,7 @@ async def list_agents(
     limit: int,
 ) -> AgentPage:
     """Agents by id."""
-    rows = await database.fetch(
+    rows = await database.fetch_planned(
         LIST_AGENTS, project_id, agent_id, enabled_only, accepts_work_only, role, capability, limit
     )
     return AgentPage(project_id=project_id, items=tuple(map(_agent_of, rows)), limit=limit)
@@ -100,7 +100,9 @@ async def list_offers(
     limit: int,
 ) -> OfferPage:
     """What agents say they can do; an offer beyond an agent's capabilities is left out, and said."""
-    rows = await database.fetch(LIST_OFFERING_AGENTS, project_id, agent_id, enabled_only, accepts_work_only)
+    rows = await database.fetch_planned(
+        LIST_OFFERING_AGENTS, project_id, agent_id, enabled_only, accepts_work_only
+    )
     offers: list[OfferEntry] = []
     diagnostics: list[Diagnostic] = []
     for row in rows:
@@ -178,7 +180,7 @@ async def list_turns(
     limit: int,
 ) -> TurnPage:
     """Turns, the newest first."""
-    rows = await database.fetch(
+    rows = await database.fetch_planned(
         LIST_TURNS, project_id, target_agent_id, turn_kind, state, outcome, stop_requested_only, limit
     )
     return TurnPage(project_id=project_id, items=tuple(map(_turn_of, rows)), limit=limit)

@@ -129,11 +129,11 @@ async def _require_turn(database: Database, ref: TurnRef) -> Row:
 # agent gets its slot back.
 STOP_TURN = """
 with found as (
-    select project_id, turn_number, stop_requested as was_requested,
+    select turn_number, stop_requested as was_requested,
         state = 'running' and claim_expires_at <= clock_timestamp() as is_over
     from cg_turns
     where project_id = $1 and turn_number = $2 and (target_agent_id = $3 or $4)
-    for update
+    for no key update
 ), stopped as (
     update cg_turns t
     set stop_requested = true,
@@ -145,28 +145,27 @@ with found as (
         claim_expires_at = case when f.is_over then null else t.claim_expires_at end,
         updated_at = clock_timestamp()
     from found f
-    where t.project_id = f.project_id and t.turn_number = f.turn_number
-        and (f.is_over or not f.was_requested)
+    where t.project_id = $1 and t.turn_number = $2 and (f.is_over or not f.was_requested)
     returning t.*, f.was_requested, f.is_over
 ), freed as (
     update cg_agents a
     set held_count = a.held_count - 1
     from stopped s
-    where s.is_over and a.project_id = s.project_id and a.agent_id = s.target_agent_id
+    where s.is_over and a.project_id = $1 and a.agent_id = s.target_agent_id
 ), logged as (
     insert into cg_ledger (project_id, event_type, subject_kind, subject_id, actor_kind, actor_id,
         cause_kind, cause_id, annotations, agent_id, turn_number, parent_number)
-    select s.project_id, e.event_type, 'turn', 'T-' || s.turn_number, 'agent', $3,
+    select $1, e.event_type, 'turn', 'T-' || s.turn_number, 'agent', $3,
         s.cause_kind, s.cause_id, $5::json, s.target_agent_id, s.turn_number,
         case when e.event_type = 'turn.finished' then s.parent_number end
     from stopped s
-    join (values (1, 'turn.stop_requested'), (2, 'turn.finished')) e (place, event_type)
-        on case e.place when 1 then not s.was_requested else s.is_over end
-    order by e.place
+    join (values (1, 'turn.stop_requested'), (2, 'turn.finished')) e (step, event_type)
+        on case e.step when 1 then not s.was_requested else s.is_over end
+    order by e.step
 )
 select f.is_over, t.target_agent_id, t.parent_number
 from found f
-join cg_turns t on t.project_id = f.project_id and t.turn_number = f.turn_number
+join cg_turns t on t.project_id = $1 and t.turn_number = $2
 """
 
 

@@ -29,12 +29,17 @@ with sent as (
         as s (turn_number, agent_id, token_hash, record_id, role, box_id, card_id,
             metadata, payload, annotations, key, body_digest, place)
 ), held as (
-    select s.place, t.turn_number
-    from sent s
-    join cg_turns t on t.project_id = $1 and t.turn_number = s.turn_number
-    where t.state = 'running' and t.claim_agent_id = s.agent_id and t.claim_token_hash = s.token_hash
-        and t.claim_expires_at > clock_timestamp()
-        and not exists (
+    select s.place, s.turn_number
+    from (select * from sent order by turn_number) s
+    cross join lateral (
+        select
+        from cg_turns
+        where project_id = $1 and turn_number = s.turn_number
+            and state = 'running' and claim_agent_id = s.agent_id and claim_token_hash = s.token_hash
+            and claim_expires_at > clock_timestamp()
+        for no key update
+    ) t
+    where not exists (
             select from cg_idempotency_keys k
             where k.project_id = $1 and k.agent_id = s.agent_id and k.route = 'semantic-records'
                 and k.key = s.key
@@ -44,8 +49,6 @@ with sent as (
             where r.project_id = $1 and r.turn_number = s.turn_number
                 and r.role = 'provision_launch_started'
         ))
-    order by t.turn_number
-    for no key update of t
 ), counted as (
     update cg_turns t
     set record_count = t.record_count + 1, updated_at = clock_timestamp()

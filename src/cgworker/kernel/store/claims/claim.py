@@ -36,7 +36,7 @@ with asked as (
     select a.agent_id, a.asked_count, exists (
             select from cg_turns t
             where t.project_id = $1 and t.target_agent_id = a.agent_id
-                and t.state = 'running' and t.claim_expires_at <= clock_timestamp()
+                and t.state = 'running' and t.claim_expires_at <= now()
         ) as is_blocked
     from (select agent_id, count(*) as asked_count from asked group by agent_id) a
 ), queued as (
@@ -55,17 +55,19 @@ with asked as (
     select agent_id, turn_number, row_number() over (partition by agent_id order by turn_number) as nth
     from queued
 ), slots as (
-    select a.agent_id, least(n.found_count, a.capacity - a.held_count) as free_count
-    from cg_agents a
-    join (select agent_id, count(*) as found_count from next group by agent_id) n on n.agent_id = a.agent_id
-    where a.project_id = $1 and a.enabled and a.accepts_work and a.held_count < a.capacity
-    order by a.agent_id
-    for no key update of a
+    select n.agent_id, least(n.found_count, a.free_count) as taken_count
+    from (select agent_id, count(*) as found_count from next group by agent_id order by agent_id) n
+    cross join lateral (
+        select capacity - held_count as free_count
+        from cg_agents
+        where project_id = $1 and agent_id = n.agent_id
+            and enabled and accepts_work and held_count < capacity
+        for no key update
+    ) a
 ), taken as (
     update cg_agents a
-    set held_count = a.held_count + s.free_count
-    from slots s
-    where a.project_id = $1 and a.agent_id = s.agent_id
+    set held_count = a.held_count + (select taken_count from slots s where s.agent_id = a.agent_id)
+    where a.project_id = $1 and a.agent_id = any (array(select agent_id from slots))
 ), claimed as (
     update cg_turns t
     set state = 'running', claim_agent_id = a.agent_id, claim_token_hash = a.token_hash,
@@ -74,7 +76,7 @@ with asked as (
     from asked a
     join slots s on s.agent_id = a.agent_id
     join next n on n.agent_id = a.agent_id and n.nth = a.nth
-    where n.nth <= s.free_count and t.project_id = $1 and t.turn_number = n.turn_number
+    where n.nth <= s.taken_count and t.project_id = $1 and t.turn_number = n.turn_number
     returning a.place, t.*
 ), logged as (
     insert into cg_ledger (project_id, event_type, subject_kind, subject_id, actor_kind, actor_id,

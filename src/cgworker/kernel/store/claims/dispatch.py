@@ -33,19 +33,21 @@ with sent as (
     join cg_agents target on target.project_id = $1 and target.agent_id = s.target_id
     where not starts_with(s.turn_kind, 'turn.') or s.turn_kind = any (target.capabilities)
 ), held as (
-    select s.place, t.turn_number
-    from sent s
-    join cg_turns t on t.project_id = $1 and t.turn_number = s.parent_number
-    where t.state = 'running' and t.claim_agent_id = s.parent_agent_id and t.claim_token_hash = s.parent_hash
-        and t.claim_expires_at > clock_timestamp()
-        and (t.claim_agent_id = s.requester_id or s.may_dispatch_any)
-    order by t.turn_number
-    for no key update of t
+    select s.place, s.parent_number
+    from (select * from sent where parent_number is not null order by parent_number) s
+    cross join lateral (
+        select
+        from cg_turns
+        where project_id = $1 and turn_number = s.parent_number
+            and state = 'running' and claim_agent_id = s.parent_agent_id and claim_token_hash = s.parent_hash
+            and claim_expires_at > clock_timestamp()
+            and (claim_agent_id = s.requester_id or s.may_dispatch_any)
+        for no key update
+    ) t
 ), extended as (
-    update cg_turns t
+    update cg_turns
     set claim_expires_at = clock_timestamp() + $2, updated_at = clock_timestamp()
-    from (select distinct turn_number from held) h
-    where t.project_id = $1 and t.turn_number = h.turn_number
+    where project_id = $1 and turn_number = any (array(select parent_number from held))
 ), spawned as (
     insert into cg_spawns (project_id, spawn_key)
     select $1, s.spawn_key

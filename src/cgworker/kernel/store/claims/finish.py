@@ -29,18 +29,21 @@ with sent as (
         as s (turn_number, agent_id, token_hash, outcome, content_digest, role, record_id,
             box_id, card_id, metadata, payload, record_annotations, annotations, place)
 ), held as (
-    select s.place, t.turn_number
-    from sent s
-    join cg_turns t on t.project_id = $1 and t.turn_number = s.turn_number
-    where t.state = 'running' and t.claim_agent_id = s.agent_id and t.claim_token_hash = s.token_hash
-        and t.claim_expires_at > clock_timestamp()
-        and not (s.role = 'provision_launch_started' and s.payload is not null and exists (
+    select s.place, s.turn_number
+    from (select * from sent order by turn_number) s
+    cross join lateral (
+        select
+        from cg_turns
+        where project_id = $1 and turn_number = s.turn_number
+            and state = 'running' and claim_agent_id = s.agent_id and claim_token_hash = s.token_hash
+            and claim_expires_at > clock_timestamp()
+        for no key update
+    ) t
+    where not (s.role = 'provision_launch_started' and s.payload is not null and exists (
             select from cg_records r
             where r.project_id = $1 and r.turn_number = s.turn_number
                 and r.role = 'provision_launch_started'
         ))
-    order by t.turn_number
-    for no key update of t
 ), closed as (
     update cg_turns t
     set state = 'closed', outcome = s.outcome, closed_at = clock_timestamp(), updated_at = clock_timestamp(),
@@ -53,20 +56,16 @@ with sent as (
     join sent s on s.place = h.place
     where t.project_id = $1 and t.turn_number = h.turn_number
     returning s.place, t.*
-), slots as (
-    select a.agent_id, c.freed_count
-    from cg_agents a
-    join (
-        select target_agent_id, count(*) as freed_count from closed group by target_agent_id
-    ) c on c.target_agent_id = a.agent_id
-    where a.project_id = $1
-    order by a.agent_id
-    for no key update of a
+), holders as (
+    select h.agent_id
+    from (select distinct target_agent_id as agent_id from closed order by 1) h
+    cross join lateral (
+        select from cg_agents where project_id = $1 and agent_id = h.agent_id for no key update
+    ) a
 ), freed as (
     update cg_agents a
-    set held_count = a.held_count - s.freed_count
-    from slots s
-    where a.project_id = $1 and a.agent_id = s.agent_id
+    set held_count = a.held_count - (select count(*) from closed c where c.target_agent_id = a.agent_id)
+    where a.project_id = $1 and a.agent_id = any (array(select agent_id from holders))
 ), recorded as (
     insert into cg_records (project_id, turn_number, turn_seq, record_id, role, box_id, card_id,
         metadata, payload, created_at)

@@ -14,9 +14,8 @@ with ended as (
     select project_id, turn_number
     from cg_turns
     where project_id = $1 and target_agent_id = $2 and state = 'running'
-        and claim_expires_at <= clock_timestamp()
-    order by turn_number
-    for update skip locked
+        and claim_expires_at <= now()
+    for no key update skip locked
 ), given_back as (
     update cg_turns t
     set state = 'queued', claim_agent_id = null, claim_token_hash = null, claim_expires_at = null,
@@ -34,6 +33,7 @@ with ended as (
     select project_id, 'turn.claim_reconciled', 'turn', 'T-' || turn_number, 'agent', $2,
         cause_kind, cause_id, $3::json, target_agent_id, turn_number
     from given_back
+    order by turn_number
 )
 select turn_number from given_back
 """
@@ -56,7 +56,7 @@ with ended as (
     where state = 'running' and claim_expires_at <= now()
     order by claim_expires_at
     limit $1
-    for update skip locked
+    for no key update skip locked
 ), given_back as (
     update cg_turns t
     set state = 'queued', claim_agent_id = null, claim_token_hash = null, claim_expires_at = null,
@@ -64,27 +64,29 @@ with ended as (
     from ended e
     where t.project_id = e.project_id and t.turn_number = e.turn_number
     returning t.*
-), owners as (
-    select a.project_id, a.agent_id, g.given_count
-    from cg_agents a
-    join (
-        select project_id, target_agent_id, count(*) as given_count
+), holders as (
+    select h.project_id, h.agent_id, h.freed_count
+    from (
+        select project_id, target_agent_id as agent_id, count(*) as freed_count
         from given_back
         group by project_id, target_agent_id
-    ) g on g.project_id = a.project_id and g.target_agent_id = a.agent_id
-    order by a.project_id, a.agent_id
-    for no key update of a
+        order by project_id, target_agent_id
+    ) h
+    cross join lateral (
+        select from cg_agents where project_id = h.project_id and agent_id = h.agent_id for no key update
+    ) a
 ), freed as (
     update cg_agents a
-    set held_count = a.held_count - o.given_count
-    from owners o
-    where a.project_id = o.project_id and a.agent_id = o.agent_id
+    set held_count = a.held_count - h.freed_count
+    from holders h
+    where a.project_id = h.project_id and a.agent_id = h.agent_id
 ), logged as (
     insert into cg_ledger (project_id, event_type, subject_kind, subject_id, actor_kind, actor_id,
         cause_kind, cause_id, note, annotations, agent_id, turn_number)
     select project_id, 'turn.claim_reconciled', 'turn', 'T-' || turn_number, 'system', 'system',
         cause_kind, cause_id, 'service-owned claim reaper', $2::json, target_agent_id, turn_number
     from given_back
+    order by project_id, turn_number
 )
 select project_id, turn_number, target_agent_id from given_back
 """

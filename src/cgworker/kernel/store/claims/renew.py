@@ -18,13 +18,16 @@ with sent as (
     from unnest($3::bigint[], $4::text[], $5::bytea[]) with ordinality
         as s (turn_number, agent_id, token_hash, place)
 ), held as (
-    select s.place, t.turn_number
-    from sent s
-    join cg_turns t on t.project_id = $1 and t.turn_number = s.turn_number
-    where t.state = 'running' and t.claim_agent_id = s.agent_id and t.claim_token_hash = s.token_hash
-        and t.claim_expires_at > clock_timestamp()
-    order by t.turn_number
-    for no key update of t
+    select s.place, s.turn_number
+    from (select * from sent order by turn_number) s
+    cross join lateral (
+        select
+        from cg_turns
+        where project_id = $1 and turn_number = s.turn_number
+            and state = 'running' and claim_agent_id = s.agent_id and claim_token_hash = s.token_hash
+            and claim_expires_at > clock_timestamp()
+        for no key update
+    ) t
 )
 update cg_turns t
 set claim_expires_at = clock_timestamp() + $2, updated_at = clock_timestamp()

@@ -21,13 +21,16 @@ with sent as (
     from unnest($2::bigint[], $3::text[], $4::bytea[], $5::bytea[], $6::text[]) with ordinality
         as s (turn_number, agent_id, token_hash, content_digest, annotations, place)
 ), held as (
-    select s.place, t.turn_number
-    from sent s
-    join cg_turns t on t.project_id = $1 and t.turn_number = s.turn_number
-    where t.state = 'running' and t.claim_agent_id = s.agent_id and t.claim_token_hash = s.token_hash
-        and t.claim_expires_at > clock_timestamp()
-    order by t.turn_number
-    for no key update of t
+    select s.place, s.turn_number
+    from (select * from sent order by turn_number) s
+    cross join lateral (
+        select
+        from cg_turns
+        where project_id = $1 and turn_number = s.turn_number
+            and state = 'running' and claim_agent_id = s.agent_id and claim_token_hash = s.token_hash
+            and claim_expires_at > clock_timestamp()
+        for no key update
+    ) t
 ), suspended as (
     update cg_turns t
     set state = 'suspended', updated_at = clock_timestamp(), attempt = 1,
@@ -37,20 +40,16 @@ with sent as (
     join sent s on s.place = h.place
     where t.project_id = $1 and t.turn_number = h.turn_number
     returning s.place, t.*
-), slots as (
-    select a.agent_id, c.freed_count
-    from cg_agents a
-    join (
-        select target_agent_id, count(*) as freed_count from suspended group by target_agent_id
-    ) c on c.target_agent_id = a.agent_id
-    where a.project_id = $1
-    order by a.agent_id
-    for no key update of a
+), holders as (
+    select h.agent_id
+    from (select distinct target_agent_id as agent_id from suspended order by 1) h
+    cross join lateral (
+        select from cg_agents where project_id = $1 and agent_id = h.agent_id for no key update
+    ) a
 ), freed as (
     update cg_agents a
-    set held_count = a.held_count - s.freed_count
-    from slots s
-    where a.project_id = $1 and a.agent_id = s.agent_id
+    set held_count = a.held_count - (select count(*) from suspended c where c.target_agent_id = a.agent_id)
+    where a.project_id = $1 and a.agent_id = any (array(select agent_id from holders))
 ), logged as (
     insert into cg_ledger (project_id, event_type, subject_kind, subject_id, actor_kind, actor_id,
         cause_kind, cause_id, annotations, agent_id, turn_number)

@@ -47,7 +47,7 @@ create table cg_agents (
     admitted_spec_hash text,
     primary key (project_id, agent_id)
 ) with (fillfactor = 70);
-create index cg_agents_by_capability on cg_agents using gin (capabilities);
+create index cg_agents_by_capability on cg_agents using gin (capabilities) with (fastupdate = off);
 create index cg_agents_offering on cg_agents (project_id, agent_id)
     where has_offers;
 

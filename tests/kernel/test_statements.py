@@ -1,0 +1,200 @@
+"""The store's statements: each fits the schema, and no busy one reads a large table through."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+import re
+from collections.abc import AsyncIterator, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+import cgworker.kernel
+from cgworker.kernel.app import open_kernel
+from cgworker.kernel.config import KernelConfig
+from cgworker.kernel.store.postgres import Connection, Database
+from tests.databases import a_database
+from tests.kernel.project import Project, client_of, token_of
+
+LARGE = (Path(__file__).parent / "large.sql").read_text()
+TABLES = (
+    "cg_turns",
+    "cg_records",
+    "cg_ledger",
+    "cg_spawns",
+    "cg_agents",
+    "cg_credentials",
+    "cg_idempotency_keys",
+)
+_SQL = re.compile(r"\s*(select|with|insert|update|delete|\()\b", re.IGNORECASE)
+
+# Run by an operator, now and then; and planned for the values at hand, so that a plan for any says nothing.
+SELDOM = ("store.purge.", "store.migrate.")
+PLANNED_EACH_TIME = (
+    "store.projections.LIST_AGENTS",
+    "store.projections.LIST_OFFERING",
+    "store.projections.LIST_TURNS",
+)
+
+
+def statements() -> dict[str, str]:
+    """Every SQL constant of the kernel, by module and name."""
+    return {
+        f"{module.name.removeprefix('cgworker.kernel.')}.{name}": value
+        for module in pkgutil.walk_packages(cgworker.kernel.__path__, "cgworker.kernel.")
+        for name, value in vars(importlib.import_module(module.name)).items()
+        if name.isupper() and isinstance(value, str) and _SQL.match(value)
+    }
+
+
+async def test_every_statement_fits_the_schema(dsn: str) -> None:
+    """PostgreSQL accepts each, with the types of all parameters known."""
+    found = statements()
+    assert {"store.claims.claim.CLAIM_TURNS", "store.turns.GET_TURN", "reaper.FORGET_KEYS"} <= found.keys()
+    connection = await asyncpg.connect(dsn)
+    for name, statement in found.items():
+        try:
+            await connection.prepare(statement)
+        except asyncpg.PostgresError as refused:
+            pytest.fail(f"{name}: {refused}")
+    await connection.close()
+
+
+# ---------------------------------------------------------------- on large tables
+
+
+@pytest.fixture(scope="module")
+def large_dsn(postgres: str, template: str) -> Iterator[str]:
+    """A database of its own: what is in it is told in large.sql."""
+    with a_database(postgres, template=template) as dsn:
+        yield dsn
+
+
+@pytest.fixture(scope="module")
+async def large(large_dsn: str) -> AsyncIterator[Connection]:
+    """A connection to 200,000 turns and 1,000,000 events."""
+    connection = await asyncpg.connect(large_dsn, command_timeout=100)
+    indexes = await _drop_indexes(connection)
+    await connection.execute(LARGE)
+    for index in indexes:
+        await connection.execute(index)
+    await connection.execute("analyze")
+    yield connection
+    await connection.close()
+
+
+async def _drop_indexes(connection: Connection) -> list[str]:
+    """Drop those of the two largest tables, which fill quicker so; returns how to make them again."""
+    rows = await connection.fetch(
+        """
+        select indexname, indexdef from pg_indexes
+        where tablename in ('cg_ledger', 'cg_turns') and indexname !~ '_(key|pkey)$'
+        """
+    )
+    for row in rows:
+        await connection.execute(f'drop index "{row["indexname"]}"')
+    return [row["indexdef"] for row in rows]
+
+
+@pytest.mark.timeout(300)
+async def test_no_plan_reads_a_large_table_through(large: Connection) -> None:
+    """The plan that is kept for any values uses an index wherever a table can grow."""
+    await large.execute("set plan_cache_mode = force_generic_plan")
+    through = {}
+    for name, statement in statements().items():
+        if not name.startswith((*SELDOM, *PLANNED_EACH_TIME)):
+            plan = await _plan_of(large, statement)
+            through[name] = [
+                node["Relation Name"] for node in _nodes(plan) if node["Node Type"] == "Seq Scan"
+            ]
+    assert {name: tables for name, tables in through.items() if set(tables) & set(TABLES)} == {}
+
+
+async def _plan_of(connection: Connection, statement: str) -> Any:
+    count = max((int(number) for number in re.findall(r"\$(\d+)", statement)), default=0)
+    await connection.execute(f"prepare examined as {statement}")
+    values = f"({', '.join(['null'] * count)})" if count else ""
+    plan = await connection.fetchval(f"explain (format json) execute examined {values}")
+    await connection.execute("deallocate examined")
+    return json.loads(plan)[0]["Plan"]
+
+
+def _nodes(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    yield plan
+    for inner in plan.get("Plans", ()):
+        yield from _nodes(inner)
+
+
+LOOKS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("turns/{turn}", {}),
+    ("turns/{turn}/context", {}),
+    ("turns/{turn}/feed", {}),
+    ("projection/turns/{turn}/lineage", {}),
+    ("agents/worker", {}),
+    ("agents/worker/feed", {"limit": 20}),
+    ("agents/worker/credentials", {}),
+    ("projection/feed", {"after_ledger_seq": 500_000, "limit": 20}),
+    ("projection/turns", {"limit": 20}),
+    ("projection/turns", {"limit": 20, "target_agent_id": "agent-7"}),
+    ("projection/turns", {"limit": 20, "target_agent_id": "nobody"}),
+    ("projection/turns", {"limit": 20, "state": "queued"}),
+    ("projection/turns", {"limit": 20, "state": "nonsense"}),
+    ("projection/turns", {"limit": 20, "outcome": "failed"}),
+    ("projection/turns", {"limit": 20, "turn_kind": "nothing"}),
+    ("projection/turns", {"limit": 20, "stop_requested_only": True}),
+    ("projection/agents", {"limit": 20}),
+    ("projection/agents", {"limit": 20, "agent_id": "agent-7"}),
+    ("projection/agents", {"limit": 20, "capability": "kind-7"}),
+    ("projection/turn-offers", {"limit": 20}),
+)
+
+
+@pytest.mark.timeout(300)
+async def test_the_busy_routes_touch_few_rows(large: Connection, large_dsn: str) -> None:
+    """What is read is about what is answered, however much there is; also by the plans of the first calls."""
+    before = await _rows_read(large)
+    asked = 0
+    config = KernelConfig(claim_reaper_interval_seconds=0)
+    async with (
+        Database.open(large_dsn) as database,
+        open_kernel(config, database) as kernel,
+        client_of(kernel) as c,
+    ):
+        project = Project(kernel, c, "big")
+        requester, worker = await project.agent("requester"), await project.agent("worker", capacity=9)
+        for _ in range(8):  # PostgreSQL plans anew for the first five calls
+            turn_id = await requester.dispatch(worker)
+            claim = await worker.claim({"Prefer": "return=representation", "Idempotency-Key": turn_id})
+            authority = {"mode": "child_derivation", "parent_claim": token_of(claim)}
+            await worker.append(claim, 1, {"Idempotency-Key": turn_id})
+            await worker.renew(claim)
+            await worker.dispatch(requester, authority=authority)
+            await worker.suspend(claim)
+            await worker.resume(turn_id)
+            await worker.finish(await worker.claim(), final_payload=1)
+            await worker.claim()
+            await worker.post("claims:reconcile-expired", {})
+            await worker.stop(turn_id)
+            for path, query in LOOKS:
+                await worker.get(path.format(turn=turn_id), **query)
+            asked += 11 + len(LOOKS)
+    rows = {table: count - before[table] for table, count in (await _rows_read(large)).items()}
+    assert sum(rows.values()) / asked < 30, rows
+
+
+async def _rows_read(connection: Connection) -> dict[str, int]:
+    """Rows of each large table that were ever looked at; those who looked have gone by now."""
+    await connection.execute("select pg_stat_clear_snapshot()")
+    rows = await connection.fetch(
+        """
+        select relname, seq_tup_read + idx_tup_fetch as read
+        from pg_stat_user_tables
+        where relname = any ($1)
+        """,
+        TABLES,
+    )
+    return {row["relname"]: row["read"] for row in rows}
