@@ -143,6 +143,15 @@ class Agent:
         return await self.ask("POST", f"management/turns/{turn_id}:stop", body)
 
 
+async def end_lease(project: Project, turn_id: str) -> None:
+    """Let the lease of a running turn have ended, by the database's clock."""
+    statement = """
+        update cg_turns set claim_expires_at = clock_timestamp() - interval '1 ms'
+        where project_id = $1 and turn_number = $2 and state = 'running'
+    """
+    await project.kernel.database.execute(statement, project.id, int(turn_id.removeprefix("T-")))
+
+
 def token_of(claim: Any) -> dict[str, Any]:
     """A claim as requests show it, without what a representation adds."""
     return {name: claim[name] for name in ("project_id", "turn_id", "agent_id", "token", "expires_at")}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.kernel.project import Agent, Project
+from tests.kernel.project import Agent, Project, end_lease
 
 
 @pytest.fixture
@@ -15,15 +15,6 @@ async def requester(project: Project) -> Agent:
 @pytest.fixture
 async def worker(project: Project) -> Agent:
     return await project.agent("worker")
-
-
-async def end_lease(project: Project, turn_id: str) -> None:
-    """Let the lease have ended, by the database's clock."""
-    statement = """
-        update cg_turns set claim_expires_at = clock_timestamp() - interval '1 ms'
-        where project_id = $1 and turn_number = $2
-    """
-    await project.kernel.database.execute(statement, project.id, int(turn_id.removeprefix("T-")))
 
 
 async def events_of(agent: Agent, turn_id: str) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from tests.kernel.project import Agent, Project
+from tests.kernel.project import Agent, Project, end_lease
 
 CROWD = 32
 
@@ -61,7 +61,6 @@ async def test_capacity_is_never_exceeded(project: Project, capacity: int) -> No
 async def test_claims_of_all_kinds_give_their_slots_back(project: Project) -> None:
     """Finished, suspended, given back, closed by a stop: whatever the mix, no slot is lost or won."""
     requester, worker = await project.agent("requester"), await project.agent("worker", capacity=7)
-    database = project.kernel.database
     for _ in range(40):
         await requester.dispatch(worker)
 
@@ -78,11 +77,7 @@ async def test_claims_of_all_kinds_give_their_slots_back(project: Project) -> No
                     await worker.suspend(claim)
                     await worker.resume(claim["turn_id"])
                 case ends:
-                    statement = """
-                        update cg_turns set claim_expires_at = clock_timestamp()
-                        where project_id = $1 and turn_number = $2 and state = 'running'
-                    """
-                    await database.execute(statement, project.id, int(claim["turn_id"][2:]))
+                    await end_lease(project, claim["turn_id"])
                     if ends == 2:
                         await worker.stop(claim["turn_id"])
 
