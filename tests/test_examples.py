@@ -15,7 +15,11 @@ import pytest
 from attrs import frozen
 
 from cgworker import AgentRef, KernelClient, TurnRef
-from cgworker.profiles import ConfigFile, Profile, replace_private
+from cgworker.private import replace_private
+from cgworker.profiles import (
+    ConfigFile,
+    Profile,
+)
 from cgworker.testing import LocalKernel, local_kernel
 from cgworker.wire.turns import TurnSnapshot
 

@@ -1,7 +1,6 @@
 """Profiles: the config file, the token files, and what beats what."""
 
 import json
-import os
 import stat
 from pathlib import Path
 from threading import Thread
@@ -9,11 +8,11 @@ from threading import Thread
 import pytest
 
 from cgworker.errors import ProfileError
+from cgworker.private import replace_private
 from cgworker.profiles import (
     ConfigFile,
     Profile,
     credential_path,
-    replace_private,
     resolve_profile,
 )
 from cgworker.wire.refs import AgentRef
@@ -142,18 +141,6 @@ def test_profiles_saved_at_the_same_time_are_all_kept(config: ConfigFile) -> Non
     for thread in threads:
         thread.join()
     assert len(config.read().profiles) == 12
-
-
-def test_secrets_are_written_for_their_owner_alone(tmp_path: Path) -> None:
-    """0600 in new 0700 folders whatever the umask; a folder that was there keeps its mode."""
-    tmp_path.chmod(0o755)
-    before = os.umask(0)
-    try:
-        replace_private(tmp_path / "a" / "b" / "token", "s\n")
-    finally:
-        os.umask(before)
-    modes = [stat.S_IMODE((tmp_path / part).stat().st_mode) for part in ("", "a", "a/b", "a/b/token")]
-    assert modes == [0o755, 0o700, 0o700, 0o600]
 
 
 @pytest.mark.parametrize("part", ["", ".", "..", "a/b", "a\\b", "nul\0"])

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
-import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +18,7 @@ from typing import Any
 from attrs import field, frozen
 
 from cgworker.errors import ProfileError
+from cgworker.private import check_private, make_private_folder, replace_private
 from cgworker.wire.refs import AgentRef
 
 DEFAULT_BASE_URL = "http://127.0.0.1:8000"
@@ -257,11 +256,15 @@ def _invalid(message: str) -> ProfileError:
 # ---------------------------------------------------------------- token files
 
 
+def credentials_folder() -> Path:
+    """Where the tokens of credentials are kept."""
+    return _data_folder() / "credentials"
+
+
 def credential_path(project_id: str, agent_id: str, credential_id: str) -> Path:
     """Where the token of an agent's credential belongs."""
-    return _data_folder().joinpath(
-        "credentials", _name(project_id), _name(agent_id), f"{_name(credential_id)}.token"
-    )
+    folder = credentials_folder() / _name(project_id) / _name(agent_id)
+    return folder / f"{_name(credential_id)}.token"
 
 
 def admin_service_path(project_id: str) -> Path:
@@ -294,54 +297,6 @@ def read_profile_token(profile: Profile) -> str:
 
 def _stale(message: str) -> ProfileError:
     return ProfileError("profile_stale", message, status=401)
-
-
-def read_secret(path: Path) -> str | None:
-    """The secret in a file of one's own; None if it is empty or there is none.
-
-    Raises:
-        ProfileError: profile_token_permissions; others may read or write it.
-    """
-    try:
-        check_private(path)
-        return said(path.read_text("utf-8"))
-    except FileNotFoundError:
-        return None
-
-
-def check_private(path: Path) -> None:
-    """Refuse a file that others may read or write.
-
-    Raises:
-        ProfileError: profile_token_permissions.
-        FileNotFoundError: there is none.
-    """
-    if sys.platform != "win32" and stat.S_IMODE(path.stat().st_mode) & 0o077:
-        message = f"token file permissions must be 0600: {path}"
-        raise ProfileError("profile_token_permissions", message, status=403)
-
-
-def replace_private(path: Path, text: str) -> None:
-    """Write the file, 0600, whole and on the disk, or leave what was there."""
-    make_private_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(descriptor)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def make_private_folder(folder: Path) -> None:
-    """Make the folder and those above it that are missing, each 0700; what exists is left as it is."""
-    if not folder.is_dir():
-        make_private_folder(folder.parent)
-        folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def _operator_folder(project_id: str) -> Path:

@@ -17,7 +17,11 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from attrs import field, frozen
 
 from cgworker.cli.app import run
-from cgworker.profiles import ConfigFile, Profile, replace_private
+from cgworker.private import replace_private
+from cgworker.profiles import (
+    ConfigFile,
+    Profile,
+)
 from cgworker.testing import LocalKernel, local_kernel
 from cgworker.wire.refs import TurnRef
 

@@ -17,7 +17,13 @@ from cgworker.cli.connect import (
 from cgworker.cli.options import AdminFlags, CallerFlags, OperatorFlags, ServerFlags
 from cgworker.client import KernelClient
 from cgworker.errors import CommonGroundError, ProfileError, UsageError
-from cgworker.profiles import ConfigFile, Profile, admin_bearer_path, admin_service_path, replace_private
+from cgworker.private import replace_private
+from cgworker.profiles import (
+    ConfigFile,
+    Profile,
+    admin_bearer_path,
+    admin_service_path,
+)
 from cgworker.wire.refs import AgentRef
 from tests.cli.conftest import Cg
 

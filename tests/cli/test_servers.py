@@ -95,6 +95,8 @@ def test_a_local_kernel_makes_everything_it_needs(cg: Cg) -> None:
         invite = cg(
             "admission", "invite", "create", "--admin-base-url", url, "--agent-id", "w", "--capacity", "3"
         )
+        nowhere = cg("agent", "join", url, invite.result["join_code"], "--config", "/dev/null/config.json")
+        assert nowhere.error["code"] == "io_error"  # before the code was used up
         joined = cg("agent", "join", url, invite.result["join_code"])
         assert joined.result["profile"] == "cg-demo/w"
     with running("local", "run", "--port", str(port)):

@@ -23,7 +23,7 @@ from cgworker.cli.options import (
     ServerFlags,
 )
 from cgworker.cli.problems import reset_code
-from cgworker.cli.profile import keep_credential
+from cgworker.cli.profile import check_can_keep, keep_credential
 from cgworker.cli.results import AgentResult, DrainedAgent, JoinedAgent, ResumedAgent
 from cgworker.client import AdmissionClient
 from cgworker.errors import KernelRefused, UsageError
@@ -54,6 +54,7 @@ async def join(
     """Become an agent by an invite: its token and a profile are kept on this machine."""
     code = _one_code(join_code, join_code_flag)
     config_file = ConfigFile.locate(config)
+    check_can_keep(config_file)
     kernel_address = said(server_url) or kernel_url(base_url, config)
     admin_address = said(server_url) or admin_url(admin_base_url, base_url, config_file.read())
     async with AdmissionClient(admin_address) as admission:

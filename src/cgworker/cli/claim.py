@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -11,7 +9,7 @@ import typer
 from cgworker.cli.command import command, group
 from cgworker.cli.connect import as_claim_holder
 from cgworker.cli.options import AgentId, ContextAfter, ContextLimit, ProjectId, RequestedBy, ServerFlags
-from cgworker.cli.payload import bare, read_claim, read_json, write_json_file
+from cgworker.cli.payload import bare, check_place, read_claim, read_json, write_json_file
 from cgworker.cli.results import (
     ClosedTurn,
     SuspendedTurn,
@@ -53,7 +51,7 @@ async def claim_next(
 ) -> NextClaim | NothingClaimed | ContextNotRead:
     """Claim the agent's oldest queued turn. Its lease runs: renew, finish or suspend it in time."""
     agent = AgentRef(project_id=project_id, agent_id=agent_id)
-    check_writable(claim_out_file)
+    check_place(claim_out_file)
     async with as_claim_holder(server, agent) as kernel:
         claim = (await kernel.claims.claim(agent)).claimed
         if claim is None:
@@ -207,18 +205,3 @@ async def reconcile(server: ServerFlags, project_id: ProjectId, agent_id: AgentI
     agent = AgentRef(project_id=project_id, agent_id=agent_id)
     async with as_claim_holder(server, agent) as kernel:
         return await kernel.claims.reconcile_expired(agent)
-
-
-def check_writable(path: str | None) -> None:
-    """Refuse a file that could not be written, before anything is claimed that would then be lost.
-
-    Raises:
-        OSError: its folder is missing or closed to us.
-    """
-    if path is None:
-        return
-    folder = Path(path).expanduser().parent
-    if not folder.is_dir():
-        folder.mkdir(mode=0o700, parents=True)
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError(13, "Permission denied", str(folder))

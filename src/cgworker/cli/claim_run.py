@@ -14,11 +14,11 @@ import anyio
 import typer
 from attrs import evolve, frozen
 
-from cgworker.cli.claim import ClaimOutFile, check_writable, read_context
+from cgworker.cli.claim import ClaimOutFile, read_context
 from cgworker.cli.command import command
 from cgworker.cli.connect import as_claim_holder
 from cgworker.cli.options import AgentId, ContextAfter, ContextLimit, ProjectId, ServerFlags
-from cgworker.cli.payload import bare, write_json_file
+from cgworker.cli.payload import bare, check_place, write_json_file
 from cgworker.cli.work_results import (
     ClaimRun,
     ContextNotRead,
@@ -67,7 +67,7 @@ async def run(
         raise UsageError("claim run requires a command after --")
     CommandHandler(argv).check()
     for path in (claim_out_file, context_out_file):
-        check_writable(path)
+        check_place(path)
     agent = AgentRef(project_id=project_id, agent_id=agent_id)
     async with as_claim_holder(server, agent) as kernel:
         asked_at = monotonic()

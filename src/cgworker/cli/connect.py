@@ -11,6 +11,7 @@ from pathlib import Path
 from cgworker.cli.options import AdminFlags, CallerFlags, KernelFlags, OperatorFlags, ServerFlags
 from cgworker.client import AdmissionClient, KernelClient
 from cgworker.errors import ProfileError, UsageError
+from cgworker.private import check_private, read_secret
 from cgworker.profiles import (
     DEFAULT_BASE_URL,
     Config,
@@ -19,9 +20,7 @@ from cgworker.profiles import (
     TokenSource,
     admin_bearer_path,
     admin_service_path,
-    check_private,
     read_profile_token,
-    read_secret,
     said,
 )
 from cgworker.wire.refs import AgentRef

@@ -31,7 +31,7 @@ def table(rows: Iterable[Any], **columns: Callable[[Any], str | Text]) -> Table:
     """A row per thing; each column says what it shows of one."""
     drawn = Table(box=None, header_style="bold", pad_edge=False, title_justify="left")
     for name in columns:
-        drawn.add_column(name)
+        drawn.add_column(name, overflow="fold")
     for row in rows:
         drawn.add_row(*(_value(cell(row)) for cell in columns.values()))
     if not drawn.rows:

@@ -12,7 +12,7 @@ import typer
 from attrs import frozen
 
 from cgworker.errors import InvalidRequest, UsageError
-from cgworker.profiles import replace_private
+from cgworker.private import check_writable, replace_private
 from cgworker.wire.converter import ANSWERS, dumps, loads, structure_plain
 from cgworker.wire.refs import ClaimToken
 
@@ -76,6 +76,16 @@ def parse_json(data: bytes | str) -> Any:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"Out of range float values are not JSON compliant: {float(name)}")
+
+
+def check_place(path: str | None) -> None:
+    """Refuse a place for a file that could not be written, before something happens that belongs there.
+
+    Raises:
+        OSError: its folder cannot be made, or is closed to us.
+    """
+    if path is not None:
+        check_writable(Path(path).expanduser().parent)
 
 
 def write_json_file(path: str, value: Any, *, pretty: bool = False) -> None:

@@ -13,12 +13,13 @@ from cgworker.cli.options import AdminFlags, BaseUrl, ProjectId
 from cgworker.cli.results import EnsuredProfile
 from cgworker.client import AdmissionClient, KernelClient
 from cgworker.errors import ForbiddenError, ProfileError, UnauthorizedError, UsageError
+from cgworker.private import check_writable, replace_private
 from cgworker.profiles import (
     ConfigFile,
     Profile,
     credential_path,
+    credentials_folder,
     read_profile_token,
-    replace_private,
     said,
 )
 from cgworker.wire.admission import REPORTER_PROFILE, Admitted, RequestCredentialToken
@@ -88,9 +89,22 @@ async def ensure_agent(
     if token is None:
         message = "Admin Service bearer token is required to ensure an Agent profile"
         raise ProfileError("profile_auth_required", message, status=401)
+    check_can_keep(config_file)
     async with AdmissionClient(admin_url(admin.admin_base_url, base_url, config), token=token) as admission:
         admitted = await admission.request_token(project_id, request)
     return _ensured(keep_credential(config_file, admitted, display_name))
+
+
+def check_can_keep(config_file: ConfigFile) -> None:
+    """Refuse before a code is used up or a credential issued, if there is no place to keep it.
+
+    Raises:
+        ProfileError: the config file is broken.
+        OSError: its folder, or that of the tokens, cannot be written.
+    """
+    config_file.read()
+    check_writable(config_file.path.parent)
+    check_writable(credentials_folder())
 
 
 def keep_credential(config_file: ConfigFile, admitted: Admitted, display_name: str | None) -> Profile:

@@ -18,11 +18,10 @@ from cgworker.kernel.store.seed import (
     revoke_admin_credential,
     seed_project,
 )
+from cgworker.private import read_secret, replace_private
 from cgworker.profiles import (
     admin_bearer_path,
     admin_service_path,
-    read_secret,
-    replace_private,
     said,
 )
 

@@ -18,7 +18,11 @@ from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.invitations import Invitations
 from cgworker.kernel.routes.admission import admission_routes
 from cgworker.kernel.serve import Routes, bind, only_below, serve
-from cgworker.profiles import DEFAULT_BASE_URL, read_secret, said
+from cgworker.private import read_secret
+from cgworker.profiles import (
+    DEFAULT_BASE_URL,
+    said,
+)
 
 
 @frozen(kw_only=True)

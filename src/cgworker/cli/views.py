@@ -38,9 +38,7 @@ from cgworker.cli.results import (
     TurnResult,
     Why,
 )
-from cgworker.cli.work_results import (
-    NothingClaimed,
-)
+from cgworker.cli.work_results import LoopResult, NothingClaimed, WorkedTurn
 from cgworker.wire.admission import InviteList
 from cgworker.wire.agents import AgentSnapshot
 from cgworker.wire.converter import unstructure
@@ -142,6 +140,21 @@ def _turns(turns: Iterable[TurnEntry]) -> Table:
 @picture.register
 def _(_: NothingClaimed) -> RenderableType:
     return Text("no turn is waiting", style="dim")
+
+
+@picture.register
+def _(worked: WorkedTurn) -> RenderableType:
+    if isinstance(worked.turn, TurnResult):
+        return picture(worked.turn)
+    why = worked.lease_error or worked.not_settled or "the kernel could not be asked how it stands"
+    kept = f"; its result is kept at {worked.kept_at}" if worked.kept_at else ""
+    return Text(f"{worked.turn_id} is not settled: {why}{kept}", style="yellow")
+
+
+@picture.register
+def _(loop: LoopResult) -> RenderableType:
+    last = [] if loop.last is None else [picture(loop.last)]
+    return Group(Text(f"worked {loop.claimed_count} of {loop.iterations} times asked; the last time:"), *last)
 
 
 @picture.register

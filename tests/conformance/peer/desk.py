@@ -9,7 +9,8 @@ import anyio
 from attrs import frozen
 
 from cgworker import AdmissionClient
-from cgworker.profiles import ConfigFile, Profile, replace_private
+from cgworker.private import replace_private
+from cgworker.profiles import (ConfigFile, Profile,)
 from cgworker.wire.admission import CreateInvite
 from cgworker.wire.turns import CONVERSATION_KIND
 from tests.conformance.peer.site import PROJECT, Site
