@@ -10,7 +10,10 @@ from attrs import frozen
 
 from cgworker import AdmissionClient
 from cgworker.private import replace_private
-from cgworker.profiles import (ConfigFile, Profile,)
+from cgworker.profiles import (
+    ConfigFile,
+    Profile,
+)
 from cgworker.wire.admission import CreateInvite
 from cgworker.wire.turns import CONVERSATION_KIND
 from tests.conformance.peer.site import PROJECT, Site
