@@ -15,6 +15,7 @@ from typing import Any
 
 import attrs
 import commands
+import names
 import routes
 import turn_life
 
@@ -76,10 +77,8 @@ def error_classes() -> str:
 
 
 def _flowing(cls: type) -> str:
-    """The docstring as one paragraph, without the references that are for readers of the source."""
-    return re.sub(
-        r" \((admin|cli|protocol)\.md [^)]*\)", "", " ".join(inspect.cleandoc(cls.__doc__ or "").split())
-    )
+    """The docstring as one paragraph."""
+    return names.for_readers(" ".join(inspect.cleandoc(cls.__doc__ or "").split()))
 
 
 # ---------------------------------------------------------------- the turn's life
@@ -175,6 +174,8 @@ MADE: Mapping[str, Callable[[], str]] = {
     "kernel-settings": kernel_settings,
     "worker-options": worker_options,
     "commands": commands.reference,
+    "names": names.reference,
+    "testing-names": names.testing_reference,
     "routes": routes.reference,
     "types": routes.types,
     "example-command": partial(example, "command.py"),

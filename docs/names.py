@@ -1,0 +1,122 @@
+"""Writes the reference of the Python names from their signatures and docstrings."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from enum import Enum
+from typing import Any
+
+from attrs import NOTHING
+
+import cgworker
+import cgworker.testing
+
+_SECTIONS = ("Args:", "Attributes:", "Returns:", "Raises:")
+
+
+def reference() -> str:
+    """A section for each public name of `cgworker`."""
+    return "\n\n".join(_section(name, getattr(cgworker, name)) for name in cgworker.__all__)
+
+
+def testing_reference() -> str:
+    """A section for each public name of `cgworker.testing`."""
+    return "\n\n".join(_section(name, getattr(cgworker.testing, name)) for name in cgworker.testing.__all__)
+
+
+def _section(name: str, found: Any) -> str:
+    if inspect.isclass(found):
+        return "\n\n".join([f"### {name}", _call(name, found), _prose(found), *_members(found)])
+    if inspect.isfunction(found):
+        return "\n\n".join([f"### {name}", _call(name, found), _prose(found)])
+    return f"### {name}\n\n`{_short(str(found))}`"
+
+
+def _call(name: str, found: Any) -> str:
+    """How it is called, a parameter a line where one line is too short."""
+    if inspect.isclass(found) and issubclass(found, Enum):
+        return "\n".join(f"- `{each.value}`" for each in found)
+    signature = inspect.signature(found)
+    shown = list(_parameters(signature))
+    returned = signature.return_annotation
+    arrow = "" if inspect.isclass(found) or returned is signature.empty else f" -> {_short(str(returned))}"
+    prefix = "async " if inspect.iscoroutinefunction(found) else ""
+    one_line = f"{prefix}{name}({', '.join(shown)}){arrow}"
+    if len(one_line) > 100:
+        one_line = f"{prefix}{name}(\n    " + ",\n    ".join(shown) + f",\n){arrow}"
+    return f"```text\n{one_line}\n```"
+
+
+def _parameters(signature: inspect.Signature) -> Iterator[str]:
+    """As they are written, with `*` before those that have to be named."""
+    is_named = False
+    for parameter in signature.parameters.values():
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            is_named = True
+        elif parameter.kind is parameter.KEYWORD_ONLY and not is_named:
+            is_named = True
+            yield "*"
+        star = "*" if parameter.kind is parameter.VAR_POSITIONAL else ""
+        yield f"{star}{parameter.name}{_hint(parameter.annotation)}{_default(parameter.default)}"
+
+
+def _hint(annotation: Any) -> str:
+    if annotation is inspect.Parameter.empty:
+        return ""
+    return f": {_short(annotation if isinstance(annotation, str) else inspect.formatannotation(annotation))}"
+
+
+def _default(default: Any) -> str:
+    """A default as it is written; one that only says where it lies in memory is left to the prose."""
+    if default is inspect.Parameter.empty:
+        return ""
+    spelled = repr(default)
+    return " = ..." if " at 0x" in spelled or default is NOTHING else f" = {_short(spelled)}"
+
+
+def _members(cls: type) -> Iterator[str]:
+    """Its own public methods and properties, one line each."""
+    lines = []
+    for name, found in vars(cls).items():
+        if name.startswith("_"):
+            continue
+        member = found.__func__ if isinstance(found, classmethod | staticmethod) else found
+        if isinstance(member, property):
+            lines.append(f"- `{name}`: {_first_line(member.fget)}")
+        elif inspect.isfunction(member):
+            words = [p for p in inspect.signature(member).parameters if p not in ("self", "cls")]
+            prefix = "async " if inspect.iscoroutinefunction(member) else ""
+            lines.append(f"- `{prefix}{name}({', '.join(words)})`: {_first_line(member)}")
+    if lines:
+        yield "\n".join(lines)
+
+
+def _first_line(found: Any) -> str:
+    return inspect.cleandoc(found.__doc__ or "").partition("\n\n")[0].replace("\n", " ")
+
+
+def _prose(found: Any) -> str:
+    """The docstring, its sections as lists."""
+    text = for_readers(inspect.cleandoc(found.__doc__ or ""))
+    for section in _SECTIONS:
+        text = re.sub(rf"^{section}\n((?:    .*\n?|\n(?=    ))*)", _as_list, text, flags=re.MULTILINE)
+    return text.strip()
+
+
+def for_readers(text: str) -> str:
+    """Without the references that are for readers of the source."""
+    return re.sub(r" \((admin|cli|protocol)\.md [^)]*\)", "", text)
+
+
+def _as_list(section: re.Match[str]) -> str:
+    entries = inspect.cleandoc(section[1].rstrip())
+    entries = re.sub(r"\n {4,}", " ", entries)
+    items = [re.sub(r"^([\w, ]+): ", r"`\1`: ", line) for line in entries.splitlines() if line]
+    return f"{section[0].partition(':')[0]}:\n\n" + "\n".join(f"- {item}" for item in items) + "\n"
+
+
+def _short(text: str) -> str:
+    """Types without the modules that they come from."""
+    return re.sub(r"\b(?:cgworker|collections\.abc|typing|pathlib|anyio|httpx)\.(?:[a-z_]+\.)*", "", text)
