@@ -35,6 +35,9 @@ _VERBS = [
 ]
 
 
+_PREFERENCES = (b"prefer", b"idempotency-key")
+
+
 def verb_of(method: str, path: str) -> str | None:
     """What a request asks for, in one word."""
     for verb, its_method, pattern in _VERBS:
@@ -62,6 +65,7 @@ class Faults:
     def __init__(self, end_lease: Callable[[TurnRef], Awaitable[None]]) -> None:
         self._end_lease = end_lease
         self._planned: list[_Fault] = []
+        self._is_plain = False
         self.seen: Counter[str] = Counter()
 
     def drop_request(self, verb: str, times: int = 1) -> None:
@@ -84,8 +88,13 @@ class Faults:
         """End the lease of a running turn now, as if its holder had been away for too long."""
         await self._end_lease(turn)
 
+    def ignore_preferences(self) -> None:
+        """From now on neither wait nor bring a context nor know repeats, as the reference's kernel."""
+        self._is_plain = True
+
     def clear(self) -> None:
         """Nothing goes wrong any more."""
+        self._is_plain = False
         self._planned.clear()
 
     def wrap(self, app: ASGIApp) -> ASGIApp:
@@ -95,6 +104,8 @@ class Faults:
             verb = verb_of(scope["method"], scope["path"]) if scope["type"] == "http" else None
             if verb is not None:
                 self.seen[verb] += 1
+            if self._is_plain and verb is not None:
+                scope["headers"] = [pair for pair in scope["headers"] if pair[0] not in _PREFERENCES]
             fault = self._take(verb)
             await _play(fault, app, scope, receive, send)
 

@@ -1,0 +1,89 @@
+"""A kernel that has only what the reference's has: no waiting, no context with the claim, no attempts."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from cgworker import Turn, Worker, WorkerOptions
+from cgworker.testing import LocalKernel
+from tests.journeys.conftest import closed, working
+
+
+@pytest.fixture
+def plain(kernel: LocalKernel) -> LocalKernel:
+    """The kernel, without what decisions 4, 7 and 8 add."""
+    kernel.faults.ignore_preferences()
+    return kernel
+
+
+async def test_turns_are_worked_by_polling(plain: LocalKernel) -> None:
+    """The lease's length is learnt from a renewal, and the context is asked for (decision 26)."""
+    async with await plain.agent("desk") as desk:
+        worker = Worker(desk, options=WorkerOptions(context_page_size=2))
+
+        @worker.turn()
+        async def handle(turn: Turn) -> int:
+            for n in range(5):
+                await turn.record(n)
+            return len(await turn.records())
+
+        async with working(worker):
+            turn = await plain.dispatch("desk", {})
+            assert (await closed(desk, turn)).final_payload == 6
+        assert plain.faults.seen["renew"] >= 1
+
+
+async def test_attempts_are_counted_from_the_feed(plain: LocalKernel) -> None:
+    """Claims that expired since the turn was last suspended."""
+    async with await plain.agent("desk") as desk:
+        turn = await plain.dispatch("desk", {})
+        assert desk.agent is not None
+        for _ in range(2):
+            assert (await desk.claims.claim(desk.agent)).claimed is not None
+            await plain.faults.steal_lease(turn)
+        worker = Worker(desk)
+
+        @worker.turn()
+        async def handle(turn: Turn) -> int:
+            return turn.attempt
+
+        await worker.once()
+        assert (await closed(desk, turn)).final_payload == 3
+
+
+@pytest.mark.parametrize("verb", ["append", "finish"])
+async def test_a_lost_answer_is_found_without_an_idempotency_key(plain: LocalKernel, verb: str) -> None:
+    """The records and the turn itself tell whether the request was carried out."""
+    async with await plain.agent("desk") as desk:
+        worker = Worker(desk)
+
+        @worker.turn()
+        async def handle(turn: Turn) -> int:
+            await turn.record({"step": 1})
+            plain.faults.drop_response(verb)
+            await turn.record({"step": 1})
+            return len(await turn.records("progress"))
+
+        turn = await plain.dispatch("desk", {})
+        await worker.once()
+        assert (await closed(desk, turn)).final_payload == 2
+
+
+async def test_a_stop_is_found_at_a_renewal(plain: LocalKernel) -> None:
+    """The turn says it, where the renewal does not."""
+    async with await plain.agent("desk") as desk:
+        assert desk.agent is not None
+        worker = Worker(desk, options=WorkerOptions(renew_seconds=0.2))
+        started = anyio.Event()
+
+        @worker.turn()
+        async def handle(_: Turn) -> None:
+            started.set()
+            await anyio.sleep_forever()
+
+        async with working(worker):
+            turn = await plain.dispatch("desk", {})
+            await started.wait()
+            await desk.turns.stop(turn, requested_by=desk.agent)
+            assert (await closed(desk, turn)).outcome == "stopped"
