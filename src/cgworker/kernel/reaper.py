@@ -33,21 +33,35 @@ class Reaper:
         self._database = database
         self._wakeups = wakeups
         self._metrics = metrics
+        self._is_in_trouble = False
 
     async def run(self) -> None:
-        """Until cancelled; a database that is away is tried again next time."""
+        """Until cancelled. Trouble is told once, until it is over, and ends nothing."""
         interval = self._config.claim_reaper_interval_seconds
         while True:
             await asyncio.sleep(interval or _IDLE_SECONDS)
             try:
                 if interval:
                     await self.reap()
-                await number_all(self._database)
-                await self._database.execute(
-                    FORGET_KEYS, max(_KEEP_KEYS_SECONDS, self._config.claim_timeout_seconds)
-                )
+                await self.tidy()
             except CommonGroundError as trouble:
-                logger.warning("the reaper could not work: %s", trouble)
+                self._tell(trouble)
+            except Exception:
+                logger.exception("the reaper has a fault and goes on")
+            else:
+                self._tell(None)
+
+    def _tell(self, trouble: CommonGroundError | None) -> None:
+        if trouble is not None and not self._is_in_trouble:
+            logger.warning("the reaper cannot work: %s", trouble)
+        if trouble is None and self._is_in_trouble:
+            logger.warning("the reaper works again")
+        self._is_in_trouble = trouble is not None
+
+    async def tidy(self) -> None:
+        """Number the ledgers that nobody reads, and forget old keys."""
+        await number_all(self._database)
+        await self._database.execute(FORGET_KEYS, max(_KEEP_KEYS_SECONDS, self._config.claim_timeout_seconds))
 
     async def reap(self) -> None:
         """Give back every turn whose lease has ended, and wake whoever can claim it."""

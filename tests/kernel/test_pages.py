@@ -1,0 +1,79 @@
+"""Pages of records and events: cut where they are too long, with a link to what follows (decision 11)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from attrs import evolve
+
+from cgworker.kernel.app import Kernel
+from tests.kernel.project import Agent, Project, client_of
+
+
+@pytest.fixture
+async def worker(kernel: Kernel) -> AsyncIterator[Agent]:
+    """An agent with a turn of 6 records and 8 events, at a kernel whose pages have 4 items at most."""
+    short = evolve(kernel, config=evolve(kernel.config, max_page_items=4))
+    async with client_of(short) as client:
+        worker = await Project(short, client).agent("worker")
+        await worker.dispatch(worker)
+        claim = await worker.claim()
+        for n in range(5):
+            await worker.append(claim, n)
+        yield worker
+
+
+async def pages_of(agent: Agent, path: str, **query: Any) -> list[dict[str, Any]]:
+    """All pages, by following the links."""
+    response = await agent.ask("GET", path, **query)
+    pages = [response.json()]
+    while "next" in response.links:
+        url = response.links["next"]["url"]
+        response = await agent.project.client.get(url, headers=agent.headers)
+        pages.append(response.json())
+    return pages
+
+
+async def test_a_long_context_is_cut(worker: Agent) -> None:
+    """The link leads on after the last record, with the limit that was asked for."""
+    pages = await pages_of(worker, "turns/T-1/context", limit=100)
+    sequences = [[item["record"]["turn_seq"] for item in page["semantic_items"]] for page in pages]
+    assert sequences == [[1, 2, 3, 4], [5, 6]]
+
+
+@pytest.mark.parametrize("path", ["turns/T-1/feed", "agents/worker/feed"])
+async def test_a_long_feed_is_cut(worker: Agent, path: str) -> None:
+    """Every event is on one page, in order."""
+    pages = await pages_of(worker, path, limit=100)
+    events = [event["event_type"] for page in pages for event in page["items"]]
+    assert len(pages[0]["items"]) == 4
+    assert events[-6:] == ["turn.claimed"] + ["turn.progress_appended"] * 5
+
+
+async def test_a_page_as_long_as_asked_for_has_no_link(worker: Agent) -> None:
+    """Who asks for a page goes on by itself, as with the reference."""
+    response = await worker.ask("GET", "turns/T-1/context", limit=4)
+    assert (len(response.json()["semantic_items"]), response.links) == (4, {})
+
+
+async def test_a_negative_limit_of_a_feed_is_refused(worker: Agent) -> None:
+    """It answered 500 at the reference (decision 1)."""
+    for path in ("turns/T-1/feed", "agents/worker/feed", "projection/feed"):
+        response = await worker.ask("GET", path, limit=-1)
+        assert (response.status_code, response.json()["detail"][0]["loc"]) == (422, ["query", "limit"])
+
+
+@pytest.mark.parametrize("limit", [0, 501, "many", ""])
+async def test_a_projection_has_bounds(worker: Agent, limit: object) -> None:
+    """From 1 to 500 items."""
+    for name in ("agents", "turn-offers", "turns", "turns/T-1/lineage", "feed"):
+        assert (await worker.ask("GET", f"projection/{name}", limit=limit)).status_code == 422
+
+
+async def test_all_faults_of_a_query_are_told_at_once(worker: Agent) -> None:
+    """As with a body."""
+    response = await worker.ask("GET", "projection/agents", limit=0, enabled_only="perhaps", role="a\0b")
+    places = [fault["loc"][1] for fault in response.json()["detail"]]
+    assert sorted(places) == ["enabled_only", "limit", "role"]
