@@ -49,6 +49,7 @@ _AWAY = (
     asyncpg.PostgresIOError,
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.InvalidCatalogNameError,
+    asyncpg.ObjectNotInPrerequisiteStateError,
     asyncpg.UndefinedTableError,
     asyncpg.InsufficientPrivilegeError,
 )
