@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import signal
 import socket
@@ -50,9 +49,15 @@ def bind(host: str, port: int) -> socket.socket:
 class KernelServer(uvicorn.Server):
     """uvicorn, ended in our order: waiting requests are answered before connections are closed."""
 
-    def __init__(self, config: uvicorn.Config, kernel: Kernel) -> None:
+    def __init__(self, config: uvicorn.Config, kernel: Kernel, ready: Callable[[KernelServer], None]) -> None:
         super().__init__(config)
         self._kernel = kernel
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to answer requests, and say so."""
+        await super().startup(sockets)
+        self._ready(self)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # a signal handler
         """SIGTERM or SIGINT; a second one does not wait.
@@ -89,12 +94,10 @@ async def serve(
         kernel = await stack.enter_async_context(open_kernel(config, database))
         routes = await more_routes(kernel) if more_routes else ()
         app = wrap(create_app(kernel, routes))
-        server = KernelServer(_uvicorn_config(config, app), kernel)
-        telling = asyncio.create_task(_tell_when_started(server, ready))
+        server = KernelServer(_uvicorn_config(config, app), kernel, ready)
         try:
             await server.serve(sockets=[listener])
         finally:
-            telling.cancel()
             listener.close()
 
 
@@ -121,9 +124,3 @@ def _uvicorn_config(config: KernelConfig, app: ASGIApp) -> uvicorn.Config:
         timeout_graceful_shutdown=5,
         timeout_keep_alive=75,
     )
-
-
-async def _tell_when_started(server: KernelServer, ready: Callable[[KernelServer], None]) -> None:
-    while not server.started:  # noqa: ASYNC110  # uvicorn tells nobody
-        await asyncio.sleep(0.01)
-    ready(server)
