@@ -1,0 +1,85 @@
+"""The kernel as a server: it takes a port, says when it is ready, and ends in order."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+from attrs import frozen
+from starlette.routing import BaseRoute
+
+from cgworker.errors import UsageError
+from cgworker.kernel.app import Kernel
+from cgworker.kernel.config import KernelConfig
+from cgworker.kernel.serve import KernelServer, bind, serve
+from cgworker.kernel.store.postgres import Database
+from tests.kernel.project import Project
+
+
+@frozen
+class Served:
+    """A server in this event loop, and what it serves."""
+
+    server: KernelServer
+    serving: asyncio.Task[None]
+    project: Project
+
+
+@asynccontextmanager
+async def a_server(config: KernelConfig, database: Database) -> AsyncIterator[Served]:
+    listener = bind("127.0.0.1", 0)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    kernels: list[Kernel] = []
+    ready: asyncio.Future[KernelServer] = asyncio.get_running_loop().create_future()
+
+    async def no_more(kernel: Kernel) -> Sequence[BaseRoute]:
+        kernels.append(kernel)
+        return ()
+
+    serving = asyncio.create_task(
+        serve(config, database, listener, more_routes=no_more, ready=ready.set_result)
+    )
+    server = await ready
+    async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+        yield Served(server, serving, Project(kernels[0], client))
+        server.stop()
+        await serving
+
+
+async def test_it_serves_from_when_it_says_so(config: KernelConfig, database: Database) -> None:
+    """The first request after `ready` is answered."""
+    async with a_server(config, database) as served:
+        assert (await served.project.client.get("/healthz")).status_code == 200
+
+
+async def test_a_stop_answers_who_waits(config: KernelConfig, database: Database) -> None:
+    """All waiting requests are answered at once, and the server ends without waiting for idle connections."""
+    async with a_server(config, database) as served:
+        worker = await served.project.agent("worker")
+        waiting = asyncio.create_task(worker.claim({"Prefer": "wait=30"}))
+        while not served.project.kernel.wakeups.waiting_count:  # noqa: ASYNC110  # nobody tells that one waits
+            await asyncio.sleep(0.005)
+        begun = time.monotonic()
+        served.server.stop()
+        assert await waiting is None
+        await served.serving
+        assert time.monotonic() - begun < 3
+
+
+def test_a_port_that_is_taken_is_told_in_one_line() -> None:
+    """Who starts a second server hears which port it was and what to do."""
+    with bind("127.0.0.1", 0) as first:
+        first.listen()
+        port = first.getsockname()[1]
+        with pytest.raises(UsageError, match=f"cannot listen on 127.0.0.1:{port}: .*choose another port"):
+            bind("127.0.0.1", port)
+
+
+def test_an_address_that_is_not_ours_is_told() -> None:
+    """The same for an address of another machine."""
+    with pytest.raises(UsageError, match=r"cannot listen on 192\.0\.2\.1:"):
+        bind("192.0.2.1", 0)
