@@ -114,7 +114,8 @@ def read_claim(path: str) -> ClaimToken:
     try:
         claim: ClaimToken = structure_plain(ClaimToken, value)
     except InvalidRequest as broken:
-        raise ValueError(f"invalid claim file: {broken}") from broken
+        faults = "; ".join(f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in broken.faults)
+        raise ValueError(f"invalid claim file: {faults}") from broken
     return claim
 
 

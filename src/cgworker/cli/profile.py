@@ -12,7 +12,7 @@ from cgworker.cli.connect import admin_token, admin_url, kernel_url
 from cgworker.cli.options import AdminFlags, BaseUrl, ProjectId
 from cgworker.cli.results import EnsuredProfile
 from cgworker.client import AdmissionClient, KernelClient
-from cgworker.errors import ForbiddenError, ProfileError, UnauthorizedError, UsageError
+from cgworker.errors import ForbiddenError, KernelRefused, ProfileError, UnauthorizedError, UsageError
 from cgworker.private import check_writable, replace_private
 from cgworker.profiles import (
     ConfigFile,
@@ -71,6 +71,8 @@ async def ensure_agent(
     """
     if profile.strip() != f"{project_id}/{requested_agent_id}":
         raise UsageError("profile does not match requested agent")
+    if not (said(runtime_kind) and said(display_name)):
+        raise UsageError("--runtime-kind and --display-name must be non-empty")
     request = RequestCredentialToken(
         request_id=f"profile-bootstrap:{project_id}:{requested_agent_id}:{profile_kind}:{runtime_kind}",
         requested_agent_id=requested_agent_id,
@@ -91,7 +93,12 @@ async def ensure_agent(
         raise ProfileError("profile_auth_required", message, status=401)
     check_can_keep(config_file)
     async with AdmissionClient(admin_url(admin.admin_base_url, base_url, config), token=token) as admission:
-        admitted = await admission.request_token(project_id, request)
+        try:
+            admitted = await admission.request_token(project_id, request)
+        except KernelRefused as refused:
+            if refused.status != UnauthorizedError.status:
+                raise
+            raise ProfileError("profile_auth_required", refused.message, status=401) from refused
     return _ensured(keep_credential(config_file, admitted, display_name))
 
 
