@@ -60,14 +60,20 @@ class Claimer:
     async def once(self, wait_seconds: float) -> Found | None:
         """Ask once; a request without an answer is repeated once, to find a claim whose answer was lost.
 
+        Where there is no work, the agent's expired claims are given back first: a kernel that does not do it
+        by itself would otherwise have none for ever (decision 26).
+
         Raises:
             KernelRefused, KernelTrouble: there is no answer to be had.
         """
         try:
-            return await self._ask(wait_seconds)
+            found = await self._ask(wait_seconds)
         except KernelTrouble:
             await anyio.sleep(_SECOND_TRY_SECONDS)
+            found = await self._ask(wait_seconds)
+        if found is None and not self._waited and await self.reconcile():
             return await self._ask(wait_seconds)
+        return found
 
     async def next(self, may_claim: Callable[[], bool]) -> Found:
         """Ask until there is work.
@@ -101,12 +107,16 @@ class Claimer:
                 self._note_success()
                 return answer
 
-    async def reconcile(self) -> None:
-        """Have this agent's expired claims given back; a kernel that does it by itself does not mind."""
+    async def reconcile(self) -> int:
+        """Have this agent's expired claims given back, and say how many were.
+
+        A kernel that does it by itself does not mind.
+        """
         try:
-            await self._kernel.claims.reconcile_expired(self._agent)
+            return (await self._kernel.claims.reconcile_expired(self._agent)).reconciled_count
         except CommonGroundError as trouble:
             logger.debug("reconciling expired claims failed: %s", trouble)
+            return 0
 
     async def _ask(self, wait_seconds: float) -> Found | None:
         asked_at = monotonic()
