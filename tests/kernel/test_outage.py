@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -45,6 +45,16 @@ async def every_kind_of_request(worker: Agent, claim: Any) -> list[httpx.Respons
     ]
 
 
+async def answered(ask: Callable[[], Awaitable[httpx.Response]]) -> httpx.Response:
+    """The first answer but 503: connections that the outage broke may each have to be met once."""
+    with anyio.fail_after(15):
+        while True:
+            answer = await ask()
+            if answer.status_code != 503:
+                return answer
+            await anyio.sleep(0.02)
+
+
 async def test_every_request_is_told_to_come_back(
     project: Project, client: httpx.AsyncClient, postgres: str, dsn: str
 ) -> None:
@@ -59,8 +69,8 @@ async def test_every_request_is_told_to_come_back(
         ready = await client.get("/readyz")
         assert (ready.status_code, ready.json()["status"]) == (503, "unavailable")
         assert (await client.get("/healthz")).json()["status"] == "ok"
-    assert (await client.get("/readyz")).json()["status"] == "ready"
-    assert (await worker.finish(claim)).status_code == 200
+    assert (await answered(lambda: client.get("/readyz"))).json()["status"] == "ready"
+    assert (await answered(lambda: worker.finish(claim))).status_code == 200
 
 
 async def test_who_waited_through_an_outage_is_served(project: Project, postgres: str, dsn: str) -> None:
@@ -78,8 +88,8 @@ async def test_who_waited_through_an_outage_is_served(project: Project, postgres
             await anyio.sleep(0.005)
         async with an_outage(postgres, dsn):
             pass
-        with anyio.fail_after(15):
-            await worker.dispatch(worker)
+        request = worker.dispatching(worker)
+        await answered(lambda: worker.ask("POST", "turns:dispatch", request))
     assert answers[0].status_code in (200, 503)
     if answers[0].status_code == 200:
         assert answers[0].json()["turn_id"] == "T-1"
