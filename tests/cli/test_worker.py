@@ -236,3 +236,65 @@ def test_nothing_to_claim_is_no_failure(cg: Cg, kernel: Kernel, desk: str) -> No
         claim_run(cg, kernel, desk, "true"),
     ):
         assert (ran.exit_code, ran.result) == (0, {"claimed": False})
+
+
+# ---------------------------------------------------------------- trouble on the way
+
+
+def test_a_turn_whose_context_cannot_be_read_is_put_aside(cg: Cg, kernel: Kernel, desk: str) -> None:
+    """Not left to its lease; `claim next` tells so and exits 0, a command that was not run exits 1."""
+    flags = ("--profile", desk, "--project-id", kernel.project, "--agent-id", agent_of(desk))
+    for verb, command, status in (("next", (), 0), ("run", ("--", "true"), 1)):
+        turn_id = kernel.dispatch(agent_of(desk))
+        kernel.local.faults.answer("context", status=403)
+        ran = cg("worker", "claim", verb, *flags, *command)
+        assert (ran.exit_code, ran.result["context_fetch_failed"]) == (status, True)
+        assert ran.result["suspended_after_failure"] is True
+        assert state_of(cg, kernel, desk, turn_id) == ("suspended", None)
+
+
+def test_a_claim_that_can_neither_be_read_nor_put_aside_tells_both(cg: Cg, kernel: Kernel, desk: str) -> None:
+    """Its lease ends by itself then."""
+    kernel.dispatch(agent_of(desk))
+    kernel.local.faults.answer("context", status=403)
+    kernel.local.faults.answer("suspend", status=500)
+    flags = ("--profile", desk, "--project-id", kernel.project, "--agent-id", agent_of(desk))
+    ran = cg("worker", "claim", "next", *flags)
+    assert ran.result["suspended_after_failure"] is False
+    assert ran.result["suspend_error"]
+
+
+def test_a_lost_lease_is_told_and_nothing_is_sent(cg: Cg, kernel: Kernel, desk: str, tmp_path: Path) -> None:
+    """Exit status 1, with the reason."""
+    turn_id = kernel.dispatch(agent_of(desk))
+    flag = tmp_path / "started"
+    process = start(
+        cg, "worker", "once", "--profile", desk, "--renew-interval-seconds", "0.1",
+        "--command", "sh", "-c", f"echo > {flag}; exec sleep 60",
+    )  # fmt: skip
+    until(flag.exists)
+    kernel.end_lease(turn_id)
+    out, err = process.communicate(timeout=30)
+    result = json.loads(out)["result"]
+    assert (process.returncode, result["lease_lost"]) == (1, True), err
+    assert "claim expired" in result["lease_error"]
+
+
+def test_a_stored_result_is_delivered_without_running_the_command(
+    cg: Cg, kernel: Kernel, desk: str, tmp_path: Path
+) -> None:
+    """A worker that died before its result was taken left it on the disk (decision 18)."""
+    turn_id = kernel.dispatch(agent_of(desk))
+    count = tmp_path / "count"
+    command = ("--command", "sh", "-c", f"echo x >> {count}; echo 7 > $CG_FINAL_FILE")
+    kernel.local.faults.answer("finish", status=503, times=1000)
+    seen_before = kernel.local.faults.seen["finish"]
+    process = start(cg, "worker", "once", "--profile", desk, *command)
+    until(lambda: kernel.local.faults.seen["finish"] > seen_before)
+    process.kill()
+    process.communicate()
+    kernel.local.faults.clear()
+    kernel.end_lease(turn_id)
+    ran = cg("worker", "once", "--profile", desk, *command)
+    assert (ran.result["redelivered"], ran.result["turn"]["final_payload"]) == (True, 7)
+    assert count.read_text() == "x\n"

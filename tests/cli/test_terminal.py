@@ -1,0 +1,55 @@
+"""On a terminal: pictures and progress for people, the envelope only when asked for."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+
+from tests.cli.conftest import Cg, Kernel
+
+
+def on_a_terminal(*argv: str) -> str:
+    """What a person sees of a command."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cgworker", *argv], stdin=theirs, stdout=theirs, stderr=theirs, close_fds=True
+    )
+    os.close(theirs)
+    seen = b""
+    with os.fdopen(ours, "rb", buffering=0) as terminal:
+        try:
+            while chunk := terminal.read(4096):
+                seen += chunk
+        except OSError:  # Linux ends a terminal whose other side is closed with an error
+            pass
+    process.wait(30)
+    return seen.decode()
+
+
+def test_a_person_sees_a_picture_in_colours(cg: Cg, kernel: Kernel) -> None:
+    """And a program on the same terminal gets the envelope with --json."""
+    profile = kernel.profile(cg, "desk")
+    turn_id = kernel.dispatch("desk")
+    flags = ("turn", "get", "--profile", profile, "--project-id", kernel.project, "--turn-id", turn_id)
+    picture = on_a_terminal(*flags)
+    assert "╭─" in picture
+    assert "\x1b[36mqueued\x1b[0m" in picture
+    assert on_a_terminal(*flags, "--json").startswith('{"ok":true,"result":{')
+
+
+def test_a_person_sees_what_is_waited_for_and_why_it_failed(cg: Cg, kernel: Kernel) -> None:
+    """The state while it lasts; then the problem."""
+    profile = kernel.profile(cg, "desk-2")
+    turn_id = kernel.dispatch("desk-2")
+    flags = ("--profile", profile, "--project-id", kernel.project, "--turn-id", turn_id)
+    seen = on_a_terminal("turn", "wait", *flags, "--timeout-seconds", "0.5", "--poll-interval-ms", "100")
+    assert f"{turn_id} is queued" in seen
+    assert "✗ " in seen
+    assert '{"ok"' not in seen
+
+
+def test_help_on_a_terminal_is_framed() -> None:
+    """Plain elsewhere."""
+    assert "╭─ Commands" in on_a_terminal("--help").replace("\x1b[2m", "").replace("\x1b[0m", "")
