@@ -134,10 +134,10 @@ async def test_reports_and_dispatches_to_one_agent_never_deadlock(project: Proje
 async def test_simultaneous_repeats_of_a_claim_are_one_claim(project: Project) -> None:
     """With one key all get the same turn; the last token is the good one, and one slot is taken."""
     requester, worker = await project.agent("requester"), await project.agent("worker", capacity=9)
-    for _ in range(3):
+    for _ in range(9):
         await requester.dispatch(worker)
     claims = await all_at_once(8, lambda _: worker.claim({"Idempotency-Key": "k"}))
-    assert {claim["turn_id"] for claim in claims} == {"T-1"}
+    assert len({claim["turn_id"] for claim in claims}) == 1
     assert await project.held_count(worker) == 1
     finishes = [(await worker.finish(claim)).status_code for claim in claims]
     assert sorted(finishes) == [200] + [409] * 7

@@ -27,6 +27,16 @@ _ACQUIRE_SECONDS = 10.0
 _COMMAND_SECONDS = 30.0
 _RETRY_AFTER_SECONDS = 1.0
 
+# A statement is planned once, for any values: planning costs a busy one more than running it. Since the plan
+# is kept while tables grow, it must not be made for small ones. Whoever needs another uses `fetch_planned`.
+_SETTINGS = {
+    "timezone": "UTC",
+    "application_name": "cgworker",
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "jit": "off",
+}
+
 # Two transactions met; the one that was given up is simply run again.
 _COLLISIONS: tuple[type[asyncpg.PostgresError], ...] = (
     asyncpg.DeadlockDetectedError,
@@ -55,6 +65,9 @@ _AWAY = (
 )
 
 
+PLAN_EACH_TIME = "set local plan_cache_mode = force_custom_plan; set local enable_seqscan = on"
+
+
 class Database:
     """A pool of connections to PostgreSQL; times are UTC on all of them.
 
@@ -79,7 +92,7 @@ class Database:
             min_size=0,  # a floor would be restored in the background, loudly, while the database is away
             max_size=pool_size,
             command_timeout=_COMMAND_SECONDS,
-            server_settings={"timezone": "UTC", "application_name": "cgworker", "jit": "off"},
+            server_settings=_SETTINGS,
         )
         try:
             async with pool.acquire():
@@ -113,7 +126,7 @@ class Database:
         """As `fetch`, planned for these very values: no one plan serves filters that may be null."""
 
         async def fetch(connection: Connection) -> list[Row]:
-            await connection.execute("set local plan_cache_mode = force_custom_plan")
+            await connection.execute(PLAN_EACH_TIME)
             return await connection.fetch(statement, *values)
 
         return await self.transact(fetch)

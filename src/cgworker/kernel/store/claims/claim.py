@@ -36,7 +36,7 @@ with asked as (
     select a.agent_id, a.asked_count, exists (
             select from cg_turns t
             where t.project_id = $1 and t.target_agent_id = a.agent_id
-                and t.state = 'running' and t.claim_expires_at <= now()
+                and t.state = 'running' and t.claim_expires_at <= clock_timestamp()
         ) as is_blocked
     from (select agent_id, count(*) as asked_count from asked group by agent_id) a
 ), queued as (

@@ -39,7 +39,7 @@ with sent as (
         select
         from cg_turns
         where project_id = $1 and turn_number = s.parent_number
-            and state = 'running' and claim_agent_id = s.parent_agent_id and claim_token_hash = s.parent_hash
+            and claim_agent_id = s.parent_agent_id and claim_token_hash = s.parent_hash
             and claim_expires_at > clock_timestamp()
             and (claim_agent_id = s.requester_id or s.may_dispatch_any)
         for no key update

@@ -35,7 +35,7 @@ with sent as (
         select
         from cg_turns
         where project_id = $1 and turn_number = s.turn_number
-            and state = 'running' and claim_agent_id = s.agent_id and claim_token_hash = s.token_hash
+            and claim_agent_id = s.agent_id and claim_token_hash = s.token_hash
             and claim_expires_at > clock_timestamp()
         for no key update
     ) t

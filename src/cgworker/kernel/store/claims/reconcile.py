@@ -14,7 +14,7 @@ with ended as (
     select project_id, turn_number
     from cg_turns
     where project_id = $1 and target_agent_id = $2 and state = 'running'
-        and claim_expires_at <= now()
+        and claim_expires_at <= clock_timestamp()
     for no key update skip locked
 ), given_back as (
     update cg_turns t
