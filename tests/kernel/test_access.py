@@ -1,0 +1,104 @@
+"""Who calls: asked anew by every request, of every kernel (decision 12)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+from attrs import evolve
+
+from cgworker.kernel.app import Kernel, open_kernel
+from cgworker.kernel.config import KernelConfig
+from cgworker.kernel.store.postgres import Database
+from tests.kernel.project import Agent, Project, client_of
+
+
+@pytest.fixture
+async def worker(project: Project) -> Agent:
+    return await project.agent("worker")
+
+
+@pytest.fixture(scope="module")
+async def neighbour(config: KernelConfig, dsn: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A second kernel on the same database."""
+    async with (
+        Database.open(dsn) as database,
+        open_kernel(config, database) as kernel,
+        client_of(kernel) as client,
+    ):
+        yield client
+
+
+async def status_at(client: httpx.AsyncClient, agent: Agent) -> int:
+    url = f"/v3r1/projects/{agent.project.id}/agents/worker"
+    return (await client.get(url, headers=agent.headers)).status_code
+
+
+async def test_a_revoked_credential_is_refused_everywhere_at_once(
+    worker: Agent, neighbour: httpx.AsyncClient
+) -> None:
+    """No kernel remembers that it was good."""
+    assert await status_at(neighbour, worker) == 200
+    credential_id = worker.credential.removeprefix("cgac_").partition(".")[0]
+    await worker.post(f"agents/worker/credentials/{credential_id}:revoke", {})
+    assert await status_at(worker.project.client, worker) == 403
+    assert await status_at(neighbour, worker) == 403
+
+
+async def test_a_disabled_agent_is_refused_everywhere_at_once(
+    project: Project, worker: Agent, neighbour: httpx.AsyncClient
+) -> None:
+    """The same for an agent."""
+    registrar = await project.agent("admin", grants=("agent.registration.birth",))
+    assert await status_at(neighbour, worker) == 200
+    body = {"agent": worker.json, "requested_by": registrar.json, "enabled": False}
+    await registrar.post("management/agents/worker:update", body)
+    assert await status_at(neighbour, worker) == 403
+
+
+async def uses_of(worker: Agent) -> tuple[Any, Any]:
+    (credential,) = (await worker.get("agents/worker/credentials"))["credentials"]
+    return credential["last_used_at"], credential["updated_at"]
+
+
+async def test_use_is_noted_once_a_minute(project: Project, worker: Agent) -> None:
+    """Busy agents do not queue up at their credential's row; `updated_at` does not move with it."""
+    await worker.get("agents/worker")
+    first = await uses_of(worker)
+    assert first[0] is not None
+    await worker.get("agents/worker")
+    assert await uses_of(worker) == first
+    age = "update cg_credentials set last_used_at = now() - interval '61 s' where project_id = $1"
+    await project.kernel.database.execute(age, project.id)
+    await worker.get("agents/worker")
+    later = await uses_of(worker)
+    assert later[0] > first[0]
+    assert later[1] == first[1]
+
+
+async def test_a_locked_credential_does_not_delay_its_use(worker: Agent, dsn: str) -> None:
+    """Noting a use waits for nobody."""
+    connection = await asyncpg.connect(dsn)
+    async with connection.transaction():
+        await connection.execute(
+            "select from cg_credentials where project_id = $1 for update", worker.project.id
+        )
+        assert await status_at(worker.project.client, worker) == 200
+    await connection.close()
+
+
+async def test_the_names_of_the_headers_can_be_chosen(kernel: Kernel, worker: Agent) -> None:
+    """For a gateway that has its own."""
+    config = evolve(kernel.config, project_header="X-Own-Project", agent_header="X-Own-Agent")
+    headers = {
+        "X-Own-Project": worker.ref.project_id,
+        "X-Own-Agent": worker.ref.agent_id,
+        "Authorization": f"bearer {worker.credential}",
+    }
+    async with client_of(evolve(kernel, config=config)) as client:
+        url = f"/v3r1/projects/{worker.project.id}/agents/worker"
+        assert (await client.get(url, headers=headers)).status_code == 200
+        assert (await client.get(url, headers=worker.headers)).status_code == 401
