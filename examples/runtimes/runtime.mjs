@@ -1,0 +1,73 @@
+// The whole command contract in JavaScript: counts to a number, step by step, and can be stopped, resumed and asked to wait.
+//
+//     cg worker loop --profile cg-demo/worker-1 --command node examples/runtimes/runtime.mjs
+//
+// Input: {"task": "count", "steps": 5}. Other tasks show the other endings: "approve" (suspend), "later" (hand back),
+// anything else (fail).
+import { appendFileSync, existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+
+const HAND_BACK = 75;
+const file = (name) => process.env[`CG_${name}_FILE`];
+const read = (name) => JSON.parse(readFileSync(file(name), "utf8"));
+const write = (name, value) => writeFileSync(file(name), JSON.stringify(value));
+
+async function main() {
+  const input = read("INPUT");
+  switch (input.task) {
+    case "count":
+      return countTo(input.steps);
+    case "approve":
+      return write("SUSPEND", { reason: "waiting_for_approval", note: "say yes, then resume the turn" });
+    case "later":
+      return comeBackLater();
+    default:
+      return fail("unknown_task", "this runtime knows count, approve and later");
+  }
+}
+
+/** Count on from where an earlier attempt came to. */
+async function countTo(steps) {
+  const first = existsSync(file("CHECKPOINT")) ? read("CHECKPOINT") : 0;
+  let step = first;
+  while (step < steps && !existsSync(file("STOP"))) {
+    await sleep(100);
+    saveCheckpoint(++step);
+    record({ step, of: steps });
+  }
+  if (existsSync(file("STOP")) && read("STOP").reason === "shutdown") {
+    process.exitCode = HAND_BACK; // the worker goes away: another one counts on
+    return;
+  }
+  const records = read("CONTEXT").semantic_items.length;
+  write("FINAL", { counted: step, from: first, records, agent: process.env.CG_AGENT_ID });
+}
+
+/** The first attempt is not ready; the next one is. */
+function comeBackLater() {
+  if (existsSync(file("CHECKPOINT"))) {
+    write("FINAL", { tried_again: true });
+  } else {
+    saveCheckpoint(1);
+    process.exitCode = HAND_BACK;
+  }
+}
+
+function fail(error, message) {
+  write("FAILURE", { error, message });
+  console.error(`${error}: ${message}`);
+  process.exitCode = 1;
+}
+
+/** One line of JSON, one process record. */
+function record(progress) {
+  appendFileSync(file("PROGRESS"), JSON.stringify(progress) + "\n");
+}
+
+/** Whole or not at all, whatever ends us. */
+function saveCheckpoint(value) {
+  writeFileSync(`${file("CHECKPOINT")}.new`, JSON.stringify(value));
+  renameSync(`${file("CHECKPOINT")}.new`, file("CHECKPOINT"));
+}
+
+await main();
