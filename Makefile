@@ -11,7 +11,7 @@ PYTHON ?= $(shell for python in python3 python python3.13 python3.12 python3.11;
 PEER_PYTHON ?= $(shell for python in python3.13 python3.14 python3 "$$HOME"/.pyenv/versions/3.13*/bin/python; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 13))' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help demo test conformance soak docs clean
+.PHONY: help demo test conformance soak bench bench-peers docs clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -37,12 +37,23 @@ conformance: .venv/development ## replay the recordings, and let the reference's
 soak: .venv/development ## two minutes of killed workers, kernels and databases (Linux); SOAK="--seed 7" repeats one
 	$(BIN)/python -m tests.soak $(SOAK)
 
+bench: .venv/development ## measure every row beside its peer, and write docs/benchmarks.md (Linux, under 20 minutes)
+	$(BIN)/python -m benchmarks
+
+bench-peers: ## install what the benchmarks compare with, each in an environment of its own below .peers/
+	@test -n "$(PEER_PYTHON)" || { echo "The reference needs Python 3.13 or newer and there is none on the" \
+		"PATH. Name one: make bench-peers PEER_PYTHON=/path/to/python3.13" >&2; exit 1; }
+	$(PEER_PYTHON) -m venv .peers/reference
+	.peers/reference/bin/python -m pip install --quiet 'commonground-kernel[server]==3.1.0'
+	$(PEER_PYTHON) -m venv .peers/queues
+	.peers/queues/bin/python -m pip install --quiet 'pgqueuer[asyncpg]>=1.6' 'procrastinate>=3.10' uvloop
+
 docs: .venv/development ## fill in what the pages say about the code, and build them in site/
 	$(BIN)/python docs/generate.py
 	$(BIN)/mkdocs build --quiet --strict
 
 clean: ## remove the environment and everything built
-	rm -rf .venv build dist site .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .peers build dist site .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # The two stamps say that the environment holds what pyproject.toml asks for.
 .venv/runtime: pyproject.toml
