@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from enum import StrEnum
 from typing import TypeVar
@@ -109,6 +109,7 @@ class Lease:
     length_seconds: float | None = None
     clock: Clock = monotonic
     _remaining: float = field(init=False)
+    _followers: list[Callable[[Lease], None]] = field(init=False, factory=list, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
         self._remaining = self.length_seconds or _UNKNOWN_LENGTH_SECONDS
@@ -143,6 +144,18 @@ class Lease:
         """The kernel extended it: both instants are the kernel's, so that its clock cancels out."""
         self.length_seconds = self._remaining = (expires_at - server_time).total_seconds()
         self.asked_at = asked_at
+        for told in self._followers:
+            told(self)
+
+    @contextmanager
+    def followed_by(self, told: Callable[[Lease], None]) -> Iterator[None]:
+        """Tell somebody of the lease as it is, and again each time it is extended within the block."""
+        told(self)
+        self._followers.append(told)
+        try:
+            yield
+        finally:
+            self._followers.remove(told)
 
 
 # ---------------------------------------------------------------- keeping it

@@ -96,6 +96,11 @@ class Turn:
         return self._kernel
 
     @property
+    def lease(self) -> Lease:
+        """The lease of the claim held, for handlers that start what must not outlive it."""
+        return self._lease
+
+    @property
     def seconds_left(self) -> float:
         """How long the lease lasts if it were not renewed again."""
         return self._lease.seconds_left

@@ -6,15 +6,27 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
 import pytest
+from anyio.abc import Process
 
-from cgworker import CommandHandler, Handler, Outcome, Turn, Worker, WorkerOptions
+from cgworker import (
+    CommandHandler,
+    Handler,
+    KernelClient,
+    Outcome,
+    Turn,
+    TurnRef,
+    Worker,
+    WorkerOptions,
+)
 from cgworker.errors import CommandNotFound
 from cgworker.testing import LocalKernel
-from tests.handlers.test_child import until_gone
+from tests.handlers.test_child import is_alive, until_gone
 from tests.journeys.conftest import closed, working
 
 
@@ -107,38 +119,68 @@ run(Worker(kernel, CommandHandler(["sh", "-c", script]), options=WorkerOptions(i
 """
 
 
+@asynccontextmanager
+async def another_process(kernel: LocalKernel, desk: KernelClient, folder: Path) -> AsyncIterator[Process]:
+    """A worker in a process of its own, once its command has left a grandchild; killed at the end."""
+    pid_file = folder / "pid"
+    command = [
+        sys.executable,
+        "-c",
+        PROGRAM,
+        kernel.base_url,
+        kernel.project_id,
+        *desk.secrets,
+        str(pid_file),
+    ]
+    env = {**os.environ, "XDG_STATE_HOME": str(folder / "state"), "TMPDIR": str(folder)}
+    process = await anyio.open_process(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        with anyio.fail_after(30):
+            while not pid_file.exists():  # noqa: ASYNC110  # a grandchild's doing
+                await anyio.sleep(0.05)
+        yield process
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGKILL)
+        await process.aclose()
+
+
+async def attempt_of_the_next_worker(desk: KernelClient, turn: TurnRef, grandchild: int) -> object:
+    """Which attempt another worker's is; the command of the one before must be gone when it begins."""
+    worker = Worker(desk, options=WorkerOptions(wait_seconds=5))
+
+    @worker.turn()
+    async def handle(turn: Turn) -> int:
+        assert not is_alive(grandchild)
+        return turn.attempt
+
+    async with working(worker):
+        return (await closed(desk, turn)).final_payload
+
+
 async def test_a_killed_workers_children_end_and_its_turn_runs_elsewhere(
     kernel: LocalKernel, tmp_path: Path
 ) -> None:
     """SIGKILL: the guard ends the process group, the lease ends by itself, the next worker goes on."""
     async with await kernel.agent("desk") as desk:
         turn = await kernel.dispatch("desk", {})
-        pid_file = tmp_path / "pid"
-        command = [
-            sys.executable,
-            "-c",
-            PROGRAM,
-            kernel.base_url,
-            kernel.project_id,
-            *desk.secrets,
-            str(pid_file),
-        ]
-        env = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")}
-        process = await anyio.open_process(
-            command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        with anyio.fail_after(30):
-            while not pid_file.exists():  # noqa: ASYNC110  # a grandchild's doing
-                await anyio.sleep(0.05)
-        process.send_signal(signal.SIGKILL)
-        await process.wait()
-        await process.aclose()
-        await until_gone(int(pid_file.read_text()))
-        worker = Worker(desk, options=WorkerOptions(wait_seconds=5))
+        async with another_process(kernel, desk, tmp_path) as process:
+            process.send_signal(signal.SIGKILL)
+            await process.wait()
+            grandchild = int((tmp_path / "pid").read_text())
+            await until_gone(grandchild)
+            assert await attempt_of_the_next_worker(desk, turn, grandchild) == 2
+        assert not [file async for file in anyio.Path(tmp_path).glob("cg_worker_adapter_*")]
 
-        @worker.turn()
-        async def handle(turn: Turn) -> int:
-            return turn.attempt
 
-        async with working(worker):
-            assert (await closed(desk, turn)).final_payload == 2
+async def test_a_paused_workers_command_does_not_run_on_when_another_has_the_turn(
+    kernel: LocalKernel, tmp_path: Path
+) -> None:
+    """SIGSTOP of the worker alone: its guard ends the command with the lease."""
+    async with await kernel.agent("desk") as desk:
+        turn = await kernel.dispatch("desk", {})
+        async with another_process(kernel, desk, tmp_path) as process:
+            process.send_signal(signal.SIGSTOP)
+            grandchild = int((tmp_path / "pid").read_text())
+            assert is_alive(grandchild)
+            assert await attempt_of_the_next_worker(desk, turn, grandchild) == 2

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +28,7 @@ from cgworker.handlers import CommandHandler
 from cgworker.handlers.child import Child, start_child
 from cgworker.handlers.command import write_to_stderr
 from cgworker.handlers.environment import ChildEnvironment, mask_for
+from cgworker.handlers.folder import temporary_folder
 from cgworker.lease import Keeper, Kept, Lease, keep, monotonic
 from cgworker.lifecycle import TurnState
 from cgworker.wire.converter import ABSENT, dumps
@@ -105,10 +104,10 @@ class _Files:
 @contextmanager
 def _files(claim: str | None, context: str | None) -> Iterator[_Files]:
     """The two files, in a folder that goes at the end unless the user named another place."""
-    with tempfile.TemporaryDirectory(prefix="cg_worker_claim_run_") as folder:
+    with temporary_folder("cg_worker_claim_run_") as folder:
         yield _Files(
-            Path(claim).expanduser() if claim else Path(folder) / "claim.json",
-            Path(context).expanduser() if context else Path(folder) / "context.json",
+            Path(claim).expanduser() if claim else folder / "claim.json",
+            Path(context).expanduser() if context else folder / "context.json",
         )
 
 
@@ -133,7 +132,11 @@ class _Work:
         claim = self._lease.claim
         async with (
             start_child(
-                argv, env=self._environment(), on_line=write_to_stderr, mask=mask_for((claim.token,))
+                argv,
+                env=self._environment(),
+                lease=self._lease,
+                on_line=write_to_stderr,
+                mask=mask_for((claim.token,)),
             ) as child,
             anyio.create_task_group() as beside,
         ):
@@ -183,6 +186,6 @@ class _Work:
 
 
 async def _end(child: Child) -> None:
-    child.signal(signal.SIGTERM)
+    child.ask_to_end()
     await anyio.sleep(_END_SECONDS)
     child.kill()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -143,7 +142,9 @@ class CommandHandler:
         sink = _bounded(self.on_line)
         progress = ProgressFile(folder.progress, turn)
         async with (
-            start_child(self.argv, env=env, cwd=self.cwd, on_line=sink, mask=mask_for(secrets)) as child,
+            start_child(
+                self.argv, env=env, cwd=self.cwd, lease=turn.lease, on_line=sink, mask=mask_for(secrets)
+            ) as child,
             anyio.create_task_group() as beside,
         ):
 
@@ -202,7 +203,7 @@ async def _end_in_steps(child: Child, folder: TurnFolder, interruption: Interrup
     telling = 0 if interruption.reason is Reason.LEASE_LOST else min(_STOP_FILE_SECONDS, grace / 4)
     folder.tell_to_stop(interruption)
     await anyio.sleep(telling)
-    child.signal(signal.SIGTERM)
+    child.ask_to_end()
     await anyio.sleep(max(grace - telling, 0) * 0.75)
     child.kill()
 

@@ -12,6 +12,7 @@ from attrs import frozen
 
 from cgworker.errors import UsageError
 from cgworker.handlers.files import make_private_folder, state_folder, write_private
+from cgworker.handlers.guard import guard
 from cgworker.lease import Interruption
 from cgworker.turn import Turn
 from cgworker.wire.converter import dumps
@@ -103,10 +104,8 @@ def open_folder(turn: Turn, files: CommandFiles, work_dir: Path | None) -> Itera
     Raises:
         OSError: the folder cannot be made or written.
     """
-    folder = work_dir or Path(tempfile.mkdtemp(prefix="cg_worker_adapter_"))
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # one that is there keeps its mode: it is not ours
     make_private_folder(checkpoint_of(turn).parent)
-    try:
+    with _kept(work_dir) if work_dir else temporary_folder("cg_worker_adapter_") as folder:
         yield TurnFolder(
             folder=folder,
             context=files.context or folder / "context.json",
@@ -118,6 +117,20 @@ def open_folder(turn: Turn, files: CommandFiles, work_dir: Path | None) -> Itera
             stop=folder / "stop.json",
             checkpoint=checkpoint_of(turn),
         )
-    finally:
-        if work_dir is None:
+
+
+@contextmanager
+def temporary_folder(prefix: str) -> Iterator[Path]:
+    """A folder, 0700, that goes away with the block, or with this process if that is killed."""
+    folder = Path(tempfile.mkdtemp(prefix=prefix))
+    with guard.removing(folder):
+        try:
+            yield folder
+        finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _kept(folder: Path) -> Iterator[Path]:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # one that is there keeps its mode: it is not ours
+    yield folder

@@ -1,54 +1,75 @@
-"""A small process beside the worker that ends its children if the worker itself is killed.
+"""A small process beside the worker that ends its commands when the worker cannot.
 
-It holds the read end of a pipe whose only writer is the worker, and keeps the process groups the worker
-told it of. At the end of the pipe, which also a SIGKILL brings about, it ends those groups: SIGTERM, and
-SIGKILL two seconds later.
+It holds the read end of a pipe whose only writer is the worker, and keeps what the worker told it of:
+process groups, the end of the lease that each works under, and temporary folders.
+
+- The worker is gone (the end of the pipe, which also a SIGKILL brings about): it sends SIGTERM to those
+  groups, SIGKILL two seconds later, and then removes those folders and no others.
+- The worker stands still (SIGSTOP, a blocked event loop) until a lease is over: it ends that lease's group,
+  as another worker may hold the turn from then on.
 
 Why not a parent-death signal: it hangs on the thread that spawned the child, reaches the direct child
 only, and exists on Linux only. Limits of the guard: a process that left its group (`setsid`) is not
-reached, nor one started in the instant between a child's birth and its being told; and whoever kills the
-guard first gets no guard.
+reached, nor one started in the instant between a child's birth and its being told; guard and worker killed
+in one instant leave their commands running; and without process groups (Windows) there is no guard.
 """
 
 from __future__ import annotations
 
 import atexit
+import json
+import os
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from threading import Lock
+from typing import Any
 
-_PROGRAM = """
-import os, signal, sys, time
-for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-    signal.signal(ignored, signal.SIG_IGN)
-groups = set()
-for line in sys.stdin:
-    verb, group = line.split()
-    (groups.add if verb == "add" else groups.discard)(int(group))
-for number in (signal.SIGTERM, signal.SIGKILL):
-    for group in list(groups):
-        try:
-            os.killpg(group, number)
-        except OSError:
-            groups.discard(group)
-    if groups and number == signal.SIGTERM:
-        time.sleep(2)
-"""
+from cgworker.handlers import guard_process
+from cgworker.handlers.group import HAS_GROUPS
+from cgworker.lease import Lease
+
+_WARN_FRACTION = 0.25  # of the lease's margin: until then the worker, if it lives, warns by itself
 
 
 class Guard:
-    """The guard process, started with the first child and ended with the worker's process."""
+    """The guard process, started with the first thing to guard and ended with the worker's process."""
 
     def __init__(self) -> None:
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._told: dict[str, dict[str, Any]] = {}
+        self._telling = Lock()  # a program may have an event loop in each of several threads
 
-    def add(self, group: int) -> None:
-        """From now on, end this process group if this process dies."""
-        self._tell("add", group)
+    @contextmanager
+    def watching(self, group: int, lease: Lease | None) -> Iterator[None]:
+        """Within the block the process group ends with this process, and with the lease if there is one."""
+        if not HAS_GROUPS:
+            yield
+            return
+        with ExitStack() as following:
+            if lease is None:
+                self._keep(f"group {group}", {"group": group, "warn_at": None, "end_at": None})
+            else:
+                following.enter_context(lease.followed_by(lambda now: self._hold(group, now)))
+            try:
+                yield
+            finally:
+                following.close()
+                self._forget(f"group {group}", {"gone": group})
 
-    def remove(self, group: int) -> None:
-        """The group is gone; its number may be reused by strangers."""
-        self._tell("remove", group)
+    @contextmanager
+    def removing(self, folder: Path) -> Iterator[None]:
+        """Within the block the folder goes away with this process, if that is killed."""
+        if not HAS_GROUPS:
+            yield
+            return
+        self._keep(f"folder {folder}", {"folder": str(folder)})
+        try:
+            yield
+        finally:
+            self._forget(f"folder {folder}", {"removed": str(folder)})
 
     def close(self) -> None:
         """End the guard, and whatever is still recorded."""
@@ -58,31 +79,62 @@ class Guard:
                 process.stdin.close()
             process.wait()
 
-    def _tell(self, verb: str, group: int) -> None:
-        process = self._process
-        if process is None or process.poll() is not None:
-            if verb == "remove":
-                return
-            process = self._process = _start()
-        assert process.stdin is not None
-        try:
-            process.stdin.write(f"{verb} {group}\n")
-            process.stdin.flush()
-        except OSError:  # it was killed just now; the next child starts another
-            self._process = None
+    def _hold(self, group: int, lease: Lease) -> None:
+        warn_at = lease.fence_at + lease.margin_seconds * _WARN_FRACTION
+        self._keep(f"group {group}", {"group": group, "warn_at": warn_at, "end_at": lease.ends_at})
+
+    def _keep(self, what: str, fact: dict[str, Any]) -> None:
+        with self._telling:
+            self._told[what] = fact
+            if self._process is None or not _write(self._process, fact):
+                self._start_again()
+
+    def _forget(self, what: str, fact: dict[str, Any]) -> None:
+        with self._telling:
+            del self._told[what]
+            if self._process is not None and not _write(self._process, fact):
+                self._start_again()
+
+    def _start_again(self) -> None:
+        """The first one, or another for one that was killed or reads no more; it is told everything."""
+        if self._process is not None:
+            _end(self._process)
+        self._process = _start()
+        for fact in self._told.values():
+            _write(self._process, fact)
 
 
-def _start() -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", _PROGRAM],
+def _start() -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", guard_process.__file__],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        text=True,
+        bufsize=0,
         env={},
         cwd="/",
         start_new_session=True,
     )
+    assert process.stdin is not None
+    os.set_blocking(process.stdin.fileno(), False)  # a guard that stands still must not stop the worker
+    return process
+
+
+def _write(process: subprocess.Popen[bytes], fact: dict[str, Any]) -> bool:
+    """Whether the guard took it: a line is shorter than what a pipe takes whole or not at all."""
+    assert process.stdin is not None
+    try:
+        return process.stdin.write(json.dumps(fact).encode() + b"\n") is not None
+    except OSError:
+        return False
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """A killed guard ends nothing: what it knew is told to the next one."""
+    process.kill()
+    with suppress(OSError):
+        process.stdin.close()  # type: ignore[union-attr]
+    process.wait()
 
 
 guard = Guard()

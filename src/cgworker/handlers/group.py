@@ -1,0 +1,98 @@
+"""The process group of a child: everything it started, less what left on purpose (`setsid`).
+
+Where there are no process groups (Windows) a child is its own whole group, and what it started lives on.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import anyio
+import anyio.abc
+
+HAS_GROUPS = hasattr(os, "killpg") and hasattr(os, "setsid")
+
+_GRACE_SECONDS = 2.0
+_LOOK_SECONDS = 0.02
+
+
+class ProcessGroup:
+    """The group that a child leads.
+
+    Args:
+        leader: the child, started in a session of its own where there are any.
+    """
+
+    def __init__(self, leader: anyio.abc.Process) -> None:
+        self._leader = leader
+
+    def ask_to_end(self) -> None:
+        """SIGTERM, or what the platform has for it."""
+        if HAS_GROUPS:
+            _signal(self._leader.pid, signal.SIGTERM)
+        elif self._leader.returncode is None:
+            self._leader.terminate()
+
+    def kill(self) -> None:
+        """SIGKILL, or what the platform has for it."""
+        if HAS_GROUPS:
+            _signal(self._leader.pid, signal.SIGKILL)
+        elif self._leader.returncode is None:
+            self._leader.kill()
+
+    async def end(self) -> None:
+        """Kill the leader if it still runs; ask those it left behind to end, and then end them."""
+        if self._leader.returncode is None:
+            self.kill()
+            await self._leader.wait()
+        if not self._has_members():
+            return
+        self.ask_to_end()
+        with anyio.move_on_after(_GRACE_SECONDS):
+            while self._has_members():  # noqa: ASYNC110  # no system tells when a group is gone
+                await anyio.sleep(_LOOK_SECONDS)
+            return
+        self.kill()
+
+    def _has_members(self) -> bool:
+        """Whether anybody is left; where there are no groups nobody knows."""
+        group = self._leader.pid
+        return HAS_GROUPS and _exists(group) and not _only_zombies(group)
+
+
+def _signal(group: int, number: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):  # macOS answers EPERM for a group of zombies
+        os.killpg(group, number)
+
+
+def _exists(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def _only_zombies(group: int) -> bool:
+    """Whether nobody is left in the group but the dead, whom their parent has not noticed yet."""
+    if sys.platform != "linux":
+        return False
+    return all(state == "Z" for state in _states_in(group))
+
+
+def _states_in(group: int) -> list[str]:
+    found = []
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit():
+            continue
+        try:
+            fields = (process / "stat").read_text().rpartition(")")[2].split()
+        except OSError:  # it ended just now
+            continue
+        if int(fields[2]) == group:
+            found.append(fields[0])
+    return found
