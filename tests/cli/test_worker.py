@@ -298,3 +298,44 @@ def test_a_stored_result_is_delivered_without_running_the_command(
     ran = cg("worker", "once", "--profile", desk, *command)
     assert (ran.result["redelivered"], ran.result["turn"]["final_payload"]) == (True, 7)
     assert count.read_text() == "x\n"
+
+
+SIGNALLED_AT_ONCE = """
+import signal, sys
+from cgworker.cli import app, words
+root = words.root
+def signalled():
+    signal.raise_signal(signal.SIGTERM)  # before most of cg is even imported
+    return root()
+words.root = signalled
+sys.exit(app.run(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "tail"),
+    [
+        (("worker", "once"), ("--command", "true")),
+        (("worker", "loop"), ("--command", "true")),
+        (("worker", "claim", "run"), ("--", "true")),
+    ],
+)
+def test_a_worker_that_is_ended_in_its_first_moments_ends_in_order(
+    words: tuple[str, ...], tail: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Nothing is claimed, the envelope is printed, and the status is 0."""
+    token = tmp_path / "token"
+    token.write_text("cgac_cred_x.secret-of-nobody\n")
+    token.chmod(0o600)
+    flags = ("--base-url", "http://127.0.0.1:9", "--project-id", "p", "--agent-id", "a")
+    ended = subprocess.run(
+        [sys.executable, "-c", SIGNALLED_AT_ONCE, *words, *flags, "--auth-token-file", str(token), *tail],
+        env={**os.environ, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr.count("Traceback")) == (0, 0), ended.stderr
+    result = json.loads(ended.stdout)["result"]
+    assert not result.get("last", result)["claimed"]

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from importlib.metadata import version
 from typing import NoReturn
+
+from cgworker import signals
+
+_WORKERS = (["worker", "once"], ["worker", "loop"], ["worker", "claim", "run"])
 
 
 def main() -> NoReturn:
@@ -23,6 +28,11 @@ def run(argv: Sequence[str]) -> int:
     if list(argv) == ["--version"]:
         print(f"cg {version('cgworker')}")  # noqa: T201 - the command line prints
         return 0
+    with signals.held() if _works(argv) else nullcontext():
+        return _run(argv)
+
+
+def _run(argv: Sequence[str]) -> int:
     from cgworker.cli.command import fail  # loads typer, which a version needs not
     from cgworker.cli.envelope import write_problem
     from cgworker.cli.words import root
@@ -31,6 +41,11 @@ def run(argv: Sequence[str]) -> int:
         return int(root().main(args=list(argv), prog_name="cg", standalone_mode=False) or 0)
     except Exception as raised:
         return fail(raised, partial(write_problem, as_json=_asks_for_json(argv)))
+
+
+def _works(argv: Sequence[str]) -> bool:
+    """Whether it is a worker, which ends in order from its first moment on."""
+    return any(list(argv[: len(words)]) == words for words in _WORKERS)
 
 
 def _asks_for_json(argv: Sequence[str]) -> bool:

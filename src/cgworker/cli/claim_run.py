@@ -12,6 +12,7 @@ import anyio
 import typer
 from attrs import evolve, frozen
 
+from cgworker import signals
 from cgworker.cli.claim import ClaimOutFile, read_context
 from cgworker.cli.command import command
 from cgworker.cli.connect import as_claim_holder
@@ -68,6 +69,8 @@ async def run(
     for path in (claim_out_file, context_out_file):
         check_place(path)
     agent = AgentRef(project_id=project_id, agent_id=agent_id)
+    if signals.take_held():
+        return NothingClaimed()
     async with as_claim_holder(server, agent) as kernel:
         asked_at = monotonic()
         claim = (await kernel.claims.claim(agent)).claimed
@@ -136,7 +139,7 @@ class _Work:
                 env=self._environment(),
                 lease=self._lease,
                 on_line=write_to_stderr,
-                mask=mask_for((claim.token,)),
+                mask=mask_for((claim.token, *self._kernel.secrets)),
             ) as child,
             anyio.create_task_group() as beside,
         ):
@@ -147,7 +150,7 @@ class _Work:
             def end_on_loss(reason: str) -> None:
                 beside.start_soon(self._end_unless_settled, child, reason)
 
-            beside.start_soon(watch_signals, end_on_signal)
+            await beside.start(watch_signals, end_on_signal)
             async with keep(self._lease, self._keeper(end_on_loss)):
                 exit_code = await child.wait()
             beside.cancel_scope.cancel()

@@ -69,8 +69,8 @@ class Adapter(Worker):
         self._is_drained = False
 
     async def work_one(self) -> WorkedTurn | UnreadTurn | NothingClaimed:
-        """Claim a turn and work it, if there is one."""
-        report = await self.once()
+        """Claim a turn and work it, if there is one, unless a signal has ended us already."""
+        report = None if self._is_drained else await self.once()
         return NothingClaimed() if report is None or self._last is None else await self._tell(self._last)
 
     async def work_at_most(self, iterations: int) -> None:

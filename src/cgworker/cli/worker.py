@@ -207,7 +207,7 @@ async def _adapter(
     agent = worker_agent(server, runtime.project_id, runtime.agent_id)
     async with as_actor(server, agent) as kernel, anyio.create_task_group() as beside:
         adapter = Adapter(kernel, runtime.handler(folder_per_turn=folder_per_turn), options=options)
-        beside.start_soon(watch_signals, lambda hurry: adapter.drain(hurry=hurry))
+        await beside.start(watch_signals, lambda hurry: adapter.drain(hurry=hurry))
         yield adapter
         beside.cancel_scope.cancel()
 

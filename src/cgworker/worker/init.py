@@ -20,17 +20,22 @@ def leave_pid_one() -> None:
 
     Call it before any thread or event loop exists.
     """
-    if os.name != "posix" or os.getpid() != 1:
+    if not hasattr(os, "fork") or os.getpid() != 1:
         return
+    passed_on = {getattr(signal, name) for name in _PASSED_ON}
+    # Blocked until both sides have their handlers: a signal in between would be heard by neither.
+    blocked_before = signal.pthread_sigmask(signal.SIG_BLOCK, passed_on)
     child = os.fork()
+    if child:
+        for number in passed_on:
+            signal.signal(number, lambda number, _: _pass_on(child, number))
+    signal.pthread_sigmask(signal.SIG_SETMASK, blocked_before)
     if child:
         sys.exit(_reap_until_exit(child))
 
 
 def _reap_until_exit(child: int) -> int:
     """Wait for everybody; return the exit status of `child` as a shell tells it."""
-    for name in _PASSED_ON:
-        signal.signal(getattr(signal, name), lambda number, _: _pass_on(child, number))
     while True:
         try:
             pid, status = os.wait()

@@ -164,6 +164,8 @@ class Worker:
             return None
         async with self._workplace() as place:
             self._shift = Shift(place, self.agent, lambda: False, self.on_settled)
+            if self._drain_early:  # while the claim was asked for
+                self._shift.drain()
             try:
                 report = await self._shift.work_one(found)
             finally:

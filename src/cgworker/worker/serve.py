@@ -7,11 +7,15 @@ import signal
 from collections.abc import Callable
 
 import anyio
+import anyio.abc
 
+from cgworker import signals
 from cgworker.errors import UsageError
 from cgworker.events import logger
 from cgworker.worker.init import leave_pid_one
 from cgworker.worker.loop import Worker
+
+_LOOK_SECONDS = 0.25
 
 
 def run(*workers: Worker, concurrency: int | None = None, backend: str = "asyncio") -> None:
@@ -27,18 +31,19 @@ def run(*workers: Worker, concurrency: int | None = None, backend: str = "asynci
     """
     if not workers:
         raise UsageError("run() needs at least one worker")
-    leave_pid_one()
-    if not logging.getLogger().handlers:
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-        logging.getLogger("httpx").setLevel(logging.WARNING)
-    anyio.run(serve, workers, concurrency, backend=backend)
+    with signals.held():
+        leave_pid_one()
+        if not logging.getLogger().handlers:
+            logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+            logging.getLogger("httpx").setLevel(logging.WARNING)
+        anyio.run(serve, workers, concurrency, backend=backend)
 
 
 async def serve(workers: tuple[Worker, ...], concurrency: int | None = None) -> None:
     """What `run` runs: for programs that have an event loop but want the signals handled."""
     slots = anyio.Semaphore(concurrency) if concurrency else None
     async with anyio.create_task_group() as group:
-        group.start_soon(_drain_on_signals, workers)
+        await group.start(_drain_on_signals, workers)
         async with anyio.create_task_group() as running:
             for worker in workers:
                 running.start_soon(_run_and_close, worker, slots)
@@ -53,26 +58,51 @@ async def _run_and_close(worker: Worker, slots: anyio.Semaphore | None) -> None:
             await worker.kernel.aclose()
 
 
-async def _drain_on_signals(workers: tuple[Worker, ...]) -> None:
+async def _drain_on_signals(
+    workers: tuple[Worker, ...], *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+) -> None:
     def drain(hurry: bool) -> None:
         for worker in workers:
             worker.drain(hurry=hurry)
 
-    await watch_signals(drain)
+    await watch_signals(drain, task_status=task_status)
 
 
-async def watch_signals(drain: Callable[[bool], None]) -> None:
+async def watch_signals(
+    drain: Callable[[bool], None],
+    *,
+    task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+) -> None:
     """Call `drain(False)` at the first SIGTERM or SIGINT and `drain(True)` at the second.
 
-    Where the platform has no signal handling for event loops (Windows), Ctrl-C ends the program as usual.
+    Args:
+        drain: what to do.
+        task_status: started once the signals held since `signals.hold()` have been told.
     """
+    hurry = False
+
+    def tell(number: int) -> None:
+        nonlocal hurry
+        logger.info("%s: %s", signal.Signals(number).name, "ending at once" if hurry else "draining")
+        drain(hurry)
+        hurry = True
+
     try:
-        receiver = anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT)
-        with receiver as signals:
-            hurry = False
-            async for number in signals:
-                logger.info("%s: %s", signal.Signals(number).name, "ending at once" if hurry else "draining")
-                drain(hurry)
-                hurry = True
-    except NotImplementedError:
-        logger.info("this platform has no signals for event loops; Ctrl-C ends without a drain")
+        receiver = anyio.open_signal_receiver(*signals.ENDING)
+        with receiver as received:
+            for number in signals.take_held():
+                tell(number)
+            task_status.started()
+            async for number in received:
+                tell(number)
+    except NotImplementedError:  # Windows: event loops hear no signals there, but Python does
+        signals.hold()
+        task_status.started()
+        await _look_for_held(tell)
+
+
+async def _look_for_held(tell: Callable[[int], None]) -> None:
+    while True:
+        for number in signals.take_held():
+            tell(number)
+        await anyio.sleep(_LOOK_SECONDS)
