@@ -11,12 +11,11 @@ Three rules, kept here so that no other file has to:
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import re
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from enum import Enum
 from functools import reduce
@@ -36,6 +35,7 @@ from cattrs.errors import ForbiddenExtraKeysError
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from cgworker.errors import AnswerInvalid, InvalidRequest
+from cgworker.wire.plain import has_fields, is_mapping, teach
 from cgworker.wire.values import (
     ExactNumber,
     Fault,
@@ -151,14 +151,14 @@ def structure_plain(cls: Any, value: Any) -> Any:
         InvalidRequest: with every fault found, from "input" on.
     """
     try:
-        return ANSWERS.structure(value, cls)
-    except (BaseValidationError, Fault) as broken:
+        return PLAIN.structure(value, cls)
+    except (BaseValidationError, ValueError) as broken:
         raise InvalidRequest(list(_faults(broken, ("input",)))) from broken
 
 
 def check_readable(cls: Any) -> None:
     """Raise now what reading `cls` from JSON would raise for want of knowing how."""
-    ANSWERS.get_structure_hook(cls)
+    PLAIN.get_structure_hook(cls)
 
 
 def unstructure(value: Any) -> Any:
@@ -271,16 +271,8 @@ def _reads_tuple(converter: Converter) -> Callable[[Any], Callable[[Any, Any], t
     return factory
 
 
-def _has_fields(cls: Any) -> bool:
-    return isinstance(cls, type) and (attrs.has(cls) or dataclasses.is_dataclass(cls))
-
-
 def _is_tuple(cls: Any) -> bool:
     return get_origin(cls) is tuple
-
-
-def _is_mapping(cls: Any) -> bool:
-    return get_origin(cls) in (dict, Mapping) or cls is dict
 
 
 def _is_maybe_absent(cls: Any) -> bool:
@@ -333,14 +325,15 @@ def _converter(*, strict: bool) -> Converter:
     converter.register_structure_hook(datetime, read_datetime)
     converter.register_unstructure_hook(datetime, lambda instant: instant)  # orjson writes it
     converter.register_unstructure_hook(ExactNumber, lambda number: number)
-    converter.register_structure_hook_factory(_has_fields, _reads_object(converter, strict=strict))
+    converter.register_structure_hook_factory(has_fields, _reads_object(converter, strict=strict))
     converter.register_unstructure_hook_factory(attrs.has, _writes_object(converter))
     converter.register_structure_hook_factory(_is_tuple, _reads_tuple(converter))
-    converter.register_structure_hook_func(_is_mapping, read_mapping)
-    converter.register_unstructure_hook_func(_is_mapping, lambda stored: stored)  # JSON already, maybe raw
+    converter.register_structure_hook_func(is_mapping, read_mapping)
+    converter.register_unstructure_hook_func(is_mapping, lambda stored: stored)  # JSON already, maybe raw
     converter.register_structure_hook_factory(_is_maybe_absent, _reads_present(converter))
     return converter
 
 
 REQUESTS: Final = _converter(strict=True)
 ANSWERS: Final = _converter(strict=False)
+PLAIN: Final = teach(_converter(strict=False))
