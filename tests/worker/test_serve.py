@@ -11,8 +11,10 @@ from typing import Any
 import anyio
 import pytest
 
-from cgworker import signals
+from cgworker import CommandHandler, KernelClient, Worker, run, signals
+from cgworker.errors import CommandNotFound
 from cgworker.worker.serve import watch_signals
+from tests.turns import AGENT
 
 PROGRAM = """
 import signal, sys
@@ -44,6 +46,13 @@ def test_a_worker_that_is_told_to_end_in_its_first_moments_ends_in_order(
     )
     assert (ended.returncode, ended.stdout) == (0, "ended in order\n"), ended.stderr
     assert "ResourceWarning" not in ended.stderr
+
+
+def test_what_ends_a_worker_is_raised_as_it_is() -> None:
+    """A program can catch it; task groups are our own affair."""
+    worker = Worker(KernelClient("http://127.0.0.1:9", agent=AGENT, token="t"), CommandHandler(["/no/such"]))
+    with pytest.raises(CommandNotFound):
+        run(worker)
 
 
 async def drained(raise_it: Any) -> list[bool]:

@@ -27,10 +27,10 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from cgworker.handlers import guard_process
 from cgworker.handlers.group import HAS_GROUPS
 from cgworker.lease import Lease
 
+_PROGRAM = Path(__file__).with_name("guard_process.py")
 _WARN_FRACTION = 0.25  # of the lease's margin: until then the worker, if it lives, warns by itself
 
 
@@ -106,7 +106,7 @@ class Guard:
 
 def _start() -> subprocess.Popen[bytes]:
     process = subprocess.Popen(
-        [sys.executable, "-I", "-S", guard_process.__file__],
+        [sys.executable, "-I", "-S", str(_PROGRAM)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

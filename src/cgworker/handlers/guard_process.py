@@ -22,9 +22,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-# The clock of cgworker.lease.monotonic, which the worker's instants are read from.
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
 _LOOK_SECONDS = 1.0  # select() does not count the time a machine sleeps, the clock above does
 _GRACE_SECONDS = 2.0
 _STDIN = 0
@@ -75,7 +72,8 @@ class Charge:
 
 
 def _now() -> float:
-    return time.clock_gettime(_CLOCK)
+    """The clock of cgworker.lease.monotonic, which the worker's instants are read from."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def _signal(group: int, number: int) -> bool:

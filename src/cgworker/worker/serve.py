@@ -42,12 +42,22 @@ def run(*workers: Worker, concurrency: int | None = None, backend: str = "asynci
 async def serve(workers: tuple[Worker, ...], concurrency: int | None = None) -> None:
     """What `run` runs: for programs that have an event loop but want the signals handled."""
     slots = anyio.Semaphore(concurrency) if concurrency else None
-    async with anyio.create_task_group() as group:
-        await group.start(_drain_on_signals, workers)
-        async with anyio.create_task_group() as running:
-            for worker in workers:
-                running.start_soon(_run_and_close, worker, slots)
-        group.cancel_scope.cancel()
+    try:
+        async with anyio.create_task_group() as group:
+            await group.start(_drain_on_signals, workers)
+            async with anyio.create_task_group() as running:
+                for worker in workers:
+                    running.start_soon(_run_and_close, worker, slots)
+            group.cancel_scope.cancel()
+    except BaseExceptionGroup as ended:
+        raise _as_raised(ended) from None
+
+
+def _as_raised(ended: BaseException) -> BaseException:
+    """What one worker raised, without the task groups around it; several are told together."""
+    while isinstance(ended, BaseExceptionGroup) and len(ended.exceptions) == 1:
+        ended = ended.exceptions[0]
+    return ended
 
 
 async def _run_and_close(worker: Worker, slots: anyio.Semaphore | None) -> None:
