@@ -11,6 +11,7 @@ from attrs import frozen
 
 from cgworker.kernel.app import Kernel, create_app
 from cgworker.kernel.store.agents import register_agent
+from cgworker.kernel.store.callers import Bearer
 from cgworker.kernel.store.credentials import issue_credential
 from cgworker.wire.agents import AgentSpec, Provenance
 from cgworker.wire.credentials import IssueCredential
@@ -76,6 +77,11 @@ class Agent:
             "X-CG-Agent-Id": self.ref.agent_id,
             "Authorization": f"Bearer {self.credential}",
         }
+
+    @property
+    def bearer(self) -> Bearer:
+        """What its requests show, in the store's words."""
+        return Bearer.of(self.ref, self.credential)
 
     async def ask(
         self, method: str, path: str, json: Any = None, headers: Mapping[str, str] = {}, **query: Any

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cgworker.errors import CommonGroundError
 from cgworker.kernel.store.batch import in_rounds
 from cgworker.kernel.store.claims.append import Append, append_records
 from cgworker.kernel.store.claims.dispatch import Dispatched, Dispatching, dispatch_turns
@@ -150,7 +151,7 @@ async def test_many_dispatches_are_numbered_in_order(project: Project, requester
     found = await dispatch_turns(
         project.kernel.database,
         project.id,
-        [Dispatching(structure_request(Dispatch, body)) for body in bodies],
+        [Dispatching(structure_request(Dispatch, body), requester.bearer) for body in bodies],
         lease=timedelta(seconds=30),
     )
     assert [d.turn.turn_id if isinstance(d, Dispatched) else type(d).__name__ for d in found] == [
@@ -168,7 +169,7 @@ async def test_records_of_one_turn_keep_their_order(project: Project, requester:
     worker = await project.agent("worker")
     claim = await a_claim(requester, worker)
     bodies = [{"claim": token_of(claim), "payload": n} for n in range(4)]
-    appends = [Append(structure_request(AppendRecord, body)) for body in bodies]
+    appends = [Append(structure_request(AppendRecord, body), worker.bearer) for body in bodies]
     boxes = await append_records(project.kernel.database, project.id, appends)
     context = await requester.get(f"turns/{claim['turn_id']}/context", after_turn_seq=1)
     items = context["semantic_items"]
@@ -183,9 +184,9 @@ async def test_items_that_meet_never_share_a_round(items: list[frozenset[int]]) 
     """What has a key in common runs one after the other, in the given order; all are answered in place."""
     rounds: list[list[frozenset[int]]] = []
 
-    async def run(some: list[frozenset[int]]) -> list[frozenset[int]]:
+    async def run(some: list[frozenset[int]]) -> list[frozenset[int] | CommonGroundError]:
         rounds.append(some)
-        return some
+        return list(some)
 
     assert await in_rounds(items, lambda item: item, run) == items
     for some in rounds:

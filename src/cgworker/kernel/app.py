@@ -28,6 +28,7 @@ from cgworker.kernel.routes import (
     turns,
 )
 from cgworker.kernel.store.postgres import Database
+from cgworker.kernel.verbs import Verbs
 from cgworker.kernel.wakeups import Wakeups
 
 ROUTES: Sequence[BaseRoute] = [
@@ -49,6 +50,7 @@ class Kernel:
     config: KernelConfig
     database: Database
     wakeups: Wakeups
+    verbs: Verbs
     metrics: Metrics = field(factory=Metrics)
     closing: asyncio.Event = field(factory=asyncio.Event)
 
@@ -57,7 +59,7 @@ class Kernel:
 async def open_kernel(config: KernelConfig, database: Database) -> AsyncIterator[Kernel]:
     """A kernel on a migrated database: its wake-ups and its reaper run until the block ends."""
     wakeups = Wakeups(database.dsn)
-    kernel = Kernel(config, database, wakeups)
+    kernel = Kernel(config, database, wakeups, Verbs(database, config.lease))
     wakeups.start()
     reaper = Reaper(config, database, wakeups, kernel.metrics)
     reaping = asyncio.create_task(reaper.run())

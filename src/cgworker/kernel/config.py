@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Any
 
 from attrs import NOTHING, Attribute, field, fields, frozen
@@ -120,6 +121,11 @@ class KernelConfig:
     @claim_reaper_interval_seconds.default
     def _a_sixth_of_the_lease(self) -> float:
         return max(0.5, self.claim_timeout_seconds / 6)
+
+    @property
+    def lease(self) -> timedelta:
+        """The length of a lease."""
+        return timedelta(seconds=self.claim_timeout_seconds)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> KernelConfig:

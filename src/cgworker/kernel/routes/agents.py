@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cgworker.kernel.access import Caller, authenticate
+from cgworker.kernel.access import authenticate
 from cgworker.kernel.http import next_page, path_id, read, read_query, reply, require_same
 from cgworker.kernel.operation import Operation
 from cgworker.kernel.routes.turns import FeedQuery
@@ -17,6 +17,7 @@ from cgworker.kernel.store.agents import (
     set_accepts_work,
     update_agent,
 )
+from cgworker.kernel.store.callers import Caller
 from cgworker.kernel.store.ledger import agent_feed
 from cgworker.kernel.waiting import Preferences, look_until
 from cgworker.kernel.wakeups import agent_key, agent_news, work_key

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from itertools import islice
+from typing import Any
 
 from attrs import asdict
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cgworker.errors import InvalidRequest
-from cgworker.kernel.access import authenticate
+from cgworker.errors import CommonGroundError, InvalidRequest
+from cgworker.kernel.access import acting_as, authenticate
 from cgworker.kernel.http import key_of, path_id, read, reply, require_same
 from cgworker.kernel.operation import Operation
-from cgworker.kernel.routes.items import answers_of, good_items, refusals_of, require_count
-from cgworker.kernel.store.batch import only
+from cgworker.kernel.routes.items import answers_of, bearers_of, require_count, shown
+from cgworker.kernel.store.callers import Bearer
 from cgworker.kernel.store.claims.claim import Claim, Claimed, Outcome, claim_turns
+from cgworker.kernel.store.claims.fence import Fenced
 from cgworker.kernel.store.claims.reconcile import reconcile_agent
 from cgworker.kernel.store.claims.renew import renew_claims
-from cgworker.kernel.store.records import list_first_records
 from cgworker.kernel.store.turns import snapshot_of
 from cgworker.kernel.waiting import Preferences, look_until
 from cgworker.kernel.wakeups import turn_news, work_key
@@ -48,50 +48,43 @@ async def claim(request: Request) -> Response:
     require_same(body.agent.project_id, project_id, "agent project must match path project")
     require_same(body.agent.agent_id, agent_id, "path agent_id must match request agent")
     preferences = Preferences(request)
-    wanted = [Claim(body, key_of(request))]
-    (await authenticate(request)).require_is(body.agent)
-    outcomes = await look_until(
+    key = key_of(request)
+    wanted = Claim(body, await acting_as(request, body.agent), key, _record_limit(preferences))
+    kernel = request.app.state.kernel
+    claimed = await look_until(
         request,
         [work_key(body.agent)],
-        lambda: _claim(request, project_id, wanted),
-        is_news=lambda found: found != [None],
+        lambda: kernel.verbs.claim(project_id, wanted),
+        is_news=lambda found: found is not None,
         wait_seconds=preferences.wait_seconds,
     )
-    claimed = only(outcomes)
     if claimed is None:
         return reply(None, headers=preferences.applied())
-    (shown,) = await _represent(request, [claimed], preferences)
-    return reply(shown, headers=preferences.applied())
+    _tell_claimed(kernel, claimed)
+    return reply(_represented(kernel, claimed, preferences), headers=preferences.applied())
 
 
-async def _claim(request: Request, project_id: str, claims: list[Claim]) -> list[Outcome]:
-    kernel = request.app.state.kernel
-    outcomes = await claim_turns(kernel.database, project_id, claims, lease=lease_of(request))
-    for claimed in outcomes:
-        if isinstance(claimed, Claimed):
-            kernel.metrics.claims.inc()
-            more_work = [work_key(claimed.token.agent)] if claimed.gave_back else []
-            kernel.wakeups.wake(*turn_news(claimed.token.turn, claimed.token.agent), *more_work)
-    return outcomes
+def _record_limit(preferences: Preferences) -> int:
+    return CONTEXT_RECORDS if preferences.wants_representation else 0
 
 
-async def _represent(request: Request, claims: list[Claimed], preferences: Preferences) -> list[ClaimToken]:
-    """The claims as they are to be shown: with what a worker would ask for next, if it prefers that."""
+def _tell_claimed(kernel: Any, claimed: Claimed) -> None:
+    kernel.metrics.claims.inc()
+    more_work = [work_key(claimed.token.agent)] if claimed.gave_back else []
+    kernel.wakeups.wake(*turn_news(claimed.token.turn, claimed.token.agent), *more_work)
+
+
+def _represented(kernel: Any, claimed: Claimed, preferences: Preferences) -> ClaimToken:
+    """The claim as it is to be shown: with what a worker would ask for next, if it prefers that."""
     if not preferences.wants_representation:
-        return [claimed.token for claimed in claims]
-    turns = [claimed.token.turn for claimed in claims]
-    records = await list_first_records(request.app.state.kernel.database, turns, limit=CONTEXT_RECORDS)
-    lease_seconds = lease_of(request).total_seconds()
-    return [
-        ClaimedTurn(
-            **asdict(claimed.token, recurse=False),
-            context=TurnContext(turn=snapshot_of(claimed.row), semantic_items=records[claimed.token.turn]),
-            lease_seconds=lease_seconds,
-            server_time=claimed.row["server_time"],
-            attempt=claimed.row["attempt"],
-        )
-        for claimed in claims
-    ]
+        return claimed.token
+    return ClaimedTurn(
+        **asdict(claimed.token, recurse=False),
+        context=TurnContext(turn=snapshot_of(claimed.row), semantic_items=claimed.records),
+        lease_seconds=kernel.config.lease.total_seconds(),
+        server_time=claimed.row["server_time"],
+        attempt=claimed.row["attempt"],
+    )
 
 
 async def renew(request: Request) -> Response:
@@ -99,9 +92,9 @@ async def renew(request: Request) -> Response:
     body = await read(request, RenewClaim)
     claim_project = body.claim.project_id
     require_same(claim_project, path_id(request, "project_id"), "claim project must match path project")
-    (await authenticate(request)).require_is(body.claim.agent)
-    database = request.app.state.kernel.database
-    return reply(only(await renew_claims(database, claim_project, [body.claim], lease=lease_of(request))))
+    bearer = await acting_as(request, body.claim.agent)
+    renew_claim = request.app.state.kernel.verbs.renew
+    return reply(await renew_claim(claim_project, Fenced(body.claim, bearer, None)))
 
 
 async def reconcile_expired(request: Request) -> Response:
@@ -130,17 +123,22 @@ async def claim_many(request: Request) -> Response:
     project_id = path_id(request, "project_id")
     preferences = Preferences(request)
     _check_limits(body)
-    shown = [(item.agent, item.credential) for item in body.items]
-    refusals = await refusals_of(request, project_id, shown, "agent")
-    wanted = good_items(body.items, refusals)
+    bearers = bearers_of(project_id, [(item.agent, item.credential) for item in body.items], "agent")
+    wanted = list(shown(body.items, bearers))
     found = await look_until(
         request,
-        [work_key(item.agent) for item in wanted],
+        [work_key(item.agent) for item, _ in wanted],
         lambda: _claim_items(request, project_id, wanted, preferences),
-        is_news=lambda claims: any(claims) or not wanted,
+        is_news=_is_news,
         wait_seconds=preferences.wait_seconds,
     )
-    return reply(answers_of(refusals, found), headers=preferences.applied())
+    return reply(answers_of(bearers, found), headers=preferences.applied())
+
+
+def _is_news(found: list[list[ClaimToken] | CommonGroundError]) -> bool:
+    """Whether anybody got a claim, or nobody can."""
+    waiting = [claims for claims in found if isinstance(claims, list)]
+    return any(waiting) or not waiting
 
 
 def _check_limits(body: ClaimMany) -> None:
@@ -153,13 +151,30 @@ def _check_limits(body: ClaimMany) -> None:
 
 
 async def _claim_items(
-    request: Request, project_id: str, items: list[ClaimItem], preferences: Preferences
-) -> list[list[ClaimToken]]:
-    wanted = [Claim(ClaimNext(agent=item.agent)) for item in items for _ in range(item.limit)]
-    outcomes = await _claim(request, project_id, wanted)
-    shown = iter(await _represent(request, [c for c in outcomes if isinstance(c, Claimed)], preferences))
-    claims = iter([next(shown) if isinstance(c, Claimed) else None for c in outcomes])
-    return [[claim for claim in islice(claims, item.limit) if claim is not None] for item in items]
+    request: Request, project_id: str, items: list[tuple[ClaimItem, Bearer]], preferences: Preferences
+) -> list[list[ClaimToken] | CommonGroundError]:
+    kernel = request.app.state.kernel
+    limit = _record_limit(preferences)
+    wanted = [
+        Claim(ClaimNext(agent=item.agent), bearer, record_limit=limit)
+        for item, bearer in items
+        for _ in range(item.limit)
+    ]
+    outcomes = iter(await claim_turns(kernel.database, project_id, wanted, lease=kernel.config.lease))
+    return [_claims_of(kernel, list(islice(outcomes, item.limit)), preferences) for item, _ in items]
+
+
+def _claims_of(
+    kernel: Any, outcomes: list[Outcome], preferences: Preferences
+) -> list[ClaimToken] | CommonGroundError:
+    """What one item got: its claims, or why it got none."""
+    claims = [claimed for claimed in outcomes if isinstance(claimed, Claimed)]
+    for claimed in claims:
+        _tell_claimed(kernel, claimed)
+    refusals = [refusal for refusal in outcomes if isinstance(refusal, CommonGroundError)]
+    if refusals and not claims:
+        return refusals[0]
+    return [_represented(kernel, claimed, preferences) for claimed in claims]
 
 
 async def renew_many(request: Request) -> Response:
@@ -167,17 +182,11 @@ async def renew_many(request: Request) -> Response:
     body = await read(request, RenewMany)
     project_id = path_id(request, "project_id")
     require_count(len(body.items))
-    shown = [(item.claim.agent, item.credential) for item in body.items]
-    refusals = await refusals_of(request, project_id, shown, "claim")
-    claims = [item.claim for item in good_items(body.items, refusals)]
-    database = request.app.state.kernel.database
-    renewed = await renew_claims(database, project_id, claims, lease=lease_of(request))
-    return reply(answers_of(refusals, renewed))
-
-
-def lease_of(request: Request) -> timedelta:
-    """How long a lease is here."""
-    return timedelta(seconds=request.app.state.kernel.config.claim_timeout_seconds)
+    bearers = bearers_of(project_id, [(item.claim.agent, item.credential) for item in body.items], "claim")
+    asked = [Fenced(item.claim, bearer, None) for item, bearer in shown(body.items, bearers)]
+    kernel = request.app.state.kernel
+    renewed = await renew_claims(kernel.database, project_id, asked, lease=kernel.config.lease)
+    return reply(answers_of(bearers, renewed))
 
 
 _V = "/v3r1/projects/{project_id}"

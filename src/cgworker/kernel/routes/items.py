@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
-from starlette.requests import Request
-
-from cgworker.errors import CommonGroundError, ConflictError, InvalidRequest
-from cgworker.kernel.access import Caller, identify
+from cgworker.errors import CommonGroundError, ConflictError, InvalidRequest, UnauthorizedError
 from cgworker.kernel.http import item_answer
+from cgworker.kernel.store.callers import Bearer
 from cgworker.wire.refs import AgentRef
 from cgworker.wire.turns import ItemAnswers
+
+Item = TypeVar("Item")
 
 MOST_ITEMS = 1000
 """How many turns one request can claim, renew or settle."""
@@ -24,36 +24,39 @@ def require_count(count: int) -> None:
         raise InvalidRequest([{"type": "too_long", "loc": ["body", "items"], "msg": msg}])
 
 
-async def refusals_of(
-    request: Request, project_id: str, shown: Sequence[tuple[AgentRef, str]], noun: str
-) -> list[CommonGroundError | None]:
-    """By place, why an item is refused before it is tried, if it is.
+def bearers_of(
+    project_id: str, shown: Iterable[tuple[AgentRef, str]], noun: str
+) -> list[Bearer | CommonGroundError]:
+    """By place, what an item shows of its caller, or why it is refused before it is tried.
 
     Args:
         shown: the agent and the bearer of each item.
         noun: what the item calls its agent by, "agent" or "claim".
     """
-    callers = await identify(request.app.state.kernel.database, shown)
-    return [
-        _refusal_of(agent, caller, project_id, noun)
-        for (agent, _), caller in zip(shown, callers, strict=True)
-    ]
+    return [_bearer_of(project_id, agent, token, noun) for agent, token in shown]
 
 
-def _refusal_of(
-    agent: AgentRef, caller: Caller | CommonGroundError, project_id: str, noun: str
-) -> CommonGroundError | None:
+def _bearer_of(project_id: str, agent: AgentRef, token: str, noun: str) -> Bearer | CommonGroundError:
     if agent.project_id != project_id:
         return ConflictError(f"{noun} project must match path project")
-    return caller if isinstance(caller, CommonGroundError) else None
+    try:
+        return Bearer.of(agent, token)
+    except UnauthorizedError as refusal:
+        return refusal
 
 
-def good_items(items: Iterable[Any], refusals: Sequence[CommonGroundError | None]) -> list[Any]:
-    """The items that are not refused."""
-    return [item for item, refusal in zip(items, refusals, strict=True) if refusal is None]
+def shown(
+    items: Iterable[Item], bearers: Iterable[Bearer | CommonGroundError]
+) -> Iterator[tuple[Item, Bearer]]:
+    """The items that can be tried, with their bearers."""
+    for item, bearer in zip(items, bearers, strict=True):
+        if isinstance(bearer, Bearer):
+            yield item, bearer
 
 
-def answers_of(refusals: Sequence[CommonGroundError | None], done: Iterable[Any]) -> ItemAnswers:
+def answers_of(bearers: Sequence[Bearer | CommonGroundError], done: Iterable[Any]) -> ItemAnswers:
     """The refusals, and in order what became of the other items."""
-    rest: Iterator[Any] = iter(done)
-    return ItemAnswers(items=tuple(item_answer(refusal or next(rest)) for refusal in refusals))
+    rest = iter(done)
+    return ItemAnswers(
+        items=tuple(item_answer(next(rest) if isinstance(one, Bearer) else one) for one in bearers)
+    )

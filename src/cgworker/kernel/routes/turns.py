@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from attrs import frozen
 from starlette.requests import Request
 from starlette.responses import Response
 
 from cgworker.errors import CommonGroundError, ConflictError, InvalidRequest
-from cgworker.kernel.access import authenticate
+from cgworker.kernel.access import acting_as, authenticate
 from cgworker.kernel.http import (
     bounded,
     key_of,
@@ -19,11 +21,11 @@ from cgworker.kernel.http import (
     require_same,
 )
 from cgworker.kernel.operation import Operation
-from cgworker.kernel.routes.claims import lease_of
-from cgworker.kernel.routes.items import answers_of, good_items, refusals_of, require_count
-from cgworker.kernel.store.batch import only
-from cgworker.kernel.store.claims.append import Append, append_records
-from cgworker.kernel.store.claims.dispatch import Dispatching, dispatch_turns
+from cgworker.kernel.routes.items import answers_of, bearers_of, require_count, shown
+from cgworker.kernel.store.callers import Bearer
+from cgworker.kernel.store.claims.append import Append
+from cgworker.kernel.store.claims.dispatch import Dispatching
+from cgworker.kernel.store.claims.fence import Fenced
 from cgworker.kernel.store.claims.finish import Settled, check_outcome, finish_turns
 from cgworker.kernel.store.claims.suspend import suspend_turns
 from cgworker.kernel.store.ledger import turn_feed
@@ -83,13 +85,12 @@ async def dispatch(request: Request) -> Response:
     if isinstance(body.authority, ChildDerivation):
         parent = body.authority.parent_claim.turn
         require_same(parent.project_id, project_id, "authority parent claim project must match path project")
-    caller = await authenticate(request)
-    caller.require_is(body.requested_by)
-    require_same(body.target_agent.project_id, project_id, "target_agent project must match path project")
+    bearer = await acting_as(request, body.requested_by)
+    if body.target_agent.project_id != project_id:
+        await authenticate(request)
+        raise ConflictError("target_agent project must match path project")
     kernel = request.app.state.kernel
-    dispatching = Dispatching(body, may_dispatch_any=caller.holds("turn.dispatch.any"))
-    found = await dispatch_turns(kernel.database, project_id, [dispatching], lease=lease_of(request))
-    dispatched = only(found)
+    dispatched = await kernel.verbs.dispatch(project_id, Dispatching(body, bearer))
     if dispatched.is_new:
         news = turn_news(dispatched.turn, body.target_agent, parent)
         kernel.wakeups.wake(work_key(body.target_agent), *news)
@@ -148,9 +149,9 @@ async def append(request: Request) -> Response:
     """Add a record under its claim."""
     body = await read(request, AppendRecord)
     key = key_of(request)
-    await _require_claim(request, body.claim)
+    bearer = await _holder(request, body.claim)
     kernel = request.app.state.kernel
-    box = only(await append_records(kernel.database, body.claim.project_id, [Append(body, key)]))
+    box = await kernel.verbs.append(body.claim.project_id, Append(body, bearer, key))
     kernel.wakeups.wake(*turn_news(body.claim.turn, body.claim.agent))
     return reply(box)
 
@@ -159,15 +160,21 @@ async def finish(request: Request) -> Response:
     """Close the turn."""
     body = await read(request, FinishTurn)
     check_outcome(body)
-    await _require_claim(request, body.claim)
-    return reply(only(await _settle(request, body.claim.project_id, [(body.claim, body)])))
+    bearer = await _holder(request, body.claim)
+    kernel = request.app.state.kernel
+    settled = await kernel.verbs.finish(body.claim.project_id, Fenced(body.claim, bearer, body))
+    _tell_settled(kernel, body.claim, settled)
+    return reply(Done())
 
 
 async def suspend(request: Request) -> Response:
     """Put the turn aside."""
     body = await read(request, SuspendTurn)
-    await _require_claim(request, body.claim)
-    return reply(only(await _settle(request, body.claim.project_id, [(body.claim, body)])))
+    bearer = await _holder(request, body.claim)
+    kernel = request.app.state.kernel
+    settled = await kernel.verbs.suspend(body.claim.project_id, Fenced(body.claim, bearer, body))
+    _tell_settled(kernel, body.claim, settled)
+    return reply(Done())
 
 
 async def resume(request: Request) -> Response:
@@ -204,11 +211,12 @@ async def settle_many(request: Request) -> Response:
     body = await read(request, SettleMany)
     project_id = path_id(request, "project_id")
     require_count(len(body.items))
-    shown = [(item.claim.agent, item.credential) for item in body.items]
-    found = await refusals_of(request, project_id, shown, "claim")
-    refusals = [_fault_of(item) or refusal for item, refusal in zip(body.items, found, strict=True)]
-    settles = [(item.claim, item.finish or item.suspend) for item in good_items(body.items, refusals)]
-    return reply(answers_of(refusals, await _settle(request, project_id, settles)))
+    found = bearers_of(project_id, [(item.claim.agent, item.credential) for item in body.items], "claim")
+    bearers = [_fault_of(item) or bearer for item, bearer in zip(body.items, found, strict=True)]
+    settles = [
+        Fenced(item.claim, bearer, item.finish or item.suspend) for item, bearer in shown(body.items, bearers)
+    ]
+    return reply(answers_of(bearers, await _settle(request, project_id, settles)))
 
 
 def _fault_of(item: SettleItem) -> InvalidRequest | None:
@@ -225,30 +233,34 @@ def _fault_of(item: SettleItem) -> InvalidRequest | None:
 
 
 async def _settle(
-    request: Request, project_id: str, settles: list[tuple[ClaimToken, Finish | Suspend]]
+    request: Request, project_id: str, settles: list[Fenced[Any]]
 ) -> list[Done | CommonGroundError]:
     """By place, what came of each; the finishes are done first."""
     kernel = request.app.state.kernel
-    finishes = [(claim, what) for claim, what in settles if isinstance(what, Finish)]
-    suspends = [(claim, what) for claim, what in settles if isinstance(what, Suspend)]
+    finishes = [item for item in settles if isinstance(item.what, Finish)]
+    suspends = [item for item in settles if isinstance(item.what, Suspend)]
     finished = iter(await finish_turns(kernel.database, project_id, finishes))
     suspended = iter(await suspend_turns(kernel.database, project_id, suspends))
     answers: list[Done | CommonGroundError] = []
-    for claim, what in settles:
-        settled = next(finished if isinstance(what, Finish) else suspended)
+    for item in settles:
+        settled = next(finished if isinstance(item.what, Finish) else suspended)
         if isinstance(settled, Settled):
-            kernel.wakeups.wake(work_key(claim.agent), *turn_news(claim.turn, claim.agent, settled.parent))
+            _tell_settled(kernel, item.claim, settled)
         answers.append(Done() if isinstance(settled, Settled) else settled)
     return answers
 
 
-async def _require_claim(request: Request, claim: ClaimToken) -> None:
-    """The claim is the path's, and the caller is who holds it."""
+def _tell_settled(kernel: Any, claim: ClaimToken, settled: Settled) -> None:
+    kernel.wakeups.wake(work_key(claim.agent), *turn_news(claim.turn, claim.agent, settled.parent))
+
+
+async def _holder(request: Request, claim: ClaimToken) -> Bearer:
+    """Who says to hold the claim, which must be the path's."""
     ref = _path_turn(request)
     require_same(claim.project_id, ref.project_id, "claim project must match path project")
     if claim.turn_id != ref.turn_id:
         raise ConflictError("path turn_id must match claim.turn_id")
-    (await authenticate(request)).require_is(claim.agent)
+    return await acting_as(request, claim.agent)
 
 
 def _path_turn(request: Request) -> TurnRef:

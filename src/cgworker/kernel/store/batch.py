@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from cgworker.errors import CommonGroundError
+from cgworker.errors import CommonGroundError, InvalidRequest
+from cgworker.kernel.store.postgres import Row
 
 Item = TypeVar("Item")
 Good = TypeVar("Good")
@@ -21,17 +22,49 @@ def columns(rows: Iterable[tuple[Any, ...]]) -> list[list[Any]]:
     return [list(column) for column in zip(*rows, strict=True)]
 
 
+def keyed(rows: Iterable[Row]) -> dict[int, Row]:
+    """Rows by their place."""
+    return {row["place"]: row for row in rows}
+
+
+Run = Callable[[list[Item]], Awaitable[list[Good | CommonGroundError]]]
+
+
 async def in_rounds(
-    items: Sequence[Item],
-    keys_of: Callable[[Item], Iterable[Hashable]],
-    run: Callable[[list[Item]], Awaitable[list[Good]]],
-) -> list[Good]:
-    """Run the items as if one came after the other, as many at once as have no key in common."""
-    answers: dict[int, Good] = {}
+    items: Sequence[Item], keys_of: Callable[[Item], Iterable[Hashable]], run: Run[Item, Good]
+) -> list[Good | CommonGroundError]:
+    """Run the items as if one came after the other, as many at once as have no key in common.
+
+    Returns:
+        By place, the answer or the refusal.
+
+    Raises:
+        CommonGroundError: nothing was done. Trouble in a later round is the answer to its items.
+    """
+    answers: dict[int, Good | CommonGroundError] = {}
     for places in _rounds([frozenset(keys_of(item)) for item in items]):
-        found = await run([items[place] for place in places])
+        try:
+            found = await _answers_of([items[place] for place in places], run)
+        except CommonGroundError as trouble:
+            if not answers:
+                raise
+            found = [trouble] * len(places)
         answers.update(zip(places, found, strict=True))
     return [answers[place] for place in range(len(items))]
+
+
+async def _answers_of(items: list[Item], run: Run[Item, Good]) -> list[Good | CommonGroundError]:
+    """One item that the database cannot hold refuses the whole statement: then each is tried alone."""
+    try:
+        return await run(items)
+    except InvalidRequest as unfit:
+        if len(items) == 1:
+            return [unfit]
+        return [await caught(_answer_of(item, run)) for item in items]
+
+
+async def _answer_of(item: Item, run: Run[Item, Good]) -> Good:
+    return only(await run([item]))
 
 
 def _rounds(keys: Sequence[frozenset[Hashable]]) -> list[list[int]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cgworker.kernel.store.ids import turn_id, turn_number
@@ -19,7 +18,8 @@ def card_metadata(role: str, **more: str) -> str:
 
 
 LIST_RECORDS = """
-select project_id, turn_number, turn_seq, record_id, role, box_id, card_id, metadata, payload, created_at
+select project_id, turn_number, turn_seq, record_id, role, box_id, card_id, metadata, payload,
+    created_at as recorded_at
 from cg_records
 where project_id = $1 and turn_number = $2 and turn_seq > greatest($3, 0)
 order by turn_seq
@@ -32,34 +32,7 @@ async def list_records(
 ) -> tuple[SemanticItem, ...]:
     """Up to `limit` records after a turn_seq, ascending."""
     rows = await database.fetch(LIST_RECORDS, ref.project_id, turn_number(ref.turn_id), after_turn_seq, limit)
-    return tuple(_item_of(row) for row in rows)
-
-
-LIST_FIRST_RECORDS = """
-select r.*
-from unnest($2::bigint[]) as turn (number)
-cross join lateral (
-    select project_id, turn_number, turn_seq, record_id, role, box_id, card_id, metadata, payload, created_at
-    from cg_records
-    where project_id = $1 and turn_number = turn.number and turn_seq > 0
-    order by turn_seq
-    limit $3
-) r
-"""
-
-
-async def list_first_records(
-    database: Database, turns: Sequence[TurnRef], *, limit: int
-) -> Mapping[TurnRef, tuple[SemanticItem, ...]]:
-    """The first `limit` records of each of several turns of one project, ascending."""
-    if not turns:
-        return {}
-    numbers = [turn_number(turn.turn_id) for turn in turns]
-    items = map(_item_of, await database.fetch(LIST_FIRST_RECORDS, turns[0].project_id, numbers, limit))
-    found: dict[TurnRef, list[SemanticItem]] = {turn: [] for turn in turns}
-    for item in items:
-        found[item.record.turn].append(item)
-    return {turn: tuple(records) for turn, records in found.items()}
+    return tuple(map(item_of, rows))
 
 
 async def get_context(
@@ -77,7 +50,8 @@ async def get_context(
     return TurnContext(turn=turn, semantic_items=items if limit >= 0 else items[:limit])
 
 
-def _item_of(row: Row) -> SemanticItem:
+def item_of(row: Row) -> SemanticItem:
+    """A row with the columns of LIST_RECORDS as a record with its content."""
     project_id = row["project_id"]
     box = CardBoxRef(project_id=project_id, cardbox_id=row["box_id"])
     card = Card(
@@ -89,7 +63,7 @@ def _item_of(row: Row) -> SemanticItem:
         turn_seq=row["turn_seq"],
         record_role=row["role"],
         cardbox_ref=box,
-        created_at=row["created_at"],
+        created_at=row["recorded_at"],
     )
     content = HydratedBox(
         ref=box, box=CardBox(card_ids=(row["card_id"],), box_id=row["box_id"]), cards=(card,)

@@ -9,7 +9,8 @@ from attrs import frozen
 
 from cgworker.errors import CommonGroundError, ConflictError
 from cgworker.kernel.store.annotations import annotate
-from cgworker.kernel.store.batch import by_place, columns, in_rounds
+from cgworker.kernel.store.batch import by_place, columns, in_rounds, keyed
+from cgworker.kernel.store.callers import Bearer, require_caller, touch_used
 from cgworker.kernel.store.claims.fence import check_claim, find_claim, shown, undecided
 from cgworker.kernel.store.ids import digest, new_box_id, new_record_id, turn_number
 from cgworker.kernel.store.postgres import Database, Row
@@ -23,13 +24,15 @@ from cgworker.wire.refs import CardBoxRef
 # between the look and the write, they violate a unique key, and the statement is run again.
 APPEND_RECORDS = """
 with sent as (
-    select *
+    select s.*, who.is_touch_due
     from unnest($2::bigint[], $3::text[], $4::bytea[], $5::text[], $6::text[], $7::text[], $8::text[],
-            $9::text[], $10::text[], $11::text[], $12::text[], $13::bytea[]) with ordinality
+            $9::text[], $10::text[], $11::text[], $12::text[], $13::bytea[], $14::text[],
+            $15::bytea[]) with ordinality
         as s (turn_number, agent_id, token_hash, record_id, role, box_id, card_id,
-            metadata, payload, annotations, key, body_digest, place)
+            metadata, payload, annotations, key, body_digest, credential_id, secret_hash, place)
+    cross join lateral cg_callers($1, s.agent_id, s.credential_id, s.secret_hash) who
 ), held as (
-    select s.place, s.turn_number
+    select s.place, s.turn_number, s.is_touch_due
     from (select * from sent order by turn_number) s
     cross join lateral (
         select
@@ -54,7 +57,7 @@ with sent as (
     set record_count = t.record_count + 1, updated_at = clock_timestamp()
     from held h
     where t.project_id = $1 and t.turn_number = h.turn_number
-    returning h.place, t.*
+    returning h.place, h.is_touch_due, t.*
 ), recorded as (
     insert into cg_records (project_id, turn_number, turn_seq, record_id, role, box_id, card_id,
         metadata, payload, created_at)
@@ -77,7 +80,7 @@ with sent as (
     join sent s on s.place = c.place
     where s.key is not null
 )
-select place from counted
+select place, is_touch_due from counted
 """
 
 
@@ -86,6 +89,7 @@ class Append:
     """A record to add; `key` is its Idempotency-Key, if it has one (decision 4)."""
 
     record: AppendRecord
+    bearer: Bearer
     key: str | None = None
 
     def meets(self) -> Iterator[object]:
@@ -106,16 +110,17 @@ async def append_records(
     """Add the records under their claims; with an Idempotency-Key a repeat adds nothing.
 
     Returns:
-        By place, the record's content, or NotFoundError or FencingError: the claim is not the current one,
-        or its lease has ended; or ConflictError: the key came with another body before, or the role takes
-        one record only.
+        By place, the record's content, or UnauthorizedError or ForbiddenError; or NotFoundError or
+        FencingError: the claim is not the current one, or its lease has ended; or ConflictError: the key
+        came with another body before, or the role takes one record only.
     """
 
     async def append(some: list[Append]) -> list[CardBoxRef | CommonGroundError]:
         boxes = [CardBoxRef(project_id=project_id, cardbox_id=new_box_id()) for _ in some]
-        rows = map(_row_of, some, boxes)
-        added = await database.fetch_racing(APPEND_RECORDS, project_id, *columns(rows))
-        good = {row["place"]: boxes[row["place"] - 1] for row in added}
+        sent = columns(map(_row_of, some, boxes))
+        rows = keyed(await database.fetch_racing(APPEND_RECORDS, project_id, *sent))
+        await touch_used(database, [item.bearer for item in some], rows)
+        good = {place: boxes[place - 1] for place in rows}
         return await by_place(some, good, lambda item: _repeat_or_refuse(database, item))
 
     return await in_rounds(appends, Append.meets, append)
@@ -137,6 +142,7 @@ def _row_of(append: Append, box: CardBoxRef) -> tuple[Any, ...]:
         annotate(record.meta, record_role=record.role),
         append.key,
         None if append.key is None else append.body_digest(),
+        *append.bearer.row(),
     )
 
 
@@ -154,6 +160,7 @@ async def _repeat_or_refuse(database: Database, append: Append) -> CardBoxRef:
     """The first answer, also after the claim has ended, which is when it is most needed."""
     record = append.record
     claim = record.claim
+    await require_caller(database, append.bearer)
     if append.key is not None:
         first = await database.fetchrow(FIND_APPENDED, claim.project_id, claim.agent_id, append.key)
         if first is not None:

@@ -6,28 +6,34 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from cgworker.errors import CommonGroundError, ConflictError
 from cgworker.kernel.store.annotations import annotate
 from cgworker.kernel.store.batch import caught, columns, in_rounds
+from cgworker.kernel.store.callers import Bearer, require_caller, touch_used
 from cgworker.kernel.store.claims.fence import undecided
 from cgworker.kernel.store.claims.reconcile import RECONCILE_AGENT
 from cgworker.kernel.store.ids import digest, hash_of, new_claim_token, turn_id
 from cgworker.kernel.store.postgres import Connection, Database, Row
+from cgworker.kernel.store.records import item_of, list_records
 from cgworker.wire.claims import ClaimNext
 from cgworker.wire.converter import unstructure
+from cgworker.wire.records import SemanticItem
 from cgworker.wire.refs import ClaimToken
 
 # For each agent its oldest queued turns, as many as it asks for and has slots for. Turns are locked before
 # agents, everywhere. Where a lease of the agent has ended (decision 2) nothing is claimed: `is_blocked`
-# says so, and the caller reconciles and claims in one transaction. Who shows a key that is taken gets no
-# row at all.
+# says so, and the caller reconciles and claims in one transaction. Who shows a key that is taken, or a
+# credential that does not stand, gets no row at all; a turn comes once for each record that is wanted of it.
 CLAIM_TURNS = """
 with asked as (
-    select s.*, row_number() over (partition by s.agent_id order by s.place) as nth
-    from unnest($3::text[], $4::bytea[], $5::text[], $6::text[], $7::bytea[]) with ordinality
-        as s (agent_id, token_hash, annotations, key, body_digest, place)
+    select s.*, who.is_touch_due, row_number() over (partition by s.agent_id order by s.place) as nth
+    from unnest($3::text[], $4::bytea[], $5::text[], $6::text[], $7::bytea[], $8::int[], $9::text[],
+            $10::bytea[]) with ordinality
+        as s (agent_id, token_hash, annotations, key, body_digest, record_limit, credential_id, secret_hash,
+            place)
+    cross join lateral cg_callers($1, s.agent_id, s.credential_id, s.secret_hash) who
     where s.key is null or not exists (
         select from cg_idempotency_keys k
         where k.project_id = $1 and k.agent_id = s.agent_id and k.route = 'claims:claim' and k.key = s.key
@@ -94,19 +100,34 @@ with asked as (
     join asked a on a.place = c.place
     where a.key is not null
 )
-select a.place as asked_place, g.is_blocked, clock_timestamp() as server_time, c.*
+select a.place as asked_place, a.is_touch_due, g.is_blocked, clock_timestamp() as server_time, c.*, r.*
 from asked a
 join asking g on g.agent_id = a.agent_id
 left join claimed c on c.place = a.place
+left join lateral (
+    select turn_seq, record_id, role, box_id, card_id, metadata, payload, created_at as recorded_at
+    from cg_records
+    where project_id = $1 and turn_number = c.turn_number and turn_seq > 0
+    order by turn_seq
+    limit a.record_limit
+) r on true
+order by a.place, r.turn_seq
 """
 
 
 @frozen
 class Claim:
-    """A wish for an agent's next turn; `key` is its Idempotency-Key, if it has one (decision 4)."""
+    """A wish for an agent's next turn.
+
+    Attributes:
+        key: its Idempotency-Key, if it has one (decision 4).
+        record_limit: how many of the turn's records are to come with it (decision 8).
+    """
 
     request: ClaimNext
+    bearer: Bearer
     key: str | None = None
+    record_limit: int = 0
 
     def meets(self) -> Iterator[object]:
         """What two that go into one statement must not have in common."""
@@ -119,13 +140,14 @@ class Claim:
 
 @frozen
 class Claimed:
-    """A claim just given, with the turn's row as it is now.
+    """A claim just given, with the turn's row as it is now, and the records that were asked for.
 
     `gave_back` says that ended leases of the agent were reconciled on the way, so there may be more work.
     """
 
     token: ClaimToken
     row: Row
+    records: tuple[SemanticItem, ...] = ()
     gave_back: bool = False
 
 
@@ -138,16 +160,19 @@ async def claim_turns(
     """Claim each agent's oldest queued turn, or several turns of one that asks several times.
 
     Returns:
-        By place, the claim; None where the agent has no such turn, or no slot for it; or ConflictError: the
-        key came with another body before.
+        By place, the claim; None where the agent has no such turn, or no slot for it; or UnauthorizedError
+        or ForbiddenError; or ConflictError: the key came with another body before.
     """
 
     async def claim(some: list[Claim]) -> list[Outcome]:
         tries = [_Try(item) for item in some]
-        rows = await database.fetch_racing(CLAIM_TURNS, project_id, lease, *columns(t.row() for t in tries))
-        found = {row["asked_place"]: row for row in rows}
+        sent = columns(one.row() for one in tries)
+        rows: dict[int, list[Row]] = {}
+        for row in await database.fetch_racing(CLAIM_TURNS, project_id, lease, *sent):
+            rows.setdefault(row["asked_place"], []).append(row)
+        await touch_used(database, [item.bearer for item in some], {at: row[0] for at, row in rows.items()})
         return [
-            await caught(_outcome_of(database, one, found.get(place), lease))
+            await caught(_outcome_of(database, one, rows.get(place, []), lease))
             for place, one in enumerate(tries, start=1)
         ]
 
@@ -170,10 +195,13 @@ class _Try:
             annotate(request.meta),
             claim.key,
             None if claim.key is None else claim.body_digest(),
+            claim.record_limit,
+            *claim.bearer.row(),
         )
 
-    def claimed(self, row: Row, *, gave_back: bool = False) -> Claimed | None:
-        """What a row of CLAIM_TURNS says."""
+    def claimed(self, rows: list[Row], *, gave_back: bool = False) -> Claimed | None:
+        """What the rows of CLAIM_TURNS say."""
+        row = rows[0]
         if row["turn_number"] is None:
             return None
         token = ClaimToken(
@@ -183,28 +211,43 @@ class _Try:
             token=self.token,
             expires_at=row["claim_expires_at"],
         )
-        return Claimed(token, row, gave_back)
+        records = tuple(map(item_of, rows)) if row["turn_seq"] else ()
+        return Claimed(token, row, records, gave_back)
 
 
-async def _outcome_of(database: Database, one: _Try, row: Row | None, lease: timedelta) -> Claimed | None:
-    if row is None:
-        return await _repeat(database, one, lease)
-    if row["is_blocked"]:
-        return await _reconcile_and_claim(database, one, lease)
-    return one.claimed(row)
+async def _outcome_of(database: Database, one: _Try, rows: list[Row], lease: timedelta) -> Claimed | None:
+    if not rows:
+        await require_caller(database, one.claim.bearer)
+        rows = await _repeat(database, one, lease)
+    if not rows[0]["is_blocked"]:
+        return await _with_all_records(database, one, one.claimed(rows))
+    rows = await _reconcile_and_claim(database, one, lease)
+    return await _with_all_records(database, one, one.claimed(rows, gave_back=True))
 
 
-async def _reconcile_and_claim(database: Database, one: _Try, lease: timedelta) -> Claimed | None:
+async def _with_all_records(database: Database, one: _Try, claimed: Claimed | None) -> Claimed | None:
+    """The statement saw the records of the moment it began; what came later is read now."""
+    wanted = one.claim.record_limit
+    if claimed is None or len(claimed.records) >= min(wanted, claimed.row["record_count"]):
+        return claimed
+    records = await list_records(database, claimed.token.turn, after_turn_seq=0, limit=wanted)
+    return evolve(claimed, records=records)
+
+
+async def _reconcile_and_claim(database: Database, one: _Try, lease: timedelta) -> list[Row]:
     agent = one.claim.request.agent
 
-    async def both(connection: Connection) -> Row | None:
+    async def both(connection: Connection) -> list[Row]:
         await connection.execute(RECONCILE_AGENT, agent.project_id, agent.agent_id, annotate())
-        return await connection.fetchrow(CLAIM_TURNS, agent.project_id, lease, *columns([one.row()]))
+        return await connection.fetch(CLAIM_TURNS, agent.project_id, lease, *columns([one.row()]))
 
-    row = await database.transact(both, is_racing=True)
-    if row is None:
+    return _decided(await database.transact(both, is_racing=True))
+
+
+def _decided(rows: list[Row]) -> list[Row]:
+    if not rows:
         raise undecided("claim")
-    return one.claimed(row, gave_back=True)
+    return rows
 
 
 # ---------------------------------------------------------------- repeats
@@ -236,7 +279,7 @@ with claimed as (
     from claimed c
     where k.project_id = $1 and k.agent_id = $2 and k.route = 'claims:claim' and k.key = $3
 )
-select false as is_blocked, clock_timestamp() as server_time, c.* from claimed c
+select false as is_blocked, clock_timestamp() as server_time, null::bigint as turn_seq, c.* from claimed c
 """
 
 FORGET_KEY = """
@@ -245,22 +288,18 @@ where project_id = $1 and agent_id = $2 and route = 'claims:claim' and key = $3
 """
 
 
-async def _repeat(database: Database, one: _Try, lease: timedelta) -> Claimed | None:
+async def _repeat(database: Database, one: _Try, lease: timedelta) -> list[Row]:
     """The turn of the first claim, if it still runs under it; else the key is free again."""
     agent, body = one.claim.request.agent, one.claim.body_digest()
     scope = (agent.project_id, agent.agent_id, one.claim.key)
 
-    async def repeat(connection: Connection) -> Row | None:
+    async def repeat(connection: Connection) -> list[Row]:
         first = await connection.fetchval(LOCK_KEY, *scope)
         if first is not None and first != body:
             raise ConflictError("idempotency key was used with another body")
-        row = await connection.fetchrow(RECLAIM_TURN, *scope, hash_of(one.token), lease)
-        if row is not None:
-            return row
+        if rows := await connection.fetch(RECLAIM_TURN, *scope, hash_of(one.token), lease):
+            return rows
         await connection.execute(FORGET_KEY, *scope)
-        return await connection.fetchrow(CLAIM_TURNS, agent.project_id, lease, *columns([one.row()]))
+        return await connection.fetch(CLAIM_TURNS, agent.project_id, lease, *columns([one.row()]))
 
-    row = await database.transact(repeat, is_racing=True)
-    if row is None:
-        raise undecided("claim")
-    return await _outcome_of(database, one, row, lease)
+    return _decided(await database.transact(repeat, is_racing=True))

@@ -10,7 +10,8 @@ from attrs import frozen
 
 from cgworker.errors import CommonGroundError, ConflictError, FencingError, NotFoundError
 from cgworker.kernel.store.annotations import annotate
-from cgworker.kernel.store.batch import by_place, columns, in_rounds
+from cgworker.kernel.store.batch import by_place, columns, in_rounds, keyed
+from cgworker.kernel.store.callers import Bearer, Caller, require_caller, touch_used
 from cgworker.kernel.store.claims.fence import check_claim, find_claim, shown, undecided
 from cgworker.kernel.store.ids import digest, keyed_box_id, new_box_id, new_record_id, turn_ref
 from cgworker.kernel.store.postgres import Database, Row
@@ -22,14 +23,14 @@ from cgworker.wire.turns import Dispatch, RootRequest
 # last, since it is held until the commit. A parent is fenced and its lease extended also on a replay.
 DISPATCH_TURNS = """
 with sent as (
-    select s.*
+    select s.*, who.is_touch_due, 'turn.dispatch.any' = any (who.grants) as may_dispatch_any
     from unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
-            $10::text[], $11::bigint[], $12::text[], $13::bytea[], $14::boolean[], $15::text[], $16::text[],
-            $17::text[], $18::text[]) with ordinality
+            $10::text[], $11::bigint[], $12::text[], $13::bytea[], $14::text[], $15::text[], $16::text[],
+            $17::text[], $18::text[], $19::bytea[]) with ordinality
         as s (requester_id, target_id, turn_kind, spawn_key, cause_kind, cause_id, box_id,
-            input, parent_number, parent_agent_id, parent_hash, may_dispatch_any, record_id, card_id,
-            spawn_annotations, record_annotations, place)
-    join cg_agents requester on requester.project_id = $1 and requester.agent_id = s.requester_id
+            input, parent_number, parent_agent_id, parent_hash, record_id, card_id,
+            spawn_annotations, record_annotations, credential_id, secret_hash, place)
+    cross join lateral cg_callers($1, s.requester_id, s.credential_id, s.secret_hash) who
     join cg_agents target on target.project_id = $1 and target.agent_id = s.target_id
     where not starts_with(s.turn_kind, 'turn.') or s.turn_kind = any (target.capabilities)
 ), held as (
@@ -91,16 +92,16 @@ with sent as (
     cross join (values (1, 'turn.spawned'), (2, 'turn.bootstrap_recorded')) e (step, event_type)
     order by n.place, e.step
 )
-select place, turn_number from numbered
+select place, is_touch_due, turn_number from numbered
 """
 
 
 @frozen
 class Dispatching:
-    """A dispatch to make; `may_dispatch_any`: also under a claim of another agent."""
+    """A dispatch to make, and who makes it."""
 
     request: Dispatch
-    may_dispatch_any: bool = False
+    bearer: Bearer
 
 
 @frozen
@@ -139,14 +140,17 @@ async def dispatch_turns(
     """Give agents work, or find the turns that the same dispatches gave them before.
 
     Returns:
-        By place, the turn, or NotFoundError, ConflictError or FencingError, in the order of protocol.md 6.4
-        and 8.3.
+        By place, the turn, or UnauthorizedError or ForbiddenError; or NotFoundError, ConflictError or
+        FencingError, in the order of protocol.md 6.4 and 8.3.
     """
 
     async def dispatch(some: list[Dispatching]) -> list[Dispatched | CommonGroundError]:
-        rows = await database.fetch(DISPATCH_TURNS, project_id, lease, *columns(map(_row_of, some)))
+        sent = columns(map(_row_of, some))
+        rows = keyed(await database.fetch(DISPATCH_TURNS, project_id, lease, *sent))
+        await touch_used(database, [item.bearer for item in some], rows)
         born = {
-            row["place"]: Dispatched(turn_ref(project_id, row["turn_number"]), is_new=True) for row in rows
+            place: Dispatched(turn_ref(project_id, row["turn_number"]), is_new=True)
+            for place, row in rows.items()
         }
         return await by_place(some, born, lambda item: _replay(database, item))
 
@@ -172,11 +176,11 @@ def _row_of(dispatching: Dispatching) -> tuple[Any, ...]:
         keyed_box_id(request.requested_by.project_id, spawn.write_key),
         dumps(request.input).decode(),
         *parent,
-        dispatching.may_dispatch_any,
         new_record_id(),
         new_box_id(),
         annotate(request.meta, **facts),
         annotate(record_role="bootstrap"),
+        *dispatching.bearer.row(),
     )
 
 
@@ -196,6 +200,7 @@ FIND_AGENT = "select capabilities from cg_agents where project_id = $1 and agent
 async def _replay(database: Database, dispatching: Dispatching) -> Dispatched:
     """The turn this very dispatch gave before; refuse whatever stands against that, in the order given."""
     request, spawn = dispatching.request, _Spawn.of(dispatching.request)
+    caller = await require_caller(database, dispatching.bearer)
     project_id = request.requested_by.project_id
     parent = None if spawn.parent is None else await find_claim(database, spawn.parent)
     found = await database.fetchrow(FIND_SPAWNED, project_id, request.dispatch_key)
@@ -203,7 +208,7 @@ async def _replay(database: Database, dispatching: Dispatching) -> Dispatched:
         raise ConflictError(f"cardbox write_key conflict: {spawn.write_key}")
     capabilities = await _require_agents(database, request)
     if parent is not None and spawn.parent is not None:
-        _check_parent(parent, spawn.parent, dispatching)
+        _check_parent(parent, spawn.parent, caller)
     if found is not None:
         _compare(found, request, spawn)
         return Dispatched(turn_ref(project_id, found["turn_number"]), is_new=False)
@@ -225,10 +230,9 @@ async def _require_agents(database: Database, request: Dispatch) -> list[str]:
     return capabilities
 
 
-def _check_parent(row: Row, claim: ClaimToken, dispatching: Dispatching) -> None:
+def _check_parent(row: Row, claim: ClaimToken, caller: Caller) -> None:
     check_claim(row, claim)
-    is_own = dispatching.request.requested_by.agent_id == claim.agent_id
-    if not is_own and not dispatching.may_dispatch_any:
+    if caller.agent != claim.agent and not caller.holds("turn.dispatch.any"):
         raise FencingError("requested_by is not authorized to dispatch child for this parent claim")
 
 

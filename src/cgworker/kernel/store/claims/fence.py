@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import Generic, NoReturn, TypeVar
+
+from attrs import frozen
 
 from cgworker.errors import FencingError, KernelOverloaded, NotFoundError
+from cgworker.kernel.store.callers import Bearer, require_caller
 from cgworker.kernel.store.ids import hash_of, turn_number
 from cgworker.kernel.store.postgres import Database, Row
 from cgworker.wire.refs import ClaimToken
+
+What = TypeVar("What")
+
+
+@frozen
+class Fenced(Generic[What]):
+    """Something to do under a claim, and who shows the claim."""
+
+    claim: ClaimToken
+    bearer: Bearer
+    what: What
 
 
 def shown(claim: ClaimToken) -> tuple[int, str, bytes]:
@@ -53,9 +67,10 @@ def is_repeat(row: Row, claim: ClaimToken, content_digest: bytes) -> bool:
     return (row["settled_token_hash"], row["settled_digest"]) == (hash_of(claim.token), content_digest)
 
 
-async def refuse(database: Database, claim: ClaimToken) -> NoReturn:
-    """Say why a statement did not find the claim good, in the order of protocol.md 8."""
-    check_claim(await find_claim(database, claim), claim)
+async def refuse(database: Database, asked: Fenced[None]) -> NoReturn:
+    """Say why a statement did not find the caller or the claim good, in the order of protocol.md 3 and 8."""
+    await require_caller(database, asked.bearer)
+    check_claim(await find_claim(database, asked.claim), asked.claim)
     raise undecided("claim")
 
 

@@ -9,25 +9,28 @@ from attrs import frozen
 
 from cgworker.errors import CommonGroundError, InvalidRequest
 from cgworker.kernel.store.annotations import annotate
-from cgworker.kernel.store.batch import by_place, columns, in_rounds
-from cgworker.kernel.store.claims.fence import check_claim, find_claim, is_repeat, shown, undecided
+from cgworker.kernel.store.batch import by_place, columns, in_rounds, keyed
+from cgworker.kernel.store.callers import require_caller, touch_used
+from cgworker.kernel.store.claims.fence import Fenced, check_claim, find_claim, is_repeat, shown, undecided
 from cgworker.kernel.store.ids import digest, new_box_id, new_record_id, turn_ref
 from cgworker.kernel.store.postgres import Database, Row
 from cgworker.kernel.store.records import card_metadata
 from cgworker.kernel.store.singletons import check_singleton, fault_of
 from cgworker.lifecycle import TurnOutcome
 from cgworker.wire.converter import ABSENT, dumps
-from cgworker.wire.refs import ClaimToken, TurnRef
+from cgworker.wire.refs import TurnRef
 from cgworker.wire.turns import Finish
 
 # `payload` is null where there is none: then there is no record and no final role.
 FINISH_TURNS = """
 with sent as (
-    select *
+    select s.*, who.is_touch_due
     from unnest($2::bigint[], $3::text[], $4::bytea[], $5::text[], $6::bytea[], $7::text[], $8::text[],
-            $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[]) with ordinality
-        as s (turn_number, agent_id, token_hash, outcome, content_digest, role, record_id,
-            box_id, card_id, metadata, payload, record_annotations, annotations, place)
+            $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[],
+            $16::bytea[]) with ordinality
+        as s (turn_number, agent_id, token_hash, outcome, content_digest, role, record_id, box_id, card_id,
+            metadata, payload, record_annotations, annotations, credential_id, secret_hash, place)
+    cross join lateral cg_callers($1, s.agent_id, s.credential_id, s.secret_hash) who
 ), held as (
     select s.place, s.turn_number
     from (select * from sent order by turn_number) s
@@ -55,7 +58,7 @@ with sent as (
     from held h
     join sent s on s.place = h.place
     where t.project_id = $1 and t.turn_number = h.turn_number
-    returning s.place, t.*
+    returning s.place, s.is_touch_due, t.*
 ), holders as (
     select h.agent_id
     from (select distinct target_agent_id as agent_id from closed order by 1) h
@@ -89,7 +92,7 @@ with sent as (
         on e.step = 2 or s.payload is not null
     order by c.place, e.step
 )
-select place, parent_number from closed
+select place, is_touch_due, parent_number from closed
 """
 
 
@@ -101,23 +104,23 @@ class Settled:
 
 
 async def finish_turns(
-    database: Database, project_id: str, finishes: Sequence[tuple[ClaimToken, Finish]]
+    database: Database, project_id: str, finishes: Sequence[Fenced[Finish]]
 ) -> list[Settled | CommonGroundError]:
     """Close the turns; a repeat with the same token and content changes nothing (decision 4).
 
     Returns:
-        By place, what became of it, or NotFoundError or FencingError: the claim is not the current one, or
-        its lease has ended; or ConflictError: the role takes one record only.
+        By place, what became of it, or UnauthorizedError or ForbiddenError; or NotFoundError or
+        FencingError: the claim is not the current one, or its lease has ended; or ConflictError: the role
+        takes one record only.
     """
 
-    async def finish(some: list[tuple[ClaimToken, Finish]]) -> list[Settled | CommonGroundError]:
-        rows = await database.fetch_racing(
-            FINISH_TURNS, project_id, *columns(_row_of(claim, finish) for claim, finish in some)
-        )
-        closed = {row["place"]: Settled(_parent_of(project_id, row)) for row in rows}
-        return await by_place(some, closed, lambda item: _repeat_or_refuse(database, *item))
+    async def finish(some: list[Fenced[Finish]]) -> list[Settled | CommonGroundError]:
+        rows = keyed(await database.fetch_racing(FINISH_TURNS, project_id, *columns(map(_row_of, some))))
+        await touch_used(database, [item.bearer for item in some], rows)
+        closed = {place: Settled(_parent_of(project_id, row)) for place, row in rows.items()}
+        return await by_place(some, closed, lambda item: _repeat_or_refuse(database, item))
 
-    return await in_rounds(finishes, lambda item: [item[0].turn_id], finish)
+    return await in_rounds(finishes, lambda item: [item.claim.turn_id], finish)
 
 
 def check_outcome(finish: Finish) -> None:
@@ -127,8 +130,9 @@ def check_outcome(finish: Finish) -> None:
         raise InvalidRequest([{"type": "enum", "loc": ["body", "outcome"], "msg": msg}])
 
 
-def _row_of(claim: ClaimToken, finish: Finish) -> tuple[Any, ...]:
-    number, agent_id, token_hash = shown(claim)
+def _row_of(item: Fenced[Finish]) -> tuple[Any, ...]:
+    finish = item.what
+    number, agent_id, token_hash = shown(item.claim)
     role, payload = finish.final_record_role, finish.final_payload
     has_payload = payload is not ABSENT
     return (
@@ -145,6 +149,7 @@ def _row_of(claim: ClaimToken, finish: Finish) -> tuple[Any, ...]:
         dumps(payload).decode() if has_payload else None,
         annotate(finish.meta, record_role=role),
         annotate(finish.meta),
+        *item.bearer.row(),
     )
 
 
@@ -163,7 +168,9 @@ def _parent_of(project_id: str, row: Row) -> TurnRef | None:
 # ---------------------------------------------------------------- repeats and refusals
 
 
-async def _repeat_or_refuse(database: Database, claim: ClaimToken, finish: Finish) -> Settled:
+async def _repeat_or_refuse(database: Database, item: Fenced[Finish]) -> Settled:
+    claim, finish = item.claim, item.what
+    await require_caller(database, item.bearer)
     row = await find_claim(database, claim)
     if is_repeat(row, claim, _digest_of(finish)):
         return Settled()

@@ -6,19 +6,20 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from cgworker.errors import CommonGroundError
-from cgworker.kernel.store.batch import by_place, columns, in_rounds
-from cgworker.kernel.store.claims.fence import refuse, shown
+from cgworker.kernel.store.batch import by_place, columns, in_rounds, keyed
+from cgworker.kernel.store.callers import touch_used
+from cgworker.kernel.store.claims.fence import Fenced, refuse, shown
 from cgworker.kernel.store.postgres import Database, Row
 from cgworker.wire.claims import Renewal
-from cgworker.wire.refs import ClaimToken
 
 RENEW_CLAIMS = """
 with sent as (
-    select *
-    from unnest($3::bigint[], $4::text[], $5::bytea[]) with ordinality
-        as s (turn_number, agent_id, token_hash, place)
+    select s.*, who.is_touch_due
+    from unnest($3::bigint[], $4::text[], $5::bytea[], $6::text[], $7::bytea[]) with ordinality
+        as s (turn_number, agent_id, token_hash, credential_id, secret_hash, place)
+    cross join lateral cg_callers($1, s.agent_id, s.credential_id, s.secret_hash) who
 ), held as (
-    select s.place, s.turn_number
+    select s.place, s.turn_number, s.is_touch_due
     from (select * from sent order by turn_number) s
     cross join lateral (
         select
@@ -33,26 +34,28 @@ update cg_turns t
 set claim_expires_at = clock_timestamp() + $2, updated_at = clock_timestamp()
 from held h
 where t.project_id = $1 and t.turn_number = h.turn_number
-returning h.place, clock_timestamp() as server_time, t.claim_expires_at, t.stop_requested
+returning h.place, h.is_touch_due, clock_timestamp() as server_time, t.claim_expires_at, t.stop_requested
 """
 
 
 async def renew_claims(
-    database: Database, project_id: str, claims: Sequence[ClaimToken], *, lease: timedelta
+    database: Database, project_id: str, asked: Sequence[Fenced[None]], *, lease: timedelta
 ) -> list[Renewal | CommonGroundError]:
     """Let the leases end `lease` from now.
 
     Returns:
-        By place, the renewal, or NotFoundError or FencingError: the claim is not the current one, or its
-        lease has ended.
+        By place, the renewal, or UnauthorizedError or ForbiddenError; or NotFoundError or FencingError: the
+        claim is not the current one, or its lease has ended.
     """
 
-    async def renew(some: list[ClaimToken]) -> list[Renewal | CommonGroundError]:
-        rows = await database.fetch(RENEW_CLAIMS, project_id, lease, *columns(map(shown, some)))
-        renewed = {row["place"]: _renewal_of(row, lease) for row in rows}
-        return await by_place(some, renewed, lambda claim: refuse(database, claim))
+    async def renew(some: list[Fenced[None]]) -> list[Renewal | CommonGroundError]:
+        sent = columns((*shown(item.claim), *item.bearer.row()) for item in some)
+        rows = keyed(await database.fetch(RENEW_CLAIMS, project_id, lease, *sent))
+        await touch_used(database, [item.bearer for item in some], rows)
+        renewed = {place: _renewal_of(row, lease) for place, row in rows.items()}
+        return await by_place(some, renewed, lambda item: refuse(database, item))
 
-    return await in_rounds(claims, lambda claim: [claim.turn_id], renew)
+    return await in_rounds(asked, lambda item: [item.claim.turn_id], renew)
 
 
 def _renewal_of(row: Row, lease: timedelta) -> Renewal:

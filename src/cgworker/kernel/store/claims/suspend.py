@@ -7,19 +7,22 @@ from typing import Any
 
 from cgworker.errors import CommonGroundError
 from cgworker.kernel.store.annotations import annotate, with_remarks
-from cgworker.kernel.store.batch import by_place, columns, in_rounds
-from cgworker.kernel.store.claims.fence import check_claim, find_claim, is_repeat, shown, undecided
+from cgworker.kernel.store.batch import by_place, columns, in_rounds, keyed
+from cgworker.kernel.store.callers import require_caller, touch_used
+from cgworker.kernel.store.claims.fence import Fenced, check_claim, find_claim, is_repeat, shown, undecided
 from cgworker.kernel.store.claims.finish import Settled
 from cgworker.kernel.store.ids import digest
 from cgworker.kernel.store.postgres import Database
-from cgworker.wire.refs import ClaimToken
 from cgworker.wire.turns import Suspend
 
 SUSPEND_TURNS = """
 with sent as (
-    select *
-    from unnest($2::bigint[], $3::text[], $4::bytea[], $5::bytea[], $6::text[]) with ordinality
-        as s (turn_number, agent_id, token_hash, content_digest, annotations, place)
+    select s.*, who.is_touch_due
+    from unnest($2::bigint[], $3::text[], $4::bytea[], $5::bytea[], $6::text[], $7::text[],
+            $8::bytea[]) with ordinality
+        as s (turn_number, agent_id, token_hash, content_digest, annotations, credential_id, secret_hash,
+            place)
+    cross join lateral cg_callers($1, s.agent_id, s.credential_id, s.secret_hash) who
 ), held as (
     select s.place, s.turn_number
     from (select * from sent order by turn_number) s
@@ -39,7 +42,7 @@ with sent as (
     from held h
     join sent s on s.place = h.place
     where t.project_id = $1 and t.turn_number = h.turn_number
-    returning s.place, t.*
+    returning s.place, s.is_touch_due, t.*
 ), holders as (
     select h.agent_id
     from (select distinct target_agent_id as agent_id from suspended order by 1) h
@@ -59,42 +62,44 @@ with sent as (
     join sent s on s.place = c.place
     order by c.place
 )
-select place from suspended
+select place, is_touch_due from suspended
 """
 
 
 async def suspend_turns(
-    database: Database, project_id: str, suspends: Sequence[tuple[ClaimToken, Suspend]]
+    database: Database, project_id: str, suspends: Sequence[Fenced[Suspend]]
 ) -> list[Settled | CommonGroundError]:
     """Put the turns aside; a repeat with the same token, reason and note changes nothing (decision 4).
 
     Returns:
-        By place, what became of it, or NotFoundError or FencingError: the claim is not the current one, or
-        its lease has ended.
+        By place, what became of it, or UnauthorizedError or ForbiddenError; or NotFoundError or
+        FencingError: the claim is not the current one, or its lease has ended.
     """
 
-    async def suspend(some: list[tuple[ClaimToken, Suspend]]) -> list[Settled | CommonGroundError]:
-        rows = await database.fetch(
-            SUSPEND_TURNS, project_id, *columns(_row_of(claim, suspend) for claim, suspend in some)
-        )
-        suspended = {row["place"]: Settled() for row in rows}
-        return await by_place(some, suspended, lambda item: _repeat_or_refuse(database, *item))
+    async def suspend(some: list[Fenced[Suspend]]) -> list[Settled | CommonGroundError]:
+        rows = keyed(await database.fetch(SUSPEND_TURNS, project_id, *columns(map(_row_of, some))))
+        await touch_used(database, [item.bearer for item in some], rows)
+        suspended = {place: Settled() for place in rows}
+        return await by_place(some, suspended, lambda item: _repeat_or_refuse(database, item))
 
-    return await in_rounds(suspends, lambda item: [item[0].turn_id], suspend)
+    return await in_rounds(suspends, lambda item: [item.claim.turn_id], suspend)
 
 
-def _row_of(claim: ClaimToken, suspend: Suspend) -> tuple[Any, ...]:
+def _row_of(item: Fenced[Suspend]) -> tuple[Any, ...]:
+    suspend = item.what
     said = annotate(with_remarks(suspend.meta, reason=suspend.reason, note=suspend.note))
-    return *shown(claim), _digest_of(suspend), said
+    return *shown(item.claim), _digest_of(suspend), said, *item.bearer.row()
 
 
 def _digest_of(suspend: Suspend) -> bytes:
     return digest(["suspended", suspend.reason, suspend.note])
 
 
-async def _repeat_or_refuse(database: Database, claim: ClaimToken, suspend: Suspend) -> Settled:
+async def _repeat_or_refuse(database: Database, item: Fenced[Suspend]) -> Settled:
+    claim = item.claim
+    await require_caller(database, item.bearer)
     row = await find_claim(database, claim)
-    if is_repeat(row, claim, _digest_of(suspend)):
+    if is_repeat(row, claim, _digest_of(item.what)):
         return Settled()
     check_claim(row, claim)
     raise undecided("suspend")

@@ -1,0 +1,164 @@
+"""Who calls: a credential is checked by the statement that acts on its word (decision 12).
+
+A busy verb's statement joins `cg_callers` and passes over items whose credential does not stand. Whoever
+got no row asks `identify`, which says why, in the order and words of protocol.md 3.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterable, Mapping, Sequence
+
+from attrs import field, frozen
+
+from cgworker.errors import (
+    CommonGroundError,
+    ConflictError,
+    ForbiddenError,
+    KernelRefused,
+    UnauthorizedError,
+)
+from cgworker.kernel.store.batch import only
+from cgworker.kernel.store.credentials import TOKEN
+from cgworker.kernel.store.ids import hash_of
+from cgworker.kernel.store.postgres import Database, Row
+from cgworker.wire.refs import AgentRef
+
+
+@frozen
+class Bearer:
+    """A caller as a request shows it: who it says it is, and what is to prove it."""
+
+    agent: AgentRef
+    credential_id: str
+    secret_hash: bytes = field(repr=False)
+
+    @classmethod
+    def of(cls, agent: AgentRef, token: str) -> Bearer:
+        """Raises UnauthorizedError: the token has not the form of one."""
+        parts = TOKEN.match(token)
+        if parts is None:
+            raise UnauthorizedError("invalid agent credential token format")
+        return cls(agent, parts["credential_id"], hash_of(parts["secret"]))
+
+    def row(self) -> tuple[str, bytes]:
+        """What a statement compares of it, its agent apart."""
+        return self.credential_id, self.secret_hash
+
+
+@frozen(kw_only=True)
+class Caller:
+    """An authenticated agent."""
+
+    agent: AgentRef
+    credential_id: str
+    grants: frozenset[str]
+
+    def holds(self, grant: str) -> bool:
+        """Whether the agent has the grant, to the letter."""
+        return grant in self.grants
+
+    def require_grant(self, grant: str) -> None:
+        """Raise ConflictError, as the reference does, unless the agent has the grant."""
+        if not self.holds(grant):
+            raise ConflictError(f"caller missing grant: {grant}")
+
+    def require_is(self, actor: AgentRef) -> None:
+        """Raise ForbiddenError unless the caller is who the request says acts."""
+        if self.agent != actor:
+            raise ForbiddenError("authenticated caller identity does not match request body")
+
+    def require_reads(self, project_id: str) -> None:
+        """Raise ForbiddenError unless the caller's project is the one read from."""
+        if self.agent.project_id != project_id:
+            raise ForbiddenError("authenticated caller project does not match read project")
+
+
+FIND_CALLERS = """
+select c.credential_id, c.secret_hash, c.status, c.project_id, c.agent_id,
+    coalesce(c.expires_at <= now(), false) as is_expired,
+    c.last_used_at is null or c.last_used_at < now() - interval '1 minute' as is_touch_due,
+    a.agent_id is not null as has_agent, a.enabled, a.grants
+from cg_credentials c
+left join lateral (
+    select agent_id, enabled, grants
+    from cg_agents
+    where project_id = c.project_id and agent_id = c.agent_id
+    limit 1
+) a on true
+where c.credential_id = any ($1)
+"""
+
+
+async def identify(database: Database, bearers: Sequence[Bearer]) -> list[Caller | CommonGroundError]:
+    """The agents that the credentials belong to, if they are the ones they say.
+
+    Returns:
+        By place, the caller, or UnauthorizedError or ForbiddenError in the order and words of protocol.md 3.
+    """
+    rows = await database.fetch(FIND_CALLERS, [bearer.credential_id for bearer in bearers])
+    known = {row["credential_id"]: row for row in rows}
+    callers = [_caller(bearer, known) for bearer in bearers]
+    good = {caller.credential_id for caller in callers if isinstance(caller, Caller)}
+    await touch(database, (credential_id for credential_id in good if known[credential_id]["is_touch_due"]))
+    return callers
+
+
+async def require_caller(database: Database, bearer: Bearer) -> Caller:
+    """The agent that the credential belongs to.
+
+    Raises:
+        UnauthorizedError, ForbiddenError: as `identify`.
+    """
+    return only(await identify(database, [bearer]))
+
+
+def _caller(bearer: Bearer, known: Mapping[str, Row]) -> Caller | CommonGroundError:
+    try:
+        return _check(bearer, known.get(bearer.credential_id))
+    except KernelRefused as refusal:
+        return refusal
+
+
+def _check(bearer: Bearer, row: Row | None) -> Caller:
+    if row is None:
+        raise UnauthorizedError("agent credential not found")
+    if not hmac.compare_digest(row["secret_hash"], bearer.secret_hash):
+        raise UnauthorizedError("invalid agent credential secret")
+    if row["status"] != "active":
+        raise ForbiddenError(f"agent credential status is not active: {row['status']}")
+    if row["is_expired"]:
+        raise UnauthorizedError("agent credential expired")
+    if AgentRef(project_id=row["project_id"], agent_id=row["agent_id"]) != bearer.agent:
+        raise ForbiddenError("agent credential identity does not match claimed identity")
+    if not row["has_agent"]:
+        raise ForbiddenError("authenticated agent does not exist")
+    if not row["enabled"]:
+        raise ForbiddenError("authenticated agent is disabled")
+    return Caller(agent=bearer.agent, credential_id=row["credential_id"], grants=frozenset(row["grants"]))
+
+
+# At most once a minute (decision 12); updated_at does not move with it. Nobody waits for it: a row that is
+# locked is being used or revoked by somebody else just now.
+TOUCH_CREDENTIALS = """
+update cg_credentials c
+set last_used_at = now()
+from (
+    select credential_id
+    from cg_credentials
+    where credential_id = any ($1) and (last_used_at is null or last_used_at < now() - interval '1 minute')
+    for no key update skip locked
+) due
+where c.credential_id = due.credential_id
+"""
+
+
+async def touch(database: Database, credential_ids: Iterable[str]) -> None:
+    """Note that the credentials are in use."""
+    if due := list(credential_ids):
+        await database.execute(TOUCH_CREDENTIALS, due)
+
+
+async def touch_used(database: Database, bearers: Sequence[Bearer], rows: Mapping[int, Row]) -> None:
+    """As `touch`, for those whose row, by place from 1, says that it is due."""
+    await touch(database, {bearers[at - 1].credential_id for at, row in rows.items() if row["is_touch_due"]})

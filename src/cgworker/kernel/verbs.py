@@ -1,0 +1,38 @@
+"""The busy verbs, each combined (combining.py): what a route calls for a single turn."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import partial
+
+from cgworker.kernel.combining import Combiner, Load
+from cgworker.kernel.store.claims.append import Append, append_records
+from cgworker.kernel.store.claims.claim import Claim, Claimed, claim_turns
+from cgworker.kernel.store.claims.dispatch import Dispatched, Dispatching, dispatch_turns
+from cgworker.kernel.store.claims.fence import Fenced
+from cgworker.kernel.store.claims.finish import Settled, finish_turns
+from cgworker.kernel.store.claims.renew import renew_claims
+from cgworker.kernel.store.claims.suspend import suspend_turns
+from cgworker.kernel.store.postgres import Database
+from cgworker.wire.claims import Renewal
+from cgworker.wire.refs import CardBoxRef
+from cgworker.wire.turns import Finish, Suspend
+
+
+class Verbs:
+    """Each takes a project and an item, and gives the item's answer or raises its refusal."""
+
+    def __init__(self, database: Database, lease: timedelta) -> None:
+        load = Load()
+        self.dispatch: Combiner[Dispatching, Dispatched] = Combiner(
+            partial(dispatch_turns, database, lease=lease), load
+        )
+        self.claim: Combiner[Claim, Claimed | None] = Combiner(
+            partial(claim_turns, database, lease=lease), load
+        )
+        self.renew: Combiner[Fenced[None], Renewal] = Combiner(
+            partial(renew_claims, database, lease=lease), load
+        )
+        self.append: Combiner[Append, CardBoxRef] = Combiner(partial(append_records, database), load)
+        self.finish: Combiner[Fenced[Finish], Settled] = Combiner(partial(finish_turns, database), load)
+        self.suspend: Combiner[Fenced[Suspend], Settled] = Combiner(partial(suspend_turns, database), load)
