@@ -20,10 +20,14 @@ from cgworker.wire.turns import Finish, Suspend
 
 
 class Verbs:
-    """Each takes a project and an item, and gives the item's answer or raises its refusal."""
+    """Each takes a project and an item, and gives the item's answer or raises its refusal.
+
+    Attributes:
+        load: what all of them are at work on.
+    """
 
     def __init__(self, database: Database, lease: timedelta) -> None:
-        load = Load()
+        load = self.load = Load()
         self.dispatch: Combiner[Dispatching, Dispatched] = Combiner(
             partial(dispatch_turns, database, lease=lease), load
         )

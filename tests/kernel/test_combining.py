@@ -1,0 +1,125 @@
+"""Requests that wait are run together, and are answered as if they had been alone."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from attrs import evolve
+
+from cgworker.errors import CommonGroundError, ConflictError, InvalidRequest
+from cgworker.kernel.combining import Combiner, Load
+from cgworker.kernel.store.claims.dispatch import Dispatched, Dispatching, dispatch_turns
+from cgworker.wire.converter import structure_request
+from cgworker.wire.turns import Dispatch
+from tests.kernel.project import Project
+
+
+class Statements:
+    """Stands for a verb's statement: it holds every run until it is let go."""
+
+    def __init__(self) -> None:
+        self.runs: list[list[int]] = []
+        self.may_end = asyncio.Event()
+
+    async def run(self, _: str, items: list[int]) -> list[int | CommonGroundError]:
+        self.runs.append(items)
+        await self.may_end.wait()
+        return [ConflictError(f"{item} is negative") if item < 0 else item for item in items]
+
+
+@pytest.fixture
+def statements() -> Statements:
+    return Statements()
+
+
+async def settled() -> None:
+    """Let everything that can run do so."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_few_requests_do_not_wait_for_each_other(statements: Statements) -> None:
+    """A kernel with little to do lets statements overlap."""
+    combined = Combiner(statements.run, Load())
+    asking = []
+    for item in range(3):
+        asking.append(asyncio.ensure_future(combined("p", item)))
+        await settled()
+    assert statements.runs == [[0], [1], [2]]
+    statements.may_end.set()
+    assert await asyncio.gather(*asking) == [0, 1, 2]
+
+
+async def test_what_waits_runs_as_one(statements: Statements) -> None:
+    """On a busy kernel what came while a statement was in flight is the next one, in order."""
+    combined = Combiner(statements.run, Load(100))
+    asking = []
+    for item in range(5):
+        asking.append(asyncio.ensure_future(combined("p", item)))
+        await settled()
+    assert statements.runs == [[0]]
+    statements.may_end.set()
+    assert await asyncio.gather(*asking) == [0, 1, 2, 3, 4]
+    assert statements.runs == [[0], [1, 2, 3, 4]]
+
+
+async def test_projects_do_not_wait_for_each_other(statements: Statements) -> None:
+    """A statement is of one project, so another's need not wait for it."""
+    combined = Combiner(statements.run, Load(100))
+    asking = [asyncio.ensure_future(combined(project, 1)) for project in ("p", "q")]
+    await settled()
+    assert statements.runs == [[1], [1]]
+    statements.may_end.set()
+    assert await asyncio.gather(*asking) == [1, 1]
+
+
+async def test_a_refusal_reaches_who_asked_for_it(statements: Statements) -> None:
+    """And nobody else."""
+    combined = Combiner(statements.run, Load(100))
+    statements.may_end.set()
+    answers = await asyncio.gather(*(combined("p", item) for item in (1, -2, 3)), return_exceptions=True)
+    assert [answer if isinstance(answer, int) else str(answer) for answer in answers] == [
+        1,
+        "-2 is negative",
+        3,
+    ]
+
+
+async def test_who_has_gone_is_left_out(statements: Statements) -> None:
+    """A request that was given up before its statement began changes nothing."""
+    combined = Combiner(statements.run, Load(100))
+    asking = []
+    for item in range(3):
+        asking.append(asyncio.ensure_future(combined("p", item)))
+        await settled()
+    asking[1].cancel()
+    statements.may_end.set()
+    await asyncio.gather(*asking, return_exceptions=True)
+    assert statements.runs == [[0], [2]]
+
+
+async def test_trouble_reaches_everybody_in_the_statement() -> None:
+    """Nobody is left waiting, and the next request starts anew."""
+
+    async def fail(_: str, items: list[int]) -> list[int | CommonGroundError]:
+        if 0 in items:
+            raise OSError("away")
+        return [*items]
+
+    combined = Combiner(fail, Load(100))
+    for answer in await asyncio.gather(combined("p", 0), combined("p", 1), return_exceptions=True):
+        assert isinstance(answer, OSError)
+    assert await combined("p", 2) == 2
+
+
+async def test_what_the_database_cannot_hold_harms_no_neighbour(project: Project) -> None:
+    """A statement that breaks over one item is run for each of the others."""
+    agent = await project.agent("worker")
+    requests = [structure_request(Dispatch, agent.dispatching(agent)) for _ in range(3)]
+    requests[1] = evolve(requests[1], turn_kind="\udc00")  # past every check before the database
+    dispatches = [Dispatching(request, agent.bearer) for request in requests]
+    found = await dispatch_turns(
+        project.kernel.database, project.id, dispatches, lease=project.kernel.config.lease
+    )
+    assert [type(answer) for answer in found] == [Dispatched, InvalidRequest, Dispatched]

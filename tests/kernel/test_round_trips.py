@@ -1,0 +1,123 @@
+"""What a verb costs is counted here, since time says little on a shared machine: statements per request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import asyncpg
+import pytest
+
+from cgworker.kernel.app import Kernel
+from tests.kernel.project import Agent, Project, token_of
+
+WITH_CONTEXT = {"Prefer": "return=representation"}
+
+
+@pytest.fixture
+async def worker(project: Project) -> Agent:
+    """An agent whose credential's use has been noted just now."""
+    agent = await project.agent("worker", capacity=100)
+    await agent.claim()
+    return agent
+
+
+Count = Callable[[], int]
+
+
+@pytest.fixture
+def round_trips(monkeypatch: pytest.MonkeyPatch) -> Count:
+    """How many statements have been sent to PostgreSQL since it was asked last."""
+    sent: list[str] = []
+
+    def counting(name: str) -> Callable[..., Any]:
+        published = getattr(asyncpg.connection.Connection, name)
+
+        async def send(self: Any, statement: str, *values: Any, **more: Any) -> Any:
+            if "pg_notify" not in statement:  # comes at its own time, and for many
+                sent.append(statement)
+            return await published(self, statement, *values, **more)
+
+        return send
+
+    for name in ("fetch", "fetchrow", "fetchval", "execute"):
+        monkeypatch.setattr(asyncpg.connection.Connection, name, counting(name))
+
+    def since() -> int:
+        count = len(sent)
+        sent.clear()
+        return count
+
+    return since
+
+
+async def test_a_busy_verb_is_one_statement(worker: Agent, round_trips: Count) -> None:
+    """Who calls is checked in it, and a claim brings its context with it."""
+    await worker.claim(WITH_CONTEXT)
+    assert round_trips() == 1
+    turn_id = await worker.dispatch(worker)
+    assert round_trips() == 1
+    claim = await worker.claim(WITH_CONTEXT)
+    assert claim["turn_id"] == turn_id
+    assert len(claim["context"]["semantic_items"]) == 1
+    assert round_trips() == 1
+    await worker.append(claim, 1)
+    assert round_trips() == 1
+    await worker.renew(claim)
+    assert round_trips() == 1
+    await worker.dispatch(worker, authority={"mode": "child_derivation", "parent_claim": token_of(claim)})
+    assert round_trips() == 1
+    await worker.suspend(claim)
+    assert round_trips() == 1
+    await worker.resume(turn_id)
+    assert round_trips() == 2
+    await worker.finish(await worker.claim(), final_payload=1)
+    assert round_trips() == 2
+
+
+async def test_a_read_is_two_statements(worker: Agent, round_trips: Count) -> None:
+    """The caller, and what is read; a context reads the turn and its records."""
+    turn_id = await worker.dispatch(worker)
+    round_trips()
+    await worker.get(f"turns/{turn_id}")
+    assert round_trips() == 2
+    await worker.get(f"turns/{turn_id}/context")
+    assert round_trips() == 3
+
+
+async def test_many_items_cost_as_much_as_one(worker: Agent, round_trips: Count) -> None:
+    """One statement claims, renews or settles them all."""
+    for _ in range(5):
+        await worker.dispatch(worker)
+    round_trips()
+    item = {"agent": worker.json, "credential": worker.credential, "limit": 5}
+    (found,) = (await worker.post("claims:claim-many", {"items": [item]}, WITH_CONTEXT))["items"]
+    assert len(found["body"]) == 5
+    assert round_trips() == 1
+    held = [{"claim": token_of(claim), "credential": worker.credential} for claim in found["body"]]
+    await worker.post("claims:renew-many", {"items": held})
+    assert round_trips() == 1
+    await worker.post(
+        "turns:settle-many", {"items": [{**one, "finish": {"outcome": "succeeded"}} for one in held]}
+    )
+    assert round_trips() == 1
+
+
+@contextmanager
+def busy(kernel: Kernel) -> Iterator[None]:
+    """Many other requests are under way."""
+    kernel.verbs.load.count += 100
+    try:
+        yield
+    finally:
+        kernel.verbs.load.count -= 100
+
+
+async def test_what_waits_shares_a_statement(kernel: Kernel, worker: Agent, round_trips: Count) -> None:
+    """Twenty dispatches that come at once are two statements at most: the first alone, the rest together."""
+    round_trips()
+    with busy(kernel):
+        await asyncio.gather(*(worker.dispatch(worker) for _ in range(20)))
+    assert round_trips() <= 2
