@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 
 import pytest
 from attrs import evolve
@@ -117,7 +118,7 @@ async def test_what_the_database_cannot_hold_harms_no_neighbour(project: Project
     """A statement that breaks over one item is run for each of the others."""
     agent = await project.agent("worker")
     requests = [structure_request(Dispatch, agent.dispatching(agent)) for _ in range(3)]
-    requests[1] = evolve(requests[1], turn_kind="\udc00")  # past every check before the database
+    requests[1] = evolve(requests[1], dispatch_key=secrets.token_hex(8000))  # past every other check
     dispatches = [Dispatching(request, agent.bearer) for request in requests]
     found = await dispatch_turns(
         project.kernel.database, project.id, dispatches, lease=project.kernel.config.lease
