@@ -5,13 +5,26 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
-from typing import Any
+from datetime import date
+from enum import Enum
+from typing import Annotated, Any, Literal, TypedDict
 
 import anyio
 import pytest
 from attrs import frozen
 
-from cgworker import Failed, Interrupted, Reason, Succeeded, Suspended, Turn, UsageError, suspend
+from cgworker import (
+    Failed,
+    Interrupted,
+    Outcome,
+    Reason,
+    Succeeded,
+    Suspended,
+    Turn,
+    UsageError,
+    fail,
+    suspend,
+)
 from cgworker.handlers import FunctionHandler
 from cgworker.handlers.function import HandlerAbandoned
 from tests.turns import make_turn
@@ -127,10 +140,13 @@ async def test_a_thread_that_does_not_check_is_left_behind_after_its_grace() -> 
     turn = make_turn()
     release = threading.Event()
 
+    def wait(_: Turn) -> bool:
+        return release.wait(60)
+
     async with anyio.create_task_group() as group:
         group.start_soon(_interrupt_soon, turn)
         with pytest.raises(HandlerAbandoned):
-            await FunctionHandler.of(lambda _: release.wait(60))(turn)
+            await FunctionHandler.of(wait)(turn)
     release.set()
 
 
@@ -148,15 +164,24 @@ def test_a_signature_that_cannot_be_a_handlers_is_refused_when_it_is_added() -> 
     """Not on the first turn."""
 
     async def none() -> None: ...
-    async def three(turn: Turn, a: int, b: int) -> None: ...
     async def unknown(turn: Turn, a: Nowhere) -> None: ...  # type: ignore[name-defined]  # noqa: F821
-    async def asks(turn: Turn, *, database: str) -> None: ...
     async def returns_bytes(_: Turn) -> bytes:
         return b""
 
-    for function in (none, three, unknown, asks, returns_bytes):
+    for function in (none, unknown, returns_bytes):
         with pytest.raises(UsageError, match=function.__name__):
-            FunctionHandler.of(function)
+            FunctionHandler.of(function)  # type: ignore[arg-type]  # a type checker sees it as well
+
+
+def test_an_input_that_json_cannot_be_is_refused_with_the_way_out() -> None:
+    """It may have been meant as a resource."""
+
+    class Database: ...
+
+    async def ask(turn: Turn, database: Database) -> None: ...
+
+    with pytest.raises(UsageError, match=r"cannot be read from JSON.*after a `\*`"):
+        FunctionHandler.of(ask)
 
 
 async def test_keyword_arguments_can_be_injected_by_name() -> None:
@@ -167,3 +192,108 @@ async def test_keyword_arguments_can_be_injected_by_name() -> None:
 
     handler = FunctionHandler.of(work, {"database": "db"})
     assert await handler(make_turn("q")) == Succeeded("qdb")
+
+
+async def test_a_resource_is_given_by_its_name_wherever_it_stands() -> None:
+    """After the input or after a `*`; one with a default may be missing."""
+
+    async def work(_: Turn, question: str, cache: str, *, database: str, mode: str = "slow") -> str:
+        return f"{question} {cache} {database} {mode}"
+
+    handler = FunctionHandler.of(work).with_resources({"cache": "c", "database": "d", "other": 1})
+    assert await handler(make_turn("q")) == Succeeded("q c d slow")
+
+
+def test_a_missing_or_clashing_resource_is_refused_with_what_to_do() -> None:
+    """By the name of the function and of the parameter."""
+
+    async def work(_: Turn, database: str, *, cache: str) -> str:
+        return database + cache
+
+    handler = FunctionHandler.of(work)
+    with pytest.raises(UsageError, match=r"work asks for `cache`, and the lifespan gives `http`: yield"):
+        handler.with_resources({"http": 1})
+    with pytest.raises(UsageError, match=r"work: the lifespan gives `database`.*after a `\*`"):
+        handler.with_resources({"database": 1, "cache": 2})
+    with pytest.raises(UsageError, match="there is no lifespan"):
+        handler.check()
+
+
+async def test_an_outcomes_payload_may_be_a_class_with_fields() -> None:
+    """It is read as JSON like a plain value that is returned."""
+
+    async def answer(_: Turn) -> Outcome:
+        return fail(Point(1, 2))
+
+    assert await outcome_of(answer) == Failed({"x": 1, "y": 2})
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+class Named(TypedDict):
+    item: str
+
+
+class Order(Named, total=False):
+    count: int
+
+
+@pytest.mark.parametrize(
+    ("hint", "given", "read"),
+    [
+        (str | None, None, None),
+        (int | str, "a", "a"),
+        (float | int, 1, 1),
+        (str | list[str], ["a"], ["a"]),
+        (Question | Point, {"x": 1, "y": 2}, Point(1, 2)),
+        (Point | Question | None, {"text": "a", "tags": []}, Question("a")),
+        (list[Point], [{"x": 1, "y": 2}], [Point(1, 2)]),
+        (dict[str, Point], {"a": {"x": 1, "y": 2}}, {"a": Point(1, 2)}),
+        (Order, {"item": "a"}, {"item": "a"}),
+        (Colour, "red", Colour.RED),
+        (Literal["a", 1], 1, 1),
+        (Annotated[int, "so many"], 3, 3),
+        (set[int], [1, 1], {1}),
+        (date, "2026-01-02", date(2026, 1, 2)),
+    ],
+    ids=str,
+)
+async def test_each_kind_of_hint_is_read(hint: Any, given: Any, read: Any) -> None:
+    """From JSON to what the hint says."""
+    seen = []
+
+    async def take(_: Turn, value: Any) -> None:
+        seen.append(value)
+
+    take.__annotations__["value"] = hint
+    await outcome_of(take, given)
+    assert seen == [read]
+
+
+@pytest.mark.parametrize(
+    ("hint", "given", "path"),
+    [
+        (list[str], "abc", []),
+        (dict[str, int], {"a": "1"}, ["a"]),
+        (Order, {"item": 1}, ["item"]),
+        (Colour, "blue", []),
+        (Literal["a", 1], True, []),
+        (int | str, 1.5, []),
+        (Question | Point, {}, []),
+        (date, "yesterday", []),
+        (set[int], "ab", []),
+    ],
+    ids=str,
+)
+async def test_nothing_is_converted_in_silence(hint: Any, given: Any, path: list[str]) -> None:
+    """What does not fit is invalid input, with its path."""
+
+    async def take(_: Turn, value: Any) -> None:
+        raise AssertionError(value)
+
+    take.__annotations__["value"] = hint
+    failed = await outcome_of(take, given)
+    [fault, *_] = failed.payload["faults"]
+    assert (failed.payload["error"], fault["loc"]) == ("invalid_input", ["input", *path])

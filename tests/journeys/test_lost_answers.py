@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -79,7 +80,7 @@ async def test_a_lost_suspend_suspends_once(kernel: LocalKernel, fault: str) -> 
         worker = Worker(desk)
 
         @worker.turn()
-        async def handle(_: Turn) -> object:
+        async def handle(_: Turn) -> Any:
             return suspend("wait_for_people", "please look")
 
         turn = await kernel.dispatch("desk", {})

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -137,7 +138,7 @@ async def test_a_retry_is_claimed_again_after_its_time(kernel: LocalKernel) -> N
         worker = Worker(desk, options=WorkerOptions(wait_seconds=5))
 
         @worker.turn()
-        async def handle(_: Turn) -> object:
+        async def handle(_: Turn) -> Any:
             nonlocal runs
             runs += 1
             return retry(0.3) if runs == 1 else runs

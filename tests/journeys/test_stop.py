@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.from_thread
@@ -42,7 +43,7 @@ async def test_a_stopped_handler_can_save_what_it_has(kernel: LocalKernel) -> No
         started = anyio.Event()
 
         @worker.turn()
-        async def handle(turn: Turn) -> object:
+        async def handle(turn: Turn) -> Any:
             started.set()
             try:
                 await anyio.sleep_forever()

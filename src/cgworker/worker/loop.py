@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import copy
+import inspect
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar, cast
 
 import anyio
 import anyio.abc
@@ -16,6 +18,7 @@ from cgworker.errors import UsageError
 from cgworker.events import Listener, logger
 from cgworker.handlers import FunctionHandler, Handler
 from cgworker.handlers.files import state_folder
+from cgworker.handlers.signature import HandlerFunction
 from cgworker.lease import Interruption
 from cgworker.profiles import resolve_profile
 from cgworker.turn import Turn
@@ -27,6 +30,13 @@ from cgworker.worker.place import TurnReport, Workplace
 from cgworker.worker.routing import Middleware, Routes, marked_methods
 from cgworker.worker.shift import Shift
 
+_NO_AGENT = "a worker needs a kernel client with an agent: KernelClient(url, agent=..., token=...)"
+
+Function = TypeVar("Function", bound=HandlerFunction)
+
+Lifespan = Callable[["Worker"], AbstractAsyncContextManager[Mapping[str, Any] | None]]
+"""Opens what handlers need while a worker runs, and yields it by name."""
+
 
 class Worker:
     """Works the turns of one agent.
@@ -36,9 +46,11 @@ class Worker:
 
     Args:
         kernel: the kernel, with the agent's identity.
-        handler: handles every kind without a handler of its own.
+        handler: handles every kind without a handler of its own; a function works as under `@worker.turn()`.
         options: limits and behaviour.
         listener: is told of every event, in the worker's own task; it must not block.
+        lifespan: an async context manager, called with the worker. It is entered before the first claim and
+            left after the drain; functions get what it yields by the names of their parameters.
 
     Raises:
         UsageError: the kernel has no agent identity, or a handler's signature cannot be one's.
@@ -47,25 +59,25 @@ class Worker:
     def __init__(
         self,
         kernel: KernelClient,
-        handler: Handler | None = None,
+        handler: Handler | HandlerFunction | None = None,
         *,
         options: WorkerOptions = WorkerOptions(),  # noqa: B008  # frozen
         listener: Listener | None = None,
+        lifespan: Lifespan | None = None,
     ) -> None:
         if kernel.agent is None:
-            raise UsageError(
-                "a worker needs a kernel client with an agent: KernelClient(url, agent=..., token=...)"
-            )
+            raise UsageError(_NO_AGENT)
         self.kernel = kernel
         self.agent: AgentRef = kernel.agent
         self.options = options
         self._listener = listener
+        self._lifespan = lifespan
         self._routes = Routes()
         self._middleware: list[Middleware] = []
         self._shift: Shift | None = None
         self._drain_early = False
         if handler is not None:
-            self._routes.add(None, handler)
+            self.add(None, handler)
         self._add_own_handlers()
 
     @classmethod
@@ -76,45 +88,83 @@ class Worker:
         config_path: Path | None = None,
         options: WorkerOptions = WorkerOptions(),  # noqa: B008  # frozen
         listener: Listener | None = None,
+        lifespan: Lifespan | None = None,
     ) -> Self:
         """A worker for a profile of the `cg` CLI: base URL, identity and credential as it keeps them.
 
         Args:
             name: `<project>/<agent>`.
             config_path: the CLI's config file; by default where the CLI looks for it.
+            options: limits and behaviour.
+            listener: is told of every event, in the worker's own task; it must not block.
+            lifespan: opens what handlers need, as for `Worker`.
 
         Raises:
             ProfileError: the profile, its config file or its token file is missing or unsafe.
         """
         profile = resolve_profile(name, config_path=config_path)
         kernel = KernelClient(profile.base_url, agent=profile.agent, token=profile.token)
-        return cls(kernel, options=options, listener=listener)
+        return cls(kernel, options=options, listener=listener, lifespan=lifespan)
+
+    def at(self, kernel: KernelClient, *, options: WorkerOptions | None = None) -> Self:
+        """The same worker for the agent of another client: its handlers, hooks and lifespan, not its work.
+
+        Args:
+            kernel: the kernel, with an agent's identity.
+            options: other limits and behaviour; None keeps them.
+        """
+        if kernel.agent is None:
+            raise UsageError(_NO_AGENT)
+        worker = copy.copy(self)
+        vars(worker).update(
+            kernel=kernel,
+            agent=kernel.agent,
+            options=options or self.options,
+            _middleware=list(self._middleware),
+            _shift=None,
+            _drain_early=False,
+        )
+        return worker
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.agent} at {self.kernel.base_url})"
 
     # ------------------------------------------------------------ handlers
 
-    def turn(self, kind: str | None = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def turn(self, kind: str | None = None) -> Callable[[Function], Function]:
         """Decorate a function `(turn)` or `(turn, input)` as the handler of a kind; None is every other kind.
+
+        Further parameters are resources of the lifespan: `(turn, question, *, database)`.
 
         Raises:
             UsageError: the signature cannot be a handler's, or the kind has a handler already.
         """
 
-        def add(function: Callable[..., Any]) -> Callable[..., Any]:
-            self._routes.add(kind, FunctionHandler.of(function))
+        def add(function: Function) -> Function:
+            self.add(kind, FunctionHandler.of(function))
             return function
 
         return add
 
-    def add(self, kind: str | None, handler: Handler) -> None:
+    def add(self, kind: str | None, handler: Handler | HandlerFunction) -> None:
         """Send turns of a kind to a handler, such as a `CommandHandler`; None is every other kind.
 
+        A function is taken as under `@worker.turn(kind)`.
+
         Raises:
-            UsageError: the kind has a handler already.
+            UsageError: the signature cannot be a handler's, the kind is taken, or the worker runs.
         """
-        self._routes.add(kind, handler)
+        if self._shift is not None:
+            raise UsageError(f"{self!r} runs already: add its handlers before, or in its lifespan")
+        found = _as_handler(handler)
+        if self._lifespan is None and isinstance(found, FunctionHandler):
+            found.check()
+        self._routes.add(kind, found)
+
+    @property
+    def handlers(self) -> Mapping[str, Handler]:
+        """The handlers by turn kind, without the one for every other kind."""
+        return self._routes.by_kind
 
     def middleware(self, function: Middleware) -> Middleware:
         """Decorate `async (turn, call_next) -> Outcome` to run around every handler."""
@@ -123,9 +173,9 @@ class Worker:
 
     def _add_own_handlers(self) -> None:
         for kind, method in marked_methods(self).items():
-            self._routes.add(kind, FunctionHandler.of(method))
+            self.add(kind, FunctionHandler.of(method))
         if type(self).handle is not Worker.handle:
-            self._routes.add(None, FunctionHandler.of(self.handle))
+            self.add(None, FunctionHandler.of(self.handle))
 
     # ------------------------------------------------------------ what a subclass may override
 
@@ -157,15 +207,13 @@ class Worker:
         Raises:
             KernelRefused, KernelTrouble: the claim could not be made.
             CommandNotFound: the command of a command handler is missing; nothing was claimed.
+            UsageError: there is no handler, or one lacks a resource; nothing was claimed.
         """
-        self._check_handlers()
-        found = await Claimer(self.kernel, self.options, self._listener).once(wait_seconds)
-        if found is None:
-            return None
         async with self._workplace() as place:
+            found = await Claimer(self.kernel, self.options, self._listener).once(wait_seconds)
+            if found is None:
+                return None
             self._shift = Shift(place, self.agent, lambda: False, self.on_settled)
-            if self._drain_early:  # while the claim was asked for
-                self._shift.drain()
             try:
                 report = await self._shift.work_one(found)
             finally:
@@ -189,15 +237,12 @@ class Worker:
 
         Raises:
             CommandNotFound: the command of a command handler is missing.
-            UsageError: there is no handler, or the worker runs already.
+            UsageError: there is no handler, one lacks a resource, or the worker runs already.
         """
-        self._check_handlers()
         if self._shift is not None:
             raise UsageError(f"{self!r} runs already")
         async with self._workplace(shared_slots) as place, anyio.create_task_group() as outside:
-            shift = self._shift = Shift(
-                place, self.agent, partial(self._may_claim, shared_slots), self.on_settled
-            )
+            shift = self._shift = Shift(place, self.agent, partial(self._may_claim, place), self.on_settled)
             if self._drain_early:
                 shift.drain()
             outside.start_soon(shift.run, task_status)
@@ -229,12 +274,11 @@ class Worker:
     @asynccontextmanager
     async def _workplace(self, shared_slots: anyio.Semaphore | None = None) -> AsyncIterator[Workplace]:
         folder = self.options.outbox_path or state_folder("outbox")
-        renewing = self.kernel.with_own_connections()
-        try:
+        async with self._opened_routes() as routes, _closing(self.kernel.with_own_connections()) as renewing:
             yield Workplace(
                 kernel=self.kernel,
                 renewing=renewing,
-                routes=self._routes,
+                routes=routes,
                 outbox=Outbox(folder, most_bytes=self.options.outbox_most_bytes),
                 options=self.options,
                 listener=self._listener,
@@ -243,13 +287,18 @@ class Worker:
                 on_claimed=self.on_claimed,
                 on_interrupted=self.on_interrupted,
             )
-        finally:
-            with anyio.CancelScope(shield=True):
-                await renewing.aclose()
 
-    def _may_claim(self, shared_slots: anyio.Semaphore | None) -> bool:
-        self._check_handlers()
-        if shared_slots is not None and shared_slots.value == 0:
+    @asynccontextmanager
+    async def _opened_routes(self) -> AsyncIterator[Routes]:
+        """The routes with what the lifespan gives, checked before anything is claimed."""
+        async with self._lifespan(self) if self._lifespan else nullcontext() as given:
+            routes = self._routes.with_resources(given or {}) if self._lifespan else self._routes
+            routes.check()
+            yield routes
+
+    def _may_claim(self, place: Workplace) -> bool:
+        place.routes.check()
+        if place.shared_slots is not None and place.shared_slots.value == 0:
             return False
         try:
             return self.select()
@@ -257,9 +306,18 @@ class Worker:
             logger.exception("select() of %r failed: nothing is claimed until it works", self)
             return False
 
-    def _check_handlers(self) -> None:
-        if not self._routes:
-            raise UsageError(f"{self!r} has no handler: decorate a function with @worker.turn(kind)")
-        for handler in self._routes.handlers:
-            if (check := getattr(handler, "check", None)) is not None:
-                check()
+
+def _as_handler(handler: Handler | HandlerFunction) -> Handler:
+    """Functions are read by their hints; other callables are handlers as they are."""
+    if inspect.isroutine(handler) or isinstance(handler, partial):
+        return FunctionHandler.of(handler)
+    return cast("Handler", handler)
+
+
+@asynccontextmanager
+async def _closing(kernel: KernelClient) -> AsyncIterator[KernelClient]:
+    try:
+        yield kernel
+    finally:
+        with anyio.CancelScope(shield=True):
+            await kernel.aclose()

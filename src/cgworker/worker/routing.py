@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 from cgworker.errors import UsageError
-from cgworker.handlers import Handler
+from cgworker.handlers import FunctionHandler, Handler
+from cgworker.handlers.signature import HandlerMethod
 from cgworker.outcome import Outcome, outcome_of
 from cgworker.turn import Turn
 
 Middleware = Callable[[Turn, Handler], Awaitable[Outcome]]
 """`async (turn, call_next) -> Outcome`: runs around every handler of a worker."""
 
-Method = TypeVar("Method", bound=Callable[..., Any])
+Method = TypeVar("Method", bound=HandlerMethod)
 
 _KIND_ATTRIBUTE = "__cgworker_kind__"
 
@@ -45,13 +46,45 @@ class Routes:
         return self._by_kind.get(kind, self._default)
 
     @property
+    def by_kind(self) -> Mapping[str, Handler]:
+        """The handlers that have a kind of their own."""
+        return dict(self._by_kind)
+
+    @property
     def handlers(self) -> tuple[Handler, ...]:
         """All handlers."""
         others = () if self._default is None else (self._default,)
         return (*self._by_kind.values(), *others)
 
-    def __bool__(self) -> bool:
-        return bool(self.handlers)
+    def check(self) -> None:
+        """Refuse now what could not run later.
+
+        Raises:
+            UsageError: there is no handler, or one lacks a resource.
+            CommandNotFound: the command of a command handler is missing.
+        """
+        if not self.handlers:
+            raise UsageError("this worker has no handler: decorate a function with @worker.turn(kind)")
+        for handler in self.handlers:
+            if (check := getattr(handler, "check", None)) is not None:
+                check()
+
+    def with_resources(self, resources: Mapping[str, Any]) -> Routes:
+        """The same routes with what a lifespan gives in the functions that ask for it.
+
+        Raises:
+            UsageError: a name is missing or means something else there.
+        """
+
+        def with_them(handler: Handler) -> Handler:
+            return handler.with_resources(resources) if isinstance(handler, FunctionHandler) else handler
+
+        routes = Routes()
+        for kind, handler in self._by_kind.items():
+            routes.add(kind, with_them(handler))
+        if self._default is not None:
+            routes.add(None, with_them(self._default))
+        return routes
 
 
 def handles(kind: str) -> Callable[[Method], Method]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -107,7 +108,7 @@ async def test_a_function_answers_with_every_kind_of_outcome(desk: Desk) -> None
     }  # fmt: skip
 
     @worker.turn()
-    async def handle(_: Turn, word: str) -> object:
+    async def handle(_: Turn, word: str) -> Any:
         return answers[word]
 
     turns = {word: await desk.dispatch(word) for word in answers}
@@ -311,7 +312,7 @@ async def test_a_retry_is_tried_again(desk: Desk) -> None:
     worker, runs = Worker(desk.kernel, options=OPTIONS), 0
 
     @worker.turn()
-    async def handle(_: Turn) -> object:
+    async def handle(_: Turn) -> Any:
         nonlocal runs
         runs += 1
         return retry(after_seconds=0.3) if runs == 1 else runs
