@@ -8,8 +8,9 @@ import secrets
 import pytest
 from attrs import evolve
 
-from cgworker.errors import CommonGroundError, ConflictError, InvalidRequest
+from cgworker.errors import ConflictError, InvalidRequest
 from cgworker.kernel.combining import Combiner, Load
+from cgworker.kernel.store.batch import Answers, Later
 from cgworker.kernel.store.claims.dispatch import Dispatched, Dispatching, dispatch_turns
 from cgworker.wire.converter import structure_request
 from cgworker.wire.turns import Dispatch
@@ -23,7 +24,7 @@ class Statements:
         self.runs: list[list[int]] = []
         self.may_end = asyncio.Event()
 
-    async def run(self, _: str, items: list[int]) -> list[int | CommonGroundError]:
+    async def run(self, _: str, items: list[int]) -> Answers[int]:
         self.runs.append(items)
         await self.may_end.wait()
         return [ConflictError(f"{item} is negative") if item < 0 else item for item in items]
@@ -87,6 +88,25 @@ async def test_a_refusal_reaches_who_asked_for_it(statements: Statements) -> Non
     ]
 
 
+async def test_what_needs_longer_keeps_nobody_waiting() -> None:
+    """The statement's other items are answered at once."""
+    may_end = asyncio.Event()
+
+    async def think() -> int:
+        await may_end.wait()
+        return 0
+
+    async def run(_: str, items: list[int]) -> Answers[int]:
+        return [item or Later(think) for item in items]
+
+    combined = Combiner(run, Load(100))
+    slow, quick = asyncio.ensure_future(combined("p", 0)), asyncio.ensure_future(combined("p", 1))
+    assert await quick == 1
+    assert not slow.done()
+    may_end.set()
+    assert await slow == 0
+
+
 async def test_who_has_gone_is_left_out(statements: Statements) -> None:
     """A request that was given up before its statement began changes nothing."""
     combined = Combiner(statements.run, Load(100))
@@ -103,7 +123,7 @@ async def test_who_has_gone_is_left_out(statements: Statements) -> None:
 async def test_trouble_reaches_everybody_in_the_statement() -> None:
     """Nobody is left waiting, and the next request starts anew."""
 
-    async def fail(_: str, items: list[int]) -> list[int | CommonGroundError]:
+    async def fail(_: str, items: list[int]) -> Answers[int]:
         if 0 in items:
             raise OSError("away")
         return [*items]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cgworker.errors import CommonGroundError
-from cgworker.kernel.store.batch import in_rounds
+from cgworker.kernel.store.batch import Answers, all_of, in_rounds
 from cgworker.kernel.store.claims.append import Append, append_records
 from cgworker.kernel.store.claims.dispatch import Dispatched, Dispatching, dispatch_turns
 from cgworker.wire.converter import structure_request
@@ -148,11 +146,11 @@ async def test_many_dispatches_are_numbered_in_order(project: Project, requester
     worker = await project.agent("worker")
     bodies = [requester.dispatching(worker, f"k{n}", {"n": n}) for n in (1, 2, 3, 2)]
     bodies.insert(2, requester.dispatching(worker, "k-bad", turn_kind="turn.unknown.v1"))
-    found = await dispatch_turns(
-        project.kernel.database,
-        project.id,
-        [Dispatching(structure_request(Dispatch, body), requester.bearer) for body in bodies],
-        lease=timedelta(seconds=30),
+    dispatches = [Dispatching(structure_request(Dispatch, body), requester.bearer) for body in bodies]
+    found = await all_of(
+        await dispatch_turns(
+            project.kernel.database, project.id, dispatches, lease=project.kernel.config.lease
+        )
     )
     assert [d.turn.turn_id if isinstance(d, Dispatched) else type(d).__name__ for d in found] == [
         "T-1",
@@ -184,7 +182,7 @@ async def test_items_that_meet_never_share_a_round(items: list[frozenset[int]]) 
     """What has a key in common runs one after the other, in the given order; all are answered in place."""
     rounds: list[list[frozenset[int]]] = []
 
-    async def run(some: list[frozenset[int]]) -> list[frozenset[int] | CommonGroundError]:
+    async def run(some: list[frozenset[int]]) -> Answers[frozenset[int]]:
         rounds.append(some)
         return list(some)
 

@@ -4,40 +4,41 @@ A round trip and a commit cost more than the rows they carry. So when a kernel i
 statement of its verb is in flight is gathered, and the next statement takes all of it, as arrays, with one
 commit. A kernel with little to do lets the statements overlap instead, and nothing waits: with four
 connections one statement at a time closed fewer turns than four, with sixteen it closed more. Each request
-is answered on its own, and who hung up before the statement began is left out.
+is answered on its own: one that needs more statements, as a refusal does, keeps nobody else waiting. Who
+hung up before the statement began is left out.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Generic, TypeVar
 
 from attrs import define, field, frozen
 
-from cgworker.errors import CommonGroundError
+from cgworker.kernel.store.batch import Answers, Later
 
 Item = TypeVar("Item")
-Answer = TypeVar("Answer")
+Good = TypeVar("Good")
 
-Run = Callable[[str, list[Item]], Awaitable[Sequence[Answer | CommonGroundError]]]
+Run = Callable[[str, list[Item]], Awaitable[Answers[Good]]]
 
 _MOST_ITEMS = 100
 _FEW = 4
 
 
 @frozen(eq=False)
-class _Waiting(Generic[Item, Answer]):
+class _Waiting(Generic[Item, Good]):
     item: Item
-    answer: asyncio.Future[Answer]
+    answer: asyncio.Future[Good]
 
 
 @define(eq=False)
-class _Project(Generic[Item, Answer]):
+class _Project(Generic[Item, Good]):
     """What of one project waits, and how many statements are in flight for it."""
 
-    waiting: deque[_Waiting[Item, Answer]] = field(factory=deque)
+    waiting: deque[_Waiting[Item, Good]] = field(factory=deque)
     in_flight: int = 0
 
 
@@ -53,7 +54,7 @@ class Load:
         return self.count <= _FEW
 
 
-class Combiner(Generic[Item, Answer]):
+class Combiner(Generic[Item, Good]):
     """One verb. Calling it runs an item, together with others of its project where some wait.
 
     Args:
@@ -61,16 +62,16 @@ class Combiner(Generic[Item, Answer]):
         load: shared with the other verbs.
     """
 
-    def __init__(self, run: Run[Item, Answer], load: Load) -> None:
+    def __init__(self, run: Run[Item, Good], load: Load) -> None:
         self._run = run
         self._load = load
-        self._projects: dict[str, _Project[Item, Answer]] = {}
+        self._projects: dict[str, _Project[Item, Good]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def __call__(self, project_id: str, item: Item) -> Answer:
+    async def __call__(self, project_id: str, item: Item) -> Good:
         """The item's answer; raises the refusal if it is one."""
         project = self._projects.setdefault(project_id, _Project())
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Good] = asyncio.get_running_loop().create_future()
         project.waiting.append(_Waiting(item, answer))
         self._load.count += 1
         try:
@@ -79,15 +80,13 @@ class Combiner(Generic[Item, Answer]):
         finally:
             self._load.count -= 1
 
-    def _start(self, project_id: str, project: _Project[Item, Answer]) -> None:
+    def _start(self, project_id: str, project: _Project[Item, Good]) -> None:
         if not project.waiting or (project.in_flight and not self._load.is_small):
             return
         project.in_flight += 1
-        task = asyncio.create_task(self._run_waiting(project_id, project))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._in_background(self._run_waiting(project_id, project))
 
-    async def _run_waiting(self, project_id: str, project: _Project[Item, Answer]) -> None:
+    async def _run_waiting(self, project_id: str, project: _Project[Item, Good]) -> None:
         """One statement for what waits when the task begins, which is what came in the same moment."""
         taken = [project.waiting.popleft() for _ in range(min(len(project.waiting), _MOST_ITEMS))]
         wanted = [one for one in taken if not one.answer.cancelled()]
@@ -100,18 +99,31 @@ class Combiner(Generic[Item, Answer]):
             if not project.in_flight:
                 del self._projects[project_id]
 
-    async def _answer(self, project_id: str, wanted: list[_Waiting[Item, Answer]]) -> None:
+    async def _answer(self, project_id: str, wanted: list[_Waiting[Item, Good]]) -> None:
         try:
-            answers = await self._run(project_id, [one.item for one in wanted])
+            answers: list[Any] = await self._run(project_id, [one.item for one in wanted])
         except Exception as trouble:
-            for one in wanted:
-                _settle(one.answer, trouble)
-        else:
-            for one, answer in zip(wanted, answers, strict=True):
+            answers = [trouble] * len(wanted)
+        for one, answer in zip(wanted, answers, strict=True):
+            if isinstance(answer, Later):
+                self._in_background(_ask(one.answer, answer))
+            else:
                 _settle(one.answer, answer)
 
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-def _settle(waiting: asyncio.Future[Answer], answer: Answer | Exception) -> None:
+
+async def _ask(waiting: asyncio.Future[Good], later: Later[Good]) -> None:
+    try:
+        _settle(waiting, await later.ask())
+    except Exception as trouble:
+        _settle(waiting, trouble)
+
+
+def _settle(waiting: asyncio.Future[Good], answer: Good | Exception) -> None:
     if waiting.done():
         return  # its client hung up
     if isinstance(answer, Exception):

@@ -14,8 +14,9 @@ from cgworker.kernel.access import acting_as, authenticate
 from cgworker.kernel.http import key_of, path_id, read, reply, require_same
 from cgworker.kernel.operation import Operation
 from cgworker.kernel.routes.items import answers_of, bearers_of, require_count, shown
+from cgworker.kernel.store.batch import all_of
 from cgworker.kernel.store.callers import Bearer
-from cgworker.kernel.store.claims.claim import Claim, Claimed, Outcome, claim_turns
+from cgworker.kernel.store.claims.claim import Claim, Claimed, claim_turns
 from cgworker.kernel.store.claims.fence import Fenced
 from cgworker.kernel.store.claims.reconcile import reconcile_agent
 from cgworker.kernel.store.claims.renew import renew_claims
@@ -160,12 +161,13 @@ async def _claim_items(
         for item, bearer in items
         for _ in range(item.limit)
     ]
-    outcomes = iter(await claim_turns(kernel.database, project_id, wanted, lease=kernel.config.lease))
+    found = await claim_turns(kernel.database, project_id, wanted, lease=kernel.config.lease)
+    outcomes = iter(await all_of(found))
     return [_claims_of(kernel, list(islice(outcomes, item.limit)), preferences) for item, _ in items]
 
 
 def _claims_of(
-    kernel: Any, outcomes: list[Outcome], preferences: Preferences
+    kernel: Any, outcomes: list[Claimed | CommonGroundError | None], preferences: Preferences
 ) -> list[ClaimToken] | CommonGroundError:
     """What one item got: its claims, or why it got none."""
     claims = [claimed for claimed in outcomes if isinstance(claimed, Claimed)]
@@ -186,7 +188,7 @@ async def renew_many(request: Request) -> Response:
     asked = [Fenced(item.claim, bearer, None) for item, bearer in shown(body.items, bearers)]
     kernel = request.app.state.kernel
     renewed = await renew_claims(kernel.database, project_id, asked, lease=kernel.config.lease)
-    return reply(answers_of(bearers, renewed))
+    return reply(answers_of(bearers, await all_of(renewed)))
 
 
 _V = "/v3r1/projects/{project_id}"

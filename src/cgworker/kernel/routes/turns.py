@@ -22,6 +22,7 @@ from cgworker.kernel.http import (
 )
 from cgworker.kernel.operation import Operation
 from cgworker.kernel.routes.items import answers_of, bearers_of, require_count, shown
+from cgworker.kernel.store.batch import all_of
 from cgworker.kernel.store.callers import Bearer
 from cgworker.kernel.store.claims.append import Append
 from cgworker.kernel.store.claims.dispatch import Dispatching
@@ -239,8 +240,8 @@ async def _settle(
     kernel = request.app.state.kernel
     finishes = [item for item in settles if isinstance(item.what, Finish)]
     suspends = [item for item in settles if isinstance(item.what, Suspend)]
-    finished = iter(await finish_turns(kernel.database, project_id, finishes))
-    suspended = iter(await suspend_turns(kernel.database, project_id, suspends))
+    finished = iter(await all_of(await finish_turns(kernel.database, project_id, finishes)))
+    suspended = iter(await all_of(await suspend_turns(kernel.database, project_id, suspends)))
     answers: list[Done | CommonGroundError] = []
     for item in settles:
         settled = next(finished if isinstance(item.what, Finish) else suspended)

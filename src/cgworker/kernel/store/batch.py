@@ -8,13 +8,17 @@ and sees the database as it was when it began: items that meet in a row take tur
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from attrs import frozen
 
 from cgworker.errors import CommonGroundError, InvalidRequest
 from cgworker.kernel.store.postgres import Row
 
 Item = TypeVar("Item")
 Good = TypeVar("Good")
+Later_co = TypeVar("Later_co", covariant=True)
 
 
 def columns(rows: Iterable[tuple[Any, ...]]) -> list[list[Any]]:
@@ -27,44 +31,63 @@ def keyed(rows: Iterable[Row]) -> dict[int, Row]:
     return {row["place"]: row for row in rows}
 
 
-Run = Callable[[list[Item]], Awaitable[list[Good | CommonGroundError]]]
+@frozen
+class Later(Generic[Later_co]):
+    """An answer that needs more statements: a repeat, or why something is refused.
+
+    Whoever is in no hurry for it asks for it after the others have been answered.
+    """
+
+    ask: Callable[[], Awaitable[Later_co]]
+
+
+Answer: TypeAlias = Good | CommonGroundError | Later[Good]
+Answers: TypeAlias = list[Answer[Good]]
+Run: TypeAlias = Callable[[list[Item]], Awaitable[Answers[Good]]]
 
 
 async def in_rounds(
     items: Sequence[Item], keys_of: Callable[[Item], Iterable[Hashable]], run: Run[Item, Good]
-) -> list[Good | CommonGroundError]:
+) -> Answers[Good]:
     """Run the items as if one came after the other, as many at once as have no key in common.
 
     Returns:
-        By place, the answer or the refusal.
+        By place, the answer, the refusal, or what has to be asked for it.
 
     Raises:
         CommonGroundError: nothing was done. Trouble in a later round is the answer to its items.
     """
-    answers: dict[int, Good | CommonGroundError] = {}
-    for places in _rounds([frozenset(keys_of(item)) for item in items]):
+    rounds = _rounds([frozenset(keys_of(item)) for item in items])
+    answers: dict[int, Answer[Good]] = {}
+    for places in rounds:
         try:
             found = await _answers_of([items[place] for place in places], run)
         except CommonGroundError as trouble:
             if not answers:
                 raise
             found = [trouble] * len(places)
+        if len(rounds) > 1:  # the next round must find what comes of this one
+            found = [*await all_of(found)]
         answers.update(zip(places, found, strict=True))
     return [answers[place] for place in range(len(items))]
 
 
-async def _answers_of(items: list[Item], run: Run[Item, Good]) -> list[Good | CommonGroundError]:
+async def _answers_of(items: list[Item], run: Run[Item, Good]) -> Answers[Good]:
     """One item that the database cannot hold refuses the whole statement: then each is tried alone."""
     try:
         return await run(items)
     except InvalidRequest as unfit:
         if len(items) == 1:
             return [unfit]
-        return [await caught(_answer_of(item, run)) for item in items]
+        return [await _alone(item, run) for item in items]
 
 
-async def _answer_of(item: Item, run: Run[Item, Good]) -> Good:
-    return only(await run([item]))
+async def _alone(item: Item, run: Run[Item, Good]) -> Answer[Good]:
+    try:
+        (answer,) = await run([item])
+    except CommonGroundError as refused:
+        return refused
+    return answer
 
 
 def _rounds(keys: Sequence[frozenset[Hashable]]) -> list[list[int]]:
@@ -80,23 +103,29 @@ def _rounds(keys: Sequence[frozenset[Hashable]]) -> list[list[int]]:
     return rounds
 
 
-async def by_place(
+def by_place(
     items: Sequence[Item], good: Mapping[int, Good], otherwise: Callable[[Item], Awaitable[Good]]
-) -> list[Good | CommonGroundError]:
-    """The answers in order: what the statement gave by place, which counts from 1, or else what comes of it.
+) -> Answers[Good]:
+    """The answers in order: what the statement gave by place, which counts from 1, or else what to ask.
 
     A refusal is the answer to its own item and does not end the others.
     """
     return [
-        good[place] if place in good else await caught(otherwise(item))
+        good[place] if place in good else Later(partial(otherwise, item))
         for place, item in enumerate(items, start=1)
     ]
 
 
-async def caught(work: Awaitable[Good]) -> Good | CommonGroundError:
-    """What comes of one item of many; a refusal is returned."""
+async def all_of(answers: Sequence[Answer[Good]]) -> list[Good | CommonGroundError]:
+    """The answers when nothing is left to be asked."""
+    return [await _asked(answer) for answer in answers]
+
+
+async def _asked(answer: Answer[Good]) -> Good | CommonGroundError:
+    if not isinstance(answer, Later):
+        return answer
     try:
-        return await work
+        return await answer.ask()
     except CommonGroundError as refused:
         return refused
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from attrs import frozen
 
-from cgworker.errors import CommonGroundError, ConflictError
+from cgworker.errors import ConflictError
 from cgworker.kernel.store.annotations import annotate
-from cgworker.kernel.store.batch import by_place, columns, in_rounds, keyed
+from cgworker.kernel.store.batch import Answers, by_place, columns, in_rounds, keyed
 from cgworker.kernel.store.callers import Bearer, require_caller, touch_used
 from cgworker.kernel.store.claims.fence import check_claim, find_claim, shown, undecided
 from cgworker.kernel.store.ids import digest, new_box_id, new_record_id, turn_number
@@ -106,7 +106,7 @@ class Append:
 
 async def append_records(
     database: Database, project_id: str, appends: Sequence[Append]
-) -> list[CardBoxRef | CommonGroundError]:
+) -> Answers[CardBoxRef]:
     """Add the records under their claims; with an Idempotency-Key a repeat adds nothing.
 
     Returns:
@@ -115,13 +115,13 @@ async def append_records(
         came with another body before, or the role takes one record only.
     """
 
-    async def append(some: list[Append]) -> list[CardBoxRef | CommonGroundError]:
+    async def append(some: list[Append]) -> Answers[CardBoxRef]:
         boxes = [CardBoxRef(project_id=project_id, cardbox_id=new_box_id()) for _ in some]
         sent = columns(map(_row_of, some, boxes))
         rows = keyed(await database.fetch_racing(APPEND_RECORDS, project_id, *sent))
         await touch_used(database, [item.bearer for item in some], rows)
         good = {place: boxes[place - 1] for place in rows}
-        return await by_place(some, good, lambda item: _repeat_or_refuse(database, item))
+        return by_place(some, good, lambda item: _repeat_or_refuse(database, item))
 
     return await in_rounds(appends, Append.meets, append)
 

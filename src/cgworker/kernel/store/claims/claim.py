@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from attrs import evolve, field, frozen
 
-from cgworker.errors import CommonGroundError, ConflictError
+from cgworker.errors import ConflictError
 from cgworker.kernel.store.annotations import annotate
-from cgworker.kernel.store.batch import caught, columns, in_rounds
+from cgworker.kernel.store.batch import Answer, Answers, Later, columns, in_rounds
 from cgworker.kernel.store.callers import Bearer, require_caller, touch_used
 from cgworker.kernel.store.claims.fence import undecided
 from cgworker.kernel.store.claims.reconcile import RECONCILE_AGENT
@@ -151,12 +152,9 @@ class Claimed:
     gave_back: bool = False
 
 
-Outcome = Claimed | CommonGroundError | None
-
-
 async def claim_turns(
     database: Database, project_id: str, claims: Sequence[Claim], *, lease: timedelta
-) -> list[Outcome]:
+) -> Answers[Claimed | None]:
     """Claim each agent's oldest queued turn, or several turns of one that asks several times.
 
     Returns:
@@ -164,7 +162,7 @@ async def claim_turns(
         or ForbiddenError; or ConflictError: the key came with another body before.
     """
 
-    async def claim(some: list[Claim]) -> list[Outcome]:
+    async def claim(some: list[Claim]) -> Answers[Claimed | None]:
         tries = [_Try(item) for item in some]
         sent = columns(one.row() for one in tries)
         rows: dict[int, list[Row]] = {}
@@ -172,8 +170,7 @@ async def claim_turns(
             rows.setdefault(row["asked_place"], []).append(row)
         await touch_used(database, [item.bearer for item in some], {at: row[0] for at, row in rows.items()})
         return [
-            await caught(_outcome_of(database, one, rows.get(place, []), lease))
-            for place, one in enumerate(tries, start=1)
+            _answer_of(database, one, rows.get(place, []), lease) for place, one in enumerate(tries, start=1)
         ]
 
     return await in_rounds(claims, Claim.meets, claim)
@@ -215,33 +212,48 @@ class _Try:
         return Claimed(token, row, records, gave_back)
 
 
-async def _outcome_of(database: Database, one: _Try, rows: list[Row], lease: timedelta) -> Claimed | None:
+def _answer_of(database: Database, one: _Try, rows: list[Row], lease: timedelta) -> Answer[Claimed | None]:
     if not rows:
-        await require_caller(database, one.claim.bearer)
-        rows = await _repeat(database, one, lease)
-    if not rows[0]["is_blocked"]:
-        return await _with_all_records(database, one, one.claimed(rows))
-    rows = await _reconcile_and_claim(database, one, lease)
-    return await _with_all_records(database, one, one.claimed(rows, gave_back=True))
+        return Later(partial(_refuse_or_repeat, database, one, lease))
+    if rows[0]["is_blocked"]:
+        return Later(partial(_reconcile_and_claim, database, one, lease))
+    claimed = one.claimed(rows)
+    return claimed if _is_whole(one, claimed) else Later(partial(_made_whole, database, one, claimed))
 
 
-async def _with_all_records(database: Database, one: _Try, claimed: Claimed | None) -> Claimed | None:
-    """The statement saw the records of the moment it began; what came later is read now."""
-    wanted = one.claim.record_limit
-    if claimed is None or len(claimed.records) >= min(wanted, claimed.row["record_count"]):
+async def _refuse_or_repeat(database: Database, one: _Try, lease: timedelta) -> Claimed | None:
+    await require_caller(database, one.claim.bearer)
+    rows = await _repeat(database, one, lease)
+    if rows[0]["is_blocked"]:
+        return await _reconcile_and_claim(database, one, lease)
+    return await _made_whole(database, one, one.claimed(rows))
+
+
+def _is_whole(one: _Try, claimed: Claimed | None) -> bool:
+    """Whether all records are there that were asked for: a statement sees those of the moment it began."""
+    if claimed is None:
+        return True
+    record_count: int = claimed.row["record_count"]
+    return len(claimed.records) >= min(one.claim.record_limit, record_count)
+
+
+async def _made_whole(database: Database, one: _Try, claimed: Claimed | None) -> Claimed | None:
+    if claimed is None or _is_whole(one, claimed):
         return claimed
+    wanted = one.claim.record_limit
     records = await list_records(database, claimed.token.turn, after_turn_seq=0, limit=wanted)
     return evolve(claimed, records=records)
 
 
-async def _reconcile_and_claim(database: Database, one: _Try, lease: timedelta) -> list[Row]:
+async def _reconcile_and_claim(database: Database, one: _Try, lease: timedelta) -> Claimed | None:
     agent = one.claim.request.agent
 
     async def both(connection: Connection) -> list[Row]:
         await connection.execute(RECONCILE_AGENT, agent.project_id, agent.agent_id, annotate())
         return await connection.fetch(CLAIM_TURNS, agent.project_id, lease, *columns([one.row()]))
 
-    return _decided(await database.transact(both, is_racing=True))
+    rows = _decided(await database.transact(both, is_racing=True))
+    return await _made_whole(database, one, one.claimed(rows, gave_back=True))
 
 
 def _decided(rows: list[Row]) -> list[Row]:

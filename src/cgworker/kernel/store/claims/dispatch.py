@@ -8,9 +8,9 @@ from typing import Any
 
 from attrs import frozen
 
-from cgworker.errors import CommonGroundError, ConflictError, FencingError, NotFoundError
+from cgworker.errors import ConflictError, FencingError, NotFoundError
 from cgworker.kernel.store.annotations import annotate
-from cgworker.kernel.store.batch import by_place, columns, in_rounds, keyed
+from cgworker.kernel.store.batch import Answers, by_place, columns, in_rounds, keyed
 from cgworker.kernel.store.callers import Bearer, Caller, require_caller, touch_used
 from cgworker.kernel.store.claims.fence import check_claim, find_claim, shown, undecided
 from cgworker.kernel.store.ids import digest, keyed_box_id, new_box_id, new_record_id, turn_ref
@@ -136,7 +136,7 @@ class _Spawn:
 
 async def dispatch_turns(
     database: Database, project_id: str, dispatches: Sequence[Dispatching], *, lease: timedelta
-) -> list[Dispatched | CommonGroundError]:
+) -> Answers[Dispatched]:
     """Give agents work, or find the turns that the same dispatches gave them before.
 
     Returns:
@@ -144,7 +144,7 @@ async def dispatch_turns(
         FencingError, in the order of protocol.md 6.4 and 8.3.
     """
 
-    async def dispatch(some: list[Dispatching]) -> list[Dispatched | CommonGroundError]:
+    async def dispatch(some: list[Dispatching]) -> Answers[Dispatched]:
         sent = columns(map(_row_of, some))
         rows = keyed(await database.fetch(DISPATCH_TURNS, project_id, lease, *sent))
         await touch_used(database, [item.bearer for item in some], rows)
@@ -152,7 +152,7 @@ async def dispatch_turns(
             place: Dispatched(turn_ref(project_id, row["turn_number"]), is_new=True)
             for place, row in rows.items()
         }
-        return await by_place(some, born, lambda item: _replay(database, item))
+        return by_place(some, born, lambda item: _replay(database, item))
 
     return await in_rounds(dispatches, lambda item: [item.request.dispatch_key], dispatch)
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from attrs import frozen
 
-from cgworker.errors import CommonGroundError, InvalidRequest
+from cgworker.errors import InvalidRequest
 from cgworker.kernel.store.annotations import annotate
-from cgworker.kernel.store.batch import by_place, columns, in_rounds, keyed
+from cgworker.kernel.store.batch import Answers, by_place, columns, in_rounds, keyed
 from cgworker.kernel.store.callers import require_caller, touch_used
 from cgworker.kernel.store.claims.fence import Fenced, check_claim, find_claim, is_repeat, shown, undecided
 from cgworker.kernel.store.ids import digest, new_box_id, new_record_id, turn_ref
@@ -105,7 +105,7 @@ class Settled:
 
 async def finish_turns(
     database: Database, project_id: str, finishes: Sequence[Fenced[Finish]]
-) -> list[Settled | CommonGroundError]:
+) -> Answers[Settled]:
     """Close the turns; a repeat with the same token and content changes nothing (decision 4).
 
     Returns:
@@ -114,11 +114,11 @@ async def finish_turns(
         takes one record only.
     """
 
-    async def finish(some: list[Fenced[Finish]]) -> list[Settled | CommonGroundError]:
+    async def finish(some: list[Fenced[Finish]]) -> Answers[Settled]:
         rows = keyed(await database.fetch_racing(FINISH_TURNS, project_id, *columns(map(_row_of, some))))
         await touch_used(database, [item.bearer for item in some], rows)
         closed = {place: Settled(_parent_of(project_id, row)) for place, row in rows.items()}
-        return await by_place(some, closed, lambda item: _repeat_or_refuse(database, item))
+        return by_place(some, closed, lambda item: _repeat_or_refuse(database, item))
 
     return await in_rounds(finishes, lambda item: [item.claim.turn_id], finish)
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from cgworker.errors import CommonGroundError
-from cgworker.kernel.store.batch import by_place, columns, in_rounds, keyed
+from cgworker.kernel.store.batch import Answers, by_place, columns, in_rounds, keyed
 from cgworker.kernel.store.callers import touch_used
 from cgworker.kernel.store.claims.fence import Fenced, refuse, shown
 from cgworker.kernel.store.postgres import Database, Row
@@ -40,7 +39,7 @@ returning h.place, h.is_touch_due, clock_timestamp() as server_time, t.claim_exp
 
 async def renew_claims(
     database: Database, project_id: str, asked: Sequence[Fenced[None]], *, lease: timedelta
-) -> list[Renewal | CommonGroundError]:
+) -> Answers[Renewal]:
     """Let the leases end `lease` from now.
 
     Returns:
@@ -48,12 +47,12 @@ async def renew_claims(
         claim is not the current one, or its lease has ended.
     """
 
-    async def renew(some: list[Fenced[None]]) -> list[Renewal | CommonGroundError]:
+    async def renew(some: list[Fenced[None]]) -> Answers[Renewal]:
         sent = columns((*shown(item.claim), *item.bearer.row()) for item in some)
         rows = keyed(await database.fetch(RENEW_CLAIMS, project_id, lease, *sent))
         await touch_used(database, [item.bearer for item in some], rows)
         renewed = {place: _renewal_of(row, lease) for place, row in rows.items()}
-        return await by_place(some, renewed, lambda item: refuse(database, item))
+        return by_place(some, renewed, lambda item: refuse(database, item))
 
     return await in_rounds(asked, lambda item: [item.claim.turn_id], renew)
 

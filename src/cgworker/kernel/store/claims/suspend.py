@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from cgworker.errors import CommonGroundError
 from cgworker.kernel.store.annotations import annotate, with_remarks
-from cgworker.kernel.store.batch import by_place, columns, in_rounds, keyed
+from cgworker.kernel.store.batch import Answers, by_place, columns, in_rounds, keyed
 from cgworker.kernel.store.callers import require_caller, touch_used
 from cgworker.kernel.store.claims.fence import Fenced, check_claim, find_claim, is_repeat, shown, undecided
 from cgworker.kernel.store.claims.finish import Settled
@@ -68,7 +67,7 @@ select place, is_touch_due from suspended
 
 async def suspend_turns(
     database: Database, project_id: str, suspends: Sequence[Fenced[Suspend]]
-) -> list[Settled | CommonGroundError]:
+) -> Answers[Settled]:
     """Put the turns aside; a repeat with the same token, reason and note changes nothing (decision 4).
 
     Returns:
@@ -76,11 +75,11 @@ async def suspend_turns(
         FencingError: the claim is not the current one, or its lease has ended.
     """
 
-    async def suspend(some: list[Fenced[Suspend]]) -> list[Settled | CommonGroundError]:
+    async def suspend(some: list[Fenced[Suspend]]) -> Answers[Settled]:
         rows = keyed(await database.fetch(SUSPEND_TURNS, project_id, *columns(map(_row_of, some))))
         await touch_used(database, [item.bearer for item in some], rows)
         suspended = {place: Settled() for place in rows}
-        return await by_place(some, suspended, lambda item: _repeat_or_refuse(database, item))
+        return by_place(some, suspended, lambda item: _repeat_or_refuse(database, item))
 
     return await in_rounds(suspends, lambda item: [item.claim.turn_id], suspend)
 
