@@ -52,4 +52,4 @@ def test_what_is_not_json_is_unusable(tmp_path: Path, data: bytes) -> None:
     """Whatever is wrong with it."""
     (tmp_path / "f").write_bytes(data)
     with pytest.raises(FileUnusable, match="not valid JSON"):
-        read_json(tmp_path / "f", 1_000_000)
+        read_json(tmp_path / "f", 1_000_000, str)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -13,11 +14,16 @@ import anyio.abc
 from cgworker.errors import CommandNotFound
 from cgworker.handlers.group import HAS_GROUPS, ProcessGroup
 from cgworker.handlers.guard import guard
+from cgworker.handlers.output import Lines
 from cgworker.lease import Lease
 
 _TAIL_LINES = 40
-_LINE_BYTES = 4096
+_NO_ROOM = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 _DRAIN_SECONDS = 1.0
+
+
+class NoRoom(Exception):
+    """The system has no process or file to spare for a child now; later it may."""
 
 
 class Child:
@@ -79,6 +85,7 @@ async def start_child(
 
     Raises:
         CommandNotFound: it does not exist or cannot be executed.
+        NoRoom: the system cannot start another process now.
     """
     process = await _open(argv, env, cwd)
     tail: deque[str] = deque(maxlen=_TAIL_LINES)
@@ -122,6 +129,8 @@ async def _open(argv: Sequence[str], env: Mapping[str, str], cwd: Path | None) -
     except (FileNotFoundError, PermissionError, NotADirectoryError) as missing:
         raise CommandNotFound(f"cannot run {argv[0]}: {missing.strerror}") from missing
     except OSError as unusable:  # such as a script without a first line
+        if unusable.errno in _NO_ROOM:
+            raise NoRoom(f"cannot start {argv[0]} now: {unusable.strerror}") from unusable
         raise CommandNotFound(f"cannot run {argv[0]}: {unusable.strerror}") from unusable
 
 
@@ -138,28 +147,18 @@ def _drain_in(
     ended = anyio.Event()
 
     async def drain() -> None:
-        rest = b""
+        lines = Lines(mask)
         try:
             if stream is not None:
                 async for chunk in stream:
-                    *lines, rest = (rest + chunk).split(b"\n")
-                    for line in lines:
-                        on_line(mask(escape(line)))
-                    while len(rest) > _LINE_BYTES:  # a line without an end must not fill the memory
-                        on_line(mask(escape(rest[:_LINE_BYTES])))
-                        rest = rest[_LINE_BYTES:]
+                    for line in lines.take(chunk):
+                        on_line(line)
         except (anyio.ClosedResourceError, anyio.BrokenResourceError):
             pass
         finally:
-            if rest:
-                on_line(mask(escape(rest)))
+            for line in lines.end():
+                on_line(line)
             ended.set()
 
     group.start_soon(drain)
     return ended
-
-
-def escape(line: bytes) -> str:
-    """A line fit for a terminal and a log: control characters spelled out, cut to a bounded length."""
-    text = line[:_LINE_BYTES].rstrip(b"\r").decode("utf-8", "replace")
-    return "".join(c if c.isprintable() or c == "\t" else f"\\x{ord(c):02x}" for c in text)

@@ -9,38 +9,37 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 from attrs import field, frozen
 
-from cgworker.errors import CommandNotFound
+from cgworker.errors import CommandNotFound, UsageError
 from cgworker.events import logger
-from cgworker.handlers.child import Child, start_child
+from cgworker.handlers.child import Child, NoRoom, start_child
+from cgworker.handlers.decision import CommandEnd, FinalTooLarge
 from cgworker.handlers.environment import ChildEnvironment, mask_for
-from cgworker.handlers.files import FileUnusable, make_private_folder, read_json, state_folder
-from cgworker.handlers.folder import CommandFiles, TurnFolder, check_writable, checkpoint_of, open_folder
+from cgworker.handlers.files import make_private_folder, state_folder
+from cgworker.handlers.folder import CommandFiles, TurnFolder, check_writable, open_folder, remove_checkpoint
 from cgworker.handlers.progress import ProgressFile
 from cgworker.lease import Interruption, Reason
-from cgworker.outcome import Failed, Outcome, Succeeded, retry, suspend
+from cgworker.outcome import Failed, Outcome, retry
 from cgworker.turn import Turn
 
-HAND_BACK_STATUS = 75
-"""The exit status (EX_TEMPFAIL) with which a command hands its turn back to be tried again."""
-
-_RETRY_SECONDS = 1.0
-_UNWRITABLE_SECONDS = 5.0
+_NO_ROOM_SECONDS = 5.0
 _STOP_FILE_SECONDS = 2.0
 _MOST_OUTPUT_BYTES = 4 * 1024 * 1024
 
 
 def write_to_stderr(line: str) -> None:
-    """Where a child's output goes unless told otherwise."""
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()
+    """Where a child's output goes unless told otherwise; nowhere if nobody reads it any more."""
+    with suppress(OSError, ValueError):
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
 
 
 @frozen(kw_only=True)
@@ -97,10 +96,15 @@ class CommandHandler:
 
         Raises:
             CommandNotFound: the command does not exist or is not executable.
-            UsageError: its work folder cannot be written.
+            UsageError: one of its folders or files cannot be used, or an argument cannot be passed on.
         """
         if self.work_dir is not None:
             check_writable(self.work_dir)
+        self.files.check()
+        if self.cwd is not None and not self.cwd.is_dir():
+            raise UsageError(f"the working directory {self.cwd} of the command is no folder")
+        if any("\0" in word for word in self.argv):
+            raise UsageError("a command's argument cannot contain NUL")
         search_path = {**os.environ, **self.environment.added}.get("PATH")
         if not self.argv or shutil.which(self.argv[0], path=search_path) is None:
             name = self.argv[0] if self.argv else ""
@@ -109,19 +113,35 @@ class CommandHandler:
 
     def forget(self, turn: Turn) -> None:
         """The turn is closed: its checkpoint is of no more use."""
-        checkpoint_of(turn).unlink(missing_ok=True)
+        remove_checkpoint(turn)
 
     async def __call__(self, turn: Turn) -> Outcome:
-        with ExitStack() as stack:
+        async with AsyncExitStack() as stack:
             try:
-                folder = stack.enter_context(open_folder(turn, self.files, self._work_dir(turn)))
+                folder = await stack.enter_async_context(open_folder(turn, self.files, self._work_dir(turn)))
                 await folder.write_inputs(turn, after_turn_seq=self.context_after_turn_seq)
             except OSError as unwritable:  # a full disk is not the turn's fault
                 logger.error("%s: its files cannot be written, it is handed back: %s", turn.ref, unwritable)
-                return retry(_UNWRITABLE_SECONDS)
-            with anyio.CancelScope(shield=True):
-                exit_code, tail = await self._run(turn, folder)
-            outcome = self._read_outcome(exit_code, tail, folder, turn)
+                return retry(_NO_ROOM_SECONDS)
+            try:
+                with anyio.CancelScope(shield=True):
+                    exit_code, tail = await self._run(turn, folder)
+            except NoRoom as crowded:  # nor is a full process table
+                logger.error("%s: it is handed back: %s", turn.ref, crowded)
+                return retry(_NO_ROOM_SECONDS)
+            end = CommandEnd(
+                exit_code,
+                tail,
+                folder,
+                mask=mask_for(turn.secrets),
+                most_payload_bytes=self.most_payload_bytes,
+                final_record_role=self.final_record_role,
+            )
+            try:
+                outcome = end.outcome()
+            except FinalTooLarge as too_large:
+                await self._keep(too_large, turn)
+                outcome = too_large.outcome(exit_code)
             report = outcome.payload if isinstance(outcome, Failed) else None
             self.on_exit(
                 turn,
@@ -137,107 +157,46 @@ class CommandHandler:
     # ------------------------------------------------------------ running it
 
     async def _run(self, turn: Turn, folder: TurnFolder) -> tuple[int, tuple[str, ...]]:
-        secrets = turn.secrets
-        env = self.environment.variables(os.environ, secrets, folder.variables(turn))
-        sink = _bounded(self.on_line)
-        progress = ProgressFile(folder.progress, turn)
+        env = self.environment.variables(os.environ, turn.secrets, folder.variables(turn))
+        sink, mask = _bounded(self.on_line), mask_for(turn.secrets)
+        progress = ProgressFile(folder.progress, turn, mask)
         async with (
-            start_child(
-                self.argv, env=env, cwd=self.cwd, lease=turn.lease, on_line=sink, mask=mask_for(secrets)
-            ) as child,
+            start_child(self.argv, env=env, cwd=self.cwd, lease=turn.lease, on_line=sink, mask=mask) as child,
             anyio.create_task_group() as beside,
         ):
 
             def begin_to_end(interruption: Interruption) -> None:
-                beside.start_soon(_end_in_steps, child, folder, interruption)
+                beside.start_soon(_end_in_steps, child, folder, turn, interruption)
 
             beside.start_soon(progress.follow)
             with turn.on_interrupt(begin_to_end):
                 exit_code = await child.wait()
             beside.cancel_scope.cancel()
-        if turn.interruption is None or turn.interruption.reason is not Reason.LEASE_LOST:
-            await progress.record_new()
+        await progress.record_rest()
         return exit_code, child.tail
 
-    # ------------------------------------------------------------ what it decided (first match)
-
-    def _read_outcome(self, exit_code: int, tail: Sequence[str], folder: TurnFolder, turn: Turn) -> Outcome:
-        if exit_code == HAND_BACK_STATUS:
-            return retry(_RETRY_SECONDS)
-        if exit_code != 0:
-            return _failed("worker_command_failed", exit_code, tail, folder)
-        if os.path.lexists(folder.suspend):
-            return self._read_suspend(exit_code, tail, folder)
-        if os.path.lexists(folder.final):
-            return self._read_final(exit_code, tail, folder, turn)
-        return _failed("worker_command_missing_final", exit_code, tail, folder)
-
-    def _read_suspend(self, exit_code: int, tail: Sequence[str], folder: TurnFolder) -> Outcome:
+    async def _keep(self, too_large: FinalTooLarge, turn: Turn) -> None:
+        """The kernel could not take it; a person can still find it."""
         try:
-            said = read_json(folder.suspend, self.most_payload_bytes)
-            reason, note = _reason_and_note(said)
-        except FileUnusable as unusable:
-            return _failed("worker_suspend_invalid", exit_code, tail, folder, message=str(unusable))
-        return suspend(reason, note)
-
-    def _read_final(self, exit_code: int, tail: Sequence[str], folder: TurnFolder, turn: Turn) -> Outcome:
-        try:
-            size = os.lstat(folder.final).st_size
-            if size > self.most_payload_bytes:
-                return self._too_large(size, exit_code, folder, turn)
-            return Succeeded(read_json(folder.final, self.most_payload_bytes), self.final_record_role)
-        except FileUnusable as unusable:
-            return _failed("worker_final_invalid", exit_code, tail, folder, message=str(unusable))
-
-    def _too_large(self, size: int, exit_code: int, folder: TurnFolder, turn: Turn) -> Outcome:
-        kept = make_private_folder(state_folder("kept")) / f"{turn.fingerprint}.final.json"
-        shutil.move(folder.final, kept)
-        self.on_line(f"{turn.ref}: the final payload is too large for the kernel and was kept at {kept}")
-        message = f"the final payload has {size} bytes, at most {self.most_payload_bytes} are allowed"
-        return Failed({"error": "result_too_large", "child_exit_code": exit_code, "message": message})
+            kept = make_private_folder(state_folder("kept")) / f"{turn.fingerprint}.final.json"
+            await anyio.to_thread.run_sync(shutil.move, too_large.path, kept)
+            self.on_line(f"{turn.ref}: {too_large}; it was kept at {kept}")
+        except OSError as full:
+            self.on_line(f"{turn.ref}: {too_large}; it could not be kept: {full}")
 
 
-async def _end_in_steps(child: Child, folder: TurnFolder, interruption: Interruption) -> None:
+async def _end_in_steps(child: Child, folder: TurnFolder, turn: Turn, interruption: Interruption) -> None:
     """Tell it by the stop file, then ask it by SIGTERM, then end it: all within the grace given."""
     grace = interruption.grace_seconds
     telling = 0 if interruption.reason is Reason.LEASE_LOST else min(_STOP_FILE_SECONDS, grace / 4)
-    folder.tell_to_stop(interruption)
+    try:
+        folder.tell_to_stop(interruption)
+    except OSError as unwritable:  # its folder is gone, or the disk is full
+        logger.warning("%s: there is no stop file, only signals: %s", turn.ref, unwritable)
     await anyio.sleep(telling)
     child.ask_to_end()
     await anyio.sleep(max(grace - telling, 0) * 0.75)
     child.kill()
-
-
-def _reason_and_note(said: Any) -> tuple[str, str | None]:
-    if not isinstance(said, dict):
-        raise FileUnusable("worker suspend file must contain a JSON object")
-    reason, note = said.get("reason"), said.get("note")
-    if reason is None or reason == "":
-        reason = "worker_suspended"
-    if not isinstance(reason, str) or not reason.strip():
-        raise FileUnusable("worker suspend reason must be a non-empty string")
-    if not isinstance(note, str | None):
-        raise FileUnusable("worker suspend note must be a string or null")
-    return reason.strip(), note
-
-
-def _failed(
-    error: str, exit_code: int, tail: Sequence[str], folder: TurnFolder, message: str | None = None
-) -> Failed:
-    """The error report: what we know, overlaid by what the command says in its failure file."""
-    report: dict[str, Any] = {"error": error, "child_exit_code": exit_code}
-    if tail:
-        report["stderr_tail"] = list(tail)
-    if message is not None:
-        report["message"] = message
-        return Failed(report)
-    try:
-        said = read_json(folder.failure, _MOST_OUTPUT_BYTES)
-    except FileNotFoundError:
-        return Failed(report)
-    except FileUnusable as unusable:
-        return Failed({**report, "message": f"the failure file was not used: {unusable}"})
-    return Failed({**report, **said} if isinstance(said, Mapping) else {**report, "details": said})
 
 
 def _bounded(on_line: Callable[[str], None]) -> Callable[[str], None]:
@@ -249,8 +208,12 @@ def _bounded(on_line: Callable[[str], None]) -> Callable[[str], None]:
         if left <= 0:
             return
         left -= len(line) + 1
-        on_line(line)
-        if left <= 0:
-            on_line("(further output of this command is not shown)")
+        try:
+            on_line(line)
+            if left <= 0:
+                on_line("(further output of this command is not shown)")
+        except Exception:  # whoever listens must not end the command
+            left = 0
+            logger.exception("a command's output could not be passed on, and is left out from here")
 
     return pass_on

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,21 +44,50 @@ def write_private(path: Path, data: bytes, *, sync: bool = False) -> None:
             os.fsync(descriptor)
 
 
-def read_json(path: Path, most_bytes: int) -> Any:
-    """The JSON value in the file.
+def read_json(path: Path, most_bytes: int, mask: Callable[[str], str]) -> Any:
+    """The JSON value in the file, without the secrets that `mask` knows.
 
     Raises:
         FileNotFoundError: there is none.
         FileUnusable: it is no regular file, too large, or not JSON.
     """
+    data = read_regular(path, most_bytes)
     try:
-        return loads(read_regular(path, most_bytes))
+        return loads(mask(data.decode()))
     except (ValueError, RecursionError) as broken:
         raise FileUnusable(f"it is not valid JSON: {broken}") from broken
 
 
 def read_regular(path: Path, most_bytes: int) -> bytes:
-    """The content of a regular file: no link, FIFO or device, which could point elsewhere or never end."""
+    """The content of a regular file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        FileUnusable: it is no regular file, or too large.
+    """
+    with _opened(path) as descriptor:
+        size = os.fstat(descriptor).st_size
+        if size > most_bytes:
+            raise FileUnusable(f"it is too large: {size} bytes, at most {most_bytes}")
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(most_bytes)
+
+
+def read_from(path: Path, start: int, most_bytes: int) -> bytes:
+    """So much of a regular file from `start` on; nothing if it is not that long.
+
+    Raises:
+        FileNotFoundError: there is none.
+        FileUnusable: it is no regular file.
+    """
+    with _opened(path) as descriptor:
+        os.lseek(descriptor, start, os.SEEK_SET)
+        return os.read(descriptor, most_bytes)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """A regular file: no link, FIFO or device, which could point elsewhere or never end."""
     try:
         descriptor = os.open(path, os.O_RDONLY | _NOFOLLOW | _NONBLOCK)
     except FileNotFoundError:
@@ -64,13 +95,11 @@ def read_regular(path: Path, most_bytes: int) -> bytes:
     except OSError as refused:
         raise FileUnusable(f"it cannot be opened: {refused.strerror}") from refused
     try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise FileUnusable("it is not a regular file")
-        if found.st_size > most_bytes:
-            raise FileUnusable(f"it is too large: {found.st_size} bytes, at most {most_bytes}")
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read(most_bytes)
+        yield descriptor
+    except OSError as broken:
+        raise FileUnusable(f"it cannot be read: {broken.strerror}") from broken
     finally:
         os.close(descriptor)
 

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
+import anyio
 from attrs import frozen
 
 from cgworker.errors import UsageError
+from cgworker.events import logger
 from cgworker.handlers.files import make_private_folder, state_folder, write_private
 from cgworker.handlers.guard import guard
 from cgworker.lease import Interruption
 from cgworker.turn import Turn
 from cgworker.wire.converter import dumps
 from cgworker.wire.records import TurnContext
+
+_LOCK_LOOK_SECONDS = 0.1
 
 
 @frozen(kw_only=True)
@@ -27,6 +34,16 @@ class CommandFiles:
     final: Path | None = None
     suspend: Path | None = None
     failure: Path | None = None
+
+    def check(self) -> None:
+        """Refuse places that hold something else: files there are removed before a command runs.
+
+        Raises:
+            UsageError: a place is a folder, a device or the like.
+        """
+        for place in (self.context, self.final, self.suspend, self.failure):
+            if place is not None and place.exists() and not place.is_file():
+                raise UsageError(f"{place} is no regular file; name a place where a file may be made anew")
 
 
 @frozen(kw_only=True)
@@ -59,6 +76,10 @@ class TurnFolder:
             "CG_CHECKPOINT_FILE": str(self.checkpoint),
         }
 
+    @property
+    def _written_by_the_command(self) -> tuple[Path, ...]:
+        return (self.final, self.suspend, self.failure, self.progress)
+
     async def write_inputs(self, turn: Turn, *, after_turn_seq: int = 0) -> None:
         """The turn's context and input; what an earlier run left behind goes away.
 
@@ -67,8 +88,8 @@ class TurnFolder:
         """
         records = tuple(item for item in await turn.records() if item.record.turn_seq > after_turn_seq)
         context = TurnContext(turn=turn.snapshot, semantic_items=records)
-        for left_over in (self.final, self.suspend, self.failure, self.progress, self.stop):
-            left_over.unlink(missing_ok=True)
+        for place in (self.context, self.input, *self._written_by_the_command, self.stop):
+            _clear(place)
         write_private(self.context, dumps(context) + b"\n")
         write_private(self.input, dumps(turn.input) + b"\n")
 
@@ -77,7 +98,7 @@ class TurnFolder:
         said = dumps({"reason": interruption.reason, "note": interruption.note}) + b"\n"
         whole = self.stop.with_suffix(".tmp")
         write_private(whole, said)
-        whole.rename(self.stop)
+        whole.replace(self.stop)
 
 
 def checkpoint_of(turn: Turn) -> Path:
@@ -88,7 +109,7 @@ def checkpoint_of(turn: Turn) -> Path:
 def check_writable(folder: Path) -> None:
     """Raise UsageError unless files can be made in the folder, which is made if it is not there."""
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_if_missing(folder)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as unwritable:
@@ -97,15 +118,24 @@ def check_writable(folder: Path) -> None:
         ) from unwritable
 
 
-@contextmanager
-def open_folder(turn: Turn, files: CommandFiles, work_dir: Path | None) -> Iterator[TurnFolder]:
+def remove_checkpoint(turn: Turn) -> None:
+    """The turn is closed: its checkpoint is of no more use."""
+    checkpoint = checkpoint_of(turn)
+    try:
+        checkpoint.unlink(missing_ok=True)
+    except OSError:  # the command made a folder of it
+        shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+@asynccontextmanager
+async def open_folder(turn: Turn, files: CommandFiles, work_dir: Path | None) -> AsyncIterator[TurnFolder]:
     """The folder of one attempt: `work_dir`, which stays, or a temporary one, which goes at the end.
 
     Raises:
         OSError: the folder cannot be made or written.
     """
     make_private_folder(checkpoint_of(turn).parent)
-    with _kept(work_dir) if work_dir else temporary_folder("cg_worker_adapter_") as folder:
+    async with _kept_folder(work_dir) if work_dir else _new_folder() as folder:
         yield TurnFolder(
             folder=folder,
             context=files.context or folder / "context.json",
@@ -130,7 +160,51 @@ def temporary_folder(prefix: str) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-@contextmanager
-def _kept(folder: Path) -> Iterator[Path]:
+@asynccontextmanager
+async def _new_folder() -> AsyncIterator[Path]:
+    with temporary_folder("cg_worker_adapter_") as folder:
+        yield folder
+
+
+@asynccontextmanager
+async def _kept_folder(folder: Path) -> AsyncIterator[Path]:
+    """A folder that stays, for one turn at a time: two in one folder would take each other's results."""
+    _make_if_missing(folder)
+    if sys.platform == "win32":  # where a folder cannot be locked
+        yield folder
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if not _lock(descriptor):
+            logger.warning("the work folder %s is in use by another turn: waiting for it", folder)
+            while not _lock(descriptor):  # noqa: ASYNC110  # no system tells when a lock is free
+                await anyio.sleep(_LOCK_LOOK_SECONDS)
+        yield folder
+    finally:
+        os.close(descriptor)  # also unlocks it
+
+
+def _make_if_missing(folder: Path) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # one that is there keeps its mode: it is not ours
-    yield folder
+
+
+def _lock(descriptor: int) -> bool:
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as unable:  # a file system without locks
+        logger.debug("the work folder cannot be locked: %s", unable)
+    return True
+
+
+def _clear(place: Path) -> None:
+    """Make room for a file; a folder that a command left there is moved aside, as it may be of value."""
+    try:
+        place.unlink(missing_ok=True)
+    except OSError:
+        if not place.is_dir():
+            raise
+        place.rename(place.with_name(f"{place.name}.{secrets.token_hex(4)}.old"))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import anyio
 
-from cgworker.errors import CommonGroundError
+from cgworker.errors import CommonGroundError, InvalidRequest, InvariantError, PayloadTooLarge
 from cgworker.events import logger
-from cgworker.handlers.files import FileUnusable, read_regular
+from cgworker.handlers.files import FileUnusable, read_from
+from cgworker.lease import Reason
 from cgworker.turn import Turn
 from cgworker.wire.converter import loads
 
@@ -18,6 +19,9 @@ _MOST_LINE_BYTES = 256 * 1024
 _MOST_FILE_BYTES = 64 * 1024 * 1024
 _MOST_RECORDS_A_LOOK = 20
 _MOST_RECORDS = 10_000
+_PIECE_BYTES = 1024 * 1024
+_REST_SECONDS = 10.0
+_REST_WHEN_INTERRUPTED_SECONDS = 2.0
 
 
 class ProgressFile:
@@ -25,56 +29,101 @@ class ProgressFile:
 
     Limits: 256 KiB a line, 64 MiB a file, 80 records a second, 10,000 records an attempt. What is over a
     limit, or no JSON, is left out, and the log says so.
+
+    Args:
+        path: where the command appends.
+        turn: whose records the lines become.
+        mask: hides secrets in a line; records are public.
     """
 
-    def __init__(self, path: Path, turn: Turn) -> None:
+    def __init__(self, path: Path, turn: Turn, mask: Callable[[str], str]) -> None:
         self._path = path
         self._turn = turn
-        self._read_bytes = 0
+        self._mask = mask
+        self._taken_bytes = 0
         self._recorded_count = 0
+        self._is_inside_long_line = False
+        self._is_over = False
         self._complained = False
 
     async def follow(self) -> None:
         """Record new lines until cancelled."""
-        while True:
+        while not self._is_over:
             await anyio.sleep(_LOOK_SECONDS)
-            await self.record_new(_MOST_RECORDS_A_LOOK)
+            await self._record_new(_MOST_RECORDS_A_LOOK)
 
-    async def record_new(self, most: int = _MOST_RECORDS) -> None:
-        """Record the lines that are complete by now, `most` of them at a time."""
+    async def record_rest(self) -> None:
+        """Record what is left when the command has ended: for some seconds; nothing after a lost lease."""
+        interruption = self._turn.interruption
+        if interruption is not None and interruption.reason is Reason.LEASE_LOST:
+            return
+        with anyio.move_on_after(
+            _REST_WHEN_INTERRUPTED_SECONDS if interruption else _REST_SECONDS
+        ) as recording:
+            while not self._is_over and await self._record_new(_MOST_RECORDS_A_LOOK):
+                pass
+        if recording.cancelled_caught:
+            self._complain("there was more than could be recorded in time")
+
+    async def _record_new(self, most: int) -> bool:
+        """Record so many new lines; whether the file had any."""
+        before = self._taken_bytes
         for line in self._new_lines(most):
             await self._record(line)
+        return self._taken_bytes > before
 
-    def _new_lines(self, most: int) -> list[bytes]:
+    def _new_lines(self, most: int) -> Iterator[bytes]:
+        *lines, rest = self._new_piece().split(b"\n")
+        for line in lines[:most]:
+            self._taken_bytes += len(line) + 1
+            if not self._is_inside_long_line:
+                yield line
+            self._is_inside_long_line = False
+        if not lines and len(rest) > _MOST_LINE_BYTES:
+            self._complain("a line is too long")
+            self._taken_bytes += len(rest)
+            self._is_inside_long_line = True
+
+    def _new_piece(self) -> bytes:
+        if self._taken_bytes >= _MOST_FILE_BYTES:
+            self._end(f"there is more than {_MOST_FILE_BYTES} bytes of it")
+            return b""
         try:
-            if os.lstat(self._path).st_size <= self._read_bytes:
-                return []
-            data = read_regular(self._path, _MOST_FILE_BYTES)[self._read_bytes :]
+            return read_from(self._path, self._taken_bytes, _PIECE_BYTES)
         except FileNotFoundError:
-            return []
+            return b""
         except FileUnusable as unusable:
             self._complain(str(unusable))
-            return []
-        lines = data.split(b"\n")[:-1][:most]
-        self._read_bytes += sum(len(line) + 1 for line in lines)
-        return lines
+            return b""
 
     async def _record(self, line: bytes) -> None:
-        if not line.strip():
+        if self._is_over or not line.strip():
             return
-        if len(line) > _MOST_LINE_BYTES or self._recorded_count >= _MOST_RECORDS:
-            self._complain("a line is too long" if len(line) > _MOST_LINE_BYTES else "too many lines")
+        if len(line) > _MOST_LINE_BYTES:
+            self._complain("a line is too long")
             return
         try:
-            payload = loads(line)
+            payload = loads(self._mask(line.decode()))
         except (ValueError, RecursionError) as broken:
             self._complain(f"a line is not JSON: {broken}")
+            return
+        await self._append(payload)
+
+    async def _append(self, payload: object) -> None:
+        if self._recorded_count == _MOST_RECORDS:
+            self._end("too many lines")
             return
         self._recorded_count += 1
         try:
             await self._turn.record(payload)
-        except CommonGroundError as refused:
+        except (InvalidRequest, InvariantError, PayloadTooLarge) as refused:  # this line's fault only
             self._complain(str(refused))
+        except CommonGroundError as over:  # the claim is no longer ours, or the kernel is away for good
+            self._end(str(over))
+
+    def _end(self, reason: str) -> None:
+        self._is_over = True
+        self._complain(reason)
 
     def _complain(self, problem: str) -> None:
         if not self._complained:

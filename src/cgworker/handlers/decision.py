@@ -1,0 +1,115 @@
+"""What a command decided, by its exit status and the files it left (cli.md 4.3, decision 17)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from attrs import field, frozen
+
+from cgworker.handlers.files import FileUnusable, read_json
+from cgworker.handlers.folder import TurnFolder
+from cgworker.outcome import Failed, Outcome, Succeeded, retry, suspend
+
+HAND_BACK_STATUS = 75
+"""The exit status (EX_TEMPFAIL) with which a command hands its turn back to be tried again."""
+
+_RETRY_SECONDS = 1.0
+_MOST_FAILURE_BYTES = 4 * 1024 * 1024
+
+
+class FinalTooLarge(Exception):
+    """The final file is larger than the kernel takes; the text says how large it is."""
+
+    def __init__(self, path: Path, size: int, most_bytes: int) -> None:
+        super().__init__(f"the final payload has {size} bytes, at most {most_bytes} are allowed")
+        self.path = path
+
+    def outcome(self, exit_code: int) -> Outcome:
+        """What becomes of the turn."""
+        return Failed({"error": "result_too_large", "child_exit_code": exit_code, "message": str(self)})
+
+
+@frozen
+class CommandEnd:
+    """How a command ended.
+
+    Attributes:
+        exit_code: its exit status, negative for a signal.
+        tail: the last lines of its stderr.
+        folder: the files it may have left.
+        mask: hides secrets in what they say; it becomes public.
+        most_payload_bytes: how large a final file may be.
+        final_record_role: role of the final record.
+    """
+
+    exit_code: int
+    tail: Sequence[str]
+    folder: TurnFolder
+    mask: Callable[[str], str] = field(kw_only=True)
+    most_payload_bytes: int = field(kw_only=True)
+    final_record_role: str = field(kw_only=True)
+
+    def outcome(self) -> Outcome:
+        """The first that matches, as in docs/reference/command-contract.md.
+
+        Raises:
+            FinalTooLarge: there is a result that cannot be sent.
+        """
+        if self.exit_code == HAND_BACK_STATUS:
+            return retry(_RETRY_SECONDS)
+        if self.exit_code != 0:
+            return self._failed("worker_command_failed")
+        if os.path.lexists(self.folder.suspend):
+            return self._suspended()
+        if os.path.lexists(self.folder.final):
+            return self._succeeded()
+        return self._failed("worker_command_missing_final")
+
+    def _suspended(self) -> Outcome:
+        try:
+            said = read_json(self.folder.suspend, self.most_payload_bytes, self.mask)
+            reason, note = _reason_and_note(said)
+        except FileUnusable as unusable:
+            return self._failed("worker_suspend_invalid", str(unusable))
+        return suspend(reason, note)
+
+    def _succeeded(self) -> Outcome:
+        final = self.folder.final
+        size = os.lstat(final).st_size
+        if size > self.most_payload_bytes:
+            raise FinalTooLarge(final, size, self.most_payload_bytes)
+        try:
+            return Succeeded(read_json(final, self.most_payload_bytes, self.mask), self.final_record_role)
+        except FileUnusable as unusable:
+            return self._failed("worker_final_invalid", str(unusable))
+
+    def _failed(self, error: str, message: str | None = None) -> Failed:
+        """The error report: what we know, overlaid by the failure file unless we know better."""
+        known: dict[str, Any] = {"error": error, "child_exit_code": self.exit_code}
+        if self.tail:
+            known["stderr_tail"] = list(self.tail)
+        if message is not None:
+            return Failed({**known, "message": message})
+        try:
+            said = read_json(self.folder.failure, _MOST_FAILURE_BYTES, self.mask)
+        except FileNotFoundError:
+            return Failed(known)
+        except FileUnusable as unusable:
+            return Failed({**known, "message": f"the failure file was not used: {unusable}"})
+        return Failed({**known, **said} if isinstance(said, Mapping) else {**known, "details": said})
+
+
+def _reason_and_note(said: Any) -> tuple[str, str | None]:
+    if not isinstance(said, dict):
+        raise FileUnusable("worker suspend file must contain a JSON object")
+    reason, note = said.get("reason"), said.get("note")
+    if reason is None or reason == "":
+        reason = "worker_suspended"
+    if not isinstance(reason, str) or not reason.strip():
+        raise FileUnusable("worker suspend reason must be a non-empty string")
+    if not isinstance(note, str | None):
+        raise FileUnusable("worker suspend note must be a string or null")
+    return reason.strip(), note
