@@ -119,6 +119,16 @@ class Kernel:
         turn: TurnRef = self.portal.call(lambda: self.local.dispatch(agent_id, input))
         return turn.turn_id
 
+    def set_metadata(self, profile: str, metadata: dict[str, Any]) -> None:
+        """Replace an agent's public metadata, as the agent itself."""
+
+        async def replace() -> None:
+            async with await self.local.agent(profile.split("/")[1]) as client:
+                assert client.agent is not None
+                await client.agents.replace_metadata(client.agent, metadata)
+
+        self.portal.call(replace)
+
     def end_lease(self, turn_id: str) -> None:
         """End the lease of a running turn now."""
         turn = TurnRef(project_id=self.project, turn_id=turn_id)

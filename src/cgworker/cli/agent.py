@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cgworker.cli import credential, registration
+from cgworker.cli import credential, offers, registration
 from cgworker.cli.command import command, group
 from cgworker.cli.connect import admin_url, as_actor, as_reader, kernel_url
 from cgworker.cli.options import (
@@ -34,6 +34,7 @@ from cgworker.wire.refs import AgentRef
 app = group("Join as an agent, look at agents, and manage them.")
 app.add_typer(credential.app, name="credential")
 app.add_typer(registration.app)
+app.add_typer(offers.app)
 
 
 @command(app, "join")

@@ -13,7 +13,7 @@ import anyio
 import typer
 from attrs import evolve, frozen
 
-from cgworker.cli import claim, claim_run, why
+from cgworker.cli import claim, claim_run, why, worker_run
 from cgworker.cli.command import RestOfLine, command, group, words_of
 from cgworker.cli.connect import as_actor, worker_agent
 from cgworker.cli.options import ContextAfter, ContextLimit, ServerFlags
@@ -34,6 +34,7 @@ app = group("Work an agent's turns.")
 app.add_typer(claim.app, name="claim")
 claim.app.add_typer(claim_run.app)
 app.add_typer(why.app)
+app.add_typer(worker_run.app)
 
 
 @frozen(kw_only=True)

@@ -1,0 +1,54 @@
+"""`--reload`: the workers run in a process of their own, which is drained and started again on a change."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import anyio
+import anyio.abc
+import watchfiles
+
+from cgworker.worker.serve import watch_signals
+
+_log = logging.getLogger("cgworker")
+
+
+async def serve_again_and_again(argv: Sequence[str]) -> None:
+    """Run the command, and again at each change of a Python file below the working directory.
+
+    It is asked to end by SIGTERM, and waited for as long as it takes to drain. One that ended by itself, such
+    as for a mistake in a file, is started again at the next change.
+    """
+    over = anyio.Event()
+    async with anyio.create_task_group() as beside:
+        await beside.start(_end_at_signals, over)
+        while not over.is_set():
+            await _run_until_a_change(argv, over)
+        beside.cancel_scope.cancel()
+
+
+async def _end_at_signals(over: anyio.Event, *, task_status: anyio.abc.TaskStatus[None]) -> None:
+    await watch_signals(lambda _: over.set(), task_status=task_status)
+
+
+async def _run_until_a_change(argv: Sequence[str], over: anyio.Event) -> None:
+    # A session of its own: Ctrl-C reaches this process alone, which then asks once. Its envelope is not ours.
+    process = await anyio.open_process(argv, stdout=sys.stderr, stderr=None, start_new_session=True)
+    try:
+        changes = watchfiles.awatch(Path.cwd(), watch_filter=watchfiles.PythonFilter(), stop_event=over)
+        async for changed in changes:
+            _log.info("%s changed: draining and starting again", _shown(changed))
+            break
+    finally:
+        with anyio.CancelScope(shield=True):
+            if process.returncode is None:
+                process.terminate()
+            await process.wait()
+            await process.aclose()
+
+
+def _shown(changed: set[tuple[watchfiles.Change, str]]) -> str:
+    return ", ".join(sorted(Path(path).name for _, path in changed))

@@ -1,0 +1,125 @@
+"""`cg worker run`: serve the workers that a program of the user's defines."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Annotated, Any
+
+import anyio
+import typer
+from attrs import asdict, evolve, frozen
+
+from cgworker.cli.apps import load_workers
+from cgworker.cli.command import command
+from cgworker.worker import Worker
+from cgworker.worker.init import leave_pid_one
+from cgworker.worker.serve import serve
+
+app = typer.Typer()
+
+
+@frozen(kw_only=True)
+class RunFlags:
+    """How the workers behave; what is not given stays as the program says."""
+
+    grace_seconds: Annotated[
+        float | None,
+        typer.Option("--grace-seconds", min=0, metavar="S", help="How long turns may go on after SIGTERM."),
+    ] = None
+    time_limit_seconds: Annotated[
+        float | None,
+        typer.Option("--time-limit-seconds", min=0.01, metavar="S", help="End a handler after it."),
+    ] = None
+    renew_interval_seconds: Annotated[
+        float | None,
+        typer.Option(
+            "--renew-interval-seconds", min=0.01, metavar="S", help="Renew leases sooner than they need."
+        ),
+    ] = None
+    idle_sleep_seconds: Annotated[
+        float | None,
+        typer.Option(
+            "--idle-sleep-seconds", min=0.01, metavar="S", help="How often to ask a kernel that cannot wait."
+        ),
+    ] = None
+    concurrency: Annotated[
+        int | None,
+        typer.Option(
+            "--concurrency",
+            min=1,
+            metavar="N",
+            help="How many turns at once, all workers together.  [default: each agent's capacity]",
+        ),
+    ] = None
+
+    def applied_to(self, worker: Worker) -> Worker:
+        """The worker, with these options over its own."""
+        given: dict[str, Any] = {
+            "grace_seconds": self.grace_seconds,
+            "time_limit_seconds": self.time_limit_seconds,
+            "renew_seconds": self.renew_interval_seconds,
+            "poll_seconds": self.idle_sleep_seconds,
+        }
+        said = {name: value for name, value in given.items() if value is not None}
+        return worker.at(worker.kernel, options=evolve(worker.options, **said))
+
+    def words(self) -> list[str]:
+        """The flags as they are typed."""
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        return [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+
+
+@frozen(kw_only=True)
+class ServedAgent:
+    """An agent whose turns were worked, and the kinds with a handler of their own."""
+
+    project_id: str
+    agent_id: str
+    turn_kinds: tuple[str, ...]
+
+
+@frozen(kw_only=True)
+class RunResult:
+    """What was served until the end."""
+
+    served: tuple[ServedAgent, ...]
+
+
+@command(app, "run")
+def run(
+    apps: Annotated[
+        list[str],
+        typer.Argument(metavar="MODULE:WORKER...", help="Workers, or what makes them, such as desk:worker."),
+    ],
+    behaviour: RunFlags,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="Start again, after a drain, when a Python file changes.")
+    ] = False,
+) -> RunResult:
+    """Work turns with the workers of a Python program until SIGTERM or SIGINT, all in one process.
+
+    Held turns may then end in their grace, or are handed back.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    leave_pid_one()
+    if reload:
+        from cgworker.cli.reloading import serve_again_and_again  # an extra
+
+        anyio.run(
+            serve_again_and_again,
+            [sys.executable, "-m", "cgworker", "worker", "run", *behaviour.words(), *apps],
+        )
+        return RunResult(served=())
+    workers = tuple(behaviour.applied_to(worker) for worker in load_workers(apps))
+    anyio.run(serve, workers, behaviour.concurrency)
+    return RunResult(served=tuple(map(_told, workers)))
+
+
+def _told(worker: Worker) -> ServedAgent:
+    return ServedAgent(
+        project_id=worker.agent.project_id,
+        agent_id=worker.agent.agent_id,
+        turn_kinds=tuple(worker.handlers),
+    )
