@@ -13,4 +13,5 @@ as $$
         and c.project_id = project and c.agent_id = agent
         and c.status = 'active' and (c.expires_at is null or c.expires_at > now())
         and a.enabled
+    limit 1  -- keeps the lookup by key: joined freely, it may be planned as a walk over all agents
 $$;
