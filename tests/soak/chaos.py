@@ -6,7 +6,7 @@ import asyncio
 import random
 import signal
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -67,7 +67,8 @@ class Chaos:
     def _shuffled(self) -> Iterator[Coroutine[Any, Any, None]]:
         """All deeds in a random order, again and again: even a short soak meets each of them."""
         while True:
-            hand = [self._kill_worker] * 4 + [self._pause_worker] * 3 + [self._drain_worker] * 2
+            hand = [self._kill_worker] * 4 + [self._drain_worker] * 2
+            hand += [self._pause_worker] * 2 + [self._pause_worker_alone] * 2
             hand += [self._kill_kernel] * 2 + [self._kill_kernels, self._pause_kernel, self._restart_postgres]
             self.chance.shuffle(hand)
             for deed in hand:
@@ -105,13 +106,20 @@ class Chaos:
 
     async def _pause_worker(self) -> None:
         """SIGSTOP for longer than a lease, its children with it, as if its machine slept."""
+        self._pause_for_longer_than_a_lease("pause worker", lambda worker: descendants(worker.pid))
+
+    async def _pause_worker_alone(self) -> None:
+        """Its commands go on, and its guard has to end them with their leases."""
+        self._pause_for_longer_than_a_lease("pause worker alone", lambda worker: descendants(worker.pid)[:1])
+
+    def _pause_for_longer_than_a_lease(self, what: str, whom: Callable[[Servant], list[Alive]]) -> None:
         if (worker := self._free_worker()) is None:
             return
         worker.is_busy = True
 
         async def pause() -> None:
-            with self._doing("pause worker", worker.incarnation):
-                await _pause(worker, LEASE_SECONDS + self.chance.uniform(0.5, 2.0))
+            with self._doing(what, worker.incarnation):
+                await _pause(whom(worker), LEASE_SECONDS + self.chance.uniform(0.5, 2.0))
             worker.is_busy = False
 
         self._do_later(pause())
@@ -151,7 +159,7 @@ class Chaos:
     async def _pause_kernel(self) -> None:
         kernel = self.chance.choice(self.stage.kernels)
         with self._doing("pause kernel", kernel.name):
-            await _pause(kernel, self.chance.uniform(1.0, 4.0))
+            await _pause(descendants(kernel.pid), self.chance.uniform(1.0, 4.0))
 
     async def _restart_postgres(self) -> None:
         with self._doing("restart postgres", "postgres"):
@@ -174,9 +182,8 @@ class Chaos:
         self._later.append(asyncio.create_task(deed))
 
 
-async def _pause(servant: Servant, seconds: float) -> None:
-    """Stop it and its children, and let them go on whatever happens: the stopped cannot see an end come."""
-    asleep = descendants(servant.pid)
+async def _pause(asleep: list[Alive], seconds: float) -> None:
+    """Stop them, and let them go on whatever happens: the stopped cannot see an end come."""
     signal_all(asleep, signal.SIGSTOP)
     try:
         await asyncio.sleep(seconds)

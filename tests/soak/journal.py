@@ -48,6 +48,11 @@ class Run:
         """The machine it ran on: workers are called `<machine>-<name>.<number>`."""
         return self.worker.partition("-")[0]
 
+    @property
+    def is_command(self) -> bool:
+        """Whether it ran in a process of its own: the agent `shop` works with a command."""
+        return self.worker.split("-")[1] == "shop"
+
 
 def read_runs(path: Path) -> list[Run]:
     """All runs of a journal, in the order of their starts."""

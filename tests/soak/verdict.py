@@ -158,9 +158,13 @@ def _overlaps(evidence: Evidence) -> Iterable[str]:
 
 
 def _has_just_woken(evidence: Evidence, earlier: Run, later: Run) -> bool:
-    """Whether the earlier run slept when the later began, and ended soon after it woke."""
+    """Whether the earlier run slept when the later began, and ended soon after it woke.
+
+    A command whose worker alone slept did not sleep itself: it has no such excuse.
+    """
+    asleep = ["pause worker"] if earlier.is_command else ["pause worker", "pause worker alone"]
     return any(
-        deed.what == "pause worker"
+        deed.what in asleep
         and deed.target == earlier.worker
         and deed.covers(later.started_at, margin_seconds=_WAKING_SECONDS)
         and deed.covers(earlier.last_at, margin_seconds=_WAKING_SECONDS)
