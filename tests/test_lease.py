@@ -11,16 +11,16 @@ from attrs import define, field
 
 from cgworker.errors import CommonGroundError, FencingError, KernelOverloaded, KernelUnreachable, LeaseLost
 from cgworker.lease import Keeper, Kept, Lease, insist, keep
+from cgworker.testing import virtual_time
 from cgworker.wire.refs import ClaimToken
-from tests.clocks import JUMPING, jumping_backend
 
 LENGTH = 30.0
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-@pytest.fixture(params=JUMPING)
+@pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    return jumping_backend(request.param)
+    return virtual_time(request.param)
 
 
 def claim() -> ClaimToken:

@@ -1,6 +1,46 @@
-"""The test kit: a real kernel in the process, and faults on demand."""
+"""The test kit: handlers played without a kernel, a real kernel in the process, and faults on demand.
 
-from cgworker.testing.faults import Faults
-from cgworker.testing.kernel import LocalKernel, local_kernel
+`play` and `virtual_time` need `cgworker` alone, `local_kernel` needs `cgworker[kernel]`; each is loaded
+when it is asked for.
+"""
 
-__all__ = ["Faults", "LocalKernel", "local_kernel"]
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cgworker.testing.clocks import virtual_time
+    from cgworker.testing.faults import Faults
+    from cgworker.testing.kernel import LocalKernel, local_kernel
+    from cgworker.testing.playing import Played, PlayedChild, PlayedQuestion, PlayedRecord, play
+
+_MODULES = {
+    "Faults": "faults",
+    "LocalKernel": "kernel",
+    "Played": "playing",
+    "PlayedChild": "playing",
+    "PlayedQuestion": "playing",
+    "PlayedRecord": "playing",
+    "local_kernel": "kernel",
+    "play": "playing",
+    "virtual_time": "clocks",
+}
+
+__all__ = [
+    "Faults",
+    "LocalKernel",
+    "Played",
+    "PlayedChild",
+    "PlayedQuestion",
+    "PlayedRecord",
+    "local_kernel",
+    "play",
+    "virtual_time",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

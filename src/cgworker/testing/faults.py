@@ -6,7 +6,6 @@ A verb is one of claim, renew, reconcile, dispatch, append, finish, suspend, res
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Literal
@@ -15,35 +14,12 @@ from attrs import define
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cgworker.testing.verbs import verb_of
 from cgworker.wire.refs import TurnRef
 
 Kind = Literal["drop_request", "drop_response", "delay", "answer"]
 
-_VERBS = [
-    ("claim", "POST", r"claims:claim(-many)?$"),
-    ("renew", "POST", r"claims:renew(-many)?$"),
-    ("reconcile", "POST", r"claims:reconcile-expired$"),
-    ("dispatch", "POST", r"turns:dispatch$"),
-    ("append", "POST", r"/semantic-records$"),
-    ("finish", "POST", r"/turns/[^/]+:finish$|turns:settle-many$"),
-    ("suspend", "POST", r"/turns/[^/]+:suspend$"),
-    ("resume", "POST", r"/turns/[^/]+:resume$"),
-    ("stop", "POST", r"/turns/[^/]+:stop$"),
-    ("context", "GET", r"/turns/[^/]+/context$"),
-    ("feed", "GET", r"/feed$"),
-    ("get", "GET", r"/turns/[^/:]+$"),
-]
-
-
 _PREFERENCES = (b"prefer", b"idempotency-key")
-
-
-def verb_of(method: str, path: str) -> str | None:
-    """What a request asks for, in one word."""
-    for verb, its_method, pattern in _VERBS:
-        if method == its_method and re.search(pattern, path):
-            return verb
-    return None
 
 
 @define

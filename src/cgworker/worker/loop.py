@@ -106,12 +106,21 @@ class Worker:
         kernel = KernelClient(profile.base_url, agent=profile.agent, token=profile.token)
         return cls(kernel, options=options, listener=listener, lifespan=lifespan)
 
-    def at(self, kernel: KernelClient, *, options: WorkerOptions | None = None) -> Self:
-        """The same worker for the agent of another client: its handlers, hooks and lifespan, not its work.
+    def at(
+        self,
+        kernel: KernelClient,
+        *,
+        options: WorkerOptions | None = None,
+        listener: Listener | None = None,
+        lifespan: Lifespan | None = None,
+    ) -> Self:
+        """The same worker for the agent of another client: its handlers and hooks, not its work.
 
         Args:
             kernel: the kernel, with an agent's identity.
             options: other limits and behaviour; None keeps them.
+            listener: another listener; None keeps it.
+            lifespan: another lifespan; None keeps it.
         """
         if kernel.agent is None:
             raise UsageError(_NO_AGENT)
@@ -120,6 +129,8 @@ class Worker:
             kernel=kernel,
             agent=kernel.agent,
             options=options or self.options,
+            _listener=listener or self._listener,
+            _lifespan=lifespan or self._lifespan,
             _middleware=list(self._middleware),
             _shift=None,
             _drain_early=False,

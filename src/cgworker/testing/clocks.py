@@ -1,17 +1,10 @@
-"""Event loops whose time jumps to the next timer as soon as nothing else is left to do.
-
-An hour of renewals passes in no time. `anyio.current_time` is the clock of both.
-"""
+"""Virtual time: where everybody sleeps, it jumps to the next timer, so that an hour passes at once."""
 
 from __future__ import annotations
 
 import asyncio
 import selectors
 from typing import Any
-
-import trio.testing
-
-JUMPING = ["asyncio", "trio"]
 
 
 class _JumpingSelector(selectors.DefaultSelector):
@@ -35,8 +28,17 @@ class _JumpingLoop(asyncio.SelectorEventLoop):
         return self._jumping.now
 
 
-def jumping_backend(name: str) -> tuple[str, dict[str, Any]]:
-    """A value for anyio's `anyio_backend` fixture."""
-    if name == "trio":
+def virtual_time(backend: str = "asyncio") -> tuple[str, dict[str, Any]]:
+    """A value for anyio's `anyio_backend` fixture, or `backend` and `backend_options` of `anyio.run`.
+
+    For handlers and for `play()`. Threads, sockets and commands take their real time and see timers run out
+    at once, so it is not for a real kernel.
+
+    Args:
+        backend: "asyncio" or "trio".
+    """
+    if backend == "trio":
+        import trio.testing  # only who tests on it has it
+
         return "trio", {"clock": trio.testing.MockClock(autojump_threshold=0)}
     return "asyncio", {"loop_factory": _JumpingLoop}

@@ -1,0 +1,320 @@
+"""`play()`: run a handler on a turn without a kernel, with what happens around it scripted."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.abc
+from attrs import evolve, field, frozen
+
+from cgworker.client import KernelClient
+from cgworker.errors import UsageError
+from cgworker.events import Event, HandlerRaised, Listener
+from cgworker.handlers import Handler
+from cgworker.handlers.signature import HandlerFunction
+from cgworker.lease import Interruption, Reason
+from cgworker.outcome import Outcome, Suspended, outcome_of, word_for
+from cgworker.testing.scripted import ScriptedKernel, ScriptedTurn, payload_of
+from cgworker.turn import Turn
+from cgworker.wire.converter import ABSENT, unstructure
+from cgworker.wire.refs import AgentRef
+from cgworker.wire.turns import CONVERSATION_KIND
+from cgworker.worker import TurnReport, Worker, WorkerOptions
+from cgworker.worker.loop import Lifespan
+
+_PLAYER = AgentRef(project_id="play", agent_id="player")
+
+
+@frozen
+class PlayedRecord:
+    """A record that the handler appended."""
+
+    role: str
+    payload: Any
+
+
+@frozen
+class PlayedChild:
+    """A turn that the handler gave to another agent.
+
+    Attributes:
+        name: what the handler calls it.
+        agent_id: whom it was given to.
+        input: what it was given.
+        kind: its turn kind.
+    """
+
+    name: str
+    agent_id: str
+    input: Any
+    kind: str
+
+
+@frozen
+class PlayedQuestion:
+    """A question that the handler asked, and the JSON schema of its answer."""
+
+    key: str
+    question: Any
+    schema: Any
+
+
+@frozen(kw_only=True)
+class Played:
+    """What a handler did with a turn.
+
+    Attributes:
+        report: what the worker says of the last attempt.
+        records: what was appended, the deliverable apart.
+        children: what was dispatched.
+        questions: what was asked.
+        entered_count: how often the handler began, from the top each time.
+        error: what it raised, if it did.
+    """
+
+    report: TurnReport
+    records: tuple[PlayedRecord, ...]
+    children: tuple[PlayedChild, ...]
+    questions: tuple[PlayedQuestion, ...]
+    entered_count: int
+    error: BaseException | None = field(default=None, eq=False)
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """What became of the turn; None if its lease was lost before there was anything to settle."""
+        return self.report.outcome
+
+    @property
+    def payload(self) -> Any:
+        """The final payload; None if there is none."""
+        outcome = self.outcome
+        if outcome is None or isinstance(outcome, Suspended) or outcome.payload is ABSENT:
+            return None
+        return outcome.payload
+
+    @property
+    def suspended_reason(self) -> str | None:
+        """Why the turn is put aside, if it is."""
+        return self.outcome.reason if isinstance(self.outcome, Suspended) else None
+
+    @property
+    def interruption(self) -> Interruption | None:
+        """Why the handler was ended, if it was."""
+        return self.report.interruption
+
+
+async def play(
+    handler: HandlerFunction | Handler | Worker | type[Worker],
+    input: Any = None,
+    *,
+    kind: str = CONVERSATION_KIND,
+    attempt: int = 1,
+    records: Iterable[tuple[str, Any]] = (),
+    children: Mapping[str, Any] | None = None,
+    answers: Mapping[str, Any] | None = None,
+    stop_after: float | None = None,
+    lose_lease_after: float | None = None,
+    resources: Mapping[str, Any] | None = None,
+    lifespan: Lifespan | None = None,
+    options: WorkerOptions | None = None,
+) -> Played:
+    """Run a handler on a turn, with the real worker, but without a kernel. Works on asyncio and trio.
+
+    A handler that waits for children or answers is begun again once the script has them; if the script has
+    not, the turn stays suspended, and that is what was played.
+
+    Args:
+        handler: a function as under `@worker.turn()`, any handler, a worker, or a worker's class.
+        input: what the turn is dispatched with; any JSON value, or an object of a class with fields.
+        kind: the turn kind.
+        attempt: which attempt this is.
+        records: role and payload of records that are there already, such as `("step", {...})`.
+        children: results by the child's name: a payload, an outcome such as `fail({...})`, or a function from
+            the child's input to either.
+        answers: answers by the question's key.
+        stop_after: a stop is asked for so many seconds after the handler began.
+        lose_lease_after: the lease is lost so many seconds after the handler began.
+        resources: what the lifespan would give, by name; the worker's own lifespan is then not entered.
+        lifespan: as for `Worker`.
+        options: as for `Worker`; None keeps a worker's own. The outbox is always a temporary one.
+
+    Raises:
+        UsageError: the handler cannot be one, or asks for a resource that is not there.
+    """
+    turn = ScriptedTurn(turn_id="T-1", agent=_PLAYER, kind=kind, spawn_key="play")
+    turn.add_record(unstructure(input), "bootstrap")
+    for role, payload in records:
+        turn.add_record(unstructure(payload), role)
+    script = _Script(ScriptedKernel(turn, attempt=attempt), dict(children or {}), dict(answers or {}))
+    if resources is not None:
+        lifespan = _giving(resources)
+    async with script.kernel.client() as client, _scratch() as outbox:
+        worker = _worker_of(handler, client, script.note, lifespan, options)
+        worker.options = evolve(worker.options, outbox_path=outbox)
+        async with _timers() as timers:
+            worker.middleware(_Interrupter(script, timers, stop_after, lose_lease_after))
+            report = await script.play_to_the_end(worker)
+    return script.played(report)
+
+
+@asynccontextmanager
+async def _scratch() -> AsyncIterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="cg-play-") as folder:
+        yield Path(folder)
+
+
+@asynccontextmanager
+async def _timers() -> AsyncIterator[anyio.abc.TaskGroup]:
+    """Tasks that end with the block; what the block raises gets out as it is."""
+    raised: Exception | None = None
+    async with anyio.create_task_group() as timers:
+        try:
+            yield timers
+        except Exception as error:  # no task of ours raises, and a group of one tells a test nothing
+            raised = error
+        timers.cancel_scope.cancel()
+    if raised is not None:
+        raise raised
+
+
+def _worker_of(
+    handler: Any,
+    client: KernelClient,
+    listener: Listener,
+    lifespan: Lifespan | None,
+    options: WorkerOptions | None,
+) -> Worker:
+    if isinstance(handler, Worker):
+        return handler.at(client, options=options, listener=listener, lifespan=lifespan)
+    is_class = isinstance(handler, type) and issubclass(handler, Worker)
+    make = handler if is_class else partial(Worker, handler=handler)
+    worker: Worker = make(client, options=options or WorkerOptions(), listener=listener, lifespan=lifespan)
+    return worker
+
+
+def _giving(resources: Mapping[str, Any]) -> Lifespan:
+    @asynccontextmanager
+    async def lifespan(_: Worker) -> AsyncIterator[Mapping[str, Any]]:
+        yield resources
+
+    return lifespan
+
+
+class _Interrupter:
+    """Middleware that ends the handler from outside, so many seconds after it began."""
+
+    def __init__(
+        self,
+        script: _Script,
+        timers: anyio.abc.TaskGroup,
+        stop_after: float | None,
+        lose_lease_after: float | None,
+    ) -> None:
+        self._script = script
+        self._timers = timers
+        self._seconds = {Reason.STOP: stop_after, Reason.LEASE_LOST: lose_lease_after}
+
+    async def __call__(self, turn: Turn, call_next: Handler) -> Outcome:
+        self._script.entered_count += 1
+        for reason, seconds in self._seconds.items():
+            if seconds is not None:
+                self._timers.start_soon(self._interrupt, turn, reason, seconds)
+        return await call_next(turn)
+
+    async def _interrupt(self, turn: Turn, reason: Reason, seconds: float) -> None:
+        await anyio.sleep(seconds)
+        if reason is Reason.LEASE_LOST:
+            self._script.kernel.lose_claim()
+        turn.interrupt(reason, "play()", grace_seconds=WorkerOptions().interrupt_seconds)
+
+
+class _Script:
+    """What happens around the handler, and what it did."""
+
+    def __init__(self, kernel: ScriptedKernel, children: dict[str, Any], answers: dict[str, Any]) -> None:
+        self.kernel = kernel
+        self.entered_count = 0
+        self._children = children
+        self._answers = answers
+        self._given_count = len(kernel.turn.records)
+        self._error: BaseException | None = None
+
+    def note(self, event: Event) -> None:
+        """Keep what the handler raised."""
+        if isinstance(event, HandlerRaised):
+            self._error = event.error
+
+    async def play_to_the_end(self, worker: Worker) -> TurnReport:
+        """Until nothing in the script makes the turn go on."""
+        while True:
+            report = await worker.once()
+            assert report is not None  # the turn is queued, and nobody else claims
+            if not (isinstance(report.outcome, Suspended) and self._goes_on()):
+                return report
+
+    def _goes_on(self) -> bool:
+        waiting = self.kernel.suspended_with
+        if "await_children" in waiting:
+            return self._end_children(waiting["await_children"])
+        if "await_answer" in waiting:
+            return self._answer(waiting["await_answer"]["key"])
+        return False
+
+    def _end_children(self, waiting: Mapping[str, Any]) -> bool:
+        by_id = {child.turn_id: child for child in self.kernel.children.values()}
+        for turn_id, name in self._names.items():
+            if name in self._children and by_id[turn_id].outcome is None:
+                self.kernel.end_child(by_id[turn_id], *self._result_of(name, by_id[turn_id].input))
+        closed_count = sum(by_id[turn_id].outcome is not None for turn_id in waiting["turns"])
+        if closed_count < (waiting["first"] or len(waiting["turns"])):
+            return False
+        self.kernel.resume()
+        return True
+
+    def _result_of(self, name: str, input: Any) -> tuple[str, Any]:
+        scripted = self._children[name]
+        outcome = outcome_of(scripted(input) if callable(scripted) else scripted)
+        if isinstance(outcome, Suspended):
+            raise UsageError(f"the child {name!r} is scripted to be suspended, and nobody would resume it")
+        return word_for(outcome), unstructure(outcome.payload)
+
+    def _answer(self, key: str) -> bool:
+        if key not in self._answers:
+            return False
+        self.kernel.resume(answer={"key": key, "value": unstructure(self._answers.pop(key))})
+        return True
+
+    @property
+    def _names(self) -> dict[str, str]:
+        """What the handler calls its children, by turn id: as its records tell, else by their keys."""
+        children = self.kernel.children
+        names = {child.turn_id: key.partition(":")[2] for key, child in children.items()}
+        for record in self._records("children"):
+            names |= {facts["turn_id"]: name for name, facts in record.payload["turns"].items()}
+        return names
+
+    def _records(self, role: str | None = None) -> list[PlayedRecord]:
+        appended = self.kernel.turn.records[self._given_count :]
+        records = [PlayedRecord(each["record"]["record_role"], payload_of(each)) for each in appended]
+        return [record for record in records if role in (None, record.role)]
+
+    def played(self, report: TurnReport) -> Played:
+        """What the handler did."""
+        names = self._names
+        return Played(
+            report=report,
+            records=tuple(self._records()),
+            children=tuple(
+                PlayedChild(names[child.turn_id], child.agent.agent_id, child.input, child.kind)
+                for child in self.kernel.children.values()
+            ),
+            questions=tuple(PlayedQuestion(**record.payload) for record in self._records("question")),
+            entered_count=self.entered_count,
+            error=self._error,
+        )

@@ -1,0 +1,28 @@
+"""What a request to a kernel asks for, in one word."""
+
+from __future__ import annotations
+
+import re
+
+_VERBS = [
+    ("claim", "POST", r"claims:claim(-many)?$"),
+    ("renew", "POST", r"claims:renew(-many)?$"),
+    ("reconcile", "POST", r"claims:reconcile-expired$"),
+    ("dispatch", "POST", r"turns:dispatch$"),
+    ("append", "POST", r"/semantic-records$"),
+    ("finish", "POST", r"/turns/[^/]+:finish$|turns:settle-many$"),
+    ("suspend", "POST", r"/turns/[^/]+:suspend$"),
+    ("resume", "POST", r"/turns/[^/]+:resume$"),
+    ("stop", "POST", r"/turns/[^/]+:stop$"),
+    ("context", "GET", r"/turns/[^/]+/context$"),
+    ("feed", "GET", r"/feed$"),
+    ("get", "GET", r"/turns/[^/:]+$"),
+]
+
+
+def verb_of(method: str, path: str) -> str | None:
+    """One of claim, renew, reconcile, dispatch, append, finish, suspend, resume, stop, context, get, feed."""
+    for verb, its_method, pattern in _VERBS:
+        if method == its_method and re.search(pattern, path):
+            return verb
+    return None
