@@ -48,6 +48,14 @@ def test_every_shell_block_is_shell(block: Block) -> None:
     run(["sh", "-n", "-c", block.code])
 
 
+def test_every_test_that_a_page_names_is_there() -> None:
+    """Who reads what happens when something dies can look at it happening."""
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    named = {name for page in PAGES for name in re.findall(r"`(test_\w+)`", page.read_text())}
+    assert named
+    assert [name for name in named if f"def {name}(" not in tests] == []
+
+
 # ---------------------------------------------------------------- the stories they tell
 
 
