@@ -1,4 +1,4 @@
-"""What a kernel does by itself, now and then: give ended leases back, number ledgers, forget old keys."""
+"""What a kernel does by itself, now and then: end leases, number ledgers, forget keys, analyze what grew."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from cgworker.kernel.metrics import Metrics
 from cgworker.kernel.store.claims.reconcile import reconcile_batch
 from cgworker.kernel.store.ledger import number_all
 from cgworker.kernel.store.postgres import Database
+from cgworker.kernel.store.statistics import analyze_grown
 from cgworker.kernel.wakeups import Wakeups, turn_news, work_key
 
 logger = logging.getLogger("cgworker.kernel")
@@ -59,8 +60,9 @@ class Reaper:
         self._is_in_trouble = trouble is not None
 
     async def tidy(self) -> None:
-        """Number the ledgers that nobody reads, and forget old keys."""
+        """Number the ledgers that nobody reads, forget old keys, and look after what plans are made of."""
         await number_all(self._database)
+        await analyze_grown(self._database)
         await self._database.execute(FORGET_KEYS, max(_KEEP_KEYS_SECONDS, self._config.claim_timeout_seconds))
 
     async def reap(self) -> None:

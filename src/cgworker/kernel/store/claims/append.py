@@ -56,7 +56,8 @@ with sent as (
     update cg_turns t
     set record_count = t.record_count + 1, updated_at = clock_timestamp()
     from held h
-    where t.project_id = $1 and t.turn_number = h.turn_number
+    where t.project_id = $1 and t.turn_number = any (array(select turn_number from held))
+        and t.turn_number = h.turn_number
     returning h.place, h.is_touch_due, t.*
 ), recorded as (
     insert into cg_records (project_id, turn_number, turn_seq, record_id, role, box_id, card_id,

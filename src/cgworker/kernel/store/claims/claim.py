@@ -83,7 +83,8 @@ with asked as (
     from asked a
     join slots s on s.agent_id = a.agent_id
     join next n on n.agent_id = a.agent_id and n.nth = a.nth
-    where n.nth <= s.taken_count and t.project_id = $1 and t.turn_number = n.turn_number
+    where n.nth <= s.taken_count and t.project_id = $1
+        and t.turn_number = any (array(select turn_number from next)) and t.turn_number = n.turn_number
     returning a.place, t.*
 ), logged as (
     insert into cg_ledger (project_id, event_type, subject_kind, subject_id, actor_kind, actor_id,

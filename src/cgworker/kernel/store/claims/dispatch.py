@@ -31,7 +31,9 @@ with sent as (
             input, parent_number, parent_agent_id, parent_hash, record_id, card_id,
             spawn_annotations, record_annotations, credential_id, secret_hash, place)
     cross join lateral cg_callers($1, s.requester_id, s.credential_id, s.secret_hash) who
-    join cg_agents target on target.project_id = $1 and target.agent_id = s.target_id
+    cross join lateral (
+        select capabilities from cg_agents where project_id = $1 and agent_id = s.target_id limit 1
+    ) target
     where not starts_with(s.turn_kind, 'turn.') or s.turn_kind = any (target.capabilities)
 ), held as (
     select s.place, s.parent_number

@@ -57,7 +57,8 @@ with sent as (
         final_seq = case when s.payload is not null then t.record_count + 1 end
     from held h
     join sent s on s.place = h.place
-    where t.project_id = $1 and t.turn_number = h.turn_number
+    where t.project_id = $1 and t.turn_number = any (array(select turn_number from held))
+        and t.turn_number = h.turn_number
     returning s.place, s.is_touch_due, t.*
 ), holders as (
     select h.agent_id

@@ -32,7 +32,8 @@ with sent as (
 update cg_turns t
 set claim_expires_at = clock_timestamp() + $2, updated_at = clock_timestamp()
 from held h
-where t.project_id = $1 and t.turn_number = h.turn_number
+where t.project_id = $1 and t.turn_number = any (array(select turn_number from held))
+    and t.turn_number = h.turn_number
 returning h.place, h.is_touch_due, clock_timestamp() as server_time, t.claim_expires_at, t.stop_requested
 """
 

@@ -40,7 +40,8 @@ with sent as (
         settled_token_hash = s.token_hash, settled_digest = s.content_digest
     from held h
     join sent s on s.place = h.place
-    where t.project_id = $1 and t.turn_number = h.turn_number
+    where t.project_id = $1 and t.turn_number = any (array(select turn_number from held))
+        and t.turn_number = h.turn_number
     returning s.place, s.is_touch_due, t.*
 ), holders as (
     select h.agent_id
