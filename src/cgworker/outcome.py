@@ -20,6 +20,12 @@ SHUTDOWN_REASON = "worker_shutdown"
 RETRY_REASON = "worker_retry"
 """Suspend reason of a turn to be tried again; `not_before` in its annotations (decision 22)."""
 
+AWAIT_CHILDREN_REASON = "await_children"
+"""Suspend reason of a turn that waits for its children (decision 22)."""
+
+AWAIT_ANSWER_REASON = "await_answer"
+"""Suspend reason of a turn that has asked a question."""
+
 NO_HANDLER_REASON = "no_handler"
 """Suspend reason of a turn whose kind the worker does not handle (architecture 4)."""
 
@@ -63,6 +69,18 @@ class Suspended:
     note: str | None = None
     annotations: Mapping[str, Any] = field(factory=dict)
     resume_after_seconds: float | None = None
+
+
+class Suspending(BaseException):
+    """Unwinds a handler whose turn is put aside by `turn.children` or `turn.ask`.
+
+    It is outside Exception, so that a handler's `except Exception` lets it through. Let it through: the turn
+    is suspended whatever the handler returns instead.
+    """
+
+    def __init__(self, outcome: Suspended) -> None:
+        super().__init__(outcome.reason)
+        self.outcome = outcome
 
 
 Closed = Succeeded | Failed | Stopped

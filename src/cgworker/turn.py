@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import re
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, TypeVar, overload
 
 import anyio
 
 from cgworker.client import KernelClient
-from cgworker.errors import KernelTrouble
+from cgworker.durable.children import Child, Children, ChildResult
+from cgworker.durable.journal import Journal
+from cgworker.durable.questions import Questions
+from cgworker.durable.steps import Steps
+from cgworker.durable.stream import Stream, open_stream
 from cgworker.lease import Interrupted, Interruption, Lease, Reason, insist
+from cgworker.outcome import Suspended, Suspending
+from cgworker.wire.converter import unstructure
 from cgworker.wire.records import SemanticItem, TurnContext
 from cgworker.wire.refs import AgentRef, CardBoxRef, TurnRef
 from cgworker.wire.turns import CONVERSATION_KIND, ChildDerivation, Dispatch, TurnSnapshot
+
+T = TypeVar("T")
 
 
 class Turn:
@@ -43,15 +50,15 @@ class Turn:
     ) -> None:
         self._kernel = kernel
         self._lease = lease
-        self._records = list(context.semantic_items)
-        self._more_records = more_records
-        self._page_size = page_size
-        self._appending = anyio.Lock()
-        self._known_boxes: set[str] | None = None
+        self._journal = Journal(kernel, lease, context, page_size=page_size, more_records=more_records)
+        self._steps = Steps(self._journal)
+        self._children = Children(self._journal, kernel, lease, self._dispatch_child)
+        self._questions = Questions(self._journal)
         self._interrupt_hooks: list[Callable[[Interruption], None]] = []
         self.snapshot: TurnSnapshot = context.turn
         self.attempt = attempt
         self.interruption: Interruption | None = None
+        self.suspension: Suspended | None = None
 
     def __repr__(self) -> str:
         return f"Turn({self.ref}, kind={self.kind!r}, attempt={self.attempt})"
@@ -76,7 +83,7 @@ class Turn:
     @property
     def input(self) -> Any:
         """What the turn was dispatched with: the payload of its first record."""
-        return self._records[0].payload if self._records else None
+        return self._journal.input
 
     @property
     def fingerprint(self) -> str:
@@ -111,53 +118,40 @@ class Turn:
         Args:
             role: only records of this role.
         """
-        while self._more_records:
-            page = await insist(self._next_page, self._lease)
-            self._records.extend(page.semantic_items)
-            self._more_records = len(page.semantic_items) >= self._page_size
-        return tuple(item for item in self._records if role is None or item.record.record_role == role)
-
-    async def _next_page(self) -> TurnContext:
-        last_seq = self._records[-1].record.turn_seq if self._records else 0
-        return await self._kernel.turns.context(self.ref, after_turn_seq=last_seq, limit=self._page_size)
+        return await self._journal.records(role)
 
     # ------------------------------------------------------------ what it may do
 
     async def record(self, payload: Any, role: str = "progress") -> CardBoxRef:
         """Append a public process record, exactly once, whatever happens to the answer.
 
+        Args:
+            payload: any JSON value, or an object of an attrs class or a dataclass.
+            role: what kind of record it is.
+
         Raises:
             LeaseLost: the kernel did not answer before the lease ended.
             KernelRefused: the kernel said no, for instance because the claim is no longer ours.
         """
-        async with self._appending:
-            if self._known_boxes is None:
-                self._known_boxes = {item.record.cardbox_ref.cardbox_id for item in await self.records()}
-            key = uuid.uuid4().hex
-            ref = await insist(lambda: self._append(payload, role, key), self._lease)
-            self._known_boxes.add(ref.cardbox_id)
-            self._more_records = True
-            return ref
+        return await self._journal.append(payload, role)
 
-    async def _append(self, payload: Any, role: str, key: str) -> CardBoxRef:
-        """One try. After a lost answer the records tell whether it was carried out."""
-        try:
-            return await self._kernel.turns.append(self._lease.claim, payload, role=role, idempotency_key=key)
-        except KernelTrouble:
-            if (landed := await self._find_appended(payload, role)) is not None:
-                return landed
-            raise
+    @asynccontextmanager
+    async def stream(
+        self, role: str = "progress", *, most_characters: int = 4096, most_seconds: float = 0.5
+    ) -> AsyncIterator[Stream]:
+        """Publish text as it comes, in few records: `async with turn.stream() as out: await out.write("…")`.
 
-    async def _find_appended(self, payload: Any, role: str) -> CardBoxRef | None:
-        """The record, if it is there after all: only the claim's holder appends, and one at a time."""
-        self._more_records = True
-        for item in await self.records(role):
-            if (
-                item.record.cardbox_ref.cardbox_id not in (self._known_boxes or ())
-                and item.payload == payload
-            ):
-                return item.record.cardbox_ref
-        return None
+        What was written is recorded at the end of the block, also when the handler is interrupted there, as
+        far as the lease allows.
+
+        Args:
+            role: the role of the records, whose payloads are `{"index": n, "text": ...}`.
+            most_characters: a record is made when so many are waiting.
+            most_seconds: and when they have waited so long.
+        """
+        opened = open_stream(self._journal, role, most_characters=most_characters, most_seconds=most_seconds)
+        async with opened as stream:
+            yield stream
 
     async def dispatch(
         self, agent_id: str, input: Any, *, key: str, kind: str = CONVERSATION_KIND
@@ -174,20 +168,119 @@ class Turn:
             LeaseLost: the kernel did not answer before the lease ended.
             KernelRefused: the kernel said no, for instance because the agent does not exist.
         """
+        target = AgentRef(project_id=self.ref.project_id, agent_id=agent_id)
         child = Dispatch(
             requested_by=self.agent,
-            target_agent=AgentRef(project_id=self.ref.project_id, agent_id=agent_id),
-            input=input,
+            target_agent=target,
+            input=unstructure(input),
             turn_kind=kind,
             dispatch_key=self._derive_key(key),
             authority=ChildDerivation(parent_claim=self._lease.claim),
         )
         return await insist(lambda: self._kernel.turns.dispatch(child), self._lease)
 
+    async def _dispatch_child(self, name: str, child: Child) -> TurnRef:
+        return await self.dispatch(child.agent_id, child.input, key=name, kind=child.kind)
+
     def _derive_key(self, key: str) -> str:
         """The project-wide dispatch key of this turn's child `key`: readable where the rules allow it."""
         plain = re.fullmatch(r"[A-Za-z0-9._:@/-]{1,90}", key)
         return f"{self.ref.turn_id}:{key if plain else hashlib.sha256(key.encode()).hexdigest()}"
+
+    # ------------------------------------------------------------ what it keeps, to begin again from the top
+
+    @overload
+    async def once(self, key: str, make: Callable[[], Any]) -> Any: ...
+
+    @overload
+    async def once(self, key: str, make: Callable[[], Any], *, returns: type[T]) -> T: ...
+
+    async def once(self, key: str, make: Callable[[], Any], *, returns: Any = Any) -> Any:
+        """Do something once in the turn's life: later attempts find what came of it.
+
+        It is kept as a public record of role `step`. Only if the worker dies between doing it and keeping
+        it, it is done again.
+
+        Args:
+            key: names the step within the turn.
+            make: does it; sync or async, without arguments. What it raises gets out, and nothing is kept.
+            returns: what to read the value as, such as an attrs class; by default it stays plain JSON.
+
+        Raises:
+            LeaseLost: the kernel did not answer before the lease ended.
+            KernelRefused: the kernel did not take the record; PayloadTooLarge if the value is too large.
+            TypeError, ValueError: what `make` returned is not JSON.
+        """
+        return await self._steps.once(key, make, returns)
+
+    def child(self, agent_id: str, input: Any, *, kind: str = CONVERSATION_KIND) -> Child:
+        """A turn for another agent of the project, for `children`.
+
+        Args:
+            agent_id: which agent.
+            input: any JSON value, or an object of an attrs class or a dataclass.
+            kind: the turn kind; the agent must have that capability.
+        """
+        return Child(agent_id, input, kind=kind)
+
+    async def children(
+        self, wanted: Mapping[str, Child], *, first: int | None = None
+    ) -> dict[str, ChildResult]:
+        """Give turns to other agents, and come back when they are closed.
+
+        Until then the turn is suspended and holds no slot. The handler is unwound by `Suspending`, and
+        begins again from the top when there is enough; then this returns, with equal results each time.
+
+        Args:
+            wanted: the children by name; a name stands for the same child in every attempt and every call.
+            first: come back as soon as so many are closed, with those; by default all of them.
+
+        Returns:
+            Results by name. A child that failed or was stopped is a result as well.
+
+        Raises:
+            UsageError: a name stands for a child of another agent or kind already, or `first` cannot be met.
+            LeaseLost: the kernel did not answer before the lease ended.
+            KernelRefused: the kernel said no, for instance because an agent does not exist.
+        """
+        with self._noting_suspension():
+            return await self._children.results(wanted, first)
+
+    @overload
+    async def ask(self, schema: type[T], question: Any, *, key: str) -> T: ...
+
+    @overload
+    async def ask(self, schema: Any, question: Any, *, key: str) -> Any: ...
+
+    async def ask(self, schema: Any, question: Any, *, key: str) -> Any:
+        """Ask people or programs something, and come back with the answer.
+
+        Until then the turn is suspended and holds no slot. The handler is unwound by `Suspending`, and
+        begins again from the top when somebody has answered (`cg turn answer`, `answer_question`). An answer
+        that does not fit is kept as refused, and the turn goes on waiting.
+
+        Args:
+            schema: what the answer is: an attrs class, a dataclass, a type such as `bool` or
+                `Literal["yes", "no"]`, or a JSON Schema as a dict.
+            question: what is asked, any JSON value; public.
+            key: names the question within the turn.
+
+        Raises:
+            UsageError: the schema is none.
+            LeaseLost: the kernel did not answer before the lease ended.
+            KernelRefused: the kernel did not take a record.
+        """
+        with self._noting_suspension():
+            return await self._questions.ask(schema, question, key)
+
+    @contextmanager
+    def _noting_suspension(self) -> Iterator[None]:
+        """What put the turn aside stands, even if the handler catches what unwinds it."""
+        try:
+            yield
+        except Suspending as suspending:
+            self.suspension = suspending.outcome
+            raise
 
     # ------------------------------------------------------------ how it is ended
 

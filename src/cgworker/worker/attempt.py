@@ -28,6 +28,7 @@ from cgworker.outcome import (
     Stopped,
     Succeeded,
     Suspended,
+    Suspending,
     hand_back,
     word_for,
 )
@@ -194,7 +195,7 @@ class Attempt:
         with anyio.CancelScope() as scope, turn.on_interrupt(lambda _: scope.cancel()):
             try:
                 async with self._place.shared_slots or nullcontext():
-                    return await wrap(handler, self._place.middleware)(turn)
+                    return await wrap(unwinding(handler), self._place.middleware)(turn)
             except Interrupted:
                 return None
             except HandlerAbandoned:
@@ -299,6 +300,30 @@ class Attempt:
 
     def _emit(self, event: Event) -> None:
         emit(self._place.listener, event)
+
+
+def unwinding(handler: Handler) -> Handler:
+    """The handler, with what unwinds it as its outcome, so that middleware sees one in any case.
+
+    What `children` or `ask` decided stands, also where the handler caught it, or where it came out of a
+    task group among others.
+    """
+
+    async def call(turn: Turn) -> Outcome:
+        try:
+            outcome = await handler(turn)
+        except Suspending as suspending:
+            return suspending.outcome
+        except BaseExceptionGroup as group:
+            if (rest := group.split((Suspending, Interrupted))[1]) is not None:
+                raise rest from None
+            if (interruption := turn.interruption) is not None:
+                raise Interrupted(interruption) from None
+            assert turn.suspension is not None  # nothing else was in the group
+            return turn.suspension
+        return turn.suspension or outcome
+
+    return call
 
 
 def _lease_of(claimed: ClaimedTurn, asked_at: float) -> Lease:

@@ -2,46 +2,36 @@
 
 Which turns those are stands in the ledger, so any live worker of the agent can do it, also for one that
 was killed half way: turns suspended with `worker_shutdown`, with `worker_retry` once their `not_before`
-has passed, and with `no_handler` if there is one now. Never any others.
+has passed, with `await_children` once these are closed, and with `no_handler` if there is one now. Never any
+others, but for those that asked a question and are to be stopped: nobody else would end them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
 
 import anyio
-from attrs import frozen
 
 from cgworker.client import KernelClient
 from cgworker.errors import CommonGroundError, ConflictError
 from cgworker.events import Listener, TurnResumed, emit, logger
-from cgworker.outcome import NO_HANDLER_REASON, RETRY_REASON, SHUTDOWN_REASON
+from cgworker.outcome import (
+    AWAIT_ANSWER_REASON,
+    AWAIT_CHILDREN_REASON,
+    NO_HANDLER_REASON,
+    RETRY_REASON,
+    SHUTDOWN_REASON,
+    Suspended,
+)
 from cgworker.wire.projections import TurnEntry
 from cgworker.wire.refs import AgentRef, TurnRef
+from cgworker.worker.parents import Parents
+from cgworker.worker.remarks import Remark, remark_of
 from cgworker.worker.routing import Routes
 
-_LOOK_SECONDS = 300.0
+_LOOK_SECONDS = 120.0
 _MOST_TURNS = 500  # what a projection gives
 _FEED_PAGE = 500
-
-
-@frozen
-class Remark:
-    """Why a turn was suspended: the reason, and the annotations that came with it."""
-
-    reason: str | None
-    annotations: Mapping[str, Any]
-
-    @property
-    def not_before(self) -> datetime | None:
-        """When a retry may begin; None at once."""
-        try:
-            instant = datetime.fromisoformat(str(self.annotations["not_before"]))
-        except (KeyError, ValueError):
-            return None
-        return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
 
 
 class Caretaker:
@@ -51,23 +41,38 @@ class Caretaker:
         kernel: calls under the agent's identity.
         agent: whose turns.
         routes: what the worker handles.
+        poll_seconds: the longest pause between two looks at a kernel that cannot wait.
         listener: told of each turn queued again.
     """
 
     def __init__(
-        self, kernel: KernelClient, agent: AgentRef, routes: Routes, listener: Listener | None
+        self,
+        kernel: KernelClient,
+        agent: AgentRef,
+        routes: Routes,
+        *,
+        poll_seconds: float,
+        listener: Listener | None,
     ) -> None:
         self._kernel = kernel
         self._agent = agent
         self._routes = routes
         self._listener = listener
+        self._parents = Parents(kernel, poll_seconds, self._wake)
         self._left_alone: dict[str, datetime] = {}
 
     async def run(self) -> None:
         """Look now, and then now and again, until cancelled."""
-        while True:
-            next_look_seconds = await self.look()
-            await anyio.sleep(next_look_seconds)
+        async with anyio.create_task_group() as beside:
+            beside.start_soon(self._parents.run)
+            while True:
+                next_look_seconds = await self.look()
+                await anyio.sleep(next_look_seconds)
+
+    def take_note(self, turn: TurnRef, suspended: Suspended) -> None:
+        """One of this worker's turns was suspended."""
+        if suspended.reason == AWAIT_CHILDREN_REASON:
+            self._parents.add(turn)
 
     async def look(self) -> float:
         """Queue again what is due; returns in how many seconds to look again."""
@@ -97,7 +102,12 @@ class Caretaker:
 
     async def _care_for(self, entry: TurnEntry) -> float:
         turn = TurnRef(project_id=self._agent.project_id, turn_id=entry.turn_id)
+        if self._parents.watches(turn):
+            return _LOOK_SECONDS
         remark = await self._last_remark(turn)
+        if remark.reason == AWAIT_CHILDREN_REASON:
+            self._parents.add(turn)
+            return _LOOK_SECONDS
         if not self._is_ours(remark, entry):
             self._left_alone[entry.turn_id] = entry.updated_at
             return _LOOK_SECONDS
@@ -111,6 +121,8 @@ class Caretaker:
     def _is_ours(self, remark: Remark, entry: TurnEntry) -> bool:
         if remark.reason == NO_HANDLER_REASON:
             return self._routes.find(entry.turn_kind) is not None
+        if remark.reason == AWAIT_ANSWER_REASON:
+            return entry.stop_requested
         return remark.reason in (SHUTDOWN_REASON, RETRY_REASON)
 
     async def _last_remark(self, turn: TurnRef) -> Remark:
@@ -119,10 +131,13 @@ class Caretaker:
             page = await self._kernel.turns.feed(turn, after_ledger_seq=after, limit=_FEED_PAGE)
             for event in page.items:
                 if event.event_type == "turn.suspended" and event.subject_id == turn.turn_id:
-                    remark = _remark_of(event.annotations)
+                    remark = remark_of(event)
             if len(page.items) < _FEED_PAGE:
                 return remark
             after = page.next_after_ledger_seq
+
+    async def _wake(self, parent: TurnRef) -> None:
+        await self._resume(parent, AWAIT_CHILDREN_REASON)
 
     async def _resume(self, turn: TurnRef, reason: str) -> None:
         try:
@@ -130,10 +145,3 @@ class Caretaker:
         except ConflictError:  # another worker was quicker
             return
         emit(self._listener, TurnResumed(turn=turn, reason=reason))
-
-
-def _remark_of(annotations: Mapping[str, Any]) -> Remark:
-    caller = annotations.get("caller")
-    caller = caller if isinstance(caller, Mapping) else {}
-    said = caller.get("annotations")
-    return Remark(caller.get("reason"), said if isinstance(said, Mapping) else {})

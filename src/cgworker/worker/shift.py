@@ -49,7 +49,13 @@ class Shift:
         self._may_claim = may_claim
         self._on_settled = on_settled
         self._claimer = Claimer(place.kernel, place.options, place.listener)
-        self._caretaker = Caretaker(place.kernel, agent, place.routes, place.listener)
+        self._caretaker = Caretaker(
+            place.kernel,
+            agent,
+            place.routes,
+            poll_seconds=place.options.poll_seconds,
+            listener=place.listener,
+        )
         self._attempts: set[Attempt] = set()
         self._draining = anyio.Event()
         self._hurry = anyio.Event()
@@ -162,10 +168,10 @@ class Shift:
         if report.error is not None:
             self._end_with(report.error)
         outcome = report.outcome
-        if isinstance(outcome, Suspended) and report.settled and outcome.resume_after_seconds:
-            working.start_soon(
-                self._caretaker.resume_later, report.turn, outcome.resume_after_seconds, outcome.reason
-            )
+        if isinstance(outcome, Suspended) and report.settled:
+            self._caretaker.take_note(report.turn, outcome)
+            if (seconds := outcome.resume_after_seconds) is not None and seconds > 0:
+                working.start_soon(self._caretaker.resume_later, report.turn, seconds, outcome.reason)
         await tell(self._on_settled, report)
 
     def _note_stuck(self, report: TurnReport) -> None:

@@ -1,0 +1,156 @@
+"""Children: turns that a turn gives to other agents, and waits for without holding a slot.
+
+Which children there are is kept as a record of role `children`, `{"turns": {name: {"turn_id", "agent_id",
+"turn_kind"}}}`. The turn is suspended with reason `await_children`, and says in `meta.annotations` which
+turns it waits for: `{"await_children": {"turns": [turn ids], "first": how many}}`. Any worker of its agent
+resumes it once so many of them are closed (decision 22).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from attrs import field, frozen
+
+from cgworker.client import KernelClient
+from cgworker.durable.journal import Journal
+from cgworker.errors import UsageError
+from cgworker.lease import Lease, insist
+from cgworker.outcome import AWAIT_CHILDREN_REASON, Suspended, Suspending
+from cgworker.wire.refs import TurnRef
+from cgworker.wire.turns import CONVERSATION_KIND, TurnSnapshot
+
+CHILDREN_ROLE = "children"
+
+
+@frozen
+class Child:
+    """A turn to be given to another agent of the project.
+
+    Attributes:
+        agent_id: which.
+        input: any JSON value, or an object of a class with fields.
+        kind: the turn kind; the agent must have that capability.
+    """
+
+    agent_id: str
+    input: Any
+    kind: str = field(default=CONVERSATION_KIND, kw_only=True)
+
+
+@frozen
+class ChildResult:
+    """How a child ended.
+
+    Attributes:
+        turn: which turn it was.
+        outcome: "succeeded", "failed" or "stopped".
+        payload: what it left, or None.
+    """
+
+    turn: TurnRef
+    outcome: str
+    payload: Any = None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it did what it was asked for."""
+        return self.outcome == "succeeded"
+
+
+@frozen
+class _Known:
+    """A child that was dispatched, as the record keeps it."""
+
+    turn_id: str
+    agent_id: str
+    turn_kind: str
+
+
+class Children:
+    """The children of one turn.
+
+    Args:
+        journal: the turn's records and events.
+        kernel: calls under the agent's identity.
+        lease: the lease of the claim held.
+        dispatch: gives one child its turn, by its name; repeating it gives the same turn.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        kernel: KernelClient,
+        lease: Lease,
+        dispatch: Callable[[str, Child], Awaitable[TurnRef]],
+    ) -> None:
+        self._journal = journal
+        self._kernel = kernel
+        self._lease = lease
+        self._dispatch = dispatch
+
+    async def results(self, wanted: Mapping[str, Child], first: int | None) -> dict[str, ChildResult]:
+        """The results by name, or the turn is suspended until there are enough; see `Turn.children`."""
+        enough = len(wanted) if first is None else first
+        if not 0 <= enough <= len(wanted) or first == 0:
+            raise UsageError(
+                f"first={first} of {len(wanted)} children: it must be 1 to {len(wanted)}, or None"
+            )
+        names = await self._dispatched(wanted)
+        closed = [turn_id for turn_id in await self._closed_ids() if turn_id in names]
+        if len(closed) < enough:
+            raise Suspending(_awaiting(tuple(names), first))
+        chosen = set(closed[:enough])  # the first in the ledger's order, the same on every attempt
+        return {names[turn_id]: await self._result(turn_id) for turn_id in names if turn_id in chosen}
+
+    async def _dispatched(self, wanted: Mapping[str, Child]) -> dict[str, str]:
+        """The names of the wanted children by turn id; who has no turn yet gets one."""
+        known = await self._known()
+        for name, child in wanted.items():
+            if name in known and (known[name].agent_id, known[name].turn_kind) != (
+                child.agent_id,
+                child.kind,
+            ):
+                raise UsageError(
+                    f"the child {name!r} of {self._journal.turn} is {known[name].turn_id} for "
+                    f"{known[name].agent_id} already; another child needs another name"
+                )
+        born = {}
+        for name, child in wanted.items():
+            if name not in known:
+                turn = await self._dispatch(name, child)
+                born[name] = _Known(turn.turn_id, child.agent_id, child.kind)
+        if born:
+            await self._journal.append({"turns": born}, CHILDREN_ROLE)
+        return {(known | born)[name].turn_id: name for name in wanted}
+
+    async def _known(self) -> dict[str, _Known]:
+        kept: dict[str, _Known] = {}
+        for item in await self._journal.records(CHILDREN_ROLE):
+            turns = item.payload.get("turns") if isinstance(item.payload, dict) else None
+            kept.update({name: _Known(**facts) for name, facts in (turns or {}).items()})
+        return kept
+
+    async def _closed_ids(self) -> list[str]:
+        return [
+            event.subject_id
+            for event in await self._journal.events()
+            if event.event_type == "turn.finished" and event.subject_id != self._journal.turn.turn_id
+        ]
+
+    async def _result(self, turn_id: str) -> ChildResult:
+        turn = TurnRef(project_id=self._journal.turn.project_id, turn_id=turn_id)
+
+        async def read() -> TurnSnapshot:
+            return await self._kernel.turns.get(turn)
+
+        found = await insist(read, self._lease)
+        return ChildResult(turn, found.outcome or "", found.final_payload)
+
+
+def _awaiting(turn_ids: tuple[str, ...], first: int | None) -> Suspended:
+    return Suspended(
+        AWAIT_CHILDREN_REASON,
+        annotations={"await_children": {"turns": list(turn_ids), "first": first}},
+    )

@@ -1,0 +1,123 @@
+"""A turn's records and events as the holder of its claim reads them, and appending to them exactly once."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import anyio
+
+from cgworker.client import KernelClient
+from cgworker.errors import KernelTrouble
+from cgworker.lease import Lease, insist
+from cgworker.wire.converter import unstructure
+from cgworker.wire.ledger import LedgerEvent
+from cgworker.wire.records import SemanticItem, TurnContext
+from cgworker.wire.refs import CardBoxRef, TurnRef
+
+_FEED_PAGE = 500
+
+
+class Journal:
+    """The records and events of one turn, under its claim.
+
+    Args:
+        kernel: calls under the agent's identity.
+        lease: the lease of the claim held.
+        context: the turn and the first page of its records.
+        page_size: how many records a further page is asked for.
+        more_records: whether there may be records after those in `context`.
+    """
+
+    def __init__(
+        self,
+        kernel: KernelClient,
+        lease: Lease,
+        context: TurnContext,
+        *,
+        page_size: int,
+        more_records: bool,
+    ) -> None:
+        self._kernel = kernel
+        self._lease = lease
+        self._records = list(context.semantic_items)
+        self._more_records = more_records
+        self._page_size = page_size
+        self._events: list[LedgerEvent] = []
+        self._appending = anyio.Lock()
+        self._known_boxes: set[str] | None = None
+        self.turn: TurnRef = context.turn.turn
+
+    @property
+    def input(self) -> Any:
+        """The payload of the turn's first record; None if it has none."""
+        return self._records[0].payload if self._records else None
+
+    # ------------------------------------------------------------ reading
+
+    async def records(self, role: str | None = None) -> tuple[SemanticItem, ...]:
+        """The records so far, oldest first; those of one role, if it is given."""
+        while self._more_records:
+            page = await insist(self._next_page, self._lease)
+            self._records.extend(page.semantic_items)
+            self._more_records = len(page.semantic_items) >= self._page_size
+        return tuple(item for item in self._records if role is None or item.record.record_role == role)
+
+    async def _next_page(self) -> TurnContext:
+        last_seq = self._records[-1].record.turn_seq if self._records else 0
+        return await self._kernel.turns.context(self.turn, after_turn_seq=last_seq, limit=self._page_size)
+
+    async def events(self) -> tuple[LedgerEvent, ...]:
+        """The turn's events so far, and its children's births and ends, oldest first."""
+        while True:
+            page = await insist(self._next_events, self._lease)
+            self._events.extend(page)
+            if len(page) < _FEED_PAGE:
+                return tuple(self._events)
+
+    async def _next_events(self) -> tuple[LedgerEvent, ...]:
+        last_seq = self._events[-1].ledger_seq if self._events else 0
+        page = await self._kernel.turns.feed(self.turn, after_ledger_seq=last_seq, limit=_FEED_PAGE)
+        return page.items
+
+    # ------------------------------------------------------------ appending
+
+    async def append(self, payload: Any, role: str, *, key: str | None = None) -> CardBoxRef:
+        """Append a record, exactly once, whatever happens to the answer.
+
+        Args:
+            payload: a JSON value, or an object of a class with fields.
+            role: the record's role.
+            key: the same for the same record, if the caller may append it again after a cancellation.
+
+        Raises:
+            LeaseLost: the kernel did not answer before the lease ended.
+            KernelRefused: the kernel said no, for instance because the claim is no longer ours.
+        """
+        payload = unstructure(payload)
+        async with self._appending:
+            if self._known_boxes is None:
+                self._known_boxes = {item.record.cardbox_ref.cardbox_id for item in await self.records()}
+            sure_key = key or uuid.uuid4().hex
+            ref = await insist(lambda: self._append(payload, role, sure_key), self._lease)
+            self._known_boxes.add(ref.cardbox_id)
+            self._more_records = True
+            return ref
+
+    async def _append(self, payload: Any, role: str, key: str) -> CardBoxRef:
+        """One try. After a lost answer the records tell whether it was carried out."""
+        try:
+            return await self._kernel.turns.append(self._lease.claim, payload, role=role, idempotency_key=key)
+        except KernelTrouble:
+            if (landed := await self._find_appended(payload, role)) is not None:
+                return landed
+            raise
+
+    async def _find_appended(self, payload: Any, role: str) -> CardBoxRef | None:
+        """The record, if it is there after all: only the claim's holder appends, and one at a time."""
+        self._more_records = True
+        for item in await self.records(role):
+            is_new = item.record.cardbox_ref.cardbox_id not in (self._known_boxes or ())
+            if is_new and item.payload == payload:
+                return item.record.cardbox_ref
+        return None

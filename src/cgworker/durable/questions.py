@@ -1,0 +1,257 @@
+"""Questions: what a turn asks of people or programs, and waits for without holding a slot.
+
+A question is kept as a record of role `question`, `{"key", "question", "schema"}`, and the turn is suspended
+with reason `await_answer`. A suspended turn takes no records, so an answer travels in the resume that it
+comes with, `meta.annotations = {"answer": {"key": ..., "value": ...}}`; the kernel keeps it in the event
+`turn.resumed`. At the next claim it becomes a record of role `answer`, or of role `answer_refused` if it does
+not fit the schema; then the turn is suspended again.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import anyio
+from attrs import frozen
+
+from cgworker.client import KernelClient
+from cgworker.client.backoff import Backoff
+from cgworker.durable.contract import check_contract, faults_of
+from cgworker.durable.journal import Journal
+from cgworker.errors import ConflictError, FencingError, InvalidRequest, KernelTrouble, UsageError
+from cgworker.outcome import AWAIT_ANSWER_REASON, Suspended, Suspending
+from cgworker.wire.converter import structure_plain
+from cgworker.wire.ledger import LedgerEvent
+from cgworker.wire.meta import Meta
+from cgworker.wire.refs import AgentRef, TurnRef
+from cgworker.wire.schemas import json_schema
+
+QUESTION_ROLE = "question"
+ANSWER_ROLE = "answer"
+REFUSED_ROLE = "answer_refused"
+
+_MOST_TURNS = 500  # what a projection gives
+_FEED_PAGE = 500
+_TRIES = 5
+
+
+# ---------------------------------------------------------------- asking, inside a handler
+
+
+class Questions:
+    """The questions of one turn."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    async def ask(self, schema: Any, question: Any, key: str) -> Any:
+        """The answer, or the turn is suspended until there is one; see `Turn.ask`."""
+        contract = dict(schema) if isinstance(schema, Mapping) else json_schema(schema)
+        check_contract(contract)
+        returns = Any if isinstance(schema, Mapping) else schema
+        if (kept := await self._last(ANSWER_ROLE, key)) is not None:
+            return structure_plain(returns, kept["value"])
+        asked = await self._last(QUESTION_ROLE, key)
+        if asked is None or asked["schema"] != contract:
+            await self._journal.append({"key": key, "question": question, "schema": contract}, QUESTION_ROLE)
+        for event in await self._new_answers(key) if asked else ():
+            value, faults = _read_answer(event, contract, returns)
+            await self._keep(event, key, faults)
+            if not faults:
+                return value
+        note = question if isinstance(question, str) else None
+        raise Suspending(Suspended(AWAIT_ANSWER_REASON, note, {"await_answer": {"key": key}}))
+
+    async def _last(self, role: str, key: str) -> dict[str, Any] | None:
+        found = [item.payload for item in await self._journal.records(role)]
+        return next((each for each in reversed(found) if _key_of(each) == key), None)
+
+    async def _new_answers(self, key: str) -> list[LedgerEvent]:
+        """The answers to this question that no attempt has looked at yet, oldest first."""
+        refused = [item.payload for item in await self._journal.records(REFUSED_ROLE)]
+        seen = {each.get("ledger_seq") for each in refused if isinstance(each, dict)}
+        return [
+            event
+            for event in await self._journal.events()
+            if _key_of(answer_in(event)) == key and event.ledger_seq not in seen
+        ]
+
+    async def _keep(self, event: LedgerEvent, key: str, faults: list[dict[str, Any]]) -> None:
+        """Make the answer a record, or say in one why it cannot be used."""
+        source = {"key": key, "answered_by": event.actor_id, "ledger_seq": event.ledger_seq}
+        if faults:
+            await self._journal.append({**source, "faults": faults}, REFUSED_ROLE)
+        else:
+            await self._journal.append({**source, "value": _value_in(event)}, ANSWER_ROLE)
+
+
+def answer_in(event: LedgerEvent) -> Any:
+    """The answer that came with a resume; None for any other event."""
+    caller = event.annotations.get("caller")
+    said = caller.get("annotations") if isinstance(caller, Mapping) else None
+    is_resume = event.event_type == "turn.resumed" and isinstance(said, Mapping)
+    return said.get("answer") if is_resume and said else None
+
+
+def _key_of(said: Any) -> Any:
+    return said.get("key") if isinstance(said, Mapping) else None
+
+
+def _value_in(event: LedgerEvent) -> Any:
+    return answer_in(event).get("value")
+
+
+def _read_answer(
+    event: LedgerEvent, contract: Mapping[str, Any], returns: Any
+) -> tuple[Any, list[dict[str, Any]]]:
+    """The answer as the handler gets it, or what is wrong with it."""
+    value = _value_in(event)
+    if faults := faults_of(value, contract):
+        return None, faults
+    try:
+        return structure_plain(returns, value), []
+    except InvalidRequest as unreadable:
+        return None, [dict(fault) for fault in unreadable.faults]
+
+
+# ---------------------------------------------------------------- answering, from outside
+
+
+@frozen(kw_only=True)
+class OpenQuestion:
+    """A question that a suspended turn waits for.
+
+    Attributes:
+        turn: whose question it is.
+        agent: the agent it is addressed to.
+        key: its name within the turn.
+        question: what is asked, in the words of the handler.
+        schema: the JSON Schema of the answer.
+        asked_at: when it was asked.
+    """
+
+    turn: TurnRef
+    agent: AgentRef
+    key: str
+    question: Any
+    schema: Mapping[str, Any]
+    asked_at: datetime
+
+
+async def open_questions(
+    kernel: KernelClient, project_id: str, *, agent_id: str | None = None
+) -> tuple[OpenQuestion, ...]:
+    """The questions that turns of the project wait for; of its 500 youngest suspended turns, oldest first.
+
+    Args:
+        kernel: calls under any agent of the project.
+        project_id: whose turns.
+        agent_id: only of turns addressed to this agent.
+    """
+    page = await kernel.projections.turns(
+        project_id, target_agent_id=agent_id, state="suspended", limit=_MOST_TURNS
+    )
+    found: list[OpenQuestion] = []
+    for entry in reversed(page.items):
+        found.extend(await questions_of(kernel, TurnRef(project_id=project_id, turn_id=entry.turn_id)))
+    return tuple(found)
+
+
+async def questions_of(kernel: KernelClient, turn: TurnRef) -> tuple[OpenQuestion, ...]:
+    """The open questions of one turn; none unless it is suspended."""
+    snapshot = await kernel.turns.get(turn)
+    if snapshot.state != "suspended":
+        return ()
+    asked: dict[str, OpenQuestion] = {}
+    async for item in kernel.turns.records(turn):
+        key = _key_of(item.payload)
+        if item.record.record_role == QUESTION_ROLE and isinstance(key, str):
+            asked[key] = OpenQuestion(
+                turn=turn,
+                agent=snapshot.target_agent,
+                key=key,
+                question=item.payload.get("question"),
+                schema=item.payload.get("schema") or {},
+                asked_at=item.record.created_at,
+            )
+        elif item.record.record_role == ANSWER_ROLE:
+            asked.pop(str(key), None)
+    return tuple(asked.values())
+
+
+async def answer_question(kernel: KernelClient, turn: TurnRef, value: Any, *, key: str | None = None) -> str:
+    """Answer a question of a suspended turn, and have the turn go on.
+
+    Args:
+        kernel: calls under the turn's own agent, or one that holds the grant `turn.resume.any`.
+        turn: whose question.
+        value: the answer, any JSON value that fits the question's schema.
+        key: which question; may be left out where only one is open.
+
+    Returns:
+        The key of the question answered.
+
+    Raises:
+        ConflictError: there is no such open question, for instance because it has been answered.
+        InvalidRequest: the answer does not fit the schema; nothing was sent.
+        FencingError: this agent may not answer for that one.
+        UsageError: several questions are open and `key` does not say which one is meant.
+    """
+    question = _choose(await questions_of(kernel, turn), turn, key)
+    if faults := faults_of(value, question.schema):
+        raise InvalidRequest(faults)
+    try:
+        await _deliver(kernel, turn, {"key": question.key, "value": value, "id": uuid.uuid4().hex})
+    except FencingError as refused:
+        raise FencingError(
+            f"{refused}: only {question.agent.agent_id} itself, or an agent with the grant turn.resume.any, "
+            f"may answer for it"
+        ) from refused
+    return question.key
+
+
+def _choose(questions: tuple[OpenQuestion, ...], turn: TurnRef, key: str | None) -> OpenQuestion:
+    found = [question for question in questions if key is None or question.key == key]
+    if not found:
+        which = "no open question" if key is None else f"no open question {key!r}"
+        raise ConflictError(f"{turn.turn_id} has {which}: it was answered already, or was not asked yet")
+    if len(found) > 1:
+        keys = ", ".join(repr(question.key) for question in found)
+        raise UsageError(f"{turn.turn_id} has several open questions, say which one is meant: {keys}")
+    return found[0]
+
+
+async def _deliver(kernel: KernelClient, turn: TurnRef, answer: Mapping[str, Any]) -> None:
+    """Resume with the answer; where the kernel's answer is lost, the turn's events tell what came of it."""
+    if kernel.agent is None:
+        raise UsageError(
+            "answering needs a kernel client with an agent: KernelClient(url, agent=..., token=...)"
+        )
+    backoff = Backoff(0.2, 5.0)
+    for is_last in (*[False] * (_TRIES - 1), True):
+        try:
+            await kernel.turns.resume(
+                turn, requested_by=kernel.agent, meta=Meta(annotations={"answer": answer})
+            )
+            return
+        except (ConflictError, KernelTrouble) as trouble:
+            if await _has_answer(kernel, turn, answer["id"]):
+                return
+            if is_last or isinstance(trouble, ConflictError):
+                raise
+            await anyio.sleep(backoff.next_seconds(trouble))
+
+
+async def _has_answer(kernel: KernelClient, turn: TurnRef, answer_id: str) -> bool:
+    after = 0
+    while True:
+        page = await kernel.turns.feed(turn, after_ledger_seq=after, limit=_FEED_PAGE)
+        said = [answer_in(event) for event in page.items]
+        if any(isinstance(each, Mapping) and each.get("id") == answer_id for each in said):
+            return True
+        if len(page.items) < _FEED_PAGE:
+            return False
+        after = page.next_after_ledger_seq

@@ -1,0 +1,110 @@
+"""A stream of text, such as a model's tokens, as a few public records."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+
+from cgworker.durable.journal import Journal
+from cgworker.errors import CommonGroundError
+from cgworker.events import logger
+
+_LAST_SECONDS = 2.0
+
+
+class Stream:
+    """Text on its way into records, `{"index": n, "text": ...}`: write to it, the rest is done by itself.
+
+    Attributes:
+        record_count: how many records it has become so far.
+        character_count: how many characters were written.
+    """
+
+    def __init__(self, journal: Journal, role: str, most_characters: int) -> None:
+        self._journal = journal
+        self._role = role
+        self._most_characters = most_characters
+        self._waiting: list[str] = []
+        self._waiting_count = 0
+        self._sending: tuple[str, str] | None = None
+        self._flushing = anyio.Lock()
+        self._news = anyio.Event()
+        self.record_count = 0
+        self.character_count = 0
+
+    async def write(self, text: str) -> None:
+        """Add text. Waits only when so much is there that a record is due.
+
+        Raises:
+            LeaseLost: the kernel did not answer before the lease ended.
+            KernelRefused: the kernel said no.
+        """
+        if not text:
+            return
+        self._waiting.append(text)
+        self._waiting_count += len(text)
+        self.character_count += len(text)
+        self._news.set()
+        if self._waiting_count >= self._most_characters:
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Make a record of what waits, now."""
+        async with self._flushing:
+            while self._sending or self._waiting:
+                # What a cancelled flush was sending is sent again as it was, under its old key.
+                self._sending = self._sending or (self._take(), uuid.uuid4().hex)
+                text, key = self._sending
+                await self._journal.append({"index": self.record_count, "text": text}, self._role, key=key)
+                self._sending = None
+                self.record_count += 1
+
+    def _take(self) -> str:
+        text = "".join(self._waiting)
+        self._waiting, self._waiting_count = [], 0
+        return text
+
+    async def flush_now_and_then(self, seconds: float) -> None:
+        """Let nothing wait longer than so long, until cancelled."""
+        while True:
+            await self._news.wait()
+            self._news = anyio.Event()
+            await anyio.sleep(seconds)
+            try:
+                await self.flush()
+            except CommonGroundError as trouble:  # the next write, or the end, says it to the handler
+                logger.debug("a stream could not be recorded yet: %s", trouble)
+
+    async def flush_what_can_be(self) -> None:
+        """The handler is being ended: save what there is, but keep nobody waiting for it."""
+        with anyio.move_on_after(_LAST_SECONDS, shield=True):
+            try:
+                await self.flush()
+            except CommonGroundError as trouble:
+                logger.debug("the end of a stream could not be recorded: %s", trouble)
+
+
+@asynccontextmanager
+async def open_stream(
+    journal: Journal, role: str, *, most_characters: int, most_seconds: float
+) -> AsyncIterator[Stream]:
+    """A stream for as long as the block lasts; see `Turn.stream`."""
+    stream = Stream(journal, role, most_characters)
+    raised: BaseException | None = None
+    async with anyio.create_task_group() as beside:
+        beside.start_soon(stream.flush_now_and_then, most_seconds)
+        try:
+            yield stream
+        except anyio.get_cancelled_exc_class():
+            await stream.flush_what_can_be()
+            raise
+        except BaseException as error:  # the task group would wrap it in an ExceptionGroup
+            raised = error
+        beside.cancel_scope.cancel()
+    if raised is not None:
+        await stream.flush_what_can_be()
+        raise raised
+    await stream.flush()

@@ -1,0 +1,227 @@
+"""Children: a parent gives work away, holds no slot meanwhile, and comes back with the results."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import anyio
+import pytest
+
+from cgworker import KernelClient, Turn, UsageError, Worker, WorkerOptions, fail
+from cgworker.events import TurnResumed
+from cgworker.testing import LocalKernel
+from tests.journeys.conftest import Witness, closed, history, in_state, working
+
+OPTIONS = WorkerOptions(
+    concurrency=1, renew_seconds=0.2, interrupt_seconds=1, grace_seconds=1, wait_seconds=5
+)
+
+
+def expert_at(kernel: KernelClient, runs: Counter[int] | None = None) -> Worker:
+    """A worker that squares numbers, and notes how often it did each."""
+    worker = Worker(kernel, options=WorkerOptions(concurrency=1, wait_seconds=5))
+
+    @worker.turn()
+    async def square(_: Turn, asked: dict[str, int]) -> Any:
+        if runs is not None:
+            runs[asked["n"]] += 1
+        return fail({"error": "negative"}) if asked["n"] < 0 else {"square": asked["n"] ** 2}
+
+    return worker
+
+
+async def test_a_parent_comes_back_with_what_its_children_left(kernel: LocalKernel) -> None:
+    """Failed children are results as well; the handler's `except Exception` does not catch the waiting."""
+    async with await kernel.agent("desk") as desk, await kernel.agent("expert") as expert:
+        worker = Worker(desk, options=OPTIONS)
+
+        @worker.turn()
+        async def ask_around(turn: Turn) -> Any:
+            try:
+                found = await turn.children(
+                    {"good": turn.child("expert", {"n": 3}), "bad": turn.child("expert", {"n": -1})}
+                )
+            except Exception:
+                return fail({"error": "swallowed"})
+            return {name: [result.outcome, result.payload] for name, result in found.items()}
+
+        turn = await kernel.dispatch("desk", {})
+        async with working(worker), working(expert_at(expert)):
+            found = await closed(desk, turn)
+        assert found.final_payload == {
+            "good": ["succeeded", {"square": 9}],
+            "bad": ["failed", {"error": "negative"}],
+        }
+
+
+async def test_a_waiting_parent_holds_no_slot(kernel: LocalKernel) -> None:
+    """With one slot and a child for the very same agent, anything else would wait for ever."""
+    async with await kernel.agent("desk") as desk:
+        worker = Worker(desk, options=OPTIONS)
+
+        @worker.turn()
+        async def count_down(turn: Turn, n: int) -> int:
+            if n == 0:
+                return 0
+            found = await turn.children({"next": turn.child("desk", n - 1)})
+            return int(found["next"].payload) + 1
+
+        turn = await kernel.dispatch("desk", 3)
+        async with working(worker):
+            assert (await closed(desk, turn)).final_payload == 3
+
+
+async def test_the_first_children_are_enough_where_that_was_asked_for(kernel: LocalKernel) -> None:
+    """Any of two: the other one may take as long as it likes."""
+    async with await kernel.agent("desk") as desk, await kernel.agent("expert") as expert:
+        await kernel.agent("sleeper")
+        worker = Worker(desk, options=OPTIONS)
+
+        @worker.turn()
+        async def race(turn: Turn) -> Any:
+            racers = {"slow": turn.child("sleeper", {"n": 1}), "quick": turn.child("expert", {"n": 2})}
+            return list(await turn.children(racers, first=1))
+
+        turn = await kernel.dispatch("desk", {})
+        async with working(worker), working(expert_at(expert)):
+            assert (await closed(desk, turn)).final_payload == ["quick"]
+
+
+async def test_any_live_worker_of_the_agent_wakes_the_parent(kernel: LocalKernel) -> None:
+    """The worker that put it aside is gone; the children are closed while nobody watches."""
+    async with await kernel.agent("desk") as desk, await kernel.agent("expert") as expert:
+
+        def parent_worker() -> Worker:
+            worker = Worker(desk, options=OPTIONS)
+
+            @worker.turn()
+            async def ask_around(turn: Turn) -> Any:
+                return (await turn.children({"one": turn.child("expert", {"n": 5})}))["one"].payload
+
+            return worker
+
+        turn = await kernel.dispatch("desk", {})
+        async with working(parent_worker()):
+            await in_state(desk, turn, "suspended")
+        await expert_at(expert).once()
+        assert (await desk.turns.get(turn)).state == "suspended"
+        async with working(parent_worker()):
+            assert (await closed(desk, turn)).final_payload == {"square": 25}
+
+
+async def test_many_children_each_computed_once_whatever_becomes_of_the_workers(kernel: LocalKernel) -> None:
+    """A fan-out whose workers are cut off again and again, in the middle of dispatching and of collecting."""
+    count = 40
+    runs: Counter[int] = Counter()
+    async with await kernel.agent("desk") as desk, await kernel.agent("expert", capacity=8) as expert:
+
+        async def ask_all(turn: Turn) -> Any:
+            found = await turn.children({str(n): turn.child("expert", {"n": n}) for n in range(count)})
+            return sum(result.payload["square"] for result in found.values())
+
+        def parent_worker() -> Worker:
+            worker = Worker(desk, options=OPTIONS)
+            worker.turn()(ask_all)
+            return worker
+
+        turn = await kernel.dispatch("desk", {})
+        async with working(expert_at(expert, runs)):
+            for seconds in (0.15, 0.3, 0.6):
+                with anyio.move_on_after(seconds):
+                    async with working(parent_worker()):
+                        await anyio.sleep_forever()
+            async with working(parent_worker()):
+                found = await closed(desk, turn, seconds=60)
+        assert found.final_payload == sum(n**2 for n in range(count))
+        assert runs == Counter(range(count))
+
+
+@pytest.mark.parametrize("call", ["dispatch", "append", "suspend", "feed", "resume"])
+async def test_a_lost_answer_makes_no_second_child(kernel: LocalKernel, call: str) -> None:
+    """Whichever answer is dropped on the way, each child is there once."""
+    async with await kernel.agent("desk") as desk, await kernel.agent("expert") as expert:
+        worker = Worker(desk, options=OPTIONS)
+
+        @worker.turn()
+        async def ask_around(turn: Turn) -> Any:
+            children = {"a": turn.child("expert", {"n": 2}), "b": turn.child("expert", {"n": 3})}
+            return [result.payload["square"] for result in (await turn.children(children)).values()]
+
+        turn = await kernel.dispatch("desk", {})
+        kernel.faults.drop_response(call)
+        async with working(worker), working(expert_at(expert)):
+            assert (await closed(desk, turn, seconds=30)).final_payload == [4, 9]
+        lineage = await desk.projections.lineage(turn.project_id, turn.turn_id)
+        assert len(lineage.direct_children) == 2
+
+
+async def test_a_name_stands_for_one_child(kernel: LocalKernel) -> None:
+    """Giving it to another agent is a mistake, and says so, before anything is dispatched."""
+    async with await kernel.agent("desk") as desk, await kernel.agent("expert") as expert:
+        worker = Worker(desk, options=OPTIONS)
+
+        @worker.turn()
+        async def confused(turn: Turn) -> Any:
+            await turn.children({"one": turn.child("expert", {"n": 1})})
+            with pytest.raises(UsageError, match="another child needs another name"):
+                await turn.children({"one": turn.child("desk", {"n": 1})})
+            with pytest.raises(UsageError, match="first=2"):
+                await turn.children({"one": turn.child("expert", {"n": 1})}, first=2)
+            return "told"
+
+        turn = await kernel.dispatch("desk", {})
+        async with working(worker), working(expert_at(expert)):
+            assert (await closed(desk, turn)).final_payload == "told"
+
+
+async def test_what_the_children_decided_stands(kernel: LocalKernel) -> None:
+    """A handler that catches everything, or waits for children in a task group, is suspended all the same."""
+    kinds = ["turn.greedy.v1", "turn.grouped.v1"]
+    async with await kernel.agent("desk", kinds=kinds) as desk, await kernel.agent("expert") as expert:
+        worker = Worker(desk, options=OPTIONS)
+
+        @worker.turn("turn.greedy.v1")
+        async def greedy(turn: Turn) -> Any:
+            try:
+                return (await turn.children({"one": turn.child("expert", {"n": 2})}))["one"].payload
+            except BaseException:
+                return "caught"
+
+        @worker.turn("turn.grouped.v1")
+        async def grouped(turn: Turn) -> Any:
+            found: list[Any] = []
+
+            async def wait(n: int) -> None:
+                found.append((await turn.children({f"{n}": turn.child("expert", {"n": n})}))[f"{n}"].payload)
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(wait, 2)
+                group.start_soon(wait, 3)
+            return sorted(each["square"] for each in found)
+
+        async with working(worker), working(expert_at(expert)):
+            first = await kernel.dispatch("desk", {}, kind="turn.greedy.v1")
+            second = await kernel.dispatch("desk", {}, kind="turn.grouped.v1")
+            assert (await closed(desk, first)).final_payload == {"square": 4}
+            assert (await closed(desk, second)).final_payload == [4, 9]
+
+
+async def test_a_stopped_parent_does_not_wait_for_its_children(kernel: LocalKernel) -> None:
+    """A suspended turn cannot be stopped by anybody but its own agent's worker, which hears of it at once."""
+    async with await kernel.agent("desk") as desk:
+        await kernel.agent("sleeper")
+        witness = Witness()
+        worker = Worker(desk, options=OPTIONS, listener=witness)
+
+        @worker.turn()
+        async def wait(turn: Turn) -> Any:
+            return await turn.children({"one": turn.child("sleeper", {})})
+
+        turn = await kernel.dispatch("desk", {})
+        async with working(worker):
+            await in_state(desk, turn, "suspended")
+            await desk.turns.stop(turn, requested_by=desk.agent)  # type: ignore[arg-type]
+            assert (await closed(desk, turn)).outcome == "stopped"
+        assert [event.reason for event in witness.of(TurnResumed)] == ["await_children"]
+        assert "turn.stop_requested" in await history(desk, turn)
