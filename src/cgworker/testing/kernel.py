@@ -6,6 +6,7 @@ It runs in a thread of its own, since the database driver knows asyncio only; te
 from __future__ import annotations
 
 import asyncio
+import copy
 import secrets
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -26,7 +27,7 @@ from cgworker.testing.faults import Faults
 from cgworker.wire.agents import AgentSpec, Provenance
 from cgworker.wire.credentials import IssueCredential
 from cgworker.wire.refs import AgentRef, TurnRef
-from cgworker.wire.turns import CONVERSATION_KIND, Dispatch, RootRequest
+from cgworker.wire.turns import CONVERSATION_KIND, Dispatch, RootRequest, TurnSnapshot
 
 T = TypeVar("T")
 
@@ -36,6 +37,10 @@ END_LEASE = """
 update cg_turns set claim_expires_at = clock_timestamp() - interval '1 second'
 where project_id = $1 and turn_number = $2 and state = 'running'
 """
+
+
+def _new_project_id() -> str:
+    return f"p-{secrets.token_hex(4)}"
 
 
 class LocalKernel:
@@ -49,12 +54,21 @@ class LocalKernel:
 
     def __init__(self, base_url: str, database: Database) -> None:
         self.base_url = base_url
-        self.project_id = f"p-{secrets.token_hex(4)}"
+        self.project_id = _new_project_id()
         self.faults = Faults(self._end_lease)
         self._database = database
         self._loop = asyncio.get_running_loop()
         self._tokens: dict[str, str] = {}
         self._clients: list[KernelClient] = []
+
+    def new_project(self) -> LocalKernel:
+        """The same kernel with another project: agents, turns and clients of its own, the faults shared.
+
+        Its `aclose()` closes its own clients.
+        """
+        project = copy.copy(self)
+        vars(project).update(project_id=_new_project_id(), _tokens={}, _clients=[])
+        return project
 
     async def agent(
         self,
@@ -107,6 +121,19 @@ class LocalKernel:
                     authority=RootRequest(request_id=anchor),
                 )
             )
+
+    async def closed(self, turn: TurnRef, *, within_seconds: float = 60.0) -> TurnSnapshot:
+        """The turn, once it is closed.
+
+        Raises:
+            TimeoutError: it is not, by then.
+        """
+        async with await self.agent("requester") as requester:
+            with anyio.fail_after(within_seconds):
+                found = await requester.turns.get(turn)
+                while found.state != "closed":
+                    found = await requester.turns.get(turn, state=found.state, wait_seconds=20)
+        return found
 
     async def aclose(self) -> None:
         """Close the clients that were handed out; `local_kernel` does."""

@@ -1,0 +1,75 @@
+"""pytest fixtures: a real kernel for the session, a project of it for each test, and a worker in it.
+
+They are async where they have to be, for tests that anyio's pytest plugin runs, on asyncio or trio. pytest
+loads this module wherever cgworker is installed, so it loads nothing itself until a fixture is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from cgworker import Worker
+    from cgworker.testing import LocalKernel
+
+    RunWorker = Callable[..., AbstractAsyncContextManager[Worker]]
+
+
+@pytest.fixture(scope="session")
+def cg_server() -> Iterator[LocalKernel]:
+    """A real kernel on an embedded PostgreSQL, started when a test first asks for it. Tests share it."""
+    from anyio.from_thread import start_blocking_portal
+
+    from cgworker.testing import local_kernel
+
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(local_kernel()) as kernel,
+    ):
+        yield kernel
+
+
+@pytest.fixture
+async def cg_kernel(cg_server: LocalKernel) -> AsyncIterator[LocalKernel]:
+    """The kernel with a project of the test's own. Its faults are cleared at the end."""
+    kernel = cg_server.new_project()
+    try:
+        yield kernel
+    finally:
+        kernel.faults.clear()
+        await kernel.aclose()
+
+
+@pytest.fixture
+async def cg_worker(
+    cg_kernel: LocalKernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[RunWorker]:
+    """Runs a worker until a block ends: `async with cg_worker(answer, agent_id="desk") as worker:`.
+
+    The first argument is a function as under `@worker.turn()`, any handler, or a worker's class; further ones
+    are those of `Worker`. What it keeps on disk is below the test's `tmp_path`.
+    """
+    from cgworker import Worker
+
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+    @asynccontextmanager
+    async def run(handler: Any, *, agent_id: str = "desk", **settings: Any) -> AsyncIterator[Worker]:
+        import anyio
+
+        client = await cg_kernel.agent(agent_id)
+        is_class = isinstance(handler, type) and issubclass(handler, Worker)
+        worker = handler(client, **settings) if is_class else Worker(client, handler, **settings)
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(worker.run)
+            try:
+                yield worker
+            finally:
+                worker.drain()
+
+    yield run
