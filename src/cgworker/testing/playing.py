@@ -268,9 +268,10 @@ class _Script:
 
     def _end_children(self, waiting: Mapping[str, Any]) -> bool:
         by_id = {child.turn_id: child for child in self.kernel.children.values()}
-        for turn_id, name in self._names.items():
-            if name in self._children and by_id[turn_id].outcome is None:
-                self.kernel.end_child(by_id[turn_id], *self._result_of(name, by_id[turn_id].input))
+        by_name = {name: by_id[turn_id] for turn_id, name in self._names.items()}
+        for name in filter(by_name.__contains__, self._children):  # they end in the order of the script
+            if by_name[name].outcome is None:
+                self.kernel.end_child(by_name[name], *self._result_of(name, by_name[name].input))
         closed_count = sum(by_id[turn_id].outcome is not None for turn_id in waiting["turns"])
         if closed_count < (waiting["first"] or len(waiting["turns"])):
             return False

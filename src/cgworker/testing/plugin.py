@@ -46,9 +46,7 @@ async def cg_kernel(cg_server: LocalKernel) -> AsyncIterator[LocalKernel]:
 
 
 @pytest.fixture
-async def cg_worker(
-    cg_kernel: LocalKernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[RunWorker]:
+async def cg_worker(cg_kernel: LocalKernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunWorker:
     """Runs a worker until a block ends: `async with cg_worker(answer, agent_id="desk") as worker:`.
 
     The first argument is a function as under `@worker.turn()`, any handler, or a worker's class; further ones
@@ -72,4 +70,4 @@ async def cg_worker(
             finally:
                 worker.drain()
 
-    yield run
+    return run
