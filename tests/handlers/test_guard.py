@@ -73,7 +73,17 @@ async def test_a_workers_command_ends_with_its_lease_although_the_worker_stands_
         began_at = time.monotonic()
         await until_gone(child)
         assert 0.5 < time.monotonic() - began_at < 2.5
-        assert (tmp_path / "folder").exists()  # the worker lives, and removes it when it goes on
+        assert (tmp_path / "folder").exists()  # the worker lives, and lets it go when it goes on
+
+
+def test_what_is_still_to_be_removed_is_gone_when_the_guard_is(tmp_path: Path) -> None:
+    """A worker that ends waits for it: nothing is left behind by an orderly end."""
+    guard = Guard()
+    for n in range(50):
+        with guard.removing(tmp_path / str(n)):
+            (tmp_path / str(n) / "deep").mkdir(parents=True)
+    guard.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_guard_that_was_killed_is_followed_by_one_that_knows_everything(tmp_path: Path) -> None:

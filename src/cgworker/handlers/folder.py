@@ -134,7 +134,9 @@ async def open_folder(turn: Turn, files: CommandFiles, work_dir: Path | None) ->
     Raises:
         OSError: the folder cannot be made or written.
     """
-    make_private_folder(checkpoint_of(turn).parent)
+    checkpoint = checkpoint_of(turn)
+    if not checkpoint.parent.is_dir():
+        make_private_folder(checkpoint.parent)
     async with _kept_folder(work_dir) if work_dir else _new_folder() as folder:
         yield TurnFolder(
             folder=folder,
@@ -145,19 +147,16 @@ async def open_folder(turn: Turn, files: CommandFiles, work_dir: Path | None) ->
             failure=files.failure or folder / "failure.json",
             progress=folder / "progress.jsonl",
             stop=folder / "stop.json",
-            checkpoint=checkpoint_of(turn),
+            checkpoint=checkpoint,
         )
 
 
 @contextmanager
 def temporary_folder(prefix: str) -> Iterator[Path]:
-    """A folder, 0700, that goes away with the block, or with this process if that is killed."""
+    """A folder, 0700, that goes away after the block, also if this process is killed."""
     folder = Path(tempfile.mkdtemp(prefix=prefix))
     with guard.removing(folder):
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        yield folder
 
 
 @asynccontextmanager

@@ -19,6 +19,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -61,15 +62,20 @@ class Guard:
 
     @contextmanager
     def removing(self, folder: Path) -> Iterator[None]:
-        """Within the block the folder goes away with this process, if that is killed."""
+        """Remove the folder at the end of the block, or when this process is gone.
+
+        The guard does it, because a busy disk can take its time, and our event loop has none.
+        """
         if not HAS_GROUPS:
-            yield
+            with ExitStack() as at_end:
+                at_end.callback(shutil.rmtree, folder, ignore_errors=True)
+                yield
             return
         self._keep(f"folder {folder}", {"folder": str(folder)})
         try:
             yield
         finally:
-            self._forget(f"folder {folder}", {"removed": str(folder)})
+            self._forget(f"folder {folder}", {"remove": str(folder)})
 
     def close(self) -> None:
         """End the guard, and whatever is still recorded."""
@@ -93,15 +99,16 @@ class Guard:
         with self._telling:
             del self._told[what]
             if self._process is not None and not _write(self._process, fact):
-                self._start_again()
+                _write(self._start_again(), fact)
 
-    def _start_again(self) -> None:
+    def _start_again(self) -> subprocess.Popen[bytes]:
         """The first one, or another for one that was killed or reads no more; it is told everything."""
         if self._process is not None:
             _end(self._process)
-        self._process = _start()
+        self._process = process = _start()
         for fact in self._told.values():
-            _write(self._process, fact)
+            _write(process, fact)
+        return process
 
 
 def _start() -> subprocess.Popen[bytes]:

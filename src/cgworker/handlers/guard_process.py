@@ -4,7 +4,8 @@ Reads one JSON object a line from its standard input:
 
     {"group": 7, "warn_at": 91.5, "end_at": 92.0}   a process group, and when the lease it works under ends
     {"gone": 7}                                     the group is gone; its number may be a stranger's now
-    {"folder": "/tmp/x"}, {"removed": "/tmp/x"}     a folder to remove, and one that was removed
+    {"folder": "/tmp/x"}                            a folder to remove when the worker is gone
+    {"remove": "/tmp/x"}                            a folder to remove now
 
 A group whose lease ends without news gets SIGTERM, then SIGKILL. At the end of its input, which is the end
 of the worker, however it came about, it ends all groups and then removes the folders.
@@ -20,6 +21,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from threading import Thread
 from typing import Any
 
 _LOOK_SECONDS = 1.0  # select() does not count the time a machine sleeps, the clock above does
@@ -44,8 +46,10 @@ class Charge:
                 self.groups.pop(group, None)
             case {"folder": str(folder)}:
                 self.folders.add(folder)
-            case {"removed": str(folder)}:
+            case {"remove": str(folder)}:
                 self.folders.discard(folder)
+                # In a thread: a large folder must not keep a late group waiting. It ends before we do.
+                Thread(target=shutil.rmtree, args=(folder,), kwargs={"ignore_errors": True}).start()
 
     def seconds_to_next(self) -> float | None:
         """How long nothing is to be done, unless there is news; None for ever."""
