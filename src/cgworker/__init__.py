@@ -14,10 +14,15 @@ run(desk)
 # Writing handlers
 # Running workers
 from cgworker.client import AdmissionClient, KernelClient
+from cgworker.durable.children import Child, ChildResult
+from cgworker.durable.questions import OpenQuestion, answer_question, open_questions
+from cgworker.durable.stream import Stream
 
 # What can go wrong
 from cgworker.errors import (
     CommonGroundError,
+    ConflictError,
+    FencingError,
     HandlerFailed,
     KernelRefused,
     KernelTrouble,
@@ -32,6 +37,7 @@ from cgworker.outcome import (
     Stopped,
     Succeeded,
     Suspended,
+    Suspending,
     fail,
     retry,
     stop,
@@ -47,10 +53,14 @@ from cgworker.worker import Middleware, TurnReport, Worker, WorkerOptions, handl
 __all__ = [
     "AdmissionClient",
     "AgentRef",
+    "Child",
+    "ChildResult",
     "CommandExit",
     "CommandHandler",
     "CommonGroundError",
+    "ConflictError",
     "Failed",
+    "FencingError",
     "FunctionHandler",
     "Handler",
     "HandlerFailed",
@@ -61,19 +71,24 @@ __all__ = [
     "KernelTrouble",
     "LeaseLost",
     "Middleware",
+    "OpenQuestion",
     "Outcome",
     "Reason",
     "Stopped",
+    "Stream",
     "Succeeded",
     "Suspended",
+    "Suspending",
     "Turn",
     "TurnRef",
     "TurnReport",
     "UsageError",
     "Worker",
     "WorkerOptions",
+    "answer_question",
     "fail",
     "handles",
+    "open_questions",
     "retry",
     "run",
     "stop",
