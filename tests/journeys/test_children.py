@@ -7,9 +7,10 @@ from typing import Any
 
 import anyio
 import pytest
+from attrs import evolve
 
-from cgworker import KernelClient, Turn, UsageError, Worker, WorkerOptions, fail
-from cgworker.events import TurnResumed
+from cgworker import KernelClient, Turn, TurnRef, UsageError, Worker, WorkerOptions, fail
+from cgworker.events import TurnInterrupted, TurnResumed
 from cgworker.testing import LocalKernel
 from tests.journeys.conftest import Witness, closed, history, in_state, working
 
@@ -225,3 +226,89 @@ async def test_a_stopped_parent_does_not_wait_for_its_children(kernel: LocalKern
             assert (await closed(desk, turn)).outcome == "stopped"
         assert [event.reason for event in witness.of(TurnResumed)] == ["await_children"]
         assert "turn.stop_requested" in await history(desk, turn)
+
+
+async def test_stopping_a_parent_stops_its_children_where_that_was_asked_for(kernel: LocalKernel) -> None:
+    """Running, suspended and queued ones: each is asked to stop (nanobot #1762, openai-agents #574)."""
+    async with (
+        await kernel.agent("desk", grants=["turn.stop.any"]) as desk,
+        await kernel.agent("helper") as helper,
+        await kernel.agent("sleeper") as sleeper,
+    ):
+        desk_worker = Worker(desk, options=evolve(OPTIONS, stop_children=True))
+        helper_worker = Worker(helper, options=OPTIONS)
+        started = anyio.Event()
+
+        @desk_worker.turn()
+        async def delegate(turn: Turn) -> Any:
+            return await turn.children(
+                {"busy": turn.child("helper", {}), "queued": turn.child("sleeper", {})}
+            )
+
+        @helper_worker.turn()
+        async def work(_: Turn) -> None:
+            started.set()
+            await anyio.sleep_forever()
+
+        turn = await kernel.dispatch("desk", {})
+        async with working(desk_worker), working(helper_worker):
+            await started.wait()
+            await in_state(desk, turn, "suspended")
+            await desk.turns.stop(turn, requested_by=desk.agent)  # type: ignore[arg-type]
+            assert (await closed(desk, turn)).outcome == "stopped"
+            children = await desk.projections.lineage(turn.project_id, turn.turn_id)
+            busy, queued = (
+                TurnRef(project_id=turn.project_id, turn_id=child.turn_id)
+                for child in children.direct_children
+            )
+            assert (await closed(desk, busy)).outcome == "stopped"
+        assert (await sleeper.turns.get(queued)).stop_requested
+
+
+async def test_without_the_right_to_stop_them_the_children_go_on_and_it_is_said(
+    kernel: LocalKernel, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The parent is stopped all the same, and nobody insists."""
+    async with await kernel.agent("desk") as desk:
+        await kernel.agent("sleeper")
+        worker = Worker(desk, options=evolve(OPTIONS, stop_children=True))
+
+        @worker.turn()
+        async def delegate(turn: Turn) -> Any:
+            return await turn.children({str(n): turn.child("sleeper", {}) for n in range(3)})
+
+        turn = await kernel.dispatch("desk", {})
+        async with working(worker):
+            await in_state(desk, turn, "suspended")
+            await desk.turns.stop(turn, requested_by=desk.agent)  # type: ignore[arg-type]
+            assert (await closed(desk, turn)).outcome == "stopped"
+        said = [record for record in caplog.records if "turn.stop.any" in record.getMessage()]
+        assert len(said) == 1
+
+
+async def test_a_child_follows_its_parent_where_that_was_asked_for(kernel: LocalKernel) -> None:
+    """Its result would interest nobody any more: the handler is told `parent_closed`, the turn is stopped."""
+    async with await kernel.agent("desk") as desk, await kernel.agent("helper", capacity=2) as helper:
+        desk_worker = Worker(desk, options=OPTIONS)
+        witness = Witness()
+        options = evolve(OPTIONS, follow_parent=True, concurrency=2)
+        helper_worker = Worker(helper, options=options, listener=witness)
+        started = anyio.Event()
+
+        @desk_worker.turn()
+        async def leave(turn: Turn) -> str:
+            ref = await turn.dispatch("helper", {}, key="one")
+            await started.wait()
+            return ref.turn_id
+
+        @helper_worker.turn()
+        async def work(_: Turn) -> None:
+            started.set()
+            await anyio.sleep_forever()
+
+        turn = await kernel.dispatch("desk", {})
+        async with working(desk_worker), working(helper_worker):
+            found = await closed(desk, turn)
+            child = TurnRef(project_id=turn.project_id, turn_id=found.final_payload)
+            assert (await closed(desk, child)).outcome == "stopped"
+        assert [event.reason for event in witness.of(TurnInterrupted)] == ["parent_closed"]

@@ -28,7 +28,6 @@ from cgworker.outcome import (
     Stopped,
     Succeeded,
     Suspended,
-    Suspending,
     hand_back,
     word_for,
 )
@@ -36,11 +35,13 @@ from cgworker.turn import Turn
 from cgworker.wire.claims import ClaimedTurn
 from cgworker.wire.converter import ABSENT
 from cgworker.wire.refs import ClaimToken, TurnRef
+from cgworker.worker.lineage import parent_is_closed, stop_children
 from cgworker.worker.opening import open_turn
 from cgworker.worker.place import TurnReport, Workplace, tell
 from cgworker.worker.report import report_of
 from cgworker.worker.routing import wrap
 from cgworker.worker.settle import Settlement, close, put_aside
+from cgworker.worker.unwinding import unwinding
 
 
 class Attempt:
@@ -94,6 +95,7 @@ class Attempt:
             try:
                 await self._be_sure_of_the_lease()
                 self._turn = turn = await self._open()
+                await self._follow_parent()
                 stored = self._place.outbox.find(turn)
                 redelivered = stored is not None
                 outcome = stored.outcome if stored else await self._decide(turn)
@@ -127,7 +129,14 @@ class Attempt:
                 stop_requested = (await self._place.renewing.turns.get(claim.turn)).stop_requested
             except CommonGroundError:
                 stop_requested = False  # the lease was renewed all the same; the next renewal asks again
+        await self._follow_parent()
         return Kept(renewal.server_time, renewal.expires_at, bool(stop_requested))
+
+    async def _follow_parent(self) -> None:
+        if not self._place.options.follow_parent or self._turn is None:
+            return
+        if await parent_is_closed(self._place.renewing, self._turn):
+            self.interrupt(Reason.PARENT_CLOSED, "its parent turn is closed")
 
     def _lose(self, reason: str) -> None:
         if self._is_interrupted_by(Reason.LEASE_LOST):
@@ -254,6 +263,8 @@ class Attempt:
         handler = place.routes.find(self._turn.kind)
         if settled.done and isinstance(handler, CommandHandler):
             handler.forget(self._turn)
+        if settled.done and place.options.stop_children and isinstance(settled.outcome, Stopped):
+            await stop_children(place.kernel, self.ref, self._turn.agent)
         return settled
 
     async def _resume(self, outcome: Suspended) -> None:
@@ -300,30 +311,6 @@ class Attempt:
 
     def _emit(self, event: Event) -> None:
         emit(self._place.listener, event)
-
-
-def unwinding(handler: Handler) -> Handler:
-    """The handler, with what unwinds it as its outcome, so that middleware sees one in any case.
-
-    What `children` or `ask` decided stands, also where the handler caught it, or where it came out of a
-    task group among others.
-    """
-
-    async def call(turn: Turn) -> Outcome:
-        try:
-            outcome = await handler(turn)
-        except Suspending as suspending:
-            return suspending.outcome
-        except BaseExceptionGroup as group:
-            if (rest := group.split((Suspending, Interrupted))[1]) is not None:
-                raise rest from None
-            if (interruption := turn.interruption) is not None:
-                raise Interrupted(interruption) from None
-            assert turn.suspension is not None  # nothing else was in the group
-            return turn.suspension
-        return turn.suspension or outcome
-
-    return call
 
 
 def _lease_of(claimed: ClaimedTurn, asked_at: float) -> Lease:

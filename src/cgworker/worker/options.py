@@ -31,6 +31,9 @@ class WorkerOptions:
             aside with reason `handler_error`.
         on_stuck: what happens when a handler does not end in time: "release" gives its slot to other work,
             "drain" ends the worker, so that whoever supervises it starts a new one.
+        stop_children: when a turn is stopped, ask for its children to be stopped too; needs the grant
+            `turn.stop.any`.
+        follow_parent: end the handler of a child turn once the turn that dispatched it is closed.
         outbox_path: where results wait until the kernel has them; by default below `$XDG_STATE_HOME`.
             Workers that share it deliver each other's results.
         outbox_most_bytes: how much may wait there.
@@ -55,6 +58,8 @@ class WorkerOptions:
     on_stuck: Literal["release", "drain"] = field(
         default="release", validator=validators.in_(["release", "drain"])
     )
+    stop_children: bool = False
+    follow_parent: bool = False
     outbox_path: Path | None = None
     outbox_most_bytes: int = field(default=1024 * 1024 * 1024, validator=_positive)
     context_page_size: int = field(default=100, validator=[_positive, validators.le(1000)])
