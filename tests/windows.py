@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 _MISSING = {
-    os: "killpg setsid setpgid getpgid fork forkpty getuid geteuid O_NOFOLLOW O_NONBLOCK O_DIRECTORY fchmod",
+    os: "pidfd_open killpg setsid setpgid getpgid fork forkpty O_NOFOLLOW O_NONBLOCK O_DIRECTORY fchmod",
     signal: "SIGKILL SIGHUP SIGQUIT SIGUSR1 SIGUSR2 pthread_sigmask",
     time: "clock_gettime CLOCK_BOOTTIME CLOCK_MONOTONIC",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -12,10 +13,20 @@ import anyio
 import pytest
 
 from cgworker.errors import CommandNotFound
-from cgworker.handlers.child import start_child
+from cgworker.handlers import process
+from cgworker.handlers.child import NoRoom, start_child
 from cgworker.handlers.output import escape
 
 ENV = {"PATH": os.environ["PATH"]}
+
+
+@pytest.fixture(params=["pidfd", "anyio"], autouse=True)
+def _both_ways_to_wait(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How the end of a process is noticed depends on the system; what follows from it does not."""
+    if request.param == "anyio":
+        monkeypatch.setattr(process, "HAS_PIDFD", False)
+    elif not process.HAS_PIDFD:
+        pytest.skip("this system has no pidfd")
 
 
 async def run(*argv: str, lines: list[str] | None = None) -> tuple[int, tuple[str, ...]]:
@@ -109,7 +120,8 @@ def test_children_of_a_killed_worker_end_within_seconds(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     program = f"""
 import anyio
-from cgworker.handlers.child import start_child
+from cgworker.handlers import process
+from cgworker.handlers.child import NoRoom, start_child
 async def main():
     script = "sh -c 'sleep 1000' & echo $! > {pid_file}.tmp; mv {pid_file}.tmp {pid_file}; wait"
     async with start_child(["sh", "-c", script], env={ENV!r}, on_line=print) as child:
@@ -128,3 +140,20 @@ def test_control_characters_are_spelled_out() -> None:
     """A child's output must not drive our terminal or forge a log line."""
     assert escape("a\x1b[31mred\x07\tb") == "a\\x1b[31mred\\x07\tb"
     assert escape("é \u202e") == "é \\x202e"
+
+
+@pytest.mark.skipif(not process.HAS_PIDFD, reason="this system has no pidfd")
+async def test_a_child_whose_end_could_not_be_noticed_is_not_left_running(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Without a file to spare for its pidfd it is ended at once, and the turn tried again later."""
+
+    def full(pid: int) -> int:
+        (tmp_path / "pid").write_text(str(pid))
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(process, "HAS_PIDFD", True)
+    monkeypatch.setattr(os, "pidfd_open", full)
+    with pytest.raises(NoRoom):
+        await run("sleep", "1000")
+    assert not is_alive(int((tmp_path / "pid").read_text()))

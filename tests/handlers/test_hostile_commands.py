@@ -15,6 +15,7 @@ import pytest
 
 from cgworker import CommandHandler, Failed, Reason, Succeeded, Turn
 from cgworker.errors import UsageError
+from cgworker.handlers import child
 from cgworker.handlers.files import read_regular
 from cgworker.handlers.folder import CommandFiles, checkpoint_of
 from cgworker.outcome import RETRY_REASON
@@ -200,7 +201,7 @@ async def test_a_system_without_room_for_a_process_hands_the_turn_back(
     async def no_room(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(anyio, "open_process", no_room)
+    monkeypatch.setattr(child, "open_process", no_room)
     outcome = await run("true")
     assert (outcome.reason, outcome.resume_after_seconds) == (RETRY_REASON, 5.0)
 

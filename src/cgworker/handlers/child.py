@@ -12,9 +12,10 @@ import anyio
 import anyio.abc
 
 from cgworker.errors import CommandNotFound
-from cgworker.handlers.group import HAS_GROUPS, ProcessGroup
+from cgworker.handlers.group import ProcessGroup
 from cgworker.handlers.guard import guard
 from cgworker.handlers.output import Lines
+from cgworker.handlers.process import open_process
 from cgworker.lease import Lease
 
 _TAIL_LINES = 40
@@ -123,9 +124,7 @@ async def _all_set(drained: Sequence[anyio.Event]) -> None:
 
 async def _open(argv: Sequence[str], env: Mapping[str, str], cwd: Path | None) -> anyio.abc.Process:
     try:
-        return await anyio.open_process(
-            list(argv), stdin=None, env=dict(env), cwd=cwd, start_new_session=HAS_GROUPS
-        )
+        return await open_process(argv, env, cwd)
     except (FileNotFoundError, PermissionError, NotADirectoryError) as missing:
         raise CommandNotFound(f"cannot run {argv[0]}: {missing.strerror}") from missing
     except OSError as unusable:  # such as a script without a first line

@@ -68,7 +68,10 @@ class ChildEnvironment:
 def mask_for(secrets: Iterable[str]) -> Callable[[str], str]:
     """A function that hides these secrets in a text."""
     known = sorted((s for s in secrets if len(s) >= _SHORTEST_SECRET), key=len, reverse=True)
-    if not known:
-        return lambda text: text
-    pattern = re.compile("|".join(map(re.escape, known)))
-    return lambda text: pattern.sub("***", text)
+
+    def mask(text: str) -> str:
+        for secret in known:  # without a pattern: made anew for each claim, it would cost more than it saves
+            text = text.replace(secret, "***")
+        return text
+
+    return mask
