@@ -55,15 +55,20 @@ def markup_mode() -> Literal["rich"] | None:
     return "rich" if sys.stdout.isatty() else None
 
 
-def command(app: typer.Typer, name: str, **settings: Any) -> Callable[[Work], Work]:
+def command(
+    app: typer.Typer, name: str, *, has_json_flag: bool = True, **settings: Any
+) -> Callable[[Work], Work]:
     """Make the function the command `name` of `app`; its docstring is the help.
 
     What it returns is printed: as the JSON envelope, or for people on a terminal (`views.py`). A result
     with an `exit_status` ends `cg` with it.
+
+    Args:
+        has_json_flag: whether `--json` asks for the envelope; a command may need the word for itself.
     """
 
     def register(work: Work) -> Work:
-        app.command(name, **settings)(_callback(work))
+        app.command(name, **settings)(_callback(work, has_json_flag))
         return work
 
     return register
@@ -98,17 +103,14 @@ def fail(raised: Exception, write: Callable[[Problem], None]) -> int:
     return 1
 
 
-def _callback(work: Callable[..., Any]) -> Callable[..., int]:
-    def run_and_print(json: bool, **flags: Any) -> int:
+def _callback(work: Callable[..., Any], has_json_flag: bool) -> Callable[..., int]:
+    def run_and_print(json: bool = False, **flags: Any) -> int:
         result = _run(work, flags)
         write_result(result, as_json=json)
         return int(getattr(result, "exit_status", 0))
 
-    return _spread(
-        work,
-        run_and_print,
-        json=inspect.Parameter("json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=_JSON),
-    )
+    json_flag = inspect.Parameter("json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=_JSON)
+    return _spread(work, run_and_print, **({"json": json_flag} if has_json_flag else {}))
 
 
 def _run(work: Callable[..., Any], flags: dict[str, Any], *, use_uvloop: bool = False) -> Any:

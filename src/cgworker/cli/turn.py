@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from cgworker.cli import follow, questions
 from cgworker.cli.command import command, group
 from cgworker.cli.connect import as_actor, as_reader
 from cgworker.cli.options import (
@@ -27,7 +28,9 @@ from cgworker.wire.meta import Meta
 from cgworker.wire.records import TurnContext
 from cgworker.wire.refs import AgentRef, TurnRef
 
-app = group("Look at turns, wait for them, resume and stop them.")
+app = group("Look at turns, wait for them, answer them, resume and stop them.")
+app.add_typer(questions.app)
+app.add_typer(follow.app)
 
 
 @command(app, "get")

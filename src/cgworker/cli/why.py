@@ -28,6 +28,7 @@ _SUSPENDED = {
     "worker_shutdown": "a worker that was shut down handed it back; any live worker of {agent} resumes it",
     "worker_retry": "it is to be tried again; any live worker of {agent} resumes it when its time has come",
     "no_handler": "the worker that claimed it handles no {kind}; a worker of {agent} that does resumes it",
+    "await_answer": "it has asked something: `cg turn questions` shows what, `cg turn answer` tells it",
     "await_children": "it waits for its children; a live worker of {agent} resumes it when they are closed",
 }
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
+import anyio
+
+from cgworker.client.backoff import Backoff
 from cgworker.client.paths import project_path, turn_path
 from cgworker.client.transport import Answer
 from cgworker.wire.converter import ABSENT, structure_answer
@@ -26,6 +29,10 @@ from cgworker.wire.turns import (
 
 if TYPE_CHECKING:
     from cgworker.client.kernel import KernelClient
+
+_FEED_PAGE = 500
+_FOLLOW_SECONDS = 50.0
+_AT_ONCE_SECONDS = 0.05  # a kernel that has nothing to say and answers sooner cannot wait
 
 
 class TurnCalls:
@@ -87,6 +94,32 @@ class TurnCalls:
             wait_seconds=wait_seconds,
         )
         return structure_answer(FeedPage, answer.body)
+
+    async def follow(
+        self, turn: TurnRef, *, after_turn_seq: int = 0, poll_seconds: float = 1.0
+    ) -> AsyncIterator[SemanticItem]:
+        """The records after `after_turn_seq` as they are made, until the turn is closed.
+
+        Args:
+            poll_seconds: the longest pause between two looks at a kernel that cannot wait.
+        """
+        pause, after_ledger_seq = Backoff(0.1, poll_seconds), 0
+        while True:
+            asked_at = anyio.current_time()
+            page = await self.feed(
+                turn, after_ledger_seq=after_ledger_seq, limit=_FEED_PAGE, wait_seconds=_FOLLOW_SECONDS
+            )
+            after_ledger_seq = page.next_after_ledger_seq
+            if page.items:
+                pause.reset()
+                async for item in self.records(turn, after_turn_seq=after_turn_seq):
+                    yield item
+                    after_turn_seq = item.record.turn_seq
+            elif anyio.current_time() - asked_at < _AT_ONCE_SECONDS:
+                await anyio.sleep(pause.next_seconds())
+            own = (event.event_type for event in page.items if event.subject_id == turn.turn_id)
+            if "turn.finished" in own:
+                return
 
     async def append(
         self,

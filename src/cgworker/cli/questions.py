@@ -1,0 +1,77 @@
+"""`cg turn questions|answer`: what suspended turns wait to be told, and telling them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from attrs import frozen
+
+from cgworker.cli.command import command
+from cgworker.cli.connect import as_actor, worker_agent
+from cgworker.cli.options import MaybeProjectId, ServerFlags
+from cgworker.cli.payload import parse_json
+from cgworker.durable.questions import OpenQuestion, answer_question, open_questions
+from cgworker.wire.refs import TurnRef
+
+app = typer.Typer()
+
+ActingAgent = Annotated[
+    str | None,
+    typer.Option("--agent-id", metavar="AGENT", help="Whom you act as.  [default: the profile's agent]"),
+]
+
+
+@frozen(kw_only=True)
+class Questions:
+    """What is asked, and has no answer yet."""
+
+    project_id: str
+    items: tuple[OpenQuestion, ...]
+
+
+@frozen(kw_only=True)
+class Answered:
+    """An answer that was delivered."""
+
+    project_id: str
+    turn_id: str
+    key: str
+    value: Any
+
+
+@command(app, "questions")
+async def questions(
+    server: ServerFlags,
+    project_id: MaybeProjectId = None,
+    agent_id: ActingAgent = None,
+    target_agent: Annotated[
+        str | None,
+        typer.Option("--target-agent", metavar="AGENT", help="Only questions of this agent's turns."),
+    ] = None,
+) -> Questions:
+    """List the questions that suspended turns wait for."""
+    actor = worker_agent(server, project_id, agent_id)
+    async with as_actor(server, actor) as kernel:
+        found = await open_questions(kernel, actor.project_id, agent_id=target_agent)
+    return Questions(project_id=actor.project_id, items=found)
+
+
+@command(app, "answer", has_json_flag=False)
+async def answer(
+    server: ServerFlags,
+    turn_id: Annotated[str, typer.Argument(metavar="TURN", help="The turn, such as T-7.")],
+    value: Annotated[str, typer.Option("--json", metavar="JSON", help="The answer.")],
+    key: Annotated[
+        str | None, typer.Option("--key", metavar="KEY", help="Which question, where several are open.")
+    ] = None,
+    project_id: MaybeProjectId = None,
+    agent_id: ActingAgent = None,
+) -> Answered:
+    """Answer a turn's question, and have the turn go on. The answer must fit the question's schema."""
+    actor = worker_agent(server, project_id, agent_id)
+    said = parse_json(value)
+    async with as_actor(server, actor) as kernel:
+        turn = TurnRef(project_id=actor.project_id, turn_id=turn_id)
+        answered = await answer_question(kernel, turn, said, key=key)
+    return Answered(project_id=actor.project_id, turn_id=turn_id, key=answered, value=said)

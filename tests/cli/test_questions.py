@@ -1,0 +1,98 @@
+"""`cg turn questions|answer|follow`: what a suspended turn asks, telling it, and watching it go on."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from typing import Any
+
+import pytest
+
+from cgworker import Turn, Worker
+from tests.cli.conftest import Cg, Kernel
+
+
+@pytest.fixture
+def desk(cg: Cg, kernel: Kernel) -> str:
+    """The profile of a new agent."""
+    return kernel.profile(cg, f"desk-{secrets.token_hex(3)}")
+
+
+def work_once(kernel: Kernel, profile: str) -> None:
+    """Let the agent's worker take a turn that asks for a number and doubles it."""
+
+    async def work() -> None:
+        async with await kernel.local.agent(profile.split("/")[1]) as client:
+            worker = Worker(client)
+
+            @worker.turn()
+            async def double(turn: Turn) -> Any:
+                await turn.record({"step": "asking"})
+                return {"doubled": 2 * await turn.ask(int, "Which number?", key="number")}
+
+            assert await worker.once() is not None
+
+    kernel.portal.call(work)
+
+
+def test_a_question_is_listed_answered_and_followed(cg: Cg, kernel: Kernel, desk: str) -> None:
+    """The whole way of an approval from the command line, with the profile as all that is given."""
+    turn_id = kernel.dispatch(desk.split("/")[1])
+    work_once(kernel, desk)
+    listed = cg("turn", "questions", "--profile", desk).result
+    (question,) = [item for item in listed["items"] if item["turn"]["turn_id"] == turn_id]
+    assert (question["key"], question["question"], question["schema"]) == (
+        "number",
+        "Which number?",
+        {"type": "integer"},
+    )
+
+    answered = cg("turn", "answer", turn_id, "--json", "21", "--profile", desk).result
+    assert answered == {"project_id": kernel.project, "turn_id": turn_id, "key": "number", "value": 21}
+
+    work_once(kernel, desk)
+    followed = cg("turn", "follow", turn_id, "--profile", desk)
+    lines = [json.loads(line) for line in followed.stdout.splitlines()]
+    roles = [line["record_role"] for line in lines]
+    assert roles == ["bootstrap", "progress", "question", "progress", "answer", "deliverable"]
+    assert lines[-1]["payload"] == {"doubled": 42}
+    later = cg("turn", "follow", turn_id, "--profile", desk, "--after-turn-seq", "5")
+    assert len(later.stdout.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "status"),
+    [
+        (('"x"',), "invalid_input", 422),
+        (("nonsense",), "invalid_json", 422),
+        (("1", "--key", "other"), "conflict", 409),
+    ],
+)
+def test_an_answer_that_cannot_be_one_is_not_sent(
+    cg: Cg, kernel: Kernel, desk: str, given: tuple[str, ...], code: str, status: int
+) -> None:
+    """It says why, and the turn stays where it is."""
+    turn_id = kernel.dispatch(desk.split("/")[1])
+    work_once(kernel, desk)
+    refused = cg("turn", "answer", turn_id, "--profile", desk, "--json", *given)
+    assert (refused.exit_code, refused.error["code"], refused.error["status"]) == (1, code, status)
+    turn = cg("turn", "get", "--project-id", kernel.project, "--turn-id", turn_id, "--profile", desk).result
+    assert turn["state"] == "suspended"
+
+
+def test_a_second_answer_is_told_that_it_is_too_late(cg: Cg, kernel: Kernel, desk: str) -> None:
+    """A conflict, in words."""
+    turn_id = kernel.dispatch(desk.split("/")[1])
+    work_once(kernel, desk)
+    assert cg("turn", "answer", turn_id, "--json", "1", "--profile", desk).exit_code == 0
+    second = cg("turn", "answer", turn_id, "--json", "2", "--profile", desk)
+    assert second.error["code"] == "conflict"
+    assert "answered already" in second.error["message"]
+
+
+def test_why_tells_that_a_turn_waits_for_an_answer(cg: Cg, kernel: Kernel, desk: str) -> None:
+    """And which command gives one."""
+    turn_id = kernel.dispatch(desk.split("/")[1])
+    work_once(kernel, desk)
+    told = cg("worker", "why", turn_id, "--project-id", kernel.project, "--profile", desk).result
+    assert any("cg turn answer" in reason for reason in told["because"])
