@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.conformance.peer.elsewhere import _own_state_folder, desk, proxy
 from tests.conformance.peer.site import PROJECT, Site, serving
 from tests.conformance.peer.software import OURS, Home, reference_python, their_server
 from tests.databases import a_database
+
+__all__ = ["_own_state_folder", "desk", "proxy"]
 
 
 @pytest.fixture(scope="session", autouse=True)
