@@ -14,6 +14,7 @@ from typing import Any, cast
 import httpx
 from attrs import frozen
 
+from cgworker.client.connections import Connections
 from cgworker.errors import (
     REFUSALS,
     AnswerInvalid,
@@ -79,7 +80,9 @@ class Transport:
         self.base_url = base_url.rstrip("/")
         self.timeout_seconds = timeout_seconds
         self._owned = http is None
-        self._http = http or httpx.AsyncClient(timeout=timeout_seconds, trust_env=False)
+        self._http = http or httpx.AsyncClient(
+            transport=Connections(), timeout=timeout_seconds, trust_env=False
+        )
 
     async def aclose(self) -> None:
         """Close the connections, if they are our own."""

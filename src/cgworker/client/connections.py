@@ -1,0 +1,223 @@
+"""Connections for httpx: HTTP/1.1 over plain sockets, and no more of it than a kernel's clients need.
+
+httpx's own transport costs a client more CPU than a kernel needs for its answer. Here a request is one
+write, and an answer is read by the parser of httptools. What is not plain (https, bodies that come in
+pieces) goes to httpx's own. Nothing is sent twice: whoever asked knows whether that is right.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import anyio
+import httptools
+import httpx
+from anyio.abc import ByteReceiveStream, SocketAttribute, SocketStream
+from attrs import define, field
+
+_MOST_CONNECTIONS = 100
+_MOST_BYTES_A_READ = 65536
+
+# Shorter than any server's patience, so that none is found closed just when it is used.
+_IDLE_SECONDS = 4.0
+
+_PLAIN_METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
+
+Origin = tuple[str, int]
+
+
+class Connections(httpx.AsyncBaseTransport):
+    """A transport for `httpx.AsyncClient`; runs on asyncio and trio."""
+
+    def __init__(self) -> None:
+        self._idle: dict[Origin, list[_Connection]] = defaultdict(list)
+        self._slots = anyio.Semaphore(_MOST_CONNECTIONS, fast_acquire=True)
+        self._others: httpx.AsyncHTTPTransport | None = None
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """One exchange.
+
+        Raises:
+            httpx.TransportError: as httpx's own transport would.
+        """
+        if not _is_plain(request):
+            return await self._other_transport().handle_async_request(request)
+        timeouts = request.extensions.get("timeout", {})
+        with _in_time(timeouts.get("pool"), httpx.PoolTimeout):
+            await self._slots.acquire()
+        try:
+            return await self._exchange(request, timeouts)
+        finally:
+            self._slots.release()
+
+    async def aclose(self) -> None:
+        """Close what is open."""
+        for connections in self._idle.values():
+            for connection in connections:
+                await anyio.aclose_forcefully(connection.stream)
+        self._idle.clear()
+        if self._others is not None:
+            await self._others.aclose()
+
+    def _other_transport(self) -> httpx.AsyncHTTPTransport:
+        """httpx's own, made when it is needed: it reads the system's certificates, which takes time."""
+        self._others = self._others or httpx.AsyncHTTPTransport(trust_env=False)
+        return self._others
+
+    async def _exchange(self, request: httpx.Request, timeouts: dict[str, float | None]) -> httpx.Response:
+        origin = request.url.host, request.url.port or 80
+        connection = await self._idle_connection(origin) or await _connect(origin, timeouts.get("connect"))
+        try:
+            answer = await connection.exchange(_written(request), timeouts)
+        except BaseException:  # a cancellation, too, leaves it halfway through an answer
+            await anyio.aclose_forcefully(connection.stream)
+            raise
+        if answer.can_go_on:
+            connection.idle_since = time.monotonic()
+            self._idle[origin].append(connection)
+        else:
+            await anyio.aclose_forcefully(connection.stream)
+        return httpx.Response(answer.status, headers=answer.headers, content=bytes(answer.body))
+
+    async def _idle_connection(self, origin: Origin) -> _Connection | None:
+        """The one used last; those that cannot be used any more are closed."""
+        idle = self._idle[origin]
+        while idle:
+            connection = idle.pop()
+            if connection.is_usable:
+                return connection
+            await anyio.aclose_forcefully(connection.stream)
+        return None
+
+
+def _is_plain(request: httpx.Request) -> bool:
+    return (
+        request.url.scheme == "http"
+        and request.method in _PLAIN_METHODS
+        and isinstance(request.stream, httpx.ByteStream)
+    )
+
+
+def _written(request: httpx.Request) -> bytes:
+    """The request as it is sent, in one piece."""
+    lines = [b"%s %s HTTP/1.1" % (request.method.encode(), request.url.raw_path)]
+    lines += [name + b": " + value for name, value in request.headers.raw]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + request.content
+
+
+# ---------------------------------------------------------------- one connection
+
+
+@define(eq=False)
+class _Connection:
+    """A connection to one origin, for one exchange at a time."""
+
+    stream: SocketStream
+    idle_since: float = 0.0
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it is still open: there is nothing to read on one that waits for a request."""
+        return time.monotonic() - self.idle_since < _IDLE_SECONDS and not _is_readable(self.stream)
+
+    async def exchange(self, request: bytes, timeouts: dict[str, float | None]) -> _Answer:
+        with _in_time(timeouts.get("write"), httpx.WriteTimeout), _translated(httpx.WriteError):
+            await self.stream.send(request)
+        answer = _Answer()
+        while not answer.is_whole:
+            with _in_time(timeouts.get("read"), httpx.ReadTimeout), _translated(httpx.ReadError):
+                await answer.read_more(self.stream)
+        return answer
+
+
+async def _connect(origin: Origin, seconds: float | None) -> _Connection:
+    with _in_time(seconds, httpx.ConnectTimeout), _translated(httpx.ConnectError):
+        return _Connection(await anyio.connect_tcp(*origin))
+
+
+def _is_readable(stream: SocketStream) -> bool:
+    if not hasattr(select, "poll"):  # Windows
+        return bool(select.select([stream.extra(SocketAttribute.raw_socket)], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(stream.extra(SocketAttribute.raw_socket), select.POLLIN)
+    return bool(poll.poll(0))
+
+
+@contextmanager
+def _in_time(seconds: float | None, late: type[httpx.TimeoutException]) -> Iterator[None]:
+    try:
+        with anyio.fail_after(seconds):
+            yield
+    except TimeoutError as timeout:
+        raise late(f"no progress within {seconds} s") from timeout
+
+
+@contextmanager
+def _translated(error: type[httpx.NetworkError]) -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError:
+        raise
+    except (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError) as broken:
+        raise error(str(broken) or type(broken).__name__) from broken
+
+
+# ---------------------------------------------------------------- one answer
+
+
+@define(eq=False)
+class _Answer:
+    """An answer as it is read; its methods named on_ are what the parser calls."""
+
+    status: int = 0
+    headers: list[tuple[bytes, bytes]] = field(factory=list)
+    body: bytearray = field(factory=bytearray)
+    is_whole: bool = False
+    can_go_on: bool = False
+    _has_head: bool = False
+    _parser: httptools.HttpResponseParser = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+
+    async def read_more(self, stream: ByteReceiveStream) -> None:
+        """Wait for the next bytes, and read them.
+
+        Raises:
+            httpx.RemoteProtocolError: the server hung up too early, or does not speak HTTP.
+        """
+        try:
+            self._parser.feed_data(await stream.receive(_MOST_BYTES_A_READ))
+        except anyio.EndOfStream:
+            self._end()
+        except httptools.HttpParserError as broken:
+            raise httpx.RemoteProtocolError(f"the answer is not HTTP: {broken}") from broken
+
+    def _end(self) -> None:
+        """The server hung up: the end of an answer that has no other."""
+        names = {name.lower() for name, _ in self.headers}
+        if not self._has_head or names & {b"content-length", b"transfer-encoding"}:
+            raise httpx.RemoteProtocolError("the server hung up before its answer was whole")
+        self.is_whole = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        self.status = self._parser.get_status_code()
+        self._has_head = True
+
+    def on_body(self, data: bytes) -> None:
+        self.body += data
+
+    def on_message_complete(self) -> None:
+        if self.status < 200:  # "go on" and the like: the answer is still to come
+            self.headers.clear()
+            self._has_head = False
+            return
+        self.is_whole = True
+        self.can_go_on = self._parser.should_keep_alive()

@@ -1,0 +1,195 @@
+"""The client's own connections, against servers that say exactly what a test wants."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+from anyio.abc import SocketAttribute, SocketStream
+
+from cgworker.client.connections import Connections
+
+GOOD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
+
+
+class Server:
+    """Answers each request with the next of its answers, and hangs up after the last."""
+
+    def __init__(self, *answers: bytes) -> None:
+        self.answers = list(answers)
+        self.connection_count = 0
+        self.requests: list[bytes] = []
+        self.hung_up = anyio.Event()
+
+    async def serve(self, stream: SocketStream) -> None:
+        self.connection_count += 1
+        async with stream:
+            while self.answers:
+                try:
+                    self.requests.append(await stream.receive())
+                except (anyio.EndOfStream, anyio.BrokenResourceError):
+                    return
+                await stream.send(self.answers.pop(0))
+        self.hung_up.set()
+
+
+@asynccontextmanager
+async def asking(server: Server) -> AsyncIterator[Callable[[], Coroutine[Any, Any, httpx.Response]]]:
+    """What sends the server a request over our connections."""
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    port = listener.extra(SocketAttribute.local_port)
+    async with listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, server.serve)
+        async with httpx.AsyncClient(transport=Connections(), timeout=2) as client:
+            yield lambda: client.post(
+                f"http://127.0.0.1:{port}/path?a=b", content=b"{}", headers={"x-a": "1"}
+            )
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_request_is_one_write_and_its_connection_is_used_again() -> None:
+    """What is sent is what httpx was told."""
+    server = Server(GOOD, GOOD)
+    async with asking(server) as ask:
+        assert (await ask()).json() == {}
+        assert (await ask()).status_code == 200
+    assert server.connection_count == 1
+    assert server.requests[0].startswith(b"POST /path?a=b HTTP/1.1\r\n")
+    assert b"\r\nx-a: 1\r\n" in server.requests[0].lower()
+    assert server.requests[0].endswith(b"\r\n\r\n{}")
+
+
+@pytest.mark.parametrize(
+    ("answer", "body"),
+    [
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\n[\r\n2\r\n1]\r\n0\r\n\r\n", b"[1]"),
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]", b"[]"),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", b""),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", b""),
+    ],
+)
+async def test_every_way_to_say_where_an_answer_ends(answer: bytes, body: bytes) -> None:
+    """Whatever it is, the connection is good for the next request."""
+    server = Server(answer, GOOD)
+    async with asking(server) as ask:
+        assert (await ask()).content == body
+        assert (await ask()).content == b"{}"
+    assert server.connection_count == 1
+
+
+async def test_an_answer_may_end_with_its_connection() -> None:
+    """As HTTP/1.0 ends it."""
+    server = Server(b"HTTP/1.0 200 OK\r\n\r\nhello")
+    async with asking(server) as ask:
+        assert (await ask()).content == b"hello"
+
+
+async def test_a_connection_that_is_to_be_closed_is_not_used_again() -> None:
+    """The server says so."""
+    server = Server(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n", GOOD)
+    async with asking(server) as ask:
+        await ask()
+        await ask()
+    assert server.connection_count == 2
+
+
+async def test_a_connection_that_was_closed_meanwhile_is_not_used_again() -> None:
+    """A server that restarted, or lost patience, costs no request."""
+    server = Server(GOOD)
+    async with asking(server) as ask:
+        await ask()
+        await server.hung_up.wait()
+        await anyio.wait_all_tasks_blocked()
+        server.answers = [GOOD]
+        assert (await ask()).status_code == 200
+    assert server.connection_count == 2
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nab",
+        b"HTTP/1.1 200 OK\r\ncontent-",
+        b"SSH-2.0-OpenSSH\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: two\r\n\r\n",
+    ],
+)
+async def test_half_an_answer_is_none(answer: bytes) -> None:
+    """It is told as httpx tells it, and nothing is sent a second time."""
+    server = Server(answer)
+    async with asking(server) as ask:
+        with pytest.raises(httpx.RemoteProtocolError):
+            await ask()
+    assert len(server.requests) == 1
+
+
+async def test_a_server_that_says_nothing_is_waited_for_so_long_and_no_longer() -> None:
+    """The time is httpx's; the connection is not used again."""
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    port = listener.extra(SocketAttribute.local_port)
+    async with listener, httpx.AsyncClient(transport=Connections(), timeout=0.05) as client:
+        with pytest.raises(httpx.ReadTimeout):
+            await client.get(f"http://127.0.0.1:{port}/")
+
+
+async def test_nobody_there_is_a_connect_error(free_tcp_port: int) -> None:
+    """With the system's reason behind it."""
+    async with httpx.AsyncClient(transport=Connections()) as client:
+        with pytest.raises(httpx.ConnectError):
+            await client.get(f"http://127.0.0.1:{free_tcp_port}/")
+
+
+async def test_a_cancelled_request_leaves_no_half_read_connection() -> None:
+    """The next request gets its own answer, and not the late one."""
+    server = Server()
+    late = anyio.Event()
+
+    async def slowly(stream: SocketStream) -> None:
+        server.connection_count += 1
+        async with stream:
+            await stream.receive()
+            late.set()
+            await stream.send(GOOD if server.connection_count == 2 else b"HTTP/1.1 200 OK\r\ncontent-le")
+            await anyio.sleep_forever()
+
+    server.serve = slowly  # type: ignore[method-assign]
+    async with asking(server) as ask:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ask)
+            await late.wait()
+            tasks.cancel_scope.cancel()
+        assert (await ask()).content == b"{}"
+    assert server.connection_count == 2
+
+
+async def test_requests_at_one_time_have_connections_of_their_own() -> None:
+    """Nobody waits for another's answer."""
+    server = Server(GOOD, GOOD, GOOD)
+    async with asking(server) as ask, anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(ask)
+    assert server.connection_count == 3
+
+
+async def test_what_is_not_plain_goes_to_httpxs_own_transport() -> None:
+    """A body in pieces is sent as httpx sends it."""
+    server = Server(GOOD)
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    port = listener.extra(SocketAttribute.local_port)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"{}"
+
+    async with listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, server.serve)
+        async with httpx.AsyncClient(transport=Connections(), timeout=2) as client:
+            answer = await client.post(f"http://127.0.0.1:{port}/", content=pieces())
+            assert answer.json() == {}
+        tasks.cancel_scope.cancel()
+    assert b"transfer-encoding: chunked" in server.requests[0].lower()
