@@ -229,6 +229,26 @@ def test_a_child_whose_lease_is_lost_is_ended(cg: Cg, kernel: Kernel, desk: str,
     assert "claim expired" in result["lease_error"]
 
 
+def test_a_second_signal_ends_a_child_that_ignores_the_first(
+    cg: Cg, kernel: Kernel, desk: str, tmp_path: Path
+) -> None:
+    """At once, and cg exits as the child did."""
+    kernel.dispatch(agent_of(desk))
+    started = tmp_path / "started"
+    script = f"trap '' TERM; touch {started}; while :; do sleep 0.05; done"
+    flags = ("--profile", desk, "--project-id", kernel.project, "--agent-id", agent_of(desk))
+    running = start(cg, "worker", "claim", "run", *flags, "--", "sh", "-c", script)
+    until(started.exists)
+    running.send_signal(signal.SIGTERM)
+    asked_at = time.monotonic()
+    with pytest.raises(subprocess.TimeoutExpired):
+        running.wait(timeout=0.5)
+    running.send_signal(signal.SIGTERM)
+    out, _ = running.communicate(timeout=20)
+    assert (running.returncode, json.loads(out)["result"]["child_exit_code"]) == (256 - 9, -9)
+    assert time.monotonic() - asked_at < 4
+
+
 def test_nothing_to_claim_is_no_failure(cg: Cg, kernel: Kernel, desk: str) -> None:
     """Of any of them."""
     for ran in (

@@ -144,8 +144,8 @@ class _Work:
             anyio.create_task_group() as beside,
         ):
 
-            def end_on_signal(_hurry: bool) -> None:
-                beside.start_soon(_end, child)
+            def end_on_signal(hurry: bool) -> None:
+                beside.start_soon(_end, child, 0.0 if hurry else _END_SECONDS)
 
             def end_on_loss(reason: str) -> None:
                 beside.start_soon(self._end_unless_settled, child, reason)
@@ -188,7 +188,7 @@ class _Work:
             await _end(child)
 
 
-async def _end(child: Child) -> None:
+async def _end(child: Child, grace_seconds: float = _END_SECONDS) -> None:
     child.ask_to_end()
-    await anyio.sleep(_END_SECONDS)
+    await anyio.sleep(grace_seconds)
     child.kill()

@@ -23,7 +23,7 @@ _NO_ROOM = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 _DRAIN_SECONDS = 1.0
 
 
-class NoRoom(Exception):
+class NoRoom(OSError):
     """The system has no process or file to spare for a child now; later it may."""
 
 

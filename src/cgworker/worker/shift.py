@@ -154,13 +154,13 @@ class Shift:
         self._attempts.add(attempt)
         try:
             report = await attempt.run()
+            self._attempts.discard(attempt)
+            await self._take_note(attempt, report, working)  # it may end the shift: no claim before that
         except Exception:  # a fault of ours: its turn comes back when the lease ends, the others go on
             events.logger.exception("%s: the attempt broke down", attempt.ref)
-            return
         finally:
             self._attempts.discard(attempt)
             slots.release()
-        await self._take_note(attempt, report, working)
 
     async def _take_note(self, attempt: Attempt, report: TurnReport, working: anyio.abc.TaskGroup) -> None:
         if attempt.stuck:
