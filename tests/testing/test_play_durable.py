@@ -25,9 +25,8 @@ async def fan_out(turn: Turn) -> Any:
 
 async def test_children_end_as_the_script_says() -> None:
     """By name: a payload, an outcome, or a function of the child's input; the handler begins again."""
-    played = await play(
-        fan_out, children={"a": lambda input: {"was": input["name"]}, "b": fail({"error": "x"})}
-    )
+    script = {"a": lambda asked: {"was": asked["name"]}, "b": fail({"error": "x"})}
+    played = await play(fan_out, children=script)
     assert played.payload == {"a": ["succeeded", {"was": "a"}], "b": ["failed", {"error": "x"}]}
     assert played.entered_count == 2
     assert [(each.name, each.agent_id, each.kind) for each in played.children] == [

@@ -21,6 +21,8 @@ _COLOURS = {
     "failed": "red",
     "stopped": "magenta",
     "active": "green",
+    "passed": "green",
+    "not shown": "yellow",
     "revoked": "red",
     "yes": "green",
     "no": "red",

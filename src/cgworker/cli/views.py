@@ -38,7 +38,7 @@ from cgworker.cli.results import (
     TurnResult,
     Why,
 )
-from cgworker.cli.work_results import LoopResult, NothingClaimed, WorkedTurn
+from cgworker.cli.work_results import Card, LoopResult, NothingClaimed, Replay, WorkedTurn
 from cgworker.wire.admission import InviteList
 from cgworker.wire.agents import AgentSnapshot
 from cgworker.wire.converter import unstructure
@@ -155,6 +155,27 @@ def _(worked: WorkedTurn) -> RenderableType:
 def _(loop: LoopResult) -> RenderableType:
     last = [] if loop.last is None else [picture(loop.last)]
     return Group(Text(f"worked {loop.claimed_count} of {loop.iterations} times asked; the last time:"), *last)
+
+
+@picture.register
+def _(card: Card) -> RenderableType:
+    checks = table(
+        card.checks,
+        check=lambda c: c.name,
+        verdict=lambda c: coloured(c.verdict),
+        seen=lambda c: c.detail,
+    )
+    counts = f"{card.passed_count} passed, {card.failed_count} failed, {card.not_shown_count} not shown"
+    return Group(checks, Text(counts, style="bold"))
+
+
+@picture.register
+def _(replay: Replay) -> RenderableType:
+    if replay.same:
+        return Text(f"{replay.turn_id} came to the same again: {replay.now['outcome']}", style="green")
+    styles = {"-": "red", "+": "green"}
+    lines = [Text(plain(line).plain, style=styles.get(line[:1], "")) for line in replay.difference]
+    return Group(Text(f"{replay.turn_id} came to something else", style="yellow"), *lines)
 
 
 @picture.register

@@ -177,3 +177,40 @@ class FailedLoop(LoopResult):
     """A loop that was told to end at the first failure, and did."""
 
     exit_status: ClassVar[int] = 1
+
+
+# ---------------------------------------------------------------- programs under test
+
+
+@frozen(kw_only=True)
+class Card:
+    """Whether a command keeps its contract; each check is a `testing.checking.Check`."""
+
+    command: tuple[str, ...]
+    passed_count: int
+    failed_count: int
+    not_shown_count: int
+    checks: tuple[Any, ...]
+
+    @property
+    def exit_status(self) -> int:
+        """1 if a check failed."""
+        return int(self.failed_count > 0)
+
+
+@frozen(kw_only=True)
+class Replay:
+    """A past turn done again, beside what it came to then."""
+
+    project_id: str
+    turn_id: str
+    agent_id: str
+    same: bool
+    then: Mapping[str, Any]
+    now: Mapping[str, Any]
+    difference: tuple[str, ...]
+
+    @property
+    def exit_status(self) -> int:
+        """1 if it came to something else."""
+        return int(not self.same)

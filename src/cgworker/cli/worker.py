@@ -13,7 +13,7 @@ import anyio
 import typer
 from attrs import evolve, frozen
 
-from cgworker.cli import claim, claim_run, why, worker_run
+from cgworker.cli import claim, claim_run, why, worker_check, worker_replay, worker_run
 from cgworker.cli.command import RestOfLine, command, group, words_of
 from cgworker.cli.connect import as_actor, worker_agent
 from cgworker.cli.options import ContextAfter, ContextLimit, ServerFlags
@@ -35,6 +35,8 @@ app.add_typer(claim.app, name="claim")
 claim.app.add_typer(claim_run.app)
 app.add_typer(why.app)
 app.add_typer(worker_run.app)
+app.add_typer(worker_check.app)
+app.add_typer(worker_replay.app)
 
 
 @frozen(kw_only=True)

@@ -151,9 +151,29 @@ async def play(
     turn.add_record(unstructure(input), "bootstrap")
     for role, payload in records:
         turn.add_record(unstructure(payload), role)
-    script = _Script(ScriptedKernel(turn, attempt=attempt), dict(children or {}), dict(answers or {}))
+    script = Script(ScriptedKernel(turn, attempt=attempt), children or {}, answers or {})
     if resources is not None:
         lifespan = _giving(resources)
+    return await play_script(
+        handler,
+        script,
+        stop_after=stop_after,
+        lose_lease_after=lose_lease_after,
+        lifespan=lifespan,
+        options=options,
+    )
+
+
+async def play_script(
+    handler: HandlerFunction | Handler | Worker | type[Worker],
+    script: Script,
+    *,
+    stop_after: float | None = None,
+    lose_lease_after: float | None = None,
+    lifespan: Lifespan | None = None,
+    options: WorkerOptions | None = None,
+) -> Played:
+    """What `play()` does with the turn that a script holds."""
     async with script.kernel.client() as client, _scratch() as outbox:
         worker = _worker_of(handler, client, script.note, lifespan, options)
         worker.options = evolve(worker.options, outbox_path=outbox)
@@ -211,7 +231,7 @@ class _Interrupter:
 
     def __init__(
         self,
-        script: _Script,
+        script: Script,
         timers: anyio.abc.TaskGroup,
         stop_after: float | None,
         lose_lease_after: float | None,
@@ -234,14 +254,22 @@ class _Interrupter:
         turn.interrupt(reason, "play()", grace_seconds=WorkerOptions().interrupt_seconds)
 
 
-class _Script:
-    """What happens around the handler, and what it did."""
+class Script:
+    """What happens around the handler, and what it did.
 
-    def __init__(self, kernel: ScriptedKernel, children: dict[str, Any], answers: dict[str, Any]) -> None:
+    Args:
+        kernel: has the turn.
+        children: results by the child's name, as for `play`.
+        answers: answers by the question's key.
+    """
+
+    def __init__(
+        self, kernel: ScriptedKernel, children: Mapping[str, Any], answers: Mapping[str, Any]
+    ) -> None:
         self.kernel = kernel
         self.entered_count = 0
         self._children = children
-        self._answers = answers
+        self._answers = dict(answers)
         self._given_count = len(kernel.turn.records)
         self._error: BaseException | None = None
 

@@ -6,7 +6,7 @@ under another claim than the current one. There is no lease to run out: who play
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import unquote
@@ -138,14 +138,22 @@ class ScriptedKernel(httpx.AsyncBaseTransport):
     Args:
         turn: the turn that will be claimed.
         attempt: which attempt its first claim is.
+        on_record: told of the role and payload of each record that is appended.
 
     Attributes:
         turn: the turn played.
         children: what was dispatched under its claim, by dispatch key.
     """
 
-    def __init__(self, turn: ScriptedTurn, *, attempt: int = 1) -> None:
+    def __init__(
+        self,
+        turn: ScriptedTurn,
+        *,
+        attempt: int = 1,
+        on_record: Callable[[str, Any], None] = lambda _role, _payload: None,
+    ) -> None:
         self.turn = turn
+        self._on_record = on_record
         self.children: dict[str, ScriptedTurn] = {}
         self._attempt = attempt
         self._is_lost = False
@@ -248,6 +256,7 @@ class ScriptedKernel(httpx.AsyncBaseTransport):
     def _append(self, body: Any) -> Any:
         self._fence(body["claim"])
         self.turn.change(TurnEvent.APPEND, "turn.progress_appended")
+        self._on_record(body["role"], body["payload"])
         return self.turn.add_record(body["payload"], body["role"])
 
     def _dispatch(self, body: Any) -> Any:
@@ -255,7 +264,7 @@ class ScriptedKernel(httpx.AsyncBaseTransport):
         key = body["dispatch_key"]
         if key not in self.children:
             child = ScriptedTurn(
-                turn_id=f"T-{len(self.children) + 2}",
+                turn_id=f"{self.turn.turn_id}-{len(self.children) + 1}",
                 agent=AgentRef(**body["target_agent"]),
                 kind=body["turn_kind"],
                 spawn_key=key,

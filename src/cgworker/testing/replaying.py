@@ -1,0 +1,138 @@
+"""Do a past turn again, from what the kernel has of it, without a claim and without writing to it."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from attrs import frozen
+
+from cgworker.client import KernelClient
+from cgworker.durable.children import CHILDREN_ROLE
+from cgworker.durable.questions import ANSWER_ROLE
+from cgworker.durable.steps import STEP_ROLE
+from cgworker.errors import UsageError
+from cgworker.handlers import Handler
+from cgworker.handlers.signature import HandlerFunction
+from cgworker.outcome import Failed, Stopped, Succeeded, Suspended, word_for
+from cgworker.testing.playing import Played, Script, play_script
+from cgworker.testing.scripted import ScriptedKernel, ScriptedTurn
+from cgworker.wire.converter import unstructure
+from cgworker.wire.records import SemanticItem
+from cgworker.wire.refs import TurnRef
+from cgworker.wire.turns import TurnSnapshot
+from cgworker.worker import Worker
+
+_OUTCOMES = {"succeeded": Succeeded, "failed": Failed, "stopped": Stopped}
+
+
+@frozen
+class Came:
+    """What a turn came to: its outcome, or "suspended", and its payload, or the reason."""
+
+    outcome: str
+    payload: Any
+
+
+@frozen
+class Replayed:
+    """A past turn, beside what came of doing it again."""
+
+    turn: TurnSnapshot
+    then: Came
+    now: Came
+
+    @property
+    def same(self) -> bool:
+        """Whether it came to the same."""
+        return self.then == self.now
+
+    @property
+    def difference(self) -> tuple[str, ...]:
+        """How what came of it differs, as lines of a diff."""
+        then, now = (_lines(came) for came in (self.then, self.now))
+        return tuple(difflib.unified_diff(then, now, "then", "now", lineterm=""))
+
+
+async def replay(
+    kernel: KernelClient,
+    turn: TurnRef,
+    handler: HandlerFunction | Handler | Worker,
+    *,
+    all_records: bool = False,
+    on_record: Callable[[str, Any], None] = lambda _role, _payload: None,
+) -> Replayed:
+    """Run a handler on a closed turn again, as its first attempt saw it.
+
+    Its steps are not done again, and its children and questions end as they did then.
+
+    Args:
+        kernel: reads the turn, and nothing else.
+        turn: which.
+        handler: a function as under `@worker.turn()`, any handler, or a worker.
+        all_records: let it see all records but the final one, as a later attempt would.
+        on_record: told of the role and payload of each record that it would have appended.
+
+    Raises:
+        UsageError: the turn is not closed, so that there is nothing to compare with.
+        KernelRefused, KernelTrouble: the turn could not be read.
+    """
+    past = await kernel.turns.get(turn)
+    if past.state != "closed":
+        raise UsageError(f"{turn} is {past.state}: only a closed turn has a result to compare with")
+    items = [item async for item in kernel.turns.records(turn)]
+    script = Script(
+        ScriptedKernel(_queued(past, items, all_records), on_record=on_record),
+        await _children(kernel, turn, items),
+        {item.payload["key"]: item.payload["value"] for item in _of_role(items, ANSWER_ROLE)},
+    )
+    played = await play_script(handler, script)
+    return Replayed(past, Came(past.outcome or "", past.final_payload), _came(played))
+
+
+def _queued(past: TurnSnapshot, items: list[SemanticItem], all_records: bool) -> ScriptedTurn:
+    """The turn as it was when it was dispatched, with what its handler need not do again."""
+    turn = ScriptedTurn(
+        turn_id=past.turn.turn_id,
+        agent=past.target_agent,
+        kind=past.turn_kind,
+        spawn_key=past.spawn_key,
+        cause=unstructure(past.cause),
+        created_at=past.created_at,
+    )
+    for number, item in enumerate(items):
+        role = item.record.record_role
+        is_final = item.record.cardbox_ref == past.final_cardbox_ref
+        is_scripted = role in (CHILDREN_ROLE, ANSWER_ROLE)
+        if number == 0 or role == STEP_ROLE or (all_records and not is_final and not is_scripted):
+            turn.add_record(item.payload, role)
+    return turn
+
+
+async def _children(kernel: KernelClient, turn: TurnRef, items: list[SemanticItem]) -> Mapping[str, Any]:
+    """How the children ended, by name; those still open are left out."""
+    ended = {}
+    for item in _of_role(items, CHILDREN_ROLE):
+        for name, facts in item.payload["turns"].items():
+            child = await kernel.turns.get(TurnRef(project_id=turn.project_id, turn_id=facts["turn_id"]))
+            if child.outcome is not None:
+                ended[name] = _OUTCOMES[child.outcome](child.final_payload)
+    return ended
+
+
+def _of_role(items: list[SemanticItem], role: str) -> list[SemanticItem]:
+    return [item for item in items if item.record.record_role == role]
+
+
+def _came(played: Played) -> Came:
+    outcome = played.outcome
+    if isinstance(outcome, Suspended):
+        return Came("suspended", outcome.reason)
+    return Came(word_for(outcome) if outcome else "", played.payload)
+
+
+def _lines(came: Came) -> list[str]:
+    shown = json.dumps(unstructure(came.payload), indent=2, sort_keys=True, ensure_ascii=False)
+    return [f"outcome: {came.outcome}", *shown.splitlines()]
