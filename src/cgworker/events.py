@@ -212,5 +212,19 @@ def emit(listener: Listener | None, event: Event) -> None:
         logger.exception("the listener failed on %s", type(event).__name__)
 
 
+def told_both(first: Listener | None, second: Listener) -> Listener:
+    """One listener that tells two; the second hears of an event also if the first raises on it."""
+    if first is None:
+        return second
+
+    def tell(event: Event) -> None:
+        try:
+            first(event)
+        finally:
+            second(event)
+
+    return tell
+
+
 def _spell(value: object) -> object:
     return str(value) if isinstance(value, AgentRef | TurnRef) else value

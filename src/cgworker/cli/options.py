@@ -66,6 +66,16 @@ ContextAfter = Annotated[
 ContextLimit = Annotated[
     int, typer.Option("--context-limit", min=1, metavar="N", help="At most so many records at a time.")
 ]
+HealthPort = Annotated[
+    int | None,
+    typer.Option(
+        "--health-port",
+        min=0,
+        max=65535,
+        metavar="N",
+        help="Answer /healthz and /readyz on this port of 127.0.0.1; 0: a free one.",
+    ),
+]
 PgDsn = Annotated[
     str | None,
     typer.Option(

@@ -16,7 +16,7 @@ from attrs import evolve, frozen
 from cgworker.cli import claim, claim_run, why, worker_check, worker_replay, worker_run
 from cgworker.cli.command import RestOfLine, command, group, words_of
 from cgworker.cli.connect import as_actor, worker_agent
-from cgworker.cli.options import ContextAfter, ContextLimit, ServerFlags
+from cgworker.cli.options import ContextAfter, ContextLimit, HealthPort, ServerFlags
 from cgworker.cli.work_results import (
     LoopResult,
     NothingClaimed,
@@ -27,6 +27,7 @@ from cgworker.cli.worked import Adapter, environment_of
 from cgworker.handlers import CommandHandler
 from cgworker.handlers.folder import CommandFiles
 from cgworker.worker import WorkerOptions
+from cgworker.worker.health import answering_health
 from cgworker.worker.init import leave_pid_one
 from cgworker.worker.serve import watch_signals
 
@@ -170,6 +171,7 @@ def loop(
     exit_on_failure: Annotated[
         bool, typer.Option("--exit-on-failure", help="End at the first turn that fails.")
     ] = False,
+    health_port: HealthPort = None,
 ) -> LoopResult:
     """Work turns until SIGTERM or SIGINT: then held turns may end in their grace, or are handed back.
 
@@ -182,7 +184,7 @@ def loop(
         concurrency=concurrency,
         poll_seconds=idle_sleep_seconds,
     )
-    return anyio.run(partial(_loop, server, runtime, options, max_iterations, exit_on_failure))
+    return anyio.run(partial(_loop, server, runtime, options, max_iterations, exit_on_failure, health_port))
 
 
 async def _loop(
@@ -191,14 +193,16 @@ async def _loop(
     options: WorkerOptions,
     max_iterations: int | None,
     exit_on_failure: bool,
+    health_port: int | None,
 ) -> LoopResult:
     several = options.concurrency != 1
     async with _adapter(server, runtime, options, folder_per_turn=several) as adapter:
         adapter.exit_on_failure = exit_on_failure
-        if max_iterations is None:
-            await adapter.run()
-        else:
-            await adapter.work_at_most(max_iterations)
+        async with answering_health([adapter], health_port):
+            if max_iterations is None:
+                await adapter.run()
+            else:
+                await adapter.work_at_most(max_iterations)
         return await adapter.result()
 
 

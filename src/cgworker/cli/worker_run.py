@@ -12,6 +12,7 @@ from attrs import asdict, evolve, frozen
 
 from cgworker.cli.apps import load_workers
 from cgworker.cli.command import command
+from cgworker.cli.options import HealthPort
 from cgworker.worker import Worker
 from cgworker.worker.init import leave_pid_one
 from cgworker.worker.serve import serve
@@ -52,6 +53,8 @@ class RunFlags:
             help="How many turns at once, all workers together.  [default: each agent's capacity]",
         ),
     ] = None
+
+    health_port: HealthPort = None
 
     def applied_to(self, worker: Worker) -> Worker:
         """The worker, with these options over its own."""
@@ -113,7 +116,7 @@ def run(
         )
         return RunResult(served=())
     workers = tuple(behaviour.applied_to(worker) for worker in load_workers(apps))
-    anyio.run(serve, workers, behaviour.concurrency)
+    anyio.run(serve, workers, behaviour.concurrency, behaviour.health_port)
     return RunResult(served=tuple(map(_told, workers)))
 
 

@@ -15,8 +15,8 @@ import anyio.abc
 
 from cgworker.client import KernelClient
 from cgworker.errors import UsageError
-from cgworker.events import Listener, logger
-from cgworker.handlers import FunctionHandler, Handler
+from cgworker.events import Listener, logger, told_both
+from cgworker.handlers import CommandHandler, FunctionHandler, Handler
 from cgworker.handlers.files import state_folder
 from cgworker.handlers.signature import HandlerFunction
 from cgworker.lease import Interruption
@@ -176,6 +176,21 @@ class Worker:
     def handlers(self) -> Mapping[str, Handler]:
         """The handlers by turn kind, without the one for every other kind."""
         return self._routes.by_kind
+
+    def check_commands(self) -> None:
+        """See whether the commands of command handlers could be run now.
+
+        Raises:
+            CommandNotFound: one is missing.
+            UsageError: one of its folders or files cannot be used.
+        """
+        for handler in self._routes.handlers:
+            if isinstance(handler, CommandHandler):
+                handler.check()
+
+    def listen(self, listener: Listener) -> None:
+        """Tell one more listener of every event, from the next `run()` or `once()` on; it must not block."""
+        self._listener = told_both(self._listener, listener)
 
     def middleware(self, function: Middleware) -> Middleware:
         """Decorate `async (turn, call_next) -> Outcome` to run around every handler."""

@@ -12,20 +12,28 @@ import anyio.abc
 from cgworker import signals
 from cgworker.errors import UsageError
 from cgworker.events import logger
+from cgworker.worker.health import answering_health
 from cgworker.worker.init import leave_pid_one
 from cgworker.worker.loop import Worker
 
 _LOOK_SECONDS = 0.25
 
 
-def run(*workers: Worker, concurrency: int | None = None, backend: str = "asyncio") -> None:
+def run(
+    *workers: Worker,
+    concurrency: int | None = None,
+    health_port: int | None = None,
+    backend: str = "asyncio",
+) -> None:
     """Run the workers until SIGTERM or SIGINT, then drain; a second signal drains at once.
 
     Args:
         concurrency: how many handlers at once, all workers together; None is each worker's own limit.
+        health_port: answer `/healthz` and `/readyz` on this port of 127.0.0.1; None does not.
         backend: "asyncio" or "trio".
 
     Raises:
+        OSError: the health port is taken.
         UsageError: there is no worker, or one has no handler.
         CommandNotFound: the command of a command handler is missing.
     """
@@ -36,16 +44,18 @@ def run(*workers: Worker, concurrency: int | None = None, backend: str = "asynci
         if not logging.getLogger().handlers:
             logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
             logging.getLogger("httpx").setLevel(logging.WARNING)
-        anyio.run(serve, workers, concurrency, backend=backend)
+        anyio.run(serve, workers, concurrency, health_port, backend=backend)
 
 
-async def serve(workers: tuple[Worker, ...], concurrency: int | None = None) -> None:
+async def serve(
+    workers: tuple[Worker, ...], concurrency: int | None = None, health_port: int | None = None
+) -> None:
     """What `run` runs: for programs that have an event loop but want the signals handled."""
     slots = anyio.Semaphore(concurrency) if concurrency else None
     try:
         async with anyio.create_task_group() as group:
             await group.start(_drain_on_signals, workers)
-            async with anyio.create_task_group() as running:
+            async with answering_health(workers, health_port), anyio.create_task_group() as running:
                 for worker in workers:
                     running.start_soon(_run_and_close, worker, slots)
             group.cancel_scope.cancel()
