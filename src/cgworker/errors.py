@@ -54,8 +54,8 @@ class KernelRefused(CommonGroundError):
     The admission service gives `code`s of its own (admin.md 3); they replace the class's.
     """
 
-    code = "bad_request"
-    status = 400
+    code: str = "bad_request"
+    status: int = 400
 
     def __init__(self, message: str, *, code: str | None = None, status: int | None = None) -> None:
         super().__init__(message)
@@ -117,7 +117,7 @@ class InvalidRequest(KernelRefused):
     status = 422
 
     def __init__(self, faults: Sequence[Mapping[str, Any]]) -> None:
-        self.faults = tuple(dict(fault) for fault in faults)
+        self.faults: tuple[dict[str, Any], ...] = tuple(dict(fault) for fault in faults)
         super().__init__("; ".join(f"{_path(f.get('loc', ()))}: {f.get('msg')}" for f in self.faults))
 
 

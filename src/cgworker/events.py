@@ -14,7 +14,7 @@ from attrs import asdict, field, frozen
 
 from cgworker.wire.refs import AgentRef, TurnRef
 
-logger = logging.getLogger("cgworker")
+logger: logging.Logger = logging.getLogger("cgworker")
 
 
 @frozen(kw_only=True)

@@ -12,7 +12,7 @@ from cgworker.cli.payload import read_duration
 from cgworker.cli.progress import progress
 from cgworker.cli.results import PurgedProject
 
-app = group("Look after a project's database.")
+app: typer.Typer = group("Look after a project's database.")
 
 
 @command(app, "purge")

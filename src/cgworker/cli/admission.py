@@ -25,8 +25,8 @@ from cgworker.profiles import ConfigFile, said
 from cgworker.wire.admission import WORKER_PROFILE, CreateInvite, InviteList, RevokedInvite
 from cgworker.wire.converter import ABSENT
 
-app = group("Invite agents, and serve the API that admits them.")
-invites = group("Invites: what lets an external runtime become an agent.")
+app: typer.Typer = group("Invite agents, and serve the API that admits them.")
+invites: typer.Typer = group("Invites: what lets an external runtime become an agent.")
 app.add_typer(invites, name="invite")
 
 Project = Annotated[str, typer.Option("--project-id", metavar="PROJECT", help="The project.")]

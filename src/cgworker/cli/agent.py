@@ -31,7 +31,7 @@ from cgworker.profiles import ConfigFile, said
 from cgworker.wire.ledger import FeedPage
 from cgworker.wire.refs import AgentRef
 
-app = group("Join as an agent, look at agents, and manage them.")
+app: typer.Typer = group("Join as an agent, look at agents, and manage them.")
 app.add_typer(credential.app, name="credential")
 app.add_typer(registration.app)
 app.add_typer(offers.app)

@@ -30,7 +30,7 @@ from cgworker.wire.converter import ABSENT
 from cgworker.wire.refs import AgentRef, ClaimToken
 from cgworker.wire.turns import CONVERSATION_KIND, ChildDerivation, Dispatch
 
-app = group("Work a turn by hand, one step at a time.")
+app: typer.Typer = group("Work a turn by hand, one step at a time.")
 
 ClaimFile = Annotated[
     str, typer.Option("--claim-file", metavar="FILE", help="The claim, as `cg worker claim next` wrote it.")

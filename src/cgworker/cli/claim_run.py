@@ -36,7 +36,7 @@ from cgworker.wire.converter import ABSENT, dumps
 from cgworker.wire.refs import AgentRef, ClaimToken
 from cgworker.worker.serve import watch_signals
 
-app = typer.Typer()
+app: typer.Typer = typer.Typer()
 
 _END_SECONDS = 5.0
 

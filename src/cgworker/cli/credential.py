@@ -20,7 +20,7 @@ from cgworker.profiles import (
 from cgworker.wire.credentials import Credentials, IssueCredential, IssuedCredential, RevokedCredential
 from cgworker.wire.refs import AgentRef
 
-app = group("Look at an agent's credentials, issue and revoke them.")
+app: typer.Typer = group("Look at an agent's credentials, issue and revoke them.")
 
 _PROVENANCE = "operator.cg_agent_credential.v1"
 

@@ -22,7 +22,7 @@ from cgworker.cli.stage import Stage, ended_by_signals
 from cgworker.client import KernelClient
 from cgworker.errors import KernelTrouble
 
-app = typer.Typer(add_completion=False)
+app: typer.Typer = typer.Typer(add_completion=False)
 
 _EXAMPLE = Path("examples/conversation_worker/worker_runtime.py")
 _ECHO = ("sh", "-c", 'cp "$CG_INPUT_FILE" "$CG_FINAL_FILE"')

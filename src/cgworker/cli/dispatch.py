@@ -17,7 +17,7 @@ from cgworker.wire.refs import AgentRef
 from cgworker.wire.turns import Dispatch, RootRequest, read_anchor
 from cgworker.wire.values import Fault
 
-app = typer.Typer(add_completion=False)
+app: typer.Typer = typer.Typer(add_completion=False)
 
 
 @command(app, "dispatch")

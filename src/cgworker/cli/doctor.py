@@ -18,7 +18,7 @@ from cgworker.cli.results import Check, Diagnosis
 from cgworker.client import KernelClient
 from cgworker.profiles import ConfigFile, Profile, read_profile_token, said
 
-app = typer.Typer(add_completion=False)
+app: typer.Typer = typer.Typer(add_completion=False)
 
 _MOST_SKEW_SECONDS = 5.0
 _SKEW_ADVICE = "Set this machine's clock, or the server's. Leases do not depend on it; expiry times shown do."

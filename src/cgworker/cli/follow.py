@@ -15,7 +15,7 @@ from cgworker.wire.converter import dumps
 from cgworker.wire.records import SemanticItem
 from cgworker.wire.refs import TurnRef
 
-app = typer.Typer()
+app: typer.Typer = typer.Typer()
 
 
 @program(app, "follow")

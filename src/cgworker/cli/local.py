@@ -10,7 +10,7 @@ from cgworker.cli.command import group, program
 from cgworker.cli.options import AdminBearerFile, AdminServiceFile, ListenFlags, MaybeProjectId
 from cgworker.profiles import said
 
-app = group("A kernel with admission, on this machine, from nothing.")
+app: typer.Typer = group("A kernel with admission, on this machine, from nothing.")
 
 
 @program(app, "run")

@@ -9,7 +9,7 @@ from attrs import frozen
 
 from cgworker.cli.command import command
 
-app = typer.Typer()
+app: typer.Typer = typer.Typer()
 
 
 @frozen(kw_only=True)

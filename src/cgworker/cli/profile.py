@@ -24,7 +24,7 @@ from cgworker.profiles import (
 )
 from cgworker.wire.admission import REPORTER_PROFILE, Admitted, RequestCredentialToken
 
-app = group("Make profiles of this machine, and the agents behind them.")
+app: typer.Typer = group("Make profiles of this machine, and the agents behind them.")
 
 # What a kernel says of a credential that will never work again (protocol.md 3).
 _STALE = (

@@ -23,10 +23,10 @@ from cgworker.cli.options import (
 from cgworker.errors import ConflictError, NotFoundError
 from cgworker.wire.projections import AgentPage, EventPage, Lineage, OfferEntry, OfferPage, TurnPage
 
-app = group("Show a project's agents, offers, turns and events.")
-agents = group("A project's agents.")
-offers = group("What a project's agents say they can do.")
-turns = group("A project's turns.")
+app: typer.Typer = group("Show a project's agents, offers, turns and events.")
+agents: typer.Typer = group("A project's agents.")
+offers: typer.Typer = group("What a project's agents say they can do.")
+turns: typer.Typer = group("A project's turns.")
 app.add_typer(agents, name="agent")
 app.add_typer(offers, name="offer")
 app.add_typer(turns, name="turn")

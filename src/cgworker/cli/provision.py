@@ -14,7 +14,7 @@ from cgworker.cli.results import SpawnTurn
 from cgworker.wire.refs import AgentRef
 from cgworker.wire.turns import Dispatch, RootRequest
 
-app = group("Ask a provisioner for agents.")
+app: typer.Typer = group("Ask a provisioner for agents.")
 
 _SPAWN_KIND = "turn.provision.agent.spawn.v1"
 

@@ -14,7 +14,7 @@ from cgworker.cli.payload import parse_json
 from cgworker.durable.questions import OpenQuestion, answer_question, open_questions
 from cgworker.wire.refs import TurnRef
 
-app = typer.Typer()
+app: typer.Typer = typer.Typer()
 
 ActingAgent = Annotated[
     str | None,

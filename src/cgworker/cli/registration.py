@@ -15,7 +15,7 @@ from cgworker.wire.agents import AgentSnapshot, AgentSpec, Provenance, UpdateAge
 from cgworker.wire.converter import ABSENT, Absent
 from cgworker.wire.refs import AgentRef
 
-app = typer.Typer()
+app: typer.Typer = typer.Typer()
 
 _PROVENANCE = "operator.cg_agent_register.v1"
 

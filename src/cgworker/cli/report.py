@@ -14,7 +14,7 @@ from cgworker.errors import UsageError
 from cgworker.wire.refs import AgentRef
 from cgworker.wire.reports import SubmittedReport
 
-app = group("Put work done elsewhere on record.")
+app: typer.Typer = group("Put work done elsewhere on record.")
 
 
 @command(app, "work-memory")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import typer
+
 from cgworker.cli.command import group, program
 
-app = group("A kernel, configured by its environment alone.")
+app: typer.Typer = group("A kernel, configured by its environment alone.")
 
 
 @program(app, "run")

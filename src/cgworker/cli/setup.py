@@ -19,8 +19,8 @@ from cgworker.profiles import DEFAULT_BASE_URL, ConfigFile, admin_bearer_path, s
 if TYPE_CHECKING:
     from cgworker.cli.seeding import OperatorFiles
 
-app = group("Prepare projects, and this machine to use them.")
-projects = group("Prepare a project, look at its preparation, use it from here.")
+app: typer.Typer = group("Prepare projects, and this machine to use them.")
+projects: typer.Typer = group("Prepare a project, look at its preparation, use it from here.")
 app.add_typer(projects, name="project")
 
 LOCAL_PROJECT = "cg-demo"

@@ -18,7 +18,7 @@ from cgworker.cli.waiting import wait_until_closed
 from cgworker.wire.refs import AgentRef
 from cgworker.wire.turns import CONVERSATION_KIND, Dispatch, RootRequest
 
-app = group("Try the way from one agent to another.")
+app: typer.Typer = group("Try the way from one agent to another.")
 
 _PAYLOAD = '{"task":"Reply with a concise CommonGround smoke-test result."}'
 

@@ -28,7 +28,7 @@ from cgworker.wire.meta import Meta
 from cgworker.wire.records import TurnContext
 from cgworker.wire.refs import AgentRef, TurnRef
 
-app = group("Look at turns, wait for them, answer them, resume and stop them.")
+app: typer.Typer = group("Look at turns, wait for them, answer them, resume and stop them.")
 app.add_typer(questions.app)
 app.add_typer(follow.app)
 

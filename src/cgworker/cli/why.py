@@ -19,7 +19,7 @@ from cgworker.wire.projections import TurnEntry
 from cgworker.wire.refs import TurnRef
 from cgworker.wire.turns import TurnSnapshot
 
-app = typer.Typer()
+app: typer.Typer = typer.Typer()
 
 _FEED_PAGE = 500
 

@@ -31,7 +31,7 @@ from cgworker.worker.health import answering_health
 from cgworker.worker.init import leave_pid_one
 from cgworker.worker.serve import watch_signals
 
-app = group("Work an agent's turns.")
+app: typer.Typer = group("Work an agent's turns.")
 app.add_typer(claim.app, name="claim")
 claim.app.add_typer(claim_run.app)
 app.add_typer(why.app)

@@ -13,7 +13,7 @@ from cgworker.cli.work_results import Card
 from cgworker.errors import UsageError
 from cgworker.testing.checking import DEFAULT_TURNS, TURNS, CommandCheck
 
-app = typer.Typer()
+app: typer.Typer = typer.Typer()
 
 
 @command(app, "check", cls=RestOfLine)

@@ -23,7 +23,7 @@ from cgworker.wire.converter import dumps, unstructure
 from cgworker.wire.refs import TurnRef
 from cgworker.worker import Worker
 
-app = typer.Typer()
+app: typer.Typer = typer.Typer()
 
 
 @command(app, "replay", cls=RestOfLine)

@@ -17,7 +17,7 @@ from cgworker.worker import Worker
 from cgworker.worker.init import leave_pid_one
 from cgworker.worker.serve import serve
 
-app = typer.Typer()
+app: typer.Typer = typer.Typer()
 
 
 @frozen(kw_only=True)

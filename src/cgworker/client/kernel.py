@@ -48,12 +48,12 @@ class KernelClient:
         self._token = token
         self._http = http
         self._identity = _identity_headers(agent, token)
-        self.turns = TurnCalls(self)
-        self.claims = ClaimCalls(self)
-        self.agents = AgentCalls(self)
-        self.credentials = CredentialCalls(self)
-        self.reports = ReportCalls(self)
-        self.projections = ProjectionCalls(self)
+        self.turns: TurnCalls = TurnCalls(self)
+        self.claims: ClaimCalls = ClaimCalls(self)
+        self.agents: AgentCalls = AgentCalls(self)
+        self.credentials: CredentialCalls = CredentialCalls(self)
+        self.reports: ReportCalls = ReportCalls(self)
+        self.projections: ProjectionCalls = ProjectionCalls(self)
 
     @property
     def base_url(self) -> str:

@@ -77,7 +77,7 @@ class Transport:
         self, base_url: str, *, timeout_seconds: float = 5.0, http: httpx.AsyncClient | None = None
     ) -> None:
         _check_port(base_url)
-        self.base_url = base_url.rstrip("/")
+        self.base_url: str = base_url.rstrip("/")
         self.timeout_seconds = timeout_seconds
         self._owned = http is None
         self._http = http or httpx.AsyncClient(

@@ -32,8 +32,8 @@ class Stream:
         self._sending: tuple[str, str] | None = None
         self._flushing = anyio.Lock()
         self._news = anyio.Event()
-        self.record_count = 0
-        self.character_count = 0
+        self.record_count: int = 0
+        self.character_count: int = 0
 
     async def write(self, text: str) -> None:
         """Add text. Waits only when so much is there that a record is due.

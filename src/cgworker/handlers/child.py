@@ -38,7 +38,7 @@ class Child:
         self._process = process
         self._tail = tail
         self._group = ProcessGroup(process)
-        self.pid = process.pid
+        self.pid: int = process.pid
 
     @property
     def tail(self) -> tuple[str, ...]:

@@ -144,5 +144,5 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-guard = Guard()
+guard: Guard = Guard()
 atexit.register(guard.close)

@@ -24,7 +24,7 @@ from cgworker.wire.converter import dumps, loads, structure_request, unstructure
 from cgworker.wire.turns import ItemAnswer
 from cgworker.wire.values import Fault, read_lax_bool, read_lax_int
 
-logger = logging.getLogger("cgworker.kernel")
+logger: logging.Logger = logging.getLogger("cgworker.kernel")
 
 T = TypeVar("T")
 Q = TypeVar("Q", bound=AttrsInstance)

@@ -26,16 +26,18 @@ class Metrics:
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         names = ("method", "path", "status")
-        self.requests = self._counter("requests", "Requests answered", names)
-        self.seconds = Histogram(
+        self.requests: Counter = self._counter("requests", "Requests answered", names)
+        self.seconds: Histogram = Histogram(
             "cg_request_seconds",
             "Time to the last byte of an answer, waiting included",
             ("method", "path"),
             registry=self._registry,
             buckets=_SECONDS,
         )
-        self.claims = self._counter("claims", "Claims given")
-        self.reaped = self._counter("reaped_turns", "Turns whose lease had ended, given back by the reaper")
+        self.claims: Counter = self._counter("claims", "Claims given")
+        self.reaped: Counter = self._counter(
+            "reaped_turns", "Turns whose lease had ended, given back by the reaper"
+        )
         self._waits = self._gauge("waiting_requests", "Requests that wait for news")
         self._connections = self._gauge("database_connections", "Connections to PostgreSQL", ("state",))
         self._database_up = self._gauge("database_up", "Whether PostgreSQL answered this time")

@@ -45,7 +45,7 @@ class Operation(Route):
         identified_by: tuple[str, ...] = ("project", "agent", "bearer"),
     ) -> None:
         super().__init__(path, endpoint, methods=[method])
-        self.methods = {method}  # not HEAD as well: the reference answers it with a 405
+        self.methods: set[str] = {method}  # not HEAD as well: the reference answers it with a 405
         self.method = method
         self.takes = takes
         self.gives = gives
@@ -54,7 +54,7 @@ class Operation(Route):
         self.query = query
         self.headers = headers
         self.identified_by = identified_by
-        self.summary = (endpoint.__doc__ or "").partition("\n")[0]
+        self.summary: str = (endpoint.__doc__ or "").partition("\n")[0]
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, and let whoever counts requests know which row it was."""

@@ -14,7 +14,7 @@ from cgworker.kernel.store.postgres import Database
 from cgworker.kernel.store.statistics import analyze_grown
 from cgworker.kernel.wakeups import Wakeups, turn_news, work_key
 
-logger = logging.getLogger("cgworker.kernel")
+logger: logging.Logger = logging.getLogger("cgworker.kernel")
 
 _BATCH = 500
 _KEEP_KEYS_SECONDS = 3600.0

@@ -19,7 +19,7 @@ from cgworker.kernel.app import Kernel, create_app, open_kernel
 from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.store.postgres import Database
 
-logger = logging.getLogger("cgworker.kernel")
+logger: logging.Logger = logging.getLogger("cgworker.kernel")
 
 Routes = Sequence[BaseRoute]
 MoreRoutes = Callable[[Kernel], Awaitable[Routes]]
@@ -65,7 +65,7 @@ class KernelServer(uvicorn.Server):
         uvicorn's own remembers the signal and dies of it in the end; an end in order is no death.
         """
         self._kernel.closing.set()
-        self.force_exit = self.should_exit
+        self.force_exit: bool = self.should_exit
         self.should_exit = True
 
     def stop(self) -> None:

@@ -35,7 +35,7 @@ class Preferences:
         most = request.app.state.kernel.config.max_wait_seconds
         wait = _WAIT.search(said)
         self.wait_seconds: float | None = min(float(wait[1]), most) if wait else None
-        self.wants_representation = _REPRESENTATION.search(said) is not None
+        self.wants_representation: bool = _REPRESENTATION.search(said) is not None
 
     def applied(self) -> dict[str, str]:
         """The header that says which of them were honoured."""

@@ -19,7 +19,7 @@ import asyncpg
 from cgworker.kernel.store.postgres import Connection
 from cgworker.wire.refs import AgentRef, TurnRef
 
-logger = logging.getLogger("cgworker.kernel")
+logger: logging.Logger = logging.getLogger("cgworker.kernel")
 
 _CHANNEL = "cg_wakeups"
 _MOST_KEYS_A_NOTIFY = 200
@@ -74,7 +74,7 @@ class Wakeups:
         self._untold: dict[str, None] = {}
         self._news = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self.waiting_count = 0
+        self.waiting_count: int = 0
 
     def start(self) -> None:
         """Begin to listen to other kernels and to tell them."""

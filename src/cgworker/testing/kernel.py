@@ -54,8 +54,8 @@ class LocalKernel:
 
     def __init__(self, base_url: str, database: Database) -> None:
         self.base_url = base_url
-        self.project_id = _new_project_id()
-        self.faults = Faults(self._end_lease)
+        self.project_id: str = _new_project_id()
+        self.faults: Faults = Faults(self._end_lease)
         self._database = database
         self._loop = asyncio.get_running_loop()
         self._tokens: dict[str, str] = {}

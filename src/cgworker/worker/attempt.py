@@ -63,7 +63,7 @@ class Attempt:
         self._turn: Turn | None = None
         self._pending: Interruption | None = None
         self.error: CommonGroundError | None = None
-        self.stuck = False
+        self.stuck: bool = False
 
     @property
     def ref(self) -> TurnRef:

@@ -60,7 +60,7 @@ class Shift:
         self._draining = anyio.Event()
         self._hurry = anyio.Event()
         self._stuck_count = 0
-        self.ended = anyio.Event()
+        self.ended: anyio.Event = anyio.Event()
         self.error: CommonGroundError | None = None
 
     @property

@@ -152,7 +152,7 @@ def _path_agent(request: Request) -> AgentRef:
 
 _V = "/v3r1/projects/{project_id}"
 _M = _V + "/management/agents/{agent_id}"
-routes = [
+routes: list[Operation] = [
     Operation("POST", _V + "/agents:register", register, takes=RegisterAgent, gives=AgentSnapshot),
     Operation("GET", _V + "/agents/{agent_id}", get, gives=AgentSnapshot),
     Operation(

@@ -192,7 +192,7 @@ async def renew_many(request: Request) -> Response:
 
 
 _V = "/v3r1/projects/{project_id}"
-routes = [
+routes: list[Operation] = [
     Operation(
         "POST",
         _V + "/agents/{agent_id}/claims:claim",

@@ -64,7 +64,7 @@ async def _path_agent_and_caller(request: Request) -> tuple[AgentRef, Caller]:
 
 
 _A = "/v3r1/projects/{project_id}/agents/{agent_id}"
-routes = [
+routes: list[Operation] = [
     Operation("POST", _A + "/credentials:issue", issue, takes=IssueCredential, gives=IssuedCredential),
     Operation("POST", _A + "/credentials/{credential_id}:revoke", revoke, gives=RevokedCredential),
     Operation("GET", _A + "/credentials", all_of, gives=Credentials),

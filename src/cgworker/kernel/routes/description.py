@@ -50,7 +50,7 @@ def _section(noun: str, rows: Iterator[Operation]) -> str:
     return f"<h2>{escape(noun)}</h2><table>{lines}</table>"
 
 
-routes = [
+routes: list[Operation] = [
     Operation("GET", "/openapi.json", openapi, gives=Mapping[str, Any], identified_by=()),
     Operation("GET", "/docs", docs, gives=str, identified_by=(), media_type="text/html"),
 ]

@@ -68,7 +68,7 @@ async def metrics(request: Request) -> Response:
     )
 
 
-routes = [
+routes: list[Operation] = [
     Operation("GET", "/healthz", healthz, gives=Health, identified_by=()),
     Operation("GET", "/readyz", readyz, gives=Readiness, gives_when_away=Readiness, identified_by=()),
     Operation("GET", "/metrics", metrics, gives=str, media_type="text/plain", identified_by=()),

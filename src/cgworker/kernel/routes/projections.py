@@ -122,7 +122,7 @@ async def _require_reads(request: Request, project_id: str) -> None:
 
 
 _P = "/v3r1/projects/{project_id}/projection"
-routes = [
+routes: list[Operation] = [
     Operation("GET", _P + "/agents", agents, query=AgentsQuery, gives=AgentPage),
     Operation("GET", _P + "/turn-offers", turn_offers, query=OffersQuery, gives=OfferPage),
     Operation("GET", _P + "/turns", turns, query=TurnsQuery, gives=TurnPage),

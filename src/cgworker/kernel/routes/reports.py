@@ -25,7 +25,7 @@ async def submit(request: Request) -> Response:
     return reply(submitted)
 
 
-routes = [
+routes: list[Operation] = [
     Operation(
         "POST",
         "/v3r1/projects/{project_id}/agents/{agent_id}/work-memory-reports",

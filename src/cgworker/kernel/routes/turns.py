@@ -270,7 +270,7 @@ def _path_turn(request: Request) -> TurnRef:
 
 _V = "/v3r1/projects/{project_id}"
 _T = _V + "/turns/{turn_id}"
-routes = [
+routes: list[Operation] = [
     Operation("POST", _V + "/turns:dispatch", dispatch, takes=Dispatch, gives=TurnRef),
     Operation(
         "POST",

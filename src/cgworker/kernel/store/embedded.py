@@ -93,7 +93,7 @@ class EmbeddedPostgres:
     """
 
     def __init__(self, folder: Path | str | None = None, *, durable: bool = True) -> None:
-        self.folder = Path(folder).expanduser().absolute() if folder is not None else default_folder()
+        self.folder: Path = Path(folder).expanduser().absolute() if folder is not None else default_folder()
         self._data = self.folder / "data"
         self._durable = durable
         self._held: _Hold | None = None

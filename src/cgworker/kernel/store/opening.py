@@ -15,7 +15,7 @@ from cgworker.kernel.store.embedded import EmbeddedPostgres
 from cgworker.kernel.store.migrate import migrate
 from cgworker.kernel.store.postgres import Database
 
-logger = logging.getLogger("cgworker.kernel")
+logger: logging.Logger = logging.getLogger("cgworker.kernel")
 
 _LOOK_SECONDS = 2.0
 
