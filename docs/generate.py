@@ -178,8 +178,12 @@ MADE: Mapping[str, Callable[[], str]] = {
     "testing-names": names.testing_reference,
     "routes": routes.reference,
     "types": routes.types,
+    "example-approval": partial(example, "approval.py"),
     "example-command": partial(example, "command.py"),
+    "example-export": partial(example, "export.py"),
+    "example-fan-out": partial(example, "fan_out.py"),
     "example-function": partial(example, "function.py"),
+    "example-steps": partial(example, "steps.py"),
     "example-subclass": partial(example, "subclass.py"),
 }
 

@@ -16,7 +16,7 @@ import anyio
 import pytest
 from attrs import frozen
 
-from cgworker import AgentRef, KernelClient, TurnRef
+from cgworker import AgentRef, KernelClient, TurnRef, answer_question
 from cgworker.private import replace_private
 from cgworker.profiles import (
     ConfigFile,
@@ -36,6 +36,7 @@ class Expected:
     argv: tuple[str, ...]
     input: Any
     payload: Any
+    answer: Any = None
 
 
 def by_python(name: str) -> tuple[str, ...]:
@@ -52,6 +53,7 @@ def runtime(interpreter: str, name: str) -> Expected:
     )
 
 
+KINDS = ("turn.conversation.v1", "turn.review.v1")
 ASKED = {"task": "Is anybody there?"}
 EXPECTED = {
     "function.py": Expected(
@@ -73,6 +75,21 @@ EXPECTED = {
         "Is anybody there?",
         {"text": "You asked: Is anybody there?", "answered_by": "worker-1"},
     ),
+    "fan_out.py": Expected(
+        by_python("fan_out.py"),
+        ASKED,
+        {view: f"{view} of 'Is anybody there?': fine" for view in ("cost", "risk", "value")},
+    ),
+    "approval.py": Expected(
+        by_python("approval.py"),
+        {"task": "a bell"},
+        {"bought": "a bell", "limit": 500},
+        answer={"granted": True, "limit": 500},
+    ),
+    "steps.py": Expected(
+        by_python("steps.py"), {"task": "bells"}, {"published": "On bells", "words": 2, "number": 4711}
+    ),
+    "export.py": Expected(by_python("export.py"), {"rows": 300}, {"rows": 300}),
     "runtimes/runtime.py": runtime(sys.executable, "runtime.py"),
     "runtimes/runtime.sh": runtime("bash", "runtime.sh"),
     "runtimes/runtime.mjs": runtime("node", "runtime.mjs"),
@@ -106,10 +123,13 @@ async def test_an_example_answers_a_turn_and_ends_when_told_to(
     if "node" in expected.argv and shutil.which("node") is None:
         warnings.warn(f"node is not on the PATH: examples/{name} is NOT tested here", stacklevel=1)
         pytest.skip("node is not on the PATH")
-    async with await kernel.agent("worker-1") as worker:
+    async with await kernel.agent("worker-1", kinds=KINDS) as worker:
         turn = await kernel.dispatch("worker-1", expected.input)
         async with running(expected, home_of(worker, tmp_path)):
-            closed = await until_closed(worker, turn)
+            if expected.answer is not None:
+                await until(worker, turn, "suspended")
+                await answer_question(worker, turn, expected.answer)
+            closed = await until(worker, turn, "closed")
     assert (closed.outcome, closed.final_payload) == ("succeeded", expected.payload)
 
 
@@ -150,9 +170,9 @@ def home_of(worker: KernelClient, home: Path) -> Path:
     return home
 
 
-async def until_closed(client: KernelClient, turn: TurnRef) -> TurnSnapshot:
+async def until(client: KernelClient, turn: TurnRef, state: str) -> TurnSnapshot:
     with anyio.fail_after(60):
         found = await client.turns.get(turn)
-        while found.state != "closed":
+        while found.state != state:
             found = await client.turns.get(turn, state=found.state, wait_seconds=20)
     return found

@@ -1,0 +1,35 @@
+"""A turn that asks a person, holds no slot meanwhile, and goes on with the answer, days or a restart later.
+
+python examples/approval.py
+cg turn questions --profile cg-demo/worker-1
+cg turn answer T-1 --json '{"granted": true, "limit": 500}' --profile cg-demo/worker-1
+"""
+
+from typing import Any
+
+from attrs import frozen
+
+from cgworker import Turn, Worker, fail, run
+
+desk = Worker.from_profile("cg-demo/worker-1")
+
+
+@frozen
+class Approval:
+    """What the answer must look like; its JSON Schema is published with the question."""
+
+    granted: bool
+    limit: int = 100
+
+
+@desk.turn("turn.conversation.v1")
+async def buy(turn: Turn, order: dict[str, str]) -> Any:
+    """Nothing is bought before somebody said so."""
+    approval = await turn.ask(Approval, f"May I spend money on {order['task']!r}?", key="approval")
+    if not approval.granted:
+        return fail({"error": "not_approved"})
+    return {"bought": order["task"], "limit": approval.limit}
+
+
+if __name__ == "__main__":
+    run(desk)
