@@ -30,6 +30,27 @@ async def test_every_route_is_described(kernel: Kernel, client: httpx.AsyncClien
     assert {(path, method) for path, methods in told.items() for method in methods} == served
 
 
+async def test_hidden_figures_are_not_described(kernel: Kernel) -> None:
+    """CG_METRICS=off takes the route away, and its description with it."""
+    silent = evolve(kernel, config=evolve(kernel.config, metrics=False))
+    async with client_of(silent) as client:
+        assert "/metrics" not in (await client.get("/openapi.json")).json()["paths"]
+        assert (await client.get("/metrics")).status_code == 404
+
+
+async def test_admission_alone_describes_what_it_serves(kernel: Kernel) -> None:
+    """Its own routes, health and the description itself, and none of a kernel's."""
+    admission = admission_routes(kernel.config, project_id="p", bearer="b")
+    app = create_app(kernel, admission, has_kernel_routes=False)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://kernel") as client:
+        told = (await client.get("/openapi.json")).json()
+        validate(told)
+        assert {path.split("/")[1] for path in told["paths"]} == {
+            "admin", "docs", "healthz", "openapi.json", "readyz"
+        }  # fmt: skip
+        assert (await client.get("/v3r1/projects/p/projection/turns")).status_code == 404
+
+
 async def test_people_can_read_the_routes(client: httpx.AsyncClient) -> None:
     """`/docs` lists them in a browser."""
     page = await client.get("/docs")

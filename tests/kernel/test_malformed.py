@@ -177,6 +177,50 @@ def test_a_strange_bearer_is_401(served: Served, value: bytes) -> None:
     assert _status_of(_exchange(served, strange)) == 401
 
 
+_LONG_HEADS = {
+    "a header": b"X-Long: " + b"a" * 70_000 + b"\r\n\r\n",
+    "many headers": b"X-Short: aaaaaaaaaaaaaaaaaa\r\n" * 3_000 + b"\r\n",
+    "a header without end": b"X-Long: " + b"a" * 2_000_000,
+}
+
+
+@pytest.mark.parametrize("headers", _LONG_HEADS.values(), ids=_LONG_HEADS)
+def test_a_head_over_the_limit_is_431(served: Served, headers: bytes) -> None:
+    """Nobody fills the memory with what never becomes a request."""
+    answer = _exchange(served, b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + headers)
+    assert _status_of(answer) in (
+        431,
+        None,
+    )  # None: it hung up before our last bytes, which resets the answer
+    _serves_on(served)
+
+
+def test_a_long_head_is_told_why(served: Served) -> None:
+    """Where the client has sent all of it, it reads 431."""
+    answer = _exchange(served, b"GET /healthz HTTP/1.1\r\nX-Long: " + b"a" * 65_600 + b"\r\n\r\n")
+    assert _statuses_of(answer) == [431]
+
+
+def test_a_long_body_counts_for_no_head(served: Served) -> None:
+    """The next request on a connection may come with the end of a body that is longer than any head."""
+    body = b'{"x": "' + b"a" * 300_000 + b'"}'
+    first = _head(served, "PUT", _METADATA, len(body)).replace(b"Connection: close", b"X-Keep: alive")
+    answer = _exchange(served, first + body + b"GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n")
+    assert answer.count(b"HTTP/1.1 422 ") == answer.count(b"HTTP/1.1 200 ") == 1
+
+
+@pytest.mark.parametrize(
+    ("begun", "statuses"), [(b"GET /healthz HTTP/1.1\r\nX-Slow: a", [408]), (b"\r\n", [])]
+)
+def test_a_slow_head_is_not_waited_for(
+    served: Served, monkeypatch: pytest.MonkeyPatch, begun: bytes, statuses: list[int]
+) -> None:
+    """A connection is given up when its request does not come."""
+    monkeypatch.setattr("cgworker.kernel.heads.HEAD_SECONDS", 0.2)
+    assert _statuses_of(_exchange(served, begun)) == statuses
+    _serves_on(served)
+
+
 def _head(served: Served, method: str, target: str, length: int | None) -> bytes:
     """A request up to its body; without a length its body comes in chunks."""
     size = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from functools import partial
 
 from attrs import evolve, frozen
 
@@ -17,7 +16,7 @@ from cgworker.kernel.app import Kernel
 from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.invitations import Invitations
 from cgworker.kernel.routes.admission import admission_routes
-from cgworker.kernel.serve import Routes, bind, only_below, serve
+from cgworker.kernel.serve import Routes, bind, serve
 from cgworker.private import read_secret
 from cgworker.profiles import (
     DEFAULT_BASE_URL,
@@ -128,8 +127,7 @@ async def run_admission(config: KernelConfig, admission: AdmissionSetup, base_ur
                 f"base_url={base_url or DEFAULT_BASE_URL} host={config.host} "
                 f"port={listener.getsockname()[1]} paths=/admin/v1"
             )
-            only_admission = partial(only_below, "/admin/v1")
-            await serve(config, database, listener, more_routes=admission.routes, wrap=only_admission)
+            await serve(config, database, listener, more_routes=admission.routes, has_kernel_routes=False)
 
 
 def _say(line: str) -> None:

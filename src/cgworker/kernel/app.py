@@ -31,9 +31,8 @@ from cgworker.kernel.store.postgres import Database
 from cgworker.kernel.verbs import Verbs
 from cgworker.kernel.wakeups import Wakeups
 
-ROUTES: Sequence[BaseRoute] = [
-    *health.routes,
-    *description.routes,
+SERVER_ROUTES: Sequence[BaseRoute] = [*health.routes, *description.routes]
+KERNEL_ROUTES: Sequence[BaseRoute] = [
     *claims.routes,
     *turns.routes,
     *agents.routes,
@@ -72,14 +71,18 @@ async def open_kernel(config: KernelConfig, database: Database) -> AsyncIterator
         await wakeups.stop()
 
 
-def create_app(kernel: Kernel, more_routes: Sequence[BaseRoute] = ()) -> Starlette:
+def create_app(
+    kernel: Kernel, more_routes: Sequence[BaseRoute] = (), *, has_kernel_routes: bool = True
+) -> Starlette:
     """The application.
 
     Args:
         more_routes: routes beside the kernel's own, such as the admission service's.
+        has_kernel_routes: False leaves the kernel's own away, but for health and description.
     """
+    own = [*KERNEL_ROUTES, *(health.metrics_routes if kernel.config.metrics else ())]
     app = Starlette(
-        routes=[*ROUTES, *more_routes],
+        routes=[*SERVER_ROUTES, *(own if has_kernel_routes else ()), *more_routes],
         middleware=[Middleware(CountRequests, metrics=kernel.metrics)],
         exception_handlers={
             CommonGroundError: on_error,

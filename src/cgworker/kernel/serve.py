@@ -10,13 +10,13 @@ from contextlib import AsyncExitStack
 from types import FrameType
 
 import uvicorn
-from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from cgworker.errors import UsageError
 from cgworker.kernel.app import Kernel, create_app, open_kernel
 from cgworker.kernel.config import KernelConfig
+from cgworker.kernel.heads import BoundedHeads
 from cgworker.kernel.store.postgres import Database
 
 logger: logging.Logger = logging.getLogger("cgworker.kernel")
@@ -79,6 +79,7 @@ async def serve(
     listener: socket.socket,
     *,
     more_routes: MoreRoutes | None = None,
+    has_kernel_routes: bool = True,
     wrap: Callable[[ASGIApp], ASGIApp] = lambda app: app,
     ready: Callable[[KernelServer], None] = lambda _: None,
 ) -> None:
@@ -87,13 +88,14 @@ async def serve(
     Args:
         listener: from `bind`; closed at the end.
         more_routes: makes routes beside the kernel's own, such as the admission service's.
+        has_kernel_routes: False leaves the kernel's own away, but for health and description.
         wrap: puts something around the application, such as faults for tests.
         ready: called once requests are answered.
     """
     async with AsyncExitStack() as stack:
         kernel = await stack.enter_async_context(open_kernel(config, database))
         routes = await more_routes(kernel) if more_routes else ()
-        app = wrap(create_app(kernel, routes))
+        app = wrap(create_app(kernel, routes, has_kernel_routes=has_kernel_routes))
         server = KernelServer(_uvicorn_config(config, app), kernel, ready)
         try:
             await server.serve(sockets=[listener])
@@ -101,22 +103,10 @@ async def serve(
             listener.close()
 
 
-def only_below(prefix: str, app: ASGIApp) -> ASGIApp:
-    """The application's paths under `prefix`, and its health."""
-
-    async def filtered(scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope.get("path", "")
-        if scope["type"] != "http" or path.startswith(prefix) or path in ("/healthz", "/readyz"):
-            await app(scope, receive, send)
-        else:
-            await JSONResponse({"detail": "Not Found"}, status_code=404)(scope, receive, send)
-
-    return filtered
-
-
 def _uvicorn_config(config: KernelConfig, app: ASGIApp) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        http=BoundedHeads,
         log_level=config.log_level,
         access_log=False,
         lifespan="off",
