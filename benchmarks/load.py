@@ -90,7 +90,7 @@ class Caller:
         path = f"/agents/{self.agent.ref.agent_id}/claims:claim"
         claim = await self._post(path, {"agent": self._ref}, prefer)
         if with_context and claim is not None and "context" not in claim:
-            claim["context"] = await self._get(f"/turns/{claim['turn_id']}/context?limit=100")
+            claim["context"] = await self.get(f"/turns/{claim['turn_id']}/context?limit=100")
         return claim
 
     async def append(self, claim: Any) -> None:
@@ -111,7 +111,8 @@ class Caller:
     def _ref(self) -> dict[str, str]:
         return {"project_id": self.agent.ref.project_id, "agent_id": self.agent.ref.agent_id}
 
-    async def _get(self, path: str) -> Any:
+    async def get(self, path: str) -> Any:
+        """A GET below the project."""
         return await self.connection.ask(self._head("GET", path) + b"\r\n")
 
     async def _post(self, path: str, body: Any, prefer: str = "") -> Any:
