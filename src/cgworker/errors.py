@@ -28,14 +28,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 
 class CommonGroundError(Exception):
     """Root of the tree: catch this to catch whatever cgworker itself raises."""
 
-    code: ClassVar[str] = "error"
-    status: ClassVar[int] = 500
+    code: str = "error"
+    status: int = 500
 
     answer: str | None = None
     """What the server answered, to the letter, if it did."""
@@ -60,9 +60,9 @@ class KernelRefused(CommonGroundError):
     def __init__(self, message: str, *, code: str | None = None, status: int | None = None) -> None:
         super().__init__(message)
         if code is not None:
-            self.code = code  # type: ignore[misc]  # the class gives the default, the answer the fact
+            self.code = code  # the class gives the default, the answer the fact
         if status is not None:
-            self.status = status  # type: ignore[misc]
+            self.status = status
 
 
 class UnauthorizedError(KernelRefused):
@@ -157,7 +157,7 @@ class KernelOverloaded(KernelTrouble):
 
     def __init__(self, message: str, *, status: int = 503, retry_after_seconds: float | None = None) -> None:
         super().__init__(message)
-        self.status = status  # type: ignore[misc]  # the class gives the default, the answer the fact
+        self.status = status
         self.retry_after_seconds = retry_after_seconds
 
 
@@ -213,8 +213,8 @@ class ProfileError(UsageError):
 
     def __init__(self, code: str, message: str, *, status: int) -> None:
         super().__init__(message)
-        self.code = code  # type: ignore[misc]  # one class for what is mended the same way
-        self.status = status  # type: ignore[misc]
+        self.code = code
+        self.status = status
 
 
 class CommandNotFound(UsageError):

@@ -27,7 +27,8 @@ class Verbs:
     """
 
     def __init__(self, database: Database, lease: timedelta) -> None:
-        load = self.load = Load()
+        load = Load()
+        self.load: Load = load
         self.dispatch: Combiner[Dispatching, Dispatched] = Combiner(
             partial(dispatch_turns, database, lease=lease), load
         )
