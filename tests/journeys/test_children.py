@@ -113,7 +113,7 @@ async def test_any_live_worker_of_the_agent_wakes_the_parent(kernel: LocalKernel
 
 async def test_many_children_each_computed_once_whatever_becomes_of_the_workers(kernel: LocalKernel) -> None:
     """A fan-out whose workers are cut off again and again, in the middle of dispatching and of collecting."""
-    count = 40
+    count = 100
     runs: Counter[int] = Counter()
     async with await kernel.agent("desk") as desk, await kernel.agent("expert", capacity=8) as expert:
 
