@@ -118,6 +118,19 @@ def test_a_guard_that_stands_still_does_not_hold_up_the_worker(tmp_path: Path) -
     guard.close()
 
 
+def test_without_a_guard_work_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system may have no process to spare for it; the log says what that means."""
+    guard = Guard()
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "executable", "/no/such/python")
+        with guard.removing(tmp_path / "first"), guard.watching(os.getpid(), None):
+            (tmp_path / "first").mkdir()
+        assert not (tmp_path / "first").exists()  # it was removed from here
+    with guard.removing(tmp_path / "second"):
+        assert guard._process is not None  # noqa: SLF001  # it was tried again
+    guard.close()
+
+
 def charge_with(lease: Lease) -> Charge:
     charge = Charge()
     charge.take({"group": 7, "warn_at": lease.fence_at, "end_at": lease.ends_at})

@@ -28,6 +28,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from cgworker.events import logger
 from cgworker.handlers.group import HAS_GROUPS
 from cgworker.lease import Lease
 
@@ -46,9 +47,6 @@ class Guard:
     @contextmanager
     def watching(self, group: int, lease: Lease | None) -> Iterator[None]:
         """Within the block the process group ends with this process, and with the lease if there is one."""
-        if not HAS_GROUPS:
-            yield
-            return
         with ExitStack() as following:
             if lease is None:
                 self._keep(f"group {group}", {"group": group, "warn_at": None, "end_at": None})
@@ -62,20 +60,16 @@ class Guard:
 
     @contextmanager
     def removing(self, folder: Path) -> Iterator[None]:
-        """Remove the folder at the end of the block, or when this process is gone.
+        """Remove the folder after the block, or when this process is gone.
 
         The guard does it, because a busy disk can take its time, and our event loop has none.
         """
-        if not HAS_GROUPS:
-            with ExitStack() as at_end:
-                at_end.callback(shutil.rmtree, folder, ignore_errors=True)
-                yield
-            return
         self._keep(f"folder {folder}", {"folder": str(folder)})
         try:
             yield
         finally:
-            self._forget(f"folder {folder}", {"remove": str(folder)})
+            if not self._forget(f"folder {folder}", {"remove": str(folder)}):
+                shutil.rmtree(folder, ignore_errors=True)
 
     def close(self) -> None:
         """End the guard, and whatever is still recorded."""
@@ -92,23 +86,31 @@ class Guard:
     def _keep(self, what: str, fact: dict[str, Any]) -> None:
         with self._telling:
             self._told[what] = fact
-            if self._process is None or not _write(self._process, fact):
+            if HAS_GROUPS and not self._tell(fact):
                 self._start_again()
 
-    def _forget(self, what: str, fact: dict[str, Any]) -> None:
+    def _forget(self, what: str, fact: dict[str, Any]) -> bool:
+        """Whether there is a guard that knows."""
         with self._telling:
             del self._told[what]
-            if self._process is not None and not _write(self._process, fact):
-                _write(self._start_again(), fact)
+            if self._process is None:
+                return False
+            return self._tell(fact) or (self._start_again() and self._tell(fact))
 
-    def _start_again(self) -> subprocess.Popen[bytes]:
+    def _tell(self, fact: dict[str, Any]) -> bool:
+        return self._process is not None and _write(self._process, fact)
+
+    def _start_again(self) -> bool:
         """The first one, or another for one that was killed or reads no more; it is told everything."""
         if self._process is not None:
             _end(self._process)
-        self._process = process = _start()
-        for fact in self._told.values():
-            _write(process, fact)
-        return process
+            self._process = None
+        try:
+            self._process = _start()
+        except OSError as refused:  # work goes on unguarded; the next thing to keep tries again
+            logger.warning("no guard could be started; commands would outlive this process: %s", refused)
+            return False
+        return all(self._tell(fact) for fact in self._told.values())
 
 
 def _start() -> subprocess.Popen[bytes]:
