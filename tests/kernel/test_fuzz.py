@@ -14,18 +14,14 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis import GenerationMode
 
-from cgworker.kernel.app import KERNEL_ROUTES, SERVER_ROUTES
+from cgworker.kernel.app import ROUTES
 from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.openapi import describe
 from cgworker.kernel.operation import Operation
 from tests.kernel.project import KIND
 from tests.kernel.served import BEARER, PROJECT, Served, a_served_kernel, its_admission
 
-OPERATIONS = [
-    row
-    for row in [*SERVER_ROUTES, *KERNEL_ROUTES, *its_admission(KernelConfig())]
-    if isinstance(row, Operation)
-]
+OPERATIONS = [row for row in [*ROUTES, *its_admission(KernelConfig())] if isinstance(row, Operation)]
 SCHEMA = schemathesis.openapi.from_dict(describe(OPERATIONS, KernelConfig()))
 
 fuzzed = settings(

@@ -32,7 +32,9 @@ from cgworker.kernel.verbs import Verbs
 from cgworker.kernel.wakeups import Wakeups
 
 SERVER_ROUTES: Sequence[BaseRoute] = [*health.routes, *description.routes]
-KERNEL_ROUTES: Sequence[BaseRoute] = [
+ROUTES: Sequence[BaseRoute] = [
+    *SERVER_ROUTES,
+    *health.metrics_routes,
     *claims.routes,
     *turns.routes,
     *agents.routes,
@@ -80,9 +82,10 @@ def create_app(
         more_routes: routes beside the kernel's own, such as the admission service's.
         has_kernel_routes: False leaves the kernel's own away, but for health and description.
     """
-    own = [*KERNEL_ROUTES, *(health.metrics_routes if kernel.config.metrics else ())]
+    own = ROUTES if has_kernel_routes else SERVER_ROUTES
+    hidden = [] if kernel.config.metrics else health.metrics_routes
     app = Starlette(
-        routes=[*SERVER_ROUTES, *(own if has_kernel_routes else ()), *more_routes],
+        routes=[*(route for route in own if route not in hidden), *more_routes],
         middleware=[Middleware(CountRequests, metrics=kernel.metrics)],
         exception_handlers={
             CommonGroundError: on_error,
