@@ -1,0 +1,84 @@
+"""Spans and metrics of a worker."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from cgworker import KernelClient, Turn, TurnRef, Worker
+from cgworker.events import LeaseLost, TurnClaimed, TurnGivenUp, TurnSettled
+from cgworker.testing import play
+from cgworker.worker.telemetry import Figures, instrument
+from tests.turns import AGENT
+
+SECRET = "the-payload"
+FACTS: dict[str, Any] = {"turn": TurnRef(project_id="p", turn_id="T-1"), "agent": AGENT, "attempt": 1}
+
+
+async def spans_of(handler: Any) -> tuple[ReadableSpan, ...]:
+    """The spans of one turn."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    desk = Worker(KernelClient("http://127.0.0.1:9", agent=AGENT, token="t"), handler)
+    instrument(desk, tracer_provider=provider, meter_provider=MeterProvider())
+    await play(desk, {"text": SECRET}, attempt=2)
+    return exporter.get_finished_spans()
+
+
+async def test_a_handlers_own_spans_hang_under_the_turns() -> None:
+    """The span of the turn is current in the handler, and says which attempt it was and what came of it."""
+    seen: list[trace.Span] = []
+
+    async def handle(_turn: Turn) -> None:
+        seen.append(trace.get_current_span())
+
+    (span,) = await spans_of(handle)
+    assert seen[0].get_span_context() == span.context
+    assert span.attributes is not None
+    assert span.attributes["cgworker.attempt"] == 2
+    assert span.attributes["cgworker.outcome"] == "succeeded"
+
+
+@pytest.mark.parametrize("raised", [ValueError(SECRET), KeyError(SECRET)])
+async def test_a_span_of_a_failed_turn_says_what_class_was_raised_and_nothing_of_its_text(
+    raised: Exception,
+) -> None:
+    """An exception's text may hold a payload or a credential."""
+
+    async def handle(_turn: Turn) -> None:
+        raise raised
+
+    (span,) = await spans_of(handle)
+    assert span.status.status_code is trace.StatusCode.ERROR
+    assert (span.attributes or {})["error.type"] == type(raised).__name__
+    assert SECRET not in span.to_json()
+
+
+def test_figures_add_up() -> None:
+    """A turn given up before it was read was never held."""
+    reader = InMemoryMetricReader()
+    figures = Figures(MeterProvider([reader]).get_meter("test"))
+    for event in (
+        TurnClaimed(**FACTS, kind="k"),
+        TurnSettled(**FACTS, outcome="succeeded", seconds=1.5),
+        LeaseLost(**FACTS, reason="over"),
+        TurnGivenUp(**FACTS, outcome=None, reason="the lease was lost"),
+    ):
+        figures.note(event)
+    data = reader.get_metrics_data()
+    assert data is not None
+    points = {m.name: m.data.data_points[0] for m in data.resource_metrics[0].scope_metrics[0].metrics}
+    counted = {name: getattr(point, "value", None) for name, point in points.items()}
+    assert counted["cgworker.turns.held"] == 0
+    assert counted["cgworker.turns.settled"] == 1
+    assert counted["cgworker.turns.given_up"] == 1
+    assert counted["cgworker.leases.lost"] == 1
+    assert getattr(points["messaging.process.duration"], "sum", None) == 1.5
