@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 from benchmarks import page
 
@@ -16,28 +17,24 @@ _ROW_SECONDS = 400
 
 def main() -> int:
     """Returns 1 if a row could not be measured; the page then has the others."""
-    lines, failed = [], []
-    for name in ROWS:
-        begun = time.monotonic()
-        line = _line_of(name)
-        (failed if line is None else lines).append(line or name)
-        sys.stderr.write(
-            f"{name}: {'failed' if line is None else 'done'}, {time.monotonic() - begun:.0f} s\n"
-        )
-    page.LINES.write_text("".join(lines))
+    lines = {name: _line_of(name) for name in ROWS}
+    page.LINES.write_text("".join(line for line in lines.values() if line is not None))
     page.write()
+    failed = [name for name, line in lines.items() if line is None]
     sys.stderr.write(f"written: {page.PAGE}\n" + "".join(f"not measured: {name}\n" for name in failed))
     return 1 if failed else 0
 
 
 def _line_of(name: str) -> str | None:
     """The line that a row prints; None if it fails or takes too long. What it says goes to our stderr."""
+    begun, line = time.monotonic(), None
     command = [sys.executable, "-m", f"benchmarks.{name}"]
-    try:
+    with suppress(subprocess.SubprocessError):
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=_ROW_SECONDS)
-    except subprocess.SubprocessError:
-        return None
-    return done.stdout
+        line = done.stdout
+    took = time.monotonic() - begun
+    sys.stderr.write(f"{name}: {'done' if line else 'failed'}, {took:.0f} s\n")
+    return line
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Plots as plain SVG: lines on linear or log axes, and stacked bars. Light and dark readers see them alike."""
+"""Plots as plain SVG: lines on linear or log axes, and stacked bars; to be read on light and on dark."""
 
 from __future__ import annotations
 

@@ -24,9 +24,9 @@ _CPU = "CPU a turn, "
 _HEAD = """# Benchmarks
 
 Made by `make bench`, which runs each row beside its peer, in alternation, and writes this page from what
-they print (`benchmarks.jsonl`, beside it). `make bench-peers` installs the peers; without one its figures are missing and
-the page says so. Machines differ and this one is shared: medians and ratios of one run mean something,
-single figures are for orientation. [Where the time goes](explanation/performance.md) and
+they print (`docs/benchmarks.jsonl`). `make bench-peers` installs the peers; without one its figures are
+missing and the page says so. Machines differ, and this one is shared: medians and ratios of one run mean
+something, single figures are for orientation. [Where the time goes](explanation/performance.md) and
 [what that makes of a machine](explanation/capacity.md) have pages of their own.
 """
 
@@ -45,16 +45,16 @@ def write() -> None:
 
 
 def _overview(lines: list[Line]) -> str:
-    rows = [
-        [f"[{line['row']}](#{_anchor(line)})", line["title"], goal["goal"], goal["came_to"], _met(goal)]
-        for line in lines
-        for goal in line["goals"]
-    ]
+    rows = []
+    for line in lines:
+        what = [f"[{line['row']}](#{_anchor(line)})", line["title"]]
+        for goal in line["goals"]:
+            rows.append([*what, goal["goal"], goal["came_to"], _met(goal)])
+            what = ["", ""]
     return _table(["Row", "What", "Goal", "Came to", "Met"], rows)
 
 
 def _section(line: Line) -> str:
-    machine, load = line["machine"], line["load"]
     parts = [
         f"## {line['row']}. {_capital(line['title'])}\n",
         f"Goal: {line['goal']}.\n",
@@ -65,11 +65,19 @@ def _section(line: Line) -> str:
         ),
         *(f"Peer absent: {absent}.\n" for absent in line["absent"]),
         *(f"{_capital(note)}.\n" for note in line["notes"]),
-        f"Commit {line['commit']}, {line['began_at']}, {line['rounds']} rounds in {line['took_seconds']:.0f} s;"
-        f" {machine['cores']} cores of {machine['cpu']}, {machine['memory_gib']} GiB, {machine['system']},"
-        f" Python {machine['python']}; load {load['before'][0]:.1f} before and {load['after'][0]:.1f} after.\n",
+        _conditions(line),
     ]
     return "\n".join(parts)
+
+
+def _conditions(line: Line) -> str:
+    machine, load = line["machine"], line["load"]
+    return (
+        f"Commit {line['commit']}, {line['began_at']}, {line['rounds']} rounds in"
+        f" {line['took_seconds']:.0f} s; {machine['cores']} cores of {machine['cpu']},"
+        f" {machine['memory_gib']} GiB, {machine['system']}, Python {machine['python']}; load"
+        f" {load['before'][0]:.1f} before and {load['after'][0]:.1f} after.\n"
+    )
 
 
 def _row_of(series: Series) -> list[str]:
