@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from attrs import field, frozen
 
 from cgworker.errors import CommandNotFound, UsageError
 from cgworker.events import logger
-from cgworker.handlers.child import Child, NoRoom, start_child
+from cgworker.handlers.child import Child, start_child
 from cgworker.handlers.decision import CommandEnd, FinalTooLarge
 from cgworker.handlers.environment import ChildEnvironment, mask_for
 from cgworker.handlers.files import make_private_folder, state_folder
@@ -120,34 +120,32 @@ class CommandHandler:
             try:
                 folder = await stack.enter_async_context(open_folder(turn, self.files, self._work_dir(turn)))
                 await folder.write_inputs(turn, after_turn_seq=self.context_after_turn_seq)
-            except OSError as unwritable:  # a full disk is not the turn's fault
-                logger.error("%s: its files cannot be written, it is handed back: %s", turn.ref, unwritable)
-                return retry(_NO_ROOM_SECONDS)
-            try:
                 with anyio.CancelScope(shield=True):
                     exit_code, tail = await self._run(turn, folder)
-            except NoRoom as crowded:  # nor is a full process table
-                logger.error("%s: it is handed back: %s", turn.ref, crowded)
+            except OSError as no_room:  # a full disk or process table is not the turn's fault
+                logger.error("%s: its command cannot be started, it is handed back: %s", turn.ref, no_room)
                 return retry(_NO_ROOM_SECONDS)
-            end = CommandEnd(
-                exit_code,
-                tail,
-                folder,
-                mask=mask_for(turn.secrets),
-                most_payload_bytes=self.most_payload_bytes,
-                final_record_role=self.final_record_role,
-            )
-            try:
-                outcome = end.outcome()
-            except FinalTooLarge as too_large:
-                await self._keep(too_large, turn)
-                outcome = too_large.outcome(exit_code)
-            report = outcome.payload if isinstance(outcome, Failed) else None
-            self.on_exit(
-                turn,
-                CommandExit(context_file=folder.context, exit_code=exit_code, failure_payload=report),
-            )
-            return outcome
+            return await self._decide(turn, folder, exit_code, tail)
+
+    async def _decide(self, turn: Turn, folder: TurnFolder, exit_code: int, tail: Sequence[str]) -> Outcome:
+        end = CommandEnd(
+            exit_code,
+            tail,
+            folder,
+            mask=mask_for(turn.secrets),
+            most_payload_bytes=self.most_payload_bytes,
+            final_record_role=self.final_record_role,
+        )
+        try:
+            outcome = end.outcome()
+        except FinalTooLarge as too_large:
+            await self._keep(too_large, turn)
+            outcome = too_large.outcome(exit_code)
+        report = outcome.payload if isinstance(outcome, Failed) else None
+        self.on_exit(
+            turn, CommandExit(context_file=folder.context, exit_code=exit_code, failure_payload=report)
+        )
+        return outcome
 
     def _work_dir(self, turn: Turn) -> Path | None:
         if self.work_dir is not None and self.folder_per_turn:
