@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
+import subprocess
+import sys
 
 import pytest
 
 import cgworker
 
 
-def test_the_list_is_what_can_be_imported() -> None:
-    """Nothing public is missing from `__all__`, and nothing in it is missing from the package."""
-    there = {
-        name
-        for name, found in vars(cgworker).items()
-        if not name.startswith("_") and not inspect.ismodule(found)
+def test_the_list_is_what_can_be_imported_and_what_type_checkers_see() -> None:
+    """`__all__`, what is looked up on demand, and what is imported for type checkers name the same."""
+    tree = ast.parse(inspect.getsource(cgworker))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    seen = {
+        (alias.name, node.module)
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
     }
-    assert set(cgworker.__all__) == there
+    assert seen == set(cgworker._HOME_OF.items())  # noqa: SLF001  # there is no other way to see it
+    assert set(cgworker.__all__) == {name for name, _ in seen}
+
+
+def test_importing_the_package_loads_no_http_client_and_no_kernel() -> None:
+    """A program pays for what it uses: `import cgworker` alone and `cg --version` stay cheap."""
+    told = (
+        "import sys, cgworker; print(*sorted({'httpx', 'cattrs', 'typer', 'starlette'} & set(sys.modules)))"
+    )
+    asked = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    assert asked.stdout.split() == []
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+    """Looking names up on demand changes nothing for names that are none."""
+    assert not hasattr(cgworker, "Wroker")
+    assert set(cgworker.__all__) <= set(dir(cgworker))
 
 
 def test_the_list_is_sorted_and_has_no_doubles() -> None:

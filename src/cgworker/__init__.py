@@ -11,46 +11,61 @@ async def answer(turn: Turn, question: dict) -> dict:
 run(desk)
 """
 
-# Writing handlers
-# Running workers
-from cgworker.client import AdmissionClient, KernelClient
-from cgworker.durable.children import Child, ChildResult
-from cgworker.durable.questions import OpenQuestion, answer_question, open_questions
-from cgworker.durable.stream import Stream
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-# What can go wrong
-from cgworker.errors import (
-    CommonGroundError,
-    ConflictError,
-    FencingError,
-    HandlerFailed,
-    KernelRefused,
-    KernelTrouble,
-    LeaseLost,
-    UsageError,
-)
-from cgworker.handlers import CommandExit, CommandHandler, FunctionHandler, Handler
-from cgworker.lease import Interrupted, Interruption, Reason
-from cgworker.outcome import (
-    Failed,
-    Outcome,
-    Stopped,
-    Succeeded,
-    Suspended,
-    Suspending,
-    fail,
-    retry,
-    stop,
-    succeed,
-    suspend,
-)
-from cgworker.turn import Turn
+if TYPE_CHECKING:
+    # Writing handlers
+    # Running workers
+    from cgworker.client import AdmissionClient, KernelClient
+    from cgworker.durable.children import Child, ChildResult
+    from cgworker.durable.questions import OpenQuestion, answer_question, open_questions
+    from cgworker.durable.stream import Stream
 
-# Names on the wire
-from cgworker.wire.refs import AgentRef, TurnRef
-from cgworker.worker import Middleware, TurnReport, Worker, WorkerOptions, handles, run
+    # What can go wrong
+    from cgworker.errors import (
+        CommonGroundError,
+        ConflictError,
+        FencingError,
+        HandlerFailed,
+        KernelRefused,
+        KernelTrouble,
+        LeaseLost,
+        UsageError,
+    )
+    from cgworker.handlers import (
+        Adapter,
+        AdapterHandler,
+        CommandExit,
+        CommandHandler,
+        FunctionHandler,
+        Handler,
+        Output,
+        Record,
+    )
+    from cgworker.lease import Interrupted, Interruption, Reason
+    from cgworker.outcome import (
+        Failed,
+        Outcome,
+        Stopped,
+        Succeeded,
+        Suspended,
+        Suspending,
+        fail,
+        retry,
+        stop,
+        succeed,
+        suspend,
+    )
+    from cgworker.turn import Turn
+
+    # Names on the wire
+    from cgworker.wire.refs import AgentRef, TurnRef
+    from cgworker.worker import Middleware, TurnReport, Worker, WorkerOptions, handles, run
 
 __all__ = [
+    "Adapter",
+    "AdapterHandler",
     "AdmissionClient",
     "AgentRef",
     "Child",
@@ -73,7 +88,9 @@ __all__ = [
     "Middleware",
     "OpenQuestion",
     "Outcome",
+    "Output",
     "Reason",
+    "Record",
     "Stopped",
     "Stream",
     "Succeeded",
@@ -95,3 +112,61 @@ __all__ = [
     "succeed",
     "suspend",
 ]
+
+# Where the names live. They are imported when they are first asked for: a program pays for what it uses.
+_HOMES = {
+    "cgworker.client": ("AdmissionClient", "KernelClient"),
+    "cgworker.durable.children": ("Child", "ChildResult"),
+    "cgworker.durable.questions": ("OpenQuestion", "answer_question", "open_questions"),
+    "cgworker.durable.stream": ("Stream",),
+    "cgworker.errors": (
+        "CommonGroundError",
+        "ConflictError",
+        "FencingError",
+        "HandlerFailed",
+        "KernelRefused",
+        "KernelTrouble",
+        "LeaseLost",
+        "UsageError",
+    ),
+    "cgworker.handlers": (
+        "Adapter",
+        "AdapterHandler",
+        "CommandExit",
+        "CommandHandler",
+        "FunctionHandler",
+        "Handler",
+        "Output",
+        "Record",
+    ),
+    "cgworker.lease": ("Interrupted", "Interruption", "Reason"),
+    "cgworker.outcome": (
+        "Failed",
+        "Outcome",
+        "Stopped",
+        "Succeeded",
+        "Suspended",
+        "Suspending",
+        "fail",
+        "retry",
+        "stop",
+        "succeed",
+        "suspend",
+    ),
+    "cgworker.turn": ("Turn",),
+    "cgworker.wire.refs": ("AgentRef", "TurnRef"),
+    "cgworker.worker": ("Middleware", "TurnReport", "Worker", "WorkerOptions", "handles", "run"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(import_module(_HOME_OF[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
