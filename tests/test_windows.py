@@ -5,6 +5,7 @@ What is lost with it is in docs/reference/command-contract.md, "On Windows".
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -93,3 +94,33 @@ async def test_a_worker_runs_a_command_ends_one_that_is_stopped_and_drains(
             if worker.returncode is None:
                 worker.kill()
             await worker.aclose()
+
+
+BY_CLI = """
+from pathlib import Path
+from cgworker.cli import app
+from cgworker.profiles import ConfigFile, Profile
+url, project, token_file, config_path, shell = sys.argv[1:]
+config = ConfigFile(Path(config_path))
+config.save_profile(Profile(project_id=project, agent_id="desk", token_file=Path(token_file)))
+flags = ["--profile", f"{project}/desk", "--config", config_path, "--base-url", url]
+words = ["worker", "once", *flags, "--command", shell, "-c", "echo 1 > $CG_FINAL_FILE"]
+sys.exit(app.run(words))
+"""
+
+
+async def test_a_profile_is_kept_and_a_turn_worked_by_the_command_line(
+    kernel: LocalKernel, tmp_path: Path
+) -> None:
+    """Config file, token file and `cg worker once`, without locks and modes."""
+    async with await kernel.agent("desk") as desk:
+        turn = await kernel.dispatch("desk", {})
+        token_file = tmp_path / "token"
+        token_file.write_text(*desk.secrets)
+        about = (kernel.base_url, kernel.project_id, str(token_file), str(tmp_path / "config.json"))
+        command = [sys.executable, "-c", PREAMBLE + BY_CLI, *about, shutil.which("sh") or "sh"]
+        env = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")}
+        ended = await anyio.run_process(command, cwd=ROOT, env=env, check=False)
+        assert ended.returncode == 0, ended.stderr.decode()
+        assert json.loads(ended.stdout)["result"]["outcome"] == "succeeded"
+        assert (await closed(desk, turn)).final_payload == 1
