@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from attrs import frozen
 
 from cgworker.cli.command import command
 from cgworker.cli.connect import as_actor, worker_agent
 from cgworker.cli.options import MaybeProjectId, ServerFlags
 from cgworker.cli.payload import parse_json
-from cgworker.durable.questions import OpenQuestion, answer_question, open_questions
+from cgworker.cli.results import Answered, Questions
+from cgworker.durable.questions import answer_question, open_questions
 from cgworker.wire.refs import TurnRef
 
 app: typer.Typer = typer.Typer()
@@ -20,24 +20,6 @@ ActingAgent = Annotated[
     str | None,
     typer.Option("--agent-id", metavar="AGENT", help="Whom you act as.  [default: the profile's agent]"),
 ]
-
-
-@frozen(kw_only=True)
-class Questions:
-    """What is asked, and has no answer yet."""
-
-    project_id: str
-    items: tuple[OpenQuestion, ...]
-
-
-@frozen(kw_only=True)
-class Answered:
-    """An answer that was delivered."""
-
-    project_id: str
-    turn_id: str
-    key: str
-    value: Any
 
 
 @command(app, "questions")

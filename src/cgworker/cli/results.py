@@ -12,6 +12,7 @@ from typing import Any, Self
 from attrs import field, frozen
 from cattrs.gen import make_dict_unstructure_fn, override
 
+from cgworker.durable.questions import OpenQuestion
 from cgworker.wire.admission import Invite
 from cgworker.wire.agents import AgentSnapshot
 from cgworker.wire.converter import ANSWERS
@@ -311,3 +312,24 @@ class SmokeResult:
 ANSWERS.register_unstructure_hook(
     SmokeResult, make_dict_unstructure_fn(SmokeResult, ANSWERS, from_=override(rename="from"))
 )
+
+
+# ---------------------------------------------------------------- questions
+
+
+@frozen(kw_only=True)
+class Questions:
+    """What is asked, and has no answer yet."""
+
+    project_id: str
+    items: tuple[OpenQuestion, ...]
+
+
+@frozen(kw_only=True)
+class Answered:
+    """An answer that was delivered."""
+
+    project_id: str
+    turn_id: str
+    key: str
+    value: Any

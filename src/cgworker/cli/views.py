@@ -33,6 +33,7 @@ from cgworker.cli.results import (
     DrainedAgent,
     InviteResult,
     JoinedAgent,
+    Questions,
     ResumedAgent,
     SmokeResult,
     TurnResult,
@@ -41,7 +42,7 @@ from cgworker.cli.results import (
 from cgworker.cli.work_results import Card, LoopResult, NothingClaimed, Replay, WorkedTurn
 from cgworker.wire.admission import InviteList
 from cgworker.wire.agents import AgentSnapshot
-from cgworker.wire.converter import unstructure
+from cgworker.wire.converter import dumps, unstructure
 from cgworker.wire.credentials import Credentials
 from cgworker.wire.ledger import FeedPage, LedgerEvent
 from cgworker.wire.projections import (
@@ -105,10 +106,25 @@ def _(context: TurnContext) -> RenderableType:
     return Group(title, *(_record(item) for item in context.semantic_items))
 
 
+@picture.register
 def _record(item: SemanticItem) -> RenderableType:
     title = f"{item.record.turn_seq}  {item.record.record_role}"
     return Panel(
         json_of(item.payload), title=title, subtitle=when(item.record.created_at), title_align="left"
+    )
+
+
+@picture.register
+def _(found: Questions) -> RenderableType:
+    if not found.items:
+        return Text("nothing is asked", style="dim")
+    return table(
+        found.items,
+        turn=lambda q: q.turn.turn_id,
+        agent=lambda q: q.agent.agent_id,
+        key=lambda q: q.key,
+        asks=lambda q: q.question if isinstance(q.question, str) else dumps(q.question).decode(),
+        since=lambda q: when(q.asked_at),
     )
 
 
