@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Cg, Kernel
+from tests.handlers.test_child import is_alive
 
 
 @pytest.fixture
@@ -227,6 +228,24 @@ def test_a_child_whose_lease_is_lost_is_ended(cg: Cg, kernel: Kernel, desk: str,
     result = json.loads(out)["result"]
     assert (process.returncode, result["lease_lost"]) == (1, True), err
     assert "claim expired" in result["lease_error"]
+
+
+def test_a_killed_claim_run_leaves_neither_its_child_nor_its_claim_behind(
+    cg: Cg, kernel: Kernel, desk: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The claim file holds a secret; SIGKILL leaves no time to remove it, but the guard does."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    kernel.dispatch(agent_of(desk))
+    flags = ("--profile", desk, "--project-id", kernel.project, "--agent-id", agent_of(desk))
+    pid_file = tmp_path / "pid"
+    script = f"echo $$ > {pid_file}.new; mv {pid_file}.new {pid_file}; exec sleep 60"
+    running = start(cg, "worker", "claim", "run", *flags, "--", "sh", "-c", script)
+    until(pid_file.exists)
+    assert list(tmp_path.glob("cg_worker_claim_run_*/claim.json"))
+    running.kill()
+    running.communicate()
+    until(lambda: not list(tmp_path.glob("cg_worker_claim_run_*")))
+    assert not is_alive(int(pid_file.read_text()))
 
 
 def test_a_second_signal_ends_a_child_that_ignores_the_first(
