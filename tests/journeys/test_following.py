@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import Any
 
 import anyio
@@ -50,8 +51,8 @@ async def test_a_reader_that_hangs_up_harms_nothing(kernel: LocalKernel) -> None
 
         turn = await kernel.dispatch("desk", {})
         async with working(worker):
-            with anyio.move_on_after(20):
-                async for item in reader.turns.follow(turn):
+            async with aclosing(reader.turns.follow(turn)) as records:
+                async for item in records:
                     if item.payload == "first":
                         break
             has_left.set()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -64,7 +65,7 @@ class TurnCalls:
 
     async def records(
         self, turn: TurnRef, *, after_turn_seq: int = 0, page_size: int = 100
-    ) -> AsyncIterator[SemanticItem]:
+    ) -> AsyncGenerator[SemanticItem, None]:
         """All records after `after_turn_seq`, page by page.
 
         A short page is the last, unless the kernel cut it and says so (decision 11).
@@ -97,7 +98,7 @@ class TurnCalls:
 
     async def follow(
         self, turn: TurnRef, *, after_turn_seq: int = 0, poll_seconds: float = 1.0
-    ) -> AsyncIterator[SemanticItem]:
+    ) -> AsyncGenerator[SemanticItem, None]:
         """The records after `after_turn_seq` as they are made, until the turn is closed.
 
         Args:
@@ -112,9 +113,10 @@ class TurnCalls:
             after_ledger_seq = page.next_after_ledger_seq
             if page.items:
                 pause.reset()
-                async for item in self.records(turn, after_turn_seq=after_turn_seq):
-                    yield item
-                    after_turn_seq = item.record.turn_seq
+                async with aclosing(self.records(turn, after_turn_seq=after_turn_seq)) as records:
+                    async for item in records:
+                        yield item
+                        after_turn_seq = item.record.turn_seq
             elif anyio.current_time() - asked_at < _AT_ONCE_SECONDS:
                 await anyio.sleep(pause.next_seconds())
             own = (event.event_type for event in page.items if event.subject_id == turn.turn_id)
