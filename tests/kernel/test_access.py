@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import asyncpg
@@ -13,7 +13,7 @@ from attrs import evolve
 from cgworker.kernel.app import Kernel, open_kernel
 from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.store.postgres import Database
-from tests.kernel.project import Agent, Project, client_of
+from tests.kernel.project import Agent, Project, client_of, token_of
 
 
 @pytest.fixture
@@ -102,3 +102,77 @@ async def test_the_names_of_the_headers_can_be_chosen(kernel: Kernel, worker: Ag
         url = f"/v3r1/projects/{worker.project.id}/agents/worker"
         assert (await client.get(url, headers=headers)).status_code == 200
         assert (await client.get(url, headers=worker.headers)).status_code == 401
+
+
+# ---------------------------------------------------------------- the busy verbs, which check it themselves
+
+
+async def spoil_secret(worker: Agent) -> Agent:
+    return evolve(worker, credential=worker.credential[:-4] + "AAAA")
+
+
+async def forget(worker: Agent) -> Agent:
+    return evolve(worker, credential="cgac_cred_nobody.AAAA")
+
+
+async def revoke(worker: Agent) -> Agent:
+    await worker.post(f"agents/worker/credentials/{worker.bearer.credential_id}:revoke", {})
+    return worker
+
+
+async def change(worker: Agent, statement: str) -> Agent:
+    await worker.project.kernel.database.execute(statement, worker.project.id)
+    return worker
+
+
+async def expire(worker: Agent) -> Agent:
+    return await change(worker, "update cg_credentials set expires_at = now() where project_id = $1")
+
+
+async def disable(worker: Agent) -> Agent:
+    return await change(worker, "update cg_agents set enabled = false where project_id = $1")
+
+
+async def borrow(worker: Agent) -> Agent:
+    return evolve(worker, credential=(await worker.project.agent("another")).credential)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "status", "message"),
+    [
+        (spoil_secret, 401, "invalid agent credential secret"),
+        (forget, 401, "agent credential not found"),
+        (revoke, 403, "agent credential status is not active: revoked"),
+        (expire, 401, "agent credential expired"),
+        (disable, 403, "authenticated agent is disabled"),
+        (borrow, 403, "agent credential identity does not match claimed identity"),
+    ],
+)
+async def test_a_busy_verb_refuses_whoever_a_read_refuses(
+    worker: Agent, spoil: Callable[[Agent], Awaitable[Agent]], status: int, message: str
+) -> None:
+    """In the same words, alone and as one of many, and nothing is changed by it."""
+    turn_id = await worker.dispatch(worker)
+    claim = await worker.claim()
+    before = await worker.project.row(turn_id)
+    stranger = await spoil(worker)
+    item = {"claim": token_of(claim), "credential": stranger.credential}
+    alone = [
+        await stranger.ask("POST", "turns:dispatch", stranger.dispatching(worker)),
+        await stranger.ask("POST", "agents/worker/claims:claim", {"agent": worker.json}),
+        await stranger.append(claim, 1),
+        await stranger.renew(claim),
+        await stranger.suspend(claim),
+        await stranger.finish(claim),
+        await stranger.ask("GET", "agents/worker"),
+    ]
+    many = [
+        await stranger.ask("POST", "claims:renew-many", {"items": [item]}),
+        await stranger.ask(
+            "POST", "turns:settle-many", {"items": [{**item, "finish": {"outcome": "succeeded"}}]}
+        ),
+    ]
+    said = [(answer.status_code, answer.json()["message"]) for answer in alone]
+    said += [(one["status"], one["body"]["message"]) for answer in many for one in answer.json()["items"]]
+    assert set(said) == {(status, message)}
+    assert await worker.project.row(turn_id) == before
