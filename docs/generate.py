@@ -185,6 +185,7 @@ MADE: Mapping[str, Callable[[], str]] = {
     "example-function": partial(example, "function.py"),
     "example-steps": partial(example, "steps.py"),
     "example-subclass": partial(example, "subclass.py"),
+    "example-typed": partial(example, "typed.py"),
 }
 
 

@@ -64,6 +64,11 @@ EXPECTED = {
         ASKED,
         {"text": "You asked: Is anybody there?", "answered_by": "worker-1"},
     ),
+    "typed.py": Expected(
+        by_python("typed.py"),
+        ASKED,
+        {"text": "You asked: Is anybody there? (turn.conversation.v1)", "seen_count": 1},
+    ),
     "subclass.py": Expected(
         by_python("subclass.py"), ASKED, {"text": "You asked: Is anybody there?", "attempt": 1}
     ),

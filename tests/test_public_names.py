@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import subprocess
 import sys
+from types import ModuleType
 
 import pytest
 
 import cgworker
+import cgworker.testing
+from tests.pages import PAGES, ROOT, blocks
 
 
 def test_the_list_is_what_can_be_imported_and_what_type_checkers_see() -> None:
@@ -53,3 +57,17 @@ def test_every_public_name_says_what_it_is(name: str) -> None:
     if inspect.isclass(found) or inspect.isfunction(found):
         assert found.__doc__
         assert not found.__doc__.startswith(f"{name}(")
+
+
+def shown_code() -> str:
+    """The examples, and the blocks of the docs that the gate runs."""
+    examples = [path.read_text() for path in (ROOT / "examples").rglob("*.py")]
+    shown = [block for page in PAGES for block in blocks(page) if block.language == "python"]
+    return "\n".join([*examples, *(block.code for block in shown if block.mark)])
+
+
+@pytest.mark.parametrize("module", [cgworker, cgworker.testing], ids=lambda module: module.__name__)
+def test_every_public_name_is_shown_in_code_that_runs(module: ModuleType) -> None:
+    """Where to look how it is used."""
+    code = shown_code()
+    assert [name for name in module.__all__ if not re.search(rf"\b{name}\b", code)] == []
