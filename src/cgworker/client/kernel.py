@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -59,6 +59,11 @@ class KernelClient:
     def base_url(self) -> str:
         """Where the kernel listens, without a trailing slash."""
         return self._transport.base_url
+
+    @property
+    def route(self) -> Hashable:
+        """How the kernel is reached: clients that have this in common could send each other's calls."""
+        return self.base_url, self._http
 
     @property
     def secrets(self) -> tuple[str, ...]:

@@ -121,7 +121,7 @@ class Transport:
                 method,
                 self.base_url + path,
                 content=content,
-                params={name: _spell(value) for name, value in (query or {}).items() if value is not None},
+                params=_spelled(query),
                 headers=sent,
                 timeout=timeout,
             )
@@ -210,5 +210,12 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     return float(said) if said.isascii() and said.isdigit() else None
 
 
-def _spell(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _spelled(query: Mapping[str, Any] | None) -> dict[str, str] | None:
+    """As httpx is to send it; None, where there is none, spares it reading the address twice."""
+    if not query:
+        return None
+    return {
+        name: str(value).lower() if isinstance(value, bool) else str(value)
+        for name, value in query.items()
+        if value is not None
+    }
