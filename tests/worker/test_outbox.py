@@ -7,10 +7,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
-from cgworker import fail, stop, succeed
-from cgworker.worker.outbox import Outbox, OutboxFull
+from cgworker import Turn, fail, stop, succeed
+from cgworker.worker.outbox import Outbox, OutboxEntry, OutboxFull
 from tests.turns import CLAIM_TOKEN, CREDENTIAL, make_turn
 
 
@@ -91,3 +92,52 @@ async def test_it_is_bounded_and_what_was_kept_aside_goes_first(outbox: Outbox) 
     with pytest.raises(OutboxFull):
         await outbox.put(make_turn(turn_id="T-3"), succeed("z" * 6000))
     assert entry.path.exists()
+
+
+async def test_results_that_wait_for_the_disk_share_a_file(outbox: Outbox, tmp_path: Path) -> None:
+    """A sync is paid once for all of them; each is found, and the file goes with the last one."""
+    turns = [make_turn(turn_id=f"T-{number}") for number in range(8)]
+    entries = await _put_all(outbox, turns)
+    assert len({entry.path for entry in entries}) < len(turns)
+    other = Outbox(tmp_path / "outbox", most_bytes=10_000)
+    for turn in turns:
+        found = other.find(turn)
+        assert found is not None
+        assert found.outcome == succeed(turn.ref.turn_id)
+        other.discard(found)
+        assert outbox.find(turn) is None
+    assert list((tmp_path / "outbox").iterdir()) == []
+
+
+async def test_a_torn_last_line_of_a_shared_file_costs_nothing(outbox: Outbox) -> None:
+    """A process killed while it struck a result: the others are found, and it is as if it were not struck."""
+    turns = [make_turn(turn_id=f"T-{number}") for number in range(8)]
+    shared = [entry for entry in await _put_all(outbox, turns) if entry.is_shared]
+    with shared[0].path.open("ab") as file:
+        file.write(b'\n{"deliv')
+    outbox.discard(shared[0])
+    found = [turn for turn in turns if outbox.find(turn) is not None]
+    assert len(found) == len(turns) - 1
+
+
+async def test_one_result_of_a_shared_file_is_kept_aside(outbox: Outbox) -> None:
+    """It gets a file of its own that a person can read, and the others stay where they are."""
+    turns = [make_turn(turn_id=f"T-{number}") for number in range(8)]
+    entry = next(entry for entry in await _put_all(outbox, turns) if entry.is_shared)
+    kept = outbox.keep_aside(entry)
+    assert kept is not None
+    assert json.loads(kept.read_text())["turn_id"] == entry.turn_id
+    assert outbox.keep_aside(entry) is None
+    assert sum(outbox.find(turn) is not None for turn in turns) == len(turns) - 1
+
+
+async def _put_all(outbox: Outbox, turns: list[Turn]) -> list[OutboxEntry]:
+    entries: list[OutboxEntry] = []
+
+    async def put(turn: Turn) -> None:
+        entries.append(await outbox.put(turn, succeed(turn.ref.turn_id)))
+
+    async with anyio.create_task_group() as group:
+        for turn in turns:
+            group.start_soon(put, turn)
+    return entries

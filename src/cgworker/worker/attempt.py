@@ -37,6 +37,7 @@ from cgworker.wire.converter import ABSENT
 from cgworker.wire.refs import ClaimToken, TurnRef
 from cgworker.worker.lineage import parent_is_closed, stop_children
 from cgworker.worker.opening import open_turn
+from cgworker.worker.outbox import OutboxEntry
 from cgworker.worker.place import TurnReport, Workplace, tell
 from cgworker.worker.report import report_of
 from cgworker.worker.routing import wrap
@@ -88,7 +89,7 @@ class Attempt:
 
     async def run(self) -> TurnReport:
         """Work the turn and settle it."""
-        redelivered = False
+        stored: OutboxEntry | None = None
         outcome: Outcome | None = None
         settlement: Settlement | None = None
         async with keep(self._lease, self._keeper()):
@@ -97,15 +98,14 @@ class Attempt:
                 self._turn = turn = await self._open()
                 await self._follow_parent()
                 stored = self._place.outbox.find(turn)
-                redelivered = stored is not None
                 outcome = stored.outcome if stored else await self._decide(turn)
             except LeaseLost as lost:
                 self._lose(str(lost))
             except (KernelRefused, AnswerInvalid) as unreadable:
                 outcome = Suspended("context_fetch_error", str(unreadable))
             if outcome is not None:
-                settlement = await self._settle(outcome)
-        return self._report(outcome, settlement, redelivered)
+                settlement = await self._settle(outcome, stored)
+        return self._report(outcome, settlement, redelivered=stored is not None)
 
     # ------------------------------------------------------------ the lease
 
@@ -245,7 +245,7 @@ class Attempt:
 
     # ------------------------------------------------------------ making it true
 
-    async def _settle(self, outcome: Outcome) -> Settlement:
+    async def _settle(self, outcome: Outcome, stored: OutboxEntry | None) -> Settlement:
         place = self._place
         if isinstance(outcome, Suspended):
             settled = await put_aside(place.kernel, self._lease, outcome)
@@ -258,6 +258,7 @@ class Attempt:
             self._lease,
             outcome,
             outbox=place.outbox,
+            stored=stored,
             most_payload_bytes=place.options.most_payload_bytes,
         )
         handler = place.routes.find(self._turn.kind)
@@ -277,7 +278,7 @@ class Attempt:
     # ------------------------------------------------------------ saying so
 
     def _report(
-        self, outcome: Outcome | None, settlement: Settlement | None, redelivered: bool
+        self, outcome: Outcome | None, settlement: Settlement | None, *, redelivered: bool
     ) -> TurnReport:
         turn = self._turn
         report = TurnReport(

@@ -4,25 +4,32 @@ A result is written here, and is on the disk, before the first call that settles
 comes and the turn is claimed again, by this worker or by one that shares the folder, the stored result is
 delivered and the handler is not run again.
 
-One file a result, named by the turn's fingerprint, so that several processes can share the folder without
-talking to each other; it appears by a rename, so it is whole or not there.
+A result has a file named by its turn's fingerprint. Results that wait for the disk at the same moment share
+one, since it is the disk that takes time: a line each, and another line when the kernel has it. Files appear
+by a rename, so they are whole or not there, and several processes can share the folder without talking to
+each other: appended lines do not mix, and whoever strikes a file's last result removes it.
 """
 
 from __future__ import annotations
 
-import json
 import os
+import uuid
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
-from attrs import frozen
+from attrs import evolve, frozen
 
 from cgworker.errors import CommonGroundError
 from cgworker.handlers.files import make_private_folder, write_private
 from cgworker.outcome import Closed, Failed, Stopped, Succeeded, word_for
 from cgworker.turn import Turn
 from cgworker.wire.converter import ABSENT, dumps, loads
+from cgworker.worker.combining import Combining, shared
+
+_GROUP = ".group"
+_MOST_SHARED_BYTES = 65536  # a larger result has a file of its own: shared ones are read to find a turn's
 
 _BY_WORD: dict[str, type[Closed]] = {"succeeded": Succeeded, "failed": Failed, "stopped": Stopped}
 
@@ -35,10 +42,30 @@ class OutboxFull(CommonGroundError):
 
 @frozen
 class OutboxEntry:
-    """A result on disk."""
+    """A result on disk: in which file, and as which turn's."""
 
     path: Path
     outcome: Closed
+    turn_id: str
+    fingerprint: str
+
+    @property
+    def own_name(self) -> str:
+        """What its file is called if it has one of its own."""
+        return f"{self.turn_id}.{self.fingerprint}.json"
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether others are in its file."""
+        return self.path.suffix == _GROUP
+
+
+@frozen
+class _Result:
+    """A result on its way to the disk, as a line."""
+
+    own_name: str
+    line: bytes
 
 
 class Outbox:
@@ -57,6 +84,8 @@ class Outbox:
     def _kept_folder(self) -> Path:
         return self._folder / "kept"
 
+    # ------------------------------------------------------------ one result
+
     async def put(self, turn: Turn, outcome: Closed) -> OutboxEntry:
         """Store the outcome; it is on the disk when this returns.
 
@@ -64,28 +93,26 @@ class Outbox:
             OutboxFull: there is no room.
             OSError: the folder cannot be written.
         """
-        path = self._path_of(turn)
-        data = dumps(_facts_of(turn, outcome)) + b"\n"
-        await anyio.to_thread.run_sync(self._write, path, data)
-        return OutboxEntry(path, outcome)
+        entry = OutboxEntry(self._folder, outcome, turn.ref.turn_id, turn.fingerprint)
+        result = _Result(entry.own_name, dumps(_facts_of(turn, outcome)) + b"\n")
+        return evolve(entry, path=await self._writing()(result))
 
     def find(self, turn: Turn) -> OutboxEntry | None:
         """The stored outcome of this very turn, or None."""
-        path = self._path_of(turn)
-        try:
-            stored = loads(path.read_bytes())
-        except FileNotFoundError:
-            return None
-        except (OSError, json.JSONDecodeError):
-            return None
-        if not isinstance(stored, dict) or stored.get("fingerprint") != turn.fingerprint:
-            return None
-        outcome = _BY_WORD[stored["outcome"]](stored.get("payload", ABSENT), stored["role"])
-        return OutboxEntry(path, outcome)
+        wanted = turn.fingerprint
+        for path in (self._folder / f"{turn.ref.turn_id}.{wanted}.json", *self._shared_files()):
+            stored = _results_in(path, wanted).get(wanted)
+            if stored is not None:
+                outcome = _BY_WORD[stored["outcome"]](stored.get("payload", ABSENT), stored["role"])
+                return OutboxEntry(path, outcome, turn.ref.turn_id, wanted)
+        return None
 
     def discard(self, entry: OutboxEntry) -> None:
         """The kernel has it."""
-        entry.path.unlink(missing_ok=True)
+        if entry.is_shared:
+            _strike(entry)
+        else:
+            entry.path.unlink(missing_ok=True)
 
     def keep_aside(self, entry: OutboxEntry) -> Path | None:
         """It can no longer be delivered: move it where a person can find it.
@@ -93,23 +120,56 @@ class Outbox:
         Returns:
             Where it is now; None if a worker that shares the outbox has delivered it meanwhile.
         """
-        kept = make_private_folder(self._kept_folder) / entry.path.name
-        try:
-            entry.path.replace(kept)
-        except FileNotFoundError:
+        kept = make_private_folder(self._kept_folder) / entry.own_name
+        if not entry.is_shared:
+            try:
+                return entry.path.replace(kept)
+            except FileNotFoundError:
+                return None
+        stored = _results_in(entry.path, entry.fingerprint).get(entry.fingerprint)
+        if stored is None:
             return None
+        write_private(kept, dumps(stored) + b"\n", sync=True)
+        _strike(entry)
         return kept
 
-    def _path_of(self, turn: Turn) -> Path:
-        return self._folder / f"{turn.ref.turn_id}.{turn.fingerprint}.json"
+    def _shared_files(self) -> Iterator[Path]:
+        return self._folder.glob(f"*{_GROUP}")
 
-    def _write(self, path: Path, data: bytes) -> None:
+    # ------------------------------------------------------------ the disk
+
+    def _writing(self) -> Combining[_Result, Path]:
+        """All workers of an event loop that have this outbox wait for the disk together."""
+        return shared((Outbox, self._folder, self._most_bytes), lambda: Combining(self._write_all))
+
+    async def _write_all(self, results: Sequence[_Result]) -> Sequence[Path | Exception]:
+        return await anyio.to_thread.run_sync(self._write_files, results)
+
+    def _write_files(self, results: Sequence[_Result]) -> list[Path | Exception]:
+        """Write them, the small ones into one file; where that fails, each for itself."""
+        small = [result for result in results if _is_small(result)]
+        together: Path | Exception | None = self._write_or_tell(small) if len(small) > 1 else None
+        return [
+            together if isinstance(together, Path) and _is_small(result) else self._write_or_tell([result])
+            for result in results
+        ]
+
+    def _write_or_tell(self, results: Sequence[_Result]) -> Path | Exception:
+        try:
+            return self._write(results)
+        except (OSError, OutboxFull) as unwritable:
+            return unwritable
+
+    def _write(self, results: Sequence[_Result]) -> Path:
         make_private_folder(self._folder)
+        data = b"".join(result.line for result in results)
         self._make_room(len(data))
+        path = self._folder / (results[0].own_name if len(results) == 1 else uuid.uuid4().hex + _GROUP)
         whole = path.with_suffix(f".{os.getpid()}.tmp")
         write_private(whole, data, sync=True)
         whole.replace(path)
         _sync_folder(self._folder)
+        return path
 
     def _make_room(self, needed: int) -> None:
         used = sum(size for _, size in _files_below(self._folder))
@@ -122,6 +182,10 @@ class Outbox:
             raise OutboxFull(f"{self._folder} holds {used} bytes; {needed} more are over {self._most_bytes}")
 
 
+def _is_small(result: _Result) -> bool:
+    return len(result.line) <= _MOST_SHARED_BYTES
+
+
 def _facts_of(turn: Turn, outcome: Closed) -> dict[str, Any]:
     facts = {
         "fingerprint": turn.fingerprint,
@@ -132,6 +196,44 @@ def _facts_of(turn: Turn, outcome: Closed) -> dict[str, Any]:
         "role": outcome.role,
     }
     return facts if outcome.payload is ABSENT else {**facts, "payload": outcome.payload}
+
+
+def _results_in(path: Path, mentioned: str = "") -> dict[str, dict[str, Any]]:
+    """By fingerprint, the results of a file that the kernel has not; nothing if it does not mention that."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return {}
+    found: dict[str, dict[str, Any]] = {}
+    for line in data.splitlines() if mentioned.encode() in data else ():
+        stored = _read_line(line)
+        if "delivered" in stored:
+            found.pop(stored["delivered"], None)
+        elif "fingerprint" in stored:
+            found[stored["fingerprint"]] = stored
+    return found
+
+
+def _read_line(line: bytes) -> dict[str, Any]:
+    """A line; nothing if it was torn, as by a crash while it was appended."""
+    try:
+        stored = loads(line)
+    except ValueError:
+        return {}
+    return stored if isinstance(stored, dict) else {}
+
+
+def _strike(entry: OutboxEntry) -> None:
+    """Note in a shared file that the kernel has the result. It need not be on the disk: a closed turn is
+    never claimed again."""
+    try:
+        descriptor = os.open(entry.path, os.O_WRONLY | os.O_APPEND)
+    except FileNotFoundError:
+        return
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(b"\n" + dumps({"delivered": entry.fingerprint}) + b"\n")
+    if not _results_in(entry.path):
+        entry.path.unlink(missing_ok=True)
 
 
 def _files_below(folder: Path) -> list[tuple[Path, int]]:

@@ -29,7 +29,8 @@ from cgworker.outcome import Closed, Failed, Suspended, word_for
 from cgworker.turn import Turn
 from cgworker.wire.converter import ABSENT, dumps, loads
 from cgworker.wire.meta import Meta
-from cgworker.wire.turns import TurnSnapshot
+from cgworker.wire.turns import Finish, Suspend, TurnSnapshot
+from cgworker.worker.bundling import settle
 from cgworker.worker.outbox import Outbox, OutboxEntry, OutboxFull
 
 _READ_BACK_SECONDS = 10.0
@@ -56,10 +57,16 @@ class Settlement:
 
 
 async def close(
-    turn: Turn, lease: Lease, outcome: Closed, *, outbox: Outbox, most_payload_bytes: int
+    turn: Turn,
+    lease: Lease,
+    outcome: Closed,
+    *,
+    outbox: Outbox,
+    most_payload_bytes: int,
+    stored: OutboxEntry | None = None,
 ) -> Settlement:
-    """Finish the turn with this outcome."""
-    entry = await _store(turn, outcome, outbox)
+    """Finish the turn with this outcome; `stored` is where it is in the outbox already."""
+    entry = stored or await _store(turn, outcome, outbox)
     if outcome.payload is not ABSENT and len(dumps(outcome.payload)) > most_payload_bytes:
         return await _close_instead(turn, lease, _too_large(), entry, outbox)
     try:
@@ -104,12 +111,10 @@ async def _store(turn: Turn, outcome: Closed, outbox: Outbox) -> OutboxEntry | N
 
 async def _finish(turn: Turn, lease: Lease, outcome: Closed) -> bool:
     async def send() -> None:
-        await turn.kernel.turns.finish(
-            lease.claim,
-            word_for(outcome),
-            final_payload=outcome.payload,
-            final_record_role=outcome.role,
+        finish = Finish(
+            outcome=word_for(outcome), final_payload=outcome.payload, final_record_role=outcome.role
         )
+        await settle(turn.kernel, lease.claim, finish)
 
     return await _repeat(send, turn.kernel, lease, lambda found: _is_closed_so(found, outcome))
 
@@ -151,7 +156,7 @@ async def put_aside(kernel: KernelClient, lease: Lease, outcome: Suspended) -> S
 
     async def send() -> None:
         meta = Meta(annotations=outcome.annotations) if outcome.annotations else None
-        await kernel.turns.suspend(lease.claim, outcome.reason, note=outcome.note, meta=meta)
+        await settle(kernel, lease.claim, Suspend(reason=outcome.reason, note=outcome.note, meta=meta))
 
     try:
         done = await _repeat(send, kernel, lease, lambda found: found.state == "suspended")
