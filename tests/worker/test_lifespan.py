@@ -126,6 +126,22 @@ async def test_a_handler_that_asks_for_what_is_not_given_keeps_the_worker_from_s
     assert (kernel.faults.seen["claim"], left) == (before, [True, True])
 
 
+async def test_a_lifespan_that_cannot_be_one_is_refused_with_what_to_do(desk: KernelClient) -> None:
+    """It is no context manager, or yields something without names."""
+
+    async def undecorated(_: Worker) -> AsyncIterator[dict[str, Any]]:
+        yield {}
+
+    @asynccontextmanager
+    async def nameless(_: Worker) -> AsyncIterator[Any]:
+        yield "database"
+
+    for lifespan, told in ((undecorated, "@asynccontextmanager"), (nameless, "resources by name")):
+        worker = Worker(desk, lambda _: None, lifespan=lifespan)  # type: ignore[arg-type]  # that is the point
+        with pytest.raises(UsageError, match=told):
+            await worker.once()
+
+
 async def test_without_a_lifespan_the_decorator_says_so(desk: KernelClient) -> None:
     """Not the first turn."""
     worker = Worker(desk)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Self, TypeVar
 
 import anyio
 import anyio.abc
@@ -27,7 +26,8 @@ from cgworker.worker.claiming import Claimer
 from cgworker.worker.options import WorkerOptions
 from cgworker.worker.outbox import Outbox
 from cgworker.worker.place import TurnReport, Workplace
-from cgworker.worker.routing import Middleware, Routes, marked_methods
+from cgworker.worker.resources import opened_resources
+from cgworker.worker.routing import Middleware, Routes, as_handler, marked_methods
 from cgworker.worker.shift import Shift
 
 _NO_AGENT = "a worker needs a kernel client with an agent: KernelClient(url, agent=..., token=...)"
@@ -167,7 +167,7 @@ class Worker:
         """
         if self._shift is not None:
             raise UsageError(f"{self!r} runs already: add its handlers before, or in its lifespan")
-        found = _as_handler(handler)
+        found = as_handler(handler)
         if self._lifespan is None and isinstance(found, FunctionHandler):
             found.check()
         self._routes.add(kind, found)
@@ -317,8 +317,12 @@ class Worker:
     @asynccontextmanager
     async def _opened_routes(self) -> AsyncIterator[Routes]:
         """The routes with what the lifespan gives, checked before anything is claimed."""
-        async with self._lifespan(self) if self._lifespan else nullcontext() as given:
-            routes = self._routes.with_resources(given or {}) if self._lifespan else self._routes
+        if self._lifespan is None:
+            self._routes.check()
+            yield self._routes
+            return
+        async with opened_resources(self._lifespan(self)) as given:
+            routes = self._routes.with_resources(given)
             routes.check()
             yield routes
 
@@ -331,13 +335,6 @@ class Worker:
         except Exception:
             logger.exception("select() of %r failed: nothing is claimed until it works", self)
             return False
-
-
-def _as_handler(handler: Handler | HandlerFunction) -> Handler:
-    """Functions are read by their hints; other callables are handlers as they are."""
-    if inspect.isroutine(handler) or isinstance(handler, partial):
-        return FunctionHandler.of(handler)
-    return cast("Handler", handler)
 
 
 @asynccontextmanager

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, TypeVar, cast
 
 from cgworker.errors import UsageError
 from cgworker.handlers import FunctionHandler, Handler
-from cgworker.handlers.signature import HandlerMethod
+from cgworker.handlers.signature import HandlerFunction, HandlerMethod
 from cgworker.outcome import Outcome, outcome_of
 from cgworker.turn import Turn
 
@@ -85,6 +87,17 @@ class Routes:
         if self._default is not None:
             routes.add(None, with_them(self._default))
         return routes
+
+
+def as_handler(handler: Handler | HandlerFunction) -> Handler:
+    """Functions are read by their hints; other callables are handlers as they are.
+
+    Raises:
+        UsageError: the function's signature cannot be a handler's.
+    """
+    if inspect.isroutine(handler) or isinstance(handler, partial):
+        return FunctionHandler.of(handler)
+    return cast("Handler", handler)
 
 
 def handles(kind: str) -> Callable[[Method], Method]:
