@@ -59,7 +59,10 @@ class Story:
                 await anyio.sleep(0.02)
 
     async def until_it_ran(self) -> None:
-        await self.until(anyio.Path(self.runs).exists)
+        async def ran() -> bool:
+            return "killed" in self.who_ran
+
+        await self.until(ran)
 
     async def until_state(self, state: str) -> None:
         await in_state(self.desk, self.turn, state)
