@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypedDict
 
-import jsonschema  # type: ignore[import-untyped]
+import jsonschema
 import pytest
 from attrs import Factory, frozen
 
