@@ -25,7 +25,5 @@ async def opened_resources(
         raise UsageError("a lifespan is a context manager: decorate its function with @asynccontextmanager")
     async with lifespan as given:
         if not isinstance(given, Mapping | None):
-            raise UsageError(
-                f"a lifespan yields resources by name, such as {{'db': ...}}, not {given!r}"
-            )
+            raise UsageError(f"a lifespan yields resources by name, such as {{'db': ...}}, not {given!r}")
         yield given or {}
