@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
-from typing import Any
+from functools import partial
 
 from attrs import frozen
 
@@ -28,54 +28,64 @@ MOST_RATIO = 1.5
 
 _TIMES = 40
 
+Request = Callable[[], Awaitable[float]]
+
 
 @frozen
 class Site:
-    """A kernel on a database of some size, and an agent there."""
+    """A kernel on a database of some size, and what is asked of it, by name."""
 
     size: Size
-    server: Server
-    agent: Agent
+    requests: Mapping[str, Request]
 
 
 async def measure(options: Options) -> Findings:
-    """The median of each request at each size, in alternation."""
+    """The median of each request at each size; the sizes take turns at every request."""
     findings = Findings()
     if options.url:
         findings.notes.append("this row fills databases, so it starts its own and leaves --url alone")
     async with AsyncExitStack() as stack:
-        postgres = stack.enter_context(a_postgres())
-        sites = []
-        for size in (EMPTY, BETWEEN, FULL):
-            dsn = await new_database(postgres)
-            server = stack.enter_context(a_kernel(dsn))
-            await fill(dsn, size)
-            sites.append(Site(size, server, await server.admit("bench-growth")))
-        for site in sites:
-            await _round(site)
+        sites = await _fill_sites(stack)
+        await _round(sites, Findings())
         for _ in range(options.rounds):
-            for site in sites:
-                for what, seconds in (await _round(site)).items():
-                    findings.add("cgworker", what, "ms", seconds * 1000, at=site.size.turn_count)
-    for what in _reads(FULL):
+            await _round(sites, findings)
+    for what in sites[0].requests:
         _judge(what, findings)
-    _judge("claim with context", findings)
     return findings
+
+
+async def _fill_sites(stack: AsyncExitStack) -> list[Site]:
+    """A kernel for each size; connections are opened last, since filling outlasts a kernel's patience."""
+    postgres = stack.enter_context(a_postgres())
+    filled = []
+    for size in (EMPTY, BETWEEN, FULL):
+        dsn = await new_database(postgres)
+        server = stack.enter_context(a_kernel(dsn))
+        await fill(dsn, size)
+        filled.append((size, server, await server.admit("bench-growth")))
+    return [await _site(stack, size, server, agent) for size, server, agent in filled]
+
+
+async def _site(stack: AsyncExitStack, size: Size, server: Server, agent: Agent) -> Site:
+    (caller,) = await stack.enter_async_context(callers(server, [agent]))
+    reads = {what: partial(_timed_get, caller, path) for what, path in _reads(size).items()}
+    return Site(size, {**reads, "claim with context": partial(_timed_claim, caller)})
+
+
+async def _round(sites: list[Site], findings: Findings) -> None:
+    for what in sites[0].requests:
+        spent: dict[int, list[float]] = {site.size.turn_count: [] for site in sites}
+        for _ in range(_TIMES):
+            for site in sites:
+                spent[site.size.turn_count].append(await site.requests[what]())
+        for turn_count, seconds in spent.items():
+            findings.add("cgworker", what, "ms", statistics.median(seconds) * 1000, at=turn_count)
 
 
 def _judge(what: str, findings: Findings) -> None:
     full, empty = (findings.median("cgworker", what, at=size.turn_count) for size in (FULL, EMPTY))
     came_to = f"{full / empty:.2f} × ({empty:.2f} → {full:.2f} ms)"
     findings.judge(f"{what} ≤ {MOST_RATIO} ×", came_to, is_met=full <= MOST_RATIO * empty)
-
-
-async def _round(site: Site) -> Mapping[str, float]:
-    async with callers(site.server, [site.agent]) as (caller,):
-        reads = {
-            what: await _median(lambda path=path: caller.get(path))  # type: ignore[misc]  # bound at once
-            for what, path in _reads(site.size).items()
-        }
-        return {**reads, "claim with context": await _claiming(caller)}
 
 
 def _reads(size: Size) -> Mapping[str, str]:
@@ -92,25 +102,20 @@ def _reads(size: Size) -> Mapping[str, str]:
     }
 
 
-async def _claiming(caller: Caller) -> float:
-    """The median time of a claim that finds a turn."""
-    spent = []
-    for _ in range(_TIMES):
-        await caller.dispatch(caller.agent)
-        begun = time.perf_counter()
-        claim = await caller.claim(with_context=True)
-        spent.append(time.perf_counter() - begun)
-        await caller.finish(claim)
-    return statistics.median(spent)
+async def _timed_get(caller: Caller, path: str) -> float:
+    begun = time.perf_counter()
+    await caller.get(path)
+    return time.perf_counter() - begun
 
 
-async def _median(ask: Callable[[], Awaitable[Any]]) -> float:
-    spent = []
-    for _ in range(_TIMES):
-        begun = time.perf_counter()
-        await ask()
-        spent.append(time.perf_counter() - begun)
-    return statistics.median(spent)
+async def _timed_claim(caller: Caller) -> float:
+    """A claim that finds a turn; what comes before and after is not counted."""
+    await caller.dispatch(caller.agent)
+    begun = time.perf_counter()
+    claim = await caller.claim(with_context=True)
+    spent = time.perf_counter() - begun
+    await caller.finish(claim)
+    return spent
 
 
 if __name__ == "__main__":
