@@ -1,0 +1,252 @@
+"""A model behind an OpenAI-compatible chat endpoint as a handler, on asyncio and trio: `cgworker[openai]`.
+
+Each round's answer, and each result of a function, is kept as a step (`turn.once`): a handler that begins
+again after a crash or a suspension finds the conversation as it was, and asks the model nothing twice.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attrs import field, frozen
+
+from cgworker.adapters.extras import require
+from cgworker.adapters.tools import ChildTool, FunctionTool, Tool
+from cgworker.errors import UsageError
+from cgworker.handlers.adapter import Adapter, Output
+from cgworker.handlers.environment import mask_for
+from cgworker.outcome import fail
+from cgworker.turn import Turn
+from cgworker.wire.converter import dumps
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+Message = dict[str, Any]
+
+
+class EndpointFailed(Exception):
+    """The endpoint refused, or was still unreachable after the retries; the text names no secret."""
+
+
+def messages_of(turn: Turn) -> list[Message]:
+    """What the model is asked: the input's `messages` if it has them, else its text, else itself as JSON."""
+    asked = turn.input
+    if isinstance(asked, dict) and isinstance(asked.get("messages"), list):
+        return list(asked["messages"])
+    if isinstance(asked, dict) and isinstance(asked.get("text"), str):
+        asked = asked["text"]
+    return [{"role": "user", "content": asked if isinstance(asked, str) else dumps(asked).decode()}]
+
+
+@frozen(kw_only=True)
+class ChatAdapter(Adapter["AsyncOpenAI"]):
+    """Answers turns with a model: `AdapterHandler(ChatAdapter(model="...", tools=[...]))`.
+
+    The answer's text is streamed into records of role "progress", and is the deliverable `{"text": ...}`.
+
+    Args:
+        model: as the endpoint names it.
+        base_url: of the endpoint, such as `http://127.0.0.1:11434/v1`; None is OpenAI's own.
+        system: said to the model before everything else.
+        tools: what the model may call.
+        messages: what the model is asked; by default `messages_of`.
+        most_rounds: how often the model may be asked in one turn before it fails with `too_many_rounds`.
+        retries: how often a request is repeated after a failure that may pass; Retry-After is followed.
+        timeout_seconds: how long the endpoint may be silent.
+        api_key_env: the variable that holds the key.
+        api_key_file: a file that holds the key; it goes before the variable.
+        parameters: further parameters of each request, such as `{"temperature": 0}`.
+    """
+
+    model: str
+    base_url: str | None = None
+    system: str | None = None
+    tools: Sequence[Tool] = ()
+    messages: Callable[[Turn], list[Message]] = messages_of
+    most_rounds: int = 16
+    retries: int = 5
+    timeout_seconds: float = 120.0
+    api_key_env: str = "OPENAI_API_KEY"
+    api_key_file: Path | None = None
+    parameters: dict[str, Any] = field(factory=dict)
+
+    def check(self) -> None:
+        """Refuse to start without the package or the key.
+
+        Raises:
+            UsageError: one is missing.
+        """
+        require("openai", "openai")
+        self._api_key()
+
+    @asynccontextmanager
+    async def prepare(self, turn: Turn) -> AsyncIterator[AsyncOpenAI]:  # noqa: ARG002
+        """A client with connections of its own for the turn."""
+        require("openai", "openai")
+        from openai import AsyncOpenAI
+
+        async with AsyncOpenAI(
+            api_key=self._api_key(),
+            base_url=self.base_url,
+            max_retries=self.retries,
+            timeout=self.timeout_seconds,
+        ) as client:
+            yield client
+
+    async def drive(self, turn: Turn, prepared: AsyncOpenAI) -> AsyncGenerator[Any, None]:
+        """Ask the model and answer its calls, until it calls nothing more."""
+        conversation = [*self._said_first(), *self.messages(turn)]
+        for number in range(self.most_rounds):
+            answer = await turn.once(f"model:{number}", _Round(self, prepared, turn, conversation).ask)
+            if not (calls := answer.get("tool_calls")):
+                yield Output(_deliverable(answer))
+                return
+            conversation.append(answer)
+            conversation.extend(await self._answer(turn, number, calls))
+        yield Output(fail({"error": "too_many_rounds", "rounds": self.most_rounds}))
+
+    # ------------------------------------------------------------ the model's calls
+
+    async def _answer(self, turn: Turn, number: int, calls: list[Any]) -> list[Message]:
+        """The results of a round's calls: functions one after the other, then all child turns at once."""
+        found = {tool.name: tool for tool in self.tools}
+        results: list[Any] = [None] * len(calls)
+        children = {}
+        for index, call in enumerate(calls):
+            key = f"{number}:{index}:{call['function']['name']}"
+            tool, arguments = found.get(call["function"]["name"]), _arguments_of(call)
+            if tool is None or arguments is None:
+                results[index] = {"error": "no such tool" if tool is None else "arguments are no JSON object"}
+            elif isinstance(tool, FunctionTool):
+                results[index] = await turn.once(f"tool:{key}", _call(tool, turn, arguments))
+            elif isinstance(tool, ChildTool):
+                children[key] = (index, tool.child(arguments))
+        if children:
+            ended = await turn.children({key: child for key, (_, child) in children.items()})
+            for key, (index, _) in children.items():
+                results[index] = {"outcome": ended[key].outcome, "payload": ended[key].payload}
+        return [_tool_message(call, result) for call, result in zip(calls, results, strict=True)]
+
+    def _said_first(self) -> Iterable[Message]:
+        return [] if self.system is None else [{"role": "system", "content": self.system}]
+
+    def _api_key(self) -> str:
+        if self.api_key_file is not None:
+            try:
+                return self.api_key_file.read_text().strip()
+            except OSError as unreadable:
+                raise UsageError(f"the API key cannot be read: {unreadable}") from unreadable
+        if key := os.environ.get(self.api_key_env):
+            return key
+        raise UsageError(
+            f"there is no API key: set {self.api_key_env}, or give api_key_file= (any word will do for an"
+            " endpoint that asks for none)"
+        )
+
+
+@frozen
+class _Round:
+    """One question to the model, with the conversation so far."""
+
+    adapter: ChatAdapter
+    client: AsyncOpenAI
+    turn: Turn
+    conversation: list[Message]
+
+    async def ask(self) -> Message:
+        """The model's message, put together from the stream."""
+        from openai import OpenAIError
+
+        try:
+            return await self._stream()
+        except OpenAIError as error:  # some endpoints repeat the key in what they say
+            masked = mask_for([self.client.api_key])(str(error))
+            raise EndpointFailed(f"{type(error).__name__}: {masked}") from None
+
+    async def _stream(self) -> Message:
+        offered: dict[str, Any] = {"tools": [_offer(tool) for tool in self.adapter.tools]}
+        create: Any = self.client.chat.completions.create  # its hints want their own classes of messages
+        stream = await create(
+            model=self.adapter.model,
+            messages=self.conversation,
+            stream=True,
+            **(offered if self.adapter.tools else {}),
+            **self.adapter.parameters,
+        )
+        message = _Assembled()
+        async with stream, self.turn.stream() as text:
+            async for chunk in stream:
+                for choice in chunk.choices[:1]:
+                    message.add(choice)
+                    await text.write(choice.delta.content or "")
+        return message.whole()
+
+
+class _Assembled:
+    """A message in the making: text and calls come in pieces."""
+
+    def __init__(self) -> None:
+        self._text: list[str] = []
+        self._calls: dict[int, dict[str, str]] = {}
+        self._finish_reason: str | None = None
+
+    def add(self, choice: Any) -> None:
+        """Take one piece."""
+        self._finish_reason = choice.finish_reason or self._finish_reason
+        self._text.append(choice.delta.content or "")
+        for piece in choice.delta.tool_calls or ():
+            call = self._calls.setdefault(piece.index, {"id": "", "name": "", "arguments": ""})
+            call["id"] = piece.id or call["id"]
+            if piece.function is not None:
+                call["name"] += piece.function.name or ""
+                call["arguments"] += piece.function.arguments or ""
+
+    def whole(self) -> Message:
+        """The message, as it is said back to the model in the next round."""
+        if self._finish_reason is None:
+            raise EndpointFailed("the stream ended in the middle of an answer")
+        message: Message = {"role": "assistant", "content": "".join(self._text)}
+        if self._calls:
+            message["tool_calls"] = [_as_sent(call) for _, call in sorted(self._calls.items())]
+        elif self._finish_reason != "stop":
+            message["finish_reason"] = self._finish_reason
+        return message
+
+
+def _as_sent(call: dict[str, str]) -> Message:
+    function = {"name": call["name"], "arguments": call["arguments"]}
+    return {"id": call["id"], "type": "function", "function": function}
+
+
+def _deliverable(answer: Message) -> Message:
+    """The text; and why it ended, where that was not because all was said, such as "length"."""
+    reason = {"finish_reason": answer["finish_reason"]} if "finish_reason" in answer else {}
+    return {"text": answer["content"], **reason}
+
+
+def _offer(tool: Tool) -> Message:
+    described = {"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)}
+    return {"type": "function", "function": described}
+
+
+def _arguments_of(call: Message) -> dict[str, Any] | None:
+    try:
+        arguments = json.loads(call["function"]["arguments"] or "{}")
+    except ValueError:
+        return None
+    return arguments if isinstance(arguments, dict) else None
+
+
+def _call(tool: FunctionTool, turn: Turn, arguments: Any) -> Callable[[], Any]:
+    return lambda: tool.call(turn, arguments)
+
+
+def _tool_message(call: Message, result: Any) -> Message:
+    content = result if isinstance(result, str) else dumps(result).decode()
+    return {"role": "tool", "tool_call_id": call["id"], "content": content}

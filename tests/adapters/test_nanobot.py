@@ -1,0 +1,129 @@
+"""NanoBot itself, with a scripted model on loopback, as a handler of a real worker."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from cgworker import AdapterHandler, Turn, UsageError, Worker, WorkerOptions
+from cgworker.adapters.nanobot import NanobotAdapter
+from cgworker.adapters.tools import ChildTool
+from cgworker.testing import LocalKernel, local_kernel
+from tests.adapters.endpoint import Endpoint, Hang, Refuse, calls, endpoint, says
+from tests.journeys.conftest import closed, in_state, working
+
+OPTIONS = WorkerOptions(concurrency=1, renew_seconds=0.2, interrupt_seconds=2, wait_seconds=5)
+EXPERT = ChildTool(
+    name="ask_expert",
+    description="Ask the expert on numbers.",
+    agent_id="expert",
+    parameters={"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]},
+)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """NanoBot runs on asyncio alone."""
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+@pytest.fixture
+async def kernel() -> AsyncIterator[LocalKernel]:
+    async with local_kernel(lease_seconds=5) as kernel:
+        yield kernel
+
+
+def bot_at(model: Endpoint, folder: Path, *children: ChildTool) -> AdapterHandler[Any]:
+    """A handler whose bot has this model and a workspace of its own."""
+    config = folder / "nanobot.json"
+    config.write_text(
+        json.dumps(
+            {
+                "agents": {"defaults": {"model": "scripted", "provider": "custom"}},
+                "providers": {"custom": {"apiKey": "key-of-the-endpoint", "apiBase": model.base_url}},
+            }
+        )
+    )
+    return AdapterHandler(
+        NanobotAdapter(config_path=config, workspace=folder / "workspace", children=children)
+    )
+
+
+async def test_a_bot_answers_a_turn(kernel: LocalKernel, tmp_path: Path) -> None:
+    """Its text is streamed into records and is the deliverable; its key is in neither."""
+    async with await kernel.agent("desk") as desk:
+        with endpoint(says("hello", " there")) as model:
+            turn = await kernel.dispatch("desk", {"text": "say hello"})
+            async with working(Worker(desk, bot_at(model, tmp_path), options=OPTIONS)):
+                found = await closed(desk, turn)
+        records = [(item.record.record_role, item.payload) async for item in desk.turns.records(turn)]
+    assert (found.outcome, found.final_payload) == ("succeeded", {"text": "hello there"})
+    assert ("progress", {"index": 0, "text": "hello there"}) in records
+    assert "say hello" in json.dumps(model.requests[0]["messages"])
+    assert "key-of-the-endpoint" not in json.dumps(records)
+
+
+async def test_what_a_bot_gives_away_comes_back_to_it(kernel: LocalKernel, tmp_path: Path) -> None:
+    """A child turn; the parent is suspended meanwhile, and the model is told the result and asked once more."""
+    script = [calls(("ask_expert", {"n": 7})), says("asked"), says("the expert says 49")]
+    async with await kernel.agent("desk") as desk, await kernel.agent("expert") as expert:
+        helper = Worker(expert, options=OPTIONS)
+
+        @helper.turn()
+        async def square(_: Turn, asked: dict[str, int]) -> dict[str, int]:
+            return {"square": asked["n"] ** 2}
+
+        with endpoint(*script) as model:
+            turn = await kernel.dispatch("desk", {"text": "what is 7 squared?"})
+            async with working(Worker(desk, bot_at(model, tmp_path, EXPERT), options=OPTIONS)):
+                await in_state(desk, turn, "suspended")
+            async with (  # another worker goes on, as after a restart
+                working(Worker(desk, bot_at(model, tmp_path, EXPERT), options=OPTIONS)),
+                working(helper),
+            ):
+                found = await closed(desk, turn)
+    assert found.final_payload == {"text": "the expert says 49"}
+    assert len(model.requests) == 3
+    assert '"square":49' in json.dumps(model.requests[2]["messages"]).replace("\\", "")
+
+
+async def test_a_bot_whose_model_refuses_fails_its_turn(kernel: LocalKernel, tmp_path: Path) -> None:
+    """With a typed report, and without what is secret."""
+    async with await kernel.agent("desk") as desk:
+        with endpoint(*[Refuse(401, message="no such key: key-of-the-endpoint")] * 5) as model:
+            turn = await kernel.dispatch("desk", "hello")
+            async with working(Worker(desk, bot_at(model, tmp_path), options=OPTIONS)):
+                found = await closed(desk, turn, seconds=60)
+    assert (found.outcome, found.final_payload["error"]) == ("failed", "nanobot_failed")
+    assert "key-of-the-endpoint" not in json.dumps(found.final_payload)
+
+
+async def test_a_stop_ends_a_bot_in_the_middle(kernel: LocalKernel, tmp_path: Path) -> None:
+    """What it had said is public, and the turn is stopped."""
+    async with await kernel.agent("desk") as desk:
+        with endpoint(Hang("thinking aloud")) as model:
+            turn = await kernel.dispatch("desk", "hello")
+            async with working(Worker(desk, bot_at(model, tmp_path), options=OPTIONS)):
+                with anyio.fail_after(20):
+                    async for item in desk.turns.follow(turn):
+                        if item.record.record_role == "progress":
+                            break
+                await desk.turns.stop(turn, requested_by=desk.agent)  # type: ignore[arg-type]
+                assert (await closed(desk, turn)).outcome == "stopped"
+
+
+def test_a_missing_config_is_said_before_anything_is_claimed(tmp_path: Path) -> None:
+    """The worker asks before it claims."""
+    with pytest.raises(UsageError, match="no NanoBot config"):
+        NanobotAdapter(config_path=tmp_path / "none.json").check()

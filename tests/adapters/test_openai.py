@@ -1,0 +1,191 @@
+"""A model behind a chat endpoint as a handler: the `openai` package against a scripted endpoint."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from attrs import frozen
+
+from cgworker import AdapterHandler, Failed, Stopped, Succeeded, Turn, UsageError, Worker
+from cgworker.adapters.openai import ChatAdapter
+from cgworker.adapters.tools import ChildTool, function_tool
+from cgworker.testing import local_kernel, play
+from tests.adapters.endpoint import Hang, Refuse, calls, endpoint, says
+
+KEY = "local-key-0123456789"
+
+
+@frozen
+class City:
+    """A place to look up."""
+
+    name: str
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+
+
+def at(base_url: str, **how: Any) -> AdapterHandler[Any]:
+    return AdapterHandler(ChatAdapter(model="scripted", base_url=base_url, **how))
+
+
+async def test_a_model_answers_a_turn_and_its_text_is_streamed() -> None:
+    """The system's words go first; the key goes to the endpoint, and into no record."""
+    with endpoint(says("Hel", "lo")) as model:
+        played = await play(at(model.base_url, system="Be kind.", parameters={"temperature": 0}), "Hi")
+    assert played.outcome == Succeeded({"text": "Hello"})
+    assert model.requests[0]["messages"] == [
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": "Hi"},
+    ]
+    assert model.requests[0]["temperature"] == 0
+    assert model.keys == [f"Bearer {KEY}"]
+    streamed = [record.payload["text"] for record in played.records if record.role == "progress"]
+    assert "".join(streamed) == "Hello"
+    assert KEY not in repr(played)
+
+
+@pytest.mark.parametrize(
+    ("input", "asked"),
+    [
+        ({"text": "Hi"}, [{"role": "user", "content": "Hi"}]),
+        ({"task": 1}, [{"role": "user", "content": '{"task":1}'}]),
+        ({"messages": [{"role": "user", "content": "a"}]}, [{"role": "user", "content": "a"}]),
+    ],
+)
+async def test_the_input_may_be_text_messages_or_anything(input: Any, asked: Any) -> None:
+    """What is neither text nor messages is said as JSON."""
+    with endpoint(says("ok")) as model:
+        await play(at(model.base_url), input)
+    assert model.requests[0]["messages"] == asked
+
+
+async def test_an_answer_that_was_cut_says_so() -> None:
+    """The reader must not take half an answer for a whole one."""
+    with endpoint(says("Half", finish_reason="length")) as model:
+        played = await play(at(model.base_url), "Hi")
+    assert played.payload == {"text": "Half", "finish_reason": "length"}
+
+
+async def weather(_: Turn, city: City) -> str:
+    """Tells the weather."""
+    return f"rain in {city.name}"
+
+
+def breaks(_: Turn, city: City) -> str:
+    raise LookupError(f"no {city.name}")
+
+
+async def test_functions_are_offered_called_and_answered() -> None:
+    """With what goes wrong as a result of its own, for the model to do something about."""
+    tools = [function_tool(weather), function_tool(breaks)]
+    asked = calls(("weather", {"name": "Bern"}), ("weather", {}), ("breaks", {"name": "X"}), ("no", {}))
+    with endpoint([*asked], calls(("weather", "no json")), says("Rain.")) as model:
+        played = await play(at(model.base_url, tools=tools), "Weather?")
+    assert played.outcome == Succeeded({"text": "Rain."})
+    offered = model.requests[0]["tools"][0]["function"]
+    assert (offered["name"], offered["description"]) == ("weather", "Tells the weather.")
+    assert offered["parameters"]["required"] == ["name"]
+    results = [each["content"] for each in model.requests[1]["messages"] if each["role"] == "tool"]
+    assert results[0] == "rain in Bern"
+    assert json.loads(results[1])["error"] == "invalid_arguments"
+    assert json.loads(results[2]) == {"error": "LookupError: no X"}
+    assert json.loads(results[3]) == {"error": "no such tool"}
+    assert json.loads(model.requests[2]["messages"][-1]["content"])["error"] == "arguments are no JSON object"
+
+
+async def test_a_child_turn_may_be_a_tool_and_nothing_is_asked_twice() -> None:
+    """The turn is suspended meanwhile; the handler begins again and finds the conversation."""
+    called: list[str] = []
+
+    async def note(_: Turn, city: City) -> str:
+        called.append(city.name)
+        return "noted"
+
+    tools = [
+        function_tool(note, name="note"),
+        ChildTool(name="expert", description="Knows.", agent_id="expert"),
+    ]
+    asked = calls(("note", {"name": "Bern"}), ("expert", {"q": 1}))
+    with endpoint(asked, says("Done.")) as model:
+        handler = at(model.base_url, tools=tools)
+        async with local_kernel() as kernel:
+            desk, expert = await kernel.agent("desk"), await kernel.agent("expert")
+            turn = await kernel.dispatch("desk", {"text": "Go"})
+
+            async def know(_: Turn, question: Any) -> Any:
+                return {"answer": question["q"] + 1}
+
+            async with anyio.create_task_group() as working:
+                working.start_soon(Worker(desk, handler).run)
+                working.start_soon(Worker(expert, know).run)
+                closed = await kernel.closed(turn)
+                working.cancel_scope.cancel()
+    assert (closed.outcome, closed.final_payload) == ("succeeded", {"text": "Done."})
+    assert called == ["Bern"]
+    assert len(model.requests) == 2
+    results = [each["content"] for each in model.requests[1]["messages"] if each["role"] == "tool"]
+    assert results[0] == "noted"
+    assert json.loads(results[1]) == {"outcome": "succeeded", "payload": {"answer": 2}}
+
+
+async def test_a_model_that_never_ends_is_ended() -> None:
+    """After so many rounds the turn fails, with a name for it."""
+    with endpoint(*[calls(("weather", {"name": "Bern"}))] * 2) as model:
+        played = await play(at(model.base_url, tools=[function_tool(weather)], most_rounds=2), "Weather?")
+    assert played.outcome == Failed({"error": "too_many_rounds", "rounds": 2})
+
+
+async def test_an_overloaded_endpoint_is_asked_again_when_it_says() -> None:
+    """Retry-After is followed."""
+    with endpoint(Refuse(429, {"Retry-After": "0.01"}), Refuse(503), says("ok")) as model:
+        played = await play(at(model.base_url), "Hi")
+    assert played.outcome == Succeeded({"text": "ok"})
+
+
+async def test_a_refusal_is_a_typed_failure_without_the_key() -> None:
+    """Also where the endpoint repeats it."""
+    with endpoint(Refuse(401, message=f"bad key {KEY}")) as model:
+        outcome = (await play(at(model.base_url), "Hi")).outcome
+    assert isinstance(outcome, Failed)
+    assert outcome.payload["type"] == "EndpointFailed"
+    assert "AuthenticationError" in outcome.payload["message"]
+    assert KEY not in outcome.payload["message"]
+
+
+async def test_a_stream_that_breaks_off_is_no_answer() -> None:
+    """Half a text without an end is not delivered."""
+    with endpoint([{"delta": {"content": "Hal"}}]) as model:
+        outcome = (await play(at(model.base_url), "Hi")).outcome
+    assert isinstance(outcome, Failed)
+    assert "ended in the middle" in outcome.payload["message"]
+
+
+async def test_a_stop_ends_the_stream_and_what_was_said_is_kept() -> None:
+    """Nobody waits for the model to finish."""
+    with endpoint(Hang("So far")) as model:
+        played = await play(at(model.base_url), "Hi", stop_after=0.5)
+    assert isinstance(played.outcome, Stopped)
+    assert [record.payload["text"] for record in played.records] == ["So far"]
+
+
+async def test_the_key_comes_from_a_file_or_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And where it is missing, the worker says so before it claims."""
+    file = tmp_path / "key"
+    file.write_text("from-a-file\n")
+    with endpoint(says("ok")) as model:
+        await play(at(model.base_url, api_key_file=file), "Hi")
+    assert model.keys == ["Bearer from-a-file"]
+    monkeypatch.delenv("OPENAI_API_KEY")
+    with pytest.raises(UsageError, match="set OPENAI_API_KEY"):
+        await play(at("http://127.0.0.1:9/v1"), "Hi")
+    with pytest.raises(UsageError, match="cannot be read"):
+        await play(at("http://127.0.0.1:9/v1", api_key_file=tmp_path / "none"), "Hi")
