@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         LeaseLost,
         UsageError,
     )
+    from cgworker.events import TurnLogFilter
     from cgworker.handlers import (
         Adapter,
         AdapterHandler,
@@ -97,6 +98,7 @@ __all__ = [
     "Suspended",
     "Suspending",
     "Turn",
+    "TurnLogFilter",
     "TurnRef",
     "TurnReport",
     "UsageError",
@@ -129,6 +131,7 @@ _HOMES = {
         "LeaseLost",
         "UsageError",
     ),
+    "cgworker.events": ("TurnLogFilter",),
     "cgworker.handlers": (
         "Adapter",
         "AdapterHandler",

@@ -7,8 +7,11 @@ what it raises is logged and forgotten.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import ClassVar
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 from attrs import asdict, field, frozen
 
@@ -199,6 +202,34 @@ def log_event(event: Event) -> None:
         exc_info=raised,
         extra={f"cg_{name}": value for name, value in facts.items()},
     )
+
+
+_NO_TURN: Mapping[str, Any] = MappingProxyType({"cg_turn": "", "cg_agent": "", "cg_attempt": ""})
+_worked_turn: ContextVar[Mapping[str, Any]] = ContextVar("cgworker_turn", default=_NO_TURN)
+
+
+@contextmanager
+def logged_as(*, turn: TurnRef, agent: AgentRef, attempt: int) -> Iterator[None]:
+    """What is logged within the block, also in tasks and threads begun there, is about this turn."""
+    set_back = _worked_turn.set({"cg_turn": str(turn), "cg_agent": str(agent), "cg_attempt": attempt})
+    try:
+        yield
+    finally:
+        _worked_turn.reset(set_back)
+
+
+class TurnLogFilter(logging.Filter):
+    """Gives each log record the turn it is about: `handler.addFilter(TurnLogFilter())`.
+
+    Added to a logging handler, it sets `cg_turn`, `cg_agent` and `cg_attempt` on the lines that a handler of
+    turns logs, by whatever logger; they are empty where no turn is worked. It lets every record through.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Complete the record."""
+        for name, value in _worked_turn.get().items():
+            vars(record).setdefault(name, value)
+        return True
 
 
 def emit(listener: Listener | None, event: Event) -> None:

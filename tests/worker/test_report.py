@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cgworker.worker.report import redact, report_of
+from cgworker.worker.report import redact, report_of, tellable
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,22 @@ def test_a_report_names_the_type_and_is_cut() -> None:
     report = report_of(ValueError("x" * 10_000), [])
     assert (report["error"], report["type"]) == ("handler_error", "ValueError")
     assert len(report["message"]) == 2000
+
+
+def test_an_exception_without_a_secret_is_logged_as_it_is() -> None:
+    """People look for its class and its traceback."""
+    error = ValueError("no such row")
+    assert tellable(error, ["Zm9vYmFyYmF6"]) is error
+
+
+def test_a_secret_in_a_cause_is_masked_as_well() -> None:
+    """A traceback tells the whole chain."""
+    try:
+        try:
+            raise ValueError("it was Zm9vYmFyYmF6")
+        except ValueError as inner:
+            raise KeyError("name") from inner
+    except KeyError as error:
+        told = str(tellable(error, ["Zm9vYmFyYmF6"]))
+    assert "ValueError: it was ***" in told
+    assert "KeyError: 'name'" in told

@@ -39,7 +39,7 @@ from cgworker.worker.lineage import parent_is_closed, stop_children
 from cgworker.worker.opening import open_turn
 from cgworker.worker.outbox import OutboxEntry
 from cgworker.worker.place import TurnReport, Workplace, tell
-from cgworker.worker.report import report_of
+from cgworker.worker.report import report_of, tellable
 from cgworker.worker.routing import wrap
 from cgworker.worker.settle import Settlement, close, put_aside
 from cgworker.worker.unwinding import unwinding
@@ -201,7 +201,11 @@ class Attempt:
 
     async def _run_handler(self, turn: Turn, handler: Handler) -> Outcome | None:
         """The handler's outcome; None if it was cancelled or cannot say."""
-        with anyio.CancelScope() as scope, turn.on_interrupt(lambda _: scope.cancel()):
+        with (
+            events.logged_as(**self._facts()),
+            anyio.CancelScope() as scope,
+            turn.on_interrupt(lambda _: scope.cancel()),
+        ):
             try:
                 async with self._place.shared_slots or nullcontext():
                     return await wrap(unwinding(handler), self._place.middleware)(turn)
@@ -223,7 +227,7 @@ class Attempt:
 
     def _on_error(self, turn: Turn, raised: BaseException) -> Outcome:
         if turn.interruption is None:
-            self._emit(events.HandlerRaised(**self._facts(), error=raised))
+            self._emit(events.HandlerRaised(**self._facts(), error=tellable(raised, turn.secrets)))
         report = report_of(raised, turn.secrets)
         if self._place.options.on_error == "suspend":
             return Suspended("handler_error", f"{report['type']}: {report['message']}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Iterable
 from typing import Any
 
@@ -21,6 +22,10 @@ _LOOKS_SECRET = re.compile(
 )
 
 
+class SecretInText(Exception):
+    """Stands for an exception whose text, or that of its causes, held a secret; has its traceback, masked."""
+
+
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
     """The text without these secrets or what looks like one, cut to 2,000 characters."""
     masked = _LOOKS_SECRET.sub("***", mask_for(secrets)(text))
@@ -30,3 +35,10 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
 def report_of(error: BaseException, secrets: Iterable[str]) -> dict[str, Any]:
     """The error report of an exception that a handler raised (decision 27)."""
     return {"error": "handler_error", "type": type(error).__name__, "message": redact(str(error), secrets)}
+
+
+def tellable(error: BaseException, secrets: Iterable[str]) -> BaseException:
+    """The exception as logs and listeners may have it: itself, unless one of these secrets is in its text."""
+    text = "".join(traceback.format_exception(error))
+    masked = mask_for(secrets)(text)
+    return error if masked == text else SecretInText(masked)
