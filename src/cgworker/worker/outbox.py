@@ -7,7 +7,8 @@ delivered and the handler is not run again.
 A result has a file named by its turn's fingerprint. Results that wait for the disk at the same moment share
 one, since it is the disk that takes time: a line each, and another line when the kernel has it. Files appear
 by a rename, so they are whole or not there, and several processes can share the folder without talking to
-each other: appended lines do not mix, and whoever strikes a file's last result removes it.
+each other: whoever strikes a file's last result removes it. Only such strikes are appended; one that is lost,
+as two at once may be on a network folder, leaves a file behind and nothing else.
 """
 
 from __future__ import annotations
