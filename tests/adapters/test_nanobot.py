@@ -75,7 +75,7 @@ async def test_a_bot_answers_a_turn(kernel: LocalKernel, tmp_path: Path) -> None
 
 
 async def test_what_a_bot_gives_away_comes_back_to_it(kernel: LocalKernel, tmp_path: Path) -> None:
-    """A child turn; the parent is suspended meanwhile, and the model is told the result and asked once more."""
+    """A child turn; the parent is suspended meanwhile, and the model is told the result and asked again."""
     script = [calls(("ask_expert", {"n": 7})), says("asked"), says("the expert says 49")]
     async with await kernel.agent("desk") as desk, await kernel.agent("expert") as expert:
         helper = Worker(expert, options=OPTIONS)

@@ -63,7 +63,7 @@ class NanobotAdapter(Adapter[Bot]):
 
     Args:
         config_path: its `config.json`; by default where NanoBot keeps it.
-        workspace: its workspace; by default the config's. Sessions and memory are kept there, and stay private.
+        workspace: by default the config's. Its sessions and memory are kept there, and stay private.
         model: in place of the config's.
         children: agents it may give work to, as tools.
         message: what it is asked; by default `message_of`.
@@ -196,9 +196,17 @@ def _tool_for(child: ChildTool, made: Bot) -> Any:
     from nanobot.agent.tools.base import Tool
 
     class Delegate(Tool):
-        name = child.name  # type: ignore[assignment]  # constants where the base class has properties
-        description = child.description  # type: ignore[assignment]
-        parameters = dict(child.parameters)  # type: ignore[assignment]
+        @property
+        def name(self) -> str:
+            return child.name
+
+        @property
+        def description(self) -> str:
+            return child.description
+
+        @property
+        def parameters(self) -> dict[str, Any]:
+            return dict(child.parameters)
 
         async def execute(self, **arguments: Any) -> str:
             made.given[f"{child.name}:{len(made.given)}"] = {"tool": child.name, "arguments": arguments}
