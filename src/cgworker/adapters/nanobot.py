@@ -195,7 +195,7 @@ def _tool_for(child: ChildTool, made: Bot) -> Any:
     """A tool by which the bot gives work away; the results come in the next round."""
     from nanobot.agent.tools.base import Tool
 
-    class Delegate(Tool):
+    class Delegate(Tool):  # type: ignore[misc]  # the package tells no types
         @property
         def name(self) -> str:
             return child.name
