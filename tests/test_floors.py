@@ -13,7 +13,11 @@ import pytest
 
 PYPROJECT = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())
 
-MODULE_OF = {"nanobot-ai": "nanobot", "langgraph-checkpoint-sqlite": "langgraph", "opentelemetry-api": "opentelemetry"}
+MODULE_OF = {
+    "nanobot-ai": "nanobot",
+    "langgraph-checkpoint-sqlite": "langgraph",
+    "opentelemetry-api": "opentelemetry",
+}
 
 
 def extras() -> set[str]:
