@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     # Names on the wire
     from cgworker.wire.refs import AgentRef, TurnRef
     from cgworker.worker import Middleware, TurnReport, Worker, WorkerOptions, handles, run
+    from cgworker.worker.telemetry import carry_trace, instrument
 
 __all__ = [
     "Adapter",
@@ -105,8 +106,10 @@ __all__ = [
     "Worker",
     "WorkerOptions",
     "answer_question",
+    "carry_trace",
     "fail",
     "handles",
+    "instrument",
     "open_questions",
     "retry",
     "run",
@@ -159,6 +162,7 @@ _HOMES = {
     "cgworker.turn": ("Turn",),
     "cgworker.wire.refs": ("AgentRef", "TurnRef"),
     "cgworker.worker": ("Middleware", "TurnReport", "Worker", "WorkerOptions", "handles", "run"),
+    "cgworker.worker.telemetry": ("carry_trace", "instrument"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -90,6 +90,14 @@ class TurnClaimed(TurnEvent):
 
 
 @frozen(kw_only=True)
+class HandlerStarted(TurnEvent):
+    """The turn's handler runs, so many seconds after the claim."""
+
+    level: ClassVar[int] = logging.DEBUG
+    seconds: float
+
+
+@frozen(kw_only=True)
 class LeaseRenewed(TurnEvent):
     """The lease was extended."""
 

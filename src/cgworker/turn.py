@@ -19,6 +19,7 @@ from cgworker.durable.stream import Stream, open_stream
 from cgworker.lease import Interrupted, Interruption, Lease, Reason, insist
 from cgworker.outcome import Suspended, Suspending
 from cgworker.wire.converter import unstructure
+from cgworker.wire.meta import Meta
 from cgworker.wire.records import SemanticItem, TurnContext
 from cgworker.wire.refs import AgentRef, CardBoxRef, TurnRef
 from cgworker.wire.turns import CONVERSATION_KIND, ChildDerivation, Dispatch, TurnSnapshot
@@ -36,6 +37,9 @@ class Turn:
         attempt: 1 for the first try; grows with each claim that ended without a result.
         page_size: how many records a further page is asked for.
         more_records: whether there may be records after those in `context`.
+
+    Attributes:
+        annotate: what dispatches of children carry in `meta.annotations`; middleware may replace it.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class Turn:
         self._interrupt_hooks: list[Callable[[Interruption], None]] = []
         self.snapshot: TurnSnapshot = context.turn
         self.attempt = attempt
+        self.annotate: Callable[[], Mapping[str, Any]] = dict
         self.interruption: Interruption | None = None
         self.suspension: Suspended | None = None
 
@@ -169,6 +174,7 @@ class Turn:
             KernelRefused: the kernel said no, for instance because the agent does not exist.
         """
         target = AgentRef(project_id=self.ref.project_id, agent_id=agent_id)
+        annotations = self.annotate()
         child = Dispatch(
             requested_by=self.agent,
             target_agent=target,
@@ -176,6 +182,7 @@ class Turn:
             turn_kind=kind,
             dispatch_key=self._derive_key(key),
             authority=ChildDerivation(parent_claim=self._lease.claim),
+            meta=Meta(annotations=annotations) if annotations else None,
         )
         return await insist(lambda: self._kernel.turns.dispatch(child), self._lease)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,11 +14,14 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from cgworker import KernelClient, Turn, TurnRef, Worker
-from cgworker.events import LeaseLost, TurnClaimed, TurnGivenUp, TurnSettled
+from cgworker import KernelClient, Succeeded, Turn, TurnRef, Worker, carry_trace, instrument
+from cgworker.errors import UsageError
+from cgworker.events import HandlerStarted, LeaseLost, TurnClaimed, TurnGivenUp, TurnSettled
 from cgworker.testing import play
-from cgworker.worker.telemetry import Figures, instrument
-from tests.turns import AGENT
+from cgworker.wire.turns import Dispatch, RootRequest
+from cgworker.worker.figures import Figures
+from cgworker.worker.outbox import Outbox
+from tests.turns import AGENT, make_turn
 
 SECRET = "the-payload"
 FACTS: dict[str, Any] = {"turn": TurnRef(project_id="p", turn_id="T-1"), "agent": AGENT, "attempt": 1}
@@ -62,12 +67,16 @@ async def test_a_span_of_a_failed_turn_says_what_class_was_raised_and_nothing_of
     assert SECRET not in span.to_json()
 
 
-def test_figures_add_up() -> None:
+async def test_figures_add_up(tmp_path: Path) -> None:
     """A turn given up before it was read was never held."""
     reader = InMemoryMetricReader()
-    figures = Figures(MeterProvider([reader]).get_meter("test"))
+    outbox = Outbox(tmp_path, most_bytes=100_000)
+    figures = Figures(MeterProvider([reader]).get_meter("test"), outbox)
+    for turn_id in ("T-1", "T-2"):
+        await outbox.put(make_turn(turn_id=turn_id), Succeeded(1))
     for event in (
         TurnClaimed(**FACTS, kind="k"),
+        HandlerStarted(**FACTS, seconds=0.25),
         TurnSettled(**FACTS, outcome="succeeded", seconds=1.5),
         LeaseLost(**FACTS, reason="over"),
         TurnGivenUp(**FACTS, outcome=None, reason="the lease was lost"),
@@ -81,4 +90,23 @@ def test_figures_add_up() -> None:
     assert counted["cgworker.turns.settled"] == 1
     assert counted["cgworker.turns.given_up"] == 1
     assert counted["cgworker.leases.lost"] == 1
+    assert counted["cgworker.outbox.waiting"] == 2
     assert getattr(points["messaging.process.duration"], "sum", None) == 1.5
+    assert getattr(points["cgworker.claim_to_run.duration"], "sum", None) == 0.25
+
+
+def test_without_opentelemetry_a_dispatch_stays_and_a_worker_is_refused_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is an extra."""
+    monkeypatch.setitem(sys.modules, "cgworker.worker.spans", None)
+    dispatch = Dispatch(
+        requested_by=AGENT,
+        target_agent=AGENT,
+        input=1,
+        dispatch_key="k",
+        authority=RootRequest(request_id="k"),
+    )
+    assert carry_trace(dispatch) is dispatch
+    with pytest.raises(UsageError, match=r"pip install 'cgworker\[otel\]'"):
+        instrument(Worker(KernelClient("http://127.0.0.1:9", agent=AGENT, token="t")))

@@ -208,6 +208,7 @@ class Attempt:
         ):
             try:
                 async with self._place.shared_slots or nullcontext():
+                    self._note_start()
                     return await wrap(unwinding(handler), self._place.middleware)(turn)
             except Interrupted:
                 return None
@@ -224,6 +225,10 @@ class Attempt:
             except (Exception, SystemExit) as raised:
                 return self._on_error(turn, raised)
         return None
+
+    def _note_start(self) -> None:
+        seconds = round(monotonic() - self._began_at, 3)
+        self._emit(events.HandlerStarted(**self._facts(), seconds=seconds))
 
     def _on_error(self, turn: Turn, raised: BaseException) -> Outcome:
         if turn.interruption is None:

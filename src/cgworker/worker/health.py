@@ -19,7 +19,7 @@ import anyio.to_thread
 from cgworker import events
 from cgworker.errors import CommonGroundError
 from cgworker.events import Event
-from cgworker.handlers.files import make_private_folder, state_folder
+from cgworker.handlers.files import make_private_folder
 from cgworker.lease import monotonic
 from cgworker.wire.converter import dumps
 from cgworker.worker.loop import Worker
@@ -58,7 +58,7 @@ class Health:
         return await anyio.to_thread.run_sync(self._fault_on_disk)
 
     def _fault_on_disk(self) -> str | None:
-        outbox = self._worker.options.outbox_path or state_folder("outbox")
+        outbox = self._worker.options.outbox_folder
         try:
             make_private_folder(outbox)
             with tempfile.TemporaryFile(dir=outbox):  # permissions alone say nothing to root

@@ -16,7 +16,6 @@ from cgworker.client import KernelClient
 from cgworker.errors import UsageError
 from cgworker.events import Listener, logger, told_both
 from cgworker.handlers import CommandHandler, FunctionHandler, Handler
-from cgworker.handlers.files import state_folder
 from cgworker.handlers.signature import HandlerFunction
 from cgworker.lease import Interruption
 from cgworker.profiles import resolve_profile
@@ -299,13 +298,12 @@ class Worker:
 
     @asynccontextmanager
     async def _workplace(self, shared_slots: anyio.Semaphore | None = None) -> AsyncIterator[Workplace]:
-        folder = self.options.outbox_path or state_folder("outbox")
         async with self._opened_routes() as routes, _closing(self.kernel.with_own_connections()) as renewing:
             yield Workplace(
                 kernel=self.kernel,
                 renewing=renewing,
                 routes=routes,
-                outbox=Outbox(folder, most_bytes=self.options.outbox_most_bytes),
+                outbox=Outbox(self.options.outbox_folder, most_bytes=self.options.outbox_most_bytes),
                 options=self.options,
                 listener=self._listener,
                 shared_slots=shared_slots,

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from attrs import field, frozen, validators
 
+from cgworker.handlers.files import state_folder
 from cgworker.lease import RENEW_FRACTION
 
 _positive: Any = validators.gt(0)
@@ -64,3 +65,8 @@ class WorkerOptions:
     outbox_most_bytes: int = field(default=1024 * 1024 * 1024, validator=_positive)
     context_page_size: int = field(default=100, validator=[_positive, validators.le(1000)])
     most_payload_bytes: int = field(default=16 * 1024 * 1024 - 64 * 1024, validator=_positive)
+
+    @property
+    def outbox_folder(self) -> Path:
+        """Where the outbox is."""
+        return self.outbox_path or state_folder("outbox")

@@ -134,6 +134,11 @@ class Outbox:
         _strike(entry)
         return kept
 
+    def waiting_count(self) -> int:
+        """How many results the kernel does not have yet; those kept aside are not counted."""
+        own = sum(1 for _ in self._folder.glob("*.json"))
+        return own + sum(len(_results_in(path)) for path in self._shared_files())
+
     def _shared_files(self) -> Iterator[Path]:
         return self._folder.glob(f"*{_GROUP}")
 
