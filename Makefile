@@ -55,15 +55,15 @@ docs: .venv/development ## fill in what the pages say about the code, and build 
 clean: ## remove the environment and everything built
 	rm -rf .venv .peers build dist site .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-# The two stamps say that the environment holds what pyproject.toml asks for.
+# The two stamps say that the environment holds what pyproject.toml asks for: what the demo needs, or everything.
 .venv/runtime: pyproject.toml
 	@test -x $(BIN)/python || test -n "$(PYTHON)" || { echo "cgworker needs Python 3.11 or newer and found" \
 		"none on the PATH. Install one, or name it: make PYTHON=/path/to/python" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --editable '.[all]'
+	$(BIN)/python -m pip install --quiet --editable '.[kernel]'
 	@touch $@
 
 .venv/development: .venv/runtime
-	$(BIN)/python -m pip install --quiet --group dev
+	$(BIN)/python -m pip install --quiet --editable '.[all]' --group dev
 	@touch $@
