@@ -1,6 +1,7 @@
 """Faults on demand: answers that get lost, requests that never arrive, a kernel that is slow or away.
 
-A verb is one of claim, renew, reconcile, dispatch, append, finish, suspend, resume, stop, context, get, feed.
+A verb is one of claim, renew, reconcile, dispatch, append, finish, suspend, resume, stop, presence, context,
+get, feed.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ _VERBS = [
     ("suspend", "POST", r"/turns/[^/]+:suspend$"),
     ("resume", "POST", r"/turns/[^/]+:resume$"),
     ("stop", "POST", r"/turns/[^/]+:stop$"),
+    ("presence", "POST", r"/agents/[^/]+:heartbeat-presence$"),
     ("context", "GET", r"/turns/[^/]+/context$"),
     ("feed", "GET", r"/feed$"),
     ("get", "GET", r"/turns/[^/:]+$"),
@@ -21,7 +22,7 @@ _VERBS = [
 
 
 def verb_of(method: str, path: str) -> str | None:
-    """One of claim, renew, reconcile, dispatch, append, finish, suspend, resume, stop, context, get, feed."""
+    """The verb, None if it is none of those above."""
     for verb, its_method, pattern in _VERBS:
         if method == its_method and re.search(pattern, path):
             return verb

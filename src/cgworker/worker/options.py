@@ -25,6 +25,8 @@ class WorkerOptions:
         grace_seconds: how long held turns may go on after a drain began, one deadline for all.
         interrupt_seconds: how long an interrupted handler has to end by itself.
         time_limit_seconds: how long a handler may take; None is no limit, and the default.
+        presence_seconds: how often the agent is said to be there (`last_seen_at`), besides at the start and
+            at the end; None is never. 300 keeps an idle worker below two requests a minute.
         renew_fraction: the part of a lease after which it is renewed, a third at most.
         renew_seconds: renew at least this often; can only make it sooner.
         max_attempts: a turn whose claims ended this often without a result is closed as failed.
@@ -48,6 +50,7 @@ class WorkerOptions:
     grace_seconds: float = field(default=20.0, validator=_not_negative)
     interrupt_seconds: float = field(default=5.0, validator=_not_negative)
     time_limit_seconds: float | None = field(default=None, validator=validators.optional(_positive))
+    presence_seconds: float | None = field(default=None, validator=validators.optional(_positive))
     renew_fraction: float = field(
         default=RENEW_FRACTION, validator=[_positive, validators.le(RENEW_FRACTION)]
     )

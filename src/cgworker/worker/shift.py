@@ -22,6 +22,7 @@ from cgworker.worker.attempt import Attempt
 from cgworker.worker.care import Caretaker
 from cgworker.worker.claiming import Claimer, Found
 from cgworker.worker.place import TurnReport, Workplace, tell
+from cgworker.worker.presence import publish_presence
 from cgworker.worker.watch import LoopWatch
 
 _AFTER_GRACE_SECONDS = 5.0
@@ -81,6 +82,8 @@ class Shift:
                 watch = LoopWatch(self._note_blocked)
                 async with watch.watching(), anyio.create_task_group() as working:
                     working.start_soon(self._claim_until_drained, working, task_status)
+                    if (seconds := self._place.options.presence_seconds) is not None:
+                        working.start_soon(publish_presence, self._place.kernel, self._agent, seconds)
                     await self._draining.wait()
                     await self._end_in_order()
                     working.cancel_scope.cancel()

@@ -6,6 +6,7 @@ from typing import Any
 
 import anyio
 import pytest
+from attrs import evolve
 
 from cgworker import (
     CommandHandler,
@@ -60,6 +61,23 @@ async def test_a_lease_is_held_for_longer_than_it_lasts(desk: Desk) -> None:
     assert report.settled
     assert (await desk.closed(turn)).final_payload == "held"
     assert (await history(desk.asker, turn)).count("turn.claimed") == 1
+
+
+async def test_the_agent_is_seen_to_be_there(desk: Desk) -> None:
+    """By who asks this server for the agent."""
+    assert (await desk.kernel.agents.get(desk.agent)).last_seen_at is None
+    worker = Worker(desk.kernel, options=evolve(OPTIONS, presence_seconds=0.1))
+
+    @worker.turn()
+    async def handle(_: Turn) -> None: ...
+
+    async with working(worker):
+        await desk.closed(await desk.dispatch({}))
+        first = (await desk.kernel.agents.get(desk.agent)).last_seen_at
+    last = (await desk.kernel.agents.get(desk.agent)).last_seen_at
+    assert first is not None
+    assert last is not None
+    assert last > first
 
 
 async def test_a_stop_reaches_a_running_function(desk: Desk) -> None:
