@@ -6,9 +6,11 @@ import json
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,9 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Cg, Kernel
+from tests.cli.test_servers import free_port
 from tests.handlers.test_child import is_alive
+from tests.systemd import Systemd
 
 
 @pytest.fixture
@@ -51,6 +55,52 @@ def until(seen: Callable[[], Any]) -> None:
     while not seen():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+# ---------------------------------------------------------------- those who look after workers
+
+
+def is_ready(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:  # nobody listens yet, or it says that it is not
+        return False
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="there is no systemd there")
+def test_a_loop_says_that_it_is_ready_to_who_asks_and_to_who_started_it(
+    cg: Cg, desk: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--health-port answers, systemd is told; and told again when it drains."""
+    port = free_port()
+    systemd = Systemd(str(cg.home / "notify"))
+    monkeypatch.setenv("NOTIFY_SOCKET", systemd.address)
+    loop = start(cg, "worker", "loop", "--profile", desk, "--health-port", str(port), "--command", "true")
+    try:
+        assert systemd.hear() == "READY=1"
+        until(lambda: is_ready(port))
+    finally:
+        loop.send_signal(signal.SIGTERM)
+        loop.communicate(timeout=30)
+    assert loop.returncode == 0
+    assert systemd.hear() == "STOPPING=1"
+    assert not is_ready(port)
+    systemd.close()
+
+
+def test_a_health_port_that_is_taken_is_said_before_anything_is_claimed(
+    cg: Cg, kernel: Kernel, desk: str
+) -> None:
+    """Nobody wants a worker that cannot be looked at where it should be."""
+    turn_id = kernel.dispatch(agent_of(desk))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        ran = cg("worker", "loop", "--profile", desk, "--health-port", port, "--command", "true")
+    assert ran.exit_code == 1
+    assert state_of(cg, kernel, desk, turn_id)[0] == "queued"
 
 
 # ---------------------------------------------------------------- the command and its surroundings

@@ -30,6 +30,7 @@ from cgworker.worker import WorkerOptions
 from cgworker.worker.health import answering_health
 from cgworker.worker.init import leave_pid_one
 from cgworker.worker.serve import watch_signals
+from cgworker.worker.supervisor import supervised
 
 app: typer.Typer = group("Work an agent's turns.")
 app.add_typer(claim.app, name="claim")
@@ -198,7 +199,7 @@ async def _loop(
     several = options.concurrency != 1
     async with _adapter(server, runtime, options, folder_per_turn=several) as adapter:
         adapter.exit_on_failure = exit_on_failure
-        async with answering_health([adapter], health_port):
+        async with answering_health([adapter], health_port), supervised([adapter]):
             if max_iterations is None:
                 await adapter.run()
             else:

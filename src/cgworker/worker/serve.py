@@ -15,6 +15,7 @@ from cgworker.events import logger
 from cgworker.worker.health import answering_health
 from cgworker.worker.init import leave_pid_one
 from cgworker.worker.loop import Worker
+from cgworker.worker.supervisor import supervised
 
 _LOOK_SECONDS = 0.25
 
@@ -55,7 +56,11 @@ async def serve(
     try:
         async with anyio.create_task_group() as group:
             await group.start(_drain_on_signals, workers)
-            async with answering_health(workers, health_port), anyio.create_task_group() as running:
+            async with (
+                answering_health(workers, health_port),
+                supervised(workers),
+                anyio.create_task_group() as running,
+            ):
                 for worker in workers:
                     running.start_soon(_run_and_close, worker, slots)
             group.cancel_scope.cancel()
