@@ -84,9 +84,10 @@ class TurnEvent(Event):
 
 @frozen(kw_only=True)
 class TurnClaimed(TurnEvent):
-    """The worker holds the turn."""
+    """The worker holds the turn; its lease is renewed in so many seconds."""
 
     kind: str
+    renewal_seconds: float = 0.0
 
 
 @frozen(kw_only=True)
@@ -99,10 +100,11 @@ class HandlerStarted(TurnEvent):
 
 @frozen(kw_only=True)
 class LeaseRenewed(TurnEvent):
-    """The lease was extended."""
+    """The lease was extended, and is renewed again in so many seconds."""
 
     level: ClassVar[int] = logging.DEBUG
     seconds_left: float
+    renewal_seconds: float = 0.0
 
 
 @frozen(kw_only=True)

@@ -42,6 +42,7 @@ def words_of(rest: str) -> tuple[str, ...]:
 
 Work = TypeVar("Work", bound=Callable[..., Any])
 
+_AS_JSON = "as_json"
 _JSON = Annotated[bool, typer.Option("--json", help="One line of JSON, also on a terminal.")]
 
 
@@ -60,6 +61,7 @@ def command(
 ) -> Callable[[Work], Work]:
     """Make the function the command `name` of `app`; its docstring is the help.
 
+    A parameter `as_json` of it is no flag: it is told whether `--json` was given.
     What it returns is printed: as the JSON envelope, or for people on a terminal (`views.py`). A result
     with an `exit_status` ends `cg` with it.
 
@@ -105,7 +107,8 @@ def fail(raised: Exception, write: Callable[[Problem], None]) -> int:
 
 def _callback(work: Callable[..., Any], has_json_flag: bool) -> Callable[..., int]:
     def run_and_print(json: bool = False, **flags: Any) -> int:
-        result = _run(work, flags)
+        asked = {"as_json": json} if _AS_JSON in inspect.signature(work).parameters else {}
+        result = _run(work, {**flags, **asked})
         write_result(result, as_json=json)
         return int(getattr(result, "exit_status", 0))
 
@@ -151,6 +154,8 @@ def _flags_of(work: Callable[..., Any], groups: Mapping[str, type]) -> list[insp
     hints = get_type_hints(work, include_extras=True)
     flags: list[inspect.Parameter] = []
     for name, parameter in inspect.signature(work).parameters.items():
+        if name == _AS_JSON:
+            continue
         if name in groups:
             flags += _fields_of(groups[name])
         else:

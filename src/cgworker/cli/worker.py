@@ -16,6 +16,7 @@ from attrs import evolve, frozen
 from cgworker.cli import claim, claim_run, why, worker_check, worker_replay, worker_run
 from cgworker.cli.command import RestOfLine, command, group, words_of
 from cgworker.cli.connect import as_actor, worker_agent
+from cgworker.cli.live import live_line
 from cgworker.cli.options import ContextAfter, ContextLimit, HealthPort, ServerFlags
 from cgworker.cli.work_results import (
     LoopResult,
@@ -173,6 +174,8 @@ def loop(
         bool, typer.Option("--exit-on-failure", help="End at the first turn that fails.")
     ] = False,
     health_port: HealthPort = None,
+    *,
+    as_json: bool = False,
 ) -> LoopResult:
     """Work turns until SIGTERM or SIGINT: then held turns may end in their grace, or are handed back.
 
@@ -185,7 +188,9 @@ def loop(
         concurrency=concurrency,
         poll_seconds=idle_sleep_seconds,
     )
-    return anyio.run(partial(_loop, server, runtime, options, max_iterations, exit_on_failure, health_port))
+    return anyio.run(
+        partial(_loop, server, runtime, options, max_iterations, exit_on_failure, health_port, as_json)
+    )
 
 
 async def _loop(
@@ -195,15 +200,17 @@ async def _loop(
     max_iterations: int | None,
     exit_on_failure: bool,
     health_port: int | None,
+    as_json: bool,
 ) -> LoopResult:
     several = options.concurrency != 1
     async with _adapter(server, runtime, options, folder_per_turn=several) as adapter:
         adapter.exit_on_failure = exit_on_failure
         async with answering_health([adapter], health_port), supervised([adapter]):
-            if max_iterations is None:
-                await adapter.run()
-            else:
-                await adapter.work_at_most(max_iterations)
+            with live_line([adapter], as_json=as_json):
+                if max_iterations is None:
+                    await adapter.run()
+                else:
+                    await adapter.work_at_most(max_iterations)
         return await adapter.result()
 
 

@@ -12,6 +12,7 @@ from attrs import asdict, evolve, frozen
 
 from cgworker.cli.apps import load_workers
 from cgworker.cli.command import command
+from cgworker.cli.live import live_line
 from cgworker.cli.options import HealthPort
 from cgworker.worker import Worker
 from cgworker.worker.init import leave_pid_one
@@ -99,6 +100,8 @@ def run(
     reload: Annotated[
         bool, typer.Option("--reload", help="Start again, after a drain, when a Python file changes.")
     ] = False,
+    *,
+    as_json: bool = False,
 ) -> RunResult:
     """Work turns with the workers of a Python program until SIGTERM or SIGINT, all in one process.
 
@@ -110,13 +113,15 @@ def run(
     if reload:
         from cgworker.cli.reloading import serve_again_and_again  # an extra
 
+        json_flag = ["--json"] if as_json else []
         anyio.run(
             serve_again_and_again,
-            [sys.executable, "-m", "cgworker", "worker", "run", *behaviour.words(), *apps],
+            [sys.executable, "-m", "cgworker", "worker", "run", *behaviour.words(), *json_flag, *apps],
         )
         return RunResult(served=())
     workers = tuple(behaviour.applied_to(worker) for worker in load_workers(apps))
-    anyio.run(serve, workers, behaviour.concurrency, behaviour.health_port)
+    with live_line(workers, as_json=as_json):
+        anyio.run(serve, workers, behaviour.concurrency, behaviour.health_port)
     return RunResult(served=tuple(map(_told, workers)))
 
 

@@ -150,7 +150,16 @@ class Attempt:
 
     def _note_renewal(self) -> None:
         self._renewed.set()
-        self._emit(events.LeaseRenewed(**self._facts(), seconds_left=round(self._lease.seconds_left, 1)))
+        left = round(self._lease.seconds_left, 1)
+        self._emit(
+            events.LeaseRenewed(**self._facts(), seconds_left=left, renewal_seconds=self._renewal_seconds)
+        )
+
+    @property
+    def _renewal_seconds(self) -> float:
+        options = self._place.options
+        renew_at = self._lease.renew_at(options.renew_fraction, options.renew_seconds)
+        return round(max(renew_at - monotonic(), 0), 1)
 
     def _note_failed_renewal(self, error: CommonGroundError) -> None:
         left = round(self._lease.seconds_left, 1)
@@ -170,7 +179,7 @@ class Attempt:
         self._attempt = turn.attempt
         if (pending := self._pending) is not None:
             turn.interrupt(pending.reason, pending.note, grace_seconds=pending.grace_seconds)
-        self._emit(events.TurnClaimed(**self._facts(), kind=turn.kind))
+        self._emit(events.TurnClaimed(**self._facts(), kind=turn.kind, renewal_seconds=self._renewal_seconds))
         return turn
 
     # ------------------------------------------------------------ what is decided
