@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import httpx
 import pytest
 from anyio.abc import SocketAttribute, SocketStream
@@ -193,3 +194,67 @@ async def test_what_is_not_plain_goes_to_httpxs_own_transport() -> None:
             assert answer.json() == {}
         tasks.cancel_scope.cancel()
     assert b"transfer-encoding: chunked" in server.requests[0].lower()
+
+
+@asynccontextmanager
+async def listening(serve: Callable[[SocketStream], Coroutine[Any, Any, None]]) -> AsyncIterator[str]:
+    """The address of a server that runs while the block does."""
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    async with listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, serve)
+        yield f"http://127.0.0.1:{listener.extra(SocketAttribute.local_port)}/"
+        tasks.cancel_scope.cancel()
+
+
+async def test_who_is_cancelled_leaves_no_connection_open() -> None:
+    """The client is closed on the way out of a cancelled block, each of its connections with it."""
+    both_asked, closed_count = anyio.Event(), 0
+
+    async def serve(stream: SocketStream) -> None:
+        nonlocal closed_count
+        async with stream:
+            await stream.receive()
+            await both_asked.wait()  # so that the second request has a connection of its own
+            await stream.send(GOOD)
+            with pytest.raises(anyio.EndOfStream):
+                await stream.receive()
+            closed_count += 1
+
+    async with listening(serve) as url:
+        with anyio.CancelScope() as scope:
+            async with httpx.AsyncClient(transport=Connections(), timeout=5) as client:
+                async with anyio.create_task_group() as asking_both:
+                    asking_both.start_soon(client.get, url)
+                    asking_both.start_soon(client.get, url)
+                    await anyio.wait_all_tasks_blocked()
+                    both_asked.set()
+                scope.cancel()
+                await anyio.lowlevel.checkpoint()
+        with anyio.fail_after(5):
+            while closed_count < 2:  # noqa: ASYNC110  # the server's side learns of it by itself
+                await anyio.sleep(0.01)
+
+
+async def test_a_client_that_was_closed_keeps_no_connection_for_later() -> None:
+    """An answer that comes after the client was closed is the last one on its connection."""
+    asked, may_answer, is_closed = anyio.Event(), anyio.Event(), anyio.Event()
+
+    async def serve(stream: SocketStream) -> None:
+        async with stream:
+            await stream.receive()
+            asked.set()
+            await may_answer.wait()
+            await stream.send(GOOD)
+            with pytest.raises(anyio.EndOfStream):
+                await stream.receive()
+            is_closed.set()
+
+    async with listening(serve) as url, anyio.create_task_group() as tasks:
+        connections = Connections()
+        request = httpx.Request("GET", url)
+        tasks.start_soon(connections.handle_async_request, request)
+        await asked.wait()
+        await connections.aclose()
+        may_answer.set()
+        with anyio.fail_after(5):
+            await is_closed.wait()

@@ -37,6 +37,7 @@ class Connections(httpx.AsyncBaseTransport):
         self._idle: dict[Origin, list[_Connection]] = defaultdict(list)
         self._slots = anyio.Semaphore(_MOST_CONNECTIONS, fast_acquire=True)
         self._others: httpx.AsyncHTTPTransport | None = None
+        self._is_closed = False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """One exchange.
@@ -55,11 +56,15 @@ class Connections(httpx.AsyncBaseTransport):
             self._slots.release()
 
     async def aclose(self) -> None:
-        """Close what is open."""
-        for connections in self._idle.values():
-            for connection in connections:
-                await anyio.aclose_forcefully(connection.stream)
-        self._idle.clear()
+        """Close what is open; what is in use is closed when its exchange ends."""
+        self._is_closed = True
+        with anyio.CancelScope(
+            shield=True
+        ):  # who is cancelled leaves none open either; nothing is waited for
+            for connections in self._idle.values():
+                for connection in connections:
+                    await anyio.aclose_forcefully(connection.stream)
+            self._idle.clear()
         if self._others is not None:
             await self._others.aclose()
 
@@ -76,7 +81,7 @@ class Connections(httpx.AsyncBaseTransport):
         except BaseException:  # a cancellation, too, leaves it halfway through an answer
             await anyio.aclose_forcefully(connection.stream)
             raise
-        if answer.can_go_on:
+        if answer.can_go_on and not self._is_closed:
             connection.idle_since = time.monotonic()
             self._idle[origin].append(connection)
         else:
