@@ -183,6 +183,8 @@ MADE: Mapping[str, Callable[[], str]] = {
     "example-export": partial(example, "export.py"),
     "example-fan-out": partial(example, "fan_out.py"),
     "example-function": partial(example, "function.py"),
+    "example-many-agents": partial(example, "many_agents.py"),
+    "example-starlette-app": partial(example, "starlette_app.py"),
     "example-steps": partial(example, "steps.py"),
     "example-subclass": partial(example, "subclass.py"),
     "example-typed": partial(example, "typed.py"),

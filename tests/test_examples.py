@@ -16,7 +16,7 @@ import anyio
 import pytest
 from attrs import frozen
 
-from cgworker import AgentRef, KernelClient, TurnRef, answer_question
+from cgworker import KernelClient, TurnRef, answer_question
 from cgworker.private import replace_private
 from cgworker.profiles import (
     ConfigFile,
@@ -37,6 +37,7 @@ class Expected:
     input: Any
     payload: Any
     answer: Any = None
+    status: int = 0
 
 
 def by_python(name: str) -> tuple[str, ...]:
@@ -94,6 +95,17 @@ EXPECTED = {
     "steps.py": Expected(
         by_python("steps.py"), {"task": "bells"}, {"published": "On bells", "words": 2, "number": 4711}
     ),
+    "many_agents.py": Expected(
+        by_python("many_agents.py"),
+        {"task": "bells"},
+        {"text": "On bells", "verdict": "worker-2 finds nothing wrong with 'On bells'"},
+    ),
+    "starlette_app.py": Expected(
+        by_python("starlette_app.py"),
+        ASKED,
+        {"text": "You asked: Is anybody there?"},
+        status=-signal.SIGTERM,  # uvicorn ends in order, and then by the signal it was sent
+    ),
     "export.py": Expected(by_python("export.py"), {"rows": 300}, {"rows": 300}),
     "runtimes/runtime.py": runtime(sys.executable, "runtime.py"),
     "runtimes/runtime.sh": runtime("bash", "runtime.sh"),
@@ -123,14 +135,17 @@ def test_no_example_is_left_out() -> None:
 async def test_an_example_answers_a_turn_and_ends_when_told_to(
     name: str, kernel: LocalKernel, tmp_path: Path
 ) -> None:
-    """It works a turn that was waiting for it, and SIGTERM ends it with status 0."""
+    """It works a turn that was waiting for it, and ends as it should when it is told to by SIGTERM."""
     expected = EXPECTED[name]
     if "node" in expected.argv and shutil.which("node") is None:
         warnings.warn(f"node is not on the PATH: examples/{name} is NOT tested here", stacklevel=1)
         pytest.skip("node is not on the PATH")
-    async with await kernel.agent("worker-1", kinds=KINDS) as worker:
+    async with (
+        await kernel.agent("worker-1", kinds=KINDS) as worker,
+        await kernel.agent("worker-2") as colleague,
+    ):
         turn = await kernel.dispatch("worker-1", expected.input)
-        async with running(expected, home_of(worker, tmp_path)):
+        async with running(expected, home_of(tmp_path, worker, colleague)):
             if expected.answer is not None:
                 await until(worker, turn, "suspended")
                 await answer_question(worker, turn, expected.answer)
@@ -144,32 +159,37 @@ async def running(expected: Expected, home: Path) -> AsyncIterator[None]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("CG_", "XDG_"))}
     process = await anyio.open_process(
-        expected.argv, env={**kept, "HOME": str(home), "PATH": path}, stdout=None, stderr=None
+        expected.argv, env={**kept, "HOME": str(home), "PATH": path, "PORT": "0"}, stdout=None, stderr=None
     )
     try:
         yield
         process.send_signal(signal.SIGTERM)
         with anyio.fail_after(20):
-            assert await process.wait() == 0
+            assert await process.wait() == expected.status
     finally:
         if process.returncode is None:
             process.kill()
         await process.aclose()
 
 
-def home_of(worker: KernelClient, home: Path) -> Path:
-    """A home with the profile that the examples name; it stands for an agent of the test's kernel."""
-    token_file = home / "worker.token"
-    [token] = worker.secrets
-    replace_private(token_file, f"{token}\n")
-    agent = worker.agent or AgentRef(project_id="", agent_id="")
-    profile = Profile(project_id=agent.project_id, agent_id=agent.agent_id, token_file=token_file)
+def home_of(home: Path, *workers: KernelClient) -> Path:
+    """A home with the profiles that the examples name; they stand for agents of the test's kernel."""
     config = ConfigFile(home / ".config" / "commonground" / "config.json")
-    config.save_profile(profile)
+    named: dict[str, str] = {}
+    for worker in workers:
+        assert worker.agent is not None
+        token_file = home / f"{worker.agent.agent_id}.token"
+        [token] = worker.secrets
+        replace_private(token_file, f"{token}\n")
+        profile = Profile(
+            project_id=worker.agent.project_id, agent_id=worker.agent.agent_id, token_file=token_file
+        )
+        config.save_profile(profile)
+        named[profile.name] = f"cg-demo/{worker.agent.agent_id}"
 
     def rename(content: dict[str, Any]) -> None:
-        content["profiles"] = {WORKER: content["profiles"][profile.name]}
-        content["base_url"] = worker.base_url
+        content["profiles"] = {named[name]: profile for name, profile in content["profiles"].items()}
+        content["base_url"] = workers[0].base_url
 
     config.update(rename)
     return home
