@@ -52,6 +52,7 @@ async def test_a_graph_runs_to_its_end_and_its_updates_are_records(tmp_path: Pat
         {"shout": {"text": "HI"}},
         {"exclaim": {"text": "HI!"}},
     ]
+    assert list((tmp_path / "checkpoints").iterdir()) == []  # the turn is closed: nobody needs them
 
 
 @ASYNCIO

@@ -83,6 +83,11 @@ class LangGraphAdapter(Adapter[Any]):
             state, step = await prepared.aget_state(config), None
         yield Output(_plain(self.output(state.values)))
 
+    def forget(self, turn: Turn) -> None:
+        """Remove the turn's checkpoints."""
+        for suffix in ("", "-wal", "-shm"):
+            self._file(turn).with_name(f"{turn.fingerprint}.sqlite{suffix}").unlink(missing_ok=True)
+
     def _config(self, turn: Turn) -> dict[str, Any]:
         return {
             "configurable": {"thread_id": turn.fingerprint},

@@ -91,6 +91,9 @@ class Adapter(Generic[Prepared]):
         """
         return False
 
+    def forget(self, turn: Turn) -> None:
+        """The turn is closed: remove what was kept for further attempts at it. By default there is nothing."""
+
 
 class AdapterHandler(Generic[Prepared]):
     """Runs an adapter on each turn: `worker.add("turn.conversation.v1", AdapterHandler(MyAdapter()))`.
@@ -113,6 +116,10 @@ class AdapterHandler(Generic[Prepared]):
         """
         if (check := getattr(self.adapter, "check", None)) is not None:
             check()
+
+    def forget(self, turn: Turn) -> None:
+        """The turn is closed; the adapter may forget it."""
+        self.adapter.forget(turn)
 
     async def __call__(self, turn: Turn) -> Outcome:
         # The worker cancels a handler at once; behind this shield the harness is told first.

@@ -18,7 +18,7 @@ from cgworker.errors import (
     LeaseLost,
 )
 from cgworker.events import Event, emit
-from cgworker.handlers import CommandHandler, Handler
+from cgworker.handlers import Handler
 from cgworker.handlers.function import HandlerAbandoned
 from cgworker.lease import Interrupted, Interruption, Keeper, Kept, Lease, Reason, keep, monotonic
 from cgworker.outcome import (
@@ -279,12 +279,19 @@ class Attempt:
             stored=stored,
             most_payload_bytes=place.options.most_payload_bytes,
         )
-        handler = place.routes.find(self._turn.kind)
-        if settled.done and isinstance(handler, CommandHandler):
-            handler.forget(self._turn)
+        if settled.done:
+            self._let_the_handler_forget(self._turn)
         if settled.done and place.options.stop_children and isinstance(settled.outcome, Stopped):
             await stop_children(place.kernel, self.ref, self._turn.agent)
         return settled
+
+    def _let_the_handler_forget(self, turn: Turn) -> None:
+        """It may have kept something for further attempts."""
+        try:
+            if (forget := getattr(self._place.routes.find(turn.kind), "forget", None)) is not None:
+                forget(turn)
+        except Exception:
+            events.logger.exception("%s: its handler could not forget it", turn.ref)
 
     async def _resume(self, outcome: Suspended) -> None:
         """Queue it again at once. If that fails, whoever looks after this agent's turns does it later."""
