@@ -85,7 +85,7 @@ class Supervisor:
 
     def _tell(self, word: str) -> None:
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sending:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sending:
                 sending.setblocking(False)
                 sending.sendto(word.encode(), self._address)
         except OSError as unheard:
