@@ -90,7 +90,11 @@ async def test_interrupts_are_questions_and_the_graph_goes_on_where_it_was(
 @ASYNCIO
 async def test_checkpoints_are_private(tmp_path: Path) -> None:
     """Nobody else on the machine reads them, and no record holds them."""
-    await play(handler_of(tmp_path, shout), {"text": "hi"})
+
+    async def wait(_: State) -> State:
+        return {"text": interrupt("how much?")}
+
+    await play(handler_of(tmp_path, wait), {"text": "hi"})  # nobody answers: it is suspended
     [file] = (tmp_path / "checkpoints").glob("*.sqlite")
     assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
 

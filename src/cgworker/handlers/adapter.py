@@ -92,7 +92,7 @@ class Adapter(Generic[Prepared]):
         return False
 
     def forget(self, turn: Turn) -> None:
-        """The turn is closed: remove what was kept for further attempts at it. By default there is nothing."""
+        """The turn is closed: remove what was kept for further attempts. By default, nothing."""
 
 
 class AdapterHandler(Generic[Prepared]):
