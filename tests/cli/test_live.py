@@ -119,11 +119,13 @@ def test_a_person_sees_what_a_loop_is_at_below_what_it_logs(cg: Cg, kernel: Kern
 
 
 def test_a_narrow_terminal_has_it_on_one_line(cg: Cg, desk: str) -> None:
-    """Cut, so that it can be taken away again."""
+    """Cut, so that it can be taken away again; log lines are whole, for whoever copies one."""
     with loop(cg, desk, columns=20) as terminal:
         terminal.until("0 running · 0 done …")
         left = shown(terminal.end())
     assert [line for line in left if "running ·" in line] == []
+    [started] = [line for line in left if "WorkerStarted" in line]
+    assert "max_attempts=" in started
 
 
 def test_with_json_there_is_no_such_line(cg: Cg, kernel: Kernel, desk: str) -> None:

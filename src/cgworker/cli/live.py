@@ -31,7 +31,7 @@ def live_line(workers: Sequence[Worker], *, as_json: bool) -> Iterator[None]:
     from rich.live import Live
     from rich.text import Text
 
-    console = Console(stderr=True)
+    console = Console(stderr=True, soft_wrap=True)  # whoever copies a log line gets it in one piece
     if console.is_dumb_terminal:
         yield
         return
