@@ -17,6 +17,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from attrs import field, frozen
 
 from cgworker.cli.app import run
+from cgworker.events import logger
 from cgworker.private import replace_private
 from cgworker.profiles import (
     ConfigFile,
@@ -63,11 +64,13 @@ class Cg:
     def __call__(self, *argv: str, stdin: str = "") -> Ran:
         out, err = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True), io.StringIO()
         before, sys.stdin = sys.stdin, io.TextIOWrapper(io.BytesIO(stdin.encode()))
+        level = logger.level  # a command may set it, for the process that it thinks is its own
         try:
             with redirect_stdout(out), redirect_stderr(err):
                 exit_code = run(argv)
         finally:
             sys.stdin = before
+            logger.setLevel(level)
         return Ran(exit_code, out.buffer.getvalue().decode(), err.getvalue())
 
 
