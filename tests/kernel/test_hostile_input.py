@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx
 import pytest
+from attrs import evolve
 
 from cgworker.kernel.app import Kernel, create_app
 from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.routes.admission import admission_routes
 from cgworker.kernel.store.seed import seed_project
-from tests.kernel.project import Agent, Project
+from tests.kernel.project import Agent, Project, client_of
 
 BEARER = "the-operators-bearer"
 
@@ -176,6 +178,23 @@ async def test_no_body_gets_a_5xx(kernel: Kernel, project: Project, route: tuple
             assert answer.status_code < 500, (content[:300], answer.text)
             if answer.status_code >= 400:
                 assert set(answer.json()) in ({"detail"}, {"error", "message"}, {"error", "code", "message"})
+
+
+async def test_a_body_that_comes_too_slowly_is_408(kernel: Kernel, project: Project) -> None:
+    """Nobody keeps a request open by never ending it; the connection is given up with it."""
+
+    async def never_ends() -> AsyncIterator[bytes]:
+        while True:
+            yield b" "
+            await asyncio.sleep(0.01)
+
+    worker = await project.agent("worker")
+    hasty = evolve(kernel, config=evolve(kernel.config, max_body_seconds=0.2))
+    async with client_of(hasty) as client:
+        url = f"/v3r1/projects/{project.id}/turns:dispatch"
+        answer = await client.post(url, content=never_ends(), headers=_headers(url, worker))
+    assert (answer.status_code, answer.headers["connection"]) == (408, "close")
+    assert answer.json() == {"detail": "the body did not arrive within 0.2 seconds"}
 
 
 def _of_project(route: tuple[str, str], project: Project) -> tuple[tuple[str, str], dict[str, Any]]:

@@ -83,6 +83,7 @@ class KernelConfig:
         project_header: CG_AGENT_PROJECT_HEADER, X-CG-Project-Id. Which header names the caller's project.
         agent_header: CG_AGENT_ID_HEADER, X-CG-Agent-Id. Which header names the calling agent.
         max_body_bytes: CG_MAX_BODY_BYTES, 16777216 bytes. A longer request body is refused (413).
+        max_body_seconds: CG_MAX_BODY_SECONDS, 60 s. A body that takes longer to arrive is refused (408).
         max_depth: CG_MAX_DEPTH, 200 levels. JSON nested deeper is refused (422).
         max_wait_seconds: CG_MAX_WAIT_SECONDS, 60 s. The longest that `Prefer: wait` can make a request wait.
         max_page_items: CG_MAX_PAGE_ITEMS, 1000. The longest page of a context or feed.
@@ -109,6 +110,9 @@ class KernelConfig:
     project_header: str = _setting("CG_AGENT_PROJECT_HEADER", str, "a header's name", "X-CG-Project-Id")
     agent_header: str = _setting("CG_AGENT_ID_HEADER", str, "a header's name", "X-CG-Agent-Id")
     max_body_bytes: int = _setting("CG_MAX_BODY_BYTES", _integer(1), "a number of bytes", 16 * 1024 * 1024)
+    max_body_seconds: float = _setting(
+        "CG_MAX_BODY_SECONDS", _seconds(0.1), "a number of seconds, at least 0.1", 60
+    )
     max_depth: int = _setting("CG_MAX_DEPTH", _integer(1, 500), "a number of levels from 1 to 500", 200)
     max_wait_seconds: float = _setting("CG_MAX_WAIT_SECONDS", _seconds(0), "a number of seconds", 60)
     max_page_items: int = _setting("CG_MAX_PAGE_ITEMS", _integer(1), "a number of items", 1000)

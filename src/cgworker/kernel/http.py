@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import Callable, Mapping
@@ -42,6 +43,7 @@ async def read(request: Request, cls: type[T]) -> T:
     Raises:
         InvalidRequest: 422, with every fault; the input itself is never echoed (decision 1).
         PayloadTooLarge: 413.
+        HTTPException: 408, the body came too slowly.
     """
     raw = await read_body(request)
     if not raw:
@@ -52,17 +54,25 @@ async def read(request: Request, cls: type[T]) -> T:
 
 
 async def read_body(request: Request) -> bytes:
-    """The body as it came, up to the limit; read once and kept by the request."""
-    limit = request.app.state.kernel.config.max_body_bytes
-    chunks, size = [], 0
+    """The body as it came, within the limits of size and time; read once and kept by the request."""
+    config = request.app.state.kernel.config
     try:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > limit:
-                raise PayloadTooLarge(f"the body is over {limit} bytes")
-            chunks.append(chunk)
+        async with asyncio.timeout(config.max_body_seconds):
+            return await _read_at_most(request, config.max_body_bytes)
+    except TimeoutError:
+        late = f"the body did not arrive within {config.max_body_seconds} seconds"
+        raise HTTPException(408, late, {"connection": "close"}) from None
     except ClientDisconnect:
         raise KernelOverloaded("the client hung up before its request was whole", status=503) from None
+
+
+async def _read_at_most(request: Request, most_bytes: int) -> bytes:
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > most_bytes:
+            raise PayloadTooLarge(f"the body is over {most_bytes} bytes")
+        chunks.append(chunk)
     return b"".join(chunks)
 
 
