@@ -209,7 +209,7 @@ class Turn:
         it, it is done again.
 
         Args:
-            key: names the step within the turn.
+            key: names the step within the turn; a loop needs a key for each round.
             make: does it; sync or async, without arguments. What it raises gets out, and nothing is kept.
             returns: what to read the value as, such as an attrs class; by default it stays plain JSON.
 
@@ -246,7 +246,7 @@ class Turn:
             Results by name. A child that failed or was stopped is a result as well.
 
         Raises:
-            UsageError: a name stands for a child of another agent or kind already, or `first` cannot be met.
+            UsageError: a name stands for another child already, or `first` cannot be met.
             LeaseLost: the kernel did not answer before the lease ended.
             KernelRefused: the kernel said no, for instance because an agent does not exist.
         """
@@ -269,11 +269,11 @@ class Turn:
         Args:
             schema: what the answer is: an attrs class, a dataclass, a type such as `bool` or
                 `Literal["yes", "no"]`, or a JSON Schema as a dict.
-            question: what is asked, any JSON value; public.
+            question: what is asked, any JSON value; public. It has to be the same in every attempt.
             key: names the question within the turn.
 
         Raises:
-            UsageError: the schema is none.
+            UsageError: the schema is none, or the key is another question's already.
             LeaseLost: the kernel did not answer before the lease ended.
             KernelRefused: the kernel did not take a record.
         """

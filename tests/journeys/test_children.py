@@ -9,7 +9,7 @@ import anyio
 import pytest
 from attrs import evolve
 
-from cgworker import KernelClient, Turn, TurnRef, UsageError, Worker, WorkerOptions, fail
+from cgworker import Handler, KernelClient, Turn, TurnRef, UsageError, Worker, WorkerOptions, fail
 from cgworker.events import TurnInterrupted, TurnResumed
 from cgworker.testing import LocalKernel
 from tests.journeys.conftest import Witness, closed, history, in_state, working
@@ -158,7 +158,7 @@ async def test_a_lost_answer_makes_no_second_child(kernel: LocalKernel, call: st
 
 
 async def test_a_name_stands_for_one_child(kernel: LocalKernel) -> None:
-    """Giving it to another agent is a mistake, and says so, before anything is dispatched."""
+    """Giving it to another agent, or other work, is a mistake, and says so before anything is dispatched."""
     async with await kernel.agent("desk") as desk, await kernel.agent("expert") as expert:
         worker = Worker(desk, options=OPTIONS)
 
@@ -167,6 +167,8 @@ async def test_a_name_stands_for_one_child(kernel: LocalKernel) -> None:
             await turn.children({"one": turn.child("expert", {"n": 1})})
             with pytest.raises(UsageError, match="another child needs another name"):
                 await turn.children({"one": turn.child("desk", {"n": 1})})
+            with pytest.raises(UsageError, match="another child needs another name"):
+                await turn.children({"one": turn.child("expert", {"n": 2})})
             with pytest.raises(UsageError, match="first=2"):
                 await turn.children({"one": turn.child("expert", {"n": 1})}, first=2)
             return "told"
@@ -177,10 +179,17 @@ async def test_a_name_stands_for_one_child(kernel: LocalKernel) -> None:
 
 
 async def test_what_the_children_decided_stands(kernel: LocalKernel) -> None:
-    """A handler that catches everything, or waits for children in a task group, is suspended all the same."""
-    kinds = ["turn.greedy.v1", "turn.grouped.v1"]
+    """A handler that catches all, makes it an error, or waits in a task group is suspended all the same."""
+    kinds = ["turn.greedy.v1", "turn.wrapping.v1", "turn.grouped.v1"]
     async with await kernel.agent("desk", kinds=kinds) as desk, await kernel.agent("expert") as expert:
         worker = Worker(desk, options=OPTIONS)
+
+        @worker.turn("turn.wrapping.v1")
+        async def wrapping(turn: Turn) -> Any:
+            try:
+                return (await turn.children({"one": turn.child("expert", {"n": 5})}))["one"].payload
+            except BaseException as caught:
+                raise RuntimeError("something is wrong") from caught
 
         @worker.turn("turn.greedy.v1")
         async def greedy(turn: Turn) -> Any:
@@ -203,9 +212,56 @@ async def test_what_the_children_decided_stands(kernel: LocalKernel) -> None:
 
         async with working(worker), working(expert_at(expert)):
             first = await kernel.dispatch("desk", {}, kind="turn.greedy.v1")
-            second = await kernel.dispatch("desk", {}, kind="turn.grouped.v1")
+            second = await kernel.dispatch("desk", {}, kind="turn.wrapping.v1")
+            third = await kernel.dispatch("desk", {}, kind="turn.grouped.v1")
             assert (await closed(desk, first)).final_payload == {"square": 4}
-            assert (await closed(desk, second)).final_payload == [4, 9]
+            assert (await closed(desk, second)).final_payload == {"square": 25}
+            assert (await closed(desk, third)).final_payload == [4, 9]
+
+
+async def test_children_can_be_waited_for_in_several_tasks(kernel: LocalKernel) -> None:
+    """Each task gets all of its own, although they read the same events at the same time."""
+    async with await kernel.agent("desk") as desk, await kernel.agent("expert", capacity=4) as expert:
+        worker = Worker(desk, options=OPTIONS)
+
+        @worker.turn()
+        async def ask_in_groups(turn: Turn) -> Any:
+            found: dict[str, int] = {}
+
+            async def wait(*numbers: int) -> None:
+                wanted = {str(n): turn.child("expert", {"n": n}) for n in numbers}
+                for name, result in (await turn.children(wanted)).items():
+                    found[name] = result.payload["square"]
+
+            async with anyio.create_task_group() as group:
+                for first in (1, 3, 5, 7):
+                    group.start_soon(wait, first, first + 1)
+            return found
+
+        turn = await kernel.dispatch("desk", {})
+        async with working(worker), working(expert_at(expert)):
+            found = await closed(desk, turn)
+        assert found.final_payload == {str(n): n * n for n in range(1, 9)}
+
+
+async def test_middleware_may_wait_too(kernel: LocalKernel) -> None:
+    """Whatever unwinds it ends its turn's attempt, and not the worker."""
+    async with await kernel.agent("desk") as desk, await kernel.agent("expert") as expert:
+        worker = Worker(desk, options=OPTIONS)
+
+        @worker.middleware
+        async def be_advised(turn: Turn, call_next: Handler) -> Any:
+            async with anyio.create_task_group() as group:
+                group.start_soon(turn.children, {"advice": turn.child("expert", {"n": 4})})
+            return await call_next(turn)
+
+        @worker.turn()
+        async def work(_: Turn) -> str:
+            return "done"
+
+        turn = await kernel.dispatch("desk", {})
+        async with working(worker), working(expert_at(expert)):
+            assert (await closed(desk, turn)).final_payload == "done"
 
 
 async def test_a_stopped_parent_does_not_wait_for_its_children(kernel: LocalKernel) -> None:
@@ -284,6 +340,29 @@ async def test_without_the_right_to_stop_them_the_children_go_on_and_it_is_said(
             assert (await closed(desk, turn)).outcome == "stopped"
         said = [record for record in caplog.records if "turn.stop.any" in record.getMessage()]
         assert len(said) == 1
+        assert kernel.faults.seen["stop"] == 1 + 3
+
+
+async def test_an_outage_keeps_no_child_from_being_stopped(kernel: LocalKernel) -> None:
+    """It is asked for until it is answered, before the parent is closed: who dies leaves it to the next."""
+    async with (
+        await kernel.agent("desk", grants=["turn.stop.any"]) as desk,
+        await kernel.agent("sleeper") as sleeper,
+    ):
+        worker = Worker(desk, options=evolve(OPTIONS, stop_children=True))
+
+        @worker.turn()
+        async def delegate(turn: Turn) -> Any:
+            return await turn.children({str(n): turn.child("sleeper", {}) for n in range(3)})
+
+        turn = await kernel.dispatch("desk", {})
+        async with working(worker):
+            await in_state(desk, turn, "suspended")
+            await desk.turns.stop(turn, requested_by=desk.agent)  # type: ignore[arg-type]
+            kernel.faults.drop_response("stop")
+            assert (await closed(desk, turn)).outcome == "stopped"
+        queued = (await sleeper.projections.turns(turn.project_id, target_agent_id="sleeper")).items
+        assert [child.stop_requested for child in queued] == [True] * 3
 
 
 async def test_a_child_follows_its_parent_where_that_was_asked_for(kernel: LocalKernel) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import anyio
 import anyio.lowlevel
 import pytest
@@ -75,6 +77,45 @@ async def test_sys_exit_in_a_handler_does_not_end_the_worker(kernel: LocalKernel
         turn = await kernel.dispatch("desk", {})
         await worker.once()
         assert (await closed(desk, turn)).outcome == "failed"
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_handler_that_awaits_what_was_cancelled_fails_its_turn(kernel: LocalKernel) -> None:
+    """asyncio lets the end of one task end another; nobody asked for this turn to be ended."""
+    async with await kernel.agent("desk") as desk:
+        worker = Worker(desk)
+
+        @worker.turn()
+        async def handle(_: Turn) -> None:
+            task = asyncio.create_task(asyncio.sleep(60))
+            task.cancel()
+            await task
+
+        turn = await kernel.dispatch("desk", {})
+        await worker.once()
+        failed = await closed(desk, turn)
+        assert (failed.outcome, failed.final_payload["type"]) == ("failed", "CancelledError")
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_who_cancels_the_worker_is_not_taken_for_the_handler(kernel: LocalKernel) -> None:
+    """Its turn comes back when the lease ends; nothing is closed as failed."""
+    async with await kernel.agent("desk") as desk:
+        worker = Worker(desk)
+        started = asyncio.Event()
+
+        @worker.turn()
+        async def handle(_: Turn) -> None:
+            started.set()
+            await asyncio.sleep(60)
+
+        turn = await kernel.dispatch("desk", {})
+        working_one = asyncio.create_task(worker.once())
+        await started.wait()
+        working_one.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await working_one
+        assert (await desk.turns.get(turn)).state == "running"
 
 
 async def test_a_kind_without_a_handler_is_put_aside_until_there_is_one(kernel: LocalKernel) -> None:

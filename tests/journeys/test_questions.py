@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import Any, Literal
 
 import anyio
@@ -12,11 +13,13 @@ from cgworker import (
     FencingError,
     KernelClient,
     Turn,
+    TurnRef,
     UsageError,
     Worker,
     WorkerOptions,
     answer_question,
     open_questions,
+    suspend,
 )
 from cgworker.errors import ConflictError, InvalidRequest
 from cgworker.testing import LocalKernel
@@ -43,6 +46,15 @@ def asking(kernel: KernelClient, schema: Any = Approval) -> Worker:
         return {"answer": await turn.ask(schema, "May I?", key="approval")}
 
     return worker
+
+
+async def asked(kernel: KernelClient, turn: TurnRef, key: str) -> None:
+    """Once the question of this key is there."""
+    with anyio.fail_after(20):
+        async with aclosing(kernel.turns.follow(turn)) as records:
+            async for item in records:
+                if item.record.record_role == "question" and item.payload["key"] == key:
+                    return
 
 
 async def test_an_answer_outlives_the_worker_that_asked(kernel: LocalKernel) -> None:
@@ -183,7 +195,7 @@ async def test_questions_and_steps_survive_one_another(kernel: LocalKernel) -> N
         async with working(worker):
             await in_state(desk, turn, "suspended")
             await answer_question(desk, turn, "Ada")
-            await in_state(desk, turn, "running")
+            await asked(desk, turn, "mood")
             await in_state(desk, turn, "suspended")
             await answer_question(desk, turn, "good")
             assert (await closed(desk, turn)).final_payload == ["hello Ada", "good"]
@@ -217,3 +229,52 @@ async def test_a_schema_that_is_none_is_the_handlers_mistake(kernel: LocalKernel
             await in_state(desk, turn, "suspended")
             await answer_question(desk, turn, "no")
             assert (await closed(desk, turn)).final_payload == "no"
+
+
+async def test_an_answer_is_to_one_question_alone(kernel: LocalKernel) -> None:
+    """Who allowed one thing has not allowed another one that is asked with the same key."""
+    async with await kernel.agent("desk") as desk:
+        worker = Worker(desk, options=OPTIONS)
+
+        @worker.turn()
+        async def clean_up(turn: Turn) -> str:
+            assert await turn.ask(bool, "May I delete a?", key="sure")
+            with pytest.raises(UsageError, match="another question needs another key"):
+                await turn.ask(bool, "May I delete b?", key="sure")
+            return "told"
+
+        turn = await kernel.dispatch("desk", {})
+        async with working(worker):
+            await in_state(desk, turn, "suspended")
+            await answer_question(desk, turn, True)
+            assert (await closed(desk, turn)).final_payload == "told"
+
+
+@pytest.mark.parametrize("schema", [{"$ref": "#"}, {"$ref": "http://127.0.0.1:1/"}, {"$ref": "#/missing"}])
+async def test_a_schema_that_leads_nowhere_is_refused(kernel: LocalKernel, schema: dict[str, str]) -> None:
+    """Who answers may be another than who asks: nothing is fetched, nothing recurses, nothing is sent."""
+    async with await kernel.agent("desk") as desk:
+        turn = await kernel.dispatch("desk", {})
+        async with working(asking(desk, schema)):
+            await in_state(desk, turn, "suspended")
+        with pytest.raises(UsageError, match="refers to what is not in it"):
+            await answer_question(desk, turn, 1)
+        assert (await desk.turns.get(turn)).state == "suspended"
+
+
+async def test_what_only_looks_like_a_question_is_none(kernel: LocalKernel) -> None:
+    """Records of the role may be anything; a reader leaves out what nobody could answer."""
+    async with await kernel.agent("desk") as desk:
+        worker = Worker(desk, options=OPTIONS)
+
+        @worker.turn()
+        async def pretend(turn: Turn) -> Any:
+            looks: list[Any] = [None, 7, {"key": "a", "schema": 5}, {"key": 5, "schema": {}}, {"schema": {}}]
+            for look in looks:
+                await turn.record(look, role="question")
+            return suspend("await_answer")
+
+        turn = await kernel.dispatch("desk", {})
+        async with working(worker):
+            await in_state(desk, turn, "suspended")
+        assert await open_questions(desk, turn.project_id) == ()

@@ -21,8 +21,6 @@ from cgworker.wire.turns import TurnSnapshot
 
 app: typer.Typer = typer.Typer()
 
-_FEED_PAGE = 500
-
 # What a turn put aside with one of these waits for (decision 22).
 _SUSPENDED = {
     "worker_shutdown": "a worker that was shut down handed it back; any live worker of {agent} resumes it",
@@ -56,7 +54,7 @@ async def why(
     turn = TurnRef(project_id=project_id, turn_id=turn_id)
     async with as_reader(server, caller) as kernel:
         snapshot = await kernel.turns.get(turn)
-        events = [event async for event in _events_of(kernel, turn)]
+        events = [event async for event in kernel.turns.events(turn)]
         reasons = [reason async for reason in _reasons(kernel, snapshot, events)]
     return Why(
         project_id=project_id,
@@ -66,17 +64,6 @@ async def why(
         because=tuple(reasons),
         story=tuple(_story(turn, events)),
     )
-
-
-async def _events_of(kernel: KernelClient, turn: TurnRef) -> AsyncIterator[LedgerEvent]:
-    after = 0
-    while True:
-        page = await kernel.turns.feed(turn, after_ledger_seq=after, limit=_FEED_PAGE)
-        for event in page.items:
-            yield event
-        if len(page.items) < _FEED_PAGE:
-            return
-        after = page.next_after_ledger_seq
 
 
 async def _reasons(kernel: KernelClient, turn: TurnSnapshot, events: list[LedgerEvent]) -> AsyncIterator[str]:

@@ -12,7 +12,7 @@ from cgworker.client.backoff import Backoff
 from cgworker.client.paths import project_path, turn_path
 from cgworker.client.transport import Answer
 from cgworker.wire.converter import ABSENT, structure_answer
-from cgworker.wire.ledger import FeedPage
+from cgworker.wire.ledger import FeedPage, LedgerEvent
 from cgworker.wire.meta import Meta
 from cgworker.wire.records import AppendRecord, SemanticItem, TurnContext
 from cgworker.wire.refs import AgentRef, CardBoxRef, ClaimToken, TurnRef
@@ -95,6 +95,17 @@ class TurnCalls:
             wait_seconds=wait_seconds,
         )
         return structure_answer(FeedPage, answer.body)
+
+    async def events(self, turn: TurnRef) -> AsyncGenerator[LedgerEvent, None]:
+        """All of the turn's events so far, and its children's births and ends, page by page."""
+        after_ledger_seq = 0
+        while True:
+            page = await self.feed(turn, after_ledger_seq=after_ledger_seq, limit=_FEED_PAGE)
+            for event in page.items:
+                yield event
+            if len(page.items) < _FEED_PAGE:
+                return
+            after_ledger_seq = page.next_after_ledger_seq
 
     async def follow(
         self, turn: TurnRef, *, after_turn_seq: int = 0, poll_seconds: float = 1.0

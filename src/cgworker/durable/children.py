@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from cgworker.client import KernelClient
 from cgworker.durable.journal import Journal
 from cgworker.errors import UsageError
 from cgworker.lease import Lease, insist
 from cgworker.outcome import AWAIT_CHILDREN_REASON, Suspended, Suspending
+from cgworker.wire.converter import unstructure
 from cgworker.wire.refs import TurnRef
 from cgworker.wire.turns import CONVERSATION_KIND, TurnSnapshot
 
@@ -89,6 +90,7 @@ class Children:
         self._kernel = kernel
         self._lease = lease
         self._dispatch = dispatch
+        self._wanted: dict[str, Child] = {}
 
     async def results(self, wanted: Mapping[str, Child], first: int | None) -> dict[str, ChildResult]:
         """The results by name, or the turn is suspended until there are enough; see `Turn.children`."""
@@ -108,14 +110,7 @@ class Children:
         """The names of the wanted children by turn id; who has no turn yet gets one."""
         known = await self._known()
         for name, child in wanted.items():
-            if name in known and (known[name].agent_id, known[name].turn_kind) != (
-                child.agent_id,
-                child.kind,
-            ):
-                raise UsageError(
-                    f"the child {name!r} of {self._journal.turn} is {known[name].turn_id} for "
-                    f"{known[name].agent_id} already; another child needs another name"
-                )
+            self._refuse_another(name, child, known.get(name))
         born = {}
         for name, child in wanted.items():
             if name not in known:
@@ -124,6 +119,17 @@ class Children:
         if born:
             await self._journal.append({"turns": born}, CHILDREN_ROLE)
         return {(known | born)[name].turn_id: name for name in wanted}
+
+    def _refuse_another(self, name: str, child: Child, known: _Known | None) -> None:
+        """A name is for one child, here and in earlier attempts; its input may come out otherwise by then."""
+        plain = evolve(child, input=unstructure(child.input))
+        is_known = known is None or (known.agent_id, known.turn_kind) == (child.agent_id, child.kind)
+        if not is_known or self._wanted.setdefault(name, plain) != plain:
+            raise UsageError(
+                f"{name!r} is the name of another child of {self._journal.turn} already"
+                f"{f', {known.turn_id} for {known.agent_id}' if known else ''}: "
+                "another child needs another name"
+            )
 
     async def _known(self) -> dict[str, _Known]:
         kept: dict[str, _Known] = {}

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 from cgworker.errors import UsageError
 
+if TYPE_CHECKING:
+    from jsonschema import ValidationError
+
 _MOST_FAULTS = 20
+_MOST_CHARACTERS = 300  # a message has the value in it, which may be of any size
 
 
 def check_contract(schema: Mapping[str, Any]) -> None:
@@ -25,17 +30,25 @@ def check_contract(schema: Mapping[str, Any]) -> None:
 
 
 def faults_of(value: Any, schema: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What in the value does not fit, as faults for `InvalidRequest`; none if it fits."""
+    """What in the value does not fit, as faults for `InvalidRequest`; none if it fits.
+
+    Raises:
+        UsageError: the schema cannot be used: the fault of the handler that asked.
+    """
     from jsonschema import Draft202012Validator
     from referencing import Registry
+    from referencing.exceptions import Unresolvable
 
+    check_contract(schema)
     # With a registry of its own it fetches nothing that a schema refers to.
     validator = Draft202012Validator(schema, registry=Registry())
-    faults = []
-    for error in validator.iter_errors(value):
-        faults.append(
-            {"type": error.validator, "loc": ["answer", *error.absolute_path], "msg": error.message}
-        )
-        if len(faults) == _MOST_FAULTS:
-            break
-    return faults
+    try:
+        return [_fault_of(error) for error in islice(validator.iter_errors(value), _MOST_FAULTS)]
+    except (Unresolvable, RecursionError) as broken:
+        told = f"the schema of an answer refers to what is not in it, or to itself: {broken}"
+        raise UsageError(told) from broken
+
+
+def _fault_of(error: ValidationError) -> dict[str, Any]:
+    message = error.message[:_MOST_CHARACTERS]
+    return {"type": error.validator, "loc": ["answer", *error.absolute_path], "msg": message}

@@ -44,6 +44,7 @@ class Journal:
         self._more_records = more_records
         self._page_size = page_size
         self._events: list[LedgerEvent] = []
+        self._reading = anyio.Lock()  # two tasks that read on at once would both keep the same page
         self._appending = anyio.Lock()
         self._known_boxes: set[str] | None = None
         self.turn: TurnRef = context.turn.turn
@@ -57,11 +58,17 @@ class Journal:
 
     async def records(self, role: str | None = None) -> tuple[SemanticItem, ...]:
         """The records so far, oldest first; those of one role, if it is given."""
-        while self._more_records:
-            page = await insist(self._next_page, self._lease)
-            self._records.extend(page.semantic_items)
-            self._more_records = len(page.semantic_items) >= self._page_size
+        async with self._reading:
+            while self._more_records:
+                page = await insist(self._next_page, self._lease)
+                self._records.extend(page.semantic_items)
+                self._more_records = len(page.semantic_items) >= self._page_size
         return tuple(item for item in self._records if role is None or item.record.record_role == role)
+
+    async def _expect_more(self) -> None:
+        """There are records after those that another task may be reading just now."""
+        async with self._reading:
+            self._more_records = True
 
     async def _next_page(self) -> TurnContext:
         last_seq = self._records[-1].record.turn_seq if self._records else 0
@@ -69,11 +76,12 @@ class Journal:
 
     async def events(self) -> tuple[LedgerEvent, ...]:
         """The turn's events so far, and its children's births and ends, oldest first."""
-        while True:
-            page = await insist(self._next_events, self._lease)
-            self._events.extend(page)
-            if len(page) < _FEED_PAGE:
-                return tuple(self._events)
+        async with self._reading:
+            while True:
+                page = await insist(self._next_events, self._lease)
+                self._events.extend(page)
+                if len(page) < _FEED_PAGE:
+                    return tuple(self._events)
 
     async def _next_events(self) -> tuple[LedgerEvent, ...]:
         last_seq = self._events[-1].ledger_seq if self._events else 0
@@ -101,7 +109,7 @@ class Journal:
             sure_key = key or uuid.uuid4().hex
             ref = await insist(lambda: self._append(payload, role, sure_key), self._lease)
             self._known_boxes.add(ref.cardbox_id)
-            self._more_records = True
+            await self._expect_more()
             return ref
 
     async def _append(self, payload: Any, role: str, key: str) -> CardBoxRef:
@@ -115,7 +123,7 @@ class Journal:
 
     async def _find_appended(self, payload: Any, role: str) -> CardBoxRef | None:
         """The record, if it is there after all: only the claim's holder appends, and one at a time."""
-        self._more_records = True
+        await self._expect_more()
         for item in await self.records(role):
             is_new = item.record.cardbox_ref.cardbox_id not in (self._known_boxes or ())
             if is_new and item.payload == payload:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from contextlib import aclosing
 from datetime import datetime
 from typing import Any
 
@@ -23,7 +24,7 @@ from cgworker.durable.contract import check_contract, faults_of
 from cgworker.durable.journal import Journal
 from cgworker.errors import ConflictError, FencingError, InvalidRequest, KernelTrouble, UsageError
 from cgworker.outcome import AWAIT_ANSWER_REASON, Suspended, Suspending
-from cgworker.wire.converter import structure_plain
+from cgworker.wire.converter import dumps, loads, structure_plain, unstructure
 from cgworker.wire.ledger import LedgerEvent
 from cgworker.wire.meta import Meta
 from cgworker.wire.refs import AgentRef, TurnRef
@@ -34,7 +35,6 @@ ANSWER_ROLE = "answer"
 REFUSED_ROLE = "answer_refused"
 
 _MOST_TURNS = 500  # what a projection gives
-_FEED_PAGE = 500
 _TRIES = 5
 
 
@@ -52,10 +52,16 @@ class Questions:
         contract = dict(schema) if isinstance(schema, Mapping) else json_schema(schema)
         check_contract(contract)
         returns = Any if isinstance(schema, Mapping) else schema
+        question = loads(dumps(unstructure(question)))  # as its record gives it back
+        asked = await self._last(QUESTION_ROLE, key)
+        if asked is not None and asked.get("question") != question:  # its answer would be to something else
+            raise UsageError(
+                f"{key!r} is the key of another question of {self._journal.turn} already: "
+                "another question needs another key, and the same one the same words"
+            )
         if (kept := await self._last(ANSWER_ROLE, key)) is not None:
             return structure_plain(returns, kept["value"])
-        asked = await self._last(QUESTION_ROLE, key)
-        if asked is None or asked["schema"] != contract:
+        if asked is None or asked.get("schema") != contract:
             await self._journal.append({"key": key, "question": question, "schema": contract}, QUESTION_ROLE)
         for event in await self._new_answers(key) if asked else ():
             value, faults = _read_answer(event, contract, returns)
@@ -98,6 +104,11 @@ def answer_in(event: LedgerEvent) -> Any:
 
 def _key_of(said: Any) -> Any:
     return said.get("key") if isinstance(said, Mapping) else None
+
+
+def _schema_of(said: Any) -> Mapping[str, Any] | None:
+    schema = said.get("schema") if isinstance(said, Mapping) else None
+    return schema if isinstance(schema, Mapping) else None
 
 
 def _value_in(event: LedgerEvent) -> Any:
@@ -167,14 +178,14 @@ async def questions_of(kernel: KernelClient, turn: TurnRef) -> tuple[OpenQuestio
         return ()
     asked: dict[str, OpenQuestion] = {}
     async for item in kernel.turns.records(turn):
-        key = _key_of(item.payload)
-        if item.record.record_role == QUESTION_ROLE and isinstance(key, str):
+        key, schema = _key_of(item.payload), _schema_of(item.payload)
+        if item.record.record_role == QUESTION_ROLE and isinstance(key, str) and schema is not None:
             asked[key] = OpenQuestion(
                 turn=turn,
                 agent=snapshot.target_agent,
                 key=key,
                 question=item.payload.get("question"),
-                schema=item.payload.get("schema") or {},
+                schema=schema,
                 asked_at=item.record.created_at,
             )
         elif item.record.record_role == ANSWER_ROLE:
@@ -246,12 +257,9 @@ async def _deliver(kernel: KernelClient, turn: TurnRef, answer: Mapping[str, Any
 
 
 async def _has_answer(kernel: KernelClient, turn: TurnRef, answer_id: str) -> bool:
-    after = 0
-    while True:
-        page = await kernel.turns.feed(turn, after_ledger_seq=after, limit=_FEED_PAGE)
-        said = [answer_in(event) for event in page.items]
-        if any(isinstance(each, Mapping) and each.get("id") == answer_id for each in said):
-            return True
-        if len(page.items) < _FEED_PAGE:
-            return False
-        after = page.next_after_ledger_seq
+    async with aclosing(kernel.turns.events(turn)) as events:
+        async for event in events:
+            said = answer_in(event)
+            if isinstance(said, Mapping) and said.get("id") == answer_id:
+                return True
+    return False

@@ -38,7 +38,9 @@ class Steps:
     async def _load(self) -> dict[str, Any]:
         if self._values is None:
             kept = [item.payload for item in await self._journal.records(STEP_ROLE)]
-            self._values = {step["key"]: step["value"] for step in kept if _is_step(step)}
+            found = {step["key"]: step["value"] for step in reversed(kept) if _is_step(step)}
+            if self._values is None:  # no other task was quicker
+                self._values = found
         return self._values
 
     async def _make(self, key: str, make: Callable[[], Any | Awaitable[Any]]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
 from typing import Any
 
@@ -20,13 +21,12 @@ from cgworker.errors import (
 from cgworker.events import Event, emit
 from cgworker.handlers import Handler
 from cgworker.handlers.function import HandlerAbandoned
-from cgworker.lease import Interrupted, Interruption, Keeper, Kept, Lease, Reason, keep, monotonic
+from cgworker.lease import Interrupted, Interruption, Keeper, Kept, Reason, keep, monotonic
 from cgworker.outcome import (
     NO_HANDLER_REASON,
     Failed,
     Outcome,
     Stopped,
-    Succeeded,
     Suspended,
     hand_back,
     word_for,
@@ -36,13 +36,13 @@ from cgworker.wire.claims import ClaimedTurn
 from cgworker.wire.converter import ABSENT
 from cgworker.wire.refs import ClaimToken, TurnRef
 from cgworker.worker.lineage import parent_is_closed, stop_children
-from cgworker.worker.opening import open_turn
+from cgworker.worker.opening import lease_of, open_turn
 from cgworker.worker.outbox import OutboxEntry
 from cgworker.worker.place import TurnReport, Workplace, tell
 from cgworker.worker.report import report_of, tellable
 from cgworker.worker.routing import wrap
 from cgworker.worker.settle import Settlement, close, put_aside
-from cgworker.worker.unwinding import unwinding
+from cgworker.worker.unwinding import outcome_after, standing, unwinding
 
 
 class Attempt:
@@ -58,7 +58,7 @@ class Attempt:
         self._place = place
         self._claimed = claimed
         self._began_at = monotonic()
-        self._lease = _lease_of(claimed, asked_at)
+        self._lease = lease_of(claimed, asked_at)
         self._renewed = anyio.Event()
         self._attempt = 1
         self._turn: Turn | None = None
@@ -99,6 +99,8 @@ class Attempt:
                 await self._follow_parent()
                 stored = self._place.outbox.find(turn)
                 outcome = stored.outcome if stored else await self._decide(turn)
+                if isinstance(outcome, Stopped) and self._place.options.stop_children:
+                    await stop_children(self._place.kernel, turn)
             except LeaseLost as lost:
                 self._lose(str(lost))
             except (KernelRefused, AnswerInvalid) as unreadable:
@@ -193,16 +195,27 @@ class Attempt:
         if handler is None:
             return Suspended(NO_HANDLER_REASON, f"no handler for {turn.kind}")
         await tell(self._place.on_claimed, turn)
-        async with anyio.create_task_group() as beside:
-            if (limit := self._place.options.time_limit_seconds) is not None:
-                beside.start_soon(self._interrupt_at_deadline, limit)
-            decided = await self._run_handler(turn, handler)
-            beside.cancel_scope.cancel()
+        decided = await self._run_beside_its_limit(turn, handler)
         if turn.interruption is None:
             return decided
         self._emit(events.TurnInterrupted(**self._facts(), reason=turn.interruption.reason))
         await tell(self._place.on_interrupted, turn, turn.interruption)
-        return self._after_interruption(turn.interruption, decided)
+        return outcome_after(turn.interruption, decided, self._place.options.time_limit_seconds)
+
+    async def _run_beside_its_limit(self, turn: Turn, handler: Handler) -> Outcome | None:
+        """In a task of its own, so that being cancelled from outside is told from a handler that does it."""
+        decided: Outcome | None = None
+
+        async def run() -> None:
+            nonlocal decided
+            decided = await self._run_handler(turn, handler)
+            beside.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as beside:
+            beside.start_soon(run)
+            if (limit := self._place.options.time_limit_seconds) is not None:
+                beside.start_soon(self._interrupt_at_deadline, limit)
+        return decided
 
     async def _interrupt_at_deadline(self, limit_seconds: float) -> None:
         await anyio.sleep(limit_seconds)
@@ -218,7 +231,7 @@ class Attempt:
             try:
                 async with self._place.shared_slots or nullcontext():
                     self._note_start()
-                    return await wrap(unwinding(handler), self._place.middleware)(turn)
+                    return await unwinding(wrap(standing(handler), self._place.middleware))(turn)
             except Interrupted:
                 return None
             except HandlerAbandoned:
@@ -231,6 +244,10 @@ class Attempt:
                 return hand_back()
             except HandlerFailed as failed:
                 return Failed(failed.payload)
+            except anyio.get_cancelled_exc_class() as cancelled:
+                if anyio.current_effective_deadline() == -math.inf:
+                    raise
+                return self._on_error(turn, cancelled)  # it awaited a task of its own that was cancelled
             except (Exception, SystemExit) as raised:
                 return self._on_error(turn, raised)
         return None
@@ -242,24 +259,12 @@ class Attempt:
     def _on_error(self, turn: Turn, raised: BaseException) -> Outcome:
         if turn.interruption is None:
             self._emit(events.HandlerRaised(**self._facts(), error=tellable(raised, turn.secrets)))
+        if turn.suspension is not None:  # it stands, also where the handler made an error of what unwound it
+            return turn.suspension
         report = report_of(raised, turn.secrets)
         if self._place.options.on_error == "suspend":
             return Suspended("handler_error", f"{report['type']}: {report['message']}")
         return Failed(report)
-
-    def _after_interruption(self, interruption: Interruption, decided: Outcome | None) -> Outcome | None:
-        """What an interrupted handler's outcome becomes (architecture 5)."""
-        has_result = isinstance(decided, Succeeded) and decided.payload is not ABSENT
-        match interruption.reason:
-            case Reason.LEASE_LOST:
-                return decided if has_result else None
-            case Reason.STOP | Reason.PARENT_CLOSED:
-                return Stopped(decided.payload if has_result else {"status": "stopped"})  # type: ignore[union-attr]
-            case Reason.DEADLINE:
-                limit = self._place.options.time_limit_seconds
-                return Failed({"error": "deadline_exceeded", "time_limit_seconds": limit})
-            case Reason.SHUTDOWN:
-                return decided if has_result or isinstance(decided, Suspended) else hand_back()
 
     # ------------------------------------------------------------ making it true
 
@@ -281,8 +286,6 @@ class Attempt:
         )
         if settled.done:
             self._let_the_handler_forget(self._turn)
-        if settled.done and place.options.stop_children and isinstance(settled.outcome, Stopped):
-            await stop_children(place.kernel, self.ref, self._turn.agent)
         return settled
 
     def _let_the_handler_forget(self, turn: Turn) -> None:
@@ -337,17 +340,3 @@ class Attempt:
 
     def _emit(self, event: Event) -> None:
         emit(self._place.listener, event)
-
-
-def _lease_of(claimed: ClaimedTurn, asked_at: float) -> Lease:
-    """The lease of a claim. Of one that was long waited for only a renewal tells how much is left.
-
-    It began somewhere between the request and the answer. Counting from the request is safe, and after a
-    short wait good enough; after a long one nothing might be left of it, though it has just begun.
-    """
-    length = claimed.lease_seconds
-    if isinstance(length, float):
-        lease = Lease(claimed.claim, asked_at, length)
-        if monotonic() < lease.renew_at(1 / 3, None):
-            return lease
-    return Lease(claimed.claim, monotonic())

@@ -8,6 +8,7 @@ others, but for those that asked a question and are to be stopped: nobody else w
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from datetime import UTC, datetime
 
 import anyio
@@ -31,7 +32,6 @@ from cgworker.worker.routing import Routes
 
 _LOOK_SECONDS = 120.0
 _MOST_TURNS = 500  # what a projection gives
-_FEED_PAGE = 500
 
 
 class Caretaker:
@@ -126,15 +126,12 @@ class Caretaker:
         return remark.reason in (SHUTDOWN_REASON, RETRY_REASON)
 
     async def _last_remark(self, turn: TurnRef) -> Remark:
-        remark, after = Remark(None, {}), 0
-        while True:
-            page = await self._kernel.turns.feed(turn, after_ledger_seq=after, limit=_FEED_PAGE)
-            for event in page.items:
+        remark = Remark(None, {})
+        async with aclosing(self._kernel.turns.events(turn)) as events:
+            async for event in events:
                 if event.event_type == "turn.suspended" and event.subject_id == turn.turn_id:
                     remark = remark_of(event)
-            if len(page.items) < _FEED_PAGE:
-                return remark
-            after = page.next_after_ledger_seq
+        return remark
 
     async def _wake(self, parent: TurnRef) -> None:
         await self._resume(parent, AWAIT_CHILDREN_REASON)

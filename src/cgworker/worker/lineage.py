@@ -2,32 +2,52 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from cgworker.client import KernelClient
-from cgworker.errors import CommonGroundError, KernelRefused, KernelTrouble
+from cgworker.errors import AnswerInvalid, KernelRefused, KernelTrouble
 from cgworker.events import logger
+from cgworker.lease import insist
 from cgworker.turn import Turn
-from cgworker.wire.refs import AgentRef, TurnRef
-
-_MOST_CHILDREN = 500  # what a projection gives
+from cgworker.wire.refs import TurnRef
 
 
-async def stop_children(kernel: KernelClient, turn: TurnRef, agent: AgentRef) -> None:
-    """Ask for the open children of a stopped turn to be stopped; needs the grant `turn.stop.any`.
+async def stop_children(kernel: KernelClient, turn: Turn) -> None:
+    """Ask for the open children of a turn to be stopped; needs the grant `turn.stop.any`.
 
-    A kernel that refuses is not asked again, and it is logged why.
+    It is done before the turn itself is closed, so that a worker that dies on the way leaves it to the next.
+    What the kernel refuses is not asked for again, and it is logged why.
+
+    Raises:
+        LeaseLost: the kernel did not answer before the lease ended.
     """
+    refusals: list[str] = []
     try:
-        lineage = await kernel.projections.lineage(turn.project_id, turn.turn_id, limit=_MOST_CHILDREN)
-        for child in lineage.direct_children:
-            if child.state != "closed" and not child.stop_requested:
-                ref = TurnRef(project_id=turn.project_id, turn_id=child.turn_id)
-                await kernel.turns.stop(ref, requested_by=agent)
-    except KernelRefused as refused:
+        for child in await insist(partial(_open_children, kernel, turn.ref), turn.lease):
+            try:
+                await insist(partial(kernel.turns.stop, child, requested_by=turn.agent), turn.lease)
+            except KernelRefused as refused:
+                refusals.append(str(refused))
+    except (KernelRefused, AnswerInvalid) as unreadable:
+        refusals.append(str(unreadable))
+    if refusals:
         logger.warning(
-            "%s: its children go on (%s); stopping them needs the grant turn.stop.any", turn, refused
+            "%s: %d of its children go on (%s); stopping those of other agents needs the grant turn.stop.any",
+            turn.ref,
+            len(refusals),
+            refusals[0],
         )
-    except CommonGroundError as trouble:
-        logger.warning("%s: its children could not be stopped: %s", turn, trouble)
+
+
+async def _open_children(kernel: KernelClient, parent: TurnRef) -> list[TurnRef]:
+    found: dict[str, TurnRef] = {}
+    async for event in kernel.turns.events(parent):
+        child = TurnRef(project_id=parent.project_id, turn_id=event.subject_id)
+        if event.event_type == "turn.spawned" and child != parent:
+            found[child.turn_id] = child
+        elif event.event_type == "turn.finished":
+            found.pop(child.turn_id, None)
+    return list(found.values())
 
 
 async def parent_is_closed(kernel: KernelClient, turn: Turn) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cgworker.lease import Lease, insist
+from cgworker.lease import Lease, insist, monotonic
 from cgworker.turn import Turn
 from cgworker.wire.claims import ClaimedTurn
 from cgworker.wire.records import TurnContext
@@ -10,7 +10,20 @@ from cgworker.wire.refs import TurnRef
 from cgworker.worker.place import Workplace
 
 _CLAIM_PAGE = 100  # how many records a claim brings along (decision 8)
-_FEED_PAGE = 500
+
+
+def lease_of(claimed: ClaimedTurn, asked_at: float) -> Lease:
+    """The lease of a claim. Of one that was long waited for only a renewal tells how much is left.
+
+    It began somewhere between the request and the answer. Counting from the request is safe, and after a
+    short wait good enough; after a long one nothing might be left of it, though it has just begun.
+    """
+    length = claimed.lease_seconds
+    if isinstance(length, float):
+        lease = Lease(claimed.claim, asked_at, length)
+        if monotonic() < lease.renew_at(1 / 3, None):
+            return lease
+    return Lease(claimed.claim, monotonic())
 
 
 async def open_turn(place: Workplace, claimed: ClaimedTurn, lease: Lease) -> Turn:
@@ -38,14 +51,10 @@ async def open_turn(place: Workplace, claimed: ClaimedTurn, lease: Lease) -> Tur
 
 async def _count_attempts(place: Workplace, turn: TurnRef) -> int:
     """1 + the claims that expired since the turn was last suspended, from its feed (decision 26)."""
-    expired, after = 0, 0
-    while True:
-        page = await place.kernel.turns.feed(turn, after_ledger_seq=after, limit=_FEED_PAGE)
-        for event in page.items:
-            if event.event_type == "turn.suspended":
-                expired = 0
-            elif event.event_type == "turn.claim_reconciled":
-                expired += 1
-        if len(page.items) < _FEED_PAGE:
-            return 1 + expired
-        after = page.next_after_ledger_seq
+    expired = 0
+    async for event in place.kernel.turns.events(turn):
+        if event.event_type == "turn.suspended":
+            expired = 0
+        elif event.event_type == "turn.claim_reconciled":
+            expired += 1
+    return 1 + expired

@@ -1,23 +1,23 @@
-"""What comes out of a handler that was unwound, by itself or in a group of exceptions."""
+"""What comes out of a handler that was ended before its end: unwound by itself, or interrupted."""
 
 from __future__ import annotations
 
 from cgworker.handlers import Handler
-from cgworker.lease import Interrupted
-from cgworker.outcome import Outcome, Suspending
+from cgworker.lease import Interrupted, Interruption, Reason
+from cgworker.outcome import Failed, Outcome, Stopped, Succeeded, Suspended, Suspending, hand_back
 from cgworker.turn import Turn
+from cgworker.wire.converter import ABSENT
 
 
 def unwinding(handler: Handler) -> Handler:
-    """The handler, with what unwinds it as its outcome, so that middleware sees one in any case.
+    """The handler, or middleware around one, with what unwinds it as its outcome.
 
-    What `children` or `ask` decided stands, also where the handler caught it, or where it came out of a
-    task group among others.
+    It may come out of a task group among others.
     """
 
     async def call(turn: Turn) -> Outcome:
         try:
-            outcome = await handler(turn)
+            return await handler(turn)
         except Suspending as suspending:
             return suspending.outcome
         except BaseExceptionGroup as group:
@@ -27,6 +27,32 @@ def unwinding(handler: Handler) -> Handler:
                 raise Interrupted(interruption) from None
             assert turn.suspension is not None  # nothing else was in the group
             return turn.suspension
+
+    return call
+
+
+def standing(handler: Handler) -> Handler:
+    """The handler, whose suspension stands also where it caught what unwinds it; middleware sees it."""
+    unwound = unwinding(handler)
+
+    async def call(turn: Turn) -> Outcome:
+        outcome = await unwound(turn)
         return turn.suspension or outcome
 
     return call
+
+
+def outcome_after(
+    interruption: Interruption, decided: Outcome | None, time_limit_seconds: float | None
+) -> Outcome | None:
+    """What an interrupted handler's outcome becomes (architecture 5)."""
+    has_result = isinstance(decided, Succeeded) and decided.payload is not ABSENT
+    match interruption.reason:
+        case Reason.LEASE_LOST:
+            return decided if has_result else None
+        case Reason.STOP | Reason.PARENT_CLOSED:
+            return Stopped(decided.payload if has_result else {"status": "stopped"})  # type: ignore[union-attr]
+        case Reason.DEADLINE:
+            return Failed({"error": "deadline_exceeded", "time_limit_seconds": time_limit_seconds})
+        case Reason.SHUTDOWN:
+            return decided if has_result or isinstance(decided, Suspended) else hand_back()
