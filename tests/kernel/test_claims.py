@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
 
-from tests.kernel.project import Agent, Project, end_lease
+from cgworker.kernel.app import Kernel, open_kernel
+from cgworker.kernel.config import KernelConfig
+from cgworker.kernel.store.postgres import Connection
+from tests.kernel.project import Agent, Project, client_of, end_lease
 
 
 @pytest.fixture
@@ -76,6 +82,36 @@ async def test_an_ended_lease_does_not_block_its_agent(
         "claim_reconciled",
         "claimed",
     ]
+
+
+async def test_an_ended_lease_that_somebody_holds_does_not_block_its_agent(
+    project: Project, requester: Agent, worker: Agent
+) -> None:
+    """While the reaper or a late settle decides about the turn, a claim waits for what comes of it."""
+    database = project.kernel.database
+    turn_id = await requester.dispatch(worker)
+    await worker.claim()
+    await end_lease(project, turn_id)
+
+    async def claim_while_held(connection: Connection) -> asyncio.Task[Any]:
+        await connection.execute("select from cg_turns where project_id = $1 for update", project.id)
+        claiming = asyncio.create_task(worker.claim())
+        while not await database.fetchval("select count(*) from pg_locks where not granted"):
+            assert not claiming.done()
+        return claiming
+
+    claim = await (await database.transact(claim_while_held))
+    assert claim["turn_id"] == turn_id
+
+
+async def test_leases_that_end_all_the_time_do_not_block_their_agent(kernel: Kernel) -> None:
+    """Each claim finds a turn, also when a lease ends while it gives back others."""
+    hasty = KernelConfig(claim_timeout_seconds=0.1, claim_reaper_interval_seconds=0)
+    async with open_kernel(hasty, kernel.database) as its_kernel, client_of(its_kernel) as client:
+        worker = await Project(its_kernel, client).agent("worker", capacity=1000)
+        for _ in range(200):
+            await worker.dispatch(worker)
+            assert await worker.claim() is not None
 
 
 async def test_attempts_are_counted_from_the_last_suspension(

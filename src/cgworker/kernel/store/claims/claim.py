@@ -253,7 +253,9 @@ async def _reconcile_and_claim(database: Database, one: _Try, lease: timedelta) 
         await connection.execute(RECONCILE_AGENT, agent.project_id, agent.agent_id, annotate())
         return await connection.fetch(CLAIM_TURNS, agent.project_id, lease, *columns([one.row()]))
 
-    rows = _decided(await database.transact(both, is_racing=True))
+    rows = await database.transact(both, is_racing=True)
+    while _decided(rows)[0]["is_blocked"]:  # another lease ended between the two statements
+        rows = await database.transact(both, is_racing=True)
     return await _made_whole(database, one, one.claimed(rows, gave_back=True))
 
 

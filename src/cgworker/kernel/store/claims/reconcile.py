@@ -8,14 +8,21 @@ from cgworker.kernel.store.postgres import Database
 from cgworker.wire.claims import ReconcileExpired
 from cgworker.wire.refs import AgentRef, TurnRef
 
-# Locked ones are being renewed, settled or reconciled by somebody else just now: they are passed over.
+# Locked ones are being settled, stopped or reconciled by somebody else just now: they are waited for, since
+# whoever asks wants to know what is left. In the order in which all lock turns, so nobody waits in a circle.
 RECONCILE_AGENT = """
 with ended as (
     select project_id, turn_number
     from cg_turns
-    where project_id = $1 and target_agent_id = $2 and state = 'running'
-        and claim_expires_at <= clock_timestamp()
-    for no key update skip locked
+    where project_id = $1 and claim_expires_at <= clock_timestamp()
+        and turn_number = any (array(
+            select turn_number
+            from cg_turns
+            where project_id = $1 and target_agent_id = $2 and state = 'running'
+                and claim_expires_at <= clock_timestamp()
+        ))
+    order by turn_number
+    for no key update
 ), given_back as (
     update cg_turns t
     set state = 'queued', claim_agent_id = null, claim_token_hash = null, claim_expires_at = null,
