@@ -422,7 +422,7 @@ async def test_every_kernel_call_is_in_the_table_above(answering: Callable[..., 
     kernel = answering().kernel()
     nouns = ("turns", "claims", "agents", "credentials", "reports", "projections")
     calls = {f"{n}.{name}" for n in nouns for name in dir(getattr(kernel, n)) if not name.startswith("_")}
-    of_several_requests = {"turns.records", "turns.follow"}
+    of_several_requests = {"turns.records", "turns.events", "turns.follow"}
     assert calls - of_several_requests == {name.split(" ")[0] for name in CALLS} - {"readyz"}
 
 
