@@ -106,6 +106,18 @@ def test_a_closed_turn_tells_how_it_ended(cg: Cg, kernel: Kernel, desk: str) -> 
     assert "worker_command_failed (child_exit_code 3)" in reasons[0]
 
 
+def test_the_project_is_the_profiles(cg: Cg, kernel: Kernel, desk: str) -> None:
+    """Unless another is named; without a profile it has to be."""
+    turn_id = kernel.dispatch(desk)
+    told = cg("worker", "why", turn_id, "--profile", f"{kernel.project}/{desk}").result
+    assert (told["project_id"], told["state"]) == (kernel.project, "queued")
+    assert cg("worker", "why", turn_id).error == {
+        "code": "invalid_arguments",
+        "message": "--project-id is required without --profile",
+        "status": 2,
+    }
+
+
 def test_a_requested_stop_is_told(cg: Cg, kernel: Kernel, desk: str) -> None:
     """The agent itself may ask; whoever works the turn next hears it."""
     turn_id = kernel.dispatch(desk)

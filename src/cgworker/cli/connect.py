@@ -107,6 +107,15 @@ def worker_agent(server: ServerFlags, project_id: str | None, agent_id: str | No
     return agent
 
 
+def project_of(server: ServerFlags, project_id: str | None) -> str:
+    """The project that is read: --project-id, else that of --profile."""
+    if given := said(project_id):
+        return given
+    if (name := said(server.profile)) is None:
+        raise UsageError("--project-id is required without --profile")
+    return ConfigFile.locate(server.config).read().profile(name).project_id
+
+
 def parse_profile_name(name: str) -> AgentRef:
     """The agent of a profile, from its name."""
     project_id, slash, agent_id = name.strip().partition("/")

@@ -9,7 +9,7 @@ import typer
 
 from cgworker.cli.command import program
 from cgworker.cli.connect import as_actor, worker_agent
-from cgworker.cli.options import MaybeProjectId, ServerFlags
+from cgworker.cli.options import ProfilesProjectId, ServerFlags
 from cgworker.cli.questions import ActingAgent
 from cgworker.wire.converter import dumps
 from cgworker.wire.records import SemanticItem
@@ -28,7 +28,7 @@ async def follow(
     json: Annotated[
         bool, typer.Option("--json", help="A line of JSON a record, also on a terminal.")
     ] = False,
-    project_id: MaybeProjectId = None,
+    project_id: ProfilesProjectId = None,
     agent_id: ActingAgent = None,
 ) -> None:
     """Print a turn's records as they are made, until it is closed."""

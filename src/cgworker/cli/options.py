@@ -23,6 +23,10 @@ MaybeRequestedBy = Annotated[
 MaybeProjectId = Annotated[
     str | None, typer.Option("--project-id", metavar="PROJECT", help="The project.  [default: cg-demo]")
 ]
+ProfilesProjectId = Annotated[
+    str | None,
+    typer.Option("--project-id", metavar="PROJECT", help="The project.  [default: the profile's]"),
+]
 RequestId = Annotated[
     str | None,
     typer.Option("--request-id", metavar="KEY", help="What the requester calls this request."),

@@ -8,7 +8,7 @@ import typer
 
 from cgworker.cli.command import command
 from cgworker.cli.connect import as_actor, worker_agent
-from cgworker.cli.options import MaybeProjectId, ServerFlags
+from cgworker.cli.options import ProfilesProjectId, ServerFlags
 from cgworker.cli.payload import parse_json
 from cgworker.cli.results import Answered, Questions
 from cgworker.durable.questions import answer_question, open_questions
@@ -25,7 +25,7 @@ ActingAgent = Annotated[
 @command(app, "questions")
 async def questions(
     server: ServerFlags,
-    project_id: MaybeProjectId = None,
+    project_id: ProfilesProjectId = None,
     agent_id: ActingAgent = None,
     target_agent: Annotated[
         str | None,
@@ -47,7 +47,7 @@ async def answer(
     key: Annotated[
         str | None, typer.Option("--key", metavar="KEY", help="Which question, where several are open.")
     ] = None,
-    project_id: MaybeProjectId = None,
+    project_id: ProfilesProjectId = None,
     agent_id: ActingAgent = None,
 ) -> Answered:
     """Answer a turn's question, and have the turn go on. The answer must fit the question's schema."""

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from cgworker.cli.command import command
-from cgworker.cli.connect import as_reader
-from cgworker.cli.options import CallerFlags, ProjectId, ServerFlags
+from cgworker.cli.connect import as_reader, project_of
+from cgworker.cli.options import CallerFlags, ProfilesProjectId, ServerFlags
 from cgworker.cli.results import StoryLine, Why
 from cgworker.client import KernelClient
 from cgworker.lifecycle import TurnState
@@ -47,17 +47,17 @@ _TOLD = {
 async def why(
     server: ServerFlags,
     caller: CallerFlags,
-    project_id: ProjectId,
     turn_id: Annotated[str, typer.Argument(metavar="TURN", help="The turn, such as T-7.")],
+    project_id: ProfilesProjectId = None,
 ) -> Why:
     """Say in words why a turn is where it is, and what would move it."""
-    turn = TurnRef(project_id=project_id, turn_id=turn_id)
+    turn = TurnRef(project_id=project_of(server, project_id), turn_id=turn_id)
     async with as_reader(server, caller) as kernel:
         snapshot = await kernel.turns.get(turn)
         events = [event async for event in kernel.turns.events(turn)]
         reasons = [reason async for reason in _reasons(kernel, snapshot, events)]
     return Why(
-        project_id=project_id,
+        project_id=turn.project_id,
         turn_id=turn_id,
         state=snapshot.state,
         outcome=snapshot.outcome,
