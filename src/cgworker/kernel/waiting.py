@@ -17,7 +17,7 @@ from cgworker.errors import KernelOverloaded
 
 T = TypeVar("T")
 
-_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})\"?(?=\s*(?:[,;]|$))", re.IGNORECASE)
+_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d+)\"?(?=\s*(?:[,;]|$))", re.IGNORECASE)
 _REPRESENTATION = re.compile(r"return\s*=\s*\"?representation\"?", re.IGNORECASE)
 _RECHECK_SECONDS = 10.0
 
