@@ -1,0 +1,137 @@
+"""An A2A agent somewhere else as a handler, on asyncio and trio: `cgworker[a2a]`.
+
+The A2A task is kept as a step (`turn.once`), and so is that a message is about to be sent: a handler that
+begins again after a crash, a restart or an answer goes on with the same task, and says nothing twice.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+from attrs import field, frozen
+
+from cgworker.adapters.extras import require
+from cgworker.errors import UsageError
+from cgworker.handlers.adapter import Adapter, Output
+from cgworker.lease import Interruption, Reason
+from cgworker.turn import Turn
+
+if TYPE_CHECKING:
+    from cgworker.adapters.a2a_talk import Talk
+
+
+def input_of(turn: Turn) -> Any:
+    """What the agent is told: the turn's input."""
+    return turn.input
+
+
+@frozen
+class A2AAgent(Adapter["Talk"]):
+    """Forwards turns to an A2A agent: `AdapterHandler(A2AAgent("https://agent.example"))`.
+
+    Args:
+        url: where the agent's card is, without `/.well-known/agent-card.json`.
+        message: what the agent is told; a text or `{"text": ...}` goes as text, anything else as data.
+        token_env: the variable that holds the agent's bearer token; None for an agent that asks for none.
+        token_file: a file that holds it; it goes before the variable.
+        token_origins: where else the token may go, such as `https://api.example`, if the card names it.
+        timeout_seconds: how long the agent may be silent before it is asked how the task stands.
+        retries: how often in a row a request is repeated after a failure that may pass.
+        poll_seconds: the pause between two looks at a task of an agent that does not stream.
+        send_again: send a message again, with the same id, where nothing tells whether it arrived: for agents
+            that know repeats by the id. Otherwise such a turn fails with `a2a_unknown_whether_sent`.
+    """
+
+    url: str
+    message: Callable[[Turn], Any] = field(default=input_of, kw_only=True)
+    token_env: str | None = field(default=None, kw_only=True)
+    token_file: Path | None = field(default=None, kw_only=True)
+    token_origins: tuple[str, ...] = field(default=(), kw_only=True)
+    timeout_seconds: float = field(default=60.0, kw_only=True)
+    retries: int = field(default=5, kw_only=True)
+    poll_seconds: float = field(default=1.0, kw_only=True)
+    send_again: bool = field(default=False, kw_only=True)
+    _talks: dict[str, Talk] = field(factory=dict, init=False, repr=False, eq=False)
+
+    def check(self) -> None:
+        """Refuse to start without the package or the token.
+
+        Raises:
+            UsageError: one is missing.
+        """
+        require("a2a", "a2a")
+        self._token()
+
+    @asynccontextmanager
+    async def prepare(self, turn: Turn) -> AsyncIterator[Talk]:
+        """Connections of its own for the turn."""
+        require("a2a", "a2a")
+        from cgworker.adapters.a2a_talk import Talk
+
+        token = self._token()
+        auth = _Bearer(token, (self.url, *self.token_origins)) if token else None
+        async with httpx.AsyncClient(auth=auth, timeout=self.timeout_seconds) as http:
+            self._talks[turn.fingerprint] = talk = Talk(
+                turn,
+                http,
+                self.url,
+                retries=self.retries,
+                poll_seconds=self.poll_seconds,
+                send_again=self.send_again,
+                secrets=(token,) if token else (),
+            )
+            try:
+                yield talk
+            finally:
+                del self._talks[turn.fingerprint]
+
+    async def drive(self, turn: Turn, prepared: Talk) -> AsyncGenerator[Any, None]:
+        """Talk with the agent until its task has ended."""
+        yield Output(await prepared.run(self.message(turn)))
+
+    async def interrupt(self, turn: Turn, interruption: Interruption) -> bool:
+        """Cancel the agent's task, unless another attempt will go on with it."""
+        talk = self._talks.get(turn.fingerprint)
+        if talk is None or interruption.reason in (Reason.LEASE_LOST, Reason.SHUTDOWN):
+            return False
+        await talk.cancel()
+        return True
+
+    def _token(self) -> str | None:
+        if self.token_file is not None:
+            try:
+                return self.token_file.read_text().strip()
+            except OSError as unreadable:
+                raise UsageError(f"the agent's token cannot be read: {unreadable}") from unreadable
+        if self.token_env is None:
+            return None
+        if token := os.environ.get(self.token_env):
+            return token
+        raise UsageError(f"there is no token for {self.url}: set {self.token_env}, or give token_file=")
+
+
+class _Bearer(httpx.Auth):
+    """Sends the token where it belongs and nowhere else: an agent's card may name any place."""
+
+    def __init__(self, token: str, places: tuple[str, ...]) -> None:
+        self._token = token
+        self._origins = {_origin_of(httpx.URL(place)) for place in places}
+
+    def auth_flow(self, request: httpx.Request) -> Any:
+        """Sign the request; see httpx."""
+        if _origin_of(request.url) not in self._origins:
+            raise UsageError(
+                f"the agent's card names {request.url.host}, where its token is not known to belong: "
+                "name that place in token_origins= if you trust it"
+            )
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        yield request
+
+
+def _origin_of(url: httpx.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port

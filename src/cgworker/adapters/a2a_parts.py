@@ -1,0 +1,52 @@
+"""JSON values and the parts of A2A messages and artifacts, each made of the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from a2a.helpers import new_data_part, new_text_part
+from a2a.types import Part, TaskStatus
+from google.protobuf.json_format import MessageToDict
+
+
+def parts_of(value: Any) -> list[Part]:
+    """A text, also as `{"text": ...}`, becomes a text part; anything else a data part."""
+    if isinstance(value, Mapping) and value.keys() == {"text"}:
+        value = value["text"]
+    return [new_text_part(value) if isinstance(value, str) else new_data_part(value)]
+
+
+def value_of(parts: Iterable[Part]) -> Any:
+    """Texts become `{"text": ...}`, a single data part its data, anything else `{"text", "parts"}`."""
+    parts = list(parts)
+    if len(parts) == 1 and parts[0].HasField("data"):
+        return plain(parts[0].data)
+    text = {"text": text_of(parts)}
+    if all(part.HasField("text") for part in parts):
+        return text
+    return {**text, "parts": [plain(part) for part in parts if not part.HasField("text")]}
+
+
+def text_of(parts: Iterable[Part]) -> str:
+    """The text parts, one after the other."""
+    return "".join(part.text for part in parts)
+
+
+def said_in(status: TaskStatus) -> Any:
+    """What an agent says with a status; None if it says nothing."""
+    return value_of(status.message.parts) if status.message.parts else None
+
+
+def plain(message: Any) -> Any:
+    """The JSON of one of A2A's messages."""
+    return _with_whole_numbers(MessageToDict(message))
+
+
+def _with_whole_numbers(value: Any) -> Any:
+    """A2A carries every number as a float; whole ones were most likely integers."""
+    if isinstance(value, dict):
+        return {name: _with_whole_numbers(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_with_whole_numbers(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
