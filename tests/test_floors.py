@@ -14,6 +14,7 @@ import pytest
 PYPROJECT = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())
 
 MODULE_OF = {
+    "a2a-sdk": "a2a",
     "nanobot-ai": "nanobot",
     "langgraph-checkpoint-sqlite": "langgraph",
     "opentelemetry-api": "opentelemetry",
