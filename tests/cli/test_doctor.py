@@ -38,12 +38,21 @@ def test_a_machine_without_a_config_is_no_error(cg: Cg, kernel: Kernel) -> None:
 
 
 def test_a_broken_config_ends_the_examination(cg: Cg) -> None:
-    """Nothing else can be looked at."""
+    """Nothing else can be looked at; the file is named, with what to do."""
     path = ConfigFile.locate().path
     path.parent.mkdir(parents=True)
     path.write_text("{oops")
     ran = cg("doctor")
     assert (ran.exit_code, list(findings(ran))) == (1, ["config"])
+    _, message, _ = findings(ran)["config"]
+    assert message.startswith(f"{path} is no config: ")
+    assert "move it away" in message
+
+
+def test_an_address_that_is_none_is_told_as_such(cg: Cg) -> None:
+    """No server runs at what is no address."""
+    _, _, advice = findings(cg("doctor", "--base-url", "localhost:8000"))["server"]
+    assert advice == "A server's address begins with http:// or https://: mend --base-url, or the config's."
 
 
 def test_an_unsafe_token_file_is_told_with_the_remedy(cg: Cg, kernel: Kernel) -> None:

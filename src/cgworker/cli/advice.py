@@ -42,9 +42,10 @@ def advice_for(raised: BaseException, code: str) -> str | None:
     if isinstance(raised, KernelTimedOut):
         return "The server did not answer in time; it may have carried the request out."
     if isinstance(raised, KernelUnreachable):
-        return (
-            f"Is a server running at {_address(raised)}? `cg local run` starts one; --base-url names another."
-        )
+        address = _address(raised)
+        if address.startswith(":"):
+            return "A server's address begins with http:// or https://: mend --base-url, or the config's."
+        return f"Is a server running at {address}? `cg local run` starts one; --base-url names another."
     if isinstance(raised, FencingError) and (grant := _grant_wanted(raised)):
         return (
             f"Only the turn's or agent's own agent may, or one with the grant {grant}: "

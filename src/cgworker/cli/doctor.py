@@ -16,6 +16,7 @@ from cgworker.cli.problems import problem_of
 from cgworker.cli.progress import progress
 from cgworker.cli.results import Check, Diagnosis
 from cgworker.client import KernelClient
+from cgworker.errors import ProfileError
 from cgworker.profiles import ConfigFile, Profile, read_profile_token, said
 
 app: typer.Typer = typer.Typer(add_completion=False)
@@ -59,7 +60,11 @@ async def _look(name: str, at: Callable[[], Awaitable[str]]) -> Check:
 
 async def _at_config(server: ServerFlags) -> str:
     config_file = ConfigFile.locate(server.config)
-    config = config_file.read()
+    try:
+        config = config_file.read()
+    except ProfileError as broken:
+        msg = f"{config_file.path} is no config: {broken}; mend it, or move it away and join again"
+        raise ProfileError(broken.code, msg, status=broken.status) from broken
     if name := said(server.profile):
         config.profile(name)
     if not config_file.path.exists():
