@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
 
 import httpx
 from attrs import frozen
@@ -13,9 +14,12 @@ from cgworker.kernel.app import Kernel, create_app
 from cgworker.kernel.store.agents import register_agent
 from cgworker.kernel.store.callers import Bearer
 from cgworker.kernel.store.credentials import issue_credential
+from cgworker.kernel.store.postgres import Connection
 from cgworker.wire.agents import AgentSpec, Provenance
 from cgworker.wire.credentials import IssueCredential
 from cgworker.wire.refs import AgentRef
+
+T = TypeVar("T")
 
 KIND = "turn.conversation.v1"
 
@@ -156,6 +160,20 @@ async def end_lease(project: Project, turn_id: str) -> None:
         where project_id = $1 and turn_number = $2 and state = 'running'
     """
     await project.kernel.database.execute(statement, project.id, int(turn_id.removeprefix("T-")))
+
+
+async def released_at_once(project: Project, *works: Callable[[], Awaitable[T]]) -> list[T]:
+    """What the works give after all of them had to wait for turns that somebody else held."""
+    database = project.kernel.database
+
+    async def start(connection: Connection) -> list[asyncio.Future[T]]:
+        await connection.execute("select from cg_turns where project_id = $1 for update", project.id)
+        started: list[asyncio.Future[T]] = [asyncio.ensure_future(work()) for work in works]
+        while await database.fetchval("select count(*) from pg_locks where not granted") < len(works):
+            assert not any(work.done() for work in started)
+        return started
+
+    return [await work for work in await database.transact(start)]
 
 
 def token_of(claim: Any) -> dict[str, Any]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+import httpx
 import pytest
 
 from cgworker.kernel.app import Kernel, open_kernel
 from cgworker.kernel.config import KernelConfig
-from cgworker.kernel.store.postgres import Connection
-from tests.kernel.project import Agent, Project, client_of, end_lease
+from tests.kernel.project import Agent, Project, client_of, end_lease, released_at_once, token_of
 
 
 @pytest.fixture
@@ -65,6 +65,38 @@ async def test_a_claim_alone_is_the_reference_s(requester: Agent, worker: Agent)
 # ---------------------------------------------------------------- ended leases
 
 
+async def dispatch_child(worker: Agent, claim: Any) -> httpx.Response:
+    authority = {"mode": "child_derivation", "parent_claim": token_of(claim)}
+    return await worker.ask("POST", "turns:dispatch", worker.dispatching(worker, authority=authority))
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        Agent.renew,
+        lambda worker, claim: worker.append(claim, 1),
+        lambda worker, claim: worker.finish(claim, final_payload=1),
+        Agent.suspend,
+        dispatch_child,
+    ],
+    ids=["renew", "append", "finish", "suspend", "child"],
+)
+async def test_an_ended_lease_is_good_for_nothing(
+    project: Project,
+    requester: Agent,
+    worker: Agent,
+    use: Callable[[Agent, Any], Awaitable[httpx.Response]],
+) -> None:
+    """Even while nobody has given the turn back yet; nothing comes of the refused."""
+    turn_id = await requester.dispatch(worker)
+    claim = await worker.claim()
+    await end_lease(project, turn_id)
+    refusal = await use(worker, claim)
+    told = {"error": "FencingError", "message": f"claim expired for turn {turn_id}"}
+    assert (refusal.status_code, refusal.json()) == (409, told)
+    assert await events_of(requester, turn_id) == ["spawned", "bootstrap_recorded", "claimed"]
+
+
 async def test_an_ended_lease_does_not_block_its_agent(
     project: Project, requester: Agent, worker: Agent
 ) -> None:
@@ -88,19 +120,10 @@ async def test_an_ended_lease_that_somebody_holds_does_not_block_its_agent(
     project: Project, requester: Agent, worker: Agent
 ) -> None:
     """While the reaper or a late settle decides about the turn, a claim waits for what comes of it."""
-    database = project.kernel.database
     turn_id = await requester.dispatch(worker)
     await worker.claim()
     await end_lease(project, turn_id)
-
-    async def claim_while_held(connection: Connection) -> asyncio.Task[Any]:
-        await connection.execute("select from cg_turns where project_id = $1 for update", project.id)
-        claiming = asyncio.create_task(worker.claim())
-        while not await database.fetchval("select count(*) from pg_locks where not granted"):
-            assert not claiming.done()
-        return claiming
-
-    claim = await (await database.transact(claim_while_held))
+    (claim,) = await released_at_once(project, worker.claim)
     assert claim["turn_id"] == turn_id
 
 

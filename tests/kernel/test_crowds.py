@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import anyio
+import httpx
 import pytest
+from attrs import evolve
 
-from tests.kernel.project import Agent, Project, end_lease
+from cgworker.kernel.app import open_kernel
+from cgworker.kernel.store.postgres import Database
+from tests.kernel.project import Agent, Project, client_of, end_lease, released_at_once
+
+Settle = Callable[[Agent, Any], Awaitable[httpx.Response]]
 
 CROWD = 32
 
@@ -162,6 +168,42 @@ async def test_of_simultaneous_settles_one_wins(project: Project) -> None:
     assert sorted(answer.status_code for answer in answers) == [200] + [409] * (CROWD - 1)
     winner = next(place for place, answer in enumerate(answers) if answer.status_code == 200)
     assert (await worker.get(f"turns/{claim['turn_id']}"))["final_payload"] == winner
+
+
+@pytest.fixture
+async def elsewhere(project: Project, dsn: str) -> AsyncIterator[Project]:
+    """The same project at a second kernel, which shares nothing with the first but the database."""
+    async with (
+        Database.open(dsn) as database,
+        open_kernel(project.kernel.config, database) as kernel,
+        client_of(kernel) as client,
+    ):
+        yield Project(kernel, client, project.id)
+
+
+async def finish(worker: Agent, claim: Any) -> httpx.Response:
+    return await worker.finish(claim, final_payload=1)
+
+
+@pytest.mark.parametrize(
+    ("here", "there"),
+    [(finish, Agent.finish), (finish, Agent.suspend), (Agent.suspend, finish)],
+    ids=["finish twice", "finish and suspend", "suspend and finish"],
+)
+async def test_of_settles_at_two_kernels_one_wins(
+    project: Project, elsewhere: Project, here: Settle, there: Settle
+) -> None:
+    """Both found the claim good and waited for the same turn: the second to get it looks again."""
+    worker = await project.agent("worker")
+    turn_id = await worker.dispatch(worker)
+    claim = await worker.claim()
+    same_worker = evolve(worker, project=elsewhere)
+    answers = await released_at_once(project, lambda: here(worker, claim), lambda: there(same_worker, claim))
+    assert sorted(answer.status_code for answer in answers) == [200, 409]
+    assert await project.held_count(worker) == 0
+    feed = await worker.get(f"turns/{turn_id}/feed")
+    ends = [e for e in feed["items"] if e["event_type"] in ("turn.finished", "turn.suspended")]
+    assert len(ends) == 1
 
 
 # ---------------------------------------------------------------- feeds
