@@ -111,6 +111,67 @@ async def test_any_live_worker_of_the_agent_wakes_the_parent(kernel: LocalKernel
             assert (await closed(desk, turn)).final_payload == {"square": 25}
 
 
+@pytest.mark.parametrize("can_wait", [True, False])
+async def test_many_parents_need_few_connections(
+    kernel: LocalKernel, monkeypatch: pytest.MonkeyPatch, *, can_wait: bool
+) -> None:
+    """Of few the own feeds are watched, of many the project's; each goes on once its child is closed."""
+    monkeypatch.setattr("cgworker.worker.parents._MOST_FEEDS", 3)
+    if not can_wait:
+        kernel.faults.ignore_preferences()
+    async with await kernel.agent("desk") as desk, await kernel.agent("expert") as expert:
+        worker = Worker(desk, options=OPTIONS)
+
+        @worker.turn()
+        async def ask(turn: Turn, n: int) -> Any:
+            return (await turn.children({"one": turn.child("expert", {"n": n})}))["one"].payload["square"]
+
+        turns = [await kernel.dispatch("desk", n) for n in range(8)]
+        async with working(worker):
+            for turn in turns:
+                await in_state(desk, turn, "suspended")
+            for turn in turns:  # from a crowd to few, and each is seen on its own
+                await expert_at(expert).once(wait_seconds=5)
+                await closed(desk, turn)
+            turns = [await kernel.dispatch("desk", n) for n in range(8)]
+            async with working(expert_at(expert)):
+                assert [(await closed(desk, turn)).final_payload for turn in turns] == [
+                    n * n for n in range(8)
+                ]
+
+
+async def test_no_waiting_parent_is_too_old_to_be_found(
+    kernel: LocalKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list of suspended turns has only the youngest, here those that wait for a person for ever."""
+    monkeypatch.setattr("cgworker.worker.suspended._MOST_TURNS", 2)
+    kinds = ["turn.conversation.v1", "turn.question.v1"]
+    async with await kernel.agent("desk", kinds=kinds) as desk, await kernel.agent("expert") as expert:
+
+        def desk_worker() -> Worker:
+            worker = Worker(desk, options=OPTIONS)
+
+            @worker.turn()
+            async def ask(turn: Turn, n: int) -> Any:
+                return (await turn.children({"one": turn.child("expert", {"n": n})}))["one"].payload
+
+            @worker.turn("turn.question.v1")
+            async def wait(turn: Turn) -> Any:
+                return await turn.ask(bool, "May I?", key="one")
+
+            return worker
+
+        turns = [await kernel.dispatch("desk", n) for n in (2, 3)]
+        questions = [await kernel.dispatch("desk", n, kind="turn.question.v1") for n in range(2)]
+        async with working(desk_worker()):
+            for turn in (*turns, *questions):
+                await in_state(desk, turn, "suspended")
+        for _ in turns:
+            await expert_at(expert).once()
+        async with working(desk_worker()):
+            assert [(await closed(desk, turn)).final_payload["square"] for turn in turns] == [4, 9]
+
+
 async def test_many_children_each_computed_once_whatever_becomes_of_the_workers(kernel: LocalKernel) -> None:
     """A fan-out whose workers are cut off again and again, in the middle of dispatching and of collecting."""
     count = 100

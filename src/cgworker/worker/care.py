@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import anyio
 
 from cgworker.client import KernelClient
-from cgworker.errors import CommonGroundError, ConflictError
+from cgworker.errors import CommonGroundError, ConflictError, KernelRefused
 from cgworker.events import Listener, TurnResumed, emit, logger
 from cgworker.outcome import (
     AWAIT_ANSWER_REASON,
@@ -26,12 +26,14 @@ from cgworker.outcome import (
 )
 from cgworker.wire.projections import TurnEntry
 from cgworker.wire.refs import AgentRef, TurnRef
+from cgworker.wire.turns import TurnSnapshot
 from cgworker.worker.parents import Parents
 from cgworker.worker.remarks import Remark, remark_of
 from cgworker.worker.routing import Routes
+from cgworker.worker.suspended import SuspendedTurns
 
 _LOOK_SECONDS = 120.0
-_MOST_TURNS = 500  # what a projection gives
+_AFTER_TROUBLE_SECONDS = 30.0
 
 
 class Caretaker:
@@ -58,8 +60,9 @@ class Caretaker:
         self._agent = agent
         self._routes = routes
         self._listener = listener
-        self._parents = Parents(kernel, poll_seconds, self._wake)
-        self._left_alone: dict[str, datetime] = {}
+        self._parents = Parents(kernel, agent.project_id, poll_seconds, self._wake)
+        self._suspended = SuspendedTurns(kernel, agent)
+        self._left_alone: dict[TurnRef, datetime] = {}
 
     async def run(self) -> None:
         """Look now, and then now and again, until cancelled."""
@@ -76,21 +79,23 @@ class Caretaker:
 
     async def look(self) -> float:
         """Queue again what is due; returns in how many seconds to look again."""
-        wait = _LOOK_SECONDS
         try:
-            page = await self._kernel.projections.turns(
-                self._agent.project_id,
-                target_agent_id=self._agent.agent_id,
-                state="suspended",
-                limit=_MOST_TURNS,
-            )
-            for entry in page.items:
-                if self._left_alone.get(entry.turn_id) != entry.updated_at:
-                    wait = min(wait, await self._care_for(entry))
+            suspended = await self._suspended.find()
+            waits = [await self._look_at(turn, facts) for turn, facts in suspended.items()]
         except CommonGroundError as trouble:
             logger.debug("looking after suspended turns failed: %s", trouble)
-            return 30.0
-        return wait
+            return _AFTER_TROUBLE_SECONDS
+        self._left_alone = {turn: at for turn, at in self._left_alone.items() if turn in suspended}
+        return min(waits, default=_LOOK_SECONDS)
+
+    async def _look_at(self, turn: TurnRef, facts: TurnEntry | TurnSnapshot) -> float:
+        if self._parents.watches(turn) or self._left_alone.get(turn) == facts.updated_at:
+            return _LOOK_SECONDS
+        try:
+            return await self._care_for(turn, facts)
+        except KernelRefused as refused:  # the others need not wait for it
+            logger.debug("%s stays suspended for now: %s", turn, refused)
+            return _AFTER_TROUBLE_SECONDS
 
     async def resume_later(self, turn: TurnRef, after_seconds: float, reason: str) -> None:
         """Queue a turn again after a while, without asking the ledger."""
@@ -100,16 +105,13 @@ class Caretaker:
         except CommonGroundError as trouble:
             logger.warning("%s stays suspended for now (%s): %s", turn, reason, trouble)
 
-    async def _care_for(self, entry: TurnEntry) -> float:
-        turn = TurnRef(project_id=self._agent.project_id, turn_id=entry.turn_id)
-        if self._parents.watches(turn):
-            return _LOOK_SECONDS
+    async def _care_for(self, turn: TurnRef, facts: TurnEntry | TurnSnapshot) -> float:
         remark = await self._last_remark(turn)
         if remark.reason == AWAIT_CHILDREN_REASON:
             self._parents.add(turn)
             return _LOOK_SECONDS
-        if not self._is_ours(remark, entry):
-            self._left_alone[entry.turn_id] = entry.updated_at
+        if not self._is_ours(remark, facts):
+            self._left_alone[turn] = facts.updated_at
             return _LOOK_SECONDS
         if remark.not_before is not None:
             seconds = (remark.not_before - datetime.now(UTC)).total_seconds()
@@ -118,11 +120,11 @@ class Caretaker:
         await self._resume(turn, remark.reason or "")
         return _LOOK_SECONDS
 
-    def _is_ours(self, remark: Remark, entry: TurnEntry) -> bool:
+    def _is_ours(self, remark: Remark, facts: TurnEntry | TurnSnapshot) -> bool:
         if remark.reason == NO_HANDLER_REASON:
-            return self._routes.find(entry.turn_kind) is not None
+            return self._routes.find(facts.turn_kind) is not None
         if remark.reason == AWAIT_ANSWER_REASON:
-            return entry.stop_requested
+            return facts.stop_requested
         return remark.reason in (SHUTDOWN_REASON, RETRY_REASON)
 
     async def _last_remark(self, turn: TurnRef) -> Remark:

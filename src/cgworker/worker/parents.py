@@ -1,14 +1,15 @@
 """Parents: suspended turns that wait for their children, and go on when enough of these are closed.
 
 Who waits for whom stands in the ledger, so any live worker of the parent's agent can wake it, also for one
-that was killed. A kernel that can wait tells at once, by the parent's feed; of one that cannot, the feed is
-asked for now and again.
+that was killed. A kernel that can wait tells at once: of few parents by the feed of each, which has nothing
+else in it; of many by the project's feed, on one connection, and then the parent's own feed is read. A kernel
+that cannot wait is asked now and again.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import anyio
 
@@ -22,19 +23,26 @@ from cgworker.wire.ledger import LedgerEvent
 from cgworker.wire.refs import TurnRef
 from cgworker.worker.remarks import Remark, remark_of
 
-_WATCHED_AT_ONCE = 64  # each takes a connection while the kernel waits
+_MOST_FEEDS = 16  # each takes a connection while the kernel waits
+_READ_AT_ONCE = 8
 _WAIT_SECONDS = 50.0
-_TURN_SECONDS = 1.0  # how long one parent is watched where others wait for their turn
+_SURE_SECONDS = 300.0  # should the project's feed have skipped an event, as the reference's may
 _AT_ONCE_SECONDS = 0.05
 _FEED_PAGE = 500
+_TELLING = ("turn.finished", "turn.resumed", "turn.stop_requested")  # of the parent, or of a child of it
 
 
 class Parent:
-    """A suspended turn and the children it waits for, as its feed tells."""
+    """A suspended turn and the children it waits for, as its feed tells.
+
+    Attributes:
+        read_until: up to which event its feed has been read.
+    """
 
     def __init__(self, turn: TurnRef) -> None:
         self.turn = turn
-        self._after = 0
+        self.read_until: int = 0
+        self._news = anyio.Event()
         self._awaited: frozenset[str] | None = None
         self._first: int | None = None
         self._born: set[str] = set()
@@ -54,12 +62,27 @@ class Parent:
         wanted = len(awaited) if self._first is None else min(self._first, len(awaited))
         return self._stop_requested or (bool(awaited) and len(self._closed & awaited) >= wanted)
 
+    @property
+    def has_news(self) -> bool:
+        """Whether somebody said so since the last wait for that."""
+        return self._news.is_set()
+
+    def tell(self) -> None:
+        """There may be something new in its feed."""
+        self._news.set()
+
+    async def wait_for_news(self) -> None:
+        """Until somebody says so."""
+        with anyio.move_on_after(_SURE_SECONDS):
+            await self._news.wait()
+        self._news = anyio.Event()
+
     async def read_feed(self, kernel: KernelClient, wait_seconds: float) -> bool:
         """Take note of what is new, and wait for something new if there is nothing; True if there was."""
         has_news = False
         while True:
             page = await kernel.turns.feed(
-                self.turn, after_ledger_seq=self._after, limit=_FEED_PAGE, wait_seconds=wait_seconds
+                self.turn, after_ledger_seq=self.read_until, limit=_FEED_PAGE, wait_seconds=wait_seconds
             )
             for event in page.items:
                 self._take_note(event)
@@ -68,7 +91,7 @@ class Parent:
             has_news, wait_seconds = True, 0
 
     def _take_note(self, event: LedgerEvent) -> None:
-        self._after = event.ledger_seq
+        self.read_until = event.ledger_seq
         is_own = event.subject_id == self.turn.turn_id
         match event.event_type:
             case "turn.suspended" if is_own:
@@ -95,23 +118,29 @@ class Parent:
 class Parents:
     """Watches the waiting parents of one agent.
 
-    So many as can be are watched at once; where there are more, each is looked at in turn.
-
     Args:
         kernel: calls under the agent's identity.
+        project_id: the agent's project.
         poll_seconds: the longest pause between two looks at a kernel that cannot wait.
         resume: queues a parent again.
     """
 
     def __init__(
-        self, kernel: KernelClient, poll_seconds: float, resume: Callable[[TurnRef], Awaitable[None]]
+        self,
+        kernel: KernelClient,
+        project_id: str,
+        poll_seconds: float,
+        resume: Callable[[TurnRef], Awaitable[None]],
     ) -> None:
         self._kernel = kernel
+        self._project_id = project_id
         self._poll_seconds = poll_seconds
         self._resume = resume
-        self._watched: dict[str, int] = {}
-        self._queue: deque[Parent] = deque()
+        self._watched: dict[str, Parent] = {}
+        self._added: deque[Parent] = deque()
         self._news = anyio.Event()
+        self._crowded = anyio.Event()
+        self._reading = anyio.Semaphore(_READ_AT_ONCE)
 
     def watches(self, turn: TurnRef) -> bool:
         """Whether it is being watched already."""
@@ -119,55 +148,100 @@ class Parents:
 
     def add(self, turn: TurnRef) -> None:
         """Watch a turn that was just suspended, or found so."""
-        self._watched[turn.turn_id] = self._watched.get(turn.turn_id, 0) + 1
-        if self._watched[turn.turn_id] == 1:
-            self._put(Parent(turn))
+        if turn.turn_id not in self._watched:
+            self._watched[turn.turn_id] = Parent(turn)
+            self._added.append(self._watched[turn.turn_id])
+            self._news.set()
+        self._watched[turn.turn_id].tell()
+        if self._is_crowded:
+            self._crowded.set()
 
-    def _put(self, parent: Parent) -> None:
-        self._queue.append(parent)
-        self._news.set()
+    @property
+    def _is_crowded(self) -> bool:
+        return len(self._watched) > _MOST_FEEDS
 
     async def run(self) -> None:
         """Watch until cancelled."""
-        slots = anyio.Semaphore(_WATCHED_AT_ONCE)
         async with anyio.create_task_group() as watching:
+            watching.start_soon(self._listen_when_crowded)
             while True:
-                await slots.acquire()
-                while not self._queue:
-                    self._news = anyio.Event()
-                    await self._news.wait()
-                watching.start_soon(self._watch_in_slot, self._queue.popleft(), slots)
+                while self._added:
+                    watching.start_soon(self._watch, self._added.popleft())
+                await self._news.wait()
+                self._news = anyio.Event()
 
-    async def _watch_in_slot(self, parent: Parent, slots: anyio.Semaphore) -> None:
-        try:
-            await self._watch(parent)
-        except CommonGroundError as trouble:  # whoever looks for suspended turns finds it again
-            logger.warning("%s stays suspended, it cannot be watched: %s", parent.turn, trouble)
-            self._watched.pop(parent.turn.turn_id, None)
-        finally:
-            slots.release()
+    # ------------------------------------------------------------ each parent
 
     async def _watch(self, parent: Parent) -> None:
-        """Watch one parent until it goes on, or for a while where others wait to be watched."""
+        """Watch one parent until it goes on."""
         pause = Backoff(0.1, self._poll_seconds)
-        until = monotonic() + _TURN_SECONDS
+        try:
+            while parent.is_waiting or parent.has_news:
+                try:
+                    await self._read(parent, pause)
+                    if parent.is_waiting and parent.may_go_on:
+                        await self._resume(parent.turn)
+                        parent.tell()  # its feed says by now that it went on, or waits for others
+                except KernelTrouble as trouble:
+                    await anyio.sleep(pause.next_seconds(trouble))
+                    parent.tell()
+        except CommonGroundError as trouble:  # whoever looks for suspended turns finds it again
+            logger.warning("%s stays suspended, it cannot be watched: %s", parent.turn, trouble)
+        finally:
+            del self._watched[parent.turn.turn_id]
+
+    async def _read(self, parent: Parent, pause: Backoff) -> None:
+        """Take note of what is new in its feed, once there is something."""
+        if self._is_crowded or parent.has_news:
+            await parent.wait_for_news()
+            async with self._reading:
+                await parent.read_feed(self._kernel, 0)
+            pause.reset()
+            return
+        asked_at = monotonic()
+        if await parent.read_feed(self._kernel, _WAIT_SECONDS):
+            pause.reset()
+        elif monotonic() - asked_at < _AT_ONCE_SECONDS:  # the kernel cannot wait
+            await anyio.sleep(pause.next_seconds())
+
+    # ------------------------------------------------------------ all of them
+
+    async def _listen_when_crowded(self) -> None:
         while True:
-            added_count = self._watched[parent.turn.turn_id]
+            await self._crowded.wait()
+            await self._listen()
+            self._crowded = anyio.Event()
+
+    async def _listen(self) -> None:
+        """Let the project's feed tell whose feed to read, as long as there are so many."""
+        pause = Backoff(0.1, self._poll_seconds)
+        after = await self._read_until(pause)
+        self._tell(self._watched)
+        while self._is_crowded:
             asked_at = monotonic()
             try:
-                if await parent.read_feed(self._kernel, _TURN_SECONDS if self._queue else _WAIT_SECONDS):
-                    pause.reset()
-                elif monotonic() - asked_at < _AT_ONCE_SECONDS:  # the kernel cannot wait
-                    await anyio.sleep(pause.next_seconds())
-                if parent.is_waiting and parent.may_go_on:
-                    await self._resume(parent.turn)
-                    continue  # the feed tells that it went on, or waits for others by now
-            except KernelTrouble as trouble:
+                page = await self._kernel.projections.feed(
+                    self._project_id, after_ledger_seq=after, limit=_FEED_PAGE, wait_seconds=_WAIT_SECONDS
+                )
+            except CommonGroundError as trouble:
                 await anyio.sleep(pause.next_seconds(trouble))
                 continue
-            if not parent.is_waiting and self._watched[parent.turn.turn_id] == added_count:
-                del self._watched[parent.turn.turn_id]
-                return
-            if self._queue and monotonic() > until:
-                self._put(parent)
-                return
+            after = page.next_after_ledger_seq
+            telling = [event for event in page.items if event.event_type in _TELLING]
+            self._tell({event.subject_id for event in telling} | {event.cause_id for event in telling})
+            if page.items:
+                pause.reset()
+            elif monotonic() - asked_at < _AT_ONCE_SECONDS:  # the kernel cannot wait
+                await anyio.sleep(pause.next_seconds())
+        self._tell(self._watched)
+
+    async def _read_until(self, pause: Backoff) -> int:
+        """An event up to which whoever reads now reads all there is, and not the project's first one."""
+        while not (until := max((each.read_until for each in self._watched.values()), default=1)):  # noqa: ASYNC110  # for a moment
+            await anyio.sleep(pause.next_seconds())
+        return until
+
+    def _tell(self, turn_ids: Iterable[str | None]) -> None:
+        for turn_id in turn_ids:
+            if turn_id in self._watched:
+                self._watched[turn_id].tell()

@@ -1,0 +1,62 @@
+"""Which turns of an agent are suspended: all of them, however many."""
+
+from __future__ import annotations
+
+from cgworker.client import KernelClient
+from cgworker.wire.projections import TurnEntry
+from cgworker.wire.refs import AgentRef, TurnRef
+from cgworker.wire.turns import TurnSnapshot
+
+_MOST_TURNS = 500  # what a projection gives: the youngest
+_FEED_PAGE = 500
+
+
+class SuspendedTurns:
+    """The suspended turns of one agent.
+
+    A projection gives the youngest. Only where there are more, the agent's feed is read for the others; that
+    takes a while, once.
+
+    Args:
+        kernel: calls under the agent's identity.
+        agent: whose turns.
+    """
+
+    def __init__(self, kernel: KernelClient, agent: AgentRef) -> None:
+        self._kernel = kernel
+        self._agent = agent
+        self._put_aside: set[TurnRef] = set()
+        self._read_until = 0
+
+    async def find(self) -> dict[TurnRef, TurnEntry | TurnSnapshot]:
+        """What there is to know of each."""
+        page = await self._kernel.projections.turns(
+            self._agent.project_id,
+            target_agent_id=self._agent.agent_id,
+            state="suspended",
+            limit=_MOST_TURNS,
+        )
+        found: dict[TurnRef, TurnEntry | TurnSnapshot] = {
+            TurnRef(project_id=page.project_id, turn_id=entry.turn_id): entry for entry in page.items
+        }
+        if len(page.items) == _MOST_TURNS:
+            await self._read_feed()
+            for turn in self._put_aside:
+                if turn not in found and (older := await self._kernel.turns.get(turn)).state == "suspended":
+                    found[turn] = older
+        return found
+
+    async def _read_feed(self) -> None:
+        while True:
+            page = await self._kernel.agents.feed(
+                self._agent, after_ledger_seq=self._read_until, limit=_FEED_PAGE
+            )
+            for event in page.items:
+                self._read_until = event.ledger_seq
+                turn = TurnRef(project_id=self._agent.project_id, turn_id=event.subject_id)
+                if event.event_type == "turn.suspended":
+                    self._put_aside.add(turn)
+                elif event.event_type in ("turn.resumed", "turn.finished"):
+                    self._put_aside.discard(turn)
+            if len(page.items) < _FEED_PAGE:
+                return
