@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from attrs import frozen
 
 from cgworker import Turn, Worker, WorkerOptions, answer_question, open_questions
@@ -34,6 +35,31 @@ async def test_a_fan_out_comes_back_with_its_results(desk: Desk) -> None:
     turn = await desk.dispatch({})
     async with working(worker), working(helper):
         assert (await desk.state(turn, "closed", seconds=60)).final_payload == [0, 1, 4]
+
+
+async def test_many_parents_are_woken_by_the_projects_feed(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its events name whose child was closed, as ours do."""
+    monkeypatch.setattr("cgworker.worker.parents._MOST_FEEDS", 1)
+    helper = Worker(desk.helper_kernel, options=OPTIONS)
+    worker = Worker(desk.kernel, options=OPTIONS)
+
+    @helper.turn()
+    async def square(_: Turn, n: int) -> int:
+        return n * n
+
+    @worker.turn()
+    async def ask(turn: Turn, n: int) -> Any:
+        return (await turn.children({"one": turn.child(desk.helper.agent_id, n)}))["one"].payload
+
+    turns = [await desk.dispatch(n) for n in range(4)]
+    async with working(worker):
+        for turn in turns:
+            await desk.state(turn, "suspended")
+        async with working(helper):
+            found = [(await desk.state(turn, "closed", seconds=60)).final_payload for turn in turns]
+    assert found == [0, 1, 4, 9]
 
 
 async def test_an_approval_waits_without_a_worker(desk: Desk) -> None:
