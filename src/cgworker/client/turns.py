@@ -11,6 +11,7 @@ import anyio
 from cgworker.client.backoff import Backoff
 from cgworker.client.paths import project_path, turn_path
 from cgworker.client.transport import Answer
+from cgworker.errors import KernelTrouble
 from cgworker.wire.converter import ABSENT, structure_answer
 from cgworker.wire.ledger import FeedPage, LedgerEvent
 from cgworker.wire.meta import Meta
@@ -112,27 +113,40 @@ class TurnCalls:
     ) -> AsyncGenerator[SemanticItem, None]:
         """The records after `after_turn_seq` as they are made, until the turn is closed.
 
+        Once the kernel has answered, outages are waited for: nothing is left out, and nothing comes twice.
+
         Args:
             poll_seconds: the longest pause between two looks at a kernel that cannot wait.
+
+        Raises:
+            KernelTrouble: the kernel did not answer the very first request.
         """
-        pause, after_ledger_seq = Backoff(0.1, poll_seconds), 0
-        while True:
+        pause, read_until, is_closed = Backoff(0.1, poll_seconds), 0, False
+        has_answered = False
+        while not is_closed:
             asked_at = anyio.current_time()
-            page = await self.feed(
-                turn, after_ledger_seq=after_ledger_seq, limit=_FEED_PAGE, wait_seconds=_FOLLOW_SECONDS
-            )
-            after_ledger_seq = page.next_after_ledger_seq
+            try:
+                page = await self.feed(
+                    turn, after_ledger_seq=read_until, limit=_FEED_PAGE, wait_seconds=_FOLLOW_SECONDS
+                )
+                has_answered = True
+                if page.items:
+                    async with aclosing(self.records(turn, after_turn_seq=after_turn_seq)) as records:
+                        async for item in records:
+                            yield item
+                            after_turn_seq = item.record.turn_seq
+            except KernelTrouble as trouble:
+                if not has_answered:
+                    raise
+                await anyio.sleep(pause.next_seconds(trouble))
+                continue
+            read_until = page.next_after_ledger_seq
+            own = (event.event_type for event in page.items if event.subject_id == turn.turn_id)
+            is_closed = "turn.finished" in own
             if page.items:
                 pause.reset()
-                async with aclosing(self.records(turn, after_turn_seq=after_turn_seq)) as records:
-                    async for item in records:
-                        yield item
-                        after_turn_seq = item.record.turn_seq
             elif anyio.current_time() - asked_at < _AT_ONCE_SECONDS:
                 await anyio.sleep(pause.next_seconds())
-            own = (event.event_type for event in page.items if event.subject_id == turn.turn_id)
-            if "turn.finished" in own:
-                return
 
     async def append(
         self,
