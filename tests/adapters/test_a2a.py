@@ -85,14 +85,21 @@ async def test_an_agent_that_does_not_stream_is_asked_how_the_task_stands() -> N
     assert set(remote.calls) == {"SendMessage", "GetTask"}
 
 
-@pytest.mark.parametrize("state", ["failed", "rejected", "canceled", "auth_required"])
-async def test_what_did_not_succeed_is_a_typed_failure(state: str) -> None:
+@pytest.mark.parametrize(
+    ("state", "word"),
+    [
+        (TaskState.TASK_STATE_FAILED, "failed"),
+        (TaskState.TASK_STATE_REJECTED, "rejected"),
+        (TaskState.TASK_STATE_CANCELED, "canceled"),
+        (TaskState.TASK_STATE_AUTH_REQUIRED, "auth_required"),
+    ],
+)
+async def test_what_did_not_succeed_is_a_typed_failure(state: TaskState, word: str) -> None:
     """With what the agent said about it; a task that waits for nobody is cancelled."""
-    stands = Stands(TaskState.Value(f"TASK_STATE_{state.upper()}"), "No way.")
-    with agent([stands]) as remote:
+    with agent([Stands(state, "No way.")]) as remote:
         played = await play(at(remote.url), "Hi")
-    assert played.outcome == Failed({"error": f"a2a_{state}", "agent_says": {"text": "No way."}})
-    assert ("CancelTask" in remote.calls) == (state == "auth_required")
+    assert played.outcome == Failed({"error": f"a2a_{word}", "agent_says": {"text": "No way."}})
+    assert ("CancelTask" in remote.calls) == (word == "auth_required")
 
 
 # ---------------------------------------------------------------- questions
