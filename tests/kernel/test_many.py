@@ -65,6 +65,24 @@ async def test_many_claims_bring_their_contexts(project: Project, requester: Age
     assert [items[0]["content"]["cards"][0]["content"]["data"]["n"] for items in contexts] == [0, 1]
 
 
+async def test_a_repeated_item_gets_the_same_turns(project: Project, requester: Agent) -> None:
+    """An item's key is that of the single route (decision 4): the answer may have been lost; the first
+    tokens are void, and what is asked for beyond that is new."""
+    worker = await project.agent("worker", capacity=5)
+    turns = [await requester.dispatch(worker) for _ in range(4)]
+    wanted = claiming(worker, limit=2, idempotency_key="k")
+    [first] = await ask_many(requester, "claims:claim-many", [wanted])
+    [again] = await ask_many(requester, "claims:claim-many", [{**wanted, "limit": 3}])
+    assert [claim["turn_id"] for claim in first["body"]] == turns[:2]
+    assert [claim["turn_id"] for claim in again["body"]] == turns[:3]
+    assert await project.held_count(worker) == 3
+    renewals = [{"claim": claim, "credential": worker.credential} for claim in first["body"] + again["body"]]
+    renewed = await ask_many(requester, "claims:renew-many", renewals)
+    assert [answer["status"] for answer in renewed] == [409, 409, 200, 200, 200]
+    single = await worker.claim({"Idempotency-Key": "k"})
+    assert single["turn_id"] == turns[0]
+
+
 async def test_one_agent_may_ask_in_several_items(project: Project, requester: Agent) -> None:
     """No turn is given twice, and no slot."""
     worker = await project.agent("worker", capacity=2)
@@ -129,6 +147,16 @@ async def test_of_two_settles_of_one_turn_the_first_wins(project: Project, reque
     answers = await ask_many(requester, "turns:settle-many", items)
     assert [answer["status"] for answer in answers] == [200, 200, 409, 409]
     assert answers[2]["body"]["message"] == f"turn is not running: {claim['turn_id']}"
+
+
+@pytest.mark.parametrize("key", ["", "k" * 256, "\x00"])
+async def test_a_key_that_is_none_is_refused(requester: Agent, key: str) -> None:
+    """As the header of the single route."""
+    path = f"/v3r1/projects/{requester.project.id}/claims:claim-many"
+    wanted = claiming(requester, idempotency_key=key)
+    answer = await requester.project.client.post(path, json={"items": [wanted]})
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["detail"][0]["loc"] == ["body", "items", 0, "idempotency_key"]
 
 
 async def test_a_request_for_too_much_is_refused(requester: Agent) -> None:

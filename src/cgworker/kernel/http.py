@@ -186,10 +186,15 @@ _LONGEST_KEY = 255
 def key_of(request: Request) -> str | None:
     """The request's Idempotency-Key, if it has one (decision 4)."""
     key = request.headers.get("idempotency-key")
+    require_key(key, ["header", "idempotency-key"])
+    return key
+
+
+def require_key(key: str | None, loc: list[str | int]) -> None:
+    """Raise InvalidRequest if this is given and cannot be an Idempotency-Key."""
     if key is not None and (not key or len(key) > _LONGEST_KEY or _UNSTORABLE.search(key)):
         msg = f"Value error, must have 1 to {_LONGEST_KEY} characters"
-        raise InvalidRequest([_fault("value_error", ["header", "idempotency-key"], msg)])
-    return key
+        raise InvalidRequest([_fault("value_error", loc, msg)])
 
 
 # ---------------------------------------------------------------- replying

@@ -83,11 +83,16 @@ class Reconciled:
 
 @frozen(kw_only=True)
 class ClaimItem:
-    """Up to `limit` turns for one agent, under that agent's own credential."""
+    """Up to `limit` turns for one agent, under that agent's own credential.
+
+    `idempotency_key` is to the item what the header is to the single route (decision 4): a repeat gives the
+    same turns again.
+    """
 
     agent: AgentRef
     credential: str = field(repr=False)
     limit: int = 1
+    idempotency_key: str | None = None
 
 
 @frozen(kw_only=True)

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from cgworker.errors import CommonGroundError, InvalidRequest
 from cgworker.kernel.access import acting_as, authenticate
-from cgworker.kernel.http import key_of, path_id, read, reply, require_same
+from cgworker.kernel.http import key_of, path_id, read, reply, require_key, require_same
 from cgworker.kernel.operation import Operation
 from cgworker.kernel.routes.items import answers_of, bearers_of, require_count, shown
 from cgworker.kernel.store.batch import all_of
@@ -123,7 +123,7 @@ async def claim_many(request: Request) -> Response:
     body = await read(request, ClaimMany)
     project_id = path_id(request, "project_id")
     preferences = Preferences(request)
-    _check_limits(body)
+    _check_items(body)
     bearers = bearers_of(project_id, [(item.agent, item.credential) for item in body.items], "agent")
     wanted = list(shown(body.items, bearers))
     found = await look_until(
@@ -142,8 +142,9 @@ def _is_news(found: list[list[ClaimToken] | CommonGroundError]) -> bool:
     return any(waiting) or not waiting
 
 
-def _check_limits(body: ClaimMany) -> None:
+def _check_items(body: ClaimMany) -> None:
     for place, item in enumerate(body.items):
+        require_key(item.idempotency_key, ["body", "items", place, "idempotency_key"])
         if item.limit < 1:
             msg = "Input should be greater than or equal to 1"
             loc = ["body", "items", place, "limit"]
@@ -157,13 +158,19 @@ async def _claim_items(
     kernel = request.app.state.kernel
     limit = _record_limit(preferences)
     wanted = [
-        Claim(ClaimNext(agent=item.agent), bearer, record_limit=limit)
+        Claim(ClaimNext(agent=item.agent), bearer, _key_at(item, nth), limit)
         for item, bearer in items
-        for _ in range(item.limit)
+        for nth in range(item.limit)
     ]
     found = await claim_turns(kernel.database, project_id, wanted, lease=kernel.config.lease)
     outcomes = iter(await all_of(found))
     return [_claims_of(kernel, list(islice(outcomes, item.limit)), preferences) for item, _ in items]
+
+
+def _key_at(item: ClaimItem, nth: int) -> str | None:
+    """The key of the item's nth claim; that of the first is the item's, as in the single route."""
+    key = item.idempotency_key
+    return key if key is None or nth == 0 else f"{key}#{nth}"
 
 
 def _claims_of(
