@@ -59,6 +59,7 @@ class Turn:
         self._children = Children(self._journal, kernel, lease, self._dispatch_child)
         self._questions = Questions(self._journal)
         self._interrupt_hooks: list[Callable[[Interruption], None]] = []
+        self._fingerprint = fingerprint_of(context.turn, kernel)
         self.snapshot: TurnSnapshot = context.turn
         self.attempt = attempt
         self.annotate: Callable[[], Mapping[str, Any]] = dict
@@ -93,9 +94,7 @@ class Turn:
     @property
     def fingerprint(self) -> str:
         """What tells this turn from every other, also after a database reset gave its id away again."""
-        agent, born = self.agent, self.snapshot.created_at.isoformat()
-        facts = [self._kernel.base_url, str(agent), self.ref.turn_id, self.snapshot.spawn_key, born]
-        return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:40]
+        return self._fingerprint
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -335,3 +334,10 @@ class Turn:
             yield
         finally:
             self._interrupt_hooks.remove(hook)
+
+
+def fingerprint_of(turn: TurnSnapshot, kernel: KernelClient) -> str:
+    """The `Turn.fingerprint` of a turn at a kernel."""
+    born = turn.created_at.isoformat()
+    facts = [kernel.base_url, str(turn.target_agent), turn.turn.turn_id, turn.spawn_key, born]
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:40]

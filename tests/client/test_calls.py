@@ -337,7 +337,7 @@ CALLS = {
     "claims.claim_many": Call(
         lambda k: k.claims.claim_many("p", (ClaimItem(agent=AGENT, credential="c", limit=2),)),
         f"POST {V}/claims:claim-many",
-        {"items": [{"agent": agent, "credential": "c", "limit": 2}]},
+        {"items": [{"agent": agent, "credential": "c", "limit": 2, "idempotency_key": None}]},
         {"items": []},
     ),
     "claims.renew_many": Call(

@@ -74,6 +74,30 @@ async def test_a_lost_claim_is_found_by_asking_again(kernel: LocalKernel) -> Non
 
 
 @pytest.mark.parametrize("fault", ["drop_request", "drop_response"])
+async def test_a_lost_answer_with_many_claims_is_found_by_asking_again(
+    kernel: LocalKernel, fault: str
+) -> None:
+    """A busy worker asks for all its free slots at once: all of it comes again, and each turn runs once."""
+    runs: list[int] = []
+    async with await kernel.agent("desk", capacity=4) as desk:
+        worker = Worker(desk, options=WorkerOptions(wait_seconds=5))
+
+        @worker.turn()
+        async def handle(_: Turn, input: int) -> None:
+            runs.append(input)
+
+        turns = [await kernel.dispatch("desk", number) for number in range(12)]
+        kernel.faults.delay("claim", 0)  # the first, which is for one turn
+        getattr(kernel.faults, fault)("claim")
+        async with working(worker):
+            for turn in turns:
+                await closed(desk, turn)
+        assert sorted(runs) == [*range(12)]
+        for turn in turns:
+            assert (await history(desk, turn)).count("turn.claimed") == 1
+
+
+@pytest.mark.parametrize("fault", ["drop_request", "drop_response"])
 async def test_a_lost_suspend_suspends_once(kernel: LocalKernel, fault: str) -> None:
     """And the next claim finds the turn where it was put."""
     async with await kernel.agent("desk") as desk:

@@ -39,6 +39,44 @@ async def test_held_turns_end_within_the_grace_and_no_new_one_is_claimed(kernel:
         assert (await desk.turns.get(second)).state == "queued"
 
 
+async def test_a_claim_made_as_the_worker_drains_is_given_back(kernel: LocalKernel) -> None:
+    """Its answer was under way when nobody waited for it any more: it does not sit until its lease ends."""
+    async with await kernel.agent("desk") as desk:
+        worker = Worker(desk, options=WorkerOptions(wait_seconds=5))
+
+        @worker.turn()
+        async def handle(_: Turn) -> None:
+            raise AssertionError("nothing is begun after the drain")
+
+        kernel.faults.delay_response("claim", 1.5)
+        async with working(worker):
+            turn = await kernel.dispatch("desk", {})
+            await in_state(desk, turn, "running")
+        assert (await desk.turns.get(turn)).state == "queued"
+        events = await history(desk, turn)
+        assert "turn.claim_reconciled" not in events
+        assert events[-2:] == ["turn.suspended", "turn.resumed"]
+
+
+async def test_what_a_busy_worker_claims_as_it_drains_is_worked(kernel: LocalKernel) -> None:
+    """It asked for what there is now, so that the answer is near: its turns are held like any others."""
+    async with await kernel.agent("desk", capacity=3) as desk:
+        worker = Worker(desk, options=WorkerOptions(wait_seconds=5))
+
+        @worker.turn()
+        async def handle(_: Turn, input: int) -> int:
+            if input == 0:
+                kernel.faults.delay_response("claim", 0.5)
+            return input
+
+        turns = [await kernel.dispatch("desk", number) for number in range(3)]
+        async with working(worker):
+            await in_state(desk, turns[1], "running")
+        for number, turn in enumerate(turns):
+            assert (await closed(desk, turn)).final_payload == number
+            assert (await history(desk, turn)).count("turn.claimed") == 1
+
+
 async def test_leases_are_renewed_through_a_drain(kernel: LocalKernel) -> None:
     """Five projects stopped heartbeats at the drain, and others took the jobs (procrastinate #1585)."""
     witness = Witness()

@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import Tracer
 
 from cgworker import AgentRef, KernelClient, Turn, TurnRef, Worker, WorkerOptions, carry_trace, instrument
-from cgworker.events import LeaseLost
+from cgworker.events import LeaseLost, TurnSettled
 from cgworker.testing import LocalKernel
 from cgworker.wire.meta import Meta
 from cgworker.wire.turns import Dispatch, RootRequest
@@ -112,7 +112,9 @@ async def test_one_trace_goes_from_a_program_over_a_turn_to_its_child(
         await kernel.agent("desk") as desk,
         await kernel.agent("clerk") as clerk,
     ):
-        parent, child = Worker(desk, options=OPTIONS), Worker(clerk, options=OPTIONS)
+        witness = Witness()
+        parent = Worker(desk, options=OPTIONS, listener=witness)
+        child = Worker(clerk, options=OPTIONS)
         seen.instrument(parent, child)
 
         @parent.turn()
@@ -122,6 +124,7 @@ async def test_one_trace_goes_from_a_program_over_a_turn_to_its_child(
 
         @child.turn()
         async def work(_: Turn) -> str:
+            await witness.saw(TurnSettled)  # the parent is suspended, and begins again for the answer
             return "done"
 
         with seen.tracer.start_as_current_span("my program"):

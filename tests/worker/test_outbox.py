@@ -104,7 +104,7 @@ async def test_results_that_wait_for_the_disk_share_a_file(outbox: Outbox, tmp_p
         found = other.find(turn)
         assert found is not None
         assert found.outcome == succeed(turn.ref.turn_id)
-        other.discard(found)
+        await other.discard(found)
         assert outbox.find(turn) is None
     assert list((tmp_path / "outbox").iterdir()) == []
 
@@ -115,7 +115,7 @@ async def test_a_torn_last_line_of_a_shared_file_costs_nothing(outbox: Outbox) -
     shared = [entry for entry in await _put_all(outbox, turns) if entry.is_shared]
     with shared[0].path.open("ab") as file:
         file.write(b'\n{"deliv')
-    outbox.discard(shared[0])
+    await outbox.discard(shared[0])
     found = [turn for turn in turns if outbox.find(turn) is not None]
     assert len(found) == len(turns) - 1
 

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from cgworker.client.kernel import KernelClient
 
 
+_REPRESENTED = {"prefer": "return=representation"}  # a claim brings its context along (decision 8)
+
+
 @frozen
 class ClaimAnswer:
     """What came of asking for work: a claim or none, and whether the kernel waited as asked."""
@@ -57,7 +60,7 @@ class ClaimCalls:
             idempotency_key: a repeat with this key gives the same turn again, with a fresh token
                 (decision 4; the reference's kernel ignores it).
         """
-        headers = {"prefer": "return=representation"}
+        headers = dict(_REPRESENTED)
         if idempotency_key:
             headers["idempotency-key"] = idempotency_key
         answer = await self._kernel.send(
@@ -88,7 +91,10 @@ class ClaimCalls:
     ) -> ItemAnswers:
         """Claim for many agents in one request (decision 9; 404 from the reference's kernel)."""
         path = project_path(project_id, "/claims:claim-many")
-        answer = await self._kernel.send("POST", path, body=ClaimMany(items=items), wait_seconds=wait_seconds)
+        body = ClaimMany(items=items)
+        answer = await self._kernel.send(
+            "POST", path, body=body, headers=_REPRESENTED, wait_seconds=wait_seconds
+        )
         return structure_answer(ItemAnswers, answer.body)
 
     async def renew_many(self, project_id: str, items: tuple[RenewItem, ...]) -> ItemAnswers:

@@ -9,17 +9,19 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Literal
 
 from attrs import define
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cgworker.testing.verbs import verb_of
 from cgworker.wire.refs import TurnRef
 
-Kind = Literal["drop_request", "drop_response", "delay", "answer"]
+Kind = Literal["drop_request", "drop_response", "delay", "delay_response", "answer"]
 
+_MANY = "-many"
 _PREFERENCES = (b"prefer", b"idempotency-key")
 
 
@@ -57,6 +59,10 @@ class Faults:
         """The request is carried out, but only after a while."""
         self._planned.append(_Fault("delay", verb, times, seconds=seconds))
 
+    def delay_response(self, verb: str, seconds: float, times: int = 1) -> None:
+        """The request is carried out, and its answer is a while in coming."""
+        self._planned.append(_Fault("delay_response", verb, times, seconds=seconds))
+
     def answer(self, verb: str, status: int = 503, times: int = 1) -> None:
         """The request is not carried out and gets this status."""
         self._planned.append(_Fault("answer", verb, times, status=status))
@@ -66,7 +72,8 @@ class Faults:
         await self._end_lease(turn)
 
     def ignore_preferences(self) -> None:
-        """From now on neither wait nor bring a context nor know repeats, as the reference's kernel."""
+        """From now on neither wait nor bring a context nor know repeats nor routes for many items, as the
+        reference's kernel."""
         self._is_plain = True
 
     def clear(self) -> None:
@@ -83,6 +90,9 @@ class Faults:
                 self.seen[verb] += 1
             if self._is_plain and verb is not None:
                 scope["headers"] = [pair for pair in scope["headers"] if pair[0] not in _PREFERENCES]
+                if scope["path"].endswith(_MANY):
+                    await JSONResponse({"detail": "Not Found"}, status_code=404)(scope, receive, send)
+                    return
             fault = self._take(verb)
             await _play(fault, app, scope, receive, send)
 
@@ -105,6 +115,12 @@ async def _play(fault: _Fault | None, app: ASGIApp, scope: Scope, receive: Recei
         case _Fault(kind="delay"):
             await asyncio.sleep(fault.seconds)
             await app(scope, receive, send)
+        case _Fault(kind="delay_response"):
+            messages: list[Message] = []
+            await app(scope, receive, partial(_keep, messages))
+            await asyncio.sleep(fault.seconds)
+            for message in messages:
+                await send(message)
         case _Fault(kind="answer"):
             await Response(status_code=fault.status)(scope, receive, send)
         case _Fault(kind="drop_request"):
@@ -112,6 +128,10 @@ async def _play(fault: _Fault | None, app: ASGIApp, scope: Scope, receive: Recei
         case _Fault(kind="drop_response"):
             await app(scope, receive, _swallow)
             await _break_connection(send)
+
+
+async def _keep(messages: list[Message], message: Message) -> None:
+    messages.append(message)
 
 
 async def _swallow(_: Message) -> None:

@@ -35,6 +35,7 @@ from cgworker.turn import Turn
 from cgworker.wire.claims import ClaimedTurn
 from cgworker.wire.converter import ABSENT
 from cgworker.wire.refs import ClaimToken, TurnRef
+from cgworker.worker.bundling import renew
 from cgworker.worker.lineage import parent_is_closed, stop_children
 from cgworker.worker.opening import lease_of, open_turn
 from cgworker.worker.outbox import OutboxEntry
@@ -124,7 +125,7 @@ class Attempt:
         )
 
     async def _renew(self, claim: ClaimToken) -> Kept:
-        renewal = await self._place.renewing.claims.renew(claim)
+        renewal = await renew(self._place.renewing, claim)
         stop_requested = renewal.stop_requested
         if stop_requested is ABSENT:  # the reference's kernel says it only in the turn
             try:

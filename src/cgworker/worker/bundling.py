@@ -7,7 +7,8 @@ is wrong with one must not harm the others.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from functools import partial
 from typing import Any
 
 from attrs import frozen
@@ -15,22 +16,39 @@ from attrs import frozen
 from cgworker.client import KernelClient
 from cgworker.client.transport import error_of
 from cgworker.errors import AnswerInvalid, CommonGroundError, KernelRefused
-from cgworker.wire.converter import ABSENT, dumps
-from cgworker.wire.refs import ClaimToken
+from cgworker.wire.claims import ClaimedTurn, ClaimItem, Renewal, RenewItem
+from cgworker.wire.converter import ABSENT, dumps, structure_answer
+from cgworker.wire.refs import AgentRef, ClaimToken
 from cgworker.wire.turns import Finish, ItemAnswer, ItemAnswers, SettleItem, Suspend
 from cgworker.worker.combining import Combining, shared
+
+MOST_CLAIMED = 5
+"""How many turns one agent asks for at once: times the agents of a group, what one request may ask for."""
 
 _UNKNOWN_ROUTE = frozenset({404, 405})
 _MOST_BUNDLED_BYTES = 65536  # a request has a limit as a whole
 
 
-@frozen(eq=False)
+def _nothing(_: Any) -> None:
+    """What is read of an answer that tells nothing."""
+
+
+@frozen(eq=False, kw_only=True)
 class _Bundled:
-    """A call that may go with others: as an item of theirs, or on its own."""
+    """A call that may go with others.
+
+    Attributes:
+        item: what it is as an item of the route for many.
+        read: what it makes of its item's answer.
+        alone: makes it by its single route.
+        count: how many turns it is about; one of several takes the route for many also where it is alone.
+    """
 
     kernel: KernelClient
     item: Any
     alone: Callable[[], Awaitable[Any]]
+    read: Callable[[Any], Any] = _nothing
+    count: int = 1
 
 
 class _GoAlone(Exception):
@@ -49,21 +67,34 @@ class Bundle:
         self._combining: Combining[_Bundled, Any] = Combining(self._send)
         self._is_known = True
 
-    async def call(self, kernel: KernelClient, item: Any, alone: Callable[[], Awaitable[Any]]) -> Any:
-        """Make the call with those that wait; returns the answer's body.
+    async def call(
+        self,
+        kernel: KernelClient,
+        item: Any,
+        alone: Callable[[], Awaitable[Any]],
+        *,
+        read: Callable[[Any], Any] = _nothing,
+        count: int = 1,
+        apart: bool = False,
+    ) -> Any:
+        """Make the call with those that wait; returns what `read` or `alone` does.
+
+        Args:
+            apart: in a request of its own all the same.
 
         Raises:
             KernelRefused, KernelTrouble, AnswerInvalid: as `alone` would.
         """
         if not self._is_known:
             return await alone()
+        call = _Bundled(kernel=kernel, item=item, alone=alone, read=read, count=count)
         try:
-            return await self._combining(_Bundled(kernel, item, alone))
+            return _result(await self._send([call])) if apart else await self._combining(call)
         except _GoAlone:
             return await alone()
 
     async def _send(self, calls: Sequence[_Bundled]) -> Sequence[Any]:
-        if len(calls) == 1:
+        if sum(call.count for call in calls) == 1:
             return [await calls[0].alone()]
         try:
             answers = await self._send_many(calls[0].kernel, tuple(call.item for call in calls))
@@ -72,13 +103,84 @@ class Bundle:
             return [_GoAlone() for _ in calls]
         if len(answers.items) != len(calls):
             return [_GoAlone() for _ in calls]
-        return [_body_or_error(answer) for answer in answers.items]
+        return [_read_or_tell(call, answer) for call, answer in zip(calls, answers.items, strict=True)]
 
 
-def _body_or_error(answer: ItemAnswer) -> Any | CommonGroundError:
-    if answer.status < 400:
-        return answer.body
-    return error_of(answer.status, dumps(answer.body).decode(), {})
+def _read_or_tell(call: _Bundled, answer: ItemAnswer) -> Any | CommonGroundError:
+    if answer.status >= 400:
+        return error_of(answer.status, dumps(answer.body).decode(), {})
+    try:
+        return call.read(answer.body)
+    except AnswerInvalid as invalid:
+        return invalid
+
+
+def _result(answers: Sequence[Any]) -> Any:
+    [answer] = answers
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def _bundle_of(
+    kernel: KernelClient,
+    project_id: str,
+    verb: Hashable,
+    send_many: Callable[[KernelClient, str, tuple[Any, ...]], Awaitable[ItemAnswers]],
+) -> Bundle:
+    """The bundle of all workers of this event loop that make such calls to this kernel and project."""
+    return shared(
+        (verb, kernel.route, project_id),
+        lambda: Bundle(lambda kernel, items: send_many(kernel, project_id, items)),
+    )
+
+
+# ---------------------------------------------------------------- claiming
+
+
+async def claim(
+    kernel: KernelClient, agent: AgentRef, limit: int, *, key: str, apart: bool = False
+) -> tuple[ClaimedTurn, ...]:
+    """Up to `limit` of the agent's turns, as many as there are now, in one request with others that ask.
+
+    A kernel that does not know the route gives one.
+
+    Args:
+        key: makes a repeat give the same turns again (decision 4).
+        apart: in a request of its own, as where the answer to one with others was lost.
+    """
+
+    async def alone() -> tuple[ClaimedTurn, ...]:
+        claimed = (await kernel.claims.claim(agent, idempotency_key=key)).claimed
+        return () if claimed is None else (claimed,)
+
+    if not kernel.secrets:
+        return await alone()
+    bundle = _bundle_of(kernel, agent.project_id, "claim", lambda one, *rest: one.claims.claim_many(*rest))
+    item = ClaimItem(agent=agent, credential=kernel.secrets[0], limit=limit, idempotency_key=key)
+    claimed: tuple[ClaimedTurn, ...] = await bundle.call(
+        kernel, item, alone, read=_read_claims, count=limit, apart=apart
+    )
+    return claimed
+
+
+def _read_claims(body: Any) -> tuple[ClaimedTurn, ...]:
+    return structure_answer(tuple[ClaimedTurn, ...], body)
+
+
+# ---------------------------------------------------------------- renewing
+
+
+async def renew(kernel: KernelClient, claim: ClaimToken) -> Renewal:
+    """Extend the lease, in one request with others that are due."""
+    if not kernel.secrets:
+        return await kernel.claims.renew(claim)
+    bundle = _bundle_of(kernel, claim.project_id, "renew", lambda one, *rest: one.claims.renew_many(*rest))
+    item = RenewItem(claim=claim, credential=kernel.secrets[0])
+    renewal: Renewal = await bundle.call(
+        kernel, item, lambda: kernel.claims.renew(claim), read=partial(structure_answer, Renewal)
+    )
+    return renewal
 
 
 # ---------------------------------------------------------------- settling
@@ -107,12 +209,7 @@ async def settle(kernel: KernelClient, claim: ClaimToken, outcome: Finish | Susp
         finish=outcome if isinstance(outcome, Finish) else None,
         suspend=outcome if isinstance(outcome, Suspend) else None,
     )
-    project_id = claim.project_id
-
-    async def send_many(kernel: KernelClient, items: tuple[SettleItem, ...]) -> ItemAnswers:
-        return await kernel.turns.settle_many(project_id, items)
-
-    bundle = shared(("settle", kernel.route, project_id), lambda: Bundle(send_many))
+    bundle = _bundle_of(kernel, claim.project_id, "settle", lambda one, *rest: one.turns.settle_many(*rest))
     await bundle.call(kernel, item, alone)
 
 

@@ -3,7 +3,8 @@
 Which turns those are stands in the ledger, so any live worker of the agent can do it, also for one that
 was killed half way: turns suspended with `worker_shutdown`, with `worker_retry` once their `not_before`
 has passed, with `await_children` once these are closed, and with `no_handler` if there is one now. Never any
-others, but for those that asked a question and are to be stopped: nobody else would end them.
+others, but for those that asked a question and are to be stopped: nobody else would end them. And it sorts
+out results that wait on the disk for a claim that will not come.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from cgworker.outcome import (
 from cgworker.wire.projections import TurnEntry
 from cgworker.wire.refs import AgentRef, TurnRef
 from cgworker.wire.turns import TurnSnapshot
+from cgworker.worker.leftovers import Leftovers
+from cgworker.worker.outbox import Outbox
 from cgworker.worker.parents import Parents
 from cgworker.worker.remarks import Remark, remark_of
 from cgworker.worker.routing import Routes
@@ -43,6 +46,7 @@ class Caretaker:
         kernel: calls under the agent's identity.
         agent: whose turns.
         routes: what the worker handles.
+        outbox: where results wait.
         poll_seconds: the longest pause between two looks at a kernel that cannot wait.
         listener: told of each turn queued again.
     """
@@ -52,6 +56,7 @@ class Caretaker:
         kernel: KernelClient,
         agent: AgentRef,
         routes: Routes,
+        outbox: Outbox,
         *,
         poll_seconds: float,
         listener: Listener | None,
@@ -62,6 +67,7 @@ class Caretaker:
         self._listener = listener
         self._parents = Parents(kernel, agent.project_id, poll_seconds, self._wake)
         self._suspended = SuspendedTurns(kernel, agent)
+        self._leftovers = Leftovers(outbox, kernel, agent, listener)
         self._left_alone: dict[TurnRef, datetime] = {}
 
     async def run(self) -> None:
@@ -78,12 +84,13 @@ class Caretaker:
             self._parents.add(turn)
 
     async def look(self) -> float:
-        """Queue again what is due; returns in how many seconds to look again."""
+        """Sort out and queue again what is due; returns in how many seconds to look again."""
         try:
+            await self._leftovers.sort_out()
             suspended = await self._suspended.find()
             waits = [await self._look_at(turn, facts) for turn, facts in suspended.items()]
         except CommonGroundError as trouble:
-            logger.debug("looking after suspended turns failed: %s", trouble)
+            logger.debug("looking after what was put aside failed: %s", trouble)
             return _AFTER_TROUBLE_SECONDS
         self._left_alone = {turn: at for turn, at in self._left_alone.items() if turn in suspended}
         return min(waits, default=_LOOK_SECONDS)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 import anyio
-from attrs import frozen
+from attrs import field, frozen
 
 from cgworker.client import KernelClient
 from cgworker.client.backoff import Backoff
-from cgworker.client.claims import ClaimAnswer
-from cgworker.errors import CommonGroundError, KernelTrouble
+from cgworker.errors import CommonGroundError, KernelTimedOut, KernelTrouble
 from cgworker.events import ClaimingFailed, ClaimingRecovered, Listener, emit, logger
 from cgworker.lease import monotonic
+from cgworker.outcome import hand_back
 from cgworker.wire.claims import ClaimedTurn
+from cgworker.worker import bundling
+from cgworker.worker.opening import lease_of
 from cgworker.worker.options import WorkerOptions
+from cgworker.worker.settle import put_aside
 
 T = TypeVar("T")
 
@@ -24,6 +27,9 @@ _FIRST_POLL_SECONDS = 0.05
 _RECONCILE_SECONDS = 15.0
 _MOST_BACKOFF_SECONDS = 30.0
 _SECOND_TRY_SECONDS = 0.1
+_BUSY_SECONDS = 1.0
+_AT_ONCE_SECONDS = 10.0
+_GIVE_BACK_SECONDS = 2.0
 
 
 @frozen
@@ -34,11 +40,23 @@ class Found:
     asked_at: float
 
 
+@frozen
+class _Asked:
+    """What was asked for: how many turns at most, under which Idempotency-Key."""
+
+    limit: int
+    key: str = field(factory=lambda: uuid.uuid4().hex)
+
+
 class Claimer:
     """Asks for one agent's work.
 
     Each request carries an Idempotency-Key that is kept until an answer comes: a claim whose answer was
     lost is found by asking again (decision 4).
+
+    As long as there is work whenever it is asked for, it is asked for without waiting, for all free slots
+    and in one request with other agents. Else one request waits at the kernel, which answers as soon as there
+    is a turn.
 
     Args:
         kernel: the kernel, with the agent's identity.
@@ -52,8 +70,9 @@ class Claimer:
         self._agent = kernel.agent
         self._options = options
         self._listener = listener
-        self._key = uuid.uuid4().hex
-        self._waited = False
+        self._unanswered: _Asked | None = None
+        self._is_busy = False
+        self._waits: bool | None = None
         self._failing: str | None = None
         self._reconciled_at = monotonic()
 
@@ -67,29 +86,30 @@ class Claimer:
             KernelRefused, KernelTrouble: there is no answer to be had.
         """
         try:
-            found = await self._ask(wait_seconds)
+            found = await self._ask_and_wait(wait_seconds)
         except KernelTrouble:
             await anyio.sleep(_SECOND_TRY_SECONDS)
-            found = await self._ask(wait_seconds)
-        if found is None and not self._waited and await self.reconcile():
-            return await self._ask(wait_seconds)
-        return found
+            found = await self._ask_and_wait(wait_seconds)
+        if not found and not self._waits and await self.reconcile():
+            found = await self._ask_and_wait(wait_seconds)
+        return found[0] if found else None
 
-    async def next(self, may_claim: Callable[[], bool]) -> Found:
-        """Ask until there is work.
+    async def next(self, may_claim: Callable[[], bool], most: int) -> Sequence[Found]:
+        """Ask until there is work. Being cancelled keeps no turn: what is claimed then is given back.
 
         Args:
-            may_claim: asked before each request; while it says no, nothing is claimed. What it raises
+            may_claim: asked before each claim; while it says no, nothing is claimed. What it raises
                 gets out.
+            most: how many turns at most.
         """
         idle = Backoff(_FIRST_POLL_SECONDS, self._options.poll_seconds)
         while True:
             while not may_claim():  # noqa: ASYNC110  # nobody tells when a user's `select` changes its mind
                 await anyio.sleep(idle.next_seconds())
-            found = await self.insist(lambda: self._ask(self._options.wait_seconds))
-            if found is not None:
+            found = await self.insist(lambda: self._ask(may_claim, most))
+            if found:
                 return found
-            if not self._waited:
+            if not self._waits:
                 await self._reconcile_now_and_then()
                 await anyio.sleep(idle.next_seconds())
 
@@ -118,14 +138,68 @@ class Claimer:
             logger.debug("reconciling expired claims failed: %s", trouble)
             return 0
 
-    async def _ask(self, wait_seconds: float) -> Found | None:
-        asked_at = monotonic()
-        answer: ClaimAnswer = await self._kernel.claims.claim(
-            self._agent, wait_seconds=wait_seconds, idempotency_key=self._key
-        )
-        self._key = uuid.uuid4().hex
-        self._waited = answer.waited
-        return Found(answer.claimed, asked_at) if answer.claimed else None
+    # ------------------------------------------------------------ one request
+
+    async def _ask(self, may_claim: Callable[[], bool], most: int) -> Sequence[Found]:
+        """One request for one turn that is allowed already, or for several that are."""
+        if (lost := self._unanswered) is not None and lost.limit > 1:
+            found = await self._ask_at_once(lost.limit)
+        elif self._is_busy:
+            found = await self._ask_at_once(_count_allowed(may_claim, most))
+        else:
+            found = ()
+        return found or await self._ask_and_wait(self._options.wait_seconds)
+
+    async def _ask_at_once(self, limit: int) -> Sequence[Found]:
+        """For what there is now, with others that ask; not to be cancelled, since the answer is near."""
+        is_repeat = self._unanswered is not None
+        asked, asked_at = self._asking_for(limit), monotonic()
+        with anyio.move_on_after(_AT_ONCE_SECONDS, shield=True):
+            claimed = await bundling.claim(
+                self._kernel, self._agent, asked.limit, key=asked.key, apart=is_repeat
+            )
+            self._unanswered = None
+            self._is_busy = bool(claimed)
+            return [Found(each, asked_at) for each in claimed]
+        raise KernelTimedOut(f"no answer from {self._kernel.base_url} within {_AT_ONCE_SECONDS:g} s")
+
+    async def _ask_and_wait(self, wait_seconds: float) -> Sequence[Found]:
+        """For one turn, which may be a while in coming."""
+        asked, asked_at = self._asking_for(1), monotonic()
+        try:
+            answer = await self._kernel.claims.claim(
+                self._agent, wait_seconds=wait_seconds, idempotency_key=asked.key
+            )
+        except anyio.get_cancelled_exc_class():
+            if self._waits is not False:
+                await self._give_back(asked)
+            raise
+        self._unanswered = None
+        self._waits = answer.waited
+        if answer.claimed is None:
+            return ()
+        self._is_busy = monotonic() - asked_at < _BUSY_SECONDS
+        return [Found(answer.claimed, asked_at)]
+
+    def _asking_for(self, limit: int) -> _Asked:
+        """What is asked for now: the same again, as long as there is no answer."""
+        self._unanswered = self._unanswered or _Asked(limit)
+        return self._unanswered
+
+    async def _give_back(self, asked: _Asked) -> None:
+        """Nobody waits for the answer any more. If there was a claim in it, its key gives it again."""
+        with anyio.move_on_after(_GIVE_BACK_SECONDS, shield=True):
+            try:
+                asked_at = monotonic()
+                answer = await self._kernel.claims.claim(self._agent, idempotency_key=asked.key)
+                if answer.claimed is not None:
+                    lease = lease_of(answer.claimed, asked_at)
+                    await put_aside(self._kernel, lease, hand_back())
+                    await self._kernel.turns.resume(answer.claimed.turn, requested_by=self._agent)
+            except CommonGroundError as trouble:
+                logger.debug(
+                    "a claim that may have been made as the worker ended comes back by itself: %s", trouble
+                )
 
     async def _reconcile_now_and_then(self) -> None:
         """A kernel that cannot wait is the reference's, which does not reconcile by itself."""
@@ -145,3 +219,11 @@ class Claimer:
         if self._failing is not None:
             self._failing = None
             emit(self._listener, ClaimingRecovered(agent=self._agent))
+
+
+def _count_allowed(may_claim: Callable[[], bool], most: int) -> int:
+    """How many claims are allowed, the one that was asked about already among them."""
+    allowed = 1
+    while allowed < most and may_claim():
+        allowed += 1
+    return allowed

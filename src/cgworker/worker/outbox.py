@@ -4,33 +4,39 @@ A result is written here, and is on the disk, before the first call that settles
 comes and the turn is claimed again, by this worker or by one that shares the folder, the stored result is
 delivered and the handler is not run again.
 
-A result has a file named by its turn's fingerprint. Results that wait for the disk at the same moment share
-one, since it is the disk that takes time: a line each, and another line when the kernel has it. Files appear
-by a rename, so they are whole or not there, and several processes can share the folder without talking to
-each other: whoever strikes a file's last result removes it. Only such strikes are appended; one that is lost,
-as two at once may be on a network folder, leaves a file behind and nothing else.
+A result has a file named by its turn's fingerprint; small ones that come to the disk at the same moment share
+one (groups.py). Files appear by a rename, so they are whole or not there.
 """
 
 from __future__ import annotations
 
 import os
+import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio.to_thread
 from attrs import evolve, frozen
 
 from cgworker.errors import CommonGroundError
+from cgworker.events import logger
 from cgworker.handlers.files import make_private_folder, write_private
 from cgworker.outcome import Closed, Failed, Stopped, Succeeded, word_for
 from cgworker.turn import Turn
-from cgworker.wire.converter import ABSENT, dumps, loads
+from cgworker.wire.converter import ABSENT, dumps
+from cgworker.wire.refs import AgentRef
+from cgworker.worker import groups
 from cgworker.worker.combining import Combining, shared
+from cgworker.worker.groups import Groups, Stored, groups_in, read_line
 
-_GROUP = ".group"
-_MOST_SHARED_BYTES = 65536  # a larger result has a file of its own: shared ones are read to find a turn's
+T = TypeVar("T")
+U = TypeVar("U")
+
+_LEFT_SECONDS = 3600.0
+_MOST_SHARED_BYTES = 8192  # what waits in shared files is held in memory, too
 
 _BY_WORD: dict[str, type[Closed]] = {"succeeded": Succeeded, "failed": Failed, "stopped": Stopped}
 
@@ -43,12 +49,13 @@ class OutboxFull(CommonGroundError):
 
 @frozen
 class OutboxEntry:
-    """A result on disk: in which file, and as which turn's."""
+    """A result on disk: in which file, and what it is of."""
 
     path: Path
     outcome: Closed
     turn_id: str
     fingerprint: str
+    attempt: int
 
     @property
     def own_name(self) -> str:
@@ -58,7 +65,7 @@ class OutboxEntry:
     @property
     def is_shared(self) -> bool:
         """Whether others are in its file."""
-        return self.path.suffix == _GROUP
+        return self.path.suffix == groups.SUFFIX
 
 
 @frozen
@@ -94,26 +101,50 @@ class Outbox:
             OutboxFull: there is no room.
             OSError: the folder cannot be written.
         """
-        entry = OutboxEntry(self._folder, outcome, turn.ref.turn_id, turn.fingerprint)
+        entry = OutboxEntry(self._folder, outcome, turn.ref.turn_id, turn.fingerprint, turn.attempt)
         result = _Result(entry.own_name, dumps(_facts_of(turn, outcome)) + b"\n")
-        return evolve(entry, path=await self._writing()(result))
+        return evolve(entry, path=await self._shared("writing", self._write_all)(result))
 
     def find(self, turn: Turn) -> OutboxEntry | None:
         """The stored outcome of this very turn, or None."""
-        wanted = turn.fingerprint
-        for path in (self._folder / f"{turn.ref.turn_id}.{wanted}.json", *self._shared_files()):
-            stored = _results_in(path, wanted).get(wanted)
-            if stored is not None:
-                outcome = _BY_WORD[stored["outcome"]](stored.get("payload", ABSENT), stored["role"])
-                return OutboxEntry(path, outcome, turn.ref.turn_id, wanted)
-        return None
+        own = self._folder / f"{turn.ref.turn_id}.{turn.fingerprint}.json"
+        stored = _read_own(own)
+        if stored.get("fingerprint") == turn.fingerprint:
+            return _entry_of(own, stored)
+        found = self._groups.find(turn.fingerprint)
+        return None if found is None else _entry_of(*found)
 
-    def discard(self, entry: OutboxEntry) -> None:
+    def waiting(self, kernel_url: str, agent: AgentRef) -> list[OutboxEntry]:
+        """The results of an agent that the kernel does not have yet."""
+        of_agent = {"kernel": kernel_url, "agent": str(agent)}.items()
+        own = [(path, _read_own(path)) for path in self._own_files()]
+        shared = [(path, stored) for path, group in self._groups.waiting() for stored in group]
+        return [_entry_of(path, stored) for path, stored in own + shared if of_agent <= stored.items()]
+
+    def waiting_count(self) -> int:
+        """How many results the kernel does not have yet; those kept aside are not counted."""
+        return sum(1 for _ in self._own_files()) + sum(len(group) for _, group in self._groups.waiting())
+
+    def tidy(self) -> None:
+        """Remove what a worker that was killed has left in the folder and nobody needs."""
+        for path in self._folder.glob("*.tmp"):
+            with suppress(FileNotFoundError):  # another process tidies as well
+                if time.time() - path.stat().st_mtime > _LEFT_SECONDS:
+                    path.unlink()
+        for path, group in self._groups.waiting():
+            if not group:
+                path.unlink(missing_ok=True)
+
+    def _own_files(self) -> Iterable[Path]:
+        return self._folder.glob("*.json")
+
+    @property
+    def _groups(self) -> Groups:
+        return groups_in(self._folder)
+
+    async def discard(self, entry: OutboxEntry) -> None:
         """The kernel has it."""
-        if entry.is_shared:
-            _strike(entry)
-        else:
-            entry.path.unlink(missing_ok=True)
+        await self._shared("discarding", self._discard_all)(entry)
 
     def keep_aside(self, entry: OutboxEntry) -> Path | None:
         """It can no longer be delivered: move it where a person can find it.
@@ -127,29 +158,26 @@ class Outbox:
                 return entry.path.replace(kept)
             except FileNotFoundError:
                 return None
-        stored = _results_in(entry.path, entry.fingerprint).get(entry.fingerprint)
-        if stored is None:
+        found = self._groups.find(entry.fingerprint)
+        if found is None:
             return None
-        write_private(kept, dumps(stored) + b"\n", sync=True)
-        _strike(entry)
+        write_private(kept, dumps(found[1]) + b"\n", sync=True)
+        self._groups.strike(entry.path, [entry.fingerprint])
         return kept
-
-    def waiting_count(self) -> int:
-        """How many results the kernel does not have yet; those kept aside are not counted."""
-        own = sum(1 for _ in self._folder.glob("*.json"))
-        return own + sum(len(_results_in(path)) for path in self._shared_files())
-
-    def _shared_files(self) -> Iterator[Path]:
-        return self._folder.glob(f"*{_GROUP}")
 
     # ------------------------------------------------------------ the disk
 
-    def _writing(self) -> Combining[_Result, Path]:
+    def _shared(
+        self, verb: str, make: Callable[[Sequence[Any]], Awaitable[Sequence[Any]]]
+    ) -> Combining[Any, Any]:
         """All workers of an event loop that have this outbox wait for the disk together."""
-        return shared((Outbox, self._folder, self._most_bytes), lambda: Combining(self._write_all))
+        return shared((Outbox, verb, self._folder, self._most_bytes), lambda: Combining(make))
 
     async def _write_all(self, results: Sequence[_Result]) -> Sequence[Path | Exception]:
-        return await anyio.to_thread.run_sync(self._write_files, results)
+        return await _in_own_thread(self._write_files, results)
+
+    async def _discard_all(self, entries: Sequence[OutboxEntry]) -> Sequence[None]:
+        return await _in_own_thread(self._discard_files, entries)
 
     def _write_files(self, results: Sequence[_Result]) -> list[Path | Exception]:
         """Write them, the small ones into one file; where that fails, each for itself."""
@@ -170,12 +198,32 @@ class Outbox:
         make_private_folder(self._folder)
         data = b"".join(result.line for result in results)
         self._make_room(len(data))
-        path = self._folder / (results[0].own_name if len(results) == 1 else uuid.uuid4().hex + _GROUP)
+        path = self._folder / (results[0].own_name if len(results) == 1 else uuid.uuid4().hex + groups.SUFFIX)
         whole = path.with_suffix(f".{os.getpid()}.tmp")
         write_private(whole, data, sync=True)
         whole.replace(path)
         _sync_folder(self._folder)
         return path
+
+    def _discard_files(self, entries: Sequence[OutboxEntry]) -> list[None]:
+        struck: dict[Path, list[str]] = {}
+        for entry in entries:
+            if entry.is_shared:
+                struck.setdefault(entry.path, []).append(entry.fingerprint)
+            else:
+                struck.setdefault(entry.path, [])
+        for path, fingerprints in struck.items():
+            try:
+                self._discard_from(path, fingerprints)
+            except OSError as unwritable:  # it is noticed again with what a worker has left
+                logger.warning("%s: what the kernel has could not be removed: %s", path, unwritable)
+        return [None for _ in entries]
+
+    def _discard_from(self, path: Path, fingerprints: Sequence[str]) -> None:
+        if fingerprints:
+            self._groups.strike(path, fingerprints)
+        else:
+            path.unlink(missing_ok=True)
 
     def _make_room(self, needed: int) -> None:
         used = sum(size for _, size in _files_below(self._folder))
@@ -188,6 +236,11 @@ class Outbox:
             raise OutboxFull(f"{self._folder} holds {used} bytes; {needed} more are over {self._most_bytes}")
 
 
+async def _in_own_thread(work: Callable[[T], U], given: T) -> U:
+    """Whatever else waits for a thread: a handler's blocking calls must not keep results from the disk."""
+    return await anyio.to_thread.run_sync(work, given, limiter=anyio.CapacityLimiter(1))
+
+
 def _is_small(result: _Result) -> bool:
     return len(result.line) <= _MOST_SHARED_BYTES
 
@@ -198,48 +251,25 @@ def _facts_of(turn: Turn, outcome: Closed) -> dict[str, Any]:
         "kernel": turn.kernel.base_url,
         "agent": str(turn.agent),
         "turn_id": turn.ref.turn_id,
+        "attempt": turn.attempt,
         "outcome": word_for(outcome),
         "role": outcome.role,
     }
     return facts if outcome.payload is ABSENT else {**facts, "payload": outcome.payload}
 
 
-def _results_in(path: Path, mentioned: str = "") -> dict[str, dict[str, Any]]:
-    """By fingerprint, the results of a file that the kernel has not; nothing if it does not mention that."""
+def _entry_of(path: Path, stored: Stored) -> OutboxEntry:
+    outcome = _BY_WORD[stored["outcome"]](stored.get("payload", ABSENT), stored["role"])
+    attempt = stored.get("attempt", 1)
+    return OutboxEntry(path, outcome, stored["turn_id"], stored["fingerprint"], attempt)
+
+
+def _read_own(path: Path) -> Stored:
+    """The result of a file of its own; nothing if it is gone, or not whole."""
     try:
-        data = path.read_bytes()
+        return read_line(path.read_bytes())
     except OSError:
         return {}
-    found: dict[str, dict[str, Any]] = {}
-    for line in data.splitlines() if mentioned.encode() in data else ():
-        stored = _read_line(line)
-        if "delivered" in stored:
-            found.pop(stored["delivered"], None)
-        elif "fingerprint" in stored:
-            found[stored["fingerprint"]] = stored
-    return found
-
-
-def _read_line(line: bytes) -> dict[str, Any]:
-    """A line; nothing if it was torn, as by a crash while it was appended."""
-    try:
-        stored = loads(line)
-    except ValueError:
-        return {}
-    return stored if isinstance(stored, dict) else {}
-
-
-def _strike(entry: OutboxEntry) -> None:
-    """Note in a shared file that the kernel has the result. It need not be on the disk: a closed turn is
-    never claimed again."""
-    try:
-        descriptor = os.open(entry.path, os.O_WRONLY | os.O_APPEND)
-    except FileNotFoundError:
-        return
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(b"\n" + dumps({"delivered": entry.fingerprint}) + b"\n")
-    if not _results_in(entry.path):
-        entry.path.unlink(missing_ok=True)
 
 
 def _files_below(folder: Path) -> list[tuple[Path, int]]:

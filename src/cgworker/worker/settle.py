@@ -78,7 +78,7 @@ async def close(
         kept = await _keep(turn, entry, outbox)
         return Settlement(done=False, outcome=outcome, reason=str(refused), kept_at=kept)
     if entry and done:
-        outbox.discard(entry)
+        await outbox.discard(entry)
     return Settlement(
         done=done,
         outcome=outcome,
@@ -116,7 +116,7 @@ async def _finish(turn: Turn, lease: Lease, outcome: Closed) -> bool:
         )
         await settle(turn.kernel, lease.claim, finish)
 
-    return await _repeat(send, turn.kernel, lease, lambda found: _is_closed_so(found, outcome))
+    return await _repeat(send, turn.kernel, lease, lambda found: is_closed_so(found, outcome))
 
 
 async def _close_instead(
@@ -139,7 +139,8 @@ def _unacceptable(refused: KernelRefused) -> Failed:
     return Failed({"error": "worker_final_invalid", "message": f"the kernel refused the result: {refused}"})
 
 
-def _is_closed_so(found: TurnSnapshot, outcome: Closed) -> bool:
+def is_closed_so(found: TurnSnapshot, outcome: Closed) -> bool:
+    """Whether a turn is closed, and with this outcome."""
     if found.state != "closed" or found.outcome != word_for(outcome):
         return False
     if outcome.payload is ABSENT:

@@ -7,7 +7,7 @@ in the middle of a settle call.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
 import anyio.abc
@@ -19,6 +19,7 @@ from cgworker.lease import Reason
 from cgworker.outcome import Suspended
 from cgworker.wire.refs import AgentRef
 from cgworker.worker.attempt import Attempt
+from cgworker.worker.bundling import MOST_CLAIMED
 from cgworker.worker.care import Caretaker
 from cgworker.worker.claiming import Claimer, Found
 from cgworker.worker.place import TurnReport, Workplace, tell
@@ -54,12 +55,15 @@ class Shift:
             place.kernel,
             agent,
             place.routes,
+            place.outbox,
             poll_seconds=place.options.poll_seconds,
             listener=place.listener,
         )
         self._attempts: set[Attempt] = set()
         self._draining = anyio.Event()
         self._hurry = anyio.Event()
+        self._is_claiming = False
+        self._is_interrupting = False
         self._stuck_count = 0
         self.ended: anyio.Event = anyio.Event()
         self.error: CommonGroundError | None = None
@@ -126,10 +130,13 @@ class Shift:
             self._emit_started(concurrency)
             working.start_soon(self._caretaker.run)
             task_status.started()
-            while True:
-                await slots.acquire()
-                found = await self._claim_into(slots)
-                working.start_soon(self._work_in_slot, slots, found, working)
+            self._is_claiming = True
+            try:
+                while True:
+                    for found in await self._claim_into(slots):
+                        working.start_soon(self._work_in_slot, slots, found, working)
+            finally:
+                self._is_claiming = False
 
     async def _concurrency(self) -> int:
         kernel, agent = self._place.kernel, self._agent
@@ -137,24 +144,38 @@ class Shift:
             return self._place.options.concurrency
         return (await self._claimer.insist(lambda: kernel.agents.get(agent))).capacity
 
-    async def _claim_into(self, slots: anyio.Semaphore) -> Found:
-        """The next claim for the slot just taken, which is given back if there will be none."""
+    async def _claim_into(self, slots: anyio.Semaphore) -> Sequence[Found]:
+        """The next claims, as soon as there are some and slots for them; what remains free is given back."""
+        free_count = await self._take_free(slots)
+        found: Sequence[Found] = ()
         try:
-            return await self._claimer.next(self._may_claim)
+            found = await self._claimer.next(self._may_claim, free_count)
         except UsageError as unusable:  # the command is gone (decision 17)
             self._end_with(unusable)
-            slots.release()
             await anyio.sleep_forever()  # the drain that just began cancels it
-            raise
-        except BaseException:
-            slots.release()
-            raise
+        finally:
+            for _ in range(free_count - len(found)):
+                slots.release()
+        return found
+
+    async def _take_free(self, slots: anyio.Semaphore) -> int:
+        """Wait until a slot is free, and take along others that are."""
+        await slots.acquire()
+        shared = self._place.shared_slots
+        most = MOST_CLAIMED if shared is None else min(MOST_CLAIMED, max(shared.value, 1))
+        taken = 1
+        while taken < most and slots.value:
+            slots.acquire_nowait()
+            taken += 1
+        return taken
 
     # ------------------------------------------------------------ working
 
     async def _work_in_slot(self, slots: anyio.Semaphore, found: Found, working: anyio.abc.TaskGroup) -> None:
         attempt = Attempt(self._place, found.claimed, found.asked_at)
         self._attempts.add(attempt)
+        if self._is_interrupting:  # it was claimed in the last moment
+            self._interrupt(attempt)
         try:
             report = await attempt.run()
             self._attempts.discard(attempt)
@@ -202,18 +223,22 @@ class Shift:
             )
         )
         await self._all_ended(options.grace_seconds, unless=self._hurry)
+        self._is_interrupting = True
         cut = tuple(attempt.ref.turn_id for attempt in self._attempts)
         for attempt in tuple(self._attempts):
-            attempt.interrupt(Reason.SHUTDOWN, "the worker shuts down")
+            self._interrupt(attempt)
         await self._all_ended(options.interrupt_seconds + _AFTER_GRACE_SECONDS)
         self._emit(events.WorkerStopped(agent=self._agent, handed_back=cut))
+
+    def _interrupt(self, attempt: Attempt) -> None:
+        attempt.interrupt(Reason.SHUTDOWN, "the worker shuts down")
 
     async def _all_ended(self, seconds: float, *, unless: anyio.Event | None = None) -> None:
         with anyio.move_on_after(seconds) as waiting:
             async with anyio.create_task_group() as watching:
                 if unless is not None:
                     watching.start_soon(_when, unless, waiting.cancel)
-                while self._attempts:  # noqa: ASYNC110  # a handful of times, at the end of a worker's life
+                while self._attempts or self._is_claiming:  # noqa: ASYNC110  # a handful of times, at the end of a worker's life
                     await anyio.sleep(0.02)
                 watching.cancel_scope.cancel()
 

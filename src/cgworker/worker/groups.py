@@ -1,0 +1,126 @@
+"""Files in which several results wait together, since it is the disk that takes time.
+
+A result is a line, and another line strikes it when the kernel has it. A file appears whole, by a rename,
+and from then on only grows: what was read of it need not be read again. So several processes share a folder
+without talking to each other, and whoever strikes a file's last result removes it. A strike that is lost, as
+two at once may be on a network folder, leaves a file behind and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from attrs import define, field
+
+from cgworker.wire.converter import dumps, loads
+
+SUFFIX = ".group"
+
+Stored = dict[str, Any]
+"""A result as it stands on the disk."""
+
+
+@define
+class _File:
+    """What of a file was read so far: up to where, and by fingerprint the results that are not struck."""
+
+    size: int = 0
+    results: dict[str, Stored] = field(factory=dict)
+
+
+class Groups:
+    """The shared files of a folder. Made by `groups_in`; safe to be used by several threads.
+
+    Args:
+        folder: which; it need not be there yet.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known: dict[str, _File] = {}
+        self._lock = threading.Lock()
+
+    def find(self, fingerprint: str) -> tuple[Path, Stored] | None:
+        """The result of a turn that waits in one of the files, and in which."""
+        with self._lock:
+            for name, file in self._look().items():
+                if fingerprint in file.results:
+                    return self._folder / name, file.results[fingerprint]
+        return None
+
+    def waiting(self) -> list[tuple[Path, list[Stored]]]:
+        """All files, with what waits in each."""
+        with self._lock:
+            return [(self._folder / name, [*file.results.values()]) for name, file in self._look().items()]
+
+    def _look(self) -> dict[str, _File]:
+        """The files as they are now; what is known of those that are gone is forgotten."""
+        self._known = {name: self._read(name) for name in _names_in(self._folder)}
+        return self._known
+
+    def strike(self, path: Path, fingerprints: Iterable[str]) -> None:
+        """The kernel has these results of a file. It need not be on the disk: a closed turn is never claimed
+        again."""
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
+        except FileNotFoundError:
+            return
+        lines = b"".join(dumps({"delivered": fingerprint}) + b"\n" for fingerprint in fingerprints)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(b"\n" + lines)  # what stands there before may be torn
+        with self._lock:
+            if not self._read(path.name).results:
+                path.unlink(missing_ok=True)
+
+    def _read(self, name: str) -> _File:
+        """What the file says, of which only the new part is read. One that cannot be read holds nothing."""
+        known = self._known.get(name) or _File()
+        path = self._folder / name
+        try:
+            if path.stat().st_size > known.size:
+                with path.open("rb") as file:
+                    file.seek(known.size)
+                    _take_in(known, file.read())
+        except OSError:
+            return _File()
+        return known
+
+
+def _take_in(known: _File, data: bytes) -> None:
+    """Read the whole lines; half a one may still grow."""
+    end = data.rfind(b"\n") + 1
+    known.size += end
+    for line in data[:end].splitlines():
+        stored = read_line(line)
+        if "delivered" in stored:
+            known.results.pop(str(stored["delivered"]), None)
+        elif "fingerprint" in stored:
+            known.results[str(stored["fingerprint"])] = stored
+
+
+def read_line(line: bytes) -> Stored:
+    """A line; nothing if it was torn, as by a crash while it was appended."""
+    try:
+        stored = loads(line)
+    except ValueError:
+        return {}
+    return stored if isinstance(stored, dict) else {}
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in entries if entry.name.endswith(SUFFIX)]
+    except OSError:
+        return []
+
+
+@lru_cache(maxsize=64)
+def groups_in(folder: Path) -> Groups:
+    """The shared files of a folder; workers of a process know together what they have read."""
+    return Groups(folder)
