@@ -193,7 +193,14 @@ async def questions_of(kernel: KernelClient, turn: TurnRef) -> tuple[OpenQuestio
     return tuple(asked.values())
 
 
-async def answer_question(kernel: KernelClient, turn: TurnRef, value: Any, *, key: str | None = None) -> str:
+async def answer_question(
+    kernel: KernelClient,
+    turn: TurnRef,
+    value: Any,
+    *,
+    key: str | None = None,
+    answer_id: str | None = None,
+) -> str:
     """Answer a question of a suspended turn, and have the turn go on.
 
     Args:
@@ -201,6 +208,7 @@ async def answer_question(kernel: KernelClient, turn: TurnRef, value: Any, *, ke
         turn: whose question.
         value: the answer, any JSON value that fits the question's schema.
         key: which question; may be left out where only one is open.
+        answer_id: names the answer, so that giving it again does nothing; by default each is a new one.
 
     Returns:
         The key of the question answered.
@@ -211,11 +219,14 @@ async def answer_question(kernel: KernelClient, turn: TurnRef, value: Any, *, ke
         FencingError: this agent may not answer for that one.
         UsageError: several questions are open and `key` does not say which one is meant.
     """
+    if answer_id is not None and (given := await _find_answer(kernel, turn, answer_id)) is not None:
+        return str(given["key"])
     question = _choose(await questions_of(kernel, turn), turn, key)
     if faults := faults_of(value, question.schema):
         raise InvalidRequest(faults)
+    answer = {"key": question.key, "value": value, "id": answer_id or uuid.uuid4().hex}
     try:
-        await _deliver(kernel, turn, {"key": question.key, "value": value, "id": uuid.uuid4().hex})
+        await _deliver(kernel, turn, answer)
     except FencingError as refused:
         raise FencingError(
             f"{refused}: only {question.agent.agent_id} itself, or an agent with the grant turn.resume.any, "
@@ -249,17 +260,17 @@ async def _deliver(kernel: KernelClient, turn: TurnRef, answer: Mapping[str, Any
             )
             return
         except (ConflictError, KernelTrouble) as trouble:
-            if await _has_answer(kernel, turn, answer["id"]):
+            if await _find_answer(kernel, turn, answer["id"]) is not None:
                 return
             if is_last or isinstance(trouble, ConflictError):
                 raise
             await anyio.sleep(backoff.next_seconds(trouble))
 
 
-async def _has_answer(kernel: KernelClient, turn: TurnRef, answer_id: str) -> bool:
+async def _find_answer(kernel: KernelClient, turn: TurnRef, answer_id: str) -> Mapping[str, Any] | None:
     async with aclosing(kernel.turns.events(turn)) as events:
         async for event in events:
             said = answer_in(event)
             if isinstance(said, Mapping) and said.get("id") == answer_id:
-                return True
-    return False
+                return said
+    return None

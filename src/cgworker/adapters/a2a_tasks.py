@@ -1,0 +1,198 @@
+"""A turn as an A2A task: what A2A asks about a task is read from the turn's records and events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from a2a.types import (
+    Artifact,
+    Message,
+    Role,
+    Task,
+    TaskArtifactUpdateEvent,
+    TaskState,
+    TaskStatus,
+    TaskStatusUpdateEvent,
+)
+from attrs import frozen
+
+from cgworker.adapters.a2a_parts import parts_of
+from cgworker.durable.questions import OpenQuestion, answer_in
+from cgworker.wire.ledger import LedgerEvent
+from cgworker.wire.records import SemanticItem
+from cgworker.wire.turns import TurnSnapshot
+
+RESULT = "result"
+"""The artifact of every task: text as it is streamed, and at last the deliverable in its place."""
+
+_CLOSED = {
+    "succeeded": TaskState.TASK_STATE_COMPLETED,
+    "failed": TaskState.TASK_STATE_FAILED,
+    "stopped": TaskState.TASK_STATE_CANCELED,
+}
+STANDING = (*_CLOSED.values(), TaskState.TASK_STATE_INPUT_REQUIRED)
+"""The states in which a client has to do something, or nothing more happens."""
+
+Update = TaskStatusUpdateEvent | TaskArtifactUpdateEvent
+
+
+@frozen
+class Origin:
+    """The message that became a turn; kept in the annotations of its dispatch.
+
+    Attributes:
+        message_id: of the message.
+        context_id: the conversation it belongs to.
+        user: who sent it; empty where callers are not told apart.
+        dispatched_by: the agent that dispatched it.
+    """
+
+    message_id: str
+    context_id: str
+    user: str
+    dispatched_by: str
+
+
+def annotation_for(message: Message, user: str) -> dict[str, Any]:
+    """What the dispatch carries, for `origin_in` to find."""
+    said = {"message_id": message.message_id, "context_id": message.context_id, "user": user}
+    return {"a2a": said}
+
+
+def origin_in(events: Iterable[LedgerEvent]) -> Origin | None:
+    """Where the turn came from; None if it was no A2A message."""
+    spawned = next((event for event in events if event.event_type == "turn.spawned"), None)
+    caller = spawned.annotations.get("caller") if spawned else None
+    annotations = caller.get("annotations") if isinstance(caller, Mapping) else None
+    said = annotations.get("a2a") if isinstance(annotations, Mapping) else None
+    if spawned is None or not isinstance(said, Mapping):
+        return None
+    return Origin(
+        message_id=str(said.get("message_id")),
+        context_id=str(said.get("context_id") or spawned.subject_id),
+        user=str(said.get("user")),
+        dispatched_by=spawned.actor_id,
+    )
+
+
+@frozen
+class TurnAsTask:
+    """A turn with all that its task is made of."""
+
+    snapshot: TurnSnapshot
+    origin: Origin
+    events: Sequence[LedgerEvent]
+    items: Sequence[SemanticItem]
+    questions: Sequence[OpenQuestion]
+
+    def task(self, history_length: int | None = None) -> Task:
+        """The task as it stands.
+
+        Args:
+            history_length: how many of the last messages it tells; None is all.
+        """
+        history = self._history()
+        return Task(
+            id=self.snapshot.turn.turn_id,
+            context_id=self.origin.context_id,
+            status=self.status(),
+            artifacts=self._artifacts(),
+            history=history if history_length is None else history[len(history) - history_length :],
+        )
+
+    def status(self) -> TaskStatus:
+        """Its state, with what there is to say about it."""
+        state, said = self._state_and_words()
+        status = TaskStatus(state=state, timestamp=self.snapshot.updated_at)
+        if said is not None:
+            status.message.CopyFrom(self.message(said, f"{self.snapshot.turn.turn_id}:{state}"))
+        return status
+
+    def _state_and_words(self) -> tuple[TaskState, Any]:
+        turn = self.snapshot
+        if turn.state == "closed":
+            state = _CLOSED[turn.outcome or "failed"]
+            return state, turn.final_payload if turn.outcome == "failed" else None
+        if self.questions and not turn.stop_requested:
+            return TaskState.TASK_STATE_INPUT_REQUIRED, self.questions[-1].question
+        was_claimed = any(event.event_type == "turn.claimed" for event in self.events)
+        return TaskState.TASK_STATE_WORKING if was_claimed else TaskState.TASK_STATE_SUBMITTED, None
+
+    def message(self, said: Any, message_id: str, role: Role = Role.ROLE_AGENT) -> Message:
+        """A message of this task."""
+        return Message(
+            message_id=message_id,
+            task_id=self.snapshot.turn.turn_id,
+            context_id=self.origin.context_id,
+            role=role,
+            parts=parts_of(said),
+        )
+
+    def _history(self) -> list[Message]:
+        """What the caller said: the message that began it, and its answers."""
+        answers = [said for event in self.events if isinstance(said := answer_in(event), Mapping)]
+        return [
+            self.message(self.items[0].payload, self.origin.message_id, Role.ROLE_USER),
+            *(self.message(each.get("value"), str(each.get("id")), Role.ROLE_USER) for each in answers),
+        ]
+
+    def _artifacts(self) -> list[Artifact]:
+        if self._delivered is not None:
+            return [_artifact(self._delivered)]
+        text = ""
+        for said in filter(is_streamed, (item.payload for item in self.items)):
+            text = said["text"] if said["index"] == 0 else text + said["text"]
+        return [_artifact(text)] if text else []
+
+    @property
+    def _delivered(self) -> Any:
+        return self.snapshot.final_payload if self.snapshot.outcome in ("succeeded", "stopped") else None
+
+    def updates_after(self, turn_seq: int) -> list[Update]:
+        """What the records after this one tell: pieces of text, and other progress."""
+        new = [item for item in self.items if item.record.turn_seq > turn_seq]
+        updates = [self._update(item) for item in new if item.record.record_role == "progress"]
+        if self._delivered is not None:
+            updates.append(self._artifact_update(self._delivered, append=False))
+        return updates
+
+    def _update(self, item: SemanticItem) -> Update:
+        if is_streamed(item.payload):
+            return self._artifact_update(item.payload["text"], append=item.payload["index"] > 0)
+        message_id = f"{self.snapshot.turn.turn_id}:{item.record.turn_seq}"
+        status = TaskStatus(
+            state=TaskState.TASK_STATE_WORKING,
+            message=self.message(item.payload, message_id),
+            timestamp=item.record.created_at,
+        )
+        return self.status_update(status)
+
+    def _artifact_update(self, value: Any, *, append: bool) -> TaskArtifactUpdateEvent:
+        return TaskArtifactUpdateEvent(
+            task_id=self.snapshot.turn.turn_id,
+            context_id=self.origin.context_id,
+            artifact=_artifact(value),
+            append=append,
+            last_chunk=self.snapshot.state == "closed",
+        )
+
+    def status_update(self, status: TaskStatus) -> TaskStatusUpdateEvent:
+        """The news that the task stands so."""
+        return TaskStatusUpdateEvent(
+            task_id=self.snapshot.turn.turn_id, context_id=self.origin.context_id, status=status
+        )
+
+
+def is_streamed(payload: Any) -> bool:
+    """Whether a record is a piece of a text, as `turn.stream` makes them."""
+    return (
+        isinstance(payload, Mapping)
+        and payload.keys() == {"index", "text"}
+        and isinstance(payload["index"], int)
+        and isinstance(payload["text"], str)
+    )
+
+
+def _artifact(value: Any) -> Artifact:
+    return Artifact(artifact_id=RESULT, name=RESULT, parts=parts_of(value))

@@ -1,0 +1,72 @@
+"""What the kernel and the agent say, in A2A's terms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from a2a.types import AgentSkill, Message
+from a2a.utils.errors import (
+    A2AError,
+    InternalError,
+    InvalidParamsError,
+    TaskNotFoundError,
+    UnsupportedOperationError,
+)
+
+from cgworker.adapters.a2a_parts import value_of
+from cgworker.durable.contract import faults_of
+from cgworker.errors import (
+    ConflictError,
+    FencingError,
+    ForbiddenError,
+    InvalidRequest,
+    KernelRefused,
+    KernelTrouble,
+    NotFoundError,
+)
+from cgworker.wire.converter import dumps, loads
+from cgworker.wire.projections import OfferEntry
+
+MODES = ["text/plain", "application/json"]
+"""What an agent takes and gives."""
+
+
+def skill_of(kind: str, offer: OfferEntry | None) -> AgentSkill:
+    """A turn kind as the agent card tells it, with the offer of it if there is one."""
+    purpose = (offer and offer.purpose) or f"Takes turns of kind {kind}."
+    schema = offer.input_contract.get("json_schema") if offer else None
+    told = f"{purpose}\n\nInput (JSON Schema): {dumps(schema).decode()}" if schema else purpose
+    return AgentSkill(
+        id=kind, name=kind, description=told, tags=[kind], input_modes=MODES, output_modes=MODES
+    )
+
+
+def answer_of(message: Message, schema: Any) -> Any:
+    """Data as it is; a text as the schema has it: itself, or the JSON that it is."""
+    value = value_of(message.parts)
+    if not isinstance(value, dict) or value.keys() != {"text"}:
+        return value
+    try:
+        candidates = [value["text"], value, loads(value["text"])]
+    except ValueError:
+        candidates = [value["text"], value]
+    return next((each for each in candidates if not faults_of(each, schema)), value["text"])
+
+
+@contextmanager
+def told_in_a2a() -> Iterator[None]:
+    """What the kernel refuses, in A2A's words."""
+    try:
+        yield
+    except A2AError:
+        raise
+    except NotFoundError as unknown:
+        raise TaskNotFoundError from unknown
+    except (FencingError, ForbiddenError) as refused:
+        raise UnsupportedOperationError(str(refused)) from refused
+    except (InvalidRequest, ConflictError) as refused:
+        raise InvalidParamsError(str(refused)) from refused
+    except (KernelRefused, KernelTrouble) as trouble:
+        raise InternalError(f"{trouble}; a message may be sent again with the same messageId") from trouble
