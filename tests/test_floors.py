@@ -15,6 +15,7 @@ PYPROJECT = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read
 
 MODULE_OF = {
     "a2a-sdk": "a2a",
+    "agent-client-protocol": "acp",
     "nanobot-ai": "nanobot",
     "langgraph-checkpoint-sqlite": "langgraph",
     "opentelemetry-api": "opentelemetry",

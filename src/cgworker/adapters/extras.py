@@ -1,7 +1,8 @@
-"""The packages behind the adapters are optional: what to say where one is missing."""
+"""The packages behind the adapters are optional: what to say where one is missing, or cannot be used."""
 
 from __future__ import annotations
 
+import asyncio
 from importlib.util import find_spec
 
 from cgworker.errors import UsageError
@@ -19,3 +20,18 @@ def require(package: str, extra: str) -> None:
     """
     if find_spec(package) is None:
         raise UsageError(f"this needs the package {package}: pip install 'cgworker[{extra}]'")
+
+
+def insist_on_asyncio(package: str) -> None:
+    """Refuse to go on with trio.
+
+    Args:
+        package: what runs on asyncio only, as a person calls it.
+
+    Raises:
+        UsageError: this worker runs on trio.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise UsageError(f"{package} runs on asyncio only, and this worker runs on trio") from None

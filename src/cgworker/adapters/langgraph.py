@@ -6,7 +6,6 @@ outbox entry is. Where it is gone the graph begins again, and finds the answers 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from attrs import frozen
 
-from cgworker.adapters.extras import require
-from cgworker.errors import UsageError
+from cgworker.adapters.extras import insist_on_asyncio, require
 from cgworker.handlers.adapter import Adapter, Output
 from cgworker.handlers.files import make_private_folder, state_folder
 from cgworker.turn import Turn
@@ -65,7 +63,7 @@ class LangGraphAdapter(Adapter[Any]):
     @asynccontextmanager
     async def prepare(self, turn: Turn) -> AsyncIterator[Any]:
         """The graph with the turn's checkpoints."""
-        _insist_on_asyncio()
+        insist_on_asyncio("LangGraph")
         async with _checkpoints(self._file(turn)) as checkpointer:
             yield self.graph.copy(update={"checkpointer": checkpointer})
 
@@ -137,10 +135,3 @@ def _plain(value: Any) -> Any:
     from pydantic_core import to_jsonable_python
 
     return to_jsonable_python(value, fallback=str)
-
-
-def _insist_on_asyncio() -> None:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        raise UsageError("LangGraph runs on asyncio only, and this worker runs on trio") from None

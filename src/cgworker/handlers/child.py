@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import anyio
@@ -45,6 +45,13 @@ class Child:
         """The last lines of its standard error."""
         return tuple(self._tail)
 
+    @property
+    def talk(self) -> tuple[anyio.abc.ByteSendStream, anyio.abc.ByteReceiveStream]:
+        """Its stdin and its stdout, for who speaks with it (`talks=True`)."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        return self._process.stdin, self._process.stdout
+
     async def wait(self) -> int:
         """Its exit status, negative for a signal, as soon as it ends."""
         return await self._process.wait()
@@ -71,6 +78,7 @@ async def start_child(
     lease: Lease | None = None,
     on_line: Callable[[str], None],
     mask: Callable[[str], str] = lambda text: text,
+    talks: bool = False,
 ) -> AsyncIterator[Child]:
     """Run a command until the block ends; then its whole process group is ended.
 
@@ -83,12 +91,13 @@ async def start_child(
         lease: what it works under; it does not outlive it even if this process stands still.
         on_line: gets each line it writes to stdout or stderr, masked and with control characters escaped.
         mask: hides secrets in a line.
+        talks: leave its stdin and stdout to the caller, as `Child.talk`; its stderr is read here.
 
     Raises:
         CommandNotFound: it does not exist or cannot be executed.
         NoRoom: the system cannot start another process now.
     """
-    process = await _open(argv, env, cwd)
+    process = await _open(argv, env, cwd, talks)
     tail: deque[str] = deque(maxlen=_TAIL_LINES)
     child = Child(process, tail)
 
@@ -97,12 +106,11 @@ async def start_child(
         on_line(line)
 
     try:
-        with guard.watching(child.pid, lease):
+        with guard.watching(child.pid, lease), _as_it_is():
             async with anyio.create_task_group() as draining:
-                drained = [
-                    _drain_in(draining, process.stdout, on_line, mask),
-                    _drain_in(draining, process.stderr, take_error_line, mask),
-                ]
+                drained = [_drain_in(draining, process.stderr, take_error_line, mask)]
+                if not talks:
+                    drained.append(_drain_in(draining, process.stdout, on_line, mask))
                 try:
                     yield child
                 finally:
@@ -115,6 +123,17 @@ async def start_child(
             await process.aclose()
 
 
+@contextmanager
+def _as_it_is() -> Iterator[None]:
+    """What the caller's block raises gets out in no group, as if there were no tasks beside it."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) > 1:
+            raise
+        raise group.exceptions[0] from None
+
+
 async def _all_set(drained: Sequence[anyio.Event]) -> None:
     """Wait for the ends of the pipes, but not for a process outside the group that holds them."""
     with anyio.move_on_after(_DRAIN_SECONDS):
@@ -122,9 +141,11 @@ async def _all_set(drained: Sequence[anyio.Event]) -> None:
             await each.wait()
 
 
-async def _open(argv: Sequence[str], env: Mapping[str, str], cwd: Path | None) -> anyio.abc.Process:
+async def _open(
+    argv: Sequence[str], env: Mapping[str, str], cwd: Path | None, talks: bool
+) -> anyio.abc.Process:
     try:
-        return await open_process(argv, env, cwd)
+        return await open_process(argv, env, cwd, has_input=talks)
     except (FileNotFoundError, PermissionError, NotADirectoryError) as missing:
         raise CommandNotFound(f"cannot run {argv[0]}: {missing.strerror}") from missing
     except OSError as unusable:  # such as a script without a first line

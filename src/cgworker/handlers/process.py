@@ -32,16 +32,25 @@ def _has_pidfd() -> bool:
 HAS_PIDFD = _has_pidfd()
 
 
-async def open_process(argv: Sequence[str], env: Mapping[str, str], cwd: Path | None) -> anyio.abc.Process:
+async def open_process(
+    argv: Sequence[str], env: Mapping[str, str], cwd: Path | None, *, has_input: bool = False
+) -> anyio.abc.Process:
     """Start a process in a session of its own, where there are any; its stdout and stderr are piped.
+
+    Args:
+        argv: the command and its arguments, not through a shell.
+        env: its whole environment.
+        cwd: its working directory; None is this process's.
+        has_input: pipe its stdin too; otherwise it has ours.
 
     Raises:
         OSError: it cannot be started.
     """
+    stdin = subprocess.PIPE if has_input else None
     if HAS_PIDFD:
-        return PidfdProcess(argv, env, cwd)
+        return PidfdProcess(argv, env, cwd, stdin)
     return await anyio.open_process(
-        list(argv), stdin=None, env=dict(env), cwd=cwd, start_new_session=HAS_GROUPS
+        list(argv), stdin=stdin, env=dict(env), cwd=cwd, start_new_session=HAS_GROUPS
     )
 
 
@@ -72,23 +81,62 @@ class Pipe(anyio.abc.ByteReceiveStream):
         self._file.close()
 
 
-class PidfdProcess(anyio.abc.Process):
-    """A process whose end is told by a file descriptor.
+class WritePipe(anyio.abc.ByteSendStream):
+    """The write end of a pipe.
 
     Args:
-        argv: the command and its arguments, not through a shell.
-        env: its whole environment.
-        cwd: its working directory; None is this process's.
+        file: is closed with it.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        os.set_blocking(file.fileno(), False)
+        self._file = file
+
+    async def send(self, item: bytes) -> None:
+        """Write all of it.
+
+        Raises:
+            anyio.BrokenResourceError: nobody reads it any more.
+            anyio.ClosedResourceError: we have closed it.
+        """
+        rest = memoryview(item)
+        while rest:
+            if self._file.closed:
+                raise anyio.ClosedResourceError
+            try:
+                rest = rest[os.write(self._file.fileno(), rest) :]
+            except BlockingIOError:
+                await anyio.wait_writable(self._file.fileno())
+            except BrokenPipeError as gone:
+                raise anyio.BrokenResourceError from gone
+
+    async def aclose(self) -> None:
+        """Whoever reads it comes to its end."""
+        self._file.close()
+
+
+class PidfdProcess(anyio.abc.Process):
+    """A process whose end is told by a file descriptor; the arguments are those of `open_process`.
 
     Raises:
         OSError: it cannot be started.
     """
 
-    def __init__(self, argv: Sequence[str], env: Mapping[str, str], cwd: Path | None) -> None:
+    def __init__(
+        self, argv: Sequence[str], env: Mapping[str, str], cwd: Path | None, stdin: int | None = None
+    ) -> None:
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(
-            list(argv), env=dict(env), cwd=cwd, stdout=pipe, stderr=pipe, bufsize=0, start_new_session=True
+            list(argv),
+            env=dict(env),
+            cwd=cwd,
+            stdin=stdin,
+            stdout=pipe,
+            stderr=pipe,
+            bufsize=0,
+            start_new_session=True,
         )
+        self._stdin = None if self._process.stdin is None else WritePipe(self._process.stdin)
         assert self._process.stdout is not None
         assert self._process.stderr is not None
         self._stdout, self._stderr = Pipe(self._process.stdout), Pipe(self._process.stderr)
@@ -107,6 +155,8 @@ class PidfdProcess(anyio.abc.Process):
 
     async def aclose(self) -> None:
         """Close the pipes, and kill it if it still runs."""
+        if self._stdin is not None:
+            await self._stdin.aclose()
         await self._stdout.aclose()
         await self._stderr.aclose()
         if self._process.poll() is None:
@@ -138,9 +188,9 @@ class PidfdProcess(anyio.abc.Process):
         return self._process.returncode
 
     @property
-    def stdin(self) -> None:
-        """It has ours."""
-        return None
+    def stdin(self) -> WritePipe | None:
+        """What it reads there; None if it has ours."""
+        return self._stdin
 
     @property
     def stdout(self) -> Pipe:

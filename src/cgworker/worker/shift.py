@@ -149,7 +149,7 @@ class Shift:
         free_count = await self._take_free(slots)
         found: Sequence[Found] = ()
         try:
-            found = await self._claimer.next(self._may_claim, free_count)
+            found = await self._claimer.next(self._may_claim_now, free_count)
         except UsageError as unusable:  # the command is gone (decision 17)
             self._end_with(unusable)
             await anyio.sleep_forever()  # the drain that just began cancels it
@@ -157,6 +157,10 @@ class Shift:
             for _ in range(free_count - len(found)):
                 slots.release()
         return found
+
+    def _may_claim_now(self) -> bool:
+        """Not in the instant between a drain and its reaching the task that claims."""
+        return not self._draining.is_set() and self._may_claim()
 
     async def _take_free(self, slots: anyio.Semaphore) -> int:
         """Wait until a slot is free, and take along others that are."""

@@ -51,7 +51,9 @@ def outcome_after(
         case Reason.LEASE_LOST:
             return decided if has_result else None
         case Reason.STOP | Reason.PARENT_CLOSED:
-            return Stopped(decided.payload if has_result else {"status": "stopped"})  # type: ignore[union-attr]
+            if isinstance(decided, Succeeded | Stopped) and decided.payload is not ABSENT:
+                return Stopped(decided.payload)
+            return Stopped({"status": "stopped"})
         case Reason.DEADLINE:
             return Failed({"error": "deadline_exceeded", "time_limit_seconds": time_limit_seconds})
         case Reason.SHUTDOWN:

@@ -1,0 +1,157 @@
+"""A coding agent that speaks the Agent Client Protocol as a handler, on asyncio: `cgworker[acp]`.
+
+The agent runs as a child of the worker, one for each turn, and ends with the turn's lease. Where it asks for
+permission a person or a rule answers, and where it can load sessions an interrupted turn goes on in its own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from attrs import field, frozen
+
+from cgworker.adapters.acp_permission import Permission, ask_people
+from cgworker.adapters.extras import insist_on_asyncio, require
+from cgworker.errors import CommandNotFound, UsageError
+from cgworker.handlers.adapter import Adapter, Output
+from cgworker.handlers.child import NoRoom, start_child
+from cgworker.handlers.command import write_to_stderr
+from cgworker.handlers.environment import ChildEnvironment, mask_for
+from cgworker.handlers.files import make_private_folder, state_folder
+from cgworker.lease import Interruption, Reason
+from cgworker.outcome import Suspending, retry
+from cgworker.turn import Turn
+from cgworker.wire.converter import dumps
+
+if TYPE_CHECKING:
+    from cgworker.adapters.acp_session import Session
+
+_NO_ROOM_SECONDS = 5.0
+
+GO_ON = (
+    "You were interrupted while you worked on the task below. Go on from where you are, "
+    "and do nothing twice that is done already. The task was:"
+)
+"""What an agent is told before its task when it goes on in a session of its own."""
+
+
+def prompt_of(turn: Turn) -> str:
+    """What the agent is told: the input's text if it has one, else the input as JSON."""
+    asked = turn.input
+    if isinstance(asked, dict) and isinstance(asked.get("text"), str):
+        asked = asked["text"]
+    return asked if isinstance(asked, str) else dumps(asked).decode()
+
+
+def _words(argv: Iterable[str]) -> tuple[str, ...]:
+    return tuple(argv)
+
+
+@frozen
+class ACPAgent(Adapter["Session"]):
+    """Runs a coding agent on each turn: `AdapterHandler(ACPAgent(["my-agent", "--acp"], cwd=checkout))`.
+
+    Its text is streamed into records of role "progress", its tool calls and plans become records of role
+    "tool_call" and "plan", and its last words are the deliverable `{"text": ...}`.
+
+    Args:
+        argv: the agent's command and its arguments; not run through a shell.
+        cwd: the folder it works in, or what gives a turn's own; by default a private one for each turn,
+            which is removed when that is closed.
+        prompt: what it is told, a text or a list of the protocol's content blocks; by default `prompt_of`.
+        permit: answers its requests for permission with the id of an option, or with None to ask people;
+            by default they are all asked.
+        environment: how its environment is made; secrets of CommonGround never get into it.
+        auth_method: how it is to authenticate, by the id it gives; by default it is expected to be ready.
+        mode: the session mode that it is set to, by its id.
+        mcp_servers: MCP servers for it, objects of the classes in `acp.schema`.
+        thoughts: whether its thoughts become public too, as records of role "thought".
+        go_on: what it is told, before the prompt, where it goes on in an earlier session.
+        start_seconds: how long it may take to start and to open a session.
+        on_line: gets each line it writes to stderr; by default they go to ours.
+    """
+
+    argv: tuple[str, ...] = field(converter=_words)
+    cwd: Path | Callable[[Turn], Path] | None = field(default=None, kw_only=True)
+    prompt: Callable[[Turn], Any] = field(default=prompt_of, kw_only=True)
+    permit: Callable[[Permission], str | None] = field(default=ask_people, kw_only=True)
+    environment: ChildEnvironment = field(factory=ChildEnvironment, kw_only=True)
+    auth_method: str | None = field(default=None, kw_only=True)
+    mode: str | None = field(default=None, kw_only=True)
+    mcp_servers: Sequence[Any] = field(default=(), kw_only=True)
+    thoughts: bool = field(default=False, kw_only=True)
+    go_on: str = field(default=GO_ON, kw_only=True)
+    start_seconds: float = field(default=60.0, kw_only=True)
+    on_line: Callable[[str], None] = field(default=write_to_stderr, kw_only=True)
+    _sessions: dict[str, Session] = field(factory=dict, init=False, repr=False, eq=False)
+
+    def check(self) -> None:
+        """Refuse to start without the package, the command or its folder.
+
+        Raises:
+            CommandNotFound: the command does not exist or is not executable.
+            UsageError: the package or the folder is missing.
+        """
+        require("acp", "acp")
+        if isinstance(self.cwd, Path) and not self.cwd.is_dir():
+            raise UsageError(f"the folder {self.cwd} that the agent is to work in is no folder")
+        search_path = {**os.environ, **self.environment.added}.get("PATH")
+        if not self.argv or shutil.which(self.argv[0], path=search_path) is None:
+            raise CommandNotFound(
+                f"cannot run {self.argv[0] if self.argv else ''!r}: there is no such command"
+            )
+
+    @asynccontextmanager
+    async def prepare(self, turn: Turn) -> AsyncIterator[Session]:
+        """The agent's process, which ends with the block."""
+        require("acp", "acp")
+        insist_on_asyncio("the Agent Client Protocol's package")
+        from cgworker.adapters.acp_session import Session
+
+        folder, mask = self._folder(turn), mask_for(turn.secrets)
+        env = self.environment.variables(os.environ, turn.secrets, {})
+        child_of = start_child(
+            self.argv, env=env, cwd=folder, lease=turn.lease, on_line=self.on_line, mask=mask, talks=True
+        )
+        try:
+            async with child_of as child:
+                self._sessions[turn.fingerprint] = session = Session(self, turn, child, folder, mask)
+                try:
+                    yield session
+                finally:
+                    del self._sessions[turn.fingerprint]
+                    with anyio.CancelScope(shield=True):
+                        await session.close()
+        except NoRoom as no_room:  # a full process table is not the turn's fault
+            raise Suspending(retry(_NO_ROOM_SECONDS)) from no_room
+
+    async def drive(self, turn: Turn, prepared: Session) -> AsyncGenerator[Any, None]:
+        """Give the agent its task, and follow what it does to the end."""
+        yield Output(await prepared.run(self.prompt(turn)))
+
+    async def interrupt(self, turn: Turn, interruption: Interruption) -> bool:
+        """Tell the agent to end; where its words still count, it may say what it has got."""
+        session = self._sessions.get(turn.fingerprint)
+        if session is None or interruption.reason in (Reason.LEASE_LOST, Reason.SHUTDOWN):
+            return False  # the session is closed in order all the same
+        return await session.cancel()
+
+    def forget(self, turn: Turn) -> None:
+        """Remove the turn's own folder."""
+        if self.cwd is None:
+            shutil.rmtree(_private_folder(turn), ignore_errors=True)
+
+    def _folder(self, turn: Turn) -> Path:
+        if self.cwd is None:
+            return make_private_folder(_private_folder(turn)).resolve()
+        return (self.cwd if isinstance(self.cwd, Path) else self.cwd(turn)).resolve()
+
+
+def _private_folder(turn: Turn) -> Path:
+    return state_folder("acp") / turn.fingerprint

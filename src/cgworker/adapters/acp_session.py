@@ -1,0 +1,312 @@
+"""A turn's session with a coding agent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import anyio
+from acp import (
+    PROTOCOL_VERSION,
+    InitializeResponse,
+    PromptResponse,
+    RequestError,
+    connect_to_agent,
+    text_block,
+)
+from acp.schema import (
+    AgentMessageChunk,
+    AgentPlanUpdate,
+    AgentThoughtChunk,
+    ClientCapabilities,
+    FileSystemCapabilities,
+    Implementation,
+    TextContentBlock,
+    ToolCallProgress,
+    ToolCallStart,
+)
+from pydantic import BaseModel, ValidationError
+
+from cgworker.adapters.acp_desk import Asked, Desk
+from cgworker.adapters.acp_permission import Permission
+from cgworker.adapters.acp_pipes import Pipes
+from cgworker.durable.stream import Stream
+from cgworker.errors import HandlerFailed, UsageError
+from cgworker.handlers.child import Child
+from cgworker.lease import Reason
+from cgworker.outcome import Outcome, fail, stop, succeed
+from cgworker.turn import Turn
+from cgworker.wire.converter import dumps, loads
+
+if TYPE_CHECKING:
+    from cgworker.adapters.acp import ACPAgent
+
+T = TypeVar("T")
+
+SESSION_ROLE = "acp_session"
+USED_ROLE = "permission_used"
+
+_KEYS = "permission:"
+_AUTH_REQUIRED = -32000  # the protocol's error codes are those of acp.RequestError
+_GRACE_SECONDS = 2.0
+
+
+class Session:
+    """A session. Made by `ACPAgent`, which says what the arguments are.
+
+    Which session it is, and which permissions were used up in it, are public records: where the agent can
+    load it, the next attempt goes on in it, and a permission given once is not taken for another call.
+    """
+
+    def __init__(
+        self, agent: ACPAgent, turn: Turn, child: Child, folder: Path, mask: Callable[[str], str]
+    ) -> None:
+        self._agent = agent
+        self._turn = turn
+        self._child = child
+        self._folder = folder
+        self._mask = mask
+        self._desk = Desk(turn, folder)
+        transport: Any = Pipes(*child.talk)
+        self._connection = connect_to_agent(cast("Any", self._desk), transport)
+        self._session_id: str | None = None
+        self._answering: asyncio.Task[PromptResponse] | None = None
+        self._calls: dict[str, dict[str, Any]] = {}
+        self._permitted: dict[str, str] = {}
+        self._used: set[str] = set()
+        self._words: list[str] = []
+
+    async def run(self, prompt: Any) -> Outcome:
+        """Give the agent its task, follow what it does, and come back with what came of it."""
+        try:
+            with anyio.fail_after(self._agent.start_seconds):
+                goes_on = await self._open()
+        except TimeoutError:
+            seconds = self._agent.start_seconds
+            raise HandlerFailed({"error": "acp_no_answer", "start_seconds": seconds}) from None
+        blocks = [text_block(prompt)] if isinstance(prompt, str) else list(prompt)
+        return await self._converse([text_block(self._agent.go_on), *blocks] if goes_on else blocks)
+
+    async def cancel(self) -> bool:
+        """Ask the agent to end what it does; whether it does anything. `run` then comes to its end."""
+        if self._answering is None or self._answering.done():
+            return False
+        self._desk.end_waiting()
+        with suppress(ConnectionError):
+            await self._connection.cancel(str(self._session_id))
+        return True
+
+    async def close(self) -> None:
+        """Have the agent end in order, as far as it does so in time; the rest is for who started it."""
+        interruption = self._turn.interruption
+        is_lost = interruption is not None and interruption.reason is Reason.LEASE_LOST
+        with anyio.move_on_after(0 if is_lost else _GRACE_SECONDS):
+            await self.cancel()
+            if self._answering is not None:
+                await asyncio.wait([self._answering])
+        await self._connection.close()
+        with anyio.move_on_after(0 if is_lost else _GRACE_SECONDS):
+            await self._child.wait()
+
+    # ------------------------------------------------------------ opening
+
+    async def _open(self) -> bool:
+        """Open a session; whether the agent has been at this turn in it already."""
+        hello = await self._call(
+            self._connection.initialize(
+                PROTOCOL_VERSION,
+                ClientCapabilities(fs=FileSystemCapabilities(read_text_file=True, write_text_file=True)),
+                Implementation(name="cgworker", version="1"),
+            )
+        )
+        if hello.protocol_version != PROTOCOL_VERSION:
+            versions = {"agent_speaks": hello.protocol_version, "worker_speaks": PROTOCOL_VERSION}
+            raise HandlerFailed({"error": "acp_protocol_version", **versions})
+        if self._agent.auth_method is not None:
+            await self._call(self._connection.authenticate(self._agent.auth_method))
+        goes_on = await self._load(hello) or not await self._begin(hello)
+        if self._agent.mode is not None:
+            await self._call(self._connection.set_session_mode(str(self._session_id), self._agent.mode))
+        self._desk.is_open = True
+        return goes_on
+
+    async def _load(self, hello: InitializeResponse) -> bool:
+        """Go on in the session of an earlier attempt, if there is one and the agent still has it."""
+        earlier = await self._turn.records(SESSION_ROLE)
+        if not earlier or hello.agent_capabilities is None or not hello.agent_capabilities.load_session:
+            return False
+        session_id = earlier[-1].payload["session_id"]
+        try:
+            await self._connection.load_session(
+                str(self._folder), session_id, mcp_servers=list(self._agent.mcp_servers)
+            )
+        except RequestError:  # it is of another machine, or was cleaned away
+            return False
+        except ConnectionError:
+            raise await self._gone() from None
+        used = [item.payload for item in await self._turn.records(USED_ROLE)]
+        self._used = {each["key"] for each in used if each["session_id"] == session_id}
+        self._session_id = session_id
+        return True
+
+    async def _begin(self, hello: InitializeResponse) -> bool:
+        """Begin a new session."""
+        try:
+            opened = await self._call(
+                self._connection.new_session(str(self._folder), mcp_servers=list(self._agent.mcp_servers))
+            )
+        except HandlerFailed as failed:
+            methods = [method.id for method in hello.auth_methods or ()]
+            if failed.payload.get("code") != _AUTH_REQUIRED:
+                raise
+            raise HandlerFailed({"error": "acp_auth_required", "auth_methods": methods}) from failed
+        self._session_id = opened.session_id
+        await self._turn.record({"session_id": opened.session_id}, SESSION_ROLE)
+        return True
+
+    # ------------------------------------------------------------ following what it does
+
+    async def _converse(self, blocks: list[Any]) -> Outcome:
+        prompting = self._connection.prompt(str(self._session_id), prompt=blocks)
+        self._answering = answering = asyncio.create_task(cast("Any", prompting))
+        answering.add_done_callback(self._note_answer)
+        async with self._turn.stream() as text, self._turn.stream("thought") as thoughts:
+            while (heard := await self._desk.heard.get()) is not None:
+                await self._take(heard, text, thoughts)
+        answer = await self._call(answering)
+        if answer.usage is not None:
+            await self._turn.record(answer.usage.model_dump(mode="json", exclude_none=True), "usage")
+        return self._outcome_of(answer.stop_reason)
+
+    def _note_answer(self, answering: asyncio.Task[PromptResponse]) -> None:
+        self._desk.heard.put_nowait(None)
+        if not answering.cancelled():
+            answering.exception()  # looked at, also where nobody waits for it any more
+
+    async def _take(self, heard: Any, text: Stream, thoughts: Stream) -> None:
+        match heard:
+            case AgentMessageChunk(content=TextContentBlock(text=said)):
+                self._words.append(said)
+                await text.write(self._mask(said))
+            case AgentThoughtChunk(content=TextContentBlock(text=said)) if self._agent.thoughts:
+                await thoughts.write(self._mask(said))
+            case ToolCallStart() | ToolCallProgress():
+                await text.flush()
+                await self._note_call(heard)
+            case AgentPlanUpdate():
+                entries = heard.model_dump(mode="json", exclude_none=True)["entries"]
+                await self._turn.record(self._public({"entries": entries}), "plan")
+            case Asked():
+                heard.answer.set_result(await self._decide(heard))
+            case _:  # modes, commands, titles: nothing about the turn
+                pass
+
+    async def _note_call(self, update: ToolCallStart | ToolCallProgress) -> None:
+        """Make records of a call's beginning and end; what lies between would be too much for a ledger."""
+        call_id, said = update.tool_call_id, _facts_of(update)
+        call = self._calls.setdefault(call_id, {"id": call_id})
+        has_ended = said.get("status") in ("completed", "failed") and call.get("status") != said["status"]
+        call |= said
+        if has_ended:
+            if (key := self._permitted.pop(call_id, None)) is not None:
+                self._used.add(key)
+                await self._turn.record({"session_id": self._session_id, "key": key}, USED_ROLE)
+        elif not isinstance(update, ToolCallStart):
+            return
+        self._words.clear()  # the last words are those after the last call
+        await self._turn.record(self._public(call), "tool_call")
+
+    # ------------------------------------------------------------ permissions
+
+    async def _decide(self, asked: Asked) -> str:
+        """The answer, by rule or by people; without one yet, the turn is suspended."""
+        permission = self._permission_of(asked)
+        ids = [option["id"] for option in permission.options]
+        if (chosen := self._agent.permit(permission)) is None:
+            return await self._ask(asked.tool_call.tool_call_id, permission, ids)
+        if chosen not in ids:
+            raise UsageError(f"permit= answered {chosen!r}, which is none of the agent's options: {ids}")
+        return chosen
+
+    async def _ask(self, call_id: str, permission: Permission, ids: list[str]) -> str:
+        question = self._public(
+            {
+                "permission": permission.title,
+                "kind": permission.kind,
+                "input": permission.input,
+                "locations": permission.locations,
+                "content": permission.content,
+                "options": permission.options,
+            }
+        )
+        key = await self._key_of(question)
+        chosen = await self._turn.ask({"enum": ids}, question, key=key)
+        if not permission.is_lasting(chosen):
+            self._permitted[call_id] = key
+        return str(chosen)
+
+    async def _key_of(self, question: Any) -> str:
+        """The key under which it was asked already, unless that was used up in this session; or a new one."""
+        said = [item.payload for item in await self._turn.records("question")]
+        asked = [each for each in said if each["key"].startswith(_KEYS)]
+        known = (e["key"] for e in asked if e["question"] == question and e["key"] not in self._used)
+        return next(known, f"{_KEYS}{len(asked)}")
+
+    def _permission_of(self, asked: Asked) -> Permission:
+        call = {**self._calls.get(asked.tool_call.tool_call_id, {}), **_facts_of(asked.tool_call)}
+        return Permission(
+            title=call.get("title", ""),
+            kind=call.get("kind", "other"),
+            input=call.get("input"),
+            locations=call.get("locations", []),
+            content=call.get("content", []),
+            options=[{"id": o.option_id, "name": o.name, "kind": o.kind} for o in asked.options],
+        )
+
+    # ------------------------------------------------------------ how it ends
+
+    def _outcome_of(self, stop_reason: str) -> Outcome:
+        says = {"text": self._mask("".join(self._words))}
+        if stop_reason == "end_turn":
+            return succeed(says)
+        if stop_reason == "cancelled" and self._turn.interruption is not None:
+            return stop(says)
+        return fail({"error": f"acp_{stop_reason}", "agent_says": says})
+
+    async def _call(self, answer: Awaitable[T]) -> T:
+        """The agent's answer.
+
+        Raises:
+            HandlerFailed: it refused, answered nonsense, or ended.
+        """
+        try:
+            return await answer
+        except ConnectionError:
+            raise await self._gone() from None
+        except RequestError as refused:
+            said = {"code": refused.code, "message": self._mask(str(refused))}
+            raise HandlerFailed({"error": "acp_error", **said}) from refused
+        except ValidationError as nonsense:
+            raise HandlerFailed({"error": "acp_invalid_answer", "message": str(nonsense)[:500]}) from nonsense
+
+    async def _gone(self) -> HandlerFailed:
+        """The agent's process has ended, or will not speak any more."""
+        exit_code = None
+        with anyio.move_on_after(_GRACE_SECONDS):
+            exit_code = await self._child.wait()
+        report = {"error": "acp_agent_ended", "child_exit_code": exit_code}
+        return HandlerFailed({**report, "stderr_tail": list(self._child.tail)})
+
+    def _public(self, value: Any) -> Any:
+        return loads(self._mask(dumps(value).decode()))
+
+
+def _facts_of(update: BaseModel) -> dict[str, Any]:
+    """What an update says of a tool call; the rest stays as it was."""
+    said = update.model_dump(mode="json", exclude_none=True)
+    names = {"title": "title", "kind": "kind", "status": "status", "locations": "locations"}
+    names |= {"content": "content", "raw_input": "input", "raw_output": "output"}
+    return {ours: said[theirs] for theirs, ours in names.items() if theirs in said}
