@@ -9,7 +9,16 @@ from contextlib import suppress
 
 from benchmarks import page
 
-ROWS = ("closed_turns", "verbs", "queued_turns", "idle_worker", "start", "growth", "kernel_memory")
+ROWS = (
+    "closed_turns",
+    "verbs",
+    "queued_turns",
+    "idle_worker",
+    "start",
+    "growth",
+    "held_turns",
+    "kernel_memory",
+)
 """The modules of the rows, in the order of the page."""
 
 _ROW_SECONDS = 400

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -71,6 +72,33 @@ async def test_an_hour_of_work_is_renewed_at_every_third_of_the_lease() -> None:
         await anyio.sleep(3599)
     assert [round(at - began_at, 3) for at in kernel.renewed_at] == [10.0 * n for n in range(1, 360)]
     assert kernel.lost == []
+
+
+async def test_renewals_in_step_fall_on_few_instants_and_are_never_late() -> None:
+    """A hundred leases, got at a hundred instants: their renewals can go in a few requests."""
+    kernel = Kernel()
+    async with anyio.create_task_group() as tasks:
+        for _ in range(100):
+            tasks.start_soon(_held, lease(LENGTH + random.random() / 1000), kernel.keeper(in_step=True), 100)
+            await anyio.sleep(0.1)
+    instants = {round(at, 3) for at in kernel.renewed_at}
+    assert len(kernel.renewed_at) < 100 * (100 / 10 + 1)
+    assert len(instants) <= 100 / 2 + 10
+    assert kernel.lost == []
+
+
+async def _held(held: Lease, keeper: Keeper, seconds: float) -> None:
+    async with keep(held, keeper):
+        await anyio.sleep(seconds)
+
+
+@pytest.mark.parametrize("interval", [0.1, 1.0, 10.0, 3600.0])
+def test_a_renewal_in_step_comes_up_to_a_quarter_sooner(interval: float) -> None:
+    """And never later."""
+    for _ in range(100):
+        held = Lease(claim(), random.random() * 1e6, 3 * interval)
+        sooner = held.renew_at(1 / 3) - held.renew_at(1 / 3, in_step=True)
+        assert -1e-6 <= sooner <= interval / 4
 
 
 async def test_renewal_ends_with_the_block() -> None:

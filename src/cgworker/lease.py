@@ -12,6 +12,8 @@ Three rules:
 
 from __future__ import annotations
 
+import math
+import random
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -32,6 +34,8 @@ T = TypeVar("T")
 
 RENEW_FRACTION = 1 / 3
 """A lease is renewed when this part of it has passed, or sooner (decision 19)."""
+
+_STEP_OFFSET = random.random()  # so that not all processes are in step with each other
 
 _MARGIN_FRACTION = 0.1
 _MOST_MARGIN_SECONDS = 2.0
@@ -134,11 +138,23 @@ class Lease:
         """How long until it ends; negative afterwards."""
         return self.ends_at - self.clock()
 
-    def renew_at(self, fraction: float, most_seconds: float | None) -> float:
-        """When to renew: after that part of it, or so many seconds; at once while the length is unknown."""
+    def renew_at(self, fraction: float, most_seconds: float | None = None, *, in_step: bool = False) -> float:
+        """When to renew: after that part of it, or so many seconds; at once while the length is unknown.
+
+        Args:
+            fraction: the part of the lease.
+            most_seconds: how long at most.
+            in_step: up to a quarter of that sooner, at an instant that many leases of this process have in
+                common, so that their renewals can go in one request.
+        """
         if self.length_seconds is None:
             return self.asked_at
-        return self.asked_at + min(self._remaining * fraction, most_seconds or self._remaining)
+        interval = min(self._remaining * fraction, most_seconds or self._remaining)
+        due = self.asked_at + interval
+        if not in_step:
+            return due
+        step = 2.0 ** math.floor(math.log2(interval / 4))  # the same for intervals that differ by a hair
+        return due - (due / step - _STEP_OFFSET) % 1 * step
 
     def extend(self, asked_at: float, *, server_time: datetime, expires_at: datetime) -> None:
         """The kernel extended it: both instants are the kernel's, so that its clock cancels out."""
@@ -182,6 +198,7 @@ class Keeper:
         failed: called after each renewal that failed and will be tried again.
         fraction: the part of the lease after which it is renewed.
         most_seconds: renew after this long at the latest; can only make it sooner.
+        in_step: renew at the same instants as others do.
     """
 
     renew: Callable[[ClaimToken], Awaitable[Kept]]
@@ -191,6 +208,11 @@ class Keeper:
     failed: Callable[[CommonGroundError], None] = lambda _: None
     fraction: float = RENEW_FRACTION
     most_seconds: float | None = None
+    in_step: bool = False
+
+    def next_at(self, lease: Lease) -> float:
+        """When to renew, on the lease's clock."""
+        return lease.renew_at(self.fraction, self.most_seconds, in_step=self.in_step)
 
 
 @asynccontextmanager
@@ -206,7 +228,7 @@ async def keep(lease: Lease, keeper: Keeper) -> AsyncIterator[None]:
 
 async def _renew_until_lost(lease: Lease, keeper: Keeper) -> None:
     backoff = Backoff(0.1, 2.0)
-    next_at = lease.renew_at(keeper.fraction, keeper.most_seconds)
+    next_at = keeper.next_at(lease)
     while True:
         await _sleep_until(min(next_at, lease.fence_at), lease.clock)
         if lease.clock() >= lease.fence_at:
@@ -222,7 +244,7 @@ async def _renew_until_lost(lease: Lease, keeper: Keeper) -> None:
             next_at = lease.clock() + backoff.next_seconds(trouble)
         else:
             backoff.reset()
-            next_at = lease.renew_at(keeper.fraction, keeper.most_seconds)
+            next_at = keeper.next_at(lease)
 
 
 async def _renew(lease: Lease, keeper: Keeper) -> None:

@@ -258,3 +258,30 @@ async def test_a_client_that_was_closed_keeps_no_connection_for_later() -> None:
         may_answer.set()
         with anyio.fail_after(5):
             await is_closed.wait()
+
+
+async def test_clients_share_what_is_idle_and_the_last_one_closes_it() -> None:
+    """A connection carries no identity: what one client has done with, the next one uses."""
+    connection_count, is_closed = 0, anyio.Event()
+
+    async def serve(stream: SocketStream) -> None:
+        nonlocal connection_count
+        connection_count += 1
+        async with stream:
+            for _ in range(3):
+                await stream.receive()
+                await stream.send(GOOD)
+            with pytest.raises(anyio.EndOfStream):
+                await stream.receive()
+            is_closed.set()
+
+    async with listening(serve) as url:
+        async with httpx.AsyncClient(transport=Connections()) as one:
+            async with httpx.AsyncClient(transport=Connections()) as other:
+                await one.get(url)
+                await other.get(url)
+            await one.get(url)
+            assert connection_count == 1
+            assert not is_closed.is_set()
+        with anyio.fail_after(5):
+            await is_closed.wait()

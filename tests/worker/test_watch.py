@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
+from contextlib import ExitStack
 
 import anyio
 import pytest
@@ -21,10 +23,11 @@ async def test_who_blocks_the_loop_is_named(caplog: pytest.LogCaptureFixture) ->
     """Renewals cannot be sent meanwhile: the author has to learn of it, and where."""
     told: list[LoopBlocked] = []
     with caplog.at_level(logging.WARNING, "cgworker"):
-        async with LoopWatch(told.append, blocked_seconds=0.2).watching():
-            await anyio.sleep(0.15)
-            a_handler_that_blocks()
-            await anyio.sleep(0.15)
+        async with anyio.create_task_group() as tasks:
+            with LoopWatch(blocked_seconds=0.2).telling(told.append, tasks):
+                await anyio.sleep(0.15)
+                a_handler_that_blocks()
+                await anyio.sleep(0.15)
     [blocked] = told
     assert blocked.seconds >= 0.4
     assert "a_handler_that_blocks" in blocked.stack
@@ -34,6 +37,40 @@ async def test_who_blocks_the_loop_is_named(caplog: pytest.LogCaptureFixture) ->
 async def test_a_loop_that_runs_is_left_in_peace() -> None:
     """Waiting is not blocking."""
     told: list[LoopBlocked] = []
-    async with LoopWatch(told.append, blocked_seconds=0.5).watching():
-        await anyio.sleep(0.8)
+    async with anyio.create_task_group() as tasks:
+        with LoopWatch(blocked_seconds=0.5).telling(told.append, tasks):
+            await anyio.sleep(0.8)
     assert told == []
+
+
+async def test_many_that_want_to_know_have_one_that_watches() -> None:
+    """One thread for the loop, and everybody is told."""
+    told: list[LoopBlocked] = []
+    watch = LoopWatch(blocked_seconds=0.2)
+    async with anyio.create_task_group() as tasks:
+        with watch.telling(lambda each: told.append(each), tasks), watch.telling(told.append, tasks):
+            await anyio.sleep(0.15)
+            assert _watching_threads() == 1
+            a_handler_that_blocks()
+            await anyio.sleep(0.15)
+    assert len(told) == 2
+
+
+async def test_the_watch_is_handed_on() -> None:
+    """From the worker that came first to one that still runs."""
+    told: list[LoopBlocked] = []
+    watch = LoopWatch(blocked_seconds=0.2)
+    async with anyio.create_task_group() as first, anyio.create_task_group() as second:
+        with ExitStack() as leaving:
+            leaving.enter_context(watch.telling(lambda _: None, first))
+            with watch.telling(told.append, second):
+                await anyio.sleep(0.15)
+                leaving.close()
+                await anyio.sleep(0.15)
+                a_handler_that_blocks()
+                await anyio.sleep(0.15)
+    assert len(told) == 1
+
+
+def _watching_threads() -> int:
+    return sum(thread.name == "cgworker-loop-watch" for thread in threading.enumerate())

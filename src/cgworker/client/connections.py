@@ -3,6 +3,9 @@
 httpx's own transport costs a client more CPU than a kernel needs for its answer. Here a request is one
 write, and an answer is read by the parser of httptools. What is not plain (https, bodies that come in
 pieces) goes to httpx's own. Nothing is sent twice: whoever asked knows whether that is right.
+
+Connections carry no identity, so all clients of an event loop share those that are idle: thousands of agents
+in one process need as many as have requests under way, not two each.
 """
 
 from __future__ import annotations
@@ -12,14 +15,17 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from weakref import WeakSet
 
 import anyio
 import httptools
 import httpx
 from anyio.abc import ByteReceiveStream, SocketAttribute, SocketStream
+from anyio.lowlevel import RunVar
 from attrs import define, field
 
-_MOST_CONNECTIONS = 100
+_MOST_CONNECTIONS = 100  # of one client
+_MOST_IDLE = 100  # to one origin, of all clients
 _MOST_BYTES_A_READ = 65536
 
 # Shorter than any server's patience, so that none is found closed just when it is used.
@@ -30,11 +36,21 @@ _PLAIN_METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 Origin = tuple[str, int]
 
 
+@define(eq=False)
+class _Idle:
+    """The connections of an event loop that wait for a request, and who may use them."""
+
+    by_origin: dict[Origin, list[_Connection]] = field(factory=lambda: defaultdict(list))
+    users: WeakSet[Connections] = field(factory=WeakSet)
+
+
+_IDLE: RunVar[_Idle] = RunVar("cgworker_idle_connections")
+
+
 class Connections(httpx.AsyncBaseTransport):
     """A transport for `httpx.AsyncClient`; runs on asyncio and trio."""
 
     def __init__(self) -> None:
-        self._idle: dict[Origin, list[_Connection]] = defaultdict(list)
         self._slots = anyio.Semaphore(_MOST_CONNECTIONS, fast_acquire=True)
         self._others: httpx.AsyncHTTPTransport | None = None
         self._is_closed = False
@@ -56,15 +72,15 @@ class Connections(httpx.AsyncBaseTransport):
             self._slots.release()
 
     async def aclose(self) -> None:
-        """Close what is open; what is in use is closed when its exchange ends."""
+        """Use no more; the last client to do so closes what is open, or does when its exchange ends."""
         self._is_closed = True
-        with anyio.CancelScope(
-            shield=True
-        ):  # who is cancelled leaves none open either; nothing is waited for
-            for connections in self._idle.values():
+        idle = _idle_here()
+        idle.users.discard(self)
+        with anyio.CancelScope(shield=True):  # who is cancelled leaves none open either
+            while idle.by_origin and not idle.users:
+                _, connections = idle.by_origin.popitem()
                 for connection in connections:
                     await anyio.aclose_forcefully(connection.stream)
-            self._idle.clear()
         if self._others is not None:
             await self._others.aclose()
 
@@ -75,28 +91,43 @@ class Connections(httpx.AsyncBaseTransport):
 
     async def _exchange(self, request: httpx.Request, timeouts: dict[str, float | None]) -> httpx.Response:
         origin = request.url.host, request.url.port or 80
-        connection = await self._idle_connection(origin) or await _connect(origin, timeouts.get("connect"))
+        idle = self._idle[origin]
+        connection = await _usable(idle) or await _connect(origin, timeouts.get("connect"))
         try:
             answer = await connection.exchange(_written(request), timeouts)
         except BaseException:  # a cancellation, too, leaves it halfway through an answer
             await anyio.aclose_forcefully(connection.stream)
             raise
-        if answer.can_go_on and not self._is_closed:
+        if answer.can_go_on and not self._is_closed and len(idle) < _MOST_IDLE:
             connection.idle_since = time.monotonic()
-            self._idle[origin].append(connection)
+            idle.append(connection)
         else:
             await anyio.aclose_forcefully(connection.stream)
         return httpx.Response(answer.status, headers=answer.headers, content=bytes(answer.body))
 
-    async def _idle_connection(self, origin: Origin) -> _Connection | None:
-        """The one used last; those that cannot be used any more are closed."""
-        idle = self._idle[origin]
-        while idle:
-            connection = idle.pop()
-            if connection.is_usable:
-                return connection
-            await anyio.aclose_forcefully(connection.stream)
-        return None
+    @property
+    def _idle(self) -> dict[Origin, list[_Connection]]:
+        idle = _idle_here()
+        idle.users.add(self)
+        return idle.by_origin
+
+
+def _idle_here() -> _Idle:
+    try:
+        return _IDLE.get()
+    except LookupError:
+        _IDLE.set(idle := _Idle())
+        return idle
+
+
+async def _usable(idle: list[_Connection]) -> _Connection | None:
+    """The one used last; those that cannot be used any more are closed."""
+    while idle:
+        connection = idle.pop()
+        if connection.is_usable:
+            return connection
+        await anyio.aclose_forcefully(connection.stream)
+    return None
 
 
 def _is_plain(request: httpx.Request) -> bool:

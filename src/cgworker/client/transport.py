@@ -79,14 +79,23 @@ class Transport:
         _check_port(base_url)
         self.base_url: str = base_url.rstrip("/")
         self.timeout_seconds = timeout_seconds
-        self._owned = http is None
-        self._http = http or httpx.AsyncClient(
-            transport=Connections(), timeout=timeout_seconds, trust_env=False
-        )
+        self._given = http
+        self._own: httpx.AsyncClient | None = None
+
+    @property
+    def _http(self) -> httpx.AsyncClient:
+        """The client to ask; our own is made when it is needed, as in a busy process most never are."""
+        if self._given is not None:
+            return self._given
+        if self._own is None:
+            self._own = httpx.AsyncClient(
+                transport=Connections(), timeout=self.timeout_seconds, trust_env=False
+            )
+        return self._own
 
     async def aclose(self) -> None:
         """Close the connections, if they are our own."""
-        if self._owned:
+        if self._given is None:
             await self._http.aclose()
 
     async def send(

@@ -60,6 +60,7 @@ class Attempt:
         self._claimed = claimed
         self._began_at = monotonic()
         self._lease = lease_of(claimed, asked_at)
+        self._keeper = self._make_keeper()
         self._renewed = anyio.Event()
         self._attempt = 1
         self._turn: Turn | None = None
@@ -93,7 +94,7 @@ class Attempt:
         stored: OutboxEntry | None = None
         outcome: Outcome | None = None
         settlement: Settlement | None = None
-        async with keep(self._lease, self._keeper()):
+        async with keep(self._lease, self._keeper):
             try:
                 await self._be_sure_of_the_lease()
                 self._turn = turn = await self._open()
@@ -112,7 +113,7 @@ class Attempt:
 
     # ------------------------------------------------------------ the lease
 
-    def _keeper(self) -> Keeper:
+    def _make_keeper(self) -> Keeper:
         options = self._place.options
         return Keeper(
             renew=self._renew,
@@ -122,6 +123,7 @@ class Attempt:
             failed=self._note_failed_renewal,
             fraction=options.renew_fraction,
             most_seconds=options.renew_seconds,
+            in_step=True,
         )
 
     async def _renew(self, claim: ClaimToken) -> Kept:
@@ -160,9 +162,7 @@ class Attempt:
 
     @property
     def _renewal_seconds(self) -> float:
-        options = self._place.options
-        renew_at = self._lease.renew_at(options.renew_fraction, options.renew_seconds)
-        return round(max(renew_at - monotonic(), 0), 1)
+        return round(max(self._keeper.next_at(self._lease) - monotonic(), 0), 1)
 
     def _note_failed_renewal(self, error: CommonGroundError) -> None:
         left = round(self._lease.seconds_left, 1)

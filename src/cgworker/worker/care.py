@@ -73,10 +73,10 @@ class Caretaker:
     async def run(self) -> None:
         """Look now, and then now and again, until cancelled."""
         async with anyio.create_task_group() as beside:
-            beside.start_soon(self._parents.run)
-            while True:
-                next_look_seconds = await self.look()
-                await anyio.sleep(next_look_seconds)
+            with self._parents.watched_in(beside):
+                while True:
+                    next_look_seconds = await self.look()
+                    await anyio.sleep(next_look_seconds)
 
     def take_note(self, turn: TurnRef, suspended: Suspended) -> None:
         """One of this worker's turns was suspended."""

@@ -21,7 +21,7 @@ def lease_of(claimed: ClaimedTurn, asked_at: float) -> Lease:
     length = claimed.lease_seconds
     if isinstance(length, float):
         lease = Lease(claimed.claim, asked_at, length)
-        if monotonic() < lease.renew_at(1 / 3, None):
+        if monotonic() < lease.renew_at(1 / 3):
             return lease
     return Lease(claimed.claim, monotonic())
 

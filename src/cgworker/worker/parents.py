@@ -8,10 +8,11 @@ that cannot wait is asked now and again.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 import anyio
+import anyio.abc
 
 from cgworker.client import KernelClient
 from cgworker.client.backoff import Backoff
@@ -137,9 +138,8 @@ class Parents:
         self._poll_seconds = poll_seconds
         self._resume = resume
         self._watched: dict[str, Parent] = {}
-        self._added: deque[Parent] = deque()
-        self._news = anyio.Event()
-        self._crowded = anyio.Event()
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self._is_listening = False
         self._reading = anyio.Semaphore(_READ_AT_ONCE)
 
     def watches(self, turn: TurnRef) -> bool:
@@ -149,26 +149,32 @@ class Parents:
     def add(self, turn: TurnRef) -> None:
         """Watch a turn that was just suspended, or found so."""
         if turn.turn_id not in self._watched:
-            self._watched[turn.turn_id] = Parent(turn)
-            self._added.append(self._watched[turn.turn_id])
-            self._news.set()
+            self._watched[turn.turn_id] = parent = Parent(turn)
+            self._start(parent)
         self._watched[turn.turn_id].tell()
-        if self._is_crowded:
-            self._crowded.set()
 
     @property
     def _is_crowded(self) -> bool:
         return len(self._watched) > _MOST_FEEDS
 
-    async def run(self) -> None:
-        """Watch until cancelled."""
-        async with anyio.create_task_group() as watching:
-            watching.start_soon(self._listen_when_crowded)
-            while True:
-                while self._added:
-                    watching.start_soon(self._watch, self._added.popleft())
-                await self._news.wait()
-                self._news = anyio.Event()
+    @contextmanager
+    def watched_in(self, tasks: anyio.abc.TaskGroup) -> Iterator[None]:
+        """Watch in tasks of this group until the block ends; while nobody waits there are none."""
+        self._tasks = tasks
+        try:
+            for parent in self._watched.values():
+                self._start(parent)
+            yield
+        finally:
+            self._tasks = None
+
+    def _start(self, parent: Parent) -> None:
+        if self._tasks is None:
+            return
+        self._tasks.start_soon(self._watch, parent)
+        if self._is_crowded and not self._is_listening:
+            self._is_listening = True
+            self._tasks.start_soon(self._listen)
 
     # ------------------------------------------------------------ each parent
 
@@ -206,12 +212,6 @@ class Parents:
 
     # ------------------------------------------------------------ all of them
 
-    async def _listen_when_crowded(self) -> None:
-        while True:
-            await self._crowded.wait()
-            await self._listen()
-            self._crowded = anyio.Event()
-
     async def _listen(self) -> None:
         """Let the project's feed tell whose feed to read, as long as there are so many."""
         pause = Backoff(0.1, self._poll_seconds)
@@ -233,6 +233,7 @@ class Parents:
                 pause.reset()
             elif monotonic() - asked_at < _AT_ONCE_SECONDS:  # the kernel cannot wait
                 await anyio.sleep(pause.next_seconds())
+        self._is_listening = False
         self._tell(self._watched)
 
     async def _read_until(self, pause: Backoff) -> int:

@@ -24,7 +24,7 @@ from cgworker.worker.care import Caretaker
 from cgworker.worker.claiming import Claimer, Found
 from cgworker.worker.place import TurnReport, Workplace, tell
 from cgworker.worker.presence import publish_presence
-from cgworker.worker.watch import LoopWatch
+from cgworker.worker.watch import loop_watch
 
 _AFTER_GRACE_SECONDS = 5.0
 
@@ -61,6 +61,7 @@ class Shift:
         )
         self._attempts: set[Attempt] = set()
         self._draining = anyio.Event()
+        self._claiming = anyio.CancelScope()
         self._hurry = anyio.Event()
         self._is_claiming = False
         self._is_interrupting = False
@@ -76,6 +77,7 @@ class Shift:
     def drain(self, *, hurry: bool = False) -> None:
         """Claim no more, and end when what is held has ended; `hurry` gives it no grace."""
         self._draining.set()
+        self._claiming.cancel()
         if hurry:
             self._hurry.set()
 
@@ -83,13 +85,13 @@ class Shift:
         """Work until drained."""
         try:
             with anyio.CancelScope(shield=True):
-                watch = LoopWatch(self._note_blocked)
-                async with watch.watching(), anyio.create_task_group() as working:
-                    working.start_soon(self._claim_until_drained, working, task_status)
-                    if (seconds := self._place.options.presence_seconds) is not None:
-                        working.start_soon(publish_presence, self._place.kernel, self._agent, seconds)
-                    await self._draining.wait()
-                    await self._end_in_order()
+                async with anyio.create_task_group() as working:
+                    with loop_watch().telling(self._note_blocked, working):
+                        working.start_soon(self._claim_until_drained, working, task_status)
+                        if (seconds := self._place.options.presence_seconds) is not None:
+                            working.start_soon(publish_presence, self._place.kernel, self._agent, seconds)
+                        await self._draining.wait()
+                        await self._end_in_order()
                     working.cancel_scope.cancel()
         finally:
             self.ended.set()
@@ -122,8 +124,7 @@ class Shift:
     async def _claim_until_drained(
         self, working: anyio.abc.TaskGroup, task_status: anyio.abc.TaskStatus[None]
     ) -> None:
-        with anyio.CancelScope() as claiming:
-            working.start_soon(_when, self._draining, claiming.cancel)
+        with self._claiming:
             concurrency = await self._concurrency()
             slots = anyio.Semaphore(concurrency)
             await self._claimer.reconcile()

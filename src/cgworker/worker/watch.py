@@ -11,47 +11,71 @@ from __future__ import annotations
 import sys
 import threading
 import traceback
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import anyio
+import anyio.abc
 
 from cgworker.events import LoopBlocked, logger
 from cgworker.lease import monotonic
+from cgworker.worker.combining import shared
 
 _BEAT_SECONDS = 1.0
 
 
+Told = Callable[[LoopBlocked], None]
+
+
 class LoopWatch:
-    """Watches the event loop it is entered in.
+    """Watches an event loop, for all that want to know; `loop_watch` gives the one of this loop.
 
     Args:
-        on_blocked: told, in the loop, that it stood still.
         blocked_seconds: standing still longer than this counts.
     """
 
-    def __init__(self, on_blocked: Callable[[LoopBlocked], None], *, blocked_seconds: float = 2.0) -> None:
-        self._on_blocked = on_blocked
+    def __init__(self, *, blocked_seconds: float = 2.0) -> None:
         self._blocked_seconds = blocked_seconds
+        self._told: dict[Told, anyio.abc.TaskGroup] = {}
+        self._watching: anyio.CancelScope | None = None
+        self._host: anyio.abc.TaskGroup | None = None
         self._beat_at = monotonic()
         self._stack = ""
-        self._over = threading.Event()
 
-    @asynccontextmanager
-    async def watching(self) -> AsyncIterator[None]:
-        """Watch until the block ends."""
-        self._beat_at = monotonic()
-        thread = threading.Thread(
-            target=self._look, args=(threading.get_ident(),), name="cgworker-loop-watch", daemon=True
-        )
-        thread.start()
-        async with anyio.create_task_group() as beating:
-            beating.start_soon(self._beat)
+    @contextmanager
+    def telling(self, told: Told, tasks: anyio.abc.TaskGroup) -> Iterator[None]:
+        """Until the block ends, tell somebody, in the loop, when it stood still.
+
+        Args:
+            told: whom.
+            tasks: what watches for all runs in the tasks of one of them; when that ends, in another's.
+        """
+        self._told[told] = tasks
+        self._watch_in(tasks)
+        try:
+            yield
+        finally:
+            del self._told[told]
+            if self._watching is not None and tasks is self._host:
+                self._watching.cancel()
+                self._watching = None
+                if self._told:
+                    self._watch_in(next(iter(self._told.values())))
+
+    def _watch_in(self, tasks: anyio.abc.TaskGroup) -> None:
+        if self._watching is None:
+            self._host, self._watching = tasks, anyio.CancelScope()
+            tasks.start_soon(self._watch, self._watching)
+
+    async def _watch(self, watching: anyio.CancelScope) -> None:
+        with watching:
+            self._beat_at, over = monotonic(), threading.Event()
+            looking = (threading.get_ident(), over)
+            threading.Thread(target=self._look, args=looking, name="cgworker-loop-watch", daemon=True).start()
             try:
-                yield
+                await self._beat()
             finally:
-                self._over.set()
-                beating.cancel_scope.cancel()
+                over.set()
 
     async def _beat(self) -> None:
         while True:
@@ -60,10 +84,12 @@ class LoopWatch:
             stood_still, self._beat_at = now - self._beat_at, now
             if stood_still > self._blocked_seconds:
                 stack, self._stack = self._stack, ""
-                self._on_blocked(LoopBlocked(seconds=round(stood_still, 1), stack=stack))
+                blocked = LoopBlocked(seconds=round(stood_still, 1), stack=stack)
+                for told in tuple(self._told):
+                    told(blocked)
 
-    def _look(self, loop_thread: int) -> None:
-        while not self._over.wait(min(_BEAT_SECONDS, self._blocked_seconds / 2)):
+    def _look(self, loop_thread: int, over: threading.Event) -> None:
+        while not over.wait(min(_BEAT_SECONDS, self._blocked_seconds / 2)):
             if self._stack or monotonic() - self._beat_at <= self._blocked_seconds:
                 continue
             frame = sys._current_frames().get(loop_thread)  # noqa: SLF001  # its documented purpose
@@ -74,3 +100,8 @@ class LoopWatch:
                     " plain `def` handler, which runs in a thread:\n%s",
                     self._stack,
                 )
+
+
+def loop_watch() -> LoopWatch:
+    """The watch of this event loop."""
+    return shared("loop watch", LoopWatch)
