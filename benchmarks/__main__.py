@@ -13,6 +13,8 @@ ROWS = (
     "closed_turns",
     "verbs",
     "queued_turns",
+    "pick_up",
+    "command_loop",
     "idle_worker",
     "start",
     "growth",

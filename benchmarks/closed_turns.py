@@ -86,7 +86,7 @@ async def _contestants(
         theirs = stack.enter_context(a_reference(python, await new_database(postgres)))
         found.append(Contestant("reference", await _turns_of(theirs), theirs.pid))
         dsn = await new_database(postgres)
-        helped = stack.enter_context(a_reference(python, dsn, keeps_storage_open=True))
+        helped = stack.enter_context(a_reference(python, dsn, storage="open"))
         found.append(Contestant("reference, storage kept open", await _turns_of(helped), helped.pid))
     else:
         findings.absent.append(absent("reference"))

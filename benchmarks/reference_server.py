@@ -1,8 +1,8 @@
-"""The reference's `cg` for its servers, mended, and with its DDL left out of all storage operations but one.
+"""The reference's `cg` for its servers, mended; run by the reference's Python, never by ours.
 
-Run by the reference's Python, never by ours. Each operation still opens a connection pool of its own, as
-published: the goals were set against that. `CG_REFERENCE_STORAGE=open` keeps one open, which it cannot do by
-itself, and so shows how fast the rest of it is.
+`CG_REFERENCE_STORAGE` says what becomes of its storage. As "published", each operation opens connections of
+its own and replays the DDL. "pooled" leaves the DDL out of all operations but the first. "open" keeps one
+pool for all of them as well, which it cannot do by itself, and so shows how fast the rest of it is.
 """
 
 from __future__ import annotations
@@ -29,11 +29,13 @@ def init_without_ddl(storage: Any, config: Any, **more: Any) -> None:
 not_yet_made = ["the storage's tables"]
 
 if __name__ == "__main__":
-    if os.environ.get("CG_REFERENCE_STORAGE") == "open":
+    kept = os.environ["CG_REFERENCE_STORAGE"]
+    if kept == "open":
         mended_server.mend()
     else:
         structures.JsonContent = mended_server.JsonContent
         Storage.save_card_box = mended_server.insert_or_update
+    if kept == "pooled":
         Storage.__init__ = init_without_ddl
     from CommonGround.cli import main  # type: ignore[import-not-found]
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -162,9 +163,18 @@ def a_kernel(dsn: str, **env: str) -> Iterator[Server]:
 
 
 @contextmanager
-def a_reference(python: str, dsn: str, *, keeps_storage_open: bool = False) -> Iterator[Server]:
-    """The reference's server, mended and without its DDL on each operation (reference_server.py)."""
-    env = {"CG_REFERENCE_STORAGE": "open"} if keeps_storage_open else {}
+def a_reference(
+    python: str, dsn: str, *, storage: Literal["published", "pooled", "open"] = "pooled"
+) -> Iterator[Server]:
+    """The reference's server with its two faults mended.
+
+    Args:
+        python: the reference's.
+        dsn: its database.
+        storage: "published" replays the DDL at each operation, as it comes; "pooled" does not;
+            "open" also keeps one connection pool, which it cannot do by itself.
+    """
+    env = {"CG_REFERENCE_STORAGE": storage}
     with _a_server([python, str(_REFERENCE_SERVER)], dsn, env, needs_seed=True) as server:
         yield server
 
@@ -174,7 +184,7 @@ def _a_server(
     program: list[str], dsn: str, env: Mapping[str, str], *, needs_seed: bool = False
 ) -> Iterator[Server]:
     with tempfile.TemporaryDirectory(prefix="cg-") as home, (Path(home) / "log").open("w+") as log:
-        environment = {**_environment(home), "PG_DSN": dsn, **env}
+        environment = {**own_environment(home), "PG_DSN": dsn, **env}
         if needs_seed:
             seed = ["setup", "project", "seed", "--project-id", PROJECT]
             subprocess.run([*program, *seed], env=environment, stdout=log, stderr=log, check=True, timeout=60)
@@ -190,11 +200,11 @@ def _a_server(
             _wait_until_ready(f"http://127.0.0.1:{port}", process, Path(log.name))
             yield Server(f"http://127.0.0.1:{port}", PROJECT, _operator_token(Path(home)), process.pid)
         finally:
-            _end(process)
+            end(process)
 
 
-def _environment(home: str) -> dict[str, str]:
-    """Ours, without anything that leads to the user's own kernel, database or files."""
+def own_environment(home: str) -> dict[str, str]:
+    """The variables of a process, without any that lead to the user's own kernel, database or files."""
     kept = {name: text for name, text in os.environ.items() if not name.startswith(("CG_", "PG", "XDG_"))}
     return {**kept, "HOME": home}
 
@@ -225,7 +235,8 @@ def _is_ready(url: str) -> bool:
         return False
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End it as a user would, and wait until it has."""
     process.terminate()
     try:
         process.wait(_END_SECONDS)

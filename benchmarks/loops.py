@@ -1,0 +1,64 @@
+"""`cg worker loop` as a user starts it, ours or the reference's, with a runtime in sh."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from benchmarks.servers import Agent, Server, end, own_environment
+from cgworker.private import replace_private
+from cgworker.profiles import ConfigFile, Profile
+
+OUR_CG = (sys.executable, "-m", "cgworker")
+RUNTIME = "runtime.sh"
+"""The command's name in the user's home."""
+
+
+def cg_of(python: str) -> tuple[str, ...]:
+    """The `cg` that is installed for a Python."""
+    return (str(Path(python).with_name("cg")),)
+
+
+@contextmanager
+def loops(cg: Sequence[str], server: Server, agents: Sequence[Agent], home: Path) -> Iterator[None]:
+    """A loop for each agent, until the block ends; what they said is told when it ends in a timeout."""
+    with (home / "log").open("w+") as log:
+        running = [_loop([*cg, *_words(server, agent, home)], home, log) for agent in agents]
+        try:
+            yield
+        except TimeoutError as late:
+            late.add_note(f"{cg} said: {Path(log.name).read_text()[-2000:]}")
+            raise
+        finally:
+            for loop in running:
+                end(loop)
+
+
+def _loop(program: list[str], home: Path, log: IO[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        program, env=own_environment(str(home)), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+    )
+
+
+def _words(server: Server, agent: Agent, home: Path) -> list[str]:
+    """With a profile, which both programs keep alike."""
+    project_id, agent_id = agent.ref.project_id, agent.ref.agent_id
+    token_file = home / f"{agent_id}.cgac"
+    replace_private(token_file, agent.token)
+    profile = Profile(
+        project_id=project_id,
+        agent_id=agent_id,
+        profile_kind="byoa.worker.v1",
+        runtime_kind="byoa.worker",
+        display_name=agent_id,
+        credential_id=agent.token.removeprefix("cgac_").partition(".")[0],
+        token_file=token_file,
+        status="ready",
+    )
+    ConfigFile(home / ".config/commonground/config.json").save_profile(profile)
+    loop = ["worker", "loop", "--base-url", server.url, "--profile", profile.name]
+    return [*loop, "--command", "sh", str(home / RUNTIME)]
