@@ -25,6 +25,7 @@ from cgworker.worker.combining import Combining, shared
 MOST_CLAIMED = 5
 """How many turns one agent asks for at once: times the agents of a group, what one request may ask for."""
 
+_RENEWALS_GATHER_SECONDS = 0.01  # timers of one instant go off one after the other
 _UNKNOWN_ROUTE = frozenset({404, 405})
 _MOST_BUNDLED_BYTES = 65536  # a request has a limit as a whole
 
@@ -60,11 +61,17 @@ class Bundle:
 
     Args:
         send_many: sends items in one request, as the given client.
+        gather_seconds: how long the first call waits for others.
     """
 
-    def __init__(self, send_many: Callable[[KernelClient, tuple[Any, ...]], Awaitable[ItemAnswers]]) -> None:
+    def __init__(
+        self,
+        send_many: Callable[[KernelClient, tuple[Any, ...]], Awaitable[ItemAnswers]],
+        *,
+        gather_seconds: float = 0,
+    ) -> None:
         self._send_many = send_many
-        self._combining: Combining[_Bundled, Any] = Combining(self._send)
+        self._combining: Combining[_Bundled, Any] = Combining(self._send, gather_seconds=gather_seconds)
         self._is_known = True
 
     async def call(
@@ -127,12 +134,15 @@ def _bundle_of(
     project_id: str,
     verb: Hashable,
     send_many: Callable[[KernelClient, str, tuple[Any, ...]], Awaitable[ItemAnswers]],
+    *,
+    gather_seconds: float = 0,
 ) -> Bundle:
     """The bundle of all workers of this event loop that make such calls to this kernel and project."""
-    return shared(
-        (verb, kernel.route, project_id),
-        lambda: Bundle(lambda kernel, items: send_many(kernel, project_id, items)),
-    )
+
+    async def send(kernel: KernelClient, items: tuple[Any, ...]) -> ItemAnswers:
+        return await send_many(kernel, project_id, items)
+
+    return shared((verb, kernel.route, project_id), lambda: Bundle(send, gather_seconds=gather_seconds))
 
 
 # ---------------------------------------------------------------- claiming
@@ -175,7 +185,13 @@ async def renew(kernel: KernelClient, claim: ClaimToken) -> Renewal:
     """Extend the lease, in one request with others that are due."""
     if not kernel.secrets:
         return await kernel.claims.renew(claim)
-    bundle = _bundle_of(kernel, claim.project_id, "renew", lambda one, *rest: one.claims.renew_many(*rest))
+    bundle = _bundle_of(
+        kernel,
+        claim.project_id,
+        "renew",
+        lambda one, *rest: one.claims.renew_many(*rest),
+        gather_seconds=_RENEWALS_GATHER_SECONDS,
+    )
     item = RenewItem(claim=claim, credential=kernel.secrets[0])
     renewal: Renewal = await bundle.call(
         kernel, item, lambda: kernel.claims.renew(claim), read=partial(structure_answer, Renewal)

@@ -44,10 +44,18 @@ class Combining(Generic[Asked, Answer]):
     Args:
         make: makes the calls of a group; returns by place the answers, or the exceptions to be raised. What
             it raises, every caller of the group gets.
+        gather_seconds: how long the first of a group waits for others; by default only until those that
+            were woken together with it have come.
     """
 
-    def __init__(self, make: Callable[[Sequence[Asked]], Awaitable[Sequence[Answer | Exception]]]) -> None:
+    def __init__(
+        self,
+        make: Callable[[Sequence[Asked]], Awaitable[Sequence[Answer | Exception]]],
+        *,
+        gather_seconds: float = 0,
+    ) -> None:
         self._make = make
+        self._gather_seconds = gather_seconds
         self._waiting: list[_Call[Asked, Answer]] = []
         self._under_way = False
 
@@ -72,7 +80,7 @@ class Combining(Generic[Asked, Answer]):
         self._under_way = True
         group: list[_Call[Asked, Answer]] = []
         try:
-            await anyio.lowlevel.checkpoint()  # who was woken together with this one comes along
+            await anyio.sleep(self._gather_seconds)
             group, self._waiting = self._waiting[:_MOST_AT_ONCE], self._waiting[_MOST_AT_ONCE:]
             _answer(group, await self._made([call.asked for call in group]))
         finally:

@@ -1,0 +1,127 @@
+"""What a worker costs is counted, since time says little on a shared machine: requests, and wake-ups."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from cgworker import KernelClient, Turn, Worker
+from cgworker.client.connections import Connections
+from cgworker.testing import LocalKernel, local_kernel
+from tests.journeys.conftest import closed, working
+
+_WHEN_IT_STARTS = 5  # expired claims, capacity, results and suspended turns that were left
+
+
+class Counted(httpx.AsyncBaseTransport):
+    """The client's own connections; `asked` counts the requests by the last part of their path."""
+
+    def __init__(self) -> None:
+        self.asked: Counter[str] = Counter()
+        self._connections = Connections()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.asked[request.url.path.rpartition(":")[2]] += 1
+        return await self._connections.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        await self._connections.aclose()
+
+
+@asynccontextmanager
+async def desk_of(kernel: LocalKernel, *, capacity: int = 1) -> AsyncIterator[tuple[KernelClient, Counted]]:
+    """A client of a new agent `desk`, and what counts its requests."""
+    plain, counted = await kernel.agent("desk", capacity=capacity), Counted()
+    [token] = plain.secrets
+    async with httpx.AsyncClient(transport=counted, timeout=5) as http:
+        yield KernelClient(kernel.base_url, agent=plain.agent, token=token, http=http), counted
+
+
+async def answer(_: Turn) -> str:
+    return "done"
+
+
+async def test_a_turn_is_a_claim_and_a_finish(kernel: LocalKernel) -> None:
+    """The claim brings the context, and nothing is read afterwards."""
+    async with desk_of(kernel) as (client, counted):
+        turns = [await kernel.dispatch("desk", {}) for _ in range(10)]
+        async with working(Worker(client, answer)):
+            await closed(await kernel.agent("reader"), turns[-1])
+    assert counted.asked["finish"] == 10
+    assert counted.asked["claim"] <= 10 + 3  # there is none at once, there is none for a while, it goes home
+    assert counted.asked.total() <= 23 + _WHEN_IT_STARTS, counted.asked
+
+
+async def test_a_turn_costs_less_where_there_are_many(kernel: LocalKernel) -> None:
+    """What a worker has to say of several turns at one time goes in one request."""
+    async with desk_of(kernel, capacity=16) as (client, counted):
+        turns = [await kernel.dispatch("desk", {}) for _ in range(48)]
+        reader = await kernel.agent("reader")
+        async with working(Worker(client, answer)):
+            for turn in turns:
+                await closed(reader, turn)
+    assert counted.asked.total() <= 48 + _WHEN_IT_STARTS, counted.asked
+
+
+async def test_leases_are_renewed_together_and_three_times_each(kernel: LocalKernel) -> None:
+    """Twelve turns of 2 s leases, held for 4 s: as many requests as for one of them."""
+
+    async def hold(_: Turn) -> None:
+        await anyio.sleep(4)
+
+    async with desk_of(kernel, capacity=12) as (client, counted):
+        turns = [await kernel.dispatch("desk", {}) for _ in range(12)]
+        async with working(Worker(client, hold)):
+            for turn in turns:
+                await closed(client, turn)
+    renewals = counted.asked["renew"] + counted.asked["renew-many"]
+    assert 5 <= renewals <= 24, counted.asked  # in up to three steps; by themselves they would be 72 or more
+
+
+async def test_an_idle_worker_asks_nothing_more_while_it_waits() -> None:
+    """It waits at the kernel; what it looked for when it started is not looked for again soon."""
+    async with (
+        local_kernel() as kernel,
+        desk_of(kernel) as (client, counted),
+        working(Worker(client, answer)),
+    ):
+        await anyio.sleep(1)
+        counted.asked.clear()
+        await anyio.sleep(5)
+        assert counted.asked.total() == 0, counted.asked
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_an_idle_worker_wakes_once_a_second(
+    kernel: LocalKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To see whether the event loop stands still; and a hundred workers as seldom as one."""
+    async with AsyncExitStack() as stack:
+        for number in range(20):
+            client = await stack.enter_async_context(await kernel.agent(f"desk-{number}"))
+            await stack.enter_async_context(working(Worker(client, answer)))
+        await anyio.sleep(1)
+        wakeups = count_wakeups(monkeypatch)
+        await anyio.sleep(5)
+        assert 3 <= wakeups() <= 12
+
+
+def count_wakeups(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """How often the event loop has been woken, from now on."""
+    selector: Any = vars(asyncio.get_running_loop())["_selector"]
+    count, select = 0, selector.select
+
+    def counting(timeout: float | None = None) -> Any:
+        nonlocal count
+        count += 1
+        return select(timeout)
+
+    monkeypatch.setattr(selector, "select", counting)
+    return lambda: count
