@@ -73,6 +73,21 @@ def test_a_server_that_is_down_is_named(cg: Cg) -> None:
     assert "clock" not in findings(ran)
 
 
+def test_the_database_of_a_kernel_started_here_is_looked_at(
+    cg: Cg, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only where this environment names one, and nothing is changed in it."""
+    monkeypatch.setenv("PG_DSN", dsn)
+    healthy, message, _ = findings(cg("doctor"))["database"]
+    assert healthy
+    assert message.startswith("PostgreSQL ")
+    monkeypatch.setenv("PG_DSN", "postgresql://nobody@127.0.0.1:1/none")
+    healthy, message, advice = findings(cg("doctor"))["database"]
+    assert not healthy
+    assert message.startswith("PostgreSQL is unavailable")
+    assert "PG_DSN" in advice
+
+
 def test_a_credential_that_is_no_longer_accepted_is_found(cg: Cg, kernel: Kernel) -> None:
     """The kernel is asked, not only the file looked at."""
     name = kernel.profile(cg, "desk")

@@ -80,6 +80,14 @@ def test_an_answer_that_cannot_be_one_is_not_sent(
     assert turn["state"] == "suspended"
 
 
+@pytest.mark.parametrize("words", [("questions",), ("answer", "T-1", "--json", "1"), ("follow", "T-1")])
+def test_who_acts_must_be_said(cg: Cg, words: tuple[str, ...]) -> None:
+    """The refusal names the command that was given."""
+    refused = cg("turn", *words)
+    assert refused.exit_code == 1
+    assert f"cg turn {words[0]} requires --profile" in refused.stdout + refused.stderr
+
+
 def test_a_second_answer_is_told_that_it_is_too_late(cg: Cg, kernel: Kernel, desk: str) -> None:
     """A conflict, in words."""
     turn_id = kernel.dispatch(desk.split("/")[1])

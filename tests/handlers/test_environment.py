@@ -22,10 +22,13 @@ SECRET = "cgac_cred_abc.0123456789"
         "PGPASSWORD",
         "PGHOST",
         "PGSSLKEY",
+        "NOTIFY_SOCKET",
+        "WATCHDOG_USEC",
+        "LISTEN_FDS",
     ],
 )
-def test_secrets_of_commonground_are_not_passed(name: str) -> None:
-    """A runtime is configured by its environment, but not with our keys."""
+def test_what_is_meant_for_us_alone_is_not_passed(name: str) -> None:
+    """A runtime is configured by its environment, but not with our keys, nor does it speak for us."""
     assert ChildEnvironment().variables({name: "x", "KEPT": "y"}, [], {}) == {"KEPT": "y"}
 
 

@@ -222,7 +222,7 @@ async def test_kernels_hear_each_other_again_after_a_lost_connection(
 
 async def test_a_waiter_that_hung_up_claims_nothing(kernel: Kernel, requester: Agent, worker: Agent) -> None:
     """Work is not given to somebody who is no longer there."""
-    gone = asyncio.Event()
+    gone, sent = asyncio.Event(), list[Any]()
     body = json.dumps({"agent": worker.json}).encode()
     incoming = iter([{"type": "http.request", "body": body, "more_body": False}])
 
@@ -232,8 +232,8 @@ async def test_a_waiter_that_hung_up_claims_nothing(kernel: Kernel, requester: A
         await gone.wait()
         return {"type": "http.disconnect"}
 
-    async def send(_: Any) -> None:
-        pass
+    async def send(message: Any) -> None:
+        sent.append(message)
 
     headers = {**worker.headers, **WAIT, "content-type": "application/json"}
     scope = {
@@ -252,6 +252,7 @@ async def test_a_waiter_that_hung_up_claims_nothing(kernel: Kernel, requester: A
     await while_waiting(kernel, lambda: create_app(kernel)(scope, receive, send), act)
     turn_id = await requester.dispatch(worker)
     assert (await requester.get(f"turns/{turn_id}"))["state"] == "queued"
+    assert sent[0]["status"] == 499  # in the figures it is no fault of the kernel
 
 
 async def test_waiters_are_answered_when_the_kernel_ends(config: KernelConfig, database: Database) -> None:

@@ -92,13 +92,15 @@ def as_admin_service(operator: OperatorFlags, project_id: str) -> KernelClient:
     return KernelClient(base_url, agent=agent, token=said(path.read_text("utf-8")))
 
 
-def worker_agent(server: ServerFlags, project_id: str | None, agent_id: str | None) -> AgentRef:
+def worker_agent(
+    server: ServerFlags, project_id: str | None, agent_id: str | None, *, command_name: str = "cg worker"
+) -> AgentRef:
     """The agent a worker works for: --project-id with --agent-id, else that of --profile."""
     project_id, agent_id, name = said(project_id), said(agent_id), said(server.profile)
     if project_id and agent_id:
         return AgentRef(project_id=project_id, agent_id=agent_id)
     if name is None:
-        raise UsageError("cg worker requires --profile, or --project-id with --agent-id")
+        raise UsageError(f"{command_name} requires --profile, or --project-id with --agent-id")
     agent = ConfigFile.locate(server.config).read().profile(name).agent
     if project_id not in (None, agent.project_id):
         raise UsageError("--project-id does not match --profile")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
+from importlib.util import find_spec
 
 import typer
 
@@ -16,7 +18,7 @@ from cgworker.cli.problems import problem_of
 from cgworker.cli.progress import progress
 from cgworker.cli.results import Check, Diagnosis
 from cgworker.client import KernelClient
-from cgworker.errors import ProfileError
+from cgworker.errors import KernelOverloaded, KernelRefused, ProfileError
 from cgworker.profiles import ConfigFile, Profile, read_profile_token, said
 
 app: typer.Typer = typer.Typer(add_completion=False)
@@ -27,7 +29,7 @@ _SKEW_ADVICE = "Set this machine's clock, or the server's. Leases do not depend 
 
 @command(app, "doctor")
 async def doctor(server: ServerFlags) -> Diagnosis:
-    """Check the config, the profiles, their tokens, the server, its database and the clocks."""
+    """Check the config, the database of PG_DSN, the profiles, their tokens, the server and the clocks."""
     with progress("looking"):
         checks = [check async for check in _checks(server)]
     return Diagnosis(healthy=all(check.healthy for check in checks), checks=tuple(checks))
@@ -37,6 +39,8 @@ async def _checks(server: ServerFlags) -> AsyncIterator[Check]:
     yield (config := await _look("config", partial(_at_config, server)))
     if not config.healthy:
         return
+    if said(os.environ.get("PG_DSN")) and find_spec("asyncpg"):
+        yield await _look("database", _at_database)
     profiles = _profiles(server)
     for profile in profiles:
         yield await _look(f"token of {profile.name}", partial(_at_token, profile))
@@ -83,6 +87,16 @@ def _profiles(server: ServerFlags) -> Sequence[Profile]:
 async def _at_token(profile: Profile) -> str:
     read_profile_token(profile)
     return f"{profile.token_file} is readable by you alone"
+
+
+async def _at_database() -> str:
+    """What a kernel started in this environment would use."""
+    from cgworker.kernel.store.opening import look_at  # it needs the extra `kernel`
+
+    try:
+        return f"PostgreSQL {await look_at(os.environ['PG_DSN'])} answers at PG_DSN"
+    except KernelOverloaded as away:
+        raise KernelRefused(str(away), code="setup_pg_unavailable", status=503) from away
 
 
 async def _at_server(kernel: KernelClient) -> str:

@@ -32,7 +32,7 @@ async def follow(
     agent_id: ActingAgent = None,
 ) -> None:
     """Print a turn's records as they are made, until it is closed."""
-    actor = worker_agent(server, project_id, agent_id)
+    actor = worker_agent(server, project_id, agent_id, command_name="cg turn follow")
     turn = TurnRef(project_id=actor.project_id, turn_id=turn_id)
     show = _write_line if json or not sys.stdout.isatty() else _draw
     async with as_actor(server, actor) as kernel:

@@ -33,7 +33,7 @@ async def questions(
     ] = None,
 ) -> Questions:
     """List the questions that suspended turns wait for."""
-    actor = worker_agent(server, project_id, agent_id)
+    actor = worker_agent(server, project_id, agent_id, command_name="cg turn questions")
     async with as_actor(server, actor) as kernel:
         found = await open_questions(kernel, actor.project_id, agent_id=target_agent)
     return Questions(project_id=actor.project_id, items=found)
@@ -51,7 +51,7 @@ async def answer(
     agent_id: ActingAgent = None,
 ) -> Answered:
     """Answer a turn's question, and have the turn go on. The answer must fit the question's schema."""
-    actor = worker_agent(server, project_id, agent_id)
+    actor = worker_agent(server, project_id, agent_id, command_name="cg turn answer")
     said = parse_json(value)
     async with as_actor(server, actor) as kernel:
         turn = TurnRef(project_id=actor.project_id, turn_id=turn_id)

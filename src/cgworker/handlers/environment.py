@@ -16,6 +16,9 @@ _PG_NAMES = re.compile(
     r"|SSL.*|KRBSRVNAME|GSS.*|TARGETSESSIONATTRS)\Z"
 )
 
+# Said by a child, it would be taken for the worker's own word to its supervisor.
+_SUPERVISOR_NAMES = re.compile(r"(NOTIFY_SOCKET|WATCHDOG_(PID|USEC)|LISTEN_(PID|FDS|FDNAMES))\Z")
+
 _CLEAN_NAMES = re.compile(
     r"(PATH|HOME|LANG|LC_.*|TZ|TMPDIR|SHELL|USER|TERM|PYTHON.*|VIRTUAL_ENV"
     r"|(http|https|no|all)_proxy|(HTTP|HTTPS|NO|ALL)_PROXY"
@@ -60,7 +63,7 @@ class ChildEnvironment:
     def _may_pass(self, name: str) -> bool:
         if self.settles_itself and _CLAIM_RUN_KEEPS.match(name):
             return True
-        if _SECRET_NAMES.match(name) or _PG_NAMES.match(name):
+        if any(kept.match(name) for kept in (_SECRET_NAMES, _PG_NAMES, _SUPERVISOR_NAMES)):
             return False
         return not self.clean or _CLEAN_NAMES.match(name) is not None
 

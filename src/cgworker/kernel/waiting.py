@@ -11,9 +11,10 @@ import re
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from cgworker.errors import KernelOverloaded
+from cgworker.kernel.http import CLIENT_GONE
 
 T = TypeVar("T")
 
@@ -67,7 +68,7 @@ async def look_until(
         with kernel.wakeups.waiting(keys) as woken:
             while True:
                 if gone.done():
-                    raise KernelOverloaded("the client hung up", status=503)
+                    raise HTTPException(CLIENT_GONE, "the client hung up")
                 woken.clear()
                 found = await look()
                 left = deadline - loop.time()

@@ -36,6 +36,20 @@ async def open_database(config: KernelConfig) -> AsyncIterator[Database]:
         yield await stack.enter_async_context(Database.open(dsn, pool_size=config.pool_size))
 
 
+async def look_at(dsn: str) -> str:
+    """The version of the PostgreSQL there, which must answer; nothing is changed.
+
+    Raises:
+        KernelOverloaded: it cannot be reached.
+        UsageError: the address is wrong.
+    """
+    connection = await _connect(dsn)
+    try:
+        return str(await connection.fetchval("show server_version"))
+    finally:
+        await connection.close()
+
+
 async def _start_embedded(stack: AsyncExitStack, folder: str | None) -> str:
     postgres = EmbeddedPostgres(folder)
     dsn = await asyncio.to_thread(postgres.start)
