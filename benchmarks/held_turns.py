@@ -29,7 +29,7 @@ ROW = Row(
 _COUNT = int(os.environ.get("CG_HELD_TURNS", "10000"))
 _SECONDS = float(os.environ.get("CG_HELD_SECONDS", "180"))
 _DISPATCHERS = 8
-_START_SECONDS = 240.0
+_START_SECONDS = 200.0
 _PROGRAM = Path(__file__).with_name("queues") / "held_turns.py"
 
 # The agents and their credentials, as `admit` would make them one by one.

@@ -4,6 +4,7 @@ Takes a file with {"url", "project_id", "agents"}. Prints a line when it begins,
 it holds a turn of each agent; and at SIGTERM a third, with what it holds then and what it lost.
 """
 
+import gc
 import json
 import logging
 import os
@@ -54,6 +55,7 @@ async def main(asked: dict[str, Any]) -> None:
             for worker in workers:
                 group.start_soon(worker.run)
             await sleeps.all_held.wait()
+            gc.freeze()  # as docs/how-to/many-agents.md advises: to look through all of it takes seconds
             say(held=len(workers))
             with anyio.open_signal_receiver(signal.SIGTERM) as signals:
                 async for _ in signals:

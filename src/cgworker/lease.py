@@ -23,6 +23,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 import anyio
+from anyio.lowlevel import RunVar
 from attrs import define, field, frozen
 
 from cgworker.client.backoff import Backoff
@@ -36,6 +37,8 @@ RENEW_FRACTION = 1 / 3
 """A lease is renewed when this part of it has passed, or sooner (decision 19)."""
 
 _STEP_OFFSET = random.random()  # so that not all processes are in step with each other
+_FEWEST_STEPS = 4  # in an interval
+_MOST_IN_A_STEP = 200
 
 _MARGIN_FRACTION = 0.1
 _MOST_MARGIN_SECONDS = 2.0
@@ -138,14 +141,15 @@ class Lease:
         """How long until it ends; negative afterwards."""
         return self.ends_at - self.clock()
 
-    def renew_at(self, fraction: float, most_seconds: float | None = None, *, in_step: bool = False) -> float:
+    def renew_at(self, fraction: float, most_seconds: float | None = None, *, in_step: int = 0) -> float:
         """When to renew: after that part of it, or so many seconds; at once while the length is unknown.
 
         Args:
             fraction: the part of the lease.
             most_seconds: how long at most.
-            in_step: up to a quarter of that sooner, at an instant that many leases of this process have in
-                common, so that their renewals can go in one request.
+            in_step: up to a quarter of that sooner, at an instant that leases of this process have in common,
+                so that their renewals can go in one request; how many there are of them. Of thousands not too
+                many come together, since they would hold up the event loop.
         """
         if self.length_seconds is None:
             return self.asked_at
@@ -153,7 +157,10 @@ class Lease:
         due = self.asked_at + interval
         if not in_step:
             return due
-        step = 2.0 ** math.floor(math.log2(interval / 4))  # the same for intervals that differ by a hair
+        group_count = max(in_step / _MOST_IN_A_STEP, _FEWEST_STEPS)
+        step = 2.0 ** math.floor(
+            math.log2(interval / group_count)
+        )  # also for intervals that differ by a hair
         return due - (due / step - _STEP_OFFSET) % 1 * step
 
     def extend(self, asked_at: float, *, server_time: datetime, expires_at: datetime) -> None:
@@ -198,7 +205,7 @@ class Keeper:
         failed: called after each renewal that failed and will be tried again.
         fraction: the part of the lease after which it is renewed.
         most_seconds: renew after this long at the latest; can only make it sooner.
-        in_step: renew at the same instants as others do.
+        in_step: renew at the same instants as others that are kept in this event loop.
     """
 
     renew: Callable[[ClaimToken], Awaitable[Kept]]
@@ -212,18 +219,40 @@ class Keeper:
 
     def next_at(self, lease: Lease) -> float:
         """When to renew, on the lease's clock."""
-        return lease.renew_at(self.fraction, self.most_seconds, in_step=self.in_step)
+        in_step = _kept_here().count if self.in_step else 0
+        return lease.renew_at(self.fraction, self.most_seconds, in_step=in_step)
 
 
 @asynccontextmanager
 async def keep(lease: Lease, keeper: Keeper) -> AsyncIterator[None]:
     """Renew the lease until the block ends, or until it is lost (`keeper.lost`)."""
+    kept = _kept_here()
     async with anyio.create_task_group() as renewing:
+        kept.count += 1
         renewing.start_soon(_renew_until_lost, lease, keeper)
         try:
             yield
         finally:
+            kept.count -= 1
             renewing.cancel_scope.cancel()
+
+
+@define
+class _Kept:
+    """How many leases are kept in this event loop."""
+
+    count: int = 0
+
+
+_KEPT: RunVar[_Kept] = RunVar("cgworker_leases_kept")
+
+
+def _kept_here() -> _Kept:
+    try:
+        return _KEPT.get()
+    except LookupError:
+        _KEPT.set(kept := _Kept())
+        return kept
 
 
 async def _renew_until_lost(lease: Lease, keeper: Keeper) -> None:

@@ -21,15 +21,27 @@ _WHEN_IT_STARTS = 5  # expired claims, capacity, results and suspended turns tha
 
 
 class Counted(httpx.AsyncBaseTransport):
-    """The client's own connections; `asked` counts the requests by the last part of their path."""
+    """The client's own connections.
+
+    `asked` counts the requests by the last part of their path; `most_at_once` is how many were under way at
+    one time, without those that wait for work.
+    """
 
     def __init__(self) -> None:
         self.asked: Counter[str] = Counter()
+        self.most_at_once = 0
+        self._at_once = 0
         self._connections = Connections()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         self.asked[request.url.path.rpartition(":")[2]] += 1
-        return await self._connections.handle_async_request(request)
+        counts = "wait=" not in request.headers.get("prefer", "")
+        self._at_once += counts
+        self.most_at_once = max(self.most_at_once, self._at_once)
+        try:
+            return await self._connections.handle_async_request(request)
+        finally:
+            self._at_once -= counts
 
     async def aclose(self) -> None:
         await self._connections.aclose()
@@ -96,6 +108,28 @@ async def test_an_idle_worker_asks_nothing_more_while_it_waits() -> None:
         counted.asked.clear()
         await anyio.sleep(5)
         assert counted.asked.total() == 0, counted.asked
+
+
+async def test_workers_that_start_together_do_not_ask_together(kernel: LocalKernel) -> None:
+    """A hundred of them ask their first questions a few at a time; so would ten thousand."""
+    counted = Counted()
+    async with httpx.AsyncClient(transport=counted, timeout=5) as http, AsyncExitStack() as stack:
+        workers = []
+        for number in range(100):
+            plain = await kernel.agent(f"desk-{number}")
+            [token] = plain.secrets
+            client = KernelClient(kernel.base_url, agent=plain.agent, token=token, http=http)
+            workers.append(Worker(client, answer))
+        group = await stack.enter_async_context(anyio.create_task_group())
+        for worker in workers:
+            group.start_soon(worker.run)
+        with anyio.fail_after(20):
+            while counted.asked["claim"] < len(workers):  # noqa: ASYNC110  # the transport tells nobody
+                await anyio.sleep(0.01)
+        for worker in workers:
+            worker.drain()
+        most_at_once = counted.most_at_once
+    assert most_at_once <= 20
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])

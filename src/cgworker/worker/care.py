@@ -31,6 +31,7 @@ from cgworker.wire.turns import TurnSnapshot
 from cgworker.worker.leftovers import Leftovers
 from cgworker.worker.outbox import Outbox
 from cgworker.worker.parents import Parents
+from cgworker.worker.patience import patient_calls
 from cgworker.worker.remarks import Remark, remark_of
 from cgworker.worker.routing import Routes
 from cgworker.worker.suspended import SuspendedTurns
@@ -86,8 +87,9 @@ class Caretaker:
     async def look(self) -> float:
         """Sort out and queue again what is due; returns in how many seconds to look again."""
         try:
-            await self._leftovers.sort_out()
-            suspended = await self._suspended.find()
+            async with patient_calls(self._kernel):
+                await self._leftovers.sort_out()
+                suspended = await self._suspended.find()
             waits = [await self._look_at(turn, facts) for turn, facts in suspended.items()]
         except CommonGroundError as trouble:
             logger.debug("looking after what was put aside failed: %s", trouble)

@@ -19,6 +19,7 @@ from cgworker.wire.claims import ClaimedTurn
 from cgworker.worker import bundling
 from cgworker.worker.opening import lease_of
 from cgworker.worker.options import WorkerOptions
+from cgworker.worker.patience import patient_calls
 from cgworker.worker.settle import put_aside
 
 T = TypeVar("T")
@@ -113,6 +114,15 @@ class Claimer:
                 await self._reconcile_now_and_then()
                 await anyio.sleep(idle.next_seconds())
 
+    async def capacity(self) -> int:
+        """How many turns the agent may hold; asked until it is answered."""
+
+        async def ask() -> int:
+            async with patient_calls(self._kernel):
+                return (await self._kernel.agents.get(self._agent)).capacity
+
+        return await self.insist(ask)
+
     async def insist(self, call: Callable[[], Awaitable[T]]) -> T:
         """Make a call until it is answered, backing off; failures are told once per change."""
         backoff = Backoff(0.2, _MOST_BACKOFF_SECONDS)
@@ -133,7 +143,8 @@ class Claimer:
         A kernel that does it by itself does not mind.
         """
         try:
-            return (await self._kernel.claims.reconcile_expired(self._agent)).reconciled_count
+            async with patient_calls(self._kernel):
+                return (await self._kernel.claims.reconcile_expired(self._agent)).reconciled_count
         except CommonGroundError as trouble:
             logger.debug("reconciling expired claims failed: %s", trouble)
             return 0

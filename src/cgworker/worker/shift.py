@@ -140,10 +140,9 @@ class Shift:
                 self._is_claiming = False
 
     async def _concurrency(self) -> int:
-        kernel, agent = self._place.kernel, self._agent
         if self._place.options.concurrency is not None:
             return self._place.options.concurrency
-        return (await self._claimer.insist(lambda: kernel.agents.get(agent))).capacity
+        return await self._claimer.capacity()
 
     async def _claim_into(self, slots: anyio.Semaphore) -> Sequence[Found]:
         """The next claims, as soon as there are some and slots for them; what remains free is given back."""
