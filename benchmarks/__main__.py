@@ -23,7 +23,7 @@ ROWS = (
 )
 """The modules of the rows, in the order of the page."""
 
-_ROW_SECONDS = 400
+_ROW_SECONDS = 420
 
 
 def main() -> int:
