@@ -18,7 +18,7 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 LINES = ROOT / "docs" / "benchmarks.jsonl"
 PLOTS = ROOT / "docs" / "benchmarks"
 
-_MANY = 100
+_MANY = 25
 _CPU = "CPU a turn, "
 
 _HEAD = """# Benchmarks
@@ -103,7 +103,7 @@ def _curves(line: Line) -> Iterator[tuple[str, str]]:
     for series in sorted(curves, key=lambda series: float(series["at"])):
         lines.setdefault(series["who" if is_one else "what"], []).append((series["at"], series["median"]))
     title = curves[0]["what"] if is_one else "growth"
-    by = "connections" if "connections" in title else "size"
+    by = next((axis for axis in ("connections", "agents") if axis in title), "size")
     yield title, lines_of(_capital(title), by, curves[0]["unit"], lines, log_x=True, log_y=True)
 
 

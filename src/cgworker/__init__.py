@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 
     # Names on the wire
     from cgworker.wire.refs import AgentRef, TurnRef
-    from cgworker.worker import Middleware, TurnReport, Worker, WorkerOptions, handles, run
+    from cgworker.worker import Lifespan, Middleware, TurnReport, Worker, WorkerOptions, handles, run
     from cgworker.worker.telemetry import carry_trace, instrument
 
 __all__ = [
@@ -87,6 +87,7 @@ __all__ = [
     "KernelRefused",
     "KernelTrouble",
     "LeaseLost",
+    "Lifespan",
     "Middleware",
     "OpenQuestion",
     "Outcome",
@@ -161,7 +162,7 @@ _HOMES = {
     ),
     "cgworker.turn": ("Turn",),
     "cgworker.wire.refs": ("AgentRef", "TurnRef"),
-    "cgworker.worker": ("Middleware", "TurnReport", "Worker", "WorkerOptions", "handles", "run"),
+    "cgworker.worker": ("Lifespan", "Middleware", "TurnReport", "Worker", "WorkerOptions", "handles", "run"),
     "cgworker.worker.telemetry": ("carry_trace", "instrument"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -16,6 +16,7 @@ import pytest
 
 from cgworker import KernelClient, Turn, TurnRef, Worker, WorkerOptions
 from cgworker.testing import LocalKernel
+from cgworker.worker.outbox import Outbox
 from tests.journeys.conftest import closed, history, in_state, working
 
 PROGRAM = """
@@ -199,3 +200,76 @@ async def test_killed_in_its_drain_what_it_held_is_run_again(story: Any) -> None
         told.process.send_signal(signal.SIGTERM)
         await told.kill()
         assert (await told.follow(), told.who_ran) == (NEXT_ONE, ["killed", "next"])
+
+
+# ---------------------------------------------------------------- many results in one file
+
+MANY = """
+import sys, anyio
+from pathlib import Path
+from cgworker import AgentRef, KernelClient, Turn, Worker, WorkerOptions, run
+url, project, token, runs, who = sys.argv[1:]
+kernel = KernelClient(url, agent=AgentRef(project_id=project, agent_id="desk"), token=token)
+worker = Worker(kernel, options=WorkerOptions(wait_seconds=5))
+ran, all_ran = 0, anyio.Event()
+@worker.turn()
+async def handle(turn: Turn):
+    global ran
+    with Path(runs).open("a") as file:
+        file.write(who + "\\n")
+    ran += 1
+    if ran == 8:
+        all_ran.set()
+    if who == "killed":
+        await all_ran.wait()
+    return {"by": who}
+run(worker)
+"""
+
+
+async def test_killed_with_many_results_in_one_file_two_others_deliver_them_all(
+    kernel: LocalKernel, tmp_path: Path
+) -> None:
+    """Two processes read the file, each delivers what it claims, and no handler runs again."""
+    runs = tmp_path / "runs"
+    async with await kernel.agent("desk", capacity=8) as desk:
+        assert desk.agent is not None
+        outbox = Outbox(WorkerOptions().outbox_folder, most_bytes=2**20)
+        kernel.faults.answer("finish", 503, times=10_000)
+        turns = [await kernel.dispatch("desk", {}) for _ in range(8)]
+        async with a_process_of(kernel, desk, runs, "killed") as process:
+            with anyio.fail_after(20):
+                while len(outbox.waiting(desk.base_url, desk.agent)) < 8:  # noqa: ASYNC110  # in another process
+                    await anyio.sleep(0.02)
+            process.kill()
+            await process.wait()
+        assert len(list(outbox_files())) < 8
+        kernel.faults.clear()
+        async with (
+            a_process_of(kernel, desk, runs, "next"),
+            a_process_of(kernel, desk, runs, "next but one"),
+        ):
+            for turn in turns:
+                assert (await closed(desk, turn)).final_payload == {"by": "killed"}
+                assert (await history(desk, turn)).count("turn.finished") == 1
+    assert runs.read_text().splitlines() == ["killed"] * 8
+
+
+def outbox_files() -> list[Path]:
+    return [path for path in WorkerOptions().outbox_folder.rglob("*") if path.is_file()]
+
+
+@asynccontextmanager
+async def a_process_of(
+    kernel: LocalKernel, desk: KernelClient, runs: Path, who: str
+) -> AsyncIterator[anyio.abc.Process]:
+    """A worker in a process of its own, killed at the end of the block."""
+    about = (kernel.base_url, kernel.project_id, *desk.secrets, str(runs), who)
+    async with await anyio.open_process(
+        [sys.executable, "-c", MANY, *about], stdout=subprocess.DEVNULL, stderr=None
+    ) as process:
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.kill()

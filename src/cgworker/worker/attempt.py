@@ -61,7 +61,7 @@ class Attempt:
         self._began_at = monotonic()
         self._lease = lease_of(claimed, asked_at)
         self._keeper = self._make_keeper()
-        self._renewed = anyio.Event()
+        self._first_renewal = anyio.Event() if self._lease.length_seconds is None else None
         self._attempt = 1
         self._turn: Turn | None = None
         self._pending: Interruption | None = None
@@ -82,7 +82,7 @@ class Attempt:
             self._turn.interrupt(reason, note, grace_seconds=grace)
         elif self._pending is None or reason is Reason.LEASE_LOST:
             self._pending = Interruption(reason, note, grace)
-            self._renewed.set()
+            self._go_on()
 
     def give_up_if_over(self) -> None:
         """The event loop or the whole machine stood still: the lease may have ended meanwhile."""
@@ -154,7 +154,7 @@ class Attempt:
         return interruption is not None and interruption.reason is reason
 
     def _note_renewal(self) -> None:
-        self._renewed.set()
+        self._go_on()
         left = round(self._lease.seconds_left, 1)
         self._emit(
             events.LeaseRenewed(**self._facts(), seconds_left=left, renewal_seconds=self._renewal_seconds)
@@ -168,10 +168,14 @@ class Attempt:
         left = round(self._lease.seconds_left, 1)
         self._emit(events.RenewalFailed(**self._facts(), error=str(error), seconds_left=left))
 
+    def _go_on(self) -> None:
+        if self._first_renewal is not None:
+            self._first_renewal.set()
+
     async def _be_sure_of_the_lease(self) -> None:
         """After a long wait, or at a kernel that does not tell, only a renewal says how long it lasts."""
-        if self._lease.length_seconds is None:
-            await self._renewed.wait()
+        if self._first_renewal is not None:
+            await self._first_renewal.wait()
         if self._is_interrupted_by(Reason.LEASE_LOST):
             raise LeaseLost("it was lost before the work began")
 

@@ -13,6 +13,7 @@ from contextlib import aclosing
 from datetime import UTC, datetime
 
 import anyio
+import anyio.abc
 
 from cgworker.client import KernelClient
 from cgworker.errors import CommonGroundError, ConflictError, KernelRefused
@@ -71,13 +72,12 @@ class Caretaker:
         self._leftovers = Leftovers(outbox, kernel, agent, listener)
         self._left_alone: dict[TurnRef, datetime] = {}
 
-    async def run(self) -> None:
-        """Look now, and then now and again, until cancelled."""
-        async with anyio.create_task_group() as beside:
-            with self._parents.watched_in(beside):
-                while True:
-                    next_look_seconds = await self.look()
-                    await anyio.sleep(next_look_seconds)
+    async def run(self, tasks: anyio.abc.TaskGroup) -> None:
+        """Look now, and then now and again, until cancelled; parents are watched in tasks of this group."""
+        with self._parents.watched_in(tasks):
+            while True:
+                next_look_seconds = await self.look()
+                await anyio.sleep(next_look_seconds)
 
     def take_note(self, turn: TurnRef, suspended: Suspended) -> None:
         """One of this worker's turns was suspended."""

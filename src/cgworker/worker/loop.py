@@ -266,16 +266,12 @@ class Worker:
         """
         if self._shift is not None:
             raise UsageError(f"{self!r} runs already")
-        async with self._workplace(shared_slots) as place, anyio.create_task_group() as outside:
+        async with self._workplace(shared_slots) as place:
             shift = self._shift = Shift(place, self.agent, partial(self._may_claim, place), self.on_settled)
             if self._drain_early:
                 shift.drain()
-            outside.start_soon(shift.run, task_status)
             try:
-                await shift.ended.wait()
-            except BaseException:  # cancelled from outside: the shift is shielded, and ends in order
-                shift.drain(hurry=True)
-                raise
+                await shift.run(task_status)
             finally:
                 self._shift = None
         if shift.error is not None:

@@ -22,10 +22,10 @@ from cgworker.lease import monotonic
 from cgworker.outcome import AWAIT_CHILDREN_REASON
 from cgworker.wire.ledger import LedgerEvent
 from cgworker.wire.refs import TurnRef
+from cgworker.worker.patience import patient_calls
 from cgworker.worker.remarks import Remark, remark_of
 
 _MOST_FEEDS = 16  # each takes a connection while the kernel waits
-_READ_AT_ONCE = 8
 _WAIT_SECONDS = 50.0
 _SURE_SECONDS = 300.0  # should the project's feed have skipped an event, as the reference's may
 _AT_ONCE_SECONDS = 0.05
@@ -140,7 +140,6 @@ class Parents:
         self._watched: dict[str, Parent] = {}
         self._tasks: anyio.abc.TaskGroup | None = None
         self._is_listening = False
-        self._reading = anyio.Semaphore(_READ_AT_ONCE)
 
     def watches(self, turn: TurnRef) -> bool:
         """Whether it is being watched already."""
@@ -200,7 +199,7 @@ class Parents:
         """Take note of what is new in its feed, once there is something."""
         if self._is_crowded or parent.has_news:
             await parent.wait_for_news()
-            async with self._reading:
+            async with patient_calls(self._kernel):
                 await parent.read_feed(self._kernel, 0)
             pause.reset()
             return

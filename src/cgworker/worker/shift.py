@@ -1,8 +1,8 @@
 """One run of a worker: claim into free slots, work, and end in order.
 
 Shutdown is a story: stop claiming, let what is held end while its leases are still renewed, then interrupt
-it and hand it back. A shift runs in a shielded scope, so that a cancelled `run()` ends the same way and not
-in the middle of a settle call.
+it and hand it back. What is held runs in a shielded scope, so that a cancelled `run()` ends the same way and
+not in the middle of a settle call.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import anyio.abc
 from cgworker import events
 from cgworker.errors import CommonGroundError, UsageError
 from cgworker.events import Event, LoopBlocked, emit
-from cgworker.lease import Reason
+from cgworker.lease import Reason, monotonic
 from cgworker.outcome import Suspended
 from cgworker.wire.refs import AgentRef
 from cgworker.worker.attempt import Attempt
@@ -60,13 +60,14 @@ class Shift:
             listener=place.listener,
         )
         self._attempts: set[Attempt] = set()
-        self._draining = anyio.Event()
         self._claiming = anyio.CancelScope()
-        self._hurry = anyio.Event()
-        self._is_claiming = False
+        self._working: anyio.abc.TaskGroup | None = None
+        self._beside: anyio.abc.TaskGroup | None = None
+        self._grace: anyio.CancelScope | None = None
+        self._drained_at: float | None = None
+        self._is_in_hurry = False
         self._is_interrupting = False
         self._stuck_count = 0
-        self.ended: anyio.Event = anyio.Event()
         self.error: CommonGroundError | None = None
 
     @property
@@ -76,43 +77,54 @@ class Shift:
 
     def drain(self, *, hurry: bool = False) -> None:
         """Claim no more, and end when what is held has ended; `hurry` gives it no grace."""
-        self._draining.set()
-        self._claiming.cancel()
+        if self._drained_at is None:
+            self._drained_at = monotonic()
+            self._claiming.cancel()
+            if self._beside is not None:
+                self._beside.start_soon(self._end_in_order)
         if hurry:
-            self._hurry.set()
+            self._is_in_hurry = True
+            if self._grace is not None:
+                self._grace.cancel()
 
     async def run(self, task_status: anyio.abc.TaskStatus[None]) -> None:
-        """Work until drained."""
-        try:
-            with anyio.CancelScope(shield=True):
-                async with anyio.create_task_group() as working:
-                    with loop_watch().telling(self._note_blocked, working):
-                        working.start_soon(self._claim_until_drained, working, task_status)
-                        if (seconds := self._place.options.presence_seconds) is not None:
-                            working.start_soon(publish_presence, self._place.kernel, self._agent, seconds)
-                        await self._draining.wait()
-                        await self._end_in_order()
-                    working.cancel_scope.cancel()
-        finally:
-            self.ended.set()
+        """Work until drained, or until cancelled, which drains at once."""
+        async with anyio.create_task_group() as outside:
+            try:
+                with self._claiming:
+                    await self._claim_until_drained(outside, task_status)
+                await self._end_in_order()
+            except BaseException:
+                self.drain(hurry=True)
+                with anyio.CancelScope(shield=True):
+                    await self._end_in_order()
+                raise
+            finally:
+                if self._working is not None:
+                    self._working.cancel_scope.cancel()
+
+    async def _host(self, *, task_status: anyio.abc.TaskStatus[anyio.abc.TaskGroup]) -> None:
+        """Hold the tasks that a cancelled `run()` does not cut off, and look after suspended turns."""
+        with anyio.CancelScope(shield=True):
+            async with anyio.create_task_group() as working:
+                with loop_watch().telling(self._note_blocked, working):
+                    if (seconds := self._place.options.presence_seconds) is not None:
+                        working.start_soon(publish_presence, self._place.kernel, self._agent, seconds)
+                    task_status.started(working)
+                    await self._caretaker.run(working)
 
     async def work_one(self, found: Found) -> TurnReport:
         """Work one claim and no other; a drain meanwhile ends it in order."""
         attempt = Attempt(self._place, found.claimed, found.asked_at)
         self._attempts.add(attempt)
-        async with anyio.create_task_group() as beside:
-            beside.start_soon(self._end_once_drained)
+        async with anyio.create_task_group() as self._beside:
             try:
                 report = await attempt.run()
             finally:
                 self._attempts.discard(attempt)
-                beside.cancel_scope.cancel()
+                self._beside.cancel_scope.cancel()
         await tell(self._on_settled, report)
         return report
-
-    async def _end_once_drained(self) -> None:
-        await self._draining.wait()
-        await self._end_in_order()
 
     def _note_blocked(self, blocked: LoopBlocked) -> None:
         self._emit(blocked)
@@ -122,22 +134,17 @@ class Shift:
     # ------------------------------------------------------------ claiming
 
     async def _claim_until_drained(
-        self, working: anyio.abc.TaskGroup, task_status: anyio.abc.TaskStatus[None]
+        self, outside: anyio.abc.TaskGroup, task_status: anyio.abc.TaskStatus[None]
     ) -> None:
-        with self._claiming:
-            concurrency = await self._concurrency()
-            slots = anyio.Semaphore(concurrency)
-            await self._claimer.reconcile()
-            self._emit_started(concurrency)
-            working.start_soon(self._caretaker.run)
-            task_status.started()
-            self._is_claiming = True
-            try:
-                while True:
-                    for found in await self._claim_into(slots):
-                        working.start_soon(self._work_in_slot, slots, found, working)
-            finally:
-                self._is_claiming = False
+        concurrency = await self._concurrency()
+        slots = anyio.Semaphore(concurrency)
+        await self._claimer.reconcile()
+        self._emit_started(concurrency)
+        self._working = working = await outside.start(self._host)
+        task_status.started()
+        while True:
+            for found in await self._claim_into(slots):
+                working.start_soon(self._work_in_slot, slots, found, working)
 
     async def _concurrency(self) -> int:
         if self._place.options.concurrency is not None:
@@ -160,7 +167,7 @@ class Shift:
 
     def _may_claim_now(self) -> bool:
         """Not in the instant between a drain and its reaching the task that claims."""
-        return not self._draining.is_set() and self._may_claim()
+        return self._drained_at is None and self._may_claim()
 
     async def _take_free(self, slots: anyio.Semaphore) -> int:
         """Wait until a slot is free, and take along others that are."""
@@ -221,30 +228,35 @@ class Shift:
     async def _end_in_order(self) -> None:
         """Let held turns end within the grace, one deadline for all; then interrupt and hand back."""
         options = self._place.options
-        self._emit(
-            events.WorkerDraining(
-                agent=self._agent, held_count=self.held_count, grace_seconds=options.grace_seconds
-            )
-        )
-        await self._all_ended(options.grace_seconds, unless=self._hurry)
-        self._is_interrupting = True
+        await self._spend_the_grace(options.grace_seconds)
         cut = tuple(attempt.ref.turn_id for attempt in self._attempts)
-        for attempt in tuple(self._attempts):
-            self._interrupt(attempt)
-        await self._all_ended(options.interrupt_seconds + _AFTER_GRACE_SECONDS)
+        if not self._is_interrupting:
+            self._is_interrupting = True
+            for attempt in tuple(self._attempts):
+                self._interrupt(attempt)
+        with anyio.move_on_after(options.interrupt_seconds + _AFTER_GRACE_SECONDS):
+            await self._all_ended()
         self._emit(events.WorkerStopped(agent=self._agent, handed_back=cut))
+
+    async def _spend_the_grace(self, grace_seconds: float) -> None:
+        """It counts from the drain, since the last claims may have taken some of it; a hurry ends it."""
+        assert self._drained_at is not None
+        if self._grace is None:
+            self._emit(
+                events.WorkerDraining(
+                    agent=self._agent, held_count=self.held_count, grace_seconds=grace_seconds
+                )
+            )
+        with anyio.move_on_after(grace_seconds - (monotonic() - self._drained_at)) as self._grace:
+            if not self._is_in_hurry:
+                await self._all_ended()
 
     def _interrupt(self, attempt: Attempt) -> None:
         attempt.interrupt(Reason.SHUTDOWN, "the worker shuts down")
 
-    async def _all_ended(self, seconds: float, *, unless: anyio.Event | None = None) -> None:
-        with anyio.move_on_after(seconds) as waiting:
-            async with anyio.create_task_group() as watching:
-                if unless is not None:
-                    watching.start_soon(_when, unless, waiting.cancel)
-                while self._attempts or self._is_claiming:  # noqa: ASYNC110  # a handful of times, at the end of a worker's life
-                    await anyio.sleep(0.02)
-                watching.cancel_scope.cancel()
+    async def _all_ended(self) -> None:
+        while self._attempts:  # noqa: ASYNC110  # a handful of times, at the end of a worker's life
+            await anyio.sleep(0.02)
 
     def _emit_started(self, concurrency: int) -> None:
         options = self._place.options
@@ -261,8 +273,3 @@ class Shift:
 
     def _emit(self, event: Event) -> None:
         emit(self._place.listener, event)
-
-
-async def _when(happened: anyio.Event, act: Callable[[], None]) -> None:
-    await happened.wait()
-    act()
