@@ -38,7 +38,7 @@ soak: .venv/development ## two minutes of killed workers, kernels and databases 
 	$(BIN)/python -m tests.soak $(SOAK)
 
 bench: .venv/development ## measure every row beside its peer, and write docs/benchmarks.md (Linux, under 20 minutes)
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(ROWS)
 
 bench-peers: ## install what the benchmarks compare with, each in an environment of its own below .peers/
 	@test -n "$(PEER_PYTHON)" || { echo "The reference needs Python 3.13 or newer and there is none on the" \

@@ -24,12 +24,15 @@ def cg_of(python: str) -> tuple[str, ...]:
 
 
 @contextmanager
-def loops(cg: Sequence[str], server: Server, agents: Sequence[Agent], home: Path) -> Iterator[None]:
-    """A loop for each agent, until the block ends; what they said is told when it ends in a timeout."""
+def loops(cg: Sequence[str], server: Server, agents: Sequence[Agent], home: Path) -> Iterator[list[int]]:
+    """A loop for each agent, until the block ends; gives their pids.
+
+    What they said is told when the block ends in a timeout.
+    """
     with (home / "log").open("w+") as log:
         running = [_loop([*cg, *_words(server, agent, home)], home, log) for agent in agents]
         try:
-            yield
+            yield [loop.pid for loop in running]
         except TimeoutError as late:
             late.add_note(f"{cg} said: {Path(log.name).read_text()[-2000:]}")
             raise

@@ -1,0 +1,71 @@
+"""Row 10: what a kernel's process holds in memory, idle and under the load of row 1; and an idle worker's."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from benchmarks.closed_turns import CONNECTIONS, closed_a_second
+from benchmarks.load import callers
+from benchmarks.loops import OUR_CG, RUNTIME, cg_of, loops
+from benchmarks.measuring import Findings, Options, Row, main, memory_mib
+from benchmarks.servers import Server, a_postgres, a_reference, absent, kernel_of, new_database, peer_python
+
+ROW = Row(10, "memory of a kernel under the load of row 1, and of an idle worker", "≤ 110 MiB; ≤ 45 MiB")
+
+_SECONDS = 4.0
+_WORKER_SECONDS = 5.0  # until it has asked what it asks when it starts
+
+
+async def measure(options: Options) -> Findings:
+    """The resident memory of our kernel and the reference's after each round of load."""
+    findings = Findings()
+    async with AsyncExitStack() as stack:
+        postgres = stack.enter_context(a_postgres())
+        servers = {"cgworker": await stack.enter_async_context(kernel_of(options, postgres))}
+        cgs: dict[str, Sequence[str]] = {"cgworker": OUR_CG}
+        if python := peer_python("reference"):
+            servers["reference"] = stack.enter_context(a_reference(python, await new_database(postgres)))
+            cgs["reference"] = cg_of(python)
+        else:
+            findings.absent.append(absent("reference"))
+        for name, server in servers.items():
+            await _measure(name, server, options.rounds, findings)
+            await _measure_worker(name, cgs[name], server, options.rounds, findings)
+    kernel = findings.median("cgworker", "kernel under load")
+    findings.judge_most("kernel ≤ 110 MiB", kernel, "MiB", most=110)
+    worker = findings.median("cgworker", "idle worker")
+    findings.judge_most("idle worker ≤ 45 MiB", worker, "MiB", most=45)
+    return findings
+
+
+async def _measure(name: str, server: Server, rounds: int, findings: Findings) -> None:
+    if server.pid is None:
+        findings.notes.append(f"the memory of {server.url} cannot be seen from here")
+        return
+    findings.add(name, "idle kernel", "MiB", memory_mib(server.pid))
+    agents = [await server.admit(f"bench-{number}") for number in range(CONNECTIONS)]
+    async with callers(server, agents) as found:
+        for _ in range(rounds):
+            await closed_a_second(found, _SECONDS)
+            findings.add(name, "kernel under load", "MiB", memory_mib(server.pid))
+
+
+async def _measure_worker(
+    name: str, cg: Sequence[str], server: Server, rounds: int, findings: Findings
+) -> None:
+    """`cg worker loop`, which has nothing to do."""
+    agent = await server.admit("bench-idle")
+    with tempfile.TemporaryDirectory(prefix="cg-") as home:
+        (Path(home) / RUNTIME).touch()
+        for _ in range(rounds):
+            with loops(cg, server, [agent], Path(home)) as [pid]:
+                await asyncio.sleep(_WORKER_SECONDS)
+                findings.add(name, "idle worker", "MiB", memory_mib(pid))
+
+
+if __name__ == "__main__":
+    main(ROW, measure)
