@@ -60,7 +60,10 @@ class Connections(httpx.AsyncBaseTransport):
 
         Raises:
             httpx.TransportError: as httpx's own transport would.
+            RuntimeError: it was closed.
         """
+        if self._is_closed:
+            raise RuntimeError("this client has been closed")
         if not _is_plain(request):
             return await self._other_transport().handle_async_request(request)
         timeouts = request.extensions.get("timeout", {})

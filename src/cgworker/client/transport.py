@@ -80,23 +80,18 @@ class Transport:
         self.base_url: str = base_url.rstrip("/")
         self.timeout_seconds = timeout_seconds
         self._given = http
-        self._own: httpx.AsyncClient | None = None
+        self._own: Connections | None = None
 
     @property
-    def _http(self) -> httpx.AsyncClient:
-        """The client to ask; our own is made when it is needed, as in a busy process most never are."""
-        if self._given is not None:
-            return self._given
-        if self._own is None:
-            self._own = httpx.AsyncClient(
-                transport=Connections(), timeout=self.timeout_seconds, trust_env=False
-            )
+    def _connections(self) -> Connections:
+        """Our own, made when they are needed: in a process of many agents, most clients never ask."""
+        self._own = self._own or Connections()
         return self._own
 
     async def aclose(self) -> None:
         """Close the connections, if they are our own."""
         if self._given is None:
-            await self._http.aclose()
+            await self._connections.aclose()
 
     async def send(
         self,
@@ -126,13 +121,13 @@ class Transport:
             sent["prefer"] = ", ".join(filter(None, [sent.get("prefer"), f"wait={int(wait_seconds)}"]))
         timeout = self.timeout_seconds + (wait_seconds + WAIT_MARGIN_SECONDS if wait_seconds else 0)
         try:
-            response = await self._http.request(
+            response = await self._exchange(
                 method,
                 self.base_url + path,
                 content=content,
                 params=_spelled(query),
                 headers=sent,
-                timeout=timeout,
+                extensions={"timeout": httpx.Timeout(timeout).as_dict()},
             )
         except httpx.TimeoutException as late:
             raise KernelTimedOut(f"no answer from {self.base_url} within {timeout:g} s") from late
@@ -148,6 +143,17 @@ class Transport:
                 f"{self.base_url} redirects to {response.headers.get('location')}: use that address"
             )
         return Answer(_parse(response), response.headers)
+
+    async def _exchange(self, method: str, url: str, **request: Any) -> httpx.Response:
+        """By the client that was given; without one none is made, it would cost as much as all the rest."""
+        if self._given is not None:
+            return await self._given.send(self._given.build_request(method, url, **request))
+        response = await self._connections.handle_async_request(httpx.Request(method, url, **request))
+        try:
+            await response.aread()
+        finally:
+            await response.aclose()
+        return response
 
 
 def _reason_of(broken: Exception) -> str:
