@@ -12,7 +12,9 @@ import httpx
 import pytest
 from anyio.abc import SocketAttribute, SocketStream
 
+from cgworker import KernelClient
 from cgworker.client.connections import Connections
+from cgworker.errors import AnswerInvalid, KernelUnreachable
 
 GOOD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
 
@@ -285,3 +287,31 @@ async def test_clients_share_what_is_idle_and_the_last_one_closes_it() -> None:
             assert not is_closed.is_set()
         with anyio.fail_after(5):
             await is_closed.wait()
+
+
+# ---------------------------------------------------------------- as a client uses them
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n<html>",
+        b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 7\r\n\r\nno gzip",
+    ],
+    ids=["not JSON", "not gzip"],
+)
+async def test_what_is_no_answer_is_said_with_its_address(answer: bytes) -> None:
+    """Something else listens there; the address is what a user has to mend."""
+    async with listening(Server(answer).serve) as url, KernelClient(url) as kernel:
+        with pytest.raises(AnswerInvalid, match=url.rstrip("/")):
+            await kernel.readyz()
+
+
+async def test_who_could_not_be_reached_is_in_the_cause(free_tcp_port: int) -> None:
+    """Whoever reports the error can name the server that was asked."""
+    url = f"http://127.0.0.1:{free_tcp_port}"
+    async with KernelClient(url) as kernel:
+        with pytest.raises(KernelUnreachable) as raised:
+            await kernel.readyz()
+    assert isinstance(raised.value.__cause__, httpx.ConnectError)
+    assert str(raised.value.__cause__.request.url).startswith(url)

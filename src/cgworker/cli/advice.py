@@ -42,10 +42,10 @@ def advice_for(raised: BaseException, code: str) -> str | None:
     if isinstance(raised, KernelTimedOut):
         return "The server did not answer in time; it may have carried the request out."
     if isinstance(raised, KernelUnreachable):
-        address = _address(raised)
-        if address.startswith(":"):
+        if _names_no_server(raised.__cause__):
             return "A server's address begins with http:// or https://: mend --base-url, or the config's."
-        return f"Is a server running at {address}? `cg local run` starts one; --base-url names another."
+        at = _address(raised)
+        return f"Is a server running at {at}? `cg local run` starts one; --base-url names another."
     if isinstance(raised, FencingError) and (grant := _grant_wanted(raised)):
         return (
             f"Only the turn's or agent's own agent may, or one with the grant {grant}: "
@@ -58,6 +58,12 @@ def advice_for(raised: BaseException, code: str) -> str | None:
 
 def _grant_wanted(refused: FencingError) -> str | None:
     return next((grant for text, grant in _BY_REFUSAL.items() if text in refused.message), None)
+
+
+def _names_no_server(cause: BaseException | None) -> bool:
+    import httpx  # not for every command: whoever could not reach a kernel has it already
+
+    return isinstance(cause, httpx.UnsupportedProtocol | httpx.InvalidURL)
 
 
 def _address(raised: BaseException) -> str:

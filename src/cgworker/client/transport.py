@@ -148,11 +148,17 @@ class Transport:
         """By the client that was given; without one none is made, it would cost as much as all the rest."""
         if self._given is not None:
             return await self._given.send(self._given.build_request(method, url, **request))
-        response = await self._connections.handle_async_request(httpx.Request(method, url, **request))
+        asked = httpx.Request(method, url, **request)
         try:
-            await response.aread()
-        finally:
-            await response.aclose()
+            response = await self._connections.handle_async_request(asked)
+            try:
+                await response.aread()
+            finally:
+                await response.aclose()
+        except httpx.RequestError as broken:
+            broken.request = asked  # so that who reports it can say which server it was
+            raise
+        response.request = asked
         return response
 
 
