@@ -1,4 +1,4 @@
-"""`cg worker loop` as a user starts it, ours or the reference's, with a runtime in sh."""
+"""Workers as a user starts them: `cg worker loop`, ours or the reference's, or a program with a `Worker`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,18 @@ OUR_CG = (sys.executable, "-m", "cgworker")
 RUNTIME = "runtime.sh"
 """The command's name in the user's home."""
 
+_PROGRAM = """
+import sys
+from cgworker import Turn, Worker, run
+
+worker = Worker.from_profile(sys.argv[1])
+
+@worker.turn()
+async def nothing(turn: Turn) -> None: ...
+
+run(worker)
+"""
+
 
 def cg_of(python: str) -> tuple[str, ...]:
     """The `cg` that is installed for a Python."""
@@ -30,7 +42,7 @@ def loops(cg: Sequence[str], server: Server, agents: Sequence[Agent], home: Path
     What they said is told when the block ends in a timeout.
     """
     with (home / "log").open("w+") as log:
-        running = [_loop([*cg, *_words(server, agent, home)], home, log) for agent in agents]
+        running = [_started([*cg, *_words(server, agent, home)], home, log) for agent in agents]
         try:
             yield [loop.pid for loop in running]
         except TimeoutError as late:
@@ -41,14 +53,33 @@ def loops(cg: Sequence[str], server: Server, agents: Sequence[Agent], home: Path
                 end(loop)
 
 
-def _loop(program: list[str], home: Path, log: IO[str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        program, env=own_environment(str(home)), stdin=subprocess.DEVNULL, stdout=log, stderr=log
-    )
+@contextmanager
+def embedded(server: Server, agent: Agent, home: Path) -> Iterator[int]:
+    """A program with a worker of this agent, until the block ends; gives its pid."""
+    profile = _profile_of(agent, home)
+    with (home / "log").open("w+") as log:
+        program = [sys.executable, "-c", _PROGRAM, profile.name]
+        running = _started(program, home, log, CG_BASE_URL=server.url)
+        try:
+            yield running.pid
+        finally:
+            end(running)
+
+
+def _started(program: list[str], home: Path, log: IO[str], **environ: str) -> subprocess.Popen[bytes]:
+    environ = {**own_environment(str(home)), **environ}
+    return subprocess.Popen(program, env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
 
 def _words(server: Server, agent: Agent, home: Path) -> list[str]:
     """With a profile, which both programs keep alike."""
+    profile = _profile_of(agent, home)
+    loop = ["worker", "loop", "--base-url", server.url, "--profile", profile.name]
+    return [*loop, "--command", "sh", str(home / RUNTIME)]
+
+
+def _profile_of(agent: Agent, home: Path) -> Profile:
+    """Kept in the config of this home."""
     project_id, agent_id = agent.ref.project_id, agent.ref.agent_id
     token_file = home / f"{agent_id}.cgac"
     replace_private(token_file, agent.token)
@@ -63,5 +94,4 @@ def _words(server: Server, agent: Agent, home: Path) -> list[str]:
         status="ready",
     )
     ConfigFile(home / ".config/commonground/config.json").save_profile(profile)
-    loop = ["worker", "loop", "--base-url", server.url, "--profile", profile.name]
-    return [*loop, "--command", "sh", str(home / RUNTIME)]
+    return profile

@@ -16,6 +16,7 @@ _WORKERS = (["worker", "once"], ["worker", "loop"], ["worker", "claim", "run"])
 
 def main() -> NoReturn:
     """The entry point of `cg` and `python -m cgworker`."""
+    _leave_out_httpxs_command_line()
     sys.exit(run(sys.argv[1:]))
 
 
@@ -41,6 +42,11 @@ def _run(argv: Sequence[str]) -> int:
         return int(root().main(args=list(argv), prog_name="cg", standalone_mode=False) or 0)
     except Exception as raised:
         return fail(raised, partial(write_problem, as_json=_asks_for_json(argv)))
+
+
+def _leave_out_httpxs_command_line() -> None:
+    """`import httpx` loads it wherever click is installed, and with it pygments and rich: 5 MiB a process."""
+    sys.modules["httpx._main"] = None  # type: ignore[assignment]  # "there is none", says the import system
 
 
 def _works(argv: Sequence[str]) -> bool:
