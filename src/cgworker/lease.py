@@ -193,6 +193,24 @@ class Kept:
     stop_requested: bool
 
 
+@define
+class _Kept:
+    """How many leases are kept in this event loop."""
+
+    count: int = 0
+
+
+_KEPT: RunVar[_Kept] = RunVar("cgworker_leases_kept")
+
+
+def _kept_here() -> _Kept:
+    try:
+        return _KEPT.get()
+    except LookupError:
+        _KEPT.set(kept := _Kept())
+        return kept
+
+
 @frozen
 class Keeper:
     """What keeping a lease needs from its surroundings.
@@ -216,43 +234,33 @@ class Keeper:
     fraction: float = RENEW_FRACTION
     most_seconds: float | None = None
     in_step: bool = False
+    _kept: _Kept = field(init=False, factory=_kept_here)
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Within the block, the lease counts among those that are kept in this event loop."""
+        self._kept.count += 1
+        try:
+            yield
+        finally:
+            self._kept.count -= 1
 
     def next_at(self, lease: Lease) -> float:
         """When to renew, on the lease's clock."""
-        in_step = _kept_here().count if self.in_step else 0
+        in_step = self._kept.count if self.in_step else 0
         return lease.renew_at(self.fraction, self.most_seconds, in_step=in_step)
 
 
 @asynccontextmanager
 async def keep(lease: Lease, keeper: Keeper) -> AsyncIterator[None]:
     """Renew the lease until the block ends, or until it is lost (`keeper.lost`)."""
-    kept = _kept_here()
-    async with anyio.create_task_group() as renewing:
-        kept.count += 1
-        renewing.start_soon(_renew_until_lost, lease, keeper)
-        try:
-            yield
-        finally:
-            kept.count -= 1
-            renewing.cancel_scope.cancel()
-
-
-@define
-class _Kept:
-    """How many leases are kept in this event loop."""
-
-    count: int = 0
-
-
-_KEPT: RunVar[_Kept] = RunVar("cgworker_leases_kept")
-
-
-def _kept_here() -> _Kept:
-    try:
-        return _KEPT.get()
-    except LookupError:
-        _KEPT.set(kept := _Kept())
-        return kept
+    with keeper.counted():
+        async with anyio.create_task_group() as renewing:
+            renewing.start_soon(_renew_until_lost, lease, keeper)
+            try:
+                yield
+            finally:
+                renewing.cancel_scope.cancel()
 
 
 async def _renew_until_lost(lease: Lease, keeper: Keeper) -> None:

@@ -16,6 +16,7 @@ import math
 import re
 import types
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from enum import Enum
 from functools import reduce
@@ -67,7 +68,7 @@ class Absent(Enum):
 ABSENT: Final = Absent.ABSENT
 
 
-# Sixteen digits or an exponent somewhere: only then can the quick parser lose digits.
+# Sixteen digits or an exponent somewhere, be it in an identifier: only then can orjson lose digits.
 _MAY_LOSE_DIGITS = re.compile(rb"[0-9.]{16}|[0-9][eE]")
 
 
@@ -79,8 +80,17 @@ def loads(data: bytes | str) -> Any:
         RecursionError: nested deeper than Python can follow.
     """
     raw = data.encode(errors="surrogatepass") if isinstance(data, str) else data
+    with suppress(orjson.JSONDecodeError, orjson.JSONEncodeError):
+        value = orjson.loads(raw)
+        if orjson.dumps(value) == raw:  # compact, as most programs write it: then nothing was lost
+            return value
     if _MAY_LOSE_DIGITS.search(raw) is None:
         return orjson.loads(raw)
+    return _loads_exactly(raw)
+
+
+def _loads_exactly(raw: bytes) -> Any:
+    """With Python's own parser, which is slow but lets numbers be read digit by digit."""
     text = _decode(raw)
     value = json.loads(text, parse_float=_exact_float, parse_int=_exact_int, parse_constant=_refuse_constant)
     if "\\u" in text:

@@ -32,12 +32,11 @@ from cgworker.outcome import (
     word_for,
 )
 from cgworker.turn import Turn
-from cgworker.wire.claims import ClaimedTurn
 from cgworker.wire.converter import ABSENT
 from cgworker.wire.refs import ClaimToken, TurnRef
 from cgworker.worker.bundling import renew
 from cgworker.worker.lineage import parent_is_closed, stop_children
-from cgworker.worker.opening import lease_of, open_turn
+from cgworker.worker.opening import Found, lease_of, open_turn
 from cgworker.worker.outbox import OutboxEntry
 from cgworker.worker.place import TurnReport, Workplace, tell
 from cgworker.worker.report import report_of, tellable
@@ -51,15 +50,14 @@ class Attempt:
 
     Args:
         place: what it shares with others.
-        claimed: the claim.
-        asked_at: when the claim was asked for, on `lease.monotonic`.
+        found: the claim.
     """
 
-    def __init__(self, place: Workplace, claimed: ClaimedTurn, asked_at: float) -> None:
+    def __init__(self, place: Workplace, found: Found) -> None:
         self._place = place
-        self._claimed = claimed
-        self._began_at = monotonic()
-        self._lease = lease_of(claimed, asked_at)
+        self._claimed = found.claimed
+        self._began_at = found.answered_at
+        self._lease = lease_of(found.claimed, found.asked_at)
         self._keeper = self._make_keeper()
         self._first_renewal = anyio.Event() if self._lease.length_seconds is None else None
         self._attempt = 1
@@ -99,7 +97,7 @@ class Attempt:
                 await self._be_sure_of_the_lease()
                 self._turn = turn = await self._open()
                 await self._follow_parent()
-                stored = self._place.outbox.find(turn)
+                stored = self._place.outbox.find(turn, since=self._began_at)
                 outcome = stored.outcome if stored else await self._decide(turn)
                 if isinstance(outcome, Stopped) and self._place.options.stop_children:
                     await stop_children(self._place.kernel, turn)

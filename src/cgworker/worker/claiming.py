@@ -15,9 +15,8 @@ from cgworker.errors import CommonGroundError, KernelTimedOut, KernelTrouble
 from cgworker.events import ClaimingFailed, ClaimingRecovered, Listener, emit, logger
 from cgworker.lease import monotonic
 from cgworker.outcome import hand_back
-from cgworker.wire.claims import ClaimedTurn
 from cgworker.worker import bundling
-from cgworker.worker.opening import lease_of
+from cgworker.worker.opening import Found, lease_of
 from cgworker.worker.options import WorkerOptions
 from cgworker.worker.patience import patient_calls
 from cgworker.worker.settle import put_aside
@@ -31,14 +30,6 @@ _SECOND_TRY_SECONDS = 0.1
 _BUSY_SECONDS = 1.0
 _AT_ONCE_SECONDS = 10.0
 _GIVE_BACK_SECONDS = 2.0
-
-
-@frozen
-class Found:
-    """A claim, and when it was asked for on `lease.monotonic`."""
-
-    claimed: ClaimedTurn
-    asked_at: float
 
 
 @frozen
@@ -171,7 +162,8 @@ class Claimer:
             )
             self._unanswered = None
             self._is_busy = bool(claimed)
-            return [Found(each, asked_at) for each in claimed]
+            answered_at = monotonic()
+            return [Found(each, asked_at, answered_at) for each in claimed]
         raise KernelTimedOut(f"no answer from {self._kernel.base_url} within {_AT_ONCE_SECONDS:g} s")
 
     async def _ask_and_wait(self, wait_seconds: float) -> Sequence[Found]:
@@ -190,7 +182,7 @@ class Claimer:
         if answer.claimed is None:
             return ()
         self._is_busy = monotonic() - asked_at < _BUSY_SECONDS
-        return [Found(answer.claimed, asked_at)]
+        return [Found(answer.claimed, asked_at, monotonic())]
 
     def _asking_for(self, limit: int) -> _Asked:
         """What is asked for now: the same again, as long as there is no answer."""

@@ -8,6 +8,7 @@ two at once may be on a network folder, leaves a file behind and nothing else.
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Iterable
@@ -17,6 +18,7 @@ from typing import Any
 
 from attrs import define, field
 
+from cgworker.lease import monotonic
 from cgworker.wire.converter import dumps, loads
 
 SUFFIX = ".group"
@@ -43,12 +45,18 @@ class Groups:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._known: dict[str, _File] = {}
+        self._others: frozenset[str] = frozenset()
+        self._looked_at = -math.inf
         self._lock = threading.Lock()
 
-    def find(self, fingerprint: str) -> tuple[Path, Stored] | None:
-        """The result of a turn that waits in one of the files, and in which."""
+    def find(self, fingerprint: str, *, since: float = math.inf) -> tuple[Path, Stored] | None:
+        """The result of a turn that waits in one of the files, and in which.
+
+        Args:
+            since: if the folder was looked at after this instant of `lease.monotonic`, that is enough.
+        """
         with self._lock:
-            for name, file in self._look().items():
+            for name, file in self._look(since).items():
                 if fingerprint in file.results:
                     return self._folder / name, file.results[fingerprint]
         return None
@@ -58,9 +66,19 @@ class Groups:
         with self._lock:
             return [(self._folder / name, [*file.results.values()]) for name, file in self._look().items()]
 
-    def _look(self) -> dict[str, _File]:
+    def has_file(self, name: str, *, since: float = math.inf) -> bool:
+        """Whether another file of this name is in the folder; `since` as above."""
+        with self._lock:
+            self._look(since)
+            return name in self._others
+
+    def _look(self, since: float = math.inf) -> dict[str, _File]:
         """The files as they are now; what is known of those that are gone is forgotten."""
-        self._known = {name: self._read(name) for name in _names_in(self._folder)}
+        if self._looked_at < since:
+            self._looked_at = monotonic()
+            names = _names_in(self._folder)
+            self._known = {name: self._read(name) for name in names if name.endswith(SUFFIX)}
+            self._others = frozenset(names) - self._known.keys()
         return self._known
 
     def strike(self, path: Path, fingerprints: Iterable[str]) -> None:
@@ -115,7 +133,7 @@ def read_line(line: bytes) -> Stored:
 def _names_in(folder: Path) -> list[str]:
     try:
         with os.scandir(folder) as entries:
-            return [entry.name for entry in entries if entry.name.endswith(SUFFIX)]
+            return [entry.name for entry in entries]
     except OSError:
         return []
 

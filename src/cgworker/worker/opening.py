@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from attrs import frozen
+
 from cgworker.lease import Lease, insist, monotonic
 from cgworker.turn import Turn
 from cgworker.wire.claims import ClaimedTurn
@@ -10,6 +12,15 @@ from cgworker.wire.refs import TurnRef
 from cgworker.worker.place import Workplace
 
 _CLAIM_PAGE = 100  # how many records a claim brings along (decision 8)
+
+
+@frozen
+class Found:
+    """A claim, and when on `lease.monotonic` it was asked for and was there."""
+
+    claimed: ClaimedTurn
+    asked_at: float
+    answered_at: float
 
 
 def lease_of(claimed: ClaimedTurn, asked_at: float) -> Lease:

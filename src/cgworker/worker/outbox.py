@@ -10,11 +10,13 @@ one (groups.py). Files appear by a rename, so they are whole or not there.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -103,15 +105,22 @@ class Outbox:
         """
         entry = OutboxEntry(self._folder, outcome, turn.ref.turn_id, turn.fingerprint, turn.attempt)
         result = _Result(entry.own_name, dumps(_facts_of(turn, outcome)) + b"\n")
-        return evolve(entry, path=await self._shared("writing", self._write_all)(result))
+        return evolve(entry, path=await self._writing(result))
 
-    def find(self, turn: Turn) -> OutboxEntry | None:
-        """The stored outcome of this very turn, or None."""
-        own = self._folder / f"{turn.ref.turn_id}.{turn.fingerprint}.json"
-        stored = _read_own(own)
-        if stored.get("fingerprint") == turn.fingerprint:
-            return _entry_of(own, stored)
-        found = self._groups.find(turn.fingerprint)
+    def find(self, turn: Turn, *, since: float = math.inf) -> OutboxEntry | None:
+        """The stored outcome of this very turn, or None.
+
+        Args:
+            since: when its claim was there, on `lease.monotonic`. What an earlier claim's holder stored was
+                stored before; so turns that were claimed together need one look at the folder. By default
+                it is looked at now.
+        """
+        own = f"{turn.ref.turn_id}.{turn.fingerprint}.json"
+        if self._groups.has_file(own, since=since):
+            stored = _read_own(self._folder / own)
+            if stored.get("fingerprint") == turn.fingerprint:
+                return _entry_of(self._folder / own, stored)
+        found = self._groups.find(turn.fingerprint, since=since)
         return None if found is None else _entry_of(*found)
 
     def waiting(self, kernel_url: str, agent: AgentRef) -> list[OutboxEntry]:
@@ -144,7 +153,7 @@ class Outbox:
 
     async def discard(self, entry: OutboxEntry) -> None:
         """The kernel has it."""
-        await self._shared("discarding", self._discard_all)(entry)
+        await self._discarding(entry)
 
     def keep_aside(self, entry: OutboxEntry) -> Path | None:
         """It can no longer be delivered: move it where a person can find it.
@@ -166,6 +175,14 @@ class Outbox:
         return kept
 
     # ------------------------------------------------------------ the disk
+
+    @cached_property
+    def _writing(self) -> Combining[_Result, Path]:
+        return self._shared("writing", self._write_all)
+
+    @cached_property
+    def _discarding(self) -> Combining[OutboxEntry, None]:
+        return self._shared("discarding", self._discard_all)
 
     def _shared(
         self, verb: str, make: Callable[[Sequence[Any]], Awaitable[Sequence[Any]]]
@@ -226,12 +243,13 @@ class Outbox:
             path.unlink(missing_ok=True)
 
     def _make_room(self, needed: int) -> None:
-        used = sum(size for _, size in _files_below(self._folder))
-        for path, size in sorted(_files_below(self._kept_folder), key=lambda file: file[0].stat().st_mtime):
+        kept = _files_in(self._kept_folder)
+        used = sum(file.size for file in [*_files_in(self._folder), *kept])
+        for file in sorted(kept, key=lambda file: file.changed_at):
             if used + needed <= self._most_bytes:
                 break
-            path.unlink(missing_ok=True)
-            used -= size
+            file.path.unlink(missing_ok=True)
+            used -= file.size
         if used + needed > self._most_bytes:
             raise OutboxFull(f"{self._folder} holds {used} bytes; {needed} more are over {self._most_bytes}")
 
@@ -272,14 +290,23 @@ def _read_own(path: Path) -> Stored:
         return {}
 
 
-def _files_below(folder: Path) -> list[tuple[Path, int]]:
+@frozen
+class _OnDisk:
+    """A file as it was found."""
+
+    path: Path
+    size: int
+    changed_at: float
+
+
+def _files_in(folder: Path) -> list[_OnDisk]:
     found = []
-    for path in folder.rglob("*"):
-        try:
-            if path.is_file():
-                found.append((path, path.stat().st_size))
-        except FileNotFoundError:  # another process delivered it
-            continue
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):  # another process delivered it
+                if entry.is_file(follow_symlinks=False):
+                    told = entry.stat(follow_symlinks=False)
+                    found.append(_OnDisk(Path(entry.path), told.st_size, told.st_mtime))
     return found
 
 

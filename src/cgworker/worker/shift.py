@@ -21,7 +21,8 @@ from cgworker.wire.refs import AgentRef
 from cgworker.worker.attempt import Attempt
 from cgworker.worker.bundling import MOST_CLAIMED
 from cgworker.worker.care import Caretaker
-from cgworker.worker.claiming import Claimer, Found
+from cgworker.worker.claiming import Claimer
+from cgworker.worker.opening import Found
 from cgworker.worker.place import TurnReport, Workplace, tell
 from cgworker.worker.presence import publish_presence
 from cgworker.worker.watch import loop_watch
@@ -115,7 +116,7 @@ class Shift:
 
     async def work_one(self, found: Found) -> TurnReport:
         """Work one claim and no other; a drain meanwhile ends it in order."""
-        attempt = Attempt(self._place, found.claimed, found.asked_at)
+        attempt = Attempt(self._place, found)
         self._attempts.add(attempt)
         async with anyio.create_task_group() as self._beside:
             try:
@@ -183,7 +184,7 @@ class Shift:
     # ------------------------------------------------------------ working
 
     async def _work_in_slot(self, slots: anyio.Semaphore, found: Found, working: anyio.abc.TaskGroup) -> None:
-        attempt = Attempt(self._place, found.claimed, found.asked_at)
+        attempt = Attempt(self._place, found)
         self._attempts.add(attempt)
         if self._is_interrupting:  # it was claimed in the last moment
             self._interrupt(attempt)
