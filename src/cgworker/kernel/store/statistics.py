@@ -20,7 +20,15 @@ order by relname
 # A table that somebody else analyzes or changes the schema of just now is passed over.
 ANALYZE = {
     table: f"analyze (skip_locked) {table}"
-    for table in ("cg_turns", "cg_records", "cg_ledger", "cg_spawns", "cg_agents", "cg_credentials")
+    for table in (
+        "cg_turns",
+        "cg_records",
+        "cg_ledger",
+        "cg_spawns",
+        "cg_agents",
+        "cg_credentials",
+        "cg_idempotency_keys",
+    )
 }
 
 

@@ -42,16 +42,19 @@ with sent as (
             and claim_expires_at > clock_timestamp()
         for no key update
     ) t
-    where not exists (
-            select from cg_idempotency_keys k
+    where (  -- and not `exists`: see claim.py
+            select k.turn_number
+            from cg_idempotency_keys k
             where k.project_id = $1 and k.agent_id = s.agent_id and k.route = 'semantic-records'
                 and k.key = s.key
-        )
-        and not (s.role = 'provision_launch_started' and exists (
-            select from cg_records r
+        ) is null
+        and (s.role <> 'provision_launch_started' or (
+            select r.turn_number
+            from cg_records r
             where r.project_id = $1 and r.turn_number = s.turn_number
                 and r.role = 'provision_launch_started'
-        ))
+            limit 1
+        ) is null)
 ), counted as (
     update cg_turns t
     set record_count = t.record_count + 1, updated_at = clock_timestamp()

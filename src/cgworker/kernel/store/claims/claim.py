@@ -27,6 +27,8 @@ from cgworker.wire.refs import ClaimToken
 # agents, everywhere. Where a lease of the agent has ended (decision 2) nothing is claimed: `is_blocked`
 # says so, and the caller reconciles and claims in one transaction. Who shows a key that is taken, or a
 # credential that does not stand, gets no row at all; a turn comes once for each record that is wanted of it.
+# What would read better with `exists` is none here: PostgreSQL may answer that by reading all rows of the
+# project once, and keep to such a plan when there are many.
 CLAIM_TURNS = """
 with asked as (
     select s.*, who.is_touch_due, row_number() over (partition by s.agent_id order by s.place) as nth
@@ -35,16 +37,19 @@ with asked as (
         as s (agent_id, token_hash, annotations, key, body_digest, record_limit, credential_id, secret_hash,
             place)
     cross join lateral cg_callers($1, s.agent_id, s.credential_id, s.secret_hash) who
-    where s.key is null or not exists (
-        select from cg_idempotency_keys k
+    where (
+        select k.turn_number
+        from cg_idempotency_keys k
         where k.project_id = $1 and k.agent_id = s.agent_id and k.route = 'claims:claim' and k.key = s.key
-    )
+    ) is null
 ), asking as (
-    select a.agent_id, a.asked_count, exists (
-            select from cg_turns t
+    select a.agent_id, a.asked_count, (
+            select t.turn_number
+            from cg_turns t
             where t.project_id = $1 and t.target_agent_id = a.agent_id
                 and t.state = 'running' and t.claim_expires_at <= clock_timestamp()
-        ) as is_blocked
+            limit 1
+        ) is not null as is_blocked
     from (select agent_id, count(*) as asked_count from asked group by agent_id) a
 ), queued as (
     select a.agent_id, q.turn_number

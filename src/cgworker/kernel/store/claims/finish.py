@@ -42,11 +42,13 @@ with sent as (
             and claim_expires_at > clock_timestamp()
         for no key update
     ) t
-    where not (s.role = 'provision_launch_started' and s.payload is not null and exists (
-            select from cg_records r
+    where s.payload is null or s.role <> 'provision_launch_started' or (  -- not `exists`: see claim.py
+            select r.turn_number
+            from cg_records r
             where r.project_id = $1 and r.turn_number = s.turn_number
                 and r.role = 'provision_launch_started'
-        ))
+            limit 1
+        ) is null
 ), closed as (
     update cg_turns t
     set state = 'closed', outcome = s.outcome, closed_at = clock_timestamp(), updated_at = clock_timestamp(),
