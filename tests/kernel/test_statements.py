@@ -160,9 +160,12 @@ LOOKS: tuple[tuple[str, dict[str, Any]], ...] = (
 async def test_the_busy_routes_touch_few_rows(large: Connection, large_dsn: str) -> None:
     """What is read is about what is answered, however much there is."""
     before = await _rows_read(large)
-    async with Database.open(large_dsn) as database, open_kernel(_CONFIG, database) as kernel:
-        async with client_of(kernel) as c:
-            asked = await _use(Project(kernel, c, "big"), count=3)
+    async with (
+        Database.open(large_dsn) as database,
+        open_kernel(_CONFIG, database) as kernel,
+        client_of(kernel) as c,
+    ):
+        asked = await _use(Project(kernel, c, "big"), count=3)
     rows = {table: count - before[table] for table, count in (await _rows_read(large)).items()}
     assert sum(rows.values()) / asked < 30, rows
 
@@ -173,13 +176,16 @@ async def test_plans_made_while_all_was_empty_do_not_stay(dsn: str) -> None:
     connection = await asyncpg.connect(dsn, command_timeout=100)
     for table in TABLES:  # or plans would be made anew, some time
         await connection.execute(f"alter table {table} set (autovacuum_enabled = off)")
-    async with Database.open(dsn) as database, open_kernel(_CONFIG, database) as kernel:
-        async with client_of(kernel) as c:
-            await _use(Project(kernel, c, "small"), count=12)
-            await connection.execute(LARGE.replace("200000", "20000").replace("1000000", "20000"))
-            await analyze_grown(database)
-            before = await _rows_read(connection)
-            asked = await _use(Project(kernel, c, "big"), count=12)
+    async with (
+        Database.open(dsn) as database,
+        open_kernel(_CONFIG, database) as kernel,
+        client_of(kernel) as c,
+    ):
+        await _use(Project(kernel, c, "small"), count=12)
+        await connection.execute(LARGE.replace("200000", "20000").replace("1000000", "20000"))
+        await analyze_grown(database)
+        before = await _rows_read(connection)
+        asked = await _use(Project(kernel, c, "big"), count=12)
     rows = {table: count - before[table] for table, count in (await _rows_read(connection)).items()}
     await connection.close()
     assert sum(rows.values()) / asked < 30, rows

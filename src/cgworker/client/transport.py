@@ -9,6 +9,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, cast
 
 import httpx
@@ -148,7 +149,7 @@ class Transport:
         """By the client that was given; without one none is made, it would cost as much as all the rest."""
         if self._given is not None:
             return await self._given.send(self._given.build_request(method, url, **request))
-        asked = httpx.Request(method, url, **request)
+        asked = httpx.Request(method, _read_address(url), **request)
         try:
             response = await self._connections.handle_async_request(asked)
             try:
@@ -160,6 +161,10 @@ class Transport:
             raise
         response.request = asked
         return response
+
+
+# Reading an address takes longer than to send the request; those of many requests are the same.
+_read_address = lru_cache(maxsize=128)(httpx.URL)
 
 
 def _reason_of(broken: Exception) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 
 from attrs import frozen
 
@@ -56,16 +57,19 @@ class ChildEnvironment:
         passed = {
             name: value
             for name, value in ours.items()
-            if self._may_pass(name) and not any(secret in value for secret in known)
+            if _may_pass(name, self.clean, self.settles_itself)
+            and not any(secret in value for secret in known)
         }
         return {**passed, **self.added, **own}
 
-    def _may_pass(self, name: str) -> bool:
-        if self.settles_itself and _CLAIM_RUN_KEEPS.match(name):
-            return True
-        if any(kept.match(name) for kept in (_SECRET_NAMES, _PG_NAMES, _SUPERVISOR_NAMES)):
-            return False
-        return not self.clean or _CLEAN_NAMES.match(name) is not None
+
+@lru_cache(maxsize=1024)  # a worker asks about the same names for each turn
+def _may_pass(name: str, clean: bool, settles_itself: bool) -> bool:
+    if settles_itself and _CLAIM_RUN_KEEPS.match(name):
+        return True
+    if any(kept.match(name) for kept in (_SECRET_NAMES, _PG_NAMES, _SUPERVISOR_NAMES)):
+        return False
+    return not clean or _CLEAN_NAMES.match(name) is not None
 
 
 def mask_for(secrets: Iterable[str]) -> Callable[[str], str]:

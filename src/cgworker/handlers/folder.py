@@ -48,9 +48,10 @@ class CommandFiles:
 
 @frozen(kw_only=True)
 class TurnFolder:
-    """The files of one attempt at one turn."""
+    """The files of one attempt at one turn; `is_new` says that nobody had the folder before."""
 
     folder: Path
+    is_new: bool
     context: Path
     input: Path
     final: Path
@@ -89,7 +90,8 @@ class TurnFolder:
         records = tuple(item for item in await turn.records() if item.record.turn_seq > after_turn_seq)
         context = TurnContext(turn=turn.snapshot, semantic_items=records)
         for place in (self.context, self.input, *self._written_by_the_command, self.stop):
-            _clear(place)
+            if not self.is_new or place.parent != self.folder:
+                _clear(place)
         write_private(self.context, dumps(context) + b"\n")
         write_private(self.input, dumps(turn.input) + b"\n")
 
@@ -140,6 +142,7 @@ async def open_folder(turn: Turn, files: CommandFiles, work_dir: Path | None) ->
     async with _kept_folder(work_dir) if work_dir else _new_folder() as folder:
         yield TurnFolder(
             folder=folder,
+            is_new=work_dir is None,
             context=files.context or folder / "context.json",
             input=folder / "input.json",
             final=files.final or folder / "final.json",

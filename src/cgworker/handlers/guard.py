@@ -17,7 +17,6 @@ in one instant leave their commands running; and without process groups (Windows
 from __future__ import annotations
 
 import atexit
-import json
 import os
 import shutil
 import subprocess
@@ -31,6 +30,7 @@ from typing import Any
 from cgworker.events import logger
 from cgworker.handlers.group import HAS_GROUPS
 from cgworker.lease import Lease
+from cgworker.wire.converter import dumps
 
 _PROGRAM = Path(__file__).with_name("guard_process.py")
 _WARN_FRACTION = 0.25  # of the lease's margin: until then the worker, if it lives, warns by itself
@@ -133,7 +133,7 @@ def _write(process: subprocess.Popen[bytes], fact: dict[str, Any]) -> bool:
     """Whether the guard took it: a line is shorter than what a pipe takes whole or not at all."""
     assert process.stdin is not None
     try:
-        return process.stdin.write(json.dumps(fact).encode() + b"\n") is not None
+        return process.stdin.write(dumps(fact) + b"\n") is not None
     except OSError:
         return False
 

@@ -63,6 +63,7 @@ class Attempt:
         self._attempt = 1
         self._turn: Turn | None = None
         self._pending: Interruption | None = None
+        self._delivered: OutboxEntry | None = None
         self.error: CommonGroundError | None = None
         self.stuck: bool = False
 
@@ -108,6 +109,11 @@ class Attempt:
             if outcome is not None:
                 settlement = await self._settle(outcome, stored)
         return self._report(outcome, settlement, redelivered=stored is not None)
+
+    async def clear_up(self) -> None:
+        """Remove from the outbox what the kernel has: after the end, as nobody should wait for that."""
+        if self._delivered is not None:
+            await self._place.outbox.discard(self._delivered)
 
     # ------------------------------------------------------------ the lease
 
@@ -287,6 +293,7 @@ class Attempt:
             stored=stored,
             most_payload_bytes=place.options.most_payload_bytes,
         )
+        self._delivered = settled.delivered
         if settled.done:
             self._let_the_handler_forget(self._turn)
         return settled

@@ -1,7 +1,7 @@
 """Make an outcome true at the kernel, or say why not.
 
 The order is the point: the result is in the outbox before the first call; the call is repeated while the
-lease lives; an answer that was lost is found by reading the turn back; only then is the outbox cleared.
+lease lives; an answer that was lost is found by reading the turn back; only then may the outbox be cleared.
 """
 
 from __future__ import annotations
@@ -45,12 +45,14 @@ class Settlement:
         outcome: what was settled; not what was asked for if the kernel could not take that.
         reason: why not, if not.
         kept_at: where the result waits, or was kept aside.
+        delivered: what the outbox holds of it and needs no more.
     """
 
     done: bool
     outcome: Closed | Suspended
     reason: str | None = None
     kept_at: Path | None = None
+    delivered: OutboxEntry | None = None
 
 
 # ---------------------------------------------------------------- closing a turn
@@ -77,14 +79,10 @@ async def close(
     except KernelRefused as refused:
         kept = await _keep(turn, entry, outbox)
         return Settlement(done=False, outcome=outcome, reason=str(refused), kept_at=kept)
-    if entry and done:
-        await outbox.discard(entry)
-    return Settlement(
-        done=done,
-        outcome=outcome,
-        reason=None if done else "no answer before the lease ended",
-        kept_at=None if done or not entry else entry.path,
-    )
+    if done:
+        return Settlement(done=True, outcome=outcome, delivered=entry)
+    kept = entry.path if entry else None
+    return Settlement(done=False, outcome=outcome, reason="no answer before the lease ended", kept_at=kept)
 
 
 async def _keep(turn: Turn, entry: OutboxEntry | None, outbox: Outbox) -> Path | None:

@@ -121,6 +121,7 @@ class Shift:
         async with anyio.create_task_group() as self._beside:
             try:
                 report = await attempt.run()
+                await attempt.clear_up()
             finally:
                 self._attempts.discard(attempt)
                 self._beside.cancel_scope.cancel()
@@ -197,6 +198,8 @@ class Shift:
         finally:
             self._attempts.discard(attempt)
             slots.release()
+        with anyio.CancelScope(shield=True):  # also at the end of the shift
+            await attempt.clear_up()
 
     async def _take_note(self, attempt: Attempt, report: TurnReport, working: anyio.abc.TaskGroup) -> None:
         if attempt.stuck:
