@@ -116,8 +116,8 @@ async def start_child(
                 finally:
                     with anyio.CancelScope(shield=True):
                         await child.end()
-                        await _all_set(drained)
-                    draining.cancel_scope.cancel()
+                        if not await _all_set(drained):
+                            draining.cancel_scope.cancel()
     finally:
         with anyio.CancelScope(shield=True):
             await process.aclose()
@@ -134,11 +134,12 @@ def _as_it_is() -> Iterator[None]:
         raise group.exceptions[0] from None
 
 
-async def _all_set(drained: Sequence[anyio.Event]) -> None:
+async def _all_set(drained: Sequence[anyio.Event]) -> bool:
     """Wait for the ends of the pipes, but not for a process outside the group that holds them."""
     with anyio.move_on_after(_DRAIN_SECONDS):
         for each in drained:
             await each.wait()
+    return all(each.is_set() for each in drained)
 
 
 async def _open(

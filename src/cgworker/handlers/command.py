@@ -105,7 +105,7 @@ class CommandHandler:
             raise UsageError(f"the working directory {self.cwd} of the command is no folder")
         if any("\0" in word for word in self.argv):
             raise UsageError("a command's argument cannot contain NUL")
-        search_path = {**os.environ, **self.environment.added}.get("PATH")
+        search_path = self.environment.added.get("PATH", os.environ.get("PATH"))
         if not self.argv or shutil.which(self.argv[0], path=search_path) is None:
             name = self.argv[0] if self.argv else ""
             problem = "not executable" if Path(name).exists() else "No such file or directory"

@@ -18,8 +18,8 @@ class FileUnusable(Exception):
 
 def state_folder(name: str) -> Path:
     """Where cgworker keeps `name` between runs: `$XDG_STATE_HOME/cgworker/...`, or `~/.local/state`."""
-    home = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(home) / "cgworker" / name
+    home = os.environ.get("XDG_STATE_HOME") or f"{Path.home()}/.local/state"
+    return Path(home, "cgworker", name)
 
 
 def make_private_folder(folder: Path) -> Path:

@@ -214,15 +214,17 @@ class Attempt:
     async def _run_beside_its_limit(self, turn: Turn, handler: Handler) -> Outcome | None:
         """In a task of its own, so that being cancelled from outside is told from a handler that does it."""
         decided: Outcome | None = None
+        limit = self._place.options.time_limit_seconds
 
         async def run() -> None:
             nonlocal decided
             decided = await self._run_handler(turn, handler)
-            beside.cancel_scope.cancel()
+            if limit is not None:
+                beside.cancel_scope.cancel()
 
         async with anyio.create_task_group() as beside:
             beside.start_soon(run)
-            if (limit := self._place.options.time_limit_seconds) is not None:
+            if limit is not None:
                 beside.start_soon(self._interrupt_at_deadline, limit)
         return decided
 
