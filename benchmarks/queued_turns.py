@@ -34,6 +34,7 @@ ROW = Row(
 )
 
 _AGENTS = 16
+_CAPACITIES = (1, 10)  # how many turns an agent may hold: the default, and one where claims are many at once
 _TURNS = 5_000
 _PEER_JOBS = {"pgqueuer": 5_000, "procrastinate": 1_000}
 _PROGRAMS = Path(__file__).with_name("queues")
@@ -48,20 +49,27 @@ async def measure(options: Options) -> Findings:
         findings.absent.append(absent("queues"))
     with a_postgres() as postgres:
         async with kernel_of(options, postgres) as server:
-            agents = [await server.admit(f"bench-{number}") for number in range(_AGENTS)]
+            agents = {capacity: await _admit(server, capacity) for capacity in _CAPACITIES}
             for _ in range(options.rounds):
-                await _round(server, agents, findings)
+                for capacity, admitted in agents.items():
+                    await _round(server, admitted, capacity, findings)
                 if python is not None:
                     await _round_of_peers(python, postgres, findings)
     _judge(findings)
     return findings
 
 
-async def _round(server: Server, agents: list[Agent], findings: Findings) -> None:
+async def _admit(server: Server, capacity: int) -> list[Agent]:
+    names = (f"bench-{capacity}-{number}" for number in range(_AGENTS))
+    return [await server.admit(name, capacity=capacity) for name in names]
+
+
+async def _round(server: Server, agents: list[Agent], capacity: int, findings: Findings) -> None:
     await _queue_turns(server, agents)
     known = [{"token": agent.token, **_names_of(agent)} for agent in agents]
     asked = {"url": server.url, "agents": known, "count": _AGENTS * (_TURNS // _AGENTS)}
-    await _work("cgworker", [sys.executable, str(_PROGRAMS / "worker_turns.py")], asked, findings)
+    program = [sys.executable, str(_PROGRAMS / "worker_turns.py")]
+    await _work("cgworker", program, asked, findings, at=capacity)
 
 
 async def _round_of_peers(python: str, postgres: Postgres, findings: Findings) -> None:
@@ -85,7 +93,9 @@ def _names_of(agent: Agent) -> dict[str, str]:
     return {"project_id": agent.ref.project_id, "agent_id": agent.ref.agent_id}
 
 
-async def _work(who: str, program: list[str], asked: dict[str, Any], findings: Findings) -> None:
+async def _work(
+    who: str, program: list[str], asked: dict[str, Any], findings: Findings, *, at: int | None = None
+) -> None:
     done = await asyncio.to_thread(
         subprocess.run,
         program,
@@ -97,15 +107,19 @@ async def _work(who: str, program: list[str], asked: dict[str, Any], findings: F
         check=True,
     )
     took = json.loads(done.stdout.splitlines()[-1])
-    findings.add(who, "closed", "1/s", asked["count"] / took["seconds"])
-    findings.add(who, "worker CPU", "ms", took["cpu_seconds"] / asked["count"] * 1000)
+    findings.add(who, "closed", "1/s", asked["count"] / took["seconds"], at=at)
+    findings.add(who, "worker CPU", "ms", took["cpu_seconds"] / asked["count"] * 1000, at=at)
 
 
 def _judge(findings: Findings) -> None:
-    ours = findings.median("cgworker", "closed")
-    findings.judge_ratio("≥ 1 × pgqueuer", ours / findings.median("pgqueuer", "closed"), least=1)
-    findings.judge_ratio("≥ 8 × Procrastinate", ours / findings.median("procrastinate", "closed"), least=8)
-    findings.judge_most("worker CPU ≤ 1 ms a turn", findings.median("cgworker", "worker CPU"), "ms", most=1)
+    for capacity in _CAPACITIES:
+        ours, cpu = (findings.median("cgworker", what, at=capacity) for what in ("closed", "worker CPU"))
+        where = f", {capacity} at once an agent"
+        findings.judge_ratio(f"≥ 1 × pgqueuer{where}", ours / findings.median("pgqueuer", "closed"), least=1)
+        findings.judge_ratio(
+            f"≥ 8 × Procrastinate{where}", ours / findings.median("procrastinate", "closed"), least=8
+        )
+        findings.judge_most(f"worker CPU ≤ 1 ms a turn{where}", cpu, "ms", most=1)
 
 
 if __name__ == "__main__":
