@@ -69,7 +69,7 @@ async def _round(server: Server, agents: list[Agent], capacity: int, findings: F
     known = [{"token": agent.token, **_names_of(agent)} for agent in agents]
     asked = {"url": server.url, "agents": known, "count": _AGENTS * (_TURNS // _AGENTS)}
     program = [sys.executable, str(_PROGRAMS / "worker_turns.py")]
-    await _work("cgworker", program, asked, findings, at=capacity)
+    await _work("cgworker", program, asked, findings, where=_where(capacity))
 
 
 async def _round_of_peers(python: str, postgres: Postgres, findings: Findings) -> None:
@@ -94,7 +94,7 @@ def _names_of(agent: Agent) -> dict[str, str]:
 
 
 async def _work(
-    who: str, program: list[str], asked: dict[str, Any], findings: Findings, *, at: int | None = None
+    who: str, program: list[str], asked: dict[str, Any], findings: Findings, *, where: str = ""
 ) -> None:
     done = await asyncio.to_thread(
         subprocess.run,
@@ -107,14 +107,18 @@ async def _work(
         check=True,
     )
     took = json.loads(done.stdout.splitlines()[-1])
-    findings.add(who, "closed", "1/s", asked["count"] / took["seconds"], at=at)
-    findings.add(who, "worker CPU", "ms", took["cpu_seconds"] / asked["count"] * 1000, at=at)
+    findings.add(who, f"closed{where}", "1/s", asked["count"] / took["seconds"])
+    findings.add(who, f"worker CPU{where}", "ms", took["cpu_seconds"] / asked["count"] * 1000)
+
+
+def _where(capacity: int) -> str:
+    return f", {capacity} at once an agent"
 
 
 def _judge(findings: Findings) -> None:
     for capacity in _CAPACITIES:
-        ours, cpu = (findings.median("cgworker", what, at=capacity) for what in ("closed", "worker CPU"))
-        where = f", {capacity} at once an agent"
+        where = _where(capacity)
+        ours, cpu = (findings.median("cgworker", f"{what}{where}") for what in ("closed", "worker CPU"))
         findings.judge_ratio(f"≥ 1 × pgqueuer{where}", ours / findings.median("pgqueuer", "closed"), least=1)
         findings.judge_ratio(
             f"≥ 8 × Procrastinate{where}", ours / findings.median("procrastinate", "closed"), least=8

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio
@@ -178,6 +178,38 @@ async def test_requests_at_one_time_have_connections_of_their_own() -> None:
         for _ in range(3):
             tasks.start_soon(ask)
     assert server.connection_count == 3
+
+
+async def test_a_client_has_so_many_requests_under_way_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others wait until one has ended, each in its turn; who waits too long is told."""
+    monkeypatch.setattr("cgworker.client.connections._MOST_CONNECTIONS", 2)
+    go_on, seen, most = anyio.Event(), 0, 0
+
+    async def serve(stream: SocketStream) -> None:
+        nonlocal seen, most
+        async with stream:
+            with suppress(anyio.EndOfStream):
+                while await stream.receive():
+                    seen += 1
+                    most = max(most, seen)
+                    await go_on.wait()
+                    seen -= 1
+                    await stream.send(GOOD)
+
+    async with (
+        listening(serve) as url,
+        httpx.AsyncClient(transport=Connections(), timeout=5) as client,
+        anyio.create_task_group() as asking_all,
+    ):
+        for _ in range(7):
+            asking_all.start_soon(client.get, url)
+        with anyio.fail_after(5):
+            while seen < 2:  # noqa: ASYNC110  # the server's side learns of it by itself
+                await anyio.sleep(0.01)
+        with pytest.raises(httpx.PoolTimeout):
+            await client.get(url, timeout=httpx.Timeout(5, pool=0.05))
+        go_on.set()
+    assert (seen, most) == (0, 2)
 
 
 async def test_what_is_not_plain_goes_to_httpxs_own_transport() -> None:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 class AgentCalls:
     """`kernel.agents`."""
 
+    __slots__ = ("_kernel",)
+
     def __init__(self, kernel: KernelClient) -> None:
         self._kernel = kernel
 

@@ -42,6 +42,8 @@ class ClaimAnswer:
 class ClaimCalls:
     """`kernel.claims`."""
 
+    __slots__ = ("_kernel",)
+
     def __init__(self, kernel: KernelClient) -> None:
         self._kernel = kernel
 

@@ -51,7 +51,8 @@ class Connections(httpx.AsyncBaseTransport):
     """A transport for `httpx.AsyncClient`; runs on asyncio and trio."""
 
     def __init__(self) -> None:
-        self._slots = anyio.Semaphore(_MOST_CONNECTIONS, fast_acquire=True)
+        self._under_way_count = 0
+        self._ended: anyio.Event | None = None  # set when an exchange ends, if others wait for that
         self._others: httpx.AsyncHTTPTransport | None = None
         self._is_closed = False
 
@@ -67,12 +68,16 @@ class Connections(httpx.AsyncBaseTransport):
         if not _is_plain(request):
             return await self._other_transport().handle_async_request(request)
         timeouts = request.extensions.get("timeout", {})
-        with _in_time(timeouts.get("pool"), httpx.PoolTimeout):
-            await self._slots.acquire()
+        if self._under_way_count >= _MOST_CONNECTIONS:
+            with _in_time(timeouts.get("pool"), httpx.PoolTimeout):
+                await self._wait_for_room()
+        self._under_way_count += 1
         try:
             return await self._exchange(request, timeouts)
         finally:
-            self._slots.release()
+            self._under_way_count -= 1
+            if self._ended is not None:
+                self._ended.set()
 
     async def aclose(self) -> None:
         """Use no more; the last client to do so closes what is open, or does when its exchange ends."""
@@ -86,6 +91,13 @@ class Connections(httpx.AsyncBaseTransport):
                     await anyio.aclose_forcefully(connection.stream)
         if self._others is not None:
             await self._others.aclose()
+
+    async def _wait_for_room(self) -> None:
+        """A semaphore would do it as well, and take a kilobyte of each of thousands of clients."""
+        while self._under_way_count >= _MOST_CONNECTIONS:
+            if self._ended is None or self._ended.is_set():
+                self._ended = anyio.Event()
+            await self._ended.wait()
 
     def _other_transport(self) -> httpx.AsyncHTTPTransport:
         """httpx's own, made when it is needed: it reads the system's certificates, which takes time."""

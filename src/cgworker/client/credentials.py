@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 class CredentialCalls:
     """`kernel.credentials`."""
 
+    __slots__ = ("_kernel",)
+
     def __init__(self, kernel: KernelClient) -> None:
         self._kernel = kernel
 

@@ -17,6 +17,8 @@ Page = TypeVar("Page")
 class ProjectionCalls:
     """`kernel.projections`. Filters that are None, and flags that are false, do not filter."""
 
+    __slots__ = ("_kernel",)
+
     def __init__(self, kernel: KernelClient) -> None:
         self._kernel = kernel
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 class ReportCalls:
     """`kernel.reports`."""
 
+    __slots__ = ("_kernel",)
+
     def __init__(self, kernel: KernelClient) -> None:
         self._kernel = kernel
 

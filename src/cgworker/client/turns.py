@@ -40,6 +40,8 @@ _AT_ONCE_SECONDS = 0.05  # a kernel that has nothing to say and answers sooner c
 class TurnCalls:
     """`kernel.turns`."""
 
+    __slots__ = ("_kernel",)
+
     def __init__(self, kernel: KernelClient) -> None:
         self._kernel = kernel
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from functools import cached_property
 from typing import Any
 
 import anyio
@@ -44,10 +45,17 @@ class Journal:
         self._more_records = more_records
         self._page_size = page_size
         self._events: list[LedgerEvent] = []
-        self._reading = anyio.Lock()  # two tasks that read on at once would both keep the same page
-        self._appending = anyio.Lock()
         self._known_boxes: set[str] | None = None
         self.turn: TurnRef = context.turn.turn
+
+    @cached_property  # most turns need neither, and a lock takes a kilobyte
+    def _reading(self) -> anyio.Lock:
+        """Two tasks that read on at once would both keep the same page."""
+        return anyio.Lock()
+
+    @cached_property
+    def _appending(self) -> anyio.Lock:
+        return anyio.Lock()
 
     @property
     def input(self) -> Any:
