@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -54,6 +55,24 @@ async def test_it_serves_from_when_it_says_so(config: KernelConfig, database: Da
     """The first request after `ready` is answered."""
     async with a_server(config, database) as served:
         assert (await served.project.client.get("/healthz")).status_code == 200
+
+
+async def test_an_answer_comes_in_one_piece(config: KernelConfig, database: Database) -> None:
+    """Its head does not wake the client before the body is there."""
+    async with a_server(config, database) as served:
+        url = served.project.client.base_url
+        for answer in await asyncio.to_thread(_first_pieces, url.host, url.port or 80, 50):
+            assert answer.endswith(b"}"), answer
+
+
+def _first_pieces(host: str, port: int, count: int) -> list[bytes]:
+    """What arrives first of each answer, by a client that is awake all the time."""
+    with socket.create_connection((host, port), timeout=10) as connection:
+        answers = []
+        for _ in range(count):
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nhost: kernel\r\n\r\n")
+            answers.append(connection.recv(65536))
+        return answers
 
 
 async def test_a_stop_answers_who_waits(config: KernelConfig, database: Database) -> None:

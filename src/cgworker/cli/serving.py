@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from cgworker.kernel.app import Kernel
 from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.invitations import Invitations
 from cgworker.kernel.routes.admission import admission_routes
-from cgworker.kernel.serve import Routes, bind, serve
+from cgworker.kernel.serve import KernelServer, Routes, bind, serve
 from cgworker.private import read_secret
 from cgworker.profiles import (
     DEFAULT_BASE_URL,
@@ -99,7 +100,7 @@ async def run_service(config: KernelConfig) -> None:
     """A kernel until it is told to stop."""
     with bind(config.host, config.port) as listener:
         async with open_or_say(config, "cg service run") as database:
-            await serve(config, database, listener)
+            await serve(config, database, listener, ready=_leave_be)
 
 
 async def run_local(config: KernelConfig, admission: AdmissionSetup, base_url: str | None) -> None:
@@ -113,7 +114,7 @@ async def run_local(config: KernelConfig, admission: AdmissionSetup, base_url: s
                 f"Starting CommonGround local server project={admission.project_id} base_url={base_url} "
                 f"host={config.host} port={port} paths=/v3r1,/admin/v1"
             )
-            await serve(config, database, listener, more_routes=admission.routes)
+            await serve(config, database, listener, more_routes=admission.routes, ready=_leave_be)
 
 
 async def run_admission(config: KernelConfig, admission: AdmissionSetup, base_url: str | None) -> None:
@@ -128,6 +129,12 @@ async def run_admission(config: KernelConfig, admission: AdmissionSetup, base_ur
                 f"port={listener.getsockname()[1]} paths=/admin/v1"
             )
             await serve(config, database, listener, more_routes=admission.routes, has_kernel_routes=False)
+
+
+def _leave_be(_: KernelServer) -> None:
+    """What stands once a kernel has started stays to its end; the garbage collector walks past it."""
+    gc.collect()
+    gc.freeze()
 
 
 def _say(line: str) -> None:

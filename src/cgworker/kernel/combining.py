@@ -1,7 +1,7 @@
 """Combining what waits: requests of one verb that come while its statements are in flight run as one.
 
-A round trip and a commit cost more than the rows they carry. So when a kernel is busy, what arrives while two
-statements of its verb are in flight is gathered, and the next one takes all of it, as arrays, with one
+A round trip and a commit cost more than the rows they carry. So when a kernel is busy, what arrives while a
+statement of its verb is in flight is gathered, and the next one takes all of it, as arrays, with one
 commit. A kernel with little to do lets the statements overlap instead, and nothing waits: with four
 connections one statement at a time closed fewer turns than four, with sixteen it closed more. Each request
 is answered on its own: one that needs more statements, as a refusal does, keeps nobody else waiting. Who
@@ -26,7 +26,6 @@ Run = Callable[[str, list[Item]], Awaitable[Answers[Good]]]
 
 _MOST_ITEMS = 100
 _FEW = 4
-_MOST_IN_FLIGHT = 2  # of a verb and a project, on a busy kernel: one is planned and run while one is synced
 
 
 @frozen(eq=False)
@@ -82,7 +81,7 @@ class Combiner(Generic[Item, Good]):
             self._load.count -= 1
 
     def _start(self, project_id: str, project: _Project[Item, Good]) -> None:
-        if not project.waiting or (project.in_flight >= _MOST_IN_FLIGHT and not self._load.is_small):
+        if not project.waiting or (project.in_flight and not self._load.is_small):
             return
         project.in_flight += 1
         self._in_background(self._run_waiting(project_id, project))

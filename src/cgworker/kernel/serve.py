@@ -107,6 +107,7 @@ def _uvicorn_config(config: KernelConfig, app: ASGIApp) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http=BoundedHeads,
+        ws="none",
         log_level=config.log_level,
         access_log=False,
         lifespan="off",
