@@ -61,7 +61,7 @@ async def test_an_answer_comes_in_one_piece(config: KernelConfig, database: Data
     """Its head does not wake the client before the body is there."""
     async with a_server(config, database) as served:
         url = served.project.client.base_url
-        for answer in await asyncio.to_thread(_first_pieces, url.host, url.port or 80, 50):
+        for answer in await asyncio.to_thread(_first_pieces, url.host, url.port or 80, 300):
             assert answer.endswith(b"}"), answer
 
 
