@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -10,7 +11,7 @@ from contextlib import asynccontextmanager
 
 import httpx
 import pytest
-from attrs import frozen
+from attrs import evolve, frozen
 from starlette.routing import BaseRoute
 
 from cgworker.errors import UsageError
@@ -73,6 +74,18 @@ def _first_pieces(host: str, port: int, count: int) -> list[bytes]:
             connection.sendall(b"GET /healthz HTTP/1.1\r\nhost: kernel\r\n\r\n")
             answers.append(connection.recv(65536))
         return answers
+
+
+async def test_a_body_that_never_ends_is_408(config: KernelConfig, database: Database) -> None:
+    """Also behind a request on the same connection whose body came at once."""
+    async with a_server(evolve(config, max_body_seconds=0.3), database) as served:
+        url = served.project.client.base_url
+        reader, writer = await asyncio.open_connection(url.host, url.port)
+        head = f"POST /v3r1/projects/{served.project.id}/turns:dispatch HTTP/1.1\r\nhost: kernel\r\n"
+        writer.write(f"{head}content-length: 2\r\n\r\n{{}}{head}content-length: 9\r\n\r\n{{".encode())
+        answers = await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+    assert re.findall(rb"HTTP/1.1 (\d+)", answers) == [b"422", b"408"]
 
 
 async def test_a_stop_answers_who_waits(config: KernelConfig, database: Database) -> None:

@@ -32,15 +32,16 @@ from cgworker.kernel.verbs import Verbs
 from cgworker.kernel.wakeups import Wakeups
 
 SERVER_ROUTES: Sequence[BaseRoute] = [*health.routes, *description.routes]
+# They are tried one after the other, so the busy ones come first.
 ROUTES: Sequence[BaseRoute] = [
-    *SERVER_ROUTES,
-    *health.metrics_routes,
     *claims.routes,
     *turns.routes,
     *agents.routes,
     *credentials.routes,
     *reports.routes,
     *projections.routes,
+    *SERVER_ROUTES,
+    *health.metrics_routes,
 ]
 
 

@@ -7,6 +7,7 @@ from http import HTTPStatus
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from cgworker.kernel.http import BODY_IS_HERE
 from cgworker.kernel.joined import JoinedWrites
 
 MOST_HEAD_BYTES = 64 * 1024
@@ -74,6 +75,11 @@ class BoundedHeads(HttpToolsProtocol):
         """The head is complete."""
         self._head_came()
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The body is complete."""
+        super().on_message_complete()
+        self.scope[BODY_IS_HERE] = True  # type: ignore[literal-required]
 
     def send_400_response(self, msg: str) -> None:
         """The parser gave up; over the length of the head, if that is what it had come to."""

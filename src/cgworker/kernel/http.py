@@ -6,6 +6,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 from attrs import Attribute, AttrsInstance, field, fields, resolve_types
@@ -53,6 +54,9 @@ async def read(request: Request, cls: type[T]) -> T:
     return structure_request(cls, _parse(raw, request.app.state.kernel.config.max_depth))
 
 
+BODY_IS_HERE = "cgworker.body_is_here"
+"""In the ASGI scope of a request whose body came with its head: no time to be watched."""
+
 CLIENT_GONE = 499
 """Nobody gets this answer; nginx's number for it, so that figures do not take it for a fault of ours."""
 
@@ -60,8 +64,9 @@ CLIENT_GONE = 499
 async def read_body(request: Request) -> bytes:
     """The body as it came, within the limits of size and time; read once and kept by the request."""
     config = request.app.state.kernel.config
+    is_here = BODY_IS_HERE in request.scope
     try:
-        async with asyncio.timeout(config.max_body_seconds):
+        async with nullcontext() if is_here else asyncio.timeout(config.max_body_seconds):
             return await _read_at_most(request, config.max_body_bytes)
     except TimeoutError:
         late = f"the body did not arrive within {config.max_body_seconds} seconds"

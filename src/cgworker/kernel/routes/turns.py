@@ -272,6 +272,7 @@ _V = "/v3r1/projects/{project_id}"
 _T = _V + "/turns/{turn_id}"
 routes: list[Operation] = [
     Operation("POST", _V + "/turns:dispatch", dispatch, takes=Dispatch, gives=TurnRef),
+    Operation("POST", _T + ":finish", finish, takes=FinishTurn, gives=Done),
     Operation(
         "POST",
         _V + "/turns:settle-many",
@@ -290,7 +291,6 @@ routes: list[Operation] = [
         headers=("Idempotency-Key",),
         gives=CardBoxRef,
     ),
-    Operation("POST", _T + ":finish", finish, takes=FinishTurn, gives=Done),
     Operation("POST", _T + ":suspend", suspend, takes=SuspendTurn, gives=Done),
     Operation("POST", _T + ":resume", resume, takes=ResumeTurn, gives=Done),
     Operation("GET", _T, get, query=TurnQuery, headers=("Prefer",), gives=TurnSnapshot),
