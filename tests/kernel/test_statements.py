@@ -216,7 +216,8 @@ async def _use(project: Project, *, count: int) -> int:
 
 
 async def _rows_read(connection: Connection) -> dict[str, int]:
-    """Rows of each large table that were ever looked at; those who looked have gone by now."""
+    """Rows of each large table that were ever looked at; others who looked have gone by now."""
+    await connection.execute("select pg_stat_force_next_flush()")  # a session counts once a second at most
     await connection.execute("select pg_stat_clear_snapshot()")
     rows = await connection.fetch(
         """
