@@ -261,7 +261,7 @@ async def test_waiters_are_answered_when_the_kernel_ends(config: KernelConfig, d
         worker = await Project(kernel, client).agent("worker")
 
         async def act() -> None:
-            kernel.closing.set()
+            kernel.wakeups.close()
 
         assert await while_waiting(kernel, lambda: worker.claim(WAIT), act) is None
 

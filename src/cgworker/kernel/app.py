@@ -54,7 +54,6 @@ class Kernel:
     wakeups: Wakeups
     verbs: Verbs
     metrics: Metrics = field(factory=Metrics)
-    closing: asyncio.Event = field(factory=asyncio.Event)
 
 
 @asynccontextmanager
@@ -68,7 +67,7 @@ async def open_kernel(config: KernelConfig, database: Database) -> AsyncIterator
     try:
         yield kernel
     finally:
-        kernel.closing.set()
+        wakeups.close()
         reaping.cancel()
         await asyncio.gather(reaping, return_exceptions=True)
         await wakeups.stop()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from typing import TypeVar
 
 from starlette.exceptions import HTTPException
@@ -59,31 +60,26 @@ async def look_until(
     """Look, and as long as there is no news and time is left, wait for a wake-up and look again."""
     if not wait_seconds:
         return await look()
-    kernel = request.app.state.kernel
+    wakeups = request.app.state.kernel.wakeups
     loop = asyncio.get_running_loop()
     deadline = loop.time() + wait_seconds
-    gone = asyncio.ensure_future(_hung_up(request))
-    closing = asyncio.ensure_future(kernel.closing.wait())
-    try:
-        with kernel.wakeups.waiting(keys) as woken:
+    with wakeups.waiting(keys) as woken:
+        gone = asyncio.ensure_future(_hung_up(request))
+        gone.add_done_callback(lambda _: woken.set())
+        try:
             while True:
                 if gone.done():
                     raise HTTPException(CLIENT_GONE, "the client hung up")
                 woken.clear()
                 found = await look()
                 left = deadline - loop.time()
-                if is_news(found) or left <= 0 or closing.done():
+                if is_news(found) or left <= 0 or wakeups.is_closing:
                     return found
-                news = asyncio.ensure_future(woken.wait())
-                await asyncio.wait(
-                    {news, gone, closing},
-                    timeout=min(left, _RECHECK_SECONDS),
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-                news.cancel()
-    finally:
-        gone.cancel()
-        closing.cancel()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(min(left, _RECHECK_SECONDS)):
+                        await woken.wait()
+        finally:
+            gone.cancel()
 
 
 async def _hung_up(request: Request) -> None:

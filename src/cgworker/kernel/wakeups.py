@@ -75,13 +75,19 @@ class Wakeups:
         self._news = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self.waiting_count: int = 0
+        self.is_closing: bool = False
 
     def start(self) -> None:
         """Begin to listen to other kernels and to tell them."""
         self._tasks = [asyncio.create_task(self._keep_connected())]
 
+    def close(self) -> None:
+        """The kernel shuts down: wake everybody, and let nobody wait any more."""
+        self.is_closing = True
+        self._wake_all()
+
     async def stop(self) -> None:
-        """Stop; nobody is woken by it."""
+        """Listen and tell no more; nobody is woken by it."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -129,12 +135,11 @@ class Wakeups:
             await asyncio.sleep(_RECONNECT_SECONDS)
 
     async def _serve(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        broken = asyncio.Event()
-        connection.add_termination_listener(lambda _: broken.set())
+        connection.add_termination_listener(lambda _: self._news.set())
         await connection.add_listener(_CHANNEL, self._on_notify)
         self._wake_all()
-        while not broken.is_set():
-            await self._news_or(broken)
+        while not connection.is_closed():
+            await self._news.wait()
             keys = list(self._untold)[:_MOST_KEYS_A_NOTIFY]
             for key in keys:
                 del self._untold[key]
@@ -143,14 +148,6 @@ class Wakeups:
             if keys:
                 await connection.execute("select pg_notify($1, $2)", _CHANNEL, " ".join(keys))
                 await asyncio.sleep(_PAUSE_SECONDS)
-
-    async def _news_or(self, broken: asyncio.Event) -> None:
-        waits = [asyncio.ensure_future(self._news.wait()), asyncio.ensure_future(broken.wait())]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
 
     def _on_notify(self, connection: Connection, pid: int, _channel: str, payload: object) -> None:
         if pid != connection.get_server_pid():  # our own have been woken before
