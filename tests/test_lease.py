@@ -110,6 +110,17 @@ def test_of_thousands_no_more_are_in_step_than_one_request_takes() -> None:
     assert max(instants.values()) <= 200
 
 
+@pytest.mark.parametrize("in_step", [False, True])
+@pytest.mark.parametrize("length", [0.0, -1.0])
+async def test_a_lease_that_is_over_when_it_is_given_is_lost(length: float, in_step: bool) -> None:
+    """Whatever clocks a kernel has: nothing breaks, and nobody works on."""
+    kernel = Kernel()
+    async with keep(lease(length), kernel.keeper(in_step=in_step)):
+        await anyio.sleep(1)
+    assert [at for at, _ in kernel.lost] == [anyio.current_time() - 1]
+    assert kernel.renewed_at == []
+
+
 async def test_renewal_ends_with_the_block() -> None:
     """Nothing renews a claim that is settled."""
     kernel = Kernel()

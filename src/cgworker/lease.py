@@ -119,7 +119,7 @@ class Lease:
     _followers: list[Callable[[Lease], None]] = field(init=False, factory=list, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
-        self._remaining = self.length_seconds or _UNKNOWN_LENGTH_SECONDS
+        self._remaining = _UNKNOWN_LENGTH_SECONDS if self.length_seconds is None else self.length_seconds
 
     @property
     def ends_at(self) -> float:
@@ -155,7 +155,7 @@ class Lease:
             return self.asked_at
         interval = min(self._remaining * fraction, most_seconds or self._remaining)
         due = self.asked_at + interval
-        if not in_step:
+        if not in_step or interval <= 0:
             return due
         group_count = max(in_step / _MOST_IN_A_STEP, _FEWEST_STEPS)
         step = 2.0 ** math.floor(

@@ -72,6 +72,26 @@ async def test_half_a_file_is_no_result(outbox: Outbox) -> None:
     assert outbox.find(make_turn()) is None
 
 
+@pytest.mark.parametrize("change", [{"outcome": "sideways"}, {"outcome": []}, {"role": None}])
+async def test_what_is_no_result_of_ours_is_left_alone(outbox: Outbox, change: dict[str, Any]) -> None:
+    """Another version may have written it, or a person: the handler is run again, and nothing breaks."""
+    turn = make_turn()
+    entry = await outbox.put(turn, succeed(1))
+    stored = json.loads(entry.path.read_text()) | change
+    entry.path.write_text(json.dumps({name: value for name, value in stored.items() if value is not None}))
+    assert outbox.find(turn) is None
+    assert outbox.waiting(turn.kernel.base_url, turn.agent) == []
+    assert entry.path.exists()
+
+
+async def test_what_cannot_be_kept_aside_stays_where_it_is(outbox: Outbox, tmp_path: Path) -> None:
+    """A disk that refuses must not end the worker."""
+    entry = await outbox.put(make_turn(), succeed(1))
+    (tmp_path / "outbox" / "kept").write_text("no folder")
+    assert outbox.keep_aside(entry) == entry.path
+    assert outbox.find(make_turn()) == entry
+
+
 async def test_what_is_kept_aside_can_be_read_by_a_person(outbox: Outbox) -> None:
     """It says which turn at which kernel it belonged to."""
     entry = await outbox.put(make_turn(), succeed({"a": 1}))

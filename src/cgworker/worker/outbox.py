@@ -128,7 +128,8 @@ class Outbox:
         of_agent = {"kernel": kernel_url, "agent": str(agent)}.items()
         own = [(path, _read_own(path)) for path in self._own_files()]
         shared = [(path, stored) for path, group in self._groups.waiting() for stored in group]
-        return [_entry_of(path, stored) for path, stored in own + shared if of_agent <= stored.items()]
+        found = [_entry_of(path, stored) for path, stored in own + shared if of_agent <= stored.items()]
+        return [entry for entry in found if entry is not None]
 
     def waiting_count(self) -> int:
         """How many results the kernel does not have yet; those kept aside are not counted."""
@@ -159,8 +160,16 @@ class Outbox:
         """It can no longer be delivered: move it where a person can find it.
 
         Returns:
-            Where it is now; None if a worker that shares the outbox has delivered it meanwhile.
+            Where it is now, which is where it was if the disk does not let it be moved; None if a worker
+            that shares the outbox has delivered it meanwhile.
         """
+        try:
+            return self._move_aside(entry)
+        except OSError as immovable:
+            logger.warning("%s: what cannot be delivered could not be kept aside: %s", entry.path, immovable)
+            return entry.path
+
+    def _move_aside(self, entry: OutboxEntry) -> Path | None:
         kept = make_private_folder(self._kept_folder) / entry.own_name
         if not entry.is_shared:
             try:
@@ -276,10 +285,13 @@ def _facts_of(turn: Turn, outcome: Closed) -> dict[str, Any]:
     return facts if outcome.payload is ABSENT else {**facts, "payload": outcome.payload}
 
 
-def _entry_of(path: Path, stored: Stored) -> OutboxEntry:
-    outcome = _BY_WORD[stored["outcome"]](stored.get("payload", ABSENT), stored["role"])
-    attempt = stored.get("attempt", 1)
-    return OutboxEntry(path, outcome, stored["turn_id"], stored["fingerprint"], attempt)
+def _entry_of(path: Path, stored: Stored) -> OutboxEntry | None:
+    """The result; None if it is none, as what another version wrote, or a person."""
+    try:
+        outcome = _BY_WORD[stored["outcome"]](stored.get("payload", ABSENT), stored["role"])
+        return OutboxEntry(path, outcome, stored["turn_id"], stored["fingerprint"], stored.get("attempt", 1))
+    except (KeyError, TypeError):
+        return None
 
 
 def _read_own(path: Path) -> Stored:
