@@ -12,7 +12,8 @@ import pytest
 from attrs import define, field
 
 from cgworker.errors import CommonGroundError, FencingError, KernelOverloaded, KernelUnreachable, LeaseLost
-from cgworker.lease import Keeper, Kept, Lease, insist, keep
+from cgworker.lease import Lease, insist
+from cgworker.renewal import Keeper, Kept, Renewals, keep
 from cgworker.testing import virtual_time
 from cgworker.wire.refs import ClaimToken
 
@@ -128,6 +129,60 @@ async def test_renewal_ends_with_the_block() -> None:
         await anyio.sleep(15)
     await anyio.sleep(100)
     assert len(kernel.renewed_at) == 1
+
+
+async def test_a_lease_has_no_task_before_it_is_due() -> None:
+    """Most turns end before their first renewal: what they never need, they do not pay for."""
+    kernel = Kernel()
+    async with anyio.create_task_group() as tasks:
+        renewals = Renewals(tasks)
+        for _ in range(100):
+            with renewals.keeping(lease(), kernel.keeper()):
+                await anyio.sleep(0.05)
+                assert _task_count() <= 1
+        with renewals.keeping(lease(), kernel.keeper()), renewals.keeping(lease(), kernel.keeper()):
+            await anyio.sleep(10.1)
+            assert len(kernel.renewed_at) == 2
+        await anyio.sleep(LENGTH)
+        assert _task_count() == 0
+    assert kernel.lost == []
+
+
+async def test_a_lease_that_is_due_sooner_than_all_others_is_not_kept_waiting() -> None:
+    """Whoever waits for the next renewal is told of a sooner one."""
+    kernel, hasty = Kernel(), Kernel()
+    async with anyio.create_task_group() as tasks:
+        renewals = Renewals(tasks)
+        with renewals.keeping(lease(), kernel.keeper()):
+            await anyio.sleep(1)
+            with renewals.keeping(lease(3), hasty.keeper(most_seconds=0.5)):
+                await anyio.sleep(0.6)
+        tasks.cancel_scope.cancel()
+    assert len(hasty.renewed_at) == 1
+    assert kernel.renewed_at == []
+    assert hasty.lost == []
+
+
+async def test_a_fault_of_ours_in_a_renewal_loses_that_lease_and_no_other() -> None:
+    """They share a task group, and nothing else."""
+    kernel, broken = Kernel(), Kernel()
+
+    async def renew(_: ClaimToken) -> Kept:
+        raise ZeroDivisionError
+
+    async with anyio.create_task_group() as tasks:
+        renewals = Renewals(tasks)
+        faulty = Keeper(renew=renew, lost=lambda reason: broken.lost.append((0, reason)), stop=lambda: None)
+        with renewals.keeping(lease(), kernel.keeper()), renewals.keeping(lease(), faulty):
+            await anyio.sleep(15)
+        tasks.cancel_scope.cancel()
+    assert broken.lost == [(0, "its renewal broke down")]
+    assert (len(kernel.renewed_at), kernel.lost) == (1, [])
+
+
+def _task_count() -> int:
+    """How many tasks there are for renewals."""
+    return sum(1 for task in anyio.get_running_tasks() if "cgworker.renewal" in str(task.name))
 
 
 async def test_one_failed_renewal_is_noise() -> None:

@@ -1,13 +1,7 @@
-"""The claim's time limit as its holder sees it, and the scope that keeps extending it.
+"""The claim's time limit as its holder sees it, and why a handler is ended before its time.
 
-Three rules:
-
-- **The lease fences itself.** It is counted on a monotonic clock, from before the request that got it,
-  so it never ends later here than at the kernel; work on the turn is ended a margin before that.
-- **One failed renewal is noise; the clock decides.** Only the kernel's refusal, or running out of time,
-  ends a lease.
-- **Renewal is a scope.** `async with keep(...)` encloses the handler *and* the settle call, and a drain
-  changes nothing about it.
+The lease fences itself: it is counted on a monotonic clock, from before the request that got it, so it never
+ends later here than at the kernel; work on the turn is ended a margin before that. `renewal.py` keeps it.
 """
 
 from __future__ import annotations
@@ -16,18 +10,17 @@ import math
 import random
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from enum import StrEnum
 from typing import TypeVar
 
 import anyio
-from anyio.lowlevel import RunVar
 from attrs import define, field, frozen
 
 from cgworker.client.backoff import Backoff
-from cgworker.errors import CommonGroundError, KernelRefused, KernelTrouble, LeaseLost
+from cgworker.errors import KernelTrouble, LeaseLost
 from cgworker.wire.refs import ClaimToken
 
 Clock = Callable[[], float]
@@ -181,127 +174,7 @@ class Lease:
             self._followers.remove(told)
 
 
-# ---------------------------------------------------------------- keeping it
-
-
-@frozen
-class Kept:
-    """A renewal that worked, as the keeper needs to know it."""
-
-    server_time: datetime
-    expires_at: datetime
-    stop_requested: bool
-
-
-@define
-class _Kept:
-    """How many leases are kept in this event loop."""
-
-    count: int = 0
-
-
-_KEPT: RunVar[_Kept] = RunVar("cgworker_leases_kept")
-
-
-def _kept_here() -> _Kept:
-    try:
-        return _KEPT.get()
-    except LookupError:
-        _KEPT.set(kept := _Kept())
-        return kept
-
-
-@frozen
-class Keeper:
-    """What keeping a lease needs from its surroundings.
-
-    Attributes:
-        renew: extends the claim at the kernel.
-        lost: called once, when the lease is lost, with the reason in words.
-        stop: called at every renewal that finds a stop requested.
-        renewed: called after each renewal.
-        failed: called after each renewal that failed and will be tried again.
-        fraction: the part of the lease after which it is renewed.
-        most_seconds: renew after this long at the latest; can only make it sooner.
-        in_step: renew at the same instants as others that are kept in this event loop.
-    """
-
-    renew: Callable[[ClaimToken], Awaitable[Kept]]
-    lost: Callable[[str], None]
-    stop: Callable[[], None]
-    renewed: Callable[[], None] = lambda: None
-    failed: Callable[[CommonGroundError], None] = lambda _: None
-    fraction: float = RENEW_FRACTION
-    most_seconds: float | None = None
-    in_step: bool = False
-    _kept: _Kept = field(init=False, factory=_kept_here)
-
-    @contextmanager
-    def counted(self) -> Iterator[None]:
-        """Within the block, the lease counts among those that are kept in this event loop."""
-        self._kept.count += 1
-        try:
-            yield
-        finally:
-            self._kept.count -= 1
-
-    def next_at(self, lease: Lease) -> float:
-        """When to renew, on the lease's clock."""
-        in_step = self._kept.count if self.in_step else 0
-        return lease.renew_at(self.fraction, self.most_seconds, in_step=in_step)
-
-
-@asynccontextmanager
-async def keep(lease: Lease, keeper: Keeper) -> AsyncIterator[None]:
-    """Renew the lease until the block ends, or until it is lost (`keeper.lost`)."""
-    with keeper.counted():
-        async with anyio.create_task_group() as renewing:
-            renewing.start_soon(_renew_until_lost, lease, keeper)
-            try:
-                yield
-            finally:
-                renewing.cancel_scope.cancel()
-
-
-async def _renew_until_lost(lease: Lease, keeper: Keeper) -> None:
-    backoff = Backoff(0.1, 2.0)
-    next_at = keeper.next_at(lease)
-    while True:
-        await _sleep_until(min(next_at, lease.fence_at), lease.clock)
-        if lease.clock() >= lease.fence_at:
-            keeper.lost("it ran out before it could be renewed")
-            return
-        try:
-            await _renew(lease, keeper)
-        except KernelRefused as refused:
-            keeper.lost(str(refused))
-            return
-        except CommonGroundError as trouble:
-            keeper.failed(trouble)
-            next_at = lease.clock() + backoff.next_seconds(trouble)
-        else:
-            backoff.reset()
-            next_at = keeper.next_at(lease)
-
-
-async def _renew(lease: Lease, keeper: Keeper) -> None:
-    """One attempt. It may take at most a third of what is left, so that others can follow it."""
-    asked_at = lease.clock()
-    seconds = max((lease.fence_at - asked_at) / 3, 0.05)
-    try:
-        with anyio.fail_after(seconds):
-            kept = await keeper.renew(lease.claim)
-    except TimeoutError:
-        raise KernelTrouble(f"no answer to a renewal within {seconds:.1f} s") from None
-    lease.extend(asked_at, server_time=kept.server_time, expires_at=kept.expires_at)
-    keeper.renewed()
-    if kept.stop_requested:
-        keeper.stop()
-
-
-async def _sleep_until(instant: float, clock: Clock) -> None:
-    while (seconds := instant - clock()) > 0:  # noqa: ASYNC110  # the clock may stand still while we sleep
-        await anyio.sleep(seconds)
+# ---------------------------------------------------------------- calls under it
 
 
 async def insist(call: Callable[[], Awaitable[T]], lease: Lease) -> T:

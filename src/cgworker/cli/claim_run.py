@@ -30,8 +30,9 @@ from cgworker.handlers.child import Child, start_child
 from cgworker.handlers.command import write_to_stderr
 from cgworker.handlers.environment import ChildEnvironment, mask_for
 from cgworker.handlers.folder import temporary_folder
-from cgworker.lease import Keeper, Kept, Lease, keep, monotonic
+from cgworker.lease import Lease, monotonic
 from cgworker.lifecycle import TurnState
+from cgworker.renewal import Keeper, Kept, keep
 from cgworker.wire.converter import ABSENT, dumps
 from cgworker.wire.refs import AgentRef, ClaimToken
 from cgworker.worker.serve import watch_signals

@@ -21,7 +21,7 @@ from cgworker.errors import (
 from cgworker.events import Event, emit
 from cgworker.handlers import Handler
 from cgworker.handlers.function import HandlerAbandoned
-from cgworker.lease import Interrupted, Interruption, Keeper, Kept, Reason, keep, monotonic
+from cgworker.lease import Interrupted, Interruption, Reason, monotonic
 from cgworker.outcome import (
     NO_HANDLER_REASON,
     Failed,
@@ -31,6 +31,7 @@ from cgworker.outcome import (
     hand_back,
     word_for,
 )
+from cgworker.renewal import Keeper, Kept, Renewals
 from cgworker.turn import Turn
 from cgworker.wire.converter import ABSENT
 from cgworker.wire.refs import ClaimToken, TurnRef
@@ -51,10 +52,12 @@ class Attempt:
     Args:
         place: what it shares with others.
         found: the claim.
+        renewals: keeps its lease.
     """
 
-    def __init__(self, place: Workplace, found: Found) -> None:
+    def __init__(self, place: Workplace, found: Found, renewals: Renewals) -> None:
         self._place = place
+        self._renewals = renewals
         self._claimed = found.claimed
         self._began_at = found.answered_at
         self._lease = lease_of(found.claimed, found.asked_at)
@@ -93,7 +96,7 @@ class Attempt:
         stored: OutboxEntry | None = None
         outcome: Outcome | None = None
         settlement: Settlement | None = None
-        async with keep(self._lease, self._keeper):
+        with self._renewals.keeping(self._lease, self._keeper):
             try:
                 await self._be_sure_of_the_lease()
                 self._turn = turn = await self._open()
@@ -204,28 +207,20 @@ class Attempt:
         if handler is None:
             return Suspended(NO_HANDLER_REASON, f"no handler for {turn.kind}")
         await tell(self._place.on_claimed, turn)
-        decided = await self._run_beside_its_limit(turn, handler)
+        decided = await self._run_within_its_limit(turn, handler)
         if turn.interruption is None:
             return decided
         self._emit(events.TurnInterrupted(**self._facts(), reason=turn.interruption.reason))
         await tell(self._place.on_interrupted, turn, turn.interruption)
         return outcome_after(turn.interruption, decided, self._place.options.time_limit_seconds)
 
-    async def _run_beside_its_limit(self, turn: Turn, handler: Handler) -> Outcome | None:
-        """In a task of its own, so that being cancelled from outside is told from a handler that does it."""
-        decided: Outcome | None = None
-        limit = self._place.options.time_limit_seconds
-
-        async def run() -> None:
-            nonlocal decided
-            decided = await self._run_handler(turn, handler)
-            if limit is not None:
-                beside.cancel_scope.cancel()
-
+    async def _run_within_its_limit(self, turn: Turn, handler: Handler) -> Outcome | None:
+        if (limit := self._place.options.time_limit_seconds) is None:
+            return await self._run_handler(turn, handler)
         async with anyio.create_task_group() as beside:
-            beside.start_soon(run)
-            if limit is not None:
-                beside.start_soon(self._interrupt_at_deadline, limit)
+            beside.start_soon(self._interrupt_at_deadline, limit)
+            decided = await self._run_handler(turn, handler)
+            beside.cancel_scope.cancel()
         return decided
 
     async def _interrupt_at_deadline(self, limit_seconds: float) -> None:

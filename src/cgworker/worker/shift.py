@@ -17,6 +17,7 @@ from cgworker.errors import CommonGroundError, UsageError
 from cgworker.events import Event, LoopBlocked, emit
 from cgworker.lease import Reason, monotonic
 from cgworker.outcome import Suspended
+from cgworker.renewal import Renewals
 from cgworker.wire.refs import AgentRef
 from cgworker.worker.attempt import Attempt
 from cgworker.worker.bundling import MOST_CLAIMED
@@ -116,17 +117,22 @@ class Shift:
 
     async def work_one(self, found: Found) -> TurnReport:
         """Work one claim and no other; a drain meanwhile ends it in order."""
-        attempt = Attempt(self._place, found)
-        self._attempts.add(attempt)
         async with anyio.create_task_group() as self._beside:
-            try:
-                report = await attempt.run()
-                await attempt.clear_up()
-            finally:
-                self._attempts.discard(attempt)
-                self._beside.cancel_scope.cancel()
+            attempt = Attempt(self._place, found, Renewals(self._beside))
+            self._attempts.add(attempt)
+            # In a task of its own: being cancelled from outside is not taken for what its handler does.
+            report: TurnReport = await self._beside.start(self._work_alone, attempt)
+            self._beside.cancel_scope.cancel()
         await tell(self._on_settled, report)
         return report
+
+    async def _work_alone(self, attempt: Attempt, *, task_status: anyio.abc.TaskStatus[TurnReport]) -> None:
+        try:
+            report = await attempt.run()
+            await attempt.clear_up()
+        finally:
+            self._attempts.discard(attempt)
+        task_status.started(report)
 
     def _note_blocked(self, blocked: LoopBlocked) -> None:
         self._emit(blocked)
@@ -144,9 +150,11 @@ class Shift:
         self._emit_started(concurrency)
         self._working = working = await outside.start(self._host)
         task_status.started()
+        renewals = Renewals(working)
         while True:
             for found in await self._claim_into(slots):
-                working.start_soon(self._work_in_slot, slots, found, working)
+                attempt = Attempt(self._place, found, renewals)
+                working.start_soon(self._work_in_slot, slots, attempt, working)
 
     async def _concurrency(self) -> int:
         if self._place.options.concurrency is not None:
@@ -184,8 +192,9 @@ class Shift:
 
     # ------------------------------------------------------------ working
 
-    async def _work_in_slot(self, slots: anyio.Semaphore, found: Found, working: anyio.abc.TaskGroup) -> None:
-        attempt = Attempt(self._place, found)
+    async def _work_in_slot(
+        self, slots: anyio.Semaphore, attempt: Attempt, working: anyio.abc.TaskGroup
+    ) -> None:
         self._attempts.add(attempt)
         if self._is_interrupting:  # it was claimed in the last moment
             self._interrupt(attempt)

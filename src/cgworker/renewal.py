@@ -1,0 +1,221 @@
+"""Keeping a lease: renewed in time, in a task of its own, as long as a scope lasts.
+
+- **One failed renewal is noise; the clock decides.** Only the kernel's refusal, or running out of time,
+  ends a lease.
+- **Renewal is a scope.** It encloses the handler *and* the settle call, and a drain changes nothing about
+  it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime
+
+import anyio
+import anyio.abc
+import anyio.lowlevel
+from anyio.lowlevel import RunVar
+from attrs import define, field, frozen
+
+from cgworker.client.backoff import Backoff
+from cgworker.errors import CommonGroundError, KernelRefused, KernelTrouble
+from cgworker.events import logger
+from cgworker.lease import RENEW_FRACTION, Clock, Lease
+from cgworker.wire.refs import ClaimToken
+
+
+@frozen
+class Kept:
+    """A renewal that worked, as the keeper needs to know it."""
+
+    server_time: datetime
+    expires_at: datetime
+    stop_requested: bool
+
+
+@define
+class _Kept:
+    """How many leases are kept in this event loop."""
+
+    count: int = 0
+
+
+_KEPT: RunVar[_Kept] = RunVar("cgworker_leases_kept")
+
+
+def _kept_here() -> _Kept:
+    try:
+        return _KEPT.get()
+    except LookupError:
+        _KEPT.set(kept := _Kept())
+        return kept
+
+
+@frozen
+class Keeper:
+    """What keeping a lease needs from its surroundings.
+
+    Attributes:
+        renew: extends the claim at the kernel.
+        lost: called once, when the lease is lost, with the reason in words.
+        stop: called at every renewal that finds a stop requested.
+        renewed: called after each renewal.
+        failed: called after each renewal that failed and will be tried again.
+        fraction: the part of the lease after which it is renewed.
+        most_seconds: renew after this long at the latest; can only make it sooner.
+        in_step: renew at the same instants as others that are kept in this event loop.
+    """
+
+    renew: Callable[[ClaimToken], Awaitable[Kept]]
+    lost: Callable[[str], None]
+    stop: Callable[[], None]
+    renewed: Callable[[], None] = lambda: None
+    failed: Callable[[CommonGroundError], None] = lambda _: None
+    fraction: float = RENEW_FRACTION
+    most_seconds: float | None = None
+    in_step: bool = False
+    _kept: _Kept = field(init=False, factory=_kept_here)
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Within the block, the lease counts among those that are kept in this event loop."""
+        self._kept.count += 1
+        try:
+            yield
+        finally:
+            self._kept.count -= 1
+
+    def next_at(self, lease: Lease) -> float:
+        """When to renew, on the lease's clock."""
+        in_step = self._kept.count if self.in_step else 0
+        return lease.renew_at(self.fraction, self.most_seconds, in_step=in_step)
+
+
+@define(eq=False)
+class _Renewing:
+    """A lease that is kept, and how to end the task that renews it, once there is one."""
+
+    lease: Lease
+    keeper: Keeper
+    next_at: float
+    scope: anyio.CancelScope | None = None
+
+    @property
+    def seconds_left(self) -> float:
+        """How long nothing is to be done."""
+        return min(self.next_at, self.lease.fence_at) - self.lease.clock()
+
+    def start_in(self, tasks: anyio.abc.TaskGroup) -> None:
+        self.scope = anyio.CancelScope()
+        tasks.start_soon(self._run, self.scope)
+
+    def end(self) -> None:
+        if self.scope is not None:
+            self.scope.cancel()
+
+    async def _run(self, scope: anyio.CancelScope) -> None:
+        with scope:
+            await anyio.lowlevel.checkpoint()  # it may have ended before it began
+            try:
+                await _renew_until_lost(self.lease, self.keeper, self.next_at)
+            except Exception:  # a fault of ours: it must not end the renewal of others
+                logger.exception("%s: its renewal broke down", self.lease.claim.turn)
+                self.keeper.lost("its renewal broke down")
+
+
+class Renewals:
+    """Renews leases, each in a task of its own, which it gets when it is first due: most turns end before.
+
+    Args:
+        tasks: where these tasks run, and another that waits for whichever lease is due next.
+    """
+
+    def __init__(self, tasks: anyio.abc.TaskGroup) -> None:
+        self._tasks = tasks
+        self._waiting: set[_Renewing] = set()
+        self._nap: anyio.CancelScope | None = None
+        self._nap_ends_at = 0.0
+
+    @contextmanager
+    def keeping(self, lease: Lease, keeper: Keeper) -> Iterator[None]:
+        """Renew the lease until the block ends, or until it is lost (`keeper.lost`)."""
+        with keeper.counted():
+            renewing = _Renewing(lease, keeper, keeper.next_at(lease))
+            self._await_its_time(renewing)
+            try:
+                yield
+            finally:
+                self._waiting.discard(renewing)
+                renewing.end()
+
+    def _await_its_time(self, renewing: _Renewing) -> None:
+        self._waiting.add(renewing)
+        if self._nap is None:
+            self._nap = anyio.CancelScope()
+            self._tasks.start_soon(self._start_what_is_due)
+        elif anyio.current_time() + renewing.seconds_left < self._nap_ends_at:
+            self._nap.cancel()
+
+    async def _start_what_is_due(self) -> None:
+        """Until none waits any more; the next one begins it anew."""
+        while self._waiting:
+            for renewing in [each for each in self._waiting if each.seconds_left <= 0]:
+                self._waiting.remove(renewing)
+                renewing.start_in(self._tasks)
+            seconds = min((each.seconds_left for each in self._waiting), default=0.0)
+            self._nap_ends_at = anyio.current_time() + seconds
+            with anyio.CancelScope() as self._nap:
+                await anyio.sleep(seconds)
+        self._nap = None
+
+
+@asynccontextmanager
+async def keep(lease: Lease, keeper: Keeper) -> AsyncIterator[None]:
+    """As `Renewals.keeping`, for a lease that is the only one."""
+    async with anyio.create_task_group() as tasks:
+        try:
+            with Renewals(tasks).keeping(lease, keeper):
+                yield
+        finally:
+            tasks.cancel_scope.cancel()
+
+
+async def _renew_until_lost(lease: Lease, keeper: Keeper, next_at: float) -> None:
+    backoff = Backoff(0.1, 2.0)
+    while True:
+        await _sleep_until(min(next_at, lease.fence_at), lease.clock)
+        if lease.clock() >= lease.fence_at:
+            keeper.lost("it ran out before it could be renewed")
+            return
+        try:
+            await _renew(lease, keeper)
+        except KernelRefused as refused:
+            keeper.lost(str(refused))
+            return
+        except CommonGroundError as trouble:
+            keeper.failed(trouble)
+            next_at = lease.clock() + backoff.next_seconds(trouble)
+        else:
+            backoff.reset()
+            next_at = keeper.next_at(lease)
+
+
+async def _renew(lease: Lease, keeper: Keeper) -> None:
+    """One attempt. It may take at most a third of what is left, so that others can follow it."""
+    asked_at = lease.clock()
+    seconds = max((lease.fence_at - asked_at) / 3, 0.05)
+    try:
+        with anyio.fail_after(seconds):
+            kept = await keeper.renew(lease.claim)
+    except TimeoutError:
+        raise KernelTrouble(f"no answer to a renewal within {seconds:.1f} s") from None
+    lease.extend(asked_at, server_time=kept.server_time, expires_at=kept.expires_at)
+    keeper.renewed()
+    if kept.stop_requested:
+        keeper.stop()
+
+
+async def _sleep_until(instant: float, clock: Clock) -> None:
+    while (seconds := instant - clock()) > 0:  # noqa: ASYNC110  # the clock may stand still while we sleep
+        await anyio.sleep(seconds)
