@@ -60,7 +60,7 @@ class Keeper:
         renew: extends the claim at the kernel.
         lost: called once, when the lease is lost, with the reason in words.
         stop: called at every renewal that finds a stop requested.
-        renewed: called after each renewal.
+        renewed: called after each renewal, with how many seconds there are to the next.
         failed: called after each renewal that failed and will be tried again.
         fraction: the part of the lease after which it is renewed.
         most_seconds: renew after this long at the latest; can only make it sooner.
@@ -70,7 +70,7 @@ class Keeper:
     renew: Callable[[ClaimToken], Awaitable[Kept]]
     lost: Callable[[str], None]
     stop: Callable[[], None]
-    renewed: Callable[[], None] = lambda: None
+    renewed: Callable[[float], None] = lambda _: None
     failed: Callable[[CommonGroundError], None] = lambda _: None
     fraction: float = RENEW_FRACTION
     most_seconds: float | None = None
@@ -90,6 +90,10 @@ class Keeper:
         """When to renew, on the lease's clock."""
         in_step = self._kept.count if self.in_step else 0
         return lease.renew_at(self.fraction, self.most_seconds, in_step=in_step)
+
+    def seconds_to_next(self, lease: Lease) -> float:
+        """How long it is until then; 0 if it is due."""
+        return max(self.next_at(lease) - lease.clock(), 0.0)
 
 
 @define(eq=False)
@@ -211,7 +215,7 @@ async def _renew(lease: Lease, keeper: Keeper) -> None:
     except TimeoutError:
         raise KernelTrouble(f"no answer to a renewal within {seconds:.1f} s") from None
     lease.extend(asked_at, server_time=kept.server_time, expires_at=kept.expires_at)
-    keeper.renewed()
+    keeper.renewed(keeper.seconds_to_next(lease))
     if kept.stop_requested:
         keeper.stop()
 

@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from functools import cached_property
 from typing import Any, TypeVar, overload
 
 import anyio
@@ -55,9 +56,6 @@ class Turn:
         self._kernel = kernel
         self._lease = lease
         self._journal = Journal(kernel, lease, context, page_size=page_size, more_records=more_records)
-        self._steps = Steps(self._journal)
-        self._children = Children(self._journal, kernel, lease, self._dispatch_child)
-        self._questions = Questions(self._journal)
         self._interrupt_hooks: list[Callable[[Interruption], None]] = []
         self._fingerprint = fingerprint_of(context.turn, kernel)
         self.snapshot: TurnSnapshot = context.turn
@@ -68,6 +66,18 @@ class Turn:
 
     def __repr__(self) -> str:
         return f"Turn({self.ref}, kind={self.kind!r}, attempt={self.attempt})"
+
+    @cached_property  # most turns need none of the three
+    def _steps(self) -> Steps:
+        return Steps(self._journal)
+
+    @cached_property
+    def _children(self) -> Children:
+        return Children(self._journal, self._kernel, self._lease, self._dispatch_child)
+
+    @cached_property
+    def _questions(self) -> Questions:
+        return Questions(self._journal)
 
     # ------------------------------------------------------------ what it is
 

@@ -61,7 +61,6 @@ class Attempt:
         self._claimed = found.claimed
         self._began_at = found.answered_at
         self._lease = lease_of(found.claimed, found.asked_at)
-        self._keeper = self._make_keeper()
         self._first_renewal = anyio.Event() if self._lease.length_seconds is None else None
         self._attempt = 1
         self._turn: Turn | None = None
@@ -96,10 +95,11 @@ class Attempt:
         stored: OutboxEntry | None = None
         outcome: Outcome | None = None
         settlement: Settlement | None = None
-        with self._renewals.keeping(self._lease, self._keeper):
+        keeper = self._make_keeper()  # no attribute: a ring of objects for each turn keeps the collector busy
+        with self._renewals.keeping(self._lease, keeper):
             try:
                 await self._be_sure_of_the_lease()
-                self._turn = turn = await self._open()
+                self._turn = turn = await self._open(keeper)
                 await self._follow_parent()
                 stored = self._place.outbox.find(turn, since=self._began_at)
                 outcome = stored.outcome if stored else await self._decide(turn)
@@ -160,16 +160,10 @@ class Attempt:
         interruption = self._turn.interruption if self._turn else self._pending
         return interruption is not None and interruption.reason is reason
 
-    def _note_renewal(self) -> None:
+    def _note_renewal(self, seconds_to_next: float) -> None:
         self._go_on()
-        left = round(self._lease.seconds_left, 1)
-        self._emit(
-            events.LeaseRenewed(**self._facts(), seconds_left=left, renewal_seconds=self._renewal_seconds)
-        )
-
-    @property
-    def _renewal_seconds(self) -> float:
-        return round(max(self._keeper.next_at(self._lease) - monotonic(), 0), 1)
+        left, to_next = round(self._lease.seconds_left, 1), round(seconds_to_next, 1)
+        self._emit(events.LeaseRenewed(**self._facts(), seconds_left=left, renewal_seconds=to_next))
 
     def _note_failed_renewal(self, error: CommonGroundError) -> None:
         left = round(self._lease.seconds_left, 1)
@@ -188,12 +182,13 @@ class Attempt:
 
     # ------------------------------------------------------------ what the turn is
 
-    async def _open(self) -> Turn:
+    async def _open(self, keeper: Keeper) -> Turn:
         turn = await open_turn(self._place, self._claimed, self._lease)
         self._attempt = turn.attempt
         if (pending := self._pending) is not None:
             turn.interrupt(pending.reason, pending.note, grace_seconds=pending.grace_seconds)
-        self._emit(events.TurnClaimed(**self._facts(), kind=turn.kind, renewal_seconds=self._renewal_seconds))
+        to_next = round(keeper.seconds_to_next(self._lease), 1)
+        self._emit(events.TurnClaimed(**self._facts(), kind=turn.kind, renewal_seconds=to_next))
         return turn
 
     # ------------------------------------------------------------ what is decided
