@@ -60,15 +60,15 @@ async def answer(_: Turn) -> str:
     return "done"
 
 
-async def test_a_turn_is_a_claim_and_a_finish(kernel: LocalKernel) -> None:
-    """The claim brings the context, and nothing is read afterwards."""
+async def test_a_turn_is_one_request(kernel: LocalKernel) -> None:
+    """What settles a turn claims the next, with its context; and nothing is read afterwards."""
     async with desk_of(kernel) as (client, counted):
         turns = [await kernel.dispatch("desk", {}) for _ in range(10)]
         async with working(Worker(client, answer)):
             await closed(await kernel.agent("reader"), turns[-1])
-    assert counted.asked["finish"] == 10
-    assert counted.asked["claim"] <= 10 + 3  # there is none at once, there is none for a while, it goes home
-    assert counted.asked.total() <= 23 + _WHEN_IT_STARTS, counted.asked
+    assert counted.asked["settle-many"] + counted.asked["finish"] == 10
+    assert counted.asked["claim"] <= 1 + 3  # there is none at once, there is none for a while, it goes home
+    assert counted.asked.total() <= 14 + _WHEN_IT_STARTS, counted.asked
 
 
 async def test_a_turn_costs_less_where_there_are_many(kernel: LocalKernel) -> None:

@@ -15,7 +15,7 @@ from cgworker.wire.converter import structure_request
 from cgworker.wire.records import AppendRecord
 from cgworker.wire.refs import CardBoxRef
 from cgworker.wire.turns import Dispatch
-from tests.kernel.project import Agent, Project, token_of
+from tests.kernel.project import Agent, Project, end_lease, token_of
 
 
 @pytest.fixture
@@ -164,6 +164,102 @@ async def test_a_request_for_too_much_is_refused(requester: Agent) -> None:
     for items in ([claiming(requester, limit=1001)], [claiming(requester, limit=0)]):
         answer = await requester.ask("POST", "claims:claim-many", {"items": items})
         assert answer.status_code == 422
+
+
+# ---------------------------------------------------------------- settling and claiming the next
+
+
+def finishing(agent: Agent, claim: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {
+        "claim": token_of(claim),
+        "credential": agent.credential,
+        "finish": {"outcome": "succeeded"},
+        **more,
+    }
+
+
+async def test_a_settled_turn_makes_room_for_the_next_in_the_same_request(
+    project: Project, requester: Agent
+) -> None:
+    """The slot that the first gives back is the one that the second takes; the order is the oldest first."""
+    worker = await project.agent("worker")
+    claims = [await a_claim(requester, worker)]
+    turns = [await requester.dispatch(worker) for _ in range(2)]
+    for expected in (*turns, None):
+        [answer] = await ask_many(requester, "turns:settle-many", [finishing(worker, claims[-1], next={})])
+        assert (answer["status"], answer["body"], answer["next"]["status"]) == (200, {"ok": True}, 200)
+        found = answer["next"]["body"]
+        assert (found and found["turn_id"]) == expected
+        claims.append(found)
+    assert await project.held_count(worker) == 0
+
+
+async def test_the_next_turn_comes_with_its_context_if_that_is_preferred(
+    project: Project, requester: Agent
+) -> None:
+    """As with the single route (decision 8)."""
+    worker = await project.agent("worker")
+    claim = await a_claim(requester, worker)
+    await requester.dispatch(worker, input={"n": 2})
+    answer = await requester.ask(
+        "POST",
+        "turns:settle-many",
+        {"items": [finishing(worker, claim, next={})]},
+        headers={"prefer": "return=representation"},
+    )
+    assert answer.headers["preference-applied"] == "return=representation"
+    found = answer.json()["items"][0]["next"]["body"]
+    assert found["context"]["turn"]["state"] == "running"
+    assert len(found["context"]["semantic_items"]) == found["attempt"] == 1
+
+
+async def test_a_repeat_gives_the_same_next_turn_with_a_fresh_token(
+    project: Project, requester: Agent
+) -> None:
+    """The answer was lost: the settle is known, and so is the claim by its key (decision 4)."""
+    worker = await project.agent("worker")
+    claim = await a_claim(requester, worker)
+    await requester.dispatch(worker)
+    item = finishing(worker, claim, next={"idempotency_key": "k1"})
+    [first] = await ask_many(requester, "turns:settle-many", [item])
+    [second] = await ask_many(requester, "turns:settle-many", [item])
+    assert second["status"] == 200
+    assert first["next"]["body"]["turn_id"] == second["next"]["body"]["turn_id"]
+    assert first["next"]["body"]["token"] != second["next"]["body"]["token"]
+    assert await project.held_count(worker) == 1
+
+
+async def test_who_may_not_settle_may_still_claim_and_the_other_way_round(
+    project: Project, requester: Agent
+) -> None:
+    """The two are answered apart: a lost claim has ended, and a drained agent gets no more."""
+    worker, drained = await project.agent("worker"), await project.agent("drained")
+    stale, held = await a_claim(requester, worker), await a_claim(requester, drained)
+    await end_lease(project, stale["turn_id"])
+    await requester.dispatch(drained)
+    body = {"agent": drained.json, "requested_by": drained.json}
+    await drained.post("management/agents/drained:drain", body)
+    items = [finishing(worker, stale, next={}), finishing(drained, held, next={})]
+    lost, last = await ask_many(requester, "turns:settle-many", items)
+    assert (lost["status"], lost["next"]["status"]) == (409, 200)
+    assert lost["next"]["body"]["turn_id"] == stale["turn_id"]  # given back, and claimed anew
+    assert (last["status"], last["next"]) == (200, {"status": 200, "body": None})
+
+
+async def test_an_item_that_cannot_be_tried_claims_nothing(project: Project, requester: Agent) -> None:
+    """Neither one with a fault nor one without a credential; and none that did not ask has `next`."""
+    worker = await project.agent("worker", capacity=9)
+    claims = [await a_claim(requester, worker) for _ in range(3)]
+    await requester.dispatch(worker)
+    items = [
+        {**finishing(worker, claims[0], next={}), "finish": {"outcome": "nonsense"}},
+        {**finishing(worker, claims[1], next={}), "credential": "nonsense"},
+        finishing(worker, claims[2]),
+    ]
+    answers = await ask_many(requester, "turns:settle-many", items)
+    assert [answer["status"] for answer in answers] == [422, 401, 200]
+    assert not any("next" in answer for answer in answers)
+    assert await project.held_count(worker) == 2
 
 
 # ---------------------------------------------------------------- in one statement

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from cgworker.client.paths import agent_path, project_path
+from cgworker.client.transport import REPRESENTED
 from cgworker.wire.claims import (
     ClaimedTurn,
     ClaimItem,
@@ -26,9 +27,6 @@ from cgworker.wire.turns import ItemAnswers
 
 if TYPE_CHECKING:
     from cgworker.client.kernel import KernelClient
-
-
-_REPRESENTED = {"prefer": "return=representation"}  # a claim brings its context along (decision 8)
 
 
 @frozen
@@ -62,7 +60,7 @@ class ClaimCalls:
             idempotency_key: a repeat with this key gives the same turn again, with a fresh token
                 (decision 4; the reference's kernel ignores it).
         """
-        headers = dict(_REPRESENTED)
+        headers = dict(REPRESENTED)
         if idempotency_key:
             headers["idempotency-key"] = idempotency_key
         answer = await self._kernel.send(
@@ -95,7 +93,7 @@ class ClaimCalls:
         path = project_path(project_id, "/claims:claim-many")
         body = ClaimMany(items=items)
         answer = await self._kernel.send(
-            "POST", path, body=body, headers=_REPRESENTED, wait_seconds=wait_seconds
+            "POST", path, body=body, headers=REPRESENTED, wait_seconds=wait_seconds
         )
         return structure_answer(ItemAnswers, answer.body)
 

@@ -37,6 +37,9 @@ from cgworker.wire.converter import dumps, loads
 WAIT_MARGIN_SECONDS = 10.0
 """How much longer than a long poll the client waits for its answer."""
 
+REPRESENTED: Mapping[str, str] = {"prefer": "return=representation"}
+"""Asks for a claim that brings its context along (decision 8)."""
+
 _RETRYABLE = frozenset({408, 425, 429})
 _BY_STATUS: Mapping[int, type[KernelRefused]] = {
     401: UnauthorizedError,

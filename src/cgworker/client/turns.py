@@ -10,7 +10,7 @@ import anyio
 
 from cgworker.client.backoff import Backoff
 from cgworker.client.paths import project_path, turn_path
-from cgworker.client.transport import Answer
+from cgworker.client.transport import REPRESENTED, Answer
 from cgworker.errors import KernelTrouble
 from cgworker.wire.converter import ABSENT, structure_answer
 from cgworker.wire.ledger import FeedPage, LedgerEvent
@@ -20,8 +20,8 @@ from cgworker.wire.refs import AgentRef, CardBoxRef, ClaimToken, TurnRef
 from cgworker.wire.turns import (
     Dispatch,
     FinishTurn,
-    ItemAnswers,
     ResumeTurn,
+    SettleAnswers,
     SettleItem,
     SettleMany,
     StopTurn,
@@ -219,9 +219,12 @@ class TurnCalls:
         )
         return structure_answer(TurnRef, answer.body)
 
-    async def settle_many(self, project_id: str, items: tuple[SettleItem, ...]) -> ItemAnswers:
-        """Settle many turns in one request (decision 9; 404 from the reference's kernel)."""
+    async def settle_many(self, project_id: str, items: tuple[SettleItem, ...]) -> SettleAnswers:
+        """Settle many turns in one request (decision 9; 404 from the reference's kernel).
+
+        An item with `next` claims its agent's next turn as well, with its context.
+        """
         path = project_path(project_id, "/turns:settle-many")
-        return structure_answer(
-            ItemAnswers, (await self._kernel.send("POST", path, body=SettleMany(items=items))).body
-        )
+        body = SettleMany(items=items)
+        answer = await self._kernel.send("POST", path, body=body, headers=REPRESENTED)
+        return structure_answer(SettleAnswers, answer.body)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from attrs import field, frozen
 
-from cgworker.wire.converter import ABSENT, ANSWERS, REQUESTS, unstructure
+from cgworker.wire.converter import ABSENT, ANSWERS, REQUESTS, Absent, unstructure
 from cgworker.wire.meta import Meta, Trace
 from cgworker.wire.refs import AgentRef, CardBoxRef, Cause, ClaimToken, TurnRef
 from cgworker.wire.values import Fault
@@ -200,13 +200,21 @@ class Done:
 
 
 @frozen(kw_only=True)
+class NextClaim:
+    """The agent's next turn, claimed when this one is settled; `idempotency_key` as in `ClaimItem`."""
+
+    idempotency_key: str | None = None
+
+
+@frozen(kw_only=True)
 class SettleItem:
-    """One turn to finish or to suspend: exactly one of the two is given."""
+    """One turn to finish or to suspend, exactly one of the two is given; and whether to claim the next."""
 
     claim: ClaimToken
     credential: str = field(repr=False)
     finish: Finish | None = None
     suspend: Suspend | None = None
+    next: NextClaim | Absent | None = ABSENT
 
 
 @frozen(kw_only=True)
@@ -229,6 +237,20 @@ class ItemAnswers:
     """One answer per item, by index."""
 
     items: tuple[ItemAnswer, ...]
+
+
+@frozen(kw_only=True)
+class SettleAnswer(ItemAnswer):
+    """And what a claim of the agent's next turn would have been answered, where it was asked for."""
+
+    next: ItemAnswer | Absent = ABSENT
+
+
+@frozen(kw_only=True)
+class SettleAnswers:
+    """One answer per item, by index."""
+
+    items: tuple[SettleAnswer, ...]
 
 
 REQUESTS.register_structure_hook_func(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -27,6 +28,7 @@ from cgworker.outcome import (
     Failed,
     Outcome,
     Stopped,
+    Succeeded,
     Suspended,
     hand_back,
     word_for,
@@ -35,7 +37,7 @@ from cgworker.renewal import Keeper, Kept, Renewals
 from cgworker.turn import Turn
 from cgworker.wire.converter import ABSENT
 from cgworker.wire.refs import ClaimToken, TurnRef
-from cgworker.worker.bundling import renew
+from cgworker.worker.bundling import Ahead, renew
 from cgworker.worker.lineage import parent_is_closed, stop_children
 from cgworker.worker.opening import Found, lease_of, open_turn
 from cgworker.worker.outbox import OutboxEntry
@@ -53,11 +55,19 @@ class Attempt:
         place: what it shares with others.
         found: the claim.
         renewals: keeps its lease.
+        claim_ahead: asked when it is about to settle, whether to claim the next turn in the same request.
     """
 
-    def __init__(self, place: Workplace, found: Found, renewals: Renewals) -> None:
+    def __init__(
+        self,
+        place: Workplace,
+        found: Found,
+        renewals: Renewals,
+        claim_ahead: Callable[[], Ahead | None] = lambda: None,
+    ) -> None:
         self._place = place
         self._renewals = renewals
+        self._claim_ahead = claim_ahead
         self._claimed = found.claimed
         self._began_at = found.answered_at
         self._lease = lease_of(found.claimed, found.asked_at)
@@ -68,6 +78,7 @@ class Attempt:
         self._delivered: OutboxEntry | None = None
         self.error: CommonGroundError | None = None
         self.stuck: bool = False
+        self.ahead: Ahead | None = None
 
     @property
     def ref(self) -> TurnRef:
@@ -277,6 +288,8 @@ class Attempt:
                 await self._resume(outcome)
             return settled
         assert self._turn is not None  # only `context_fetch_error`, a suspension, comes without one
+        if isinstance(outcome, Succeeded):  # of other ends somebody may think that they are reason to stop
+            self.ahead = self._claim_ahead()
         settled = await close(
             self._turn,
             self._lease,
@@ -284,19 +297,12 @@ class Attempt:
             outbox=place.outbox,
             stored=stored,
             most_payload_bytes=place.options.most_payload_bytes,
+            ahead=self.ahead,
         )
         self._delivered = settled.delivered
         if settled.done:
-            self._let_the_handler_forget(self._turn)
+            place.routes.forget(self._turn)
         return settled
-
-    def _let_the_handler_forget(self, turn: Turn) -> None:
-        """It may have kept something for further attempts."""
-        try:
-            if (forget := getattr(self._place.routes.find(turn.kind), "forget", None)) is not None:
-                forget(turn)
-        except Exception:
-            events.logger.exception("%s: its handler could not forget it", turn.ref)
 
     async def _resume(self, outcome: Suspended) -> None:
         """Queue it again at once. If that fails, whoever looks after this agent's turns does it later."""

@@ -7,19 +7,31 @@ is wrong with one must not harm the others.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Awaitable, Callable, Hashable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from attrs import frozen
+from attrs import define, field, frozen
 
 from cgworker.client import KernelClient
 from cgworker.client.transport import error_of
 from cgworker.errors import AnswerInvalid, CommonGroundError, KernelRefused
+from cgworker.lease import monotonic
 from cgworker.wire.claims import ClaimedTurn, ClaimItem, Renewal, RenewItem
 from cgworker.wire.converter import ABSENT, dumps, structure_answer
 from cgworker.wire.refs import AgentRef, ClaimToken
-from cgworker.wire.turns import Finish, ItemAnswer, ItemAnswers, SettleItem, Suspend
+from cgworker.wire.turns import (
+    Finish,
+    ItemAnswer,
+    ItemAnswers,
+    NextClaim,
+    SettleAnswer,
+    SettleAnswers,
+    SettleItem,
+    Suspend,
+)
 from cgworker.worker.combining import Combining, shared
 
 MOST_CLAIMED = 5
@@ -41,6 +53,7 @@ class _Bundled:
     Attributes:
         item: what it is as an item of the route for many.
         read: what it makes of its item's answer.
+        note: is told of its item's answer before that, also of a refusal.
         alone: makes it by its single route.
         count: how many turns it is about; one of several takes the route for many also where it is alone.
     """
@@ -49,6 +62,7 @@ class _Bundled:
     item: Any
     alone: Callable[[], Awaitable[Any]]
     read: Callable[[Any], Any] = _nothing
+    note: Callable[[Any], None] = _nothing
     count: int = 1
 
 
@@ -66,7 +80,7 @@ class Bundle:
 
     def __init__(
         self,
-        send_many: Callable[[KernelClient, tuple[Any, ...]], Awaitable[ItemAnswers]],
+        send_many: Callable[[KernelClient, tuple[Any, ...]], Awaitable[ItemAnswers | SettleAnswers]],
         *,
         gather_seconds: float = 0,
     ) -> None:
@@ -81,12 +95,15 @@ class Bundle:
         alone: Callable[[], Awaitable[Any]],
         *,
         read: Callable[[Any], Any] = _nothing,
+        note: Callable[[Any], None] = _nothing,
         count: int = 1,
         apart: bool = False,
     ) -> Any:
         """Make the call with those that wait; returns what `read` or `alone` does.
 
         Args:
+            note: is told of the item's answer, also of a refusal; not where the call goes alone.
+            count: how many turns it is about.
             apart: in a request of its own all the same.
 
         Raises:
@@ -94,7 +111,7 @@ class Bundle:
         """
         if not self._is_known:
             return await alone()
-        call = _Bundled(kernel=kernel, item=item, alone=alone, read=read, count=count)
+        call = _Bundled(kernel=kernel, item=item, alone=alone, read=read, note=note, count=count)
         try:
             return _result(await self._send([call])) if apart else await self._combining(call)
         except _GoAlone:
@@ -114,6 +131,7 @@ class Bundle:
 
 
 def _read_or_tell(call: _Bundled, answer: ItemAnswer) -> Any | CommonGroundError:
+    call.note(answer)
     if answer.status >= 400:
         return error_of(answer.status, dumps(answer.body).decode(), {})
     try:
@@ -133,13 +151,13 @@ def _bundle_of(
     kernel: KernelClient,
     project_id: str,
     verb: Hashable,
-    send_many: Callable[[KernelClient, str, tuple[Any, ...]], Awaitable[ItemAnswers]],
+    send_many: Callable[[KernelClient, str, tuple[Any, ...]], Awaitable[ItemAnswers | SettleAnswers]],
     *,
     gather_seconds: float = 0,
 ) -> Bundle:
     """The bundle of all workers of this event loop that make such calls to this kernel and project."""
 
-    async def send(kernel: KernelClient, items: tuple[Any, ...]) -> ItemAnswers:
+    async def send(kernel: KernelClient, items: tuple[Any, ...]) -> ItemAnswers | SettleAnswers:
         return await send_many(kernel, project_id, items)
 
     return shared((verb, kernel.route, project_id), lambda: Bundle(send, gather_seconds=gather_seconds))
@@ -202,8 +220,40 @@ async def renew(kernel: KernelClient, claim: ClaimToken) -> Renewal:
 # ---------------------------------------------------------------- settling
 
 
-async def settle(kernel: KernelClient, claim: ClaimToken, outcome: Finish | Suspend) -> None:
-    """Finish or suspend the turn, in one request with others that wait."""
+@define(eq=False)
+class Ahead:
+    """A claim that goes along with a settle call: the slot that the one gives back, the other takes.
+
+    Attributes:
+        key: its Idempotency-Key: the settle call may be repeated.
+        asked_at: when it was last about to be asked for, on `lease.monotonic`.
+        is_answered: whether the kernel has said what came of it.
+        claimed: the agent's next turn, if there was one.
+    """
+
+    key: str = field(factory=lambda: uuid.uuid4().hex)
+    asked_at: float = 0.0
+    is_answered: bool = False
+    claimed: ClaimedTurn | None = None
+
+    def take(self, answer: SettleAnswer) -> None:
+        """What the kernel answered. An answer that cannot be read is none, and harms no settled turn."""
+        if not isinstance(said := answer.next, ItemAnswer):
+            return
+        with suppress(AnswerInvalid):
+            if said.status == 200 and said.body is not None:
+                self.claimed = structure_answer(ClaimedTurn, said.body)
+            self.is_answered = True
+
+
+async def settle(
+    kernel: KernelClient, claim: ClaimToken, outcome: Finish | Suspend, ahead: Ahead | None = None
+) -> None:
+    """Finish or suspend the turn, in one request with others that wait.
+
+    Args:
+        ahead: claim the agent's next turn as well, if the kernel can do that in the same request.
+    """
 
     async def alone() -> None:
         if isinstance(outcome, Finish):
@@ -224,9 +274,14 @@ async def settle(kernel: KernelClient, claim: ClaimToken, outcome: Finish | Susp
         credential=kernel.secrets[0],
         finish=outcome if isinstance(outcome, Finish) else None,
         suspend=outcome if isinstance(outcome, Suspend) else None,
+        next=ABSENT if ahead is None else NextClaim(idempotency_key=ahead.key),
     )
     bundle = _bundle_of(kernel, claim.project_id, "settle", lambda one, *rest: one.turns.settle_many(*rest))
-    await bundle.call(kernel, item, alone)
+    if ahead is None:
+        await bundle.call(kernel, item, alone)
+    else:
+        ahead.asked_at = monotonic()
+        await bundle.call(kernel, item, alone, note=ahead.take, count=2)
 
 
 def _is_large(outcome: Finish | Suspend) -> bool:

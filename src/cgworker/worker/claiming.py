@@ -16,6 +16,7 @@ from cgworker.events import ClaimingFailed, ClaimingRecovered, Listener, emit, l
 from cgworker.lease import monotonic
 from cgworker.outcome import hand_back
 from cgworker.worker import bundling
+from cgworker.worker.bundling import Ahead
 from cgworker.worker.opening import Found, lease_of
 from cgworker.worker.options import WorkerOptions
 from cgworker.worker.patience import patient_calls
@@ -47,8 +48,8 @@ class Claimer:
     lost is found by asking again (decision 4).
 
     As long as there is work whenever it is asked for, it is asked for without waiting, for all free slots
-    and in one request with other agents. Else one request waits at the kernel, which answers as soon as there
-    is a turn.
+    and in one request with other agents, or ahead, in the request that settles the turn before. Else one
+    request waits at the kernel, which answers as soon as there is a turn.
 
     Args:
         kernel: the kernel, with the agent's identity.
@@ -62,7 +63,7 @@ class Claimer:
         self._agent = kernel.agent
         self._options = options
         self._listener = listener
-        self._unanswered: _Asked | None = None
+        self._unanswered: list[_Asked] = []
         self._is_busy = False
         self._waits: bool | None = None
         self._failing: str | None = None
@@ -105,6 +106,33 @@ class Claimer:
                 await self._reconcile_now_and_then()
                 await anyio.sleep(idle.next_seconds())
 
+    def ahead(self) -> Ahead | None:
+        """The next claim, to be made when a turn is settled; None if nobody knows that there is work."""
+        return Ahead() if self._is_busy else None
+
+    def take(self, ahead: Ahead) -> Found | None:
+        """What came of it. One whose answer was lost is asked for again."""
+        if not ahead.is_answered:
+            self._unanswered.append(_Asked(1, ahead.key))
+            return None
+        if ahead.claimed is None:
+            self._is_busy = False
+            return None
+        return Found(ahead.claimed, ahead.asked_at, monotonic())
+
+    async def give_back(self, found: Found) -> None:
+        """It was claimed, and is not to be worked here: whoever of the agent's workers is there may take it.
+
+        If that fails it comes back when its lease ends.
+        """
+        claimed = found.claimed
+        with anyio.move_on_after(_GIVE_BACK_SECONDS, shield=True):
+            try:
+                await put_aside(self._kernel, lease_of(claimed, found.asked_at), hand_back())
+                await self._kernel.turns.resume(claimed.turn, requested_by=self._agent)
+            except CommonGroundError as trouble:
+                logger.debug("%s comes back by itself, it could not be given back: %s", claimed.turn, trouble)
+
     async def capacity(self) -> int:
         """How many turns the agent may hold; asked until it is answered."""
 
@@ -144,7 +172,7 @@ class Claimer:
 
     async def _ask(self, may_claim: Callable[[], bool], most: int) -> Sequence[Found]:
         """One request for one turn that is allowed already, or for several that are."""
-        if (lost := self._unanswered) is not None and lost.limit > 1:
+        if self._unanswered and (lost := self._unanswered[0]).limit > 1:
             found = await self._ask_at_once(lost.limit)
         elif self._is_busy:
             found = await self._ask_at_once(_count_allowed(may_claim, most))
@@ -154,13 +182,13 @@ class Claimer:
 
     async def _ask_at_once(self, limit: int) -> Sequence[Found]:
         """For what there is now, with others that ask; not to be cancelled, since the answer is near."""
-        is_repeat = self._unanswered is not None
+        is_repeat = bool(self._unanswered)
         asked, asked_at = self._asking_for(limit), monotonic()
         with anyio.move_on_after(_AT_ONCE_SECONDS, shield=True):
             claimed = await bundling.claim(
                 self._kernel, self._agent, asked.limit, key=asked.key, apart=is_repeat
             )
-            self._unanswered = None
+            self._unanswered.remove(asked)
             self._is_busy = bool(claimed)
             answered_at = monotonic()
             return [Found(each, asked_at, answered_at) for each in claimed]
@@ -175,9 +203,9 @@ class Claimer:
             )
         except anyio.get_cancelled_exc_class():
             if self._waits is not False:
-                await self._give_back(asked)
+                await self._give_back_unheard(asked)
             raise
-        self._unanswered = None
+        self._unanswered.remove(asked)
         self._waits = answer.waited
         if answer.claimed is None:
             return ()
@@ -186,19 +214,18 @@ class Claimer:
 
     def _asking_for(self, limit: int) -> _Asked:
         """What is asked for now: the same again, as long as there is no answer."""
-        self._unanswered = self._unanswered or _Asked(limit)
-        return self._unanswered
+        if not self._unanswered:
+            self._unanswered.append(_Asked(limit))
+        return self._unanswered[0]
 
-    async def _give_back(self, asked: _Asked) -> None:
+    async def _give_back_unheard(self, asked: _Asked) -> None:
         """Nobody waits for the answer any more. If there was a claim in it, its key gives it again."""
         with anyio.move_on_after(_GIVE_BACK_SECONDS, shield=True):
             try:
                 asked_at = monotonic()
                 answer = await self._kernel.claims.claim(self._agent, idempotency_key=asked.key)
                 if answer.claimed is not None:
-                    lease = lease_of(answer.claimed, asked_at)
-                    await put_aside(self._kernel, lease, hand_back())
-                    await self._kernel.turns.resume(answer.claimed.turn, requested_by=self._agent)
+                    await self.give_back(Found(answer.claimed, asked_at, monotonic()))
             except CommonGroundError as trouble:
                 logger.debug(
                     "a claim that may have been made as the worker ended comes back by itself: %s", trouble

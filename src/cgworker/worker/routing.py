@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, TypeVar, cast
 
 from cgworker.errors import UsageError
+from cgworker.events import logger
 from cgworker.handlers import FunctionHandler, Handler
 from cgworker.handlers.signature import HandlerFunction, HandlerMethod
 from cgworker.outcome import Outcome, outcome_of
@@ -70,6 +71,14 @@ class Routes:
         for handler in self.handlers:
             if (check := getattr(handler, "check", None)) is not None:
                 check()
+
+    def forget(self, turn: Turn) -> None:
+        """The turn is closed: its handler may have kept something for further attempts."""
+        try:
+            if (forget := getattr(self.find(turn.kind), "forget", None)) is not None:
+                forget(turn)
+        except Exception:
+            logger.exception("%s: its handler could not forget it", turn.ref)
 
     def with_resources(self, resources: Mapping[str, Any]) -> Routes:
         """The same routes with what a lifespan gives in the functions that ask for it.

@@ -30,7 +30,7 @@ from cgworker.turn import Turn
 from cgworker.wire.converter import ABSENT, dumps, loads
 from cgworker.wire.meta import Meta
 from cgworker.wire.turns import Finish, Suspend, TurnSnapshot
-from cgworker.worker.bundling import settle
+from cgworker.worker.bundling import Ahead, settle
 from cgworker.worker.outbox import Outbox, OutboxEntry, OutboxFull
 
 _READ_BACK_SECONDS = 10.0
@@ -66,13 +66,21 @@ async def close(
     outbox: Outbox,
     most_payload_bytes: int,
     stored: OutboxEntry | None = None,
+    ahead: Ahead | None = None,
 ) -> Settlement:
-    """Finish the turn with this outcome; `stored` is where it is in the outbox already."""
+    """Finish the turn with this outcome.
+
+    Args:
+        outbox: where the outcome is stored before that.
+        most_payload_bytes: a larger payload is kept aside, and the turn fails.
+        stored: where the outcome is in the outbox already.
+        ahead: the next turn, to be claimed in the same request.
+    """
     entry = stored or await _store(turn, outcome, outbox)
     if outcome.payload is not ABSENT and len(dumps(outcome.payload)) > most_payload_bytes:
         return await _close_instead(turn, lease, _too_large(), entry, outbox)
     try:
-        done = await _finish(turn, lease, outcome)
+        done = await _finish(turn, lease, outcome, ahead)
     except (PayloadTooLarge, InvalidRequest, InvariantError) as refused:
         report = _too_large() if isinstance(refused, PayloadTooLarge) else _unacceptable(refused)
         return await _close_instead(turn, lease, report, entry, outbox)
@@ -107,12 +115,12 @@ async def _store(turn: Turn, outcome: Closed, outbox: Outbox) -> OutboxEntry | N
         return None
 
 
-async def _finish(turn: Turn, lease: Lease, outcome: Closed) -> bool:
+async def _finish(turn: Turn, lease: Lease, outcome: Closed, ahead: Ahead | None = None) -> bool:
     async def send() -> None:
         finish = Finish(
             outcome=word_for(outcome), final_payload=outcome.payload, final_record_role=outcome.role
         )
-        await settle(turn.kernel, lease.claim, finish)
+        await settle(turn.kernel, lease.claim, finish, ahead)
 
     return await _repeat(send, turn.kernel, lease, lambda found: is_closed_so(found, outcome))
 

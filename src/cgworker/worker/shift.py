@@ -8,9 +8,11 @@ not in the middle of a settle call.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 import anyio
 import anyio.abc
+from attrs import frozen
 
 from cgworker import events
 from cgworker.errors import CommonGroundError, UsageError
@@ -20,7 +22,7 @@ from cgworker.outcome import Suspended
 from cgworker.renewal import Renewals
 from cgworker.wire.refs import AgentRef
 from cgworker.worker.attempt import Attempt
-from cgworker.worker.bundling import MOST_CLAIMED
+from cgworker.worker.bundling import MOST_CLAIMED, Ahead
 from cgworker.worker.care import Caretaker
 from cgworker.worker.claiming import Claimer
 from cgworker.worker.opening import Found
@@ -29,6 +31,15 @@ from cgworker.worker.presence import publish_presence
 from cgworker.worker.watch import loop_watch
 
 _AFTER_GRACE_SECONDS = 5.0
+
+
+@frozen
+class _Shop:
+    """Where turns are worked: how many more at once, in whose tasks, and who keeps their leases."""
+
+    slots: anyio.Semaphore
+    tasks: anyio.abc.TaskGroup
+    renewals: Renewals
 
 
 class Shift:
@@ -150,11 +161,10 @@ class Shift:
         self._emit_started(concurrency)
         self._working = working = await outside.start(self._host)
         task_status.started()
-        renewals = Renewals(working)
+        shop = _Shop(slots, working, Renewals(working))
         while True:
             for found in await self._claim_into(slots):
-                attempt = Attempt(self._place, found, renewals)
-                working.start_soon(self._work_in_slot, slots, attempt, working)
+                working.start_soon(self._work_in_slot, shop, found)
 
     async def _concurrency(self) -> int:
         if self._place.options.concurrency is not None:
@@ -192,23 +202,42 @@ class Shift:
 
     # ------------------------------------------------------------ working
 
-    async def _work_in_slot(
-        self, slots: anyio.Semaphore, attempt: Attempt, working: anyio.abc.TaskGroup
-    ) -> None:
+    async def _work_in_slot(self, shop: _Shop, found: Found) -> None:
+        attempt = Attempt(self._place, found, shop.renewals, partial(self._claim_ahead, shop.slots))
         self._attempts.add(attempt)
         if self._is_interrupting:  # it was claimed in the last moment
             self._interrupt(attempt)
+        following: Found | None = None
         try:
             report = await attempt.run()
             self._attempts.discard(attempt)
-            await self._take_note(attempt, report, working)  # it may end the shift: no claim before that
+            await self._take_note(attempt, report, shop.tasks)  # it may end the shift: no claim after that
+            following = await self._following(attempt)
         except Exception:  # a fault of ours: its turn comes back when the lease ends, the others go on
             events.logger.exception("%s: the attempt broke down", attempt.ref)
         finally:
             self._attempts.discard(attempt)
-            slots.release()
+            if following is None:
+                shop.slots.release()
+            else:
+                shop.tasks.start_soon(self._work_in_slot, shop, following)
         with anyio.CancelScope(shield=True):  # also at the end of the shift
             await attempt.clear_up()
+
+    def _claim_ahead(self, slots: anyio.Semaphore) -> Ahead | None:
+        """The next claim for a slot that is about to be free. Where others are, somebody asks already."""
+        try:
+            return None if slots.value or not self._may_claim_now() else self._claimer.ahead()
+        except UsageError:  # the command is gone: who claims next says so
+            return None
+
+    async def _following(self, attempt: Attempt) -> Found | None:
+        """The turn that was claimed as this attempt's was settled; after a drain it is given back."""
+        found = None if attempt.ahead is None else self._claimer.take(attempt.ahead)
+        if found is None or self._drained_at is None:
+            return found
+        await self._claimer.give_back(found)
+        return None
 
     async def _take_note(self, attempt: Attempt, report: TurnReport, working: anyio.abc.TaskGroup) -> None:
         if attempt.stuck:

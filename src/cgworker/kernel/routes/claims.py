@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
@@ -62,7 +63,7 @@ async def claim(request: Request) -> Response:
     if claimed is None:
         return reply(None, headers=preferences.applied())
     _tell_claimed(kernel, claimed)
-    return reply(_represented(kernel, claimed, preferences), headers=preferences.applied())
+    return reply(represented(kernel, claimed, preferences), headers=preferences.applied())
 
 
 def _record_limit(preferences: Preferences) -> int:
@@ -75,7 +76,7 @@ def _tell_claimed(kernel: Any, claimed: Claimed) -> None:
     kernel.wakeups.wake(*turn_news(claimed.token.turn, claimed.token.agent), *more_work)
 
 
-def _represented(kernel: Any, claimed: Claimed, preferences: Preferences) -> ClaimToken:
+def represented(kernel: Any, claimed: Claimed, preferences: Preferences) -> ClaimToken:
     """The claim as it is to be shown: with what a worker would ask for next, if it prefers that."""
     if not preferences.wants_representation:
         return claimed.token
@@ -156,15 +157,22 @@ async def _claim_items(
     request: Request, project_id: str, items: list[tuple[ClaimItem, Bearer]], preferences: Preferences
 ) -> list[list[ClaimToken] | CommonGroundError]:
     kernel = request.app.state.kernel
-    limit = _record_limit(preferences)
-    wanted = [
-        Claim(ClaimNext(agent=item.agent), bearer, _key_at(item, nth), limit)
-        for item, bearer in items
-        for nth in range(item.limit)
-    ]
-    found = await claim_turns(kernel.database, project_id, wanted, lease=kernel.config.lease)
-    outcomes = iter(await all_of(found))
+    wanted = [(bearer, _key_at(item, nth)) for item, bearer in items for nth in range(item.limit)]
+    outcomes = iter(await claim_each(kernel, project_id, wanted, preferences))
     return [_claims_of(kernel, list(islice(outcomes, item.limit)), preferences) for item, _ in items]
+
+
+async def claim_each(
+    kernel: Any, project_id: str, wanted: Sequence[tuple[Bearer, str | None]], preferences: Preferences
+) -> list[Claimed | CommonGroundError | None]:
+    """By place, the next turn of each bearer, under its Idempotency-Key if it has one."""
+    limit = _record_limit(preferences)
+    claims = [Claim(ClaimNext(agent=bearer.agent), bearer, key, limit) for bearer, key in wanted]
+    outcomes = await all_of(await claim_turns(kernel.database, project_id, claims, lease=kernel.config.lease))
+    for claimed in outcomes:
+        if isinstance(claimed, Claimed):
+            _tell_claimed(kernel, claimed)
+    return outcomes
 
 
 def _key_at(item: ClaimItem, nth: int) -> str | None:
@@ -178,12 +186,10 @@ def _claims_of(
 ) -> list[ClaimToken] | CommonGroundError:
     """What one item got: its claims, or why it got none."""
     claims = [claimed for claimed in outcomes if isinstance(claimed, Claimed)]
-    for claimed in claims:
-        _tell_claimed(kernel, claimed)
     refusals = [refusal for refusal in outcomes if isinstance(refusal, CommonGroundError)]
     if refusals and not claims:
         return refusals[0]
-    return [_represented(kernel, claimed, preferences) for claimed in claims]
+    return [represented(kernel, claimed, preferences) for claimed in claims]
 
 
 async def renew_many(request: Request) -> Response:

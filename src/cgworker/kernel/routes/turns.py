@@ -12,19 +12,23 @@ from cgworker.errors import CommonGroundError, ConflictError, InvalidRequest
 from cgworker.kernel.access import acting_as, authenticate
 from cgworker.kernel.http import (
     bounded,
+    item_answer,
     key_of,
     next_page,
     path_id,
     read,
     read_query,
     reply,
+    require_key,
     require_same,
 )
 from cgworker.kernel.operation import Operation
+from cgworker.kernel.routes.claims import claim_each, represented
 from cgworker.kernel.routes.items import answers_of, bearers_of, require_count, shown
 from cgworker.kernel.store.batch import all_of
 from cgworker.kernel.store.callers import Bearer
 from cgworker.kernel.store.claims.append import Append
+from cgworker.kernel.store.claims.claim import Claimed
 from cgworker.kernel.store.claims.dispatch import Dispatching
 from cgworker.kernel.store.claims.fence import Fenced
 from cgworker.kernel.store.claims.finish import Settled, check_outcome, finish_turns
@@ -34,6 +38,7 @@ from cgworker.kernel.store.records import get_context
 from cgworker.kernel.store.turns import get_turn, resume_turn, stop_turn
 from cgworker.kernel.waiting import Preferences, look_until
 from cgworker.kernel.wakeups import turn_key, turn_news, work_key
+from cgworker.wire.converter import ABSENT
 from cgworker.wire.ledger import FeedPage
 from cgworker.wire.records import AppendRecord, TurnContext
 from cgworker.wire.refs import CardBoxRef, ClaimToken, TurnRef
@@ -43,8 +48,11 @@ from cgworker.wire.turns import (
     Done,
     Finish,
     FinishTurn,
-    ItemAnswers,
+    ItemAnswer,
+    NextClaim,
     ResumeTurn,
+    SettleAnswer,
+    SettleAnswers,
     SettleItem,
     SettleMany,
     StopTurn,
@@ -208,16 +216,32 @@ async def stop(request: Request) -> Response:
 
 
 async def settle_many(request: Request) -> Response:
-    """Finish or suspend many turns; each item is answered as the single route would."""
+    """Finish or suspend many turns, each answered as by its single route; an item may claim the next."""
     body = await read(request, SettleMany)
     project_id = path_id(request, "project_id")
-    require_count(len(body.items))
+    _check_items(body)
     found = bearers_of(project_id, [(item.claim.agent, item.credential) for item in body.items], "claim")
     bearers = [_fault_of(item) or bearer for item, bearer in zip(body.items, found, strict=True)]
-    settles = [
-        Fenced(item.claim, bearer, item.finish or item.suspend) for item, bearer in shown(body.items, bearers)
+    tried = list(shown(body.items, bearers))
+    settles = [Fenced(item.claim, bearer, item.finish or item.suspend) for item, bearer in tried]
+    settled = answers_of(bearers, await _settle(request, project_id, settles))
+    claimed = iter(await _claim_next(request, project_id, tried))
+    answers = [
+        SettleAnswer(
+            status=answer.status,
+            body=answer.body,
+            next=next(claimed) if isinstance(bearer, Bearer) and isinstance(item.next, NextClaim) else ABSENT,
+        )
+        for item, bearer, answer in zip(body.items, bearers, settled.items, strict=True)
     ]
-    return reply(answers_of(bearers, await _settle(request, project_id, settles)))
+    return reply(SettleAnswers(items=tuple(answers)), headers=Preferences(request).applied())
+
+
+def _check_items(body: SettleMany) -> None:
+    require_count(sum(2 if isinstance(item.next, NextClaim) else 1 for item in body.items))
+    for place, item in enumerate(body.items):
+        if isinstance(item.next, NextClaim):
+            require_key(item.next.idempotency_key, ["body", "items", place, "next", "idempotency_key"])
 
 
 def _fault_of(item: SettleItem) -> InvalidRequest | None:
@@ -251,6 +275,20 @@ async def _settle(
     return answers
 
 
+async def _claim_next(
+    request: Request, project_id: str, items: list[tuple[SettleItem, Bearer]]
+) -> list[ItemAnswer]:
+    """What those are answered that claim their agent's next turn, in order."""
+    kernel, preferences = request.app.state.kernel, Preferences(request)
+    wanted = [
+        (bearer, item.next.idempotency_key) for item, bearer in items if isinstance(item.next, NextClaim)
+    ]
+    return [
+        item_answer(represented(kernel, found, preferences) if isinstance(found, Claimed) else found)
+        for found in await claim_each(kernel, project_id, wanted, preferences)
+    ]
+
+
 def _tell_settled(kernel: Any, claim: ClaimToken, settled: Settled) -> None:
     kernel.wakeups.wake(work_key(claim.agent), *turn_news(claim.turn, claim.agent, settled.parent))
 
@@ -278,7 +316,8 @@ routes: list[Operation] = [
         _V + "/turns:settle-many",
         settle_many,
         takes=SettleMany,
-        gives=ItemAnswers,
+        headers=("Prefer",),
+        gives=SettleAnswers,
         identified_by=(),
     ),
     Operation("GET", _T + "/context", context, query=ContextQuery, gives=TurnContext),

@@ -38,10 +38,10 @@ with asked as (
             place)
     cross join lateral cg_callers($1, s.agent_id, s.credential_id, s.secret_hash) who
     where (
-        select k.turn_number
+        select false
         from cg_idempotency_keys k
         where k.project_id = $1 and k.agent_id = s.agent_id and k.route = 'claims:claim' and k.key = s.key
-    ) is null
+    ) is not false
 ), asking as (
     select a.agent_id, a.asked_count, (
             select t.turn_number
