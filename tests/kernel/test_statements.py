@@ -191,6 +191,28 @@ async def test_plans_made_while_all_was_empty_do_not_stay(dsn: str) -> None:
     assert sum(rows.values()) / asked < 30, rows
 
 
+async def test_a_claim_walks_past_no_turn_of_another_agent(dsn: str) -> None:
+    """Also while nothing is known of the table, when a list's index looks as good as the claim's own."""
+    connection = await asyncpg.connect(dsn)
+    await connection.execute("alter table cg_turns set (autovacuum_enabled = off)")
+    async with (
+        Database.open(dsn) as database,
+        open_kernel(_CONFIG, database) as kernel,
+        client_of(kernel) as c,
+    ):
+        project = Project(kernel, c, "walked")
+        requester, busy, worker = [await project.agent(name) for name in ("requester", "busy", "worker")]
+        for _ in range(100):
+            await requester.dispatch(busy)
+        before = await _rows_read(connection)
+        for _ in range(20):
+            await requester.dispatch(worker)
+            await worker.finish(await worker.claim())
+    read = (await _rows_read(connection))["cg_turns"] - before["cg_turns"]
+    await connection.close()
+    assert read / 20 < 10
+
+
 _CONFIG = KernelConfig(claim_reaper_interval_seconds=0)
 
 

@@ -29,12 +29,12 @@ COUNT_OPEN_TURNS = """
 with open_turns as materialized (
     select project_id, state, count(*) as turn_count, min(turn_number) as oldest_number
     from cg_turns
-    where state <> 'closed'
+    where state <> 'closed' and turn_number > 0
     group by project_id, state
 ), held as materialized (
     select project_id, count(*) as held_count
     from cg_turns
-    where state = 'running' and claim_expires_at > now()
+    where state = 'running' and claim_expires_at > now() and turn_number > 0
     group by project_id
 ), busiest as (
     select project_id

@@ -157,7 +157,7 @@ LIST_TURNS = """
 select turn_number, target_agent_id, turn_kind, state, outcome, stop_requested, cause_kind, cause_id,
     created_at, updated_at, closed_at
 from cg_turns
-where project_id = $1
+where project_id = $1 and turn_number > 0
     and ($2::text is null or target_agent_id = $2)
     and ($3::text is null or turn_kind = $3)
     and ($4::text is null or state = $4)

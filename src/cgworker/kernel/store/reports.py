@@ -220,7 +220,7 @@ FIND_REPORT = """
 select t.turn_number, r.turn_seq, r.record_id, r.payload
 from cg_turns t
 join cg_records r on r.project_id = t.project_id and r.turn_number = t.turn_number
-where t.project_id = $1 and t.spawn_key = $2 and r.turn_seq > 0
+where t.project_id = $1 and t.spawn_key = $2 and t.turn_number > 0 and r.turn_seq > 0
 order by r.turn_seq
 """
 

@@ -193,7 +193,7 @@ FIND_SPAWNED = """
 select t.*, r.payload as input
 from cg_turns t
 join cg_records r on r.project_id = t.project_id and r.turn_number = t.turn_number and r.turn_seq = 1
-where t.project_id = $1 and t.spawn_key = $2
+where t.project_id = $1 and t.spawn_key = $2 and t.turn_number > 0
 """
 
 FIND_AGENT = "select capabilities from cg_agents where project_id = $1 and agent_id = $2"

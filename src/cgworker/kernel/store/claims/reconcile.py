@@ -60,7 +60,7 @@ RECONCILE_BATCH = """
 with ended as (
     select project_id, turn_number
     from cg_turns
-    where state = 'running' and claim_expires_at <= now()
+    where state = 'running' and claim_expires_at <= now() and turn_number > 0
     order by claim_expires_at
     limit $1
     for no key update skip locked
