@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from random import Random
 
 import anyio
 import pytest
@@ -63,6 +65,54 @@ async def test_a_bad_call_harms_no_neighbour() -> None:
         for one in (1, -2, 3):
             group.start_soon(ask, one)
     assert sorted(map(str, answers)) == ["-2", "10", "30"]
+
+
+async def test_as_many_groups_as_allowed_are_made_at_once_and_each_call_once() -> None:
+    """What comes while there is no room waits for the first that ends; nothing is made twice."""
+    calls = Calls()
+    answers: dict[int, int] = {}
+    combining = Combining(calls.make, most_groups=2)
+
+    async def ask(one: int) -> None:
+        answers[one] = await combining(one)
+
+    async with anyio.create_task_group() as group:
+        for one in range(1, 6):
+            group.start_soon(ask, one)
+            if one < 3:
+                await anyio.wait_all_tasks_blocked()
+        await anyio.wait_all_tasks_blocked()
+        assert calls.groups == [[1], [2]]
+        calls.gate.set()
+    assert sorted(one for group in calls.groups for one in group) == [1, 2, 3, 4, 5]
+    assert answers == {one: one * 10 for one in range(1, 6)}
+
+
+@pytest.mark.parametrize("most_groups", [1, 2, 3])
+async def test_callers_that_come_and_go_are_each_answered_once(most_groups: int) -> None:
+    """In any order, some cancelled while they wait or lead: the others get their own answers."""
+    made: Counter[int] = Counter()
+    answers: dict[int, int] = {}
+    luck = Random(most_groups)
+
+    async def make(asked: Sequence[int]) -> Sequence[int | Exception]:
+        made.update(asked)
+        await anyio.sleep(luck.random() / 200)
+        return [one * 10 for one in asked]
+
+    combining = Combining(make, most_groups=most_groups)
+
+    async def ask(one: int) -> None:
+        await anyio.sleep(luck.random() / 20)
+        with anyio.move_on_after(0.001 if one % 5 == 0 else 10):
+            answers[one] = await combining(one)
+
+    async with anyio.create_task_group() as group:
+        for one in range(500):
+            group.start_soon(ask, one)
+    patient = {one: one * 10 for one in range(500) if one % 5}
+    assert {one: answer for one, answer in answers.items() if one % 5} == patient
+    assert made.keys() >= patient.keys()
 
 
 @pytest.mark.parametrize("cancelled", [1, 2, 3])

@@ -39,6 +39,7 @@ MOST_CLAIMED = 5
 
 _RENEWALS_GATHER_SECONDS = 0.01  # timers of one instant go off one after the other
 _UNKNOWN_ROUTE = frozenset({404, 405})
+_MOST_SETTLING = 2  # requests at once: one is on its way while the kernel is at work on the other
 _MOST_BUNDLED_BYTES = 65536  # a request has a limit as a whole
 
 
@@ -76,6 +77,7 @@ class Bundle:
     Args:
         send_many: sends items in one request, as the given client.
         gather_seconds: how long the first call waits for others.
+        most_groups: how many requests are under way at once.
     """
 
     def __init__(
@@ -83,9 +85,12 @@ class Bundle:
         send_many: Callable[[KernelClient, tuple[Any, ...]], Awaitable[ItemAnswers | SettleAnswers]],
         *,
         gather_seconds: float = 0,
+        most_groups: int = 1,
     ) -> None:
         self._send_many = send_many
-        self._combining: Combining[_Bundled, Any] = Combining(self._send, gather_seconds=gather_seconds)
+        self._combining: Combining[_Bundled, Any] = Combining(
+            self._send, gather_seconds=gather_seconds, most_groups=most_groups
+        )
         self._is_known = True
 
     async def call(
@@ -154,13 +159,17 @@ def _bundle_of(
     send_many: Callable[[KernelClient, str, tuple[Any, ...]], Awaitable[ItemAnswers | SettleAnswers]],
     *,
     gather_seconds: float = 0,
+    most_groups: int = 1,
 ) -> Bundle:
     """The bundle of all workers of this event loop that make such calls to this kernel and project."""
 
     async def send(kernel: KernelClient, items: tuple[Any, ...]) -> ItemAnswers | SettleAnswers:
         return await send_many(kernel, project_id, items)
 
-    return shared((verb, kernel.route, project_id), lambda: Bundle(send, gather_seconds=gather_seconds))
+    def make() -> Bundle:
+        return Bundle(send, gather_seconds=gather_seconds, most_groups=most_groups)
+
+    return shared((verb, kernel.route, project_id), make)
 
 
 # ---------------------------------------------------------------- claiming
@@ -276,7 +285,13 @@ async def settle(
         suspend=outcome if isinstance(outcome, Suspend) else None,
         next=ABSENT if ahead is None else NextClaim(idempotency_key=ahead.key),
     )
-    bundle = _bundle_of(kernel, claim.project_id, "settle", lambda one, *rest: one.turns.settle_many(*rest))
+    bundle = _bundle_of(
+        kernel,
+        claim.project_id,
+        "settle",
+        lambda one, *rest: one.turns.settle_many(*rest),
+        most_groups=_MOST_SETTLING,
+    )
     if ahead is None:
         await bundle.call(kernel, item, alone)
     else:

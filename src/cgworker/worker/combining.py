@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar, cast
 
 import anyio
 import anyio.lowlevel
-from attrs import define, field
+from attrs import define
 
 Asked = TypeVar("Asked")
 Answer = TypeVar("Answer")
@@ -24,15 +24,28 @@ _SHARED: anyio.lowlevel.RunVar[dict[Hashable, Any]] = anyio.lowlevel.RunVar("cgw
 
 @define(eq=False)
 class _Call(Generic[Asked, Answer]):
-    """One call: `go_on` is set when it is answered, or when it is to lead the next group.
-
-    It is over when it is answered, or when nobody waits for the answer any more.
-    """
+    """One call: taken while it is made, over when it is answered or nobody waits for the answer."""
 
     asked: Asked
-    go_on: anyio.Event = field(factory=anyio.Event)
     answer: Answer | Exception | None = None
+    is_taken: bool = False
     is_over: bool = False
+    _news: anyio.Event | None = None
+
+    async def wait_for_news(self) -> None:
+        """Until it is answered, or may be made."""
+        self._news = anyio.Event()
+        await self._news.wait()
+
+    def tell(self) -> None:
+        """There is news."""
+        if self._news is not None:
+            self._news.set()
+
+    def end(self, answer: Answer | Exception) -> None:
+        """It is answered."""
+        self.answer, self.is_over = answer, True
+        self.tell()
 
 
 class Combining(Generic[Asked, Answer]):
@@ -46,6 +59,7 @@ class Combining(Generic[Asked, Answer]):
             it raises, every caller of the group gets.
         gather_seconds: how long the first of a group waits for others; by default only until those that
             were woken together with it have come.
+        most_groups: how many groups are made at once.
     """
 
     def __init__(
@@ -53,21 +67,24 @@ class Combining(Generic[Asked, Answer]):
         make: Callable[[Sequence[Asked]], Awaitable[Sequence[Answer | Exception]]],
         *,
         gather_seconds: float = 0,
+        most_groups: int = 1,
     ) -> None:
         self._make = make
         self._gather_seconds = gather_seconds
+        self._most_groups = most_groups
         self._waiting: list[_Call[Asked, Answer]] = []
-        self._under_way = False
+        self._group_count = 0
 
     async def __call__(self, asked: Asked) -> Answer:
         """Make this call, with those that wait."""
         mine: _Call[Asked, Answer] = _Call(asked)
         self._waiting.append(mine)
         try:
-            if self._under_way:
-                await mine.go_on.wait()
-            if not mine.is_over:
-                await self._lead()
+            while not mine.is_over:
+                if mine.is_taken or self._group_count >= self._most_groups:
+                    await mine.wait_for_news()
+                else:
+                    await self._make_group()
         finally:
             if not mine.is_over:
                 self._withdraw(mine)
@@ -75,42 +92,49 @@ class Combining(Generic[Asked, Answer]):
             raise mine.answer
         return cast("Answer", mine.answer)
 
-    async def _lead(self) -> None:
-        """Make the calls of the group that waits, this one's among them; then let another lead the next."""
-        self._under_way = True
+    async def _make_group(self) -> None:
+        """Make the calls that wait by then: this one's among them, unless another group has taken it."""
+        self._group_count += 1
         group: list[_Call[Asked, Answer]] = []
         try:
             await anyio.sleep(self._gather_seconds)
-            group, self._waiting = self._waiting[:_MOST_AT_ONCE], self._waiting[_MOST_AT_ONCE:]
-            _answer(group, await self._made([call.asked for call in group]))
+            group = self._take_group()
+            for call, answer in zip(group, await self._made([call.asked for call in group]), strict=True):
+                call.end(answer)
         finally:
-            self._waiting = [call for call in group if not call.is_over] + self._waiting
-            self._hand_on()
+            self._group_count -= 1
+            self._put_back([call for call in group if not call.is_over])
+            self._go_on()
+
+    def _take_group(self) -> list[_Call[Asked, Answer]]:
+        group, self._waiting = self._waiting[:_MOST_AT_ONCE], self._waiting[_MOST_AT_ONCE:]
+        for call in group:
+            call.is_taken = True
+        return group
 
     async def _made(self, asked: Sequence[Asked]) -> Sequence[Answer | Exception]:
         try:
-            return await self._make(asked)
+            return await self._make(asked) if asked else ()
         except Exception as failed:
             return [failed] * len(asked)
 
+    def _put_back(self, calls: list[_Call[Asked, Answer]]) -> None:
+        """Who made them was cancelled: they are the first to be made again."""
+        for call in calls:
+            call.is_taken = False
+        self._waiting = calls + self._waiting
+
     def _withdraw(self, mine: _Call[Asked, Answer]) -> None:
-        """It was cancelled: nobody waits for it, and if it was to lead, another does."""
+        """It was cancelled: nobody waits for it; if it was told to go on, another is."""
         mine.is_over = True
         if mine in self._waiting:
             self._waiting.remove(mine)
-        if mine.go_on.is_set():
-            self._hand_on()
+        self._go_on()
 
-    def _hand_on(self) -> None:
-        self._under_way = bool(self._waiting)
+    def _go_on(self) -> None:
+        """There is room for a group, or may be: whose call has waited longest makes it."""
         if self._waiting:
-            self._waiting[0].go_on.set()
-
-
-def _answer(group: Sequence[_Call[Asked, Answer]], answers: Sequence[Answer | Exception]) -> None:
-    for call, answer in zip(group, answers, strict=True):
-        call.answer, call.is_over = answer, True
-        call.go_on.set()
+            self._waiting[0].tell()
 
 
 def shared(key: Hashable, make: Callable[[], Shared]) -> Shared:
