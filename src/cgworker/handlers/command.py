@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import anyio.abc
 import anyio.to_thread
 from attrs import field, frozen
 
@@ -168,8 +167,9 @@ class CommandHandler:
                 beside.start_soon(_end_in_steps, child, folder, turn, interruption)
 
             with turn.on_interrupt(begin_to_end):
-                exit_code = await _ended(child, progress, beside)
-            beside.cancel_scope.cancel()
+                exit_code = await _ended(child, progress)
+            if turn.interruption is not None:
+                beside.cancel_scope.cancel()
         await progress.record_rest()
         return exit_code, child.tail
 
@@ -183,12 +183,15 @@ class CommandHandler:
             self.on_line(f"{turn.ref}: {too_large}; it could not be kept: {full}")
 
 
-async def _ended(child: Child, progress: ProgressFile, beside: anyio.abc.TaskGroup) -> int:
-    """Its exit status; a command that ends before the first look at its progress needs no task for that."""
+async def _ended(child: Child, progress: ProgressFile) -> int:
+    """Its exit status. A command that ends before the first look at its progress needs no task for that."""
     with anyio.move_on_after(LOOK_SECONDS):
         return await child.wait()
-    beside.start_soon(progress.follow)
-    return await child.wait()
+    async with anyio.create_task_group() as beside:
+        beside.start_soon(progress.follow)
+        exit_code = await child.wait()
+        beside.cancel_scope.cancel()
+    return exit_code
 
 
 async def _end_in_steps(child: Child, folder: TurnFolder, turn: Turn, interruption: Interruption) -> None:
