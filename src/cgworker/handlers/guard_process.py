@@ -26,7 +26,7 @@ from threading import Thread
 from typing import Any
 
 _LOOK_SECONDS = 1.0  # select() does not count the time a machine sleeps, the clock above does
-_GATHER_SECONDS = 0.02  # a busy worker says four lines a turn: it shall not have to wake us for each
+_GATHER_SECONDS = 0.01  # a busy worker need not wake us for each line; a pipe holds what it says meanwhile
 _GRACE_SECONDS = 2.0
 _STDIN = 0
 
@@ -58,6 +58,11 @@ class Charge:
         """How long nothing is to be done, unless there is news; None for ever."""
         instants = [at for steps in self.groups.values() for at, _ in steps]
         return min(_LOOK_SECONDS, max(0.0, min(instants) - _now())) if instants else None
+
+    def seconds_to_gather(self) -> float:
+        """How long to wait for more lines after one: no group lives longer for it."""
+        until_next = self.seconds_to_next()
+        return _GATHER_SECONDS if until_next is None else min(_GATHER_SECONDS, until_next)
 
     def signal_late(self) -> None:
         """Send what is due to groups whose lease was not extended."""
@@ -121,19 +126,13 @@ def _news(charge: Charge) -> Iterator[bytes]:
     rest = b""
     while True:
         if select.select([_STDIN], [], [], charge.seconds_to_next())[0]:
-            time.sleep(_gathering_seconds(charge))
+            time.sleep(charge.seconds_to_gather())
             chunk = os.read(_STDIN, 65536)
             if not chunk:
                 return
             *lines, rest = (rest + chunk).split(b"\n")
             yield from lines
         charge.signal_late()
-
-
-def _gathering_seconds(charge: Charge) -> float:
-    """How long to wait for more lines: no group lives longer for it."""
-    until_next = charge.seconds_to_next()
-    return _GATHER_SECONDS if until_next is None else min(_GATHER_SECONDS, until_next)
 
 
 def main() -> None:
