@@ -8,7 +8,6 @@ import os
 from pathlib import Path
 
 import pytest
-import typer
 
 from cgworker.cli.problems import problem_of
 from cgworker.errors import (
@@ -98,7 +97,6 @@ def test_json_is_asked_for_by_a_flag_of_every_command_but_not_of_the_child(cg: C
         (WaitTimedOut("late"), "timeout", 408),
         (UsageError("no"), "invalid_arguments", 2),
         (ProfileError("profile_stale", "no", status=401), "profile_stale", 401),
-        (typer.BadParameter("no"), "invalid_arguments", 2),
         (FileNotFoundError(errno.ENOENT, "No such file or directory", "x"), "file_not_found", 404),
         (PermissionError(errno.EACCES, "Permission denied", "x"), "permission_denied", 403),
         (OSError(errno.EROFS, "Read-only file system", "x"), "permission_denied", 403),

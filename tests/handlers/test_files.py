@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,17 @@ def test_a_large_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"1" * 101)
     with pytest.raises(FileUnusable, match="101 bytes, at most 100"):
         read_regular(tmp_path / "f", 100)
+
+
+def test_a_small_file_needs_no_large_buffer(tmp_path: Path) -> None:
+    """However large it might have been: each command's result is read so."""
+    (tmp_path / "f").write_bytes(b"1")
+    tracemalloc.start()
+    try:
+        assert read_regular(tmp_path / "f", 16 * 1024 * 1024) == b"1"
+        assert tracemalloc.get_traced_memory()[1] < 1024 * 1024
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("data", [b"", b"{oops", b"\xff\xfe", b"NaN", b"[" * 100_000, b'"\\ud800"'])

@@ -147,6 +147,15 @@ def test_a_guard_sleeps_until_there_is_something_to_do(monkeypatch: pytest.Monke
     assert charge.seconds_to_next() is None
 
 
+def test_waiting_for_more_lines_keeps_no_signal_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy worker's lines are read together, but not when a group is due."""
+    monkeypatch.setattr(os, "killpg", lambda *_: None)
+    charge = charge_with(make_turn(seconds=30).lease)
+    assert charge.seconds_to_gather() == Charge().seconds_to_gather() > 0
+    charge.take({"group": 7, "warn_at": monotonic() - 1, "end_at": monotonic() + 30})
+    assert charge.seconds_to_gather() == 0
+
+
 def test_each_signal_is_sent_once_and_only_when_it_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
     """A group is warned, then ended; one whose lease was extended is left in peace."""
     sent: list[tuple[int, int]] = []

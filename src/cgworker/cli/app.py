@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
+from importlib import import_module
 from importlib.metadata import version
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from cgworker import signals
 
+if TYPE_CHECKING:
+    from cgworker.cli.call import Call
+
 _WORKERS = (["worker", "once"], ["worker", "loop"], ["worker", "claim", "run"])
+
+# Commands that run for weeks, and the modules they are in, which load no typer.
+_STAYING = {("worker", "loop"): "cgworker.cli.worker_loop", ("worker", "run"): "cgworker.cli.worker_run"}
+
+Told = TypeVar("Told")
 
 
 def main() -> NoReturn:
     """The entry point of `cg` and `python -m cgworker`."""
     _leave_out_httpxs_command_line()
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(run(sys.argv[1:], is_process=True))
 
 
-def run(argv: Sequence[str]) -> int:
+def run(argv: Sequence[str], *, is_process: bool = False) -> int:
     """Run one command line.
+
+    Args:
+        argv: its words.
+        is_process: it is all that this process does, so that a child may read it.
 
     Returns:
         the exit status: 0 for ok, 1 for an error, or what the command says (cli.md 1).
@@ -30,18 +44,48 @@ def run(argv: Sequence[str]) -> int:
         print(f"cg {version('cgworker')}")  # noqa: T201 - the command line prints
         return 0
     with signals.held() if _works(argv) else nullcontext():
-        return _run(argv)
+        try:
+            asked = _read_apart(argv) if is_process and _stays(argv) else _read(argv)
+            return asked if isinstance(asked, int) else _or_told(argv, asked.perform)
+        except KeyboardInterrupt:
+            return 130
+        except BrokenPipeError:
+            _write_no_more()
+            return 1
 
 
-def _run(argv: Sequence[str]) -> int:
-    from cgworker.cli.command import fail  # loads typer, which a version needs not
-    from cgworker.cli.envelope import write_problem
-    from cgworker.cli.words import root
+def _read(argv: Sequence[str]) -> Call | int:
+    """What the line asks for, or the exit status if that has been done or cannot be."""
+    from cgworker.cli.words import read  # loads typer, which a version needs not
 
+    return _or_told(argv, partial(read, argv))
+
+
+def _read_apart(argv: Sequence[str]) -> Call | int:
+    from cgworker.cli.apart import read_apart
+
+    import_module(_STAYING[argv[0], argv[1]])  # now, and the child need not do it as well
+    return read_apart(partial(_read, argv))
+
+
+def _or_told(argv: Sequence[str], act: Callable[[], Told]) -> Told | int:
+    """What `act` returns, or the exit status once it is told why it failed."""
     try:
-        return int(root().main(args=list(argv), prog_name="cg", standalone_mode=False) or 0)
+        return act()
+    except BrokenPipeError:
+        raise  # nobody is there to be told
     except Exception as raised:
+        from cgworker.cli.call import fail
+        from cgworker.cli.envelope import write_problem
+
         return fail(raised, partial(write_problem, as_json=_asks_for_json(argv)))
+
+
+def _write_no_more() -> None:
+    """Whoever read what we print has gone, and Python would complain of that when it ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(nowhere, stream.fileno())
 
 
 def _leave_out_httpxs_command_line() -> None:
@@ -52,6 +96,11 @@ def _leave_out_httpxs_command_line() -> None:
 def _works(argv: Sequence[str]) -> bool:
     """Whether it is a worker, which ends in order from its first moment on."""
     return any(list(argv[: len(words)]) == words for words in _WORKERS)
+
+
+def _stays(argv: Sequence[str]) -> bool:
+    """Whether what reads its line is better left to a child; on Windows there is no such child."""
+    return hasattr(os, "fork") and tuple(argv[:2]) in _STAYING
 
 
 def _asks_for_json(argv: Sequence[str]) -> bool:

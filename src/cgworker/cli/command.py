@@ -1,7 +1,8 @@
 """How a function becomes a command of `cg`.
 
 A command takes its flags as keyword arguments and returns its result; it prints nothing and catches
-nothing. Groups of flags (`options.py`) come as one argument each.
+nothing. Groups of flags (`options.py`) come as one argument each. Here its line is read, which comes to a
+`Call`; what is called does its work elsewhere (`call.py`), and knows nothing of typer.
 """
 
 from __future__ import annotations
@@ -9,9 +10,7 @@ from __future__ import annotations
 import inspect
 import shlex
 import sys
-import traceback
 from collections.abc import Callable, Mapping
-from functools import partial
 from importlib.util import find_spec
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
@@ -19,25 +18,21 @@ import attrs
 import typer
 from typer.core import TyperCommand
 
-from cgworker.cli.envelope import write_failure, write_result
-from cgworker.cli.problems import Problem, problem_of
+from cgworker.cli.call import Call, do, fail
+from cgworker.cli.envelope import write_failure
+from cgworker.cli.options import Argument, Flag
 
 
 class RestOfLine(TyperCommand):
     """A command whose --command takes the rest of the line, whatever it looks like (cli.md 4)."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Hand the rest to the option as one word, quoted; `words_of` takes it apart again."""
+        """Hand the rest to the option as one word, quoted; `call.words_of` takes it apart again."""
         if "--command" in args:
             start = args.index("--command") + 1
             words = args[start + 1 :] if args[start : start + 1] == ["--"] else args[start:]
             args = [*args[:start], *([shlex.join(words)] if words else [])]
         return super().parse_args(ctx, args)
-
-
-def words_of(rest: str) -> tuple[str, ...]:
-    """The words of a --command."""
-    return tuple(shlex.split(rest))
 
 
 Work = TypeVar("Work", bound=Callable[..., Any])
@@ -85,7 +80,7 @@ def program(app: typer.Typer, name: str, **settings: Any) -> Callable[[Work], Wo
     def register(work: Work) -> Work:
         def run(**flags: Any) -> int:
             try:
-                _run(work, flags, use_uvloop=find_spec("uvloop") is not None)
+                do(work, flags, use_uvloop=find_spec("uvloop") is not None)
             except Exception as raised:
                 return fail(raised, write_failure)
             return 0
@@ -96,33 +91,13 @@ def program(app: typer.Typer, name: str, **settings: Any) -> Callable[[Work], Wo
     return register
 
 
-def fail(raised: Exception, write: Callable[[Problem], None]) -> int:
-    """Tell why a command failed, with a traceback if the fault is our own; the exit status."""
-    problem = problem_of(raised)
-    if problem.is_ours:
-        traceback.print_exception(raised, file=sys.stderr)
-    write(problem)
-    return 1
-
-
-def _callback(work: Callable[..., Any], has_json_flag: bool) -> Callable[..., int]:
-    def run_and_print(json: bool = False, **flags: Any) -> int:
-        asked = {"as_json": json} if _AS_JSON in inspect.signature(work).parameters else {}
-        result = _run(work, {**flags, **asked})
-        write_result(result, as_json=json)
-        return int(getattr(result, "exit_status", 0))
+def _callback(work: Callable[..., Any], has_json_flag: bool) -> Callable[..., Call]:
+    def called(json: bool = False, **flags: Any) -> Call:
+        asked = {_AS_JSON: json} if _AS_JSON in inspect.signature(work).parameters else {}
+        return Call(work, {**flags, **asked}, as_json=json)
 
     json_flag = inspect.Parameter("json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=_JSON)
-    return _spread(work, run_and_print, **({"json": json_flag} if has_json_flag else {}))
-
-
-def _run(work: Callable[..., Any], flags: dict[str, Any], *, use_uvloop: bool = False) -> Any:
-    """Call the command; uvloop serves requests faster, but takes longer to start than most commands run."""
-    if not inspect.iscoroutinefunction(work):
-        return work(**flags)
-    import anyio  # not needed to print a version or a help text
-
-    return anyio.run(partial(work, **flags), backend_options={"use_uvloop": use_uvloop})
+    return _spread(work, called, **({"json": json_flag} if has_json_flag else {}))
 
 
 def _spread(
@@ -170,4 +145,18 @@ def _fields_of(kind: type) -> list[inspect.Parameter]:
 
 def _flag(name: str, annotation: Any, default: Any) -> inspect.Parameter:
     default = inspect.Parameter.empty if default is attrs.NOTHING else default
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, kind, default=default, annotation=_as_typer_reads(annotation))
+
+
+def _as_typer_reads(annotation: Any) -> Any:
+    match getattr(annotation, "__metadata__", ()):
+        case [Flag() as said]:
+            told: Any = typer.Option(
+                said.name, metavar=said.metavar, help=said.help, min=said.min, max=said.max
+            )
+        case [Argument() as said]:
+            told = typer.Argument(metavar=said.metavar, help=said.help)
+        case _:
+            return annotation
+    return Annotated[annotation.__origin__, told]

@@ -17,7 +17,8 @@ from typing import Annotated
 import anyio
 import typer
 
-from cgworker.cli.command import RestOfLine, program, words_of
+from cgworker.cli.call import words_of
+from cgworker.cli.command import RestOfLine, program
 from cgworker.cli.stage import Stage, ended_by_signals
 from cgworker.client import KernelClient
 from cgworker.errors import KernelTrouble

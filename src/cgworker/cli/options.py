@@ -1,78 +1,102 @@
 """Flags that several commands share: single ones as annotated types, and groups as frozen classes.
 
-A command takes a group as one parameter; `command()` spreads it into its flags.
+A command takes a group as one parameter; `command()` spreads it into its flags. What is said of them here is
+data, and loads no typer: a process that runs for weeks has its line read by another (`apart.py`).
 """
 
 from __future__ import annotations
 
 from typing import Annotated
 
-import typer
 from attrs import field, frozen
 
-ProjectId = Annotated[str, typer.Option("--project-id", metavar="PROJECT", help="The project.")]
-TurnId = Annotated[str, typer.Option("--turn-id", metavar="TURN", help="The turn, such as T-7.")]
-AgentId = Annotated[str, typer.Option("--agent-id", metavar="AGENT", help="The agent.")]
-RequestedBy = Annotated[
-    str, typer.Option("--requested-by", metavar="AGENT", help="The agent that asks for it.")
-]
+
+@frozen
+class Flag:
+    """A flag as `typer.Option` takes it, for modules that shall not load typer.
+
+    Attributes:
+        name: as it is typed.
+        metavar: what stands for its value in the help.
+        help: what it is for.
+        min: the least number.
+        max: the greatest number.
+    """
+
+    name: str
+    metavar: str | None = field(default=None, kw_only=True)
+    help: str = field(kw_only=True)
+    min: float | None = field(default=None, kw_only=True)
+    max: float | None = field(default=None, kw_only=True)
+
+
+@frozen(kw_only=True)
+class Argument:
+    """Words without a flag, as `typer.Argument` takes them."""
+
+    metavar: str
+    help: str
+
+
+ProjectId = Annotated[str, Flag("--project-id", metavar="PROJECT", help="The project.")]
+TurnId = Annotated[str, Flag("--turn-id", metavar="TURN", help="The turn, such as T-7.")]
+AgentId = Annotated[str, Flag("--agent-id", metavar="AGENT", help="The agent.")]
+RequestedBy = Annotated[str, Flag("--requested-by", metavar="AGENT", help="The agent that asks for it.")]
 MaybeRequestedBy = Annotated[
     str | None,
-    typer.Option("--requested-by", metavar="AGENT", help="The agent that asks for it, if another."),
+    Flag("--requested-by", metavar="AGENT", help="The agent that asks for it, if another."),
 ]
 MaybeProjectId = Annotated[
-    str | None, typer.Option("--project-id", metavar="PROJECT", help="The project.  [default: cg-demo]")
+    str | None, Flag("--project-id", metavar="PROJECT", help="The project.  [default: cg-demo]")
 ]
 ProfilesProjectId = Annotated[
     str | None,
-    typer.Option("--project-id", metavar="PROJECT", help="The project.  [default: the profile's]"),
+    Flag("--project-id", metavar="PROJECT", help="The project.  [default: the profile's]"),
 ]
 RequestId = Annotated[
     str | None,
-    typer.Option("--request-id", metavar="KEY", help="What the requester calls this request."),
+    Flag("--request-id", metavar="KEY", help="What the requester calls this request."),
 ]
 DispatchKey = Annotated[
     str | None,
-    typer.Option("--dispatch-key", metavar="KEY", help="What makes a repeat the same turn."),
+    Flag("--dispatch-key", metavar="KEY", help="What makes a repeat the same turn."),
 ]
 Capacity = Annotated[
-    int | None, typer.Option("--capacity", min=1, metavar="N", help="How many turns it may run at once.")
+    int | None, Flag("--capacity", min=1, metavar="N", help="How many turns it may run at once.")
 ]
 Capabilities = Annotated[
     list[str] | None,
-    typer.Option("--capability", metavar="KIND", help="A kind of turn it can do; repeat for more."),
+    Flag("--capability", metavar="KIND", help="A kind of turn it can do; repeat for more."),
 ]
 Grants = Annotated[
-    list[str] | None, typer.Option("--grant", metavar="GRANT", help="A right to give it; repeat for more.")
+    list[str] | None, Flag("--grant", metavar="GRANT", help="A right to give it; repeat for more.")
 ]
-Limit = Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="At most so many.")]
-PageLimit = Annotated[int, typer.Option("--limit", min=1, metavar="N", help="At most so many.")]
-EnabledOnly = Annotated[bool, typer.Option("--enabled-only", help="Only agents that are enabled.")]
-AcceptsWorkOnly = Annotated[bool, typer.Option("--accepts-work-only", help="Only agents that accept work.")]
-AfterLedgerSeq = Annotated[
-    int, typer.Option("--after-ledger-seq", metavar="N", help="Only events after this one.")
-]
+Limit = Annotated[int | None, Flag("--limit", min=1, metavar="N", help="At most so many.")]
+PageLimit = Annotated[int, Flag("--limit", min=1, metavar="N", help="At most so many.")]
+EnabledOnly = Annotated[bool, Flag("--enabled-only", help="Only agents that are enabled.")]
+AcceptsWorkOnly = Annotated[bool, Flag("--accepts-work-only", help="Only agents that accept work.")]
+AfterLedgerSeq = Annotated[int, Flag("--after-ledger-seq", metavar="N", help="Only events after this one.")]
 FollowSeconds = Annotated[
-    float, typer.Option("--wait-seconds", min=0, metavar="S", help="Wait so long for the first event.")
+    float, Flag("--wait-seconds", min=0, metavar="S", help="Wait so long for the first event.")
 ]
 TimeoutSeconds = Annotated[
-    float, typer.Option("--timeout-seconds", min=0, metavar="S", help="Give up after so long.")
+    float, Flag("--timeout-seconds", min=0, metavar="S", help="Give up after so long.")
 ]
 PollIntervalMs = Annotated[
     int,
-    typer.Option(
+    Flag(
         "--poll-interval-ms", min=1, metavar="MS", help="How often to ask a kernel that does not wait itself."
     ),
 ]
 ContextAfter = Annotated[
-    int, typer.Option("--context-after-turn-seq", metavar="N", help="Only records after this one.")
+    int, Flag("--context-after-turn-seq", metavar="N", help="Only records after this one.")
 ]
 ContextLimit = Annotated[
-    int, typer.Option("--context-limit", min=1, metavar="N", help="At most so many records at a time.")
+    int, Flag("--context-limit", min=1, metavar="N", help="At most so many records at a time.")
 ]
 HealthPort = Annotated[
     int | None,
-    typer.Option(
+    Flag(
         "--health-port",
         min=0,
         max=65535,
@@ -82,7 +106,7 @@ HealthPort = Annotated[
 ]
 PgDsn = Annotated[
     str | None,
-    typer.Option(
+    Flag(
         "--pg-dsn",
         metavar="DSN",
         help="The database.  [env: PG_DSN; default: the embedded PostgreSQL]",
@@ -90,7 +114,7 @@ PgDsn = Annotated[
 ]
 ConfigPath = Annotated[
     str | None,
-    typer.Option(
+    Flag(
         "--config",
         metavar="FILE",
         help="The config file.  [env: CG_CONFIG_PATH; default: ~/.config/commonground/config.json]",
@@ -98,7 +122,7 @@ ConfigPath = Annotated[
 ]
 BaseUrl = Annotated[
     str | None,
-    typer.Option(
+    Flag(
         "--base-url",
         metavar="URL",
         help="The kernel.  [env: CG_BASE_URL; default: the config's, http://127.0.0.1:8000]",
@@ -106,7 +130,7 @@ BaseUrl = Annotated[
 ]
 AdminBaseUrl = Annotated[
     str | None,
-    typer.Option(
+    Flag(
         "--admin-base-url",
         metavar="URL",
         help="The admission service.  [env: CG_ADMIN_BASE_URL; default: the config's, the kernel's]",
@@ -114,7 +138,7 @@ AdminBaseUrl = Annotated[
 ]
 AdminBearerFile = Annotated[
     str | None,
-    typer.Option(
+    Flag(
         "--admin-auth-token-file",
         metavar="FILE",
         help="The file with the admin API's bearer.  [default: the project's own]",
@@ -122,7 +146,7 @@ AdminBearerFile = Annotated[
 ]
 AdminServiceFile = Annotated[
     str | None,
-    typer.Option(
+    Flag(
         "--admin-service-token-file",
         metavar="FILE",
         help="The file with admin-service's credential.  [default: the project's own]",
@@ -137,13 +161,13 @@ class KernelFlags:
     base_url: BaseUrl = None
     auth_token: Annotated[
         str | None,
-        typer.Option(
+        Flag(
             "--auth-token", metavar="TOKEN", help="The agent's credential.  [env: CG_AGENT_CREDENTIAL_TOKEN]"
         ),
     ] = field(default=None, repr=False)
     auth_token_file: Annotated[
         str | None,
-        typer.Option(
+        Flag(
             "--auth-token-file",
             metavar="FILE",
             help="The file it is in.  [env: CG_AGENT_CREDENTIAL_TOKEN_FILE]",
@@ -158,7 +182,7 @@ class ServerFlags(KernelFlags):
 
     profile: Annotated[
         str | None,
-        typer.Option("--profile", metavar="PROJECT/AGENT", help="A profile of the config file to act as."),
+        Flag("--profile", metavar="PROJECT/AGENT", help="A profile of the config file to act as."),
     ] = None
 
 
@@ -168,11 +192,11 @@ class CallerFlags:
 
     caller_project_id: Annotated[
         str | None,
-        typer.Option("--caller-project-id", metavar="PROJECT", help="[env: CG_CALLER_PROJECT_ID]"),
+        Flag("--caller-project-id", metavar="PROJECT", help="[env: CG_CALLER_PROJECT_ID]"),
     ] = None
     caller_agent_id: Annotated[
         str | None,
-        typer.Option("--caller-agent-id", metavar="AGENT", help="[env: CG_CALLER_AGENT_ID]"),
+        Flag("--caller-agent-id", metavar="AGENT", help="[env: CG_CALLER_AGENT_ID]"),
     ] = None
 
 
@@ -183,13 +207,13 @@ class AdminFlags:
     admin_base_url: AdminBaseUrl = None
     admin_auth_token: Annotated[
         str | None,
-        typer.Option(
+        Flag(
             "--admin-auth-token", metavar="TOKEN", help="The admin API's bearer.  [env: CG_ADMIN_AUTH_TOKEN]"
         ),
     ] = field(default=None, repr=False)
     admin_auth_token_file: Annotated[
         str | None,
-        typer.Option(
+        Flag(
             "--admin-auth-token-file",
             metavar="FILE",
             help="The file it is in.  [env: CG_ADMIN_AUTH_TOKEN_FILE]",
@@ -205,7 +229,7 @@ class OperatorFlags:
     base_url: BaseUrl = None
     profile: Annotated[
         str | None,
-        typer.Option("--profile", metavar="PROJECT/AGENT", help="Act as this profile, not as admin-service."),
+        Flag("--profile", metavar="PROJECT/AGENT", help="Act as this profile, not as admin-service."),
     ] = None
     admin_service_token_file: AdminServiceFile = None
     config: ConfigPath = None
@@ -216,13 +240,9 @@ class ListenFlags:
     """Where a server listens, and on which database."""
 
     pg_dsn: PgDsn = None
-    host: Annotated[
-        str | None, typer.Option("--host", metavar="ADDRESS", help="The address to listen on.")
-    ] = None
+    host: Annotated[str | None, Flag("--host", metavar="ADDRESS", help="The address to listen on.")] = None
     port: Annotated[
         int | None,
-        typer.Option("--port", min=0, max=65535, metavar="N", help="The port to listen on; 0: a free one."),
+        Flag("--port", min=0, max=65535, metavar="N", help="The port to listen on; 0: a free one."),
     ] = None
-    log_level: Annotated[
-        str | None, typer.Option("--log-level", metavar="LEVEL", help="How much is logged.")
-    ] = None
+    log_level: Annotated[str | None, Flag("--log-level", metavar="LEVEL", help="How much is logged.")] = None

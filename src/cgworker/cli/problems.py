@@ -6,11 +6,10 @@ import errno
 import json
 import os
 
-import typer
 from attrs import frozen
 
 from cgworker.cli.advice import advice_for
-from cgworker.errors import CommonGroundError, InvalidRequest, KernelOverloaded, KernelRefused, UsageError
+from cgworker.errors import CommonGroundError, InvalidRequest, KernelOverloaded, KernelRefused
 
 
 @frozen
@@ -49,8 +48,6 @@ def _only_one_of(raised: BaseException) -> BaseException:
 def _describe(raised: BaseException) -> tuple[str, str, int]:
     if isinstance(raised, CommonGroundError):
         return _describe_ours(raised)
-    if isinstance(raised, typer.TyperException):
-        return "invalid_arguments", raised.format_message(), UsageError.status
     if isinstance(raised, ModuleNotFoundError) and not (raised.name or "").startswith("cgworker"):
         return "missing_extra", f"No module named {raised.name!r}", 2
     if isinstance(raised, OSError):

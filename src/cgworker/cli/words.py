@@ -5,6 +5,7 @@ So `cg turn get` loads neither the worker nor the kernel, and completion stays q
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
 from typing import Annotated, Any
@@ -12,7 +13,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from cgworker.cli.call import Call
 from cgworker.cli.command import markup_mode
+from cgworker.errors import UsageError
 
 WORDS = (
     "dispatch",
@@ -50,6 +53,19 @@ class Words(TyperGroup):
         command = typer.main.get_command(import_module(f"cgworker.cli.{word}").app)
         command.name = word
         return command
+
+
+def read(argv: Sequence[str]) -> Call | int:
+    """What a command line asks for; an exit status if that has been done, as for --help.
+
+    Raises:
+        UsageError: the line is wrong.
+    """
+    try:
+        asked: Call | int | None = root().main(args=list(argv), prog_name="cg", standalone_mode=False)
+    except typer.TyperException as wrong:
+        raise UsageError(wrong.format_message()) from wrong
+    return asked or 0
 
 
 def root() -> Words:

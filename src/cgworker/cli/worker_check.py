@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from cgworker.cli.command import RestOfLine, command, words_of
+from cgworker.cli.call import words_of
+from cgworker.cli.command import RestOfLine, command
 from cgworker.cli.payload import parse_json, read_json
 from cgworker.cli.work_results import Card
 from cgworker.errors import UsageError

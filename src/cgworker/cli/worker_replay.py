@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from cgworker.cli.apps import load_workers
-from cgworker.cli.command import RestOfLine, command, words_of
+from cgworker.cli.call import words_of
+from cgworker.cli.command import RestOfLine, command
 from cgworker.cli.connect import as_actor, worker_agent
 from cgworker.cli.options import ServerFlags
 from cgworker.cli.work_results import Replay

@@ -1,4 +1,7 @@
-"""`cg worker run`: serve the workers that a program of the user's defines."""
+"""`cg worker run`: serve the workers that a program of the user's defines.
+
+Loads no typer, as `worker_loop.py` does not.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,14 @@ import sys
 from typing import Annotated, Any
 
 import anyio
-import typer
 from attrs import asdict, evolve, frozen
 
 from cgworker.cli.apps import load_workers
-from cgworker.cli.command import command
 from cgworker.cli.live import live_line
-from cgworker.cli.options import HealthPort
+from cgworker.cli.options import Argument, Flag, HealthPort
 from cgworker.worker import Worker
 from cgworker.worker.init import leave_pid_one
 from cgworker.worker.serve import serve
-
-app: typer.Typer = typer.Typer()
 
 
 @frozen(kw_only=True)
@@ -27,27 +26,25 @@ class RunFlags:
 
     grace_seconds: Annotated[
         float | None,
-        typer.Option("--grace-seconds", min=0, metavar="S", help="How long turns may go on after SIGTERM."),
+        Flag("--grace-seconds", min=0, metavar="S", help="How long turns may go on after SIGTERM."),
     ] = None
     time_limit_seconds: Annotated[
         float | None,
-        typer.Option("--time-limit-seconds", min=0.01, metavar="S", help="End a handler after it."),
+        Flag("--time-limit-seconds", min=0.01, metavar="S", help="End a handler after it."),
     ] = None
     renew_interval_seconds: Annotated[
         float | None,
-        typer.Option(
-            "--renew-interval-seconds", min=0.01, metavar="S", help="Renew leases sooner than they need."
-        ),
+        Flag("--renew-interval-seconds", min=0.01, metavar="S", help="Renew leases sooner than they need."),
     ] = None
     idle_sleep_seconds: Annotated[
         float | None,
-        typer.Option(
+        Flag(
             "--idle-sleep-seconds", min=0.01, metavar="S", help="How often to ask a kernel that cannot wait."
         ),
     ] = None
     concurrency: Annotated[
         int | None,
-        typer.Option(
+        Flag(
             "--concurrency",
             min=1,
             metavar="N",
@@ -90,15 +87,14 @@ class RunResult:
     served: tuple[ServedAgent, ...]
 
 
-@command(app, "run")
 def run(
     apps: Annotated[
         list[str],
-        typer.Argument(metavar="MODULE:WORKER...", help="Workers, or what makes them, such as desk:worker."),
+        Argument(metavar="MODULE:WORKER...", help="Workers, or what makes them, such as desk:worker."),
     ],
     behaviour: RunFlags,
     reload: Annotated[
-        bool, typer.Option("--reload", help="Start again, after a drain, when a Python file changes.")
+        bool, Flag("--reload", help="Start again, after a drain, when a Python file changes.")
     ] = False,
     *,
     as_json: bool = False,

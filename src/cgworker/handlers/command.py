@@ -25,7 +25,7 @@ from cgworker.handlers.decision import CommandEnd, FinalTooLarge
 from cgworker.handlers.environment import ChildEnvironment, mask_for
 from cgworker.handlers.files import make_private_folder, state_folder
 from cgworker.handlers.folder import CommandFiles, TurnFolder, check_writable, open_folder, remove_checkpoint
-from cgworker.handlers.progress import ProgressFile
+from cgworker.handlers.progress import LOOK_SECONDS, ProgressFile
 from cgworker.lease import Interruption, Reason
 from cgworker.outcome import Failed, Outcome, retry
 from cgworker.turn import Turn
@@ -166,10 +166,10 @@ class CommandHandler:
             def begin_to_end(interruption: Interruption) -> None:
                 beside.start_soon(_end_in_steps, child, folder, turn, interruption)
 
-            beside.start_soon(progress.follow)
             with turn.on_interrupt(begin_to_end):
-                exit_code = await child.wait()
-            beside.cancel_scope.cancel()
+                exit_code = await _ended(child, progress)
+            if turn.interruption is not None:
+                beside.cancel_scope.cancel()
         await progress.record_rest()
         return exit_code, child.tail
 
@@ -181,6 +181,17 @@ class CommandHandler:
             self.on_line(f"{turn.ref}: {too_large}; it was kept at {kept}")
         except OSError as full:
             self.on_line(f"{turn.ref}: {too_large}; it could not be kept: {full}")
+
+
+async def _ended(child: Child, progress: ProgressFile) -> int:
+    """Its exit status. A command that ends before the first look at its progress needs no task for that."""
+    with anyio.move_on_after(LOOK_SECONDS):
+        return await child.wait()
+    async with anyio.create_task_group() as beside:
+        beside.start_soon(progress.follow)
+        exit_code = await child.wait()
+        beside.cancel_scope.cancel()
+    return exit_code
 
 
 async def _end_in_steps(child: Child, folder: TurnFolder, turn: Turn, interruption: Interruption) -> None:

@@ -35,13 +35,25 @@ def write_private(path: Path, data: bytes, *, sync: bool = False) -> None:
     Args:
         sync: have it on the disk when this returns.
     """
-    path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
+    descriptor = _made_anew(path)
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
         if sync:
-            file.flush()
             os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _made_anew(path: Path) -> int:
+    """A new file's descriptor; what stands there goes away, which most often is nothing."""
+    new = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW | _BINARY
+    try:
+        return os.open(path, new, 0o600)
+    except FileExistsError:
+        path.unlink(missing_ok=True)
+        return os.open(path, new, 0o600)
 
 
 def read_json(path: Path, most_bytes: int, mask: Callable[[str], str]) -> Any:
@@ -70,7 +82,7 @@ def read_regular(path: Path, most_bytes: int) -> bytes:
         if size > most_bytes:
             raise FileUnusable(f"it is too large: {size} bytes, at most {most_bytes}")
         with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read(most_bytes)
+            return file.read(size)  # not most_bytes: so large a buffer is made before anything is read
 
 
 def read_from(path: Path, start: int, most_bytes: int) -> bytes:
@@ -106,3 +118,4 @@ def _opened(path: Path) -> Iterator[int]:
 
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0)
+_BINARY = getattr(os, "O_BINARY", 0)  # or else Windows adds to each line's end

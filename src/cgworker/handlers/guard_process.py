@@ -21,10 +21,12 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from queue import SimpleQueue
 from threading import Thread
 from typing import Any
 
 _LOOK_SECONDS = 1.0  # select() does not count the time a machine sleeps, the clock above does
+_GATHER_SECONDS = 0.01  # a busy worker need not wake us for each line; a pipe holds what it says meanwhile
 _GRACE_SECONDS = 2.0
 _STDIN = 0
 
@@ -35,6 +37,7 @@ class Charge:
     def __init__(self) -> None:
         self.groups: dict[int, list[tuple[float, int]]] = {}
         self.folders: set[str] = set()
+        self._remover: Remover | None = None
 
     def take(self, told: dict[str, Any]) -> None:
         """One line of the worker's."""
@@ -48,13 +51,18 @@ class Charge:
                 self.folders.add(folder)
             case {"remove": str(folder)}:
                 self.folders.discard(folder)
-                # In a thread: a large folder must not keep a late group waiting. It ends before we do.
-                Thread(target=shutil.rmtree, args=(folder,), kwargs={"ignore_errors": True}).start()
+                self._remover = self._remover or Remover()
+                self._remover.remove(folder)
 
     def seconds_to_next(self) -> float | None:
         """How long nothing is to be done, unless there is news; None for ever."""
         instants = [at for steps in self.groups.values() for at, _ in steps]
         return min(_LOOK_SECONDS, max(0.0, min(instants) - _now())) if instants else None
+
+    def seconds_to_gather(self) -> float:
+        """How long to wait for more lines after one: no group lives longer for it."""
+        until_next = self.seconds_to_next()
+        return _GATHER_SECONDS if until_next is None else min(_GATHER_SECONDS, until_next)
 
     def signal_late(self) -> None:
         """Send what is due to groups whose lease was not extended."""
@@ -72,6 +80,30 @@ class Charge:
         for group in self.groups:
             _signal(group, signal.SIGKILL)
         for folder in self.folders:
+            shutil.rmtree(folder, ignore_errors=True)
+        if self._remover is not None:
+            self._remover.end()
+
+
+class Remover:
+    """Removes folders in a thread: a large one must not keep a late group waiting."""
+
+    def __init__(self) -> None:
+        self._folders: SimpleQueue[str | None] = SimpleQueue()
+        self._thread = Thread(target=self._remove_all)
+        self._thread.start()
+
+    def remove(self, folder: str) -> None:
+        """After those before it."""
+        self._folders.put(folder)
+
+    def end(self) -> None:
+        """Once all are removed."""
+        self._folders.put(None)
+        self._thread.join()
+
+    def _remove_all(self) -> None:
+        while (folder := self._folders.get()) is not None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -94,6 +126,7 @@ def _news(charge: Charge) -> Iterator[bytes]:
     rest = b""
     while True:
         if select.select([_STDIN], [], [], charge.seconds_to_next())[0]:
+            time.sleep(charge.seconds_to_gather())
             chunk = os.read(_STDIN, 65536)
             if not chunk:
                 return

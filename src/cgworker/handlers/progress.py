@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from cgworker.lease import Reason
 from cgworker.turn import Turn
 from cgworker.wire.converter import loads
 
-_LOOK_SECONDS = 0.25
+LOOK_SECONDS = 0.25
 _MOST_LINE_BYTES = 256 * 1024
 _MOST_FILE_BYTES = 64 * 1024 * 1024
 _MOST_RECORDS_A_LOOK = 20
@@ -47,15 +48,17 @@ class ProgressFile:
         self._complained = False
 
     async def follow(self) -> None:
-        """Record new lines until cancelled."""
+        """Record new lines, now and every quarter of a second, until cancelled."""
         while not self._is_over:
-            await anyio.sleep(_LOOK_SECONDS)
             await self._record_new(_MOST_RECORDS_A_LOOK)
+            await anyio.sleep(LOOK_SECONDS)
 
     async def record_rest(self) -> None:
         """Record what is left when the command has ended: for some seconds; nothing after a lost lease."""
         interruption = self._turn.interruption
         if interruption is not None and interruption.reason is Reason.LEASE_LOST:
+            return
+        if not self._is_there:  # most commands have nothing to tell
             return
         with anyio.move_on_after(
             _REST_WHEN_INTERRUPTED_SECONDS if interruption else _REST_SECONDS
@@ -64,6 +67,10 @@ class ProgressFile:
                 pass
         if recording.cancelled_caught:
             self._complain("there was more than could be recorded in time")
+
+    @property
+    def _is_there(self) -> bool:
+        return os.path.lexists(self._path)
 
     async def _record_new(self, most: int) -> bool:
         """Record so many new lines; whether the file had any."""
