@@ -53,6 +53,7 @@ class Lane:
         """Until the test ends, and then to the end of the round."""
         while not self.ended.is_set():
             await self._work_a_turn()
+            await self._wait_for_a_turn()
             await self._suspend_and_stop()
             await self._report()
             await self._register()
@@ -115,6 +116,26 @@ class Lane:
         assert roles[1:] == ["progress", "deliverable"]
         claim = await self._claim(child)
         await self.must(lambda: agent.finish(claim, "failed"))
+
+    async def _wait_for_a_turn(self) -> None:
+        """It is handed over, unless the kernel dies before."""
+        path = f"agents/{self.agent.ref.agent_id}/claims:claim"
+        headers = {"Idempotency-Key": self._key(), "Prefer": "wait=1"}
+        turn_ids: list[str] = []
+
+        async def dispatch() -> None:
+            await anyio.sleep(0.01)
+            turn_ids.append(await self._dispatch())
+
+        async def ask() -> httpx.Response:
+            return await self.agent.ask("POST", path, {"agent": self.agent.json}, headers)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(dispatch)
+            while (claim := await self.must(ask)) is None:
+                pass
+        assert [claim["turn_id"]] == turn_ids
+        await self.must(lambda: self.agent.finish(claim))
 
     async def _suspend_and_stop(self) -> None:
         agent, turn_id = self.agent, await self._dispatch()

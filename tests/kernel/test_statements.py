@@ -19,6 +19,7 @@ from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.store.postgres import Connection, Database
 from cgworker.kernel.store.statistics import analyze_grown
 from tests.databases import a_database
+from tests.kernel.parked import WAIT, waiting
 from tests.kernel.project import Project, client_of, token_of
 
 LARGE = (Path(__file__).parent / "large.sql").read_text()
@@ -219,6 +220,7 @@ _CONFIG = KernelConfig(claim_reaper_interval_seconds=0)
 async def _use(project: Project, *, count: int) -> int:
     """Use all busy routes so many times; returns how many requests that were."""
     requester, worker = await project.agent("requester"), await project.agent("worker", capacity=9)
+    idle = await project.agent("idle")
     for _ in range(count):
         turn_id = await requester.dispatch(worker)
         claim = await worker.claim({"Prefer": "return=representation", "Idempotency-Key": turn_id})
@@ -232,9 +234,12 @@ async def _use(project: Project, *, count: int) -> int:
         await worker.claim()
         await worker.post("claims:reconcile-expired", {})
         await worker.stop(turn_id)
+        waiter = await waiting(idle, {**WAIT, "Idempotency-Key": turn_id})
+        await requester.dispatch(idle)  # handed over
+        await idle.finish(await waiter.claim())
         for path, query in LOOKS:
             await worker.get(path.format(turn=turn_id), **query)
-    return count * (11 + len(LOOKS))
+    return count * (14 + len(LOOKS))
 
 
 async def _rows_read(connection: Connection) -> dict[str, int]:

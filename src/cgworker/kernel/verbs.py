@@ -6,6 +6,8 @@ from datetime import timedelta
 from functools import partial
 
 from cgworker.kernel.combining import Combiner, Load
+from cgworker.kernel.parked import ParkedClaims
+from cgworker.kernel.store.batch import Answers
 from cgworker.kernel.store.claims.append import Append, append_records
 from cgworker.kernel.store.claims.claim import Claim, Claimed, claim_turns
 from cgworker.kernel.store.claims.dispatch import Dispatched, Dispatching, dispatch_turns
@@ -24,13 +26,15 @@ class Verbs:
 
     Attributes:
         load: what all of them are at work on.
+        parked: the claims that wait, to which a dispatch hands its turn.
     """
 
     def __init__(self, database: Database, lease: timedelta) -> None:
         load = Load()
         self.load: Load = load
+        self.parked: ParkedClaims = ParkedClaims()
         self.dispatch: Combiner[Dispatching, Dispatched] = Combiner(
-            partial(dispatch_turns, database, lease=lease), load
+            partial(_dispatch, database, self.parked, lease), load
         )
         self.claim: Combiner[Claim, Claimed | None] = Combiner(
             partial(claim_turns, database, lease=lease), load
@@ -41,3 +45,17 @@ class Verbs:
         self.append: Combiner[Append, CardBoxRef] = Combiner(partial(append_records, database), load)
         self.finish: Combiner[Fenced[Finish], Settled] = Combiner(partial(finish_turns, database), load)
         self.suspend: Combiner[Fenced[Suspend], Settled] = Combiner(partial(suspend_turns, database), load)
+
+
+async def _dispatch(
+    database: Database,
+    parked: ParkedClaims,
+    lease: timedelta,
+    project_id: str,
+    dispatches: list[Dispatching],
+) -> Answers[Dispatched]:
+    """Hand the turn over, if a claim waits for it. Several at once only come to a kernel that is busy."""
+    if len(dispatches) > 1:
+        return await dispatch_turns(database, project_id, dispatches, lease=lease)
+    with parked.offered(dispatches[0].request.target_agent) as waiting:
+        return await dispatch_turns(database, project_id, dispatches, lease=lease, waiting=waiting)

@@ -49,6 +49,13 @@ class Preferences:
         return {"preference-applied": ", ".join(honoured)} if honoured else {}
 
 
+async def until_woken(woken: asyncio.Event, seconds: float) -> None:
+    """Wait for a wake-up, or until the time is over."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await woken.wait()
+
+
 async def look_until(
     request: Request,
     keys: Iterable[str],
@@ -56,8 +63,13 @@ async def look_until(
     *,
     is_news: Callable[[T], bool],
     wait_seconds: float | None,
+    pause: Callable[[asyncio.Event, float], Awaitable[T | None]] = until_woken,
 ) -> T:
-    """Look, and as long as there is no news and time is left, wait for a wake-up and look again."""
+    """Look, and as long as there is no news and time is left, wait for a wake-up and look again.
+
+    Args:
+        pause: waits for the event for so many seconds at most; may give what was to be looked for.
+    """
     if not wait_seconds:
         return await look()
     wakeups = request.app.state.kernel.wakeups
@@ -75,9 +87,9 @@ async def look_until(
                 left = deadline - loop.time()
                 if is_news(found) or left <= 0 or wakeups.is_closing:
                     return found
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(min(left, _RECHECK_SECONDS)):
-                        await woken.wait()
+                given = await pause(woken, min(left, _RECHECK_SECONDS))
+                if given is not None:
+                    return given
         finally:
             gone.cancel()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -59,6 +60,7 @@ async def claim(request: Request) -> Response:
         lambda: kernel.verbs.claim(project_id, wanted),
         is_news=lambda found: found is not None,
         wait_seconds=preferences.wait_seconds,
+        pause=partial(kernel.verbs.parked.wait, wanted),
     )
     if claimed is None:
         return reply(None, headers=preferences.applied())

@@ -101,8 +101,8 @@ async def dispatch(request: Request) -> Response:
     kernel = request.app.state.kernel
     dispatched = await kernel.verbs.dispatch(project_id, Dispatching(body, bearer))
     if dispatched.is_new:
-        news = turn_news(dispatched.turn, body.target_agent, parent)
-        kernel.wakeups.wake(work_key(body.target_agent), *news)
+        work = [] if dispatched.is_handed_over else [work_key(body.target_agent)]
+        kernel.wakeups.wake(*work, *turn_news(dispatched.turn, body.target_agent, parent))
     return reply(dispatched.turn)
 
 

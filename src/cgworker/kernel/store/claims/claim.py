@@ -169,7 +169,7 @@ async def claim_turns(
     """
 
     async def claim(some: list[Claim]) -> Answers[Claimed | None]:
-        tries = [_Try(item) for item in some]
+        tries = [Try(item) for item in some]
         sent = columns(one.row() for one in tries)
         rows: dict[int, list[Row]] = {}
         for row in await database.fetch_racing(CLAIM_TURNS, project_id, lease, *sent):
@@ -183,13 +183,14 @@ async def claim_turns(
 
 
 @frozen
-class _Try:
+class Try:
     """A claim with the token that it gives if it succeeds."""
 
     claim: Claim
     token: str = field(factory=new_claim_token, repr=False)
 
     def row(self) -> tuple[Any, ...]:
+        """What CLAIM_TURNS is told of it, the place apart."""
         claim = self.claim
         request = claim.request
         return (
@@ -203,7 +204,7 @@ class _Try:
         )
 
     def claimed(self, rows: list[Row], *, gave_back: bool = False) -> Claimed | None:
-        """What the rows of CLAIM_TURNS say."""
+        """What rows with the columns of CLAIM_TURNS say: one for each record, and at least one."""
         row = rows[0]
         if row["turn_number"] is None:
             return None
@@ -218,7 +219,7 @@ class _Try:
         return Claimed(token, row, records, gave_back)
 
 
-def _answer_of(database: Database, one: _Try, rows: list[Row], lease: timedelta) -> Answer[Claimed | None]:
+def _answer_of(database: Database, one: Try, rows: list[Row], lease: timedelta) -> Answer[Claimed | None]:
     if not rows:
         return Later(partial(_refuse_or_repeat, database, one, lease))
     if rows[0]["is_blocked"]:
@@ -227,7 +228,7 @@ def _answer_of(database: Database, one: _Try, rows: list[Row], lease: timedelta)
     return claimed if _is_whole(one, claimed) else Later(partial(_made_whole, database, one, claimed))
 
 
-async def _refuse_or_repeat(database: Database, one: _Try, lease: timedelta) -> Claimed | None:
+async def _refuse_or_repeat(database: Database, one: Try, lease: timedelta) -> Claimed | None:
     await require_caller(database, one.claim.bearer)
     rows = await _repeat(database, one, lease)
     if rows[0]["is_blocked"]:
@@ -235,7 +236,7 @@ async def _refuse_or_repeat(database: Database, one: _Try, lease: timedelta) -> 
     return await _made_whole(database, one, one.claimed(rows))
 
 
-def _is_whole(one: _Try, claimed: Claimed | None) -> bool:
+def _is_whole(one: Try, claimed: Claimed | None) -> bool:
     """Whether all records are there that were asked for: a statement sees those of the moment it began."""
     if claimed is None:
         return True
@@ -243,7 +244,7 @@ def _is_whole(one: _Try, claimed: Claimed | None) -> bool:
     return len(claimed.records) >= min(one.claim.record_limit, record_count)
 
 
-async def _made_whole(database: Database, one: _Try, claimed: Claimed | None) -> Claimed | None:
+async def _made_whole(database: Database, one: Try, claimed: Claimed | None) -> Claimed | None:
     if claimed is None or _is_whole(one, claimed):
         return claimed
     wanted = one.claim.record_limit
@@ -251,7 +252,7 @@ async def _made_whole(database: Database, one: _Try, claimed: Claimed | None) ->
     return evolve(claimed, records=records)
 
 
-async def _reconcile_and_claim(database: Database, one: _Try, lease: timedelta) -> Claimed | None:
+async def _reconcile_and_claim(database: Database, one: Try, lease: timedelta) -> Claimed | None:
     agent = one.claim.request.agent
 
     async def both(connection: Connection) -> list[Row]:
@@ -308,7 +309,7 @@ where project_id = $1 and agent_id = $2 and route = 'claims:claim' and key = $3
 """
 
 
-async def _repeat(database: Database, one: _Try, lease: timedelta) -> list[Row]:
+async def _repeat(database: Database, one: Try, lease: timedelta) -> list[Row]:
     """The turn of the first claim, if it still runs under it; else the key is free again."""
     agent, body = one.claim.request.agent, one.claim.body_digest()
     scope = (agent.project_id, agent.agent_id, one.claim.key)

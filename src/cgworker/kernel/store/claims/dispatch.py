@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
 from attrs import frozen
 
-from cgworker.errors import ConflictError, FencingError, NotFoundError
+from cgworker.errors import ConflictError, FencingError, InvalidRequest, NotFoundError
 from cgworker.kernel.store.annotations import annotate
 from cgworker.kernel.store.batch import Answers, by_place, columns, in_rounds, keyed
 from cgworker.kernel.store.callers import Bearer, Caller, require_caller, touch_used
 from cgworker.kernel.store.claims.fence import check_claim, find_claim, shown, undecided
+from cgworker.kernel.store.claims.hand_over import Waiting, hand_over
 from cgworker.kernel.store.ids import digest, keyed_box_id, new_box_id, new_record_id, turn_ref
 from cgworker.kernel.store.postgres import Database, Row
 from cgworker.wire.converter import dumps, loads
@@ -108,10 +110,16 @@ class Dispatching:
 
 @frozen
 class Dispatched:
-    """The turn of a dispatch; `is_new` is false for a replay."""
+    """The turn of a dispatch.
+
+    Attributes:
+        is_new: false for a replay.
+        is_handed_over: a claim that waited for it has it already.
+    """
 
     turn: TurnRef
     is_new: bool
+    is_handed_over: bool = False
 
 
 @frozen
@@ -137,9 +145,17 @@ class _Spawn:
 
 
 async def dispatch_turns(
-    database: Database, project_id: str, dispatches: Sequence[Dispatching], *, lease: timedelta
+    database: Database,
+    project_id: str,
+    dispatches: Sequence[Dispatching],
+    *,
+    lease: timedelta,
+    waiting: Waiting | None = None,
 ) -> Answers[Dispatched]:
     """Give agents work, or find the turns that the same dispatches gave them before.
+
+    Args:
+        waiting: a claim that may have the turn at once; for a single dispatch, to the claim's agent.
 
     Returns:
         By place, the turn, or UnauthorizedError or ForbiddenError; or NotFoundError, ConflictError or
@@ -147,16 +163,32 @@ async def dispatch_turns(
     """
 
     async def dispatch(some: list[Dispatching]) -> Answers[Dispatched]:
-        sent = columns(map(_row_of, some))
-        rows = keyed(await database.fetch(DISPATCH_TURNS, project_id, lease, *sent))
+        rows = keyed(await _dispatch(database, project_id, lease, some, waiting))
         await touch_used(database, [item.bearer for item in some], rows)
-        born = {
-            place: Dispatched(turn_ref(project_id, row["turn_number"]), is_new=True)
-            for place, row in rows.items()
-        }
+        born = {place: _born(project_id, row) for place, row in rows.items()}
         return by_place(some, born, lambda item: _replay(database, item))
 
     return await in_rounds(dispatches, lambda item: [item.request.dispatch_key], dispatch)
+
+
+async def _dispatch(
+    database: Database,
+    project_id: str,
+    lease: timedelta,
+    some: list[Dispatching],
+    waiting: Waiting | None,
+) -> list[Row]:
+    """The rows of the turns that were born."""
+    sent = [_row_of(item) for item in some]
+    if waiting is not None:
+        with suppress(InvalidRequest):  # were it for the claim's sake, it must not refuse the dispatch
+            return await hand_over(database, project_id, lease, sent[0], waiting)
+    return await database.fetch(DISPATCH_TURNS, project_id, lease, *columns(sent))
+
+
+def _born(project_id: str, row: Row) -> Dispatched:
+    is_handed_over = row.get("state") == "running"
+    return Dispatched(turn_ref(project_id, row["turn_number"]), True, is_handed_over)
 
 
 def _row_of(dispatching: Dispatching) -> tuple[Any, ...]:

@@ -1,0 +1,177 @@
+"""Handing a turn over: a dispatch to an agent that waits gives it the turn in the same statement.
+
+A waiting claim could as well be woken and ask for itself, and where anything stands against it that is what
+happens. But then a second statement, with a second commit, is between the turn and a worker that has nothing
+else to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+from attrs import frozen
+
+from cgworker.kernel.store.claims.claim import Claim, Claimed, Try
+from cgworker.kernel.store.postgres import Database, Row
+
+# DISPATCH_TURNS for one turn, and what CLAIM_TURNS for one claim would do right after it, in their words.
+# Without arrays it costs half of what it would cost with them. The turn is not handed over where an older one
+# of the agent would have to come before it: if one is queued, or has a lease that has ended and must be
+# reconciled first, or if somebody numbered turns of the project since this statement began, for it cannot
+# see those. Nor does a dispatch wait for an agent that is locked just now. Then the turn is queued.
+HAND_OVER_TURN = """
+with sent as (
+    select s.*, who.is_touch_due, 'turn.dispatch.any' = any (who.grants) as may_dispatch_any
+    from (values ($3::text, $4::text, $5::text, $6::text, $7::text, $8::text, $9::text, $10::text,
+            $11::bigint, $12::text, $13::bytea, $14::text, $15::text, $16::text, $17::text, $18::text,
+            $19::bytea))
+        as s (requester_id, target_id, turn_kind, spawn_key, cause_kind, cause_id, box_id, input,
+            parent_number, parent_agent_id, parent_hash, record_id, card_id, spawn_annotations,
+            record_annotations, credential_id, secret_hash)
+    cross join lateral cg_callers($1, s.requester_id, s.credential_id, s.secret_hash) who
+    cross join lateral (
+        select capabilities from cg_agents where project_id = $1 and agent_id = s.target_id limit 1
+    ) target
+    where not starts_with(s.turn_kind, 'turn.') or s.turn_kind = any (target.capabilities)
+), held as (
+    select s.parent_number
+    from sent s
+    cross join lateral (
+        select
+        from cg_turns
+        where project_id = $1 and turn_number = s.parent_number
+            and claim_agent_id = s.parent_agent_id and claim_token_hash = s.parent_hash
+            and claim_expires_at > clock_timestamp()
+            and (claim_agent_id = s.requester_id or s.may_dispatch_any)
+        for no key update
+    ) t
+), extended as (
+    update cg_turns
+    set claim_expires_at = clock_timestamp() + $2, updated_at = clock_timestamp()
+    where project_id = $1 and turn_number = (select parent_number from held)
+), spawned as (
+    insert into cg_spawns (project_id, spawn_key)
+    select $1, spawn_key
+    from sent
+    where parent_number is null or parent_number = (select parent_number from held)
+    on conflict do nothing
+    returning spawn_key
+), counted as (
+    update cg_projects
+    set turn_count = turn_count + 1
+    where project_id = $1 and exists (select from spawned)
+    returning turn_count as turn_number
+), handed as (
+    select a.*
+    from (values ($20::text, $21::bytea, $22::text, $23::text, $24::bytea, $25::int, $26::text, $27::bytea))
+        as a (agent_id, token_hash, annotations, key, body_digest, record_limit, credential_id, secret_hash)
+    cross join lateral cg_callers($1, a.agent_id, a.credential_id, a.secret_hash) who
+    cross join lateral (
+        select
+        from cg_agents
+        where project_id = $1 and agent_id = a.agent_id
+            and enabled and accepts_work and held_count < capacity
+        for no key update skip locked
+    ) slot
+    where (select turn_count from cg_projects where project_id = $1)
+            = (select turn_number - 1 from counted)
+        and (
+            select turn_number
+            from cg_idempotency_keys
+            where project_id = $1 and agent_id = a.agent_id and route = 'claims:claim' and key = a.key
+        ) is null and (
+            select turn_number
+            from cg_turns
+            where project_id = $1 and target_agent_id = a.agent_id and state = 'queued'
+            limit 1
+        ) is null and (
+            select turn_number
+            from cg_turns
+            where project_id = $1 and target_agent_id = a.agent_id and state = 'running'
+                and claim_expires_at <= now()
+            order by claim_expires_at
+            limit 1
+        ) is null
+), taken as (
+    update cg_agents
+    set held_count = held_count + 1
+    where project_id = $1 and agent_id = (select agent_id from handed)
+), born as (
+    insert into cg_turns (project_id, turn_number, target_agent_id, requested_by_agent_id, turn_kind,
+        cause_kind, cause_id, parent_number, spawn_key, state, claim_agent_id, claim_token_hash,
+        claim_expires_at, record_count, created_at, updated_at)
+    select $1, c.turn_number, s.target_id, s.requester_id, s.turn_kind,
+        s.cause_kind, s.cause_id, s.parent_number, s.spawn_key,
+        case when h.agent_id is null then 'queued' else 'running' end, h.agent_id, h.token_hash,
+        case when h.agent_id is not null then clock_timestamp() + $2 end, 1,
+        clock_timestamp(), clock_timestamp()
+    from counted c
+    cross join sent s
+    left join handed h on true
+    returning *
+), recorded as (
+    insert into cg_records (project_id, turn_number, turn_seq, record_id, role, box_id, card_id,
+        metadata, payload, created_at)
+    select $1, c.turn_number, 1, s.record_id, 'bootstrap', s.box_id, s.card_id,
+        '{"cg_role":"bootstrap_bundle","cg_source":"CommonGround"}', s.input::json, clock_timestamp()
+    from counted c
+    cross join sent s
+    returning turn_seq, record_id, role, box_id, card_id, metadata, payload, created_at as recorded_at
+), logged as (
+    insert into cg_ledger (project_id, event_type, subject_kind, subject_id, actor_kind, actor_id,
+        cause_kind, cause_id, annotations, payload_box_id, agent_id, turn_number, parent_number)
+    select $1, e.event_type, 'turn', 'T-' || c.turn_number, 'agent', e.actor_id,
+        s.cause_kind, s.cause_id, e.annotations::json, e.box_id, s.target_id, c.turn_number, e.parent_number
+    from counted c
+    cross join sent s
+    left join handed h on true
+    cross join lateral (values
+        (1, 'turn.spawned', s.requester_id, s.spawn_annotations, s.box_id, s.parent_number),
+        (2, 'turn.bootstrap_recorded', s.requester_id, s.record_annotations, s.box_id, null),
+        (3, 'turn.claimed', h.agent_id, h.annotations, null, null)
+    ) e (step, event_type, actor_id, annotations, box_id, parent_number)
+    where e.actor_id is not null
+    order by e.step
+), remembered as (
+    insert into cg_idempotency_keys (project_id, agent_id, route, key, body_digest, turn_number, answer)
+    select $1, h.agent_id, 'claims:claim', h.key, h.body_digest, c.turn_number,
+        to_json(encode(h.token_hash, 'hex'))
+    from handed h
+    cross join counted c
+    where h.key is not null
+)
+select 1 as place, s.is_touch_due, clock_timestamp() as server_time, b.*, r.*
+from born b
+cross join sent s
+left join handed h on true
+left join recorded r on h.record_limit > 0
+"""
+
+
+@frozen(eq=False)
+class Waiting:
+    """A claim that waits for a turn, and what gives it one."""
+
+    claim: Claim
+    give: Callable[[Claimed], None]
+
+
+async def hand_over(
+    database: Database, project_id: str, lease: timedelta, dispatch: Sequence[Any], waiting: Waiting
+) -> list[Row]:
+    """Dispatch a turn, and give it to who waits for it.
+
+    Args:
+        dispatch: what DISPATCH_TURNS takes of it.
+        waiting: a claim by the agent that the dispatch is for.
+
+    Returns:
+        What DISPATCH_TURNS gives, with the turn's `state`: "running" has been handed over.
+    """
+    one = Try(waiting.claim)
+    rows = await database.fetch_racing(HAND_OVER_TURN, project_id, lease, *dispatch, *one.row())
+    if rows and rows[0]["state"] == "running" and (claimed := one.claimed(rows)):
+        waiting.give(claimed)
+    return rows
