@@ -47,7 +47,8 @@ with asked as (
             select t.turn_number
             from cg_turns t
             where t.project_id = $1 and t.target_agent_id = a.agent_id
-                and t.state = 'running' and t.claim_expires_at <= clock_timestamp()
+                and t.state = 'running' and t.claim_expires_at <= now()
+            order by t.claim_expires_at
             limit 1
         ) is not null as is_blocked
     from (select agent_id, count(*) as asked_count from asked group by agent_id) a
