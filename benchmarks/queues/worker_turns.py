@@ -9,19 +9,17 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import anyio
-
-from cgworker import AgentRef, KernelClient, Turn, TurnReport, Worker, WorkerOptions
-from cgworker.worker.serve import serve
+from cgworker import AgentRef, KernelClient, Turn, TurnReport, Worker, WorkerOptions, run
 
 
 class Nothing(Worker):
     """Does nothing with each turn; `left` is how many turns all of them have before them."""
 
-    left = 0
-    done = anyio.Event()
+    workers: ClassVar[tuple[Worker, ...]] = ()
+    left: ClassVar[int] = 0
+    took: ClassVar[dict[str, float]] = {}
 
     async def handle(self, _: Turn) -> dict[str, Any]:
         return {}
@@ -31,21 +29,24 @@ class Nothing(Worker):
             raise SystemExit(f"not settled: {report}")
         Nothing.left -= 1
         if Nothing.left == 0:
-            Nothing.done.set()
+            Nothing.took = elapsed()
+            for worker in Nothing.workers:
+                worker.drain()
 
 
-async def main(url: str, agents: list[dict[str, str]], count: int) -> None:
-    Nothing.left, Nothing.done = count, anyio.Event()
+def elapsed() -> dict[str, float]:
+    """Since the process began, or as near to it as can be."""
+    return {"seconds": time.perf_counter(), "cpu_seconds": time.process_time()}
+
+
+def work(url: str, agents: list[dict[str, str]], count: int) -> None:
+    Nothing.left = count
     with tempfile.TemporaryDirectory() as outbox:
         options = WorkerOptions(outbox_path=Path(outbox))
-        workers = tuple(Nothing(_kernel(url, agent), options=options) for agent in agents)
-        begun, cpu = time.perf_counter(), time.process_time()
-        async with anyio.create_task_group() as group:
-            group.start_soon(serve, workers)
-            await Nothing.done.wait()
-            took = {"seconds": time.perf_counter() - begun, "cpu_seconds": time.process_time() - cpu}
-            for worker in workers:
-                worker.drain()
+        Nothing.workers = tuple(Nothing(_kernel(url, agent), options=options) for agent in agents)
+        begun = elapsed()
+        run(*Nothing.workers, backend_options={"use_uvloop": True})
+    took = {name: Nothing.took[name] - begun[name] for name in begun}
     sys.stdout.write(json.dumps(took) + "\n")
 
 
@@ -57,4 +58,4 @@ def _kernel(url: str, agent: dict[str, str]) -> KernelClient:
 if __name__ == "__main__":
     logging.getLogger("cgworker").setLevel(logging.WARNING)
     asked = json.load(sys.stdin)
-    anyio.run(main, asked["url"], asked["agents"], asked["count"], backend_options={"use_uvloop": True})
+    work(asked["url"], asked["agents"], asked["count"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from collections.abc import Mapping
@@ -23,6 +22,7 @@ from cgworker.profiles import (
     DEFAULT_BASE_URL,
     said,
 )
+from cgworker.worker.collector import spare_the_collector
 
 
 @frozen(kw_only=True)
@@ -132,9 +132,8 @@ async def run_admission(config: KernelConfig, admission: AdmissionSetup, base_ur
 
 
 def _leave_be(_: KernelServer) -> None:
-    """What stands once a kernel has started stays to its end; the garbage collector walks past it."""
-    gc.collect()
-    gc.freeze()
+    """What stands once a kernel has started stays to its end."""
+    spare_the_collector()
 
 
 def _say(line: str) -> None:

@@ -29,6 +29,7 @@ from cgworker.cli.worked import Adapter, environment_of
 from cgworker.handlers import CommandHandler
 from cgworker.handlers.folder import CommandFiles
 from cgworker.worker import WorkerOptions
+from cgworker.worker.collector import spare_the_collector
 from cgworker.worker.health import answering_health
 from cgworker.worker.init import leave_pid_one
 from cgworker.worker.serve import watch_signals
@@ -169,6 +170,7 @@ def loop(
     A failed turn, an outage of the kernel or of its database does not end it.
     """
     leave_pid_one()
+    spare_the_collector()
     _log_to_stderr(logging.INFO)
     options = evolve(
         runtime.options(),

@@ -16,6 +16,7 @@ from cgworker.cli.apps import load_workers
 from cgworker.cli.live import live_line
 from cgworker.cli.options import Argument, Flag, HealthPort
 from cgworker.worker import Worker
+from cgworker.worker.collector import spare_the_collector
 from cgworker.worker.init import leave_pid_one
 from cgworker.worker.serve import serve
 
@@ -116,6 +117,7 @@ def run(
         )
         return RunResult(served=())
     workers = tuple(behaviour.applied_to(worker) for worker in load_workers(apps))
+    spare_the_collector()
     with live_line(workers, as_json=as_json):
         anyio.run(serve, workers, behaviour.concurrency, behaviour.health_port)
     return RunResult(served=tuple(map(_told, workers)))
