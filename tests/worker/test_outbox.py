@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 from cgworker import Turn, fail, stop, succeed
+from cgworker.worker.groups import Groups
 from cgworker.worker.outbox import Outbox, OutboxEntry, OutboxFull
 from tests.turns import CLAIM_TOKEN, CREDENTIAL, make_turn
 
@@ -127,6 +128,32 @@ async def test_results_that_wait_for_the_disk_share_a_file(outbox: Outbox, tmp_p
         await other.discard(found)
         assert outbox.find(turn) is None
     assert list((tmp_path / "outbox").iterdir()) == []
+
+
+async def test_a_shared_file_is_delivered_by_two_processes(outbox: Outbox, tmp_path: Path) -> None:
+    """Who wrote it knows what is in it, and yet hears of what another one has struck."""
+    turns = [make_turn(turn_id=f"T-{number}") for number in range(8)]
+    entries = [entry for entry in await _put_all(outbox, turns) if entry.is_shared]
+    another = Groups(tmp_path / "outbox")
+    path, stored = another.find(entries[0].fingerprint) or pytest.fail("it is not found")
+    assert (path, stored["turn_id"]) == (entries[0].path, entries[0].turn_id)
+    another.strike(path, [entry.fingerprint for entry in entries if entry.path == path][:2])
+    for entry in entries[2:]:
+        await outbox.discard(entry)
+    assert not path.exists()
+
+
+async def test_what_is_delivered_together_was_never_read(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker knows what it has stored: a file that only it delivers is written once, and removed."""
+    turns = [make_turn(turn_id=f"T-{number}") for number in range(8)]
+    monkeypatch.setattr(Groups, "_read", lambda *_: pytest.fail("it was read"))
+    entries = [entry for entry in await _put_all(outbox, turns) if entry.is_shared]
+    async with anyio.create_task_group() as group:
+        for entry in entries:
+            group.start_soon(outbox.discard, entry)
+    assert not entries[0].path.exists()
 
 
 async def test_a_torn_last_line_of_a_shared_file_costs_nothing(outbox: Outbox) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,10 @@ Stored = dict[str, Any]
 
 @define
 class _File:
-    """What of a file was read so far: up to where, and by fingerprint the results that are not struck."""
+    """What of a file is known: up to where, and by fingerprint the results that are not struck, as lines."""
 
     size: int = 0
-    results: dict[str, Stored] = field(factory=dict)
+    results: dict[str, bytes] = field(factory=dict)
 
 
 class Groups:
@@ -58,13 +58,16 @@ class Groups:
         with self._lock:
             for name, file in self._look(since).items():
                 if fingerprint in file.results:
-                    return self._folder / name, file.results[fingerprint]
+                    return self._folder / name, read_line(file.results[fingerprint])
         return None
 
     def waiting(self) -> list[tuple[Path, list[Stored]]]:
         """All files, with what waits in each."""
         with self._lock:
-            return [(self._folder / name, [*file.results.values()]) for name, file in self._look().items()]
+            return [
+                (self._folder / name, [read_line(line) for line in file.results.values()])
+                for name, file in self._look().items()
+            ]
 
     def has_file(self, name: str, *, since: float = math.inf) -> bool:
         """Whether another file of this name is in the folder; `since` as above."""
@@ -81,19 +84,26 @@ class Groups:
             self._others = frozenset(names) - self._known.keys()
         return self._known
 
-    def strike(self, path: Path, fingerprints: Iterable[str]) -> None:
+    def take_note(self, path: Path, results: Mapping[str, bytes]) -> None:
+        """A file was written here, with these lines by fingerprint: it need not be read."""
+        with self._lock:
+            self._known[path.name] = _File(sum(map(len, results.values())), dict(results))
+
+    def strike(self, path: Path, fingerprints: Collection[str]) -> None:
         """The kernel has these results of a file. It need not be on the disk: a closed turn is never claimed
         again."""
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
-        except FileNotFoundError:
-            return
-        lines = b"".join(dumps({"delivered": fingerprint}) + b"\n" for fingerprint in fingerprints)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(b"\n" + lines)  # what stands there before may be torn
         with self._lock:
-            if not self._read(path.name).results:
-                path.unlink(missing_ok=True)
+            known = self._known.get(path.name)
+            are_all = known is not None and not known.results.keys() - fingerprints
+            if are_all:
+                del self._known[path.name]
+        if are_all or (_append_strikes(path, fingerprints) and self._is_struck(path)):
+            path.unlink(missing_ok=True)
+
+    def _is_struck(self, path: Path) -> bool:
+        """Whether nothing waits in the file any more, whoever struck it."""
+        with self._lock:
+            return not self._read(path.name).results
 
     def _read(self, name: str) -> _File:
         """What the file says, of which only the new part is read. One that cannot be read holds nothing."""
@@ -109,6 +119,18 @@ class Groups:
         return known
 
 
+def _append_strikes(path: Path, fingerprints: Iterable[str]) -> bool:
+    """Whether the file was there."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
+    except FileNotFoundError:
+        return False
+    lines = b"".join(dumps({"delivered": fingerprint}) + b"\n" for fingerprint in fingerprints)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(b"\n" + lines)  # what stands there before may be torn
+    return True
+
+
 def _take_in(known: _File, data: bytes) -> None:
     """Read the whole lines; half a one may still grow."""
     end = data.rfind(b"\n") + 1
@@ -118,7 +140,7 @@ def _take_in(known: _File, data: bytes) -> None:
         if "delivered" in stored:
             known.results.pop(str(stored["delivered"]), None)
         elif "fingerprint" in stored:
-            known.results[str(stored["fingerprint"])] = stored
+            known.results[str(stored["fingerprint"])] = line
 
 
 def read_line(line: bytes) -> Stored:

@@ -75,6 +75,7 @@ class _Result:
     """A result on its way to the disk, as a line."""
 
     own_name: str
+    fingerprint: str
     line: bytes
 
 
@@ -104,7 +105,7 @@ class Outbox:
             OSError: the folder cannot be written.
         """
         entry = OutboxEntry(self._folder, outcome, turn.ref.turn_id, turn.fingerprint, turn.attempt)
-        result = _Result(entry.own_name, dumps(_facts_of(turn, outcome)) + b"\n")
+        result = _Result(entry.own_name, turn.fingerprint, dumps(_facts_of(turn, outcome)) + b"\n")
         return evolve(entry, path=await self._writing(result))
 
     def find(self, turn: Turn, *, since: float = math.inf) -> OutboxEntry | None:
@@ -229,6 +230,8 @@ class Outbox:
         write_private(whole, data, sync=True)
         whole.replace(path)
         _sync_folder(self._folder)
+        if len(results) > 1:
+            self._groups.take_note(path, {result.fingerprint: result.line for result in results})
         return path
 
     def _discard_files(self, entries: Sequence[OutboxEntry]) -> list[None]:
