@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -161,6 +162,19 @@ async def test_a_lease_that_is_due_sooner_than_all_others_is_not_kept_waiting() 
     assert len(hasty.renewed_at) == 1
     assert kernel.renewed_at == []
     assert hasty.lost == []
+
+
+async def test_a_lease_that_falls_due_between_two_looks_at_the_clock_is_renewed() -> None:
+    """As with thousands of them, where the looks themselves take their time."""
+    kernel, reads = Kernel(), itertools.count()
+    jumpy = Lease(
+        claim(), anyio.current_time(), LENGTH, clock=lambda: anyio.current_time() + 11 * (next(reads) > 0)
+    )
+    async with anyio.create_task_group() as tasks:
+        with Renewals(tasks).keeping(jumpy, kernel.keeper()):
+            await anyio.sleep(0.1)
+        tasks.cancel_scope.cancel()
+    assert len(kernel.renewed_at) == 1
 
 
 async def test_a_fault_of_ours_in_a_renewal_loses_that_lease_and_no_other() -> None:

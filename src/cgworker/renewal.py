@@ -167,7 +167,7 @@ class Renewals:
             for renewing in [each for each in self._waiting if each.seconds_left <= 0]:
                 self._waiting.remove(renewing)
                 renewing.start_in(self._tasks)
-            seconds = min((each.seconds_left for each in self._waiting), default=0.0)
+            seconds = max(min((each.seconds_left for each in self._waiting), default=0.0), 0.0)
             self._nap_ends_at = anyio.current_time() + seconds
             with anyio.CancelScope() as self._nap:
                 await anyio.sleep(seconds)
