@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import anyio
@@ -182,17 +183,19 @@ async def test_a_parent_s_feed_hears_of_its_children(kernel: Kernel, requester: 
 # ---------------------------------------------------------------- several kernels
 
 
+async def dispatch_next_door(neighbour: httpx.AsyncClient, requester: Agent, worker: Agent) -> None:
+    """A dispatch at the second kernel."""
+    url = f"/v3r1/projects/{requester.project.id}/turns:dispatch"
+    body = requester.dispatching(worker)
+    (await neighbour.post(url, json=body, headers=requester.headers)).raise_for_status()
+
+
 async def test_a_waiter_hears_of_what_another_kernel_did(
     kernel: Kernel, neighbour: httpx.AsyncClient, requester: Agent, worker: Agent
 ) -> None:
     """Dispatched at one kernel, claimed at another, at once."""
-
-    async def dispatch_next_door() -> None:
-        url = f"/v3r1/projects/{requester.project.id}/turns:dispatch"
-        body = requester.dispatching(worker)
-        (await neighbour.post(url, json=body, headers=requester.headers)).raise_for_status()
-
-    assert await while_waiting(kernel, lambda: worker.claim(WAIT), dispatch_next_door) is not None
+    dispatch = partial(dispatch_next_door, neighbour, requester, worker)
+    assert await while_waiting(kernel, lambda: worker.claim(WAIT), dispatch) is not None
 
 
 async def test_kernels_hear_each_other_again_after_a_lost_connection(
@@ -210,11 +213,32 @@ async def test_kernels_hear_each_other_again_after_a_lost_connection(
                 await anyio.sleep(0.005)
         assert await connection.fetchval("select count(pg_terminate_backend(pid))" + listening) == 2
         await connection.close()
-        url = f"/v3r1/projects/{requester.project.id}/turns:dispatch"
-        body = requester.dispatching(worker)
-        (await neighbour.post(url, json=body, headers=requester.headers)).raise_for_status()
+        await dispatch_next_door(neighbour, requester, worker)
 
     assert await while_waiting(kernel, lambda: worker.claim(WAIT), cut_and_dispatch) is not None
+
+
+async def test_news_read_just_before_the_connection_ended_still_wakes(
+    kernel: Kernel,
+    requester: Agent,
+    worker: Agent,
+    neighbour: httpx.AsyncClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """asyncpg hands a NOTIFY over after it read it; the connection may have gone in between."""
+    process = "_process_notification"
+    read = getattr(asyncpg.Connection, process)
+
+    def read_and_end(connection: Any, *notice: object) -> None:
+        read(connection, *notice)
+        connection.terminate()
+
+    async def dispatch() -> None:
+        monkeypatch.setattr(asyncpg.Connection, process, read_and_end)
+        await dispatch_next_door(neighbour, requester, worker)
+
+    # A fault of a callback is told to the loop, where the test's runner sees it and fails the test.
+    assert await while_waiting(kernel, lambda: worker.claim(WAIT), dispatch) is not None
 
 
 # ---------------------------------------------------------------- hanging up and shutting down

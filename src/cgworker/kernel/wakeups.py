@@ -13,10 +13,10 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 
 import asyncpg
 
-from cgworker.kernel.store.postgres import Connection
 from cgworker.wire.refs import AgentRef, TurnRef
 
 logger: logging.Logger = logging.getLogger("cgworker.kernel")
@@ -136,7 +136,7 @@ class Wakeups:
 
     async def _serve(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
         connection.add_termination_listener(lambda _: self._news.set())
-        await connection.add_listener(_CHANNEL, self._on_notify)
+        await connection.add_listener(_CHANNEL, partial(self._on_notify, connection.get_server_pid()))
         self._wake_all()
         while not connection.is_closed():
             await self._news.wait()
@@ -149,6 +149,7 @@ class Wakeups:
                 await connection.execute("select pg_notify($1, $2)", _CHANNEL, " ".join(keys))
                 await asyncio.sleep(_PAUSE_SECONDS)
 
-    def _on_notify(self, connection: Connection, pid: int, _channel: str, payload: object) -> None:
-        if pid != connection.get_server_pid():  # our own have been woken before
+    def _on_notify(self, own_pid: int, _connection: object, pid: int, _channel: str, payload: object) -> None:
+        """Asks the connection nothing: a NOTIFY is handed over after it was read, maybe once it is gone."""
+        if pid != own_pid:  # our own have been woken before
             self._wake_here(str(payload).split())
