@@ -49,3 +49,14 @@ async def client(kernel: Kernel) -> AsyncIterator[httpx.AsyncClient]:
 def project(kernel: Kernel, client: httpx.AsyncClient) -> Project:
     """A project that no other test has."""
     return Project(kernel, client)
+
+
+@pytest.fixture
+async def elsewhere(project: Project, dsn: str) -> AsyncIterator[Project]:
+    """The same project at a second kernel, which shares nothing with the first but the database."""
+    async with (
+        Database.open(dsn) as database,
+        open_kernel(project.kernel.config, database) as kernel,
+        client_of(kernel) as client,
+    ):
+        yield Project(kernel, client, project.id)

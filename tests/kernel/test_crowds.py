@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
@@ -12,9 +12,7 @@ import httpx
 import pytest
 from attrs import evolve
 
-from cgworker.kernel.app import open_kernel
-from cgworker.kernel.store.postgres import Database
-from tests.kernel.project import Agent, Project, client_of, end_lease, released_at_once
+from tests.kernel.project import Agent, Project, end_lease, released_at_once
 
 Settle = Callable[[Agent, Any], Awaitable[httpx.Response]]
 
@@ -168,17 +166,6 @@ async def test_of_simultaneous_settles_one_wins(project: Project) -> None:
     assert sorted(answer.status_code for answer in answers) == [200] + [409] * (CROWD - 1)
     winner = next(place for place, answer in enumerate(answers) if answer.status_code == 200)
     assert (await worker.get(f"turns/{claim['turn_id']}"))["final_payload"] == winner
-
-
-@pytest.fixture
-async def elsewhere(project: Project, dsn: str) -> AsyncIterator[Project]:
-    """The same project at a second kernel, which shares nothing with the first but the database."""
-    async with (
-        Database.open(dsn) as database,
-        open_kernel(project.kernel.config, database) as kernel,
-        client_of(kernel) as client,
-    ):
-        yield Project(kernel, client, project.id)
 
 
 async def finish(worker: Agent, claim: Any) -> httpx.Response:

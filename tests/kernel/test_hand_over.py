@@ -14,11 +14,10 @@ import pytest
 from attrs import evolve
 
 from cgworker.errors import KernelOverloaded
-from cgworker.kernel.app import open_kernel
 from cgworker.kernel.store.claims.hand_over import HAND_OVER_TURN
 from cgworker.kernel.store.postgres import Connection, Database
 from tests.kernel.parked import QUICK_SECONDS, WAIT, until, waiting
-from tests.kernel.project import Agent, Project, client_of, end_lease, token_of
+from tests.kernel.project import Agent, Project, end_lease, token_of
 from tests.kernel.test_round_trips import Count, busy, round_trips
 
 assert round_trips  # a fixture
@@ -36,17 +35,6 @@ async def requester(project: Project) -> Agent:
 @pytest.fixture
 async def worker(project: Project) -> Agent:
     return await project.agent("worker", capacity=9)
-
-
-@pytest.fixture
-async def elsewhere(project: Project, dsn: str) -> AsyncIterator[Project]:
-    """The same project at a second kernel."""
-    async with (
-        Database.open(dsn) as database,
-        open_kernel(project.kernel.config, database) as kernel,
-        client_of(kernel) as client,
-    ):
-        yield Project(kernel, client, project.id)
 
 
 async def state_of(agent: Agent, turn_id: str) -> str:

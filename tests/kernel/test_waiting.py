@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from functools import partial
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
 import asyncpg
-import httpx
 import pytest
+from attrs import evolve
 
 from cgworker.kernel.app import Kernel, create_app, open_kernel
 from cgworker.kernel.config import KernelConfig
@@ -31,17 +30,6 @@ async def requester(project: Project) -> Agent:
 @pytest.fixture
 async def worker(project: Project) -> Agent:
     return await project.agent("worker", capacity=9)
-
-
-@pytest.fixture(scope="module")
-async def neighbour(config: KernelConfig, dsn: str) -> AsyncIterator[httpx.AsyncClient]:
-    """A second kernel on the same database."""
-    async with (
-        Database.open(dsn) as database,
-        open_kernel(config, database) as kernel,
-        client_of(kernel) as client,
-    ):
-        yield client
 
 
 async def while_waiting(
@@ -183,23 +171,16 @@ async def test_a_parent_s_feed_hears_of_its_children(kernel: Kernel, requester: 
 # ---------------------------------------------------------------- several kernels
 
 
-async def dispatch_next_door(neighbour: httpx.AsyncClient, requester: Agent, worker: Agent) -> None:
-    """A dispatch at the second kernel."""
-    url = f"/v3r1/projects/{requester.project.id}/turns:dispatch"
-    body = requester.dispatching(worker)
-    (await neighbour.post(url, json=body, headers=requester.headers)).raise_for_status()
-
-
 async def test_a_waiter_hears_of_what_another_kernel_did(
-    kernel: Kernel, neighbour: httpx.AsyncClient, requester: Agent, worker: Agent
+    kernel: Kernel, elsewhere: Project, requester: Agent, worker: Agent
 ) -> None:
     """Dispatched at one kernel, claimed at another, at once."""
-    dispatch = partial(dispatch_next_door, neighbour, requester, worker)
-    assert await while_waiting(kernel, lambda: worker.claim(WAIT), dispatch) is not None
+    there = evolve(requester, project=elsewhere)
+    assert await while_waiting(kernel, lambda: worker.claim(WAIT), lambda: there.dispatch(worker)) is not None
 
 
 async def test_kernels_hear_each_other_again_after_a_lost_connection(
-    kernel: Kernel, neighbour: httpx.AsyncClient, dsn: str, requester: Agent, worker: Agent
+    kernel: Kernel, elsewhere: Project, dsn: str, requester: Agent, worker: Agent
 ) -> None:
     """The connection that listens is made anew, and everybody looks again, so nothing is missed."""
     listening = """
@@ -213,7 +194,7 @@ async def test_kernels_hear_each_other_again_after_a_lost_connection(
                 await anyio.sleep(0.005)
         assert await connection.fetchval("select count(pg_terminate_backend(pid))" + listening) == 2
         await connection.close()
-        await dispatch_next_door(neighbour, requester, worker)
+        await evolve(requester, project=elsewhere).dispatch(worker)
 
     assert await while_waiting(kernel, lambda: worker.claim(WAIT), cut_and_dispatch) is not None
 
@@ -222,7 +203,7 @@ async def test_news_read_just_before_the_connection_ended_still_wakes(
     kernel: Kernel,
     requester: Agent,
     worker: Agent,
-    neighbour: httpx.AsyncClient,
+    elsewhere: Project,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """asyncpg hands a NOTIFY over after it read it; the connection may have gone in between."""
@@ -235,7 +216,7 @@ async def test_news_read_just_before_the_connection_ended_still_wakes(
 
     async def dispatch() -> None:
         monkeypatch.setattr(asyncpg.Connection, process, read_and_end)
-        await dispatch_next_door(neighbour, requester, worker)
+        await evolve(requester, project=elsewhere).dispatch(worker)
 
     # A fault of a callback is told to the loop, where the test's runner sees it and fails the test.
     assert await while_waiting(kernel, lambda: worker.claim(WAIT), dispatch) is not None

@@ -16,7 +16,14 @@ from cgworker import signals
 from cgworker.cli.claim import ClaimOutFile, read_context
 from cgworker.cli.command import command
 from cgworker.cli.connect import as_claim_holder
-from cgworker.cli.options import AgentId, ContextAfter, ContextLimit, ProjectId, ServerFlags
+from cgworker.cli.options import (
+    AgentId,
+    ContextAfter,
+    ContextLimit,
+    ProjectId,
+    RenewInterval,
+    ServerFlags,
+)
 from cgworker.cli.payload import bare, check_place, write_json_file
 from cgworker.cli.work_results import (
     ClaimRun,
@@ -53,10 +60,7 @@ async def run(
     context_out_file: Annotated[
         str | None, typer.Option("--context-out-file", metavar="FILE", help="Write the context there.")
     ] = None,
-    renew_interval_seconds: Annotated[
-        float | None,
-        typer.Option("--renew-interval-seconds", min=0.01, metavar="S", help="Renew sooner than needed."),
-    ] = None,
+    renew_interval_seconds: RenewInterval = None,
     argv: Annotated[list[str] | None, typer.Argument(metavar="-- CMD [ARGS]...", help="What to run.")] = None,
 ) -> ClaimRun | NothingClaimed | ContextNotRead:
     """Claim a turn and run a command that settles it itself, with the claim it is given.

@@ -94,6 +94,10 @@ ContextAfter = Annotated[
 ContextLimit = Annotated[
     int, Flag("--context-limit", min=1, metavar="N", help="At most so many records at a time.")
 ]
+RenewInterval = Annotated[
+    float | None,
+    Flag("--renew-interval-seconds", min=0.01, metavar="S", help="Renew leases sooner than they need."),
+]
 HealthPort = Annotated[
     int | None,
     Flag(

@@ -18,7 +18,7 @@ from attrs import evolve, frozen
 from cgworker.cli.call import words_of
 from cgworker.cli.connect import as_actor, worker_agent
 from cgworker.cli.live import live_line
-from cgworker.cli.options import ContextAfter, ContextLimit, Flag, HealthPort, ServerFlags
+from cgworker.cli.options import ContextAfter, ContextLimit, Flag, HealthPort, RenewInterval, ServerFlags
 from cgworker.cli.work_results import (
     LoopResult,
     NothingClaimed,
@@ -64,10 +64,7 @@ class CommandFlags:
     failure_in_file: Annotated[
         str | None, Flag("--failure-in-file", metavar="FILE", help="Where CG_FAILURE_FILE is.")
     ] = None
-    renew_interval_seconds: Annotated[
-        float | None,
-        Flag("--renew-interval-seconds", min=0.01, metavar="S", help="Renew leases sooner than they need."),
-    ] = None
+    renew_interval_seconds: RenewInterval = None
     final_record_role: Annotated[
         str, Flag("--final-record-role", metavar="ROLE", help="What kind of record the result is.")
     ] = "deliverable"

@@ -14,7 +14,7 @@ from attrs import asdict, evolve, frozen
 
 from cgworker.cli.apps import load_workers
 from cgworker.cli.live import live_line
-from cgworker.cli.options import Argument, Flag, HealthPort
+from cgworker.cli.options import Argument, Flag, HealthPort, RenewInterval
 from cgworker.worker import Worker
 from cgworker.worker.collector import spare_the_collector
 from cgworker.worker.init import leave_pid_one
@@ -33,10 +33,7 @@ class RunFlags:
         float | None,
         Flag("--time-limit-seconds", min=0.01, metavar="S", help="End a handler after it."),
     ] = None
-    renew_interval_seconds: Annotated[
-        float | None,
-        Flag("--renew-interval-seconds", min=0.01, metavar="S", help="Renew leases sooner than they need."),
-    ] = None
+    renew_interval_seconds: RenewInterval = None
     idle_sleep_seconds: Annotated[
         float | None,
         Flag(
