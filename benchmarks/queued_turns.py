@@ -127,4 +127,4 @@ def _judge(findings: Findings) -> None:
 
 
 if __name__ == "__main__":
-    main(ROW, measure, rounds=3)  # a round takes over a minute, and all rows together 20 at most
+    main(ROW, measure)
