@@ -12,7 +12,9 @@ from attrs import evolve
 
 from cgworker.kernel.app import Kernel, open_kernel
 from cgworker.kernel.config import KernelConfig
+from cgworker.kernel.store import callers
 from cgworker.kernel.store.postgres import Database
+from tests.kernel.locks import holding
 from tests.kernel.project import Agent, Project, client_of, token_of
 
 
@@ -176,3 +178,15 @@ async def test_a_busy_verb_refuses_whoever_a_read_refuses(
     said += [(one["status"], one["body"]["message"]) for answer in many for one in answer.json()["items"]]
     assert set(said) == {(status, message)}
     assert await worker.project.row(turn_id) == before
+
+
+async def test_what_was_done_stands_where_its_use_cannot_be_noted(
+    project: Project, worker: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As while an index is made of them: a claim that was given and not told would run for nobody."""
+    monkeypatch.setattr(callers, "_TOUCH_SECONDS", 0.2)
+    requester = await project.agent("requester")
+    turn = await requester.dispatch(worker)
+    await project.kernel.database.execute("update cg_credentials set last_used_at = null")
+    async with holding(project, "lock table cg_credentials in share mode"):
+        assert (await worker.claim())["turn_id"] == turn

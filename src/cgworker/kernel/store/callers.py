@@ -6,7 +6,9 @@ got no row asks `identify`, which says why, in the order and words of protocol.m
 
 from __future__ import annotations
 
+import asyncio
 import hmac
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 
 from attrs import field, frozen
@@ -15,6 +17,7 @@ from cgworker.errors import (
     CommonGroundError,
     ConflictError,
     ForbiddenError,
+    KernelOverloaded,
     KernelRefused,
     UnauthorizedError,
 )
@@ -23,6 +26,10 @@ from cgworker.kernel.store.credentials import TOKEN
 from cgworker.kernel.store.ids import hash_of
 from cgworker.kernel.store.postgres import Database, Row
 from cgworker.wire.refs import AgentRef
+
+logger: logging.Logger = logging.getLogger("cgworker.kernel")
+
+_TOUCH_SECONDS = 2.0
 
 
 @frozen
@@ -154,9 +161,13 @@ where c.credential_id = due.credential_id
 
 
 async def touch(database: Database, credential_ids: Iterable[str]) -> None:
-    """Note that the credentials are in use."""
+    """Note that the credentials are in use; what was done on their word stands, also where that fails."""
     if due := list(credential_ids):
-        await database.execute(TOUCH_CREDENTIALS, due)
+        try:
+            async with asyncio.timeout(_TOUCH_SECONDS):
+                await database.execute(TOUCH_CREDENTIALS, due)
+        except (KernelOverloaded, TimeoutError) as trouble:
+            logger.warning("the use of credentials was not noted: %r", trouble)
 
 
 async def touch_used(database: Database, bearers: Sequence[Bearer], rows: Mapping[int, Row]) -> None:
