@@ -16,10 +16,8 @@ from attrs import evolve
 from cgworker.kernel.app import Kernel, create_app, open_kernel
 from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.store.postgres import Database
+from tests.kernel.parked import QUICK_SECONDS, WAIT, waiting
 from tests.kernel.project import Agent, Project, client_of
-
-WAIT = {"Prefer": "wait=20"}
-QUICK_SECONDS = 5.0  # far below the slow re-check and the wait, far above what a wake-up takes
 
 
 @pytest.fixture
@@ -197,6 +195,15 @@ async def test_kernels_hear_each_other_again_after_a_lost_connection(
         await evolve(requester, project=elsewhere).dispatch(worker)
 
     assert await while_waiting(kernel, lambda: worker.claim(WAIT), cut_and_dispatch) is not None
+
+
+async def test_who_asked_again_has_the_last_word(worker: Agent, requester: Agent, elsewhere: Project) -> None:
+    """The first request with a key may be dead: of two woken together the later one's claim holds."""
+    for key in "abcdefgh":
+        older, newer = [await waiting(worker, {**WAIT, "Idempotency-Key": key}) for _ in range(2)]
+        await evolve(requester, project=elsewhere).dispatch(worker)
+        await older.claim()
+        assert (await worker.finish(await newer.claim())).status_code == 200
 
 
 async def test_news_read_just_before_the_connection_ended_still_wakes(

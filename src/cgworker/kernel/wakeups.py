@@ -70,7 +70,8 @@ class Wakeups:
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
-        self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
+        # As sets, but in the order in which they came: who asked again with a key is to have the last word.
+        self._waiting: dict[str, dict[asyncio.Event, None]] = defaultdict(dict)
         self._untold: dict[str, None] = {}
         self._news = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -97,14 +98,14 @@ class Wakeups:
         """An event that is set by news of any of the keys; begin before looking, or news is missed."""
         event, listed = asyncio.Event(), tuple(keys)
         for key in listed:
-            self._waiting[key].add(event)
+            self._waiting[key][event] = None
         self.waiting_count += 1
         try:
             yield event
         finally:
             self.waiting_count -= 1
             for key in listed:
-                self._waiting[key].discard(event)
+                del self._waiting[key][event]
                 if not self._waiting[key]:
                     del self._waiting[key]
 
