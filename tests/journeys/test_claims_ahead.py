@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
 from cgworker import Turn, TurnReport, Worker, WorkerOptions
-from cgworker.errors import HandlerFailed
+from cgworker.errors import HandlerFailed, KernelOverloaded
+from cgworker.kernel.store.claims.claim import Claim, Claimed
+from cgworker.kernel.verbs import Verbs
 from cgworker.testing import LocalKernel
 from cgworker.testing.faults import Faults
 from cgworker.wire.refs import TurnRef
@@ -66,6 +70,38 @@ async def test_a_next_turn_that_nobody_was_told_of_is_asked_for_again(kernel: Lo
                 await closed(desk, turn)
         events = await history(desk, turns[-1])
         assert (events.count("turn.claimed"), events.count("turn.claim_reconciled")) == (1, 0)
+
+
+async def test_a_next_turn_that_the_kernel_could_not_tell_of_is_asked_for_again(
+    kernel: LocalKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is claimed, and the database goes away before the kernel hears of it; the one before is settled."""
+    claim, lost = Verbs.claim_many, 0
+
+    async def claim_and_lose(verbs: Verbs, project_id: str, claims: Sequence[Claim]) -> Any:
+        nonlocal lost
+        answers = await claim(verbs, project_id, claims)
+        if (
+            any(isinstance(answer, Claimed) for answer in answers)
+            and "finish" in kernel.faults.seen
+            and not lost
+        ):
+            lost = 1
+            raise KernelOverloaded("the database is away", status=503)
+        return answers
+
+    monkeypatch.setattr(Verbs, "claim_many", claim_and_lose)
+    async with await kernel.agent("desk") as desk:
+        worker = Worker(desk, options=FAST)
+        worker.turn()(lambda _: "done")
+        turns = [await kernel.dispatch("desk", {}) for _ in range(3)]
+        async with working(worker):
+            for turn in turns:
+                await closed(desk, turn)
+        assert lost
+        for turn in turns:
+            events = await history(desk, turn)
+            assert (events.count("turn.claimed"), events.count("turn.claim_reconciled")) == (1, 0)
 
 
 class OneOnly(Worker):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from cgworker.kernel.app import Kernel, open_kernel
 from cgworker.kernel.config import KernelConfig
+from tests.kernel.locks import AGENT_ROWS, holding
 from tests.kernel.project import Agent, Project, client_of, end_lease, released_at_once, token_of
 
 
@@ -201,6 +203,22 @@ async def test_a_repeated_claim_gives_the_same_turn_and_voids_the_first_token(
     assert (await worker.finish(first)).status_code == 409
     assert (await worker.finish(second)).status_code == 200
     assert (await events_of(requester, turn_id)).count("claimed") == 1
+
+
+async def test_a_repeat_while_the_first_is_under_way_waits_for_it(
+    project: Project, requester: Agent, worker: Agent
+) -> None:
+    """Its client has given up and asks again: null would leave a running turn to nobody."""
+    turn = await requester.dispatch(worker)
+    key = {"Idempotency-Key": "c1"}
+    async with holding(project, AGENT_ROWS) as held:
+        first = asyncio.create_task(worker.claim(key))
+        await held.waited_for(1)
+        first.cancel()
+        again = asyncio.create_task(worker.claim(key))
+        await asyncio.sleep(0.1)
+        assert not again.done()
+    assert (await again)["turn_id"] == turn
 
 
 async def test_no_work_is_not_remembered(requester: Agent, worker: Agent) -> None:

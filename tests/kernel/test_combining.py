@@ -76,6 +76,16 @@ async def test_projects_do_not_wait_for_each_other(statements: Statements) -> No
     assert await asyncio.gather(*asking) == [1, 1]
 
 
+async def test_what_is_large_goes_by_itself(statements: Statements) -> None:
+    """A statement has an end to what it can carry, and small neighbours would wait for a large one."""
+    combined = Combiner(statements.run, Load(100))
+    asking = [asyncio.ensure_future(combined("p", item, size_bytes=item * 100_000)) for item in range(5)]
+    await settled()
+    assert sorted(statements.runs) == [[0, 1, 2], [3], [4]]
+    statements.may_end.set()
+    assert await asyncio.gather(*asking) == [0, 1, 2, 3, 4]
+
+
 async def test_a_refusal_reaches_who_asked_for_it(statements: Statements) -> None:
     """And nobody else."""
     combined = Combiner(statements.run, Load(100))

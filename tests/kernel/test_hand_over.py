@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
-import asyncpg
 import pytest
 from attrs import evolve
 
 from cgworker.errors import KernelOverloaded
 from cgworker.kernel.store.claims.hand_over import HAND_OVER_TURN
-from cgworker.kernel.store.postgres import Connection, Database
+from cgworker.kernel.store.postgres import Database
+from tests.kernel.locks import PROJECT_ROW, holding
 from tests.kernel.parked import QUICK_SECONDS, WAIT, until, waiting
 from tests.kernel.project import Agent, Project, end_lease, token_of
 from tests.kernel.test_round_trips import Count, busy, round_trips
@@ -325,37 +323,6 @@ async def test_a_key_used_meanwhile_gets_no_second_turn(
 # ---------------------------------------------------------------- what happens in between
 
 
-BLOCKED = " from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
-
-
-class Held:
-    """A lock, and who waits for it."""
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-
-    async def waited_for(self, count: int) -> None:
-        """Until so many statements wait for locks."""
-        with anyio.fail_after(QUICK_SECONDS):
-            while await self.connection.fetchval("select count(*)" + BLOCKED) < count:  # noqa: ASYNC110  # it can only be asked
-                await anyio.sleep(0.005)
-
-
-@asynccontextmanager
-async def holding(project: Project, statement: str) -> AsyncIterator[Held]:
-    """The rows that the statement locks are held until the block ends."""
-    connection = await asyncpg.connect(project.kernel.database.dsn)
-    try:
-        async with connection.transaction():
-            await connection.execute(statement.replace("$1", f"'{project.id}'"))
-            yield Held(connection)
-    finally:
-        await connection.close()
-
-
-PROJECT_ROW = "select from cg_projects where project_id = $1 for update"
-
-
 async def test_a_wait_that_ends_meanwhile_is_for_the_turn(
     requester: Agent, worker: Agent, project: Project
 ) -> None:
@@ -368,6 +335,25 @@ async def test_a_wait_that_ends_meanwhile_is_for_the_turn(
         assert not waiter.is_answered
     assert (await waiter.claim())["turn_id"] == await dispatch
     assert await project.held_count(worker) == 1
+
+
+async def test_who_asks_again_meanwhile_gets_the_turn(
+    requester: Agent, worker: Agent, project: Project
+) -> None:
+    """Its first request was cut off while the statement ran: null would be taken for the answer."""
+    key = {"Idempotency-Key": "again"}
+    waiter = await waiting(worker, {**WAIT, **key})
+    async with holding(project, PROJECT_ROW) as held:
+        dispatch = asyncio.create_task(requester.dispatch(worker))
+        await held.waited_for(1)
+        waiter.task.cancel()
+        again = asyncio.create_task(worker.claim(key))
+        await asyncio.sleep(0.1)
+        assert not again.done()
+    claim = await again
+    assert claim["turn_id"] == await dispatch
+    assert (await worker.finish(claim)).status_code == 200
+    assert await project.held_count(worker) == 0
 
 
 async def test_a_wait_that_ends_for_nothing_ends(requester: Agent, worker: Agent, project: Project) -> None:
@@ -432,7 +418,7 @@ async def test_the_database_breaks_in_the_middle(requester: Agent, worker: Agent
     async with holding(project, PROJECT_ROW) as held:
         dispatch = asyncio.create_task(requester.ask("POST", "turns:dispatch", body))
         await held.waited_for(1)
-        await held.connection.execute("select pg_terminate_backend(pid)" + BLOCKED)
+        await held.cut_off()
         assert (await dispatch).status_code == 503
     assert not waiter.is_answered
     turn = await requester.post("turns:dispatch", body)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cgworker.errors import KernelOverloaded
 from cgworker.kernel.store.batch import Answers, all_of, in_rounds
 from cgworker.kernel.store.claims.append import Append, append_records
 from cgworker.kernel.store.claims.dispatch import Dispatched, Dispatching, dispatch_turns
@@ -15,6 +17,8 @@ from cgworker.wire.converter import structure_request
 from cgworker.wire.records import AppendRecord
 from cgworker.wire.refs import CardBoxRef
 from cgworker.wire.turns import Dispatch
+from tests.kernel.locks import holding, turn_row
+from tests.kernel.parked import until
 from tests.kernel.project import Agent, Project, end_lease, token_of
 
 
@@ -207,7 +211,7 @@ async def test_the_next_turn_comes_with_its_context_if_that_is_preferred(
         {"items": [finishing(worker, claim, next={})]},
         headers={"prefer": "return=representation"},
     )
-    assert answer.headers["preference-applied"] == "return=representation"
+    assert answer.headers["preference-applied"] == "return=representation"  # and not the wait
     found = answer.json()["items"][0]["next"]["body"]
     assert found["context"]["turn"]["state"] == "running"
     assert len(found["context"]["semantic_items"]) == found["attempt"] == 1
@@ -227,6 +231,41 @@ async def test_a_repeat_gives_the_same_next_turn_with_a_fresh_token(
     assert first["next"]["body"]["turn_id"] == second["next"]["body"]["turn_id"]
     assert first["next"]["body"]["token"] != second["next"]["body"]["token"]
     assert await project.held_count(worker) == 1
+
+
+async def test_what_is_finished_stands_where_the_others_meet_trouble(
+    project: Project, requester: Agent
+) -> None:
+    """The database goes away before the suspends: their items say so; who waits for a finish has heard."""
+    worker = await project.agent("worker", capacity=2)
+    first, second = [await a_claim(requester, worker) for _ in range(2)]
+    path, waits = f"turns/{first['turn_id']}", {"Prefer": "wait=20"}
+    follower = asyncio.create_task(requester.get(path, waits, state="running"))
+    await until(lambda: project.kernel.wakeups.waiting_count == 1)
+    suspending = {"claim": token_of(second), "credential": worker.credential, "suspend": {"reason": "later"}}
+    async with holding(project, turn_row(second["turn_id"])) as held:
+        items = [finishing(worker, first), suspending]
+        settling = asyncio.create_task(ask_many(requester, "turns:settle-many", items))
+        await held.waited_for(1)
+        assert (await follower)["state"] == "closed"
+        await held.cut_off()
+    assert [answer["status"] for answer in await settling] == [200, 503]
+
+
+async def test_what_is_settled_stands_where_the_next_claim_meets_trouble(
+    project: Project, requester: Agent
+) -> None:
+    """Its item tells of both."""
+    worker = await project.agent("worker")
+    claim = await a_claim(requester, worker)
+
+    async def away(*_: object) -> Any:
+        raise KernelOverloaded("the database is away", status=503)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(project.kernel.verbs, "claim_many", away)
+        [answer] = await ask_many(requester, "turns:settle-many", [finishing(worker, claim, next={})])
+    assert (answer["status"], answer["next"]["status"]) == (200, 503)
 
 
 async def test_who_may_not_settle_may_still_claim_and_the_other_way_round(

@@ -5,7 +5,8 @@ statement of its verb is in flight is gathered, and the next one takes all of it
 commit. A kernel with little to do lets the statements overlap instead, and nothing waits: with four
 connections one statement at a time closed fewer turns than four, with sixteen it closed more. Each request
 is answered on its own: one that needs more statements, as a refusal does, keeps nobody else waiting. Who
-hung up before the statement began is left out.
+hung up before the statement began is left out. What is large goes by itself: others would wait for it, and
+there is an end to what a statement can carry.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ Good = TypeVar("Good")
 Run = Callable[[str, list[Item]], Awaitable[Answers[Good]]]
 
 _MOST_ITEMS = 100
+_MOST_BYTES = 262_144  # of an item that goes with others
 _FEW = 4
 
 
@@ -68,14 +70,22 @@ class Combiner(Generic[Item, Good]):
         self._projects: dict[str, _Project[Item, Good]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def __call__(self, project_id: str, item: Item) -> Good:
-        """The item's answer; raises the refusal if it is one."""
-        project = self._projects.setdefault(project_id, _Project())
+    async def __call__(self, project_id: str, item: Item, *, size_bytes: int = 0) -> Good:
+        """The item's answer; raises the refusal if it is one.
+
+        Args:
+            size_bytes: how large the item is, about.
+        """
         answer: asyncio.Future[Good] = asyncio.get_running_loop().create_future()
-        project.waiting.append(_Waiting(item, answer))
+        waiting = _Waiting(item, answer)
         self._load.count += 1
         try:
-            self._start(project_id, project)
+            if size_bytes > _MOST_BYTES:
+                self._in_background(self._answer(project_id, [waiting]))
+            else:
+                project = self._projects.setdefault(project_id, _Project())
+                project.waiting.append(waiting)
+                self._start(project_id, project)
             return await answer
         finally:
             self._load.count -= 1

@@ -82,7 +82,13 @@ async def _read_at_most(request: Request, most_bytes: int) -> bytes:
         if size > most_bytes:
             raise PayloadTooLarge(f"the body is over {most_bytes} bytes")
         chunks.append(chunk)
+    request.state.body_bytes = size
     return b"".join(chunks)
+
+
+def body_bytes(request: Request) -> int:
+    """How large the body was, once it has been read."""
+    return int(request.state.body_bytes)
 
 
 def _parse(raw: bytes, most_depth: int) -> Any:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 from attrs import define
 
+from cgworker.kernel.keys import KeysInFlight
 from cgworker.kernel.store.claims.claim import Claim, Claimed
 from cgworker.kernel.store.claims.hand_over import Waiting
 from cgworker.kernel.waiting import until_woken
@@ -50,9 +51,14 @@ class _Parked:
 
 
 class ParkedClaims:
-    """Those of one kernel process; of each agent, in the order in which they came."""
+    """Those of one kernel process; of each agent, in the order in which they came.
 
-    def __init__(self) -> None:
+    Args:
+        keys: of claims that are not to be met.
+    """
+
+    def __init__(self, keys: KeysInFlight) -> None:
+        self._keys = keys
         self._by_agent: dict[AgentRef, list[_Parked]] = defaultdict(list)
 
     @property
@@ -89,11 +95,15 @@ class ParkedClaims:
     @contextmanager
     def offered(self, agent: AgentRef) -> Iterator[Waiting | None]:
         """The agent's claim that has waited longest, if one is free; nobody else has it in the block."""
-        parked = next((one for one in self._by_agent.get(agent, ()) if one.is_free), None)
+        parked = next((one for one in self._by_agent.get(agent, ()) if self._is_free(one)), None)
         if parked is None:
             yield None
             return
-        try:
-            yield parked.take()
-        finally:
-            parked.settle(None)
+        with self._keys.holding([parked.claim]):
+            try:
+                yield parked.take()
+            finally:
+                parked.settle(None)
+
+    def _is_free(self, parked: _Parked) -> bool:
+        return parked.is_free and not self._keys.has(parked.claim)

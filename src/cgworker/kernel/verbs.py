@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 
 from cgworker.kernel.combining import Combiner, Load
+from cgworker.kernel.keys import KeysInFlight
 from cgworker.kernel.parked import ParkedClaims
 from cgworker.kernel.store.batch import Answers
 from cgworker.kernel.store.claims.append import Append, append_records
@@ -31,20 +33,27 @@ class Verbs:
 
     def __init__(self, database: Database, lease: timedelta) -> None:
         load = Load()
+        self._database = database
+        self._lease = lease
+        self._keys = KeysInFlight()
         self.load: Load = load
-        self.parked: ParkedClaims = ParkedClaims()
+        self.parked: ParkedClaims = ParkedClaims(self._keys)
         self.dispatch: Combiner[Dispatching, Dispatched] = Combiner(
             partial(_dispatch, database, self.parked, lease), load
         )
-        self.claim: Combiner[Claim, Claimed | None] = Combiner(
-            partial(claim_turns, database, lease=lease), load
-        )
+        self.claim: Combiner[Claim, Claimed | None] = Combiner(self.claim_many, load)
         self.renew: Combiner[Fenced[None], Renewal] = Combiner(
             partial(renew_claims, database, lease=lease), load
         )
         self.append: Combiner[Append, CardBoxRef] = Combiner(partial(append_records, database), load)
         self.finish: Combiner[Fenced[Finish], Settled] = Combiner(partial(finish_turns, database), load)
         self.suspend: Combiner[Fenced[Suspend], Settled] = Combiner(partial(suspend_turns, database), load)
+
+    async def claim_many(self, project_id: str, claims: Sequence[Claim]) -> Answers[Claimed | None]:
+        """As `claim_turns`; who asks again while its first request is under way waits for that one."""
+        await self._keys.wait_for(claims)
+        with self._keys.holding(claims):
+            return await claim_turns(self._database, project_id, claims, lease=self._lease)
 
 
 async def _dispatch(

@@ -25,19 +25,23 @@ _RECHECK_SECONDS = 10.0
 
 
 class Preferences:
-    """What a request prefers.
+    """What a request prefers, of what its route can do.
+
+    Args:
+        waits: the route can wait for news.
+        represents: the route can show a claim with its context.
 
     Attributes:
         wait_seconds: how long it may wait, capped by the kernel; None if it did not say.
         wants_representation: whether a claim should bring its context (decision 8).
     """
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, *, waits: bool = True, represents: bool = False) -> None:
         said = ",".join(request.headers.getlist("prefer"))
         most = request.app.state.kernel.config.max_wait_seconds
-        wait = _WAIT.search(said)
+        wait = _WAIT.search(said) if waits else None
         self.wait_seconds: float | None = min(float(wait[1]), most) if wait else None
-        self.wants_representation: bool = _REPRESENTATION.search(said) is not None
+        self.wants_representation: bool = represents and _REPRESENTATION.search(said) is not None
 
     def applied(self) -> dict[str, str]:
         """The header that says which of them were honoured."""

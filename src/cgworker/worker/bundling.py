@@ -246,8 +246,8 @@ class Ahead:
     claimed: ClaimedTurn | None = None
 
     def take(self, answer: SettleAnswer) -> None:
-        """What the kernel answered. An answer that cannot be read is none, and harms no settled turn."""
-        if not isinstance(said := answer.next, ItemAnswer):
+        """What the kernel answered. One in trouble, or not to be read, is none, and harms no settled turn."""
+        if not isinstance(said := answer.next, ItemAnswer) or said.status >= 500:
             return
         with suppress(AnswerInvalid):
             if said.status == 200 and said.body is not None:

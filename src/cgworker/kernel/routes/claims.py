@@ -18,7 +18,7 @@ from cgworker.kernel.operation import Operation
 from cgworker.kernel.routes.items import answers_of, bearers_of, require_count, shown
 from cgworker.kernel.store.batch import all_of
 from cgworker.kernel.store.callers import Bearer
-from cgworker.kernel.store.claims.claim import Claim, Claimed, claim_turns
+from cgworker.kernel.store.claims.claim import Claim, Claimed
 from cgworker.kernel.store.claims.fence import Fenced
 from cgworker.kernel.store.claims.reconcile import reconcile_agent
 from cgworker.kernel.store.claims.renew import renew_claims
@@ -50,7 +50,7 @@ async def claim(request: Request) -> Response:
     project_id, agent_id = path_id(request, "project_id"), path_id(request, "agent_id")
     require_same(body.agent.project_id, project_id, "agent project must match path project")
     require_same(body.agent.agent_id, agent_id, "path agent_id must match request agent")
-    preferences = Preferences(request)
+    preferences = Preferences(request, represents=True)
     key = key_of(request)
     wanted = Claim(body, await acting_as(request, body.agent), key, _record_limit(preferences))
     kernel = request.app.state.kernel
@@ -125,7 +125,7 @@ async def claim_many(request: Request) -> Response:
     """Claim for many agents; each item is answered with a list of claims."""
     body = await read(request, ClaimMany)
     project_id = path_id(request, "project_id")
-    preferences = Preferences(request)
+    preferences = Preferences(request, represents=True)
     _check_items(body)
     bearers = bearers_of(project_id, [(item.agent, item.credential) for item in body.items], "agent")
     wanted = list(shown(body.items, bearers))
@@ -170,7 +170,7 @@ async def claim_each(
     """By place, the next turn of each bearer, under its Idempotency-Key if it has one."""
     limit = _record_limit(preferences)
     claims = [Claim(ClaimNext(agent=bearer.agent), bearer, key, limit) for bearer, key in wanted]
-    outcomes = await all_of(await claim_turns(kernel.database, project_id, claims, lease=kernel.config.lease))
+    outcomes = await all_of(await kernel.verbs.claim_many(project_id, claims))
     for claimed in outcomes:
         if isinstance(claimed, Claimed):
             _tell_claimed(kernel, claimed)

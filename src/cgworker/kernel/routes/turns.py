@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import repeat
 from typing import Any
 
 from attrs import frozen
@@ -11,6 +12,7 @@ from starlette.responses import Response
 from cgworker.errors import CommonGroundError, ConflictError, InvalidRequest
 from cgworker.kernel.access import acting_as, authenticate
 from cgworker.kernel.http import (
+    body_bytes,
     bounded,
     item_answer,
     key_of,
@@ -25,7 +27,7 @@ from cgworker.kernel.http import (
 from cgworker.kernel.operation import Operation
 from cgworker.kernel.routes.claims import claim_each, represented
 from cgworker.kernel.routes.items import answers_of, bearers_of, require_count, shown
-from cgworker.kernel.store.batch import all_of
+from cgworker.kernel.store.batch import Answers, all_of
 from cgworker.kernel.store.callers import Bearer
 from cgworker.kernel.store.claims.append import Append
 from cgworker.kernel.store.claims.claim import Claimed
@@ -99,7 +101,9 @@ async def dispatch(request: Request) -> Response:
         await authenticate(request)
         raise ConflictError("target_agent project must match path project")
     kernel = request.app.state.kernel
-    dispatched = await kernel.verbs.dispatch(project_id, Dispatching(body, bearer))
+    dispatched = await kernel.verbs.dispatch(
+        project_id, Dispatching(body, bearer), size_bytes=body_bytes(request)
+    )
     if dispatched.is_new:
         work = [] if dispatched.is_handed_over else [work_key(body.target_agent)]
         kernel.wakeups.wake(*work, *turn_news(dispatched.turn, body.target_agent, parent))
@@ -160,7 +164,9 @@ async def append(request: Request) -> Response:
     key = key_of(request)
     bearer = await _holder(request, body.claim)
     kernel = request.app.state.kernel
-    box = await kernel.verbs.append(body.claim.project_id, Append(body, bearer, key))
+    box = await kernel.verbs.append(
+        body.claim.project_id, Append(body, bearer, key), size_bytes=body_bytes(request)
+    )
     kernel.wakeups.wake(*turn_news(body.claim.turn, body.claim.agent))
     return reply(box)
 
@@ -171,7 +177,9 @@ async def finish(request: Request) -> Response:
     check_outcome(body)
     bearer = await _holder(request, body.claim)
     kernel = request.app.state.kernel
-    settled = await kernel.verbs.finish(body.claim.project_id, Fenced(body.claim, bearer, body))
+    settled = await kernel.verbs.finish(
+        body.claim.project_id, Fenced(body.claim, bearer, body), size_bytes=body_bytes(request)
+    )
     _tell_settled(kernel, body.claim, settled)
     return reply(Done())
 
@@ -224,8 +232,9 @@ async def settle_many(request: Request) -> Response:
     bearers = [_fault_of(item) or bearer for item, bearer in zip(body.items, found, strict=True)]
     tried = list(shown(body.items, bearers))
     settles = [Fenced(item.claim, bearer, item.finish or item.suspend) for item, bearer in tried]
+    preferences = Preferences(request, waits=False, represents=True)
     settled = answers_of(bearers, await _settle(request, project_id, settles))
-    claimed = iter(await _claim_next(request, project_id, tried))
+    claimed = iter(await _claim_next(request, project_id, tried, preferences))
     answers = [
         SettleAnswer(
             status=answer.status,
@@ -234,7 +243,7 @@ async def settle_many(request: Request) -> Response:
         )
         for item, bearer, answer in zip(body.items, bearers, settled.items, strict=True)
     ]
-    return reply(SettleAnswers(items=tuple(answers)), headers=Preferences(request).applied())
+    return reply(SettleAnswers(items=tuple(answers)), headers=preferences.applied())
 
 
 def _check_items(body: SettleMany) -> None:
@@ -260,32 +269,48 @@ def _fault_of(item: SettleItem) -> InvalidRequest | None:
 async def _settle(
     request: Request, project_id: str, settles: list[Fenced[Any]]
 ) -> list[Done | CommonGroundError]:
-    """By place, what came of each; the finishes are done first."""
+    """By place, what came of each; the finishes are done first, and stand whatever the others meet."""
     kernel = request.app.state.kernel
     finishes = [item for item in settles if isinstance(item.what, Finish)]
     suspends = [item for item in settles if isinstance(item.what, Suspend)]
-    finished = iter(await all_of(await finish_turns(kernel.database, project_id, finishes)))
-    suspended = iter(await all_of(await suspend_turns(kernel.database, project_id, suspends)))
-    answers: list[Done | CommonGroundError] = []
-    for item in settles:
-        settled = next(finished if isinstance(item.what, Finish) else suspended)
+    finished = iter(await _told(kernel, finishes, await finish_turns(kernel.database, project_id, finishes)))
+    try:
+        suspended = iter(
+            await _told(kernel, suspends, await suspend_turns(kernel.database, project_id, suspends))
+        )
+    except CommonGroundError as trouble:
+        if not finishes:
+            raise
+        suspended = repeat(trouble)
+    return [next(finished if isinstance(item.what, Finish) else suspended) for item in settles]
+
+
+async def _told(
+    kernel: Any, items: list[Fenced[Any]], answers: Answers[Settled]
+) -> list[Done | CommonGroundError]:
+    """The answers when nothing is left to be asked; whoever waits for what was settled hears of it."""
+    outcomes = await all_of(answers)
+    for item, settled in zip(items, outcomes, strict=True):
         if isinstance(settled, Settled):
             _tell_settled(kernel, item.claim, settled)
-        answers.append(Done() if isinstance(settled, Settled) else settled)
-    return answers
+    return [Done() if isinstance(settled, Settled) else settled for settled in outcomes]
 
 
 async def _claim_next(
-    request: Request, project_id: str, items: list[tuple[SettleItem, Bearer]]
+    request: Request, project_id: str, items: list[tuple[SettleItem, Bearer]], preferences: Preferences
 ) -> list[ItemAnswer]:
-    """What those are answered that claim their agent's next turn, in order."""
-    kernel, preferences = request.app.state.kernel, Preferences(request)
+    """What those are answered that claim their agent's next turn, in order; what was settled stands."""
+    kernel = request.app.state.kernel
     wanted = [
         (bearer, item.next.idempotency_key) for item, bearer in items if isinstance(item.next, NextClaim)
     ]
+    try:
+        outcomes = await claim_each(kernel, project_id, wanted, preferences)
+    except CommonGroundError as trouble:
+        outcomes = [trouble] * len(wanted)
     return [
         item_answer(represented(kernel, found, preferences) if isinstance(found, Claimed) else found)
-        for found in await claim_each(kernel, project_id, wanted, preferences)
+        for found in outcomes
     ]
 
 
