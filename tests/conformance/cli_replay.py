@@ -378,6 +378,9 @@ def _preparations(replay: Replay) -> Mapping[int, list[Callable[[], None]]]:
         91: [join("worker-10"), dispatch("worker-10", "cli-22"), dispatch("worker-10", "cli-23")],
         92: [dispatch("worker-10", "cli-24"), dispatch("worker-10", "cli-25")],
         108: [lambda: replay.start_loop("worker-10", "sh", "-c", _SUMMARY)],
+        111: [
+            lambda: time.sleep(1)
+        ],  # smoke turns are named by the second, and this is not to be that of 108
         112: [join("worker-11"), dispatch("worker-11", "cli-26")],
         113: [join("worker-12"), dispatch("worker-12", "cli-27")],
         128: [replay.stop_server],
