@@ -135,3 +135,60 @@ def test_a_wrong_line_is_the_callers_fault(cg: Cg) -> None:
     ran = cg("turn", "get", "--nope")
     assert (ran.exit_code, ran.error["code"], ran.error["status"]) == (1, "invalid_arguments", 2)
     assert json.loads(ran.stdout)["ok"] is False
+
+
+@pytest.mark.parametrize("argv", [("worker", "loop", "--help"), ("worker", "once", "--help"), ("--help",)])
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_are_no_fault(home: Path, argv: tuple[str, ...], closed: str) -> None:
+    """As some daemonisers hand them on."""
+    shell = f'exec "$0" -m cgworker {" ".join(argv)} {closed}'
+    done = subprocess.run(
+        ["sh", "-c", shell, sys.executable],
+        env={**os.environ, "HOME": str(home)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("argv", [("worker", "loop", "--help"), ("worker", "run", "--help")])
+def test_a_parent_that_waits_for_no_child_is_none_either(home: Path, argv: tuple[str, ...]) -> None:
+    """Whoever ignores SIGCHLD hands that on, and then no child of a child could be waited for."""
+    ignoring = (
+        "import os, signal, sys;"
+        "signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.executable, sys.argv[1:])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", ignoring, sys.executable, "-m", "cgworker", *argv],
+        env={**os.environ, "HOME": str(home)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_word_that_is_not_utf_8_is_told_of(home: Path) -> None:
+    """In ASCII, as far as an envelope can hold it."""
+    done = cg_process(home, "worker", "loop", "--profile", os.fsdecode(b"p/caf\xe9"), "--command", "true")
+    assert done.returncode == 1
+    assert "caf\\udce9" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_what_reads_the_line_is_never_silent(home: Path) -> None:
+    """Whatever it meets: an installation without typer, or being killed."""
+    broken = "import sys; sys.modules['typer'] = None; from cgworker.cli.app import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", broken, "worker", "loop", "--help"],
+        env={**os.environ, "HOME": str(home)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "typer" in done.stderr

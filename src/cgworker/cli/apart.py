@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import sys
+import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -22,7 +24,7 @@ def read_apart(read: Callable[[], Call | int]) -> Call | int:
     Call it before any thread or event loop exists.
 
     Args:
-        read: what it raises is a status of 1, and is not told.
+        read: what it raises is a status of 1, and told on stderr.
     """
     ours, theirs = os.pipe()
     child = os.fork()
@@ -47,6 +49,8 @@ def _read_for_the_parent(read: Callable[[], Call | int], pipe: int) -> NoReturn:
             status = 0
         else:
             status = asked
+    except Exception:
+        traceback.print_exc()  # there is nobody else to tell it
     finally:
         _leave(status)
 
@@ -62,4 +66,6 @@ def _leave(status: int) -> NoReturn:
 def _exit_status_of(child: int) -> int:
     """As a shell tells it."""
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code < 0:
+        sys.stderr.write(f"cg: {signal.Signals(-code).name} ended the process that read the command line\n")
     return code if code >= 0 else 128 - code

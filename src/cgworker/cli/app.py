@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -26,6 +27,7 @@ Told = TypeVar("Told")
 
 def main() -> NoReturn:
     """The entry point of `cg` and `python -m cgworker`."""
+    _mend_what_was_inherited()
     _leave_out_httpxs_command_line()
     sys.exit(run(sys.argv[1:], is_process=True))
 
@@ -86,6 +88,15 @@ def _write_no_more() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         os.dup2(nowhere, stream.fileno())
+
+
+def _mend_what_was_inherited() -> None:
+    """Some supervisors hand on closed standard streams, or that nobody can wait for a child of theirs."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # files are given the lowest free descriptor: that of the stream
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115  # until the end
+    if hasattr(signal, "SIGCHLD") and signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def _leave_out_httpxs_command_line() -> None:

@@ -7,6 +7,7 @@ envelope has no place for it.
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import Any
 
@@ -44,7 +45,14 @@ def write_failure(problem: Problem) -> None:
 
 
 def _write_line(envelope: dict[str, Any]) -> None:
-    from cgworker.wire.converter import dumps
-
-    sys.stdout.buffer.write(dumps(envelope) + b"\n")
+    sys.stdout.buffer.write(_line_of(envelope) + b"\n")
     sys.stdout.buffer.flush()
+
+
+def _line_of(envelope: dict[str, Any]) -> bytes:
+    from cgworker.wire.converter import dumps, unstructure
+
+    try:
+        return dumps(envelope)
+    except TypeError:  # the name of a file need not be UTF-8; in ASCII it can be told
+        return json.dumps(unstructure(envelope), separators=(",", ":")).encode()
