@@ -77,6 +77,29 @@ async def test_an_hour_of_work_is_renewed_at_every_third_of_the_lease() -> None:
     assert kernel.lost == []
 
 
+async def test_no_pause_that_a_kernel_asks_for_costs_a_lease() -> None:
+    """It says when it expects to be well; whoever comes back sooner than the lease ends may find it well."""
+    kernel = Kernel(answers=[KernelOverloaded("busy", retry_after_seconds=600)])
+    async with keep(lease(), kernel.keeper()):
+        await anyio.sleep(100)
+    assert kernel.lost == []
+
+
+async def test_looking_around_after_a_renewal_undoes_none() -> None:
+    """The kernel has renewed it by then; the look is given up when it takes too long."""
+    kernel = Kernel()
+    looks: list[float] = []
+
+    async def look_around() -> None:
+        looks.append(anyio.current_time())
+        await anyio.sleep(3600)
+
+    async with keep(lease(), kernel.keeper(look_around=look_around)):
+        await anyio.sleep(100)
+    assert kernel.lost == []
+    assert len(looks) >= 5
+
+
 async def test_renewals_in_step_fall_on_few_instants_and_are_never_late() -> None:
     """A hundred leases, got at a hundred instants: their renewals can go in a few requests."""
     kernel = Kernel()

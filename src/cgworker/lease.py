@@ -36,6 +36,7 @@ _MOST_IN_A_STEP = 200
 _MARGIN_FRACTION = 0.1
 _MOST_MARGIN_SECONDS = 2.0
 _UNKNOWN_LENGTH_SECONDS = 10.0
+_LEAST_WAIT_SECONDS = 0.1
 
 
 def monotonic() -> float:
@@ -134,6 +135,10 @@ class Lease:
         """How long until it ends; negative afterwards."""
         return self.ends_at - self.clock()
 
+    def bounded(self, wait_seconds: float) -> float:
+        """At most a third of what is left before the fence, whatever the kernel said: more tries follow."""
+        return min(wait_seconds, max((self.fence_at - self.clock()) / 3, _LEAST_WAIT_SECONDS))
+
     def renew_at(self, fraction: float, most_seconds: float | None = None, *, in_step: int = 0) -> float:
         """When to renew: after that part of it, or so many seconds; at once while the length is unknown.
 
@@ -189,7 +194,7 @@ async def insist(call: Callable[[], Awaitable[T]], lease: Lease) -> T:
         try:
             return await call()
         except KernelTrouble as trouble:
-            wait = backoff.next_seconds(trouble)
+            wait = lease.bounded(backoff.next_seconds(trouble))
             if lease.clock() + wait >= lease.fence_at:
                 raise LeaseLost(f"no answer before the lease ended: {trouble}") from trouble
             await anyio.sleep(wait)

@@ -60,6 +60,7 @@ class Keeper:
         renew: extends the claim at the kernel.
         lost: called once, when the lease is lost, with the reason in words.
         stop: called at every renewal that finds a stop requested.
+        look_around: called after each renewal, for what that did not tell; may take as long as it did.
         renewed: called after each renewal, with how many seconds there are to the next.
         failed: called after each renewal that failed and will be tried again.
         fraction: the part of the lease after which it is renewed.
@@ -70,6 +71,7 @@ class Keeper:
     renew: Callable[[ClaimToken], Awaitable[Kept]]
     lost: Callable[[str], None]
     stop: Callable[[], None]
+    look_around: Callable[[], Awaitable[None]] = anyio.lowlevel.checkpoint
     renewed: Callable[[float], None] = lambda _: None
     failed: Callable[[CommonGroundError], None] = lambda _: None
     fraction: float = RENEW_FRACTION
@@ -199,7 +201,7 @@ async def _renew_until_lost(lease: Lease, keeper: Keeper, next_at: float) -> Non
             return
         except CommonGroundError as trouble:
             keeper.failed(trouble)
-            next_at = lease.clock() + backoff.next_seconds(trouble)
+            next_at = lease.clock() + lease.bounded(backoff.next_seconds(trouble))
         else:
             backoff.reset()
             next_at = keeper.next_at(lease)
@@ -218,6 +220,8 @@ async def _renew(lease: Lease, keeper: Keeper) -> None:
     keeper.renewed(keeper.seconds_to_next(lease))
     if kept.stop_requested:
         keeper.stop()
+    with anyio.move_on_after(seconds):
+        await keeper.look_around()
 
 
 async def _sleep_until(instant: float, clock: Clock) -> None:

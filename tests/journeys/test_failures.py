@@ -99,7 +99,7 @@ async def test_a_handler_that_awaits_what_was_cancelled_fails_its_turn(kernel: L
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_who_cancels_the_worker_is_not_taken_for_the_handler(kernel: LocalKernel) -> None:
-    """Its turn comes back when the lease ends; nothing is closed as failed."""
+    """Its turn is handed back; nothing is closed as failed."""
     async with await kernel.agent("desk") as desk:
         worker = Worker(desk)
         started = asyncio.Event()
@@ -115,7 +115,7 @@ async def test_who_cancels_the_worker_is_not_taken_for_the_handler(kernel: Local
         working_one.cancel()
         with pytest.raises(asyncio.CancelledError):
             await working_one
-        assert (await desk.turns.get(turn)).state == "running"
+        assert (await desk.turns.get(turn)).state == "queued"
 
 
 async def test_a_kind_without_a_handler_is_put_aside_until_there_is_one(kernel: LocalKernel) -> None:

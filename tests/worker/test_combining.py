@@ -88,6 +88,37 @@ async def test_as_many_groups_as_allowed_are_made_at_once_and_each_call_once() -
     assert answers == {one: one * 10 for one in range(1, 6)}
 
 
+async def test_who_is_answered_makes_no_group_of_others() -> None:
+    """Another group took its call while it gathered: it goes on, and somebody else makes theirs."""
+    gate = anyio.Event()
+    groups: list[Sequence[int]] = []
+
+    async def make(asked: Sequence[int]) -> Sequence[int]:
+        groups.append(asked)
+        if 3 in asked:
+            await gate.wait()
+        return asked
+
+    combining = Combining(make, gather_seconds=0.05, most_groups=2)
+    ended: list[int] = []
+
+    async def ask(one: int) -> None:
+        await combining(one)
+        ended.append(one)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(ask, 1)
+        await anyio.sleep(0.03)
+        group.start_soon(ask, 2)  # gathers, too, until the first takes its call
+        await anyio.sleep(0.03)
+        group.start_soon(ask, 3)
+        with anyio.fail_after(5):
+            while sorted(ended) != [1, 2]:  # noqa: ASYNC110  # nobody tells
+                await anyio.sleep(0.01)
+        gate.set()
+    assert groups == [[1, 2], [3]]
+
+
 @pytest.mark.parametrize("most_groups", [1, 2, 3])
 async def test_callers_that_come_and_go_are_each_answered_once(most_groups: int) -> None:
     """In any order, some cancelled while they wait or lead: the others get their own answers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -11,7 +12,7 @@ import anyio
 import pytest
 
 from cgworker import Turn, fail, stop, succeed
-from cgworker.worker.groups import Groups
+from cgworker.worker.groups import Groups, groups_in
 from cgworker.worker.outbox import Outbox, OutboxEntry, OutboxFull
 from tests.turns import CLAIM_TOKEN, CREDENTIAL, make_turn
 
@@ -176,6 +177,53 @@ async def test_one_result_of_a_shared_file_is_kept_aside(outbox: Outbox) -> None
     assert json.loads(kept.read_text())["turn_id"] == entry.turn_id
     assert outbox.keep_aside(entry) is None
     assert sum(outbox.find(turn) is not None for turn in turns) == len(turns) - 1
+
+
+async def test_a_file_that_cannot_be_read_is_left_alone(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody knows what waits in it: neither who tidies nor who has delivered one result removes it."""
+    turns = [make_turn(turn_id=f"T-{number}") for number in range(8)]
+    entry = next(entry for entry in await _put_all(outbox, turns) if entry.is_shared)
+    stat = Path.stat
+
+    def broken(path: Path, **more: Any) -> os.stat_result:
+        if path == entry.path:
+            raise OSError(errno.ESTALE, "stale file handle")
+        return stat(path, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "stat", broken)
+        outbox.find(make_turn(turn_id="T-99"))
+        groups_in.cache_clear()
+        outbox.tidy()
+        await outbox.discard(entry)
+    assert sum(outbox.find(turn) is not None for turn in turns) == len(turns) - 1
+
+
+async def test_one_odd_thing_in_the_folder_hides_nothing_else(outbox: Outbox, tmp_path: Path) -> None:
+    """Folders with the names of files, and a line that is nested too deeply to be read."""
+    entry = await outbox.put(make_turn(), succeed(1))
+    for name in ("odd.group", "odd.json", "odd.tmp"):
+        (tmp_path / "outbox" / name).mkdir()
+        os.utime(tmp_path / "outbox" / name, (0, 0))
+    (tmp_path / "outbox" / "deep.group").write_bytes(b"[" * 100_000 + b"\n")
+    outbox.tidy()
+    assert outbox.find(make_turn()) == entry
+
+
+async def test_half_a_file_that_could_not_be_written_does_not_stay(
+    outbox: Outbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is full needs what little it has."""
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="no space"):
+        await outbox.put(make_turn(), succeed(1))
+    assert list((tmp_path / "outbox").iterdir()) == []
 
 
 async def _put_all(outbox: Outbox, turns: list[Turn]) -> list[OutboxEntry]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import anyio
@@ -44,7 +44,7 @@ from cgworker.worker.outbox import OutboxEntry
 from cgworker.worker.place import TurnReport, Workplace, tell
 from cgworker.worker.report import report_of, tellable
 from cgworker.worker.routing import wrap
-from cgworker.worker.settle import Settlement, close, put_aside
+from cgworker.worker.settle import UNACCEPTABLE, Settlement, close, put_aside, unacceptable_suspension
 from cgworker.worker.unwinding import outcome_after, standing, unwinding
 
 
@@ -72,6 +72,7 @@ class Attempt:
         self._began_at = found.answered_at
         self._lease = lease_of(found.claimed, found.asked_at)
         self._first_renewal = anyio.Event() if self._lease.length_seconds is None else None
+        self._is_told_of_stops = True
         self._attempt = 1
         self._turn: Turn | None = None
         self._pending: Interruption | None = None
@@ -126,8 +127,12 @@ class Attempt:
 
     async def clear_up(self) -> None:
         """Remove from the outbox what the kernel has: after the end, as nobody should wait for that."""
-        if self._delivered is not None:
+        if self._delivered is None:
+            return
+        try:
             await self._place.outbox.discard(self._delivered)
+        except RuntimeError as trouble:  # there is no thread to be had; who tidies will do it
+            events.logger.warning("%s: what the kernel has could not be removed: %s", self.ref, trouble)
 
     # ------------------------------------------------------------ the lease
 
@@ -137,6 +142,7 @@ class Attempt:
             renew=self._renew,
             lost=self._lose,
             stop=lambda: self.interrupt(Reason.STOP),
+            look_around=self._look_around,
             renewed=self._note_renewal,
             failed=self._note_failed_renewal,
             fraction=options.renew_fraction,
@@ -146,14 +152,16 @@ class Attempt:
 
     async def _renew(self, claim: ClaimToken) -> Kept:
         renewal = await renew(self._place.renewing, claim)
-        stop_requested = renewal.stop_requested
-        if stop_requested is ABSENT:  # the reference's kernel says it only in the turn
-            try:
-                stop_requested = (await self._place.renewing.turns.get(claim.turn)).stop_requested
-            except CommonGroundError:
-                stop_requested = False  # the lease was renewed all the same; the next renewal asks again
+        self._is_told_of_stops = renewal.stop_requested is not ABSENT
+        return Kept(renewal.server_time, renewal.expires_at, renewal.stop_requested is True)
+
+    async def _look_around(self) -> None:
+        """What a renewal did not tell; where that cannot be found out, the next one looks again."""
+        if not self._is_told_of_stops:  # the reference's kernel says it only in the turn
+            with suppress(CommonGroundError):
+                if (await self._place.renewing.turns.get(self.ref)).stop_requested:
+                    self.interrupt(Reason.STOP)
         await self._follow_parent()
-        return Kept(renewal.server_time, renewal.expires_at, bool(stop_requested))
 
     async def _follow_parent(self) -> None:
         if not self._place.options.follow_parent or self._turn is None:
@@ -224,8 +232,11 @@ class Attempt:
         if (limit := self._place.options.time_limit_seconds) is None:
             return await self._run_handler(turn, handler)
         async with anyio.create_task_group() as beside:
-            beside.start_soon(self._interrupt_at_deadline, limit)
-            decided = await self._run_handler(turn, handler)
+
+            def count_down() -> None:
+                beside.start_soon(self._interrupt_at_deadline, limit)
+
+            decided = await self._run_handler(turn, handler, count_down)
             beside.cancel_scope.cancel()
         return decided
 
@@ -233,8 +244,10 @@ class Attempt:
         await anyio.sleep(limit_seconds)
         self.interrupt(Reason.DEADLINE, f"after {limit_seconds:g} s")
 
-    async def _run_handler(self, turn: Turn, handler: Handler) -> Outcome | None:
-        """The handler's outcome; None if it was cancelled or cannot say."""
+    async def _run_handler(
+        self, turn: Turn, handler: Handler, on_start: Callable[[], None] = lambda: None
+    ) -> Outcome | None:
+        """The handler's outcome; None if it was cancelled, was never started, or cannot say."""
         with (
             events.logged_as(**self._facts()),
             anyio.CancelScope() as scope,
@@ -242,7 +255,10 @@ class Attempt:
         ):
             try:
                 async with self._place.shared_slots or nullcontext():
+                    if turn.interruption is not None:  # while a hook ran, or it waited for the slot
+                        return None
                     self._note_start()
+                    on_start()
                     return await unwinding(wrap(standing(handler), self._place.middleware))(turn)
             except Interrupted:
                 return None
@@ -283,11 +299,17 @@ class Attempt:
     async def _settle(self, outcome: Outcome, stored: OutboxEntry | None) -> Settlement:
         place = self._place
         if isinstance(outcome, Suspended):
-            settled = await put_aside(place.kernel, self._lease, outcome)
-            if settled.done and outcome.resume_after_seconds == 0:
-                await self._resume(outcome)
-            return settled
-        assert self._turn is not None  # only `context_fetch_error`, a suspension, comes without one
+            try:
+                settled = await put_aside(place.kernel, self._lease, outcome)
+            except UNACCEPTABLE as refused:
+                outcome = unacceptable_suspension(refused)
+            else:
+                if settled.done and outcome.resume_after_seconds == 0:
+                    await self._resume(outcome)
+                return settled
+        assert (
+            self._turn is not None
+        )  # only `context_fetch_error`, an acceptable suspension, comes without one
         if isinstance(outcome, Succeeded):  # of other ends somebody may think that they are reason to stop
             self.ahead = self._claim_ahead()
         settled = await close(

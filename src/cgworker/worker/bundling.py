@@ -127,6 +127,8 @@ class Bundle:
             return [await calls[0].alone()]
         try:
             answers = await self._send_many(calls[0].kernel, tuple(call.item for call in calls))
+        except (TypeError, ValueError):  # one cannot be written as JSON
+            return [_GoAlone() for _ in calls]
         except (KernelRefused, AnswerInvalid) as refused:
             self._is_known = getattr(refused, "status", None) not in _UNKNOWN_ROUTE
             return [_GoAlone() for _ in calls]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TypeVar
 
 import anyio
@@ -39,6 +39,10 @@ class _Asked:
 
     limit: int
     key: str = field(factory=lambda: uuid.uuid4().hex)
+
+    def each_key(self) -> Iterator[str]:
+        """The key of each of the claims (decision 9)."""
+        return (self.key if nth == 0 else f"{self.key}#{nth}" for nth in range(self.limit))
 
 
 class Claimer:
@@ -133,6 +137,25 @@ class Claimer:
             except CommonGroundError as trouble:
                 logger.debug("%s comes back by itself, it could not be given back: %s", claimed.turn, trouble)
 
+    async def give_back_unheard(self) -> None:
+        """Nobody waits any more for what was not answered. A claim in it is given again by its key."""
+        if self._waits is False:  # the kernel knows no keys: it would give another turn
+            return
+        with anyio.move_on_after(_GIVE_BACK_SECONDS, shield=True):
+            while self._unanswered:
+                for key in self._unanswered.pop().each_key():
+                    await self._give_back_claim_of(key)
+
+    async def _give_back_claim_of(self, key: str) -> None:
+        asked_at = monotonic()
+        try:
+            answer = await self._kernel.claims.claim(self._agent, idempotency_key=key)
+        except CommonGroundError as trouble:
+            logger.debug("a claim that may have been made comes back by itself: %s", trouble)
+        else:
+            if answer.claimed is not None:
+                await self.give_back(Found(answer.claimed, asked_at, monotonic()))
+
     async def capacity(self) -> int:
         """How many turns the agent may hold; asked until it is answered."""
 
@@ -149,7 +172,7 @@ class Claimer:
             try:
                 answer = await call()
             except CommonGroundError as trouble:
-                wait = backoff.next_seconds(trouble)
+                wait = min(backoff.next_seconds(trouble), _MOST_BACKOFF_SECONDS)
                 self._note_failure(str(trouble), wait)
                 await anyio.sleep(wait)
             else:
@@ -202,8 +225,7 @@ class Claimer:
                 self._agent, wait_seconds=wait_seconds, idempotency_key=asked.key
             )
         except anyio.get_cancelled_exc_class():
-            if self._waits is not False:
-                await self._give_back_unheard(asked)
+            await self.give_back_unheard()
             raise
         self._unanswered.remove(asked)
         self._waits = answer.waited
@@ -217,19 +239,6 @@ class Claimer:
         if not self._unanswered:
             self._unanswered.append(_Asked(limit))
         return self._unanswered[0]
-
-    async def _give_back_unheard(self, asked: _Asked) -> None:
-        """Nobody waits for the answer any more. If there was a claim in it, its key gives it again."""
-        with anyio.move_on_after(_GIVE_BACK_SECONDS, shield=True):
-            try:
-                asked_at = monotonic()
-                answer = await self._kernel.claims.claim(self._agent, idempotency_key=asked.key)
-                if answer.claimed is not None:
-                    await self.give_back(Found(answer.claimed, asked_at, monotonic()))
-            except CommonGroundError as trouble:
-                logger.debug(
-                    "a claim that may have been made as the worker ended comes back by itself: %s", trouble
-                )
 
     async def _reconcile_now_and_then(self) -> None:
         """A kernel that cannot wait is the reference's, which does not reconcile by itself."""

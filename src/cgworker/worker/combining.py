@@ -84,7 +84,7 @@ class Combining(Generic[Asked, Answer]):
                 if mine.is_taken or self._group_count >= self._most_groups:
                     await mine.wait_for_news()
                 else:
-                    await self._make_group()
+                    await self._make_group(mine)
         finally:
             if not mine.is_over:
                 self._withdraw(mine)
@@ -92,13 +92,13 @@ class Combining(Generic[Asked, Answer]):
             raise mine.answer
         return cast("Answer", mine.answer)
 
-    async def _make_group(self) -> None:
-        """Make the calls that wait by then: this one's among them, unless another group has taken it."""
+    async def _make_group(self, mine: _Call[Asked, Answer]) -> None:
+        """Make the calls that wait by then, this one's among them; if another group has taken it, nothing."""
         self._group_count += 1
         group: list[_Call[Asked, Answer]] = []
         try:
             await anyio.sleep(self._gather_seconds)
-            group = self._take_group()
+            group = [] if mine.is_taken or mine.is_over else self._take_group()
             for call, answer in zip(group, await self._made([call.asked for call in group]), strict=True):
                 call.end(answer)
         finally:

@@ -29,9 +29,13 @@ Stored = dict[str, Any]
 
 @define
 class _File:
-    """What of a file is known: up to where, and by fingerprint the results that are not struck, as lines."""
+    """What of a file is known: up to where, and by fingerprint the results that are not struck, as lines.
+
+    One that could not be read the last time is not whole: there may be more in it.
+    """
 
     size: int = 0
+    is_whole: bool = False
     results: dict[str, bytes] = field(factory=dict)
 
 
@@ -87,14 +91,14 @@ class Groups:
     def take_note(self, path: Path, results: Mapping[str, bytes]) -> None:
         """A file was written here, with these lines by fingerprint: it need not be read."""
         with self._lock:
-            self._known[path.name] = _File(sum(map(len, results.values())), dict(results))
+            self._known[path.name] = _File(sum(map(len, results.values())), True, dict(results))
 
     def strike(self, path: Path, fingerprints: Collection[str]) -> None:
         """The kernel has these results of a file. It need not be on the disk: a closed turn is never claimed
         again."""
         with self._lock:
             known = self._known.get(path.name)
-            are_all = known is not None and not known.results.keys() - fingerprints
+            are_all = known is not None and known.is_whole and not known.results.keys() - fingerprints
             if are_all:
                 del self._known[path.name]
         if are_all or (_append_strikes(path, fingerprints) and self._is_struck(path)):
@@ -103,10 +107,17 @@ class Groups:
     def _is_struck(self, path: Path) -> bool:
         """Whether nothing waits in the file any more, whoever struck it."""
         with self._lock:
-            return not self._read(path.name).results
+            file = self._read(path.name)
+        return file.is_whole and not file.results
+
+    def struck(self) -> list[Path]:
+        """The files in which nothing waits any more, but which nobody has removed."""
+        with self._lock:
+            files = self._look().items()
+            return [self._folder / name for name, file in files if file.is_whole and not file.results]
 
     def _read(self, name: str) -> _File:
-        """What the file says, of which only the new part is read. One that cannot be read holds nothing."""
+        """What the file says, of which only the new part is read; where that fails, what is known stands."""
         known = self._known.get(name) or _File()
         path = self._folder / name
         try:
@@ -114,8 +125,11 @@ class Groups:
                 with path.open("rb") as file:
                     file.seek(known.size)
                     _take_in(known, file.read())
-        except OSError:
+            known.is_whole = True
+        except FileNotFoundError:
             return _File()
+        except OSError:
+            known.is_whole = False
         return known
 
 
@@ -147,7 +161,7 @@ def read_line(line: bytes) -> Stored:
     """A line; nothing if it was torn, as by a crash while it was appended."""
     try:
         stored = loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return stored if isinstance(stored, dict) else {}
 

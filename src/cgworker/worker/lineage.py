@@ -58,5 +58,5 @@ async def parent_is_closed(kernel: KernelClient, turn: Turn) -> bool:
     parent = TurnRef(project_id=turn.ref.project_id, turn_id=cause.id)
     try:
         return (await kernel.turns.get(parent)).state == "closed"
-    except (KernelRefused, KernelTrouble):
+    except (KernelRefused, KernelTrouble, AnswerInvalid):
         return False

@@ -224,7 +224,9 @@ class Worker:
     # ------------------------------------------------------------ running
 
     async def once(self, *, wait_seconds: float = 0) -> TurnReport | None:
-        """Claim one turn and work it; None if there was none. A `drain()` meanwhile ends it in order.
+        """Claim one turn and work it; None if there was none.
+
+        A `drain()` meanwhile ends it in order, and so does being cancelled.
 
         Args:
             wait_seconds: how long the kernel may wait for work.

@@ -139,12 +139,11 @@ class Outbox:
     def tidy(self) -> None:
         """Remove what a worker that was killed has left in the folder and nobody needs."""
         for path in self._folder.glob("*.tmp"):
-            with suppress(FileNotFoundError):  # another process tidies as well
+            with suppress(OSError):  # another process tidies as well
                 if time.time() - path.stat().st_mtime > _LEFT_SECONDS:
                     path.unlink()
-        for path, group in self._groups.waiting():
-            if not group:
-                path.unlink(missing_ok=True)
+        for path in self._groups.struck():
+            path.unlink(missing_ok=True)
 
     def _own_files(self) -> Iterable[Path]:
         return self._folder.glob("*.json")
@@ -227,8 +226,13 @@ class Outbox:
         self._make_room(len(data))
         path = self._folder / (results[0].own_name if len(results) == 1 else uuid.uuid4().hex + groups.SUFFIX)
         whole = path.with_suffix(f".{os.getpid()}.tmp")
-        write_private(whole, data, sync=True)
-        whole.replace(path)
+        try:
+            write_private(whole, data, sync=True)
+            whole.replace(path)
+        except OSError:
+            with suppress(OSError):
+                whole.unlink()
+            raise
         _sync_folder(self._folder)
         if len(results) > 1:
             self._groups.take_note(path, {result.fingerprint: result.line for result in results})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 
 import anyio
@@ -78,5 +79,13 @@ async def tell(hook: Callable[..., Awaitable[None]], *facts: object) -> None:
     """Call a hook of the user's; what it raises is logged and harms no turn."""
     try:
         await hook(*facts)
-    except Exception:
-        logger.exception("the hook %s failed", getattr(hook, "__name__", hook))
+    except anyio.get_cancelled_exc_class():
+        if anyio.current_effective_deadline() == -math.inf:
+            raise
+        _log_failure(hook)  # it awaited a task of its own that was cancelled
+    except (Exception, SystemExit):
+        _log_failure(hook)
+
+
+def _log_failure(hook: Callable[..., Awaitable[None]]) -> None:
+    logger.exception("the hook %s failed", getattr(hook, "__name__", hook))

@@ -27,9 +27,14 @@ class SecretInText(Exception):
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
-    """The text without these secrets or what looks like one, cut to 2,000 characters."""
-    masked = _LOOKS_SECRET.sub("***", mask_for(secrets)(text))
+    """The text without these secrets or what looks like one, cut to 2,000 characters that can be stored."""
+    masked = _LOOKS_SECRET.sub("***", mask_for(secrets)(storable(text)))
     return masked if len(masked) <= _MOST_CHARACTERS else masked[: _MOST_CHARACTERS - 1] + "…"
+
+
+def storable(text: str) -> str:
+    r"""The text as a record can hold it: what cannot be written in UTF-8, and NUL, as `\udce9` and `\x00`."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
 def report_of(error: BaseException, secrets: Iterable[str]) -> dict[str, Any]:

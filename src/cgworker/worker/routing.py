@@ -11,8 +11,9 @@ from cgworker.errors import UsageError
 from cgworker.events import logger
 from cgworker.handlers import FunctionHandler, Handler
 from cgworker.handlers.signature import HandlerFunction, HandlerMethod
-from cgworker.outcome import Outcome, outcome_of
+from cgworker.outcome import Outcome, Suspended, outcome_of
 from cgworker.turn import Turn
+from cgworker.wire.converter import ABSENT, check_json
 
 Middleware = Callable[[Turn, Handler], Awaitable[Outcome]]
 """`async (turn, call_next) -> Outcome`: runs around every handler of a worker."""
@@ -138,6 +139,9 @@ def wrap(handler: Handler, middleware: tuple[Middleware, ...]) -> Handler:
 
 def _wrap_one(middleware: Middleware, call_next: Handler) -> Handler:
     async def call(turn: Turn) -> Outcome:
-        return outcome_of(await middleware(turn, call_next))
+        outcome = outcome_of(await middleware(turn, call_next))
+        if not isinstance(outcome, Suspended):
+            check_json(None if outcome.payload is ABSENT else outcome.payload)
+        return outcome
 
     return call

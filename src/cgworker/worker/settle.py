@@ -15,6 +15,7 @@ from attrs import frozen
 from cgworker.client import KernelClient
 from cgworker.client.backoff import Backoff
 from cgworker.errors import (
+    AnswerInvalid,
     CommonGroundError,
     InvalidRequest,
     InvariantError,
@@ -32,8 +33,12 @@ from cgworker.wire.meta import Meta
 from cgworker.wire.turns import Finish, Suspend, TurnSnapshot
 from cgworker.worker.bundling import Ahead, settle
 from cgworker.worker.outbox import Outbox, OutboxEntry, OutboxFull
+from cgworker.worker.report import storable
 
 _READ_BACK_SECONDS = 10.0
+
+UNACCEPTABLE: tuple[type[KernelRefused], ...] = (PayloadTooLarge, InvalidRequest, InvariantError)
+"""What the kernel will not take, however often it is sent."""
 
 
 @frozen(kw_only=True)
@@ -81,7 +86,7 @@ async def close(
         return await _close_instead(turn, lease, _too_large(), entry, outbox)
     try:
         done = await _finish(turn, lease, outcome, ahead)
-    except (PayloadTooLarge, InvalidRequest, InvariantError) as refused:
+    except UNACCEPTABLE as refused:
         report = _too_large() if isinstance(refused, PayloadTooLarge) else _unacceptable(refused)
         return await _close_instead(turn, lease, report, entry, outbox)
     except KernelRefused as refused:
@@ -110,7 +115,7 @@ async def _store(turn: Turn, outcome: Closed, outbox: Outbox) -> OutboxEntry | N
     """A disk that does not take the result must not keep the kernel from having it."""
     try:
         return await outbox.put(turn, outcome)
-    except (OSError, OutboxFull) as unwritable:
+    except (OSError, OutboxFull, RuntimeError) as unwritable:  # RuntimeError: there is no thread to be had
         logger.error("%s: the result could not be stored before it is sent: %s", turn.ref, unwritable)
         return None
 
@@ -145,6 +150,12 @@ def _unacceptable(refused: KernelRefused) -> Failed:
     return Failed({"error": "worker_final_invalid", "message": f"the kernel refused the result: {refused}"})
 
 
+def unacceptable_suspension(refused: KernelRefused) -> Failed:
+    """How a turn ends whose suspension the kernel cannot take (decision 17)."""
+    message = f"the kernel refused the suspension: {refused}"
+    return Failed({"error": "worker_suspend_invalid", "message": message})
+
+
 def is_closed_so(found: TurnSnapshot, outcome: Closed) -> bool:
     """Whether a turn is closed, and with this outcome."""
     if found.state != "closed" or found.outcome != word_for(outcome):
@@ -159,14 +170,22 @@ def is_closed_so(found: TurnSnapshot, outcome: Closed) -> bool:
 
 
 async def put_aside(kernel: KernelClient, lease: Lease, outcome: Suspended) -> Settlement:
-    """Suspend the turn with this outcome's reason; resuming it is the caller's next step."""
+    """Suspend the turn with this outcome's reason; resuming it is the caller's next step.
+
+    Raises:
+        PayloadTooLarge, InvalidRequest, InvariantError: the kernel cannot take such a suspension.
+    """
+    meta = Meta(annotations=outcome.annotations) if outcome.annotations else None
+    note = None if outcome.note is None else storable(outcome.note)
+    suspend = Suspend(reason=storable(outcome.reason), note=note, meta=meta)
 
     async def send() -> None:
-        meta = Meta(annotations=outcome.annotations) if outcome.annotations else None
-        await settle(kernel, lease.claim, Suspend(reason=outcome.reason, note=outcome.note, meta=meta))
+        await settle(kernel, lease.claim, suspend)
 
     try:
         done = await _repeat(send, kernel, lease, lambda found: found.state == "suspended")
+    except UNACCEPTABLE:
+        raise
     except KernelRefused as refused:
         return Settlement(done=False, outcome=outcome, reason=str(refused))
     return Settlement(done=done, outcome=outcome, reason=None if done else "no answer before the lease ended")
@@ -195,8 +214,8 @@ async def _repeat(
             if await _read_back(kernel, lease, is_true):
                 return True
             raise
-        except KernelTrouble as trouble:
-            wait = backoff.next_seconds(trouble)
+        except (KernelTrouble, AnswerInvalid) as trouble:
+            wait = lease.bounded(backoff.next_seconds(trouble))
             if lease.seconds_left <= wait:
                 return await _read_back(kernel, lease, is_true)
             await anyio.sleep(wait)
@@ -209,8 +228,8 @@ async def _read_back(kernel: KernelClient, lease: Lease, is_true: Callable[[Turn
         while True:
             try:
                 return is_true(await kernel.turns.get(lease.claim.turn))
-            except KernelTrouble as trouble:
-                await anyio.sleep(backoff.next_seconds(trouble))
+            except (KernelTrouble, AnswerInvalid) as trouble:
+                await anyio.sleep(min(backoff.next_seconds(trouble), _READ_BACK_SECONDS / 3))
             except CommonGroundError:
                 return False
     return False

@@ -12,7 +12,7 @@ from functools import partial
 
 import anyio
 import anyio.abc
-from attrs import frozen
+from attrs import define, field, frozen
 
 from cgworker import events
 from cgworker.errors import CommonGroundError, UsageError
@@ -31,6 +31,7 @@ from cgworker.worker.presence import publish_presence
 from cgworker.worker.watch import loop_watch
 
 _AFTER_GRACE_SECONDS = 5.0
+_SLOW_HOOK_SECONDS = 1.0
 
 
 @frozen
@@ -40,6 +41,16 @@ class _Shop:
     slots: anyio.Semaphore
     tasks: anyio.abc.TaskGroup
     renewals: Renewals
+
+
+@define(eq=False)
+class _Alone:
+    """The one attempt of `work_one`."""
+
+    attempt: Attempt
+    scope: anyio.CancelScope = field(factory=lambda: anyio.CancelScope(shield=True))
+    is_over: anyio.Event = field(factory=anyio.Event)
+    report: TurnReport | None = None
 
 
 class Shift:
@@ -78,6 +89,7 @@ class Shift:
         self._beside: anyio.abc.TaskGroup | None = None
         self._grace: anyio.CancelScope | None = None
         self._drained_at: float | None = None
+        self._is_hook_slow = False
         self._is_in_hurry = False
         self._is_interrupting = False
         self._stuck_count = 0
@@ -106,10 +118,12 @@ class Shift:
             try:
                 with self._claiming:
                     await self._claim_until_drained(outside, task_status)
+                await self._claimer.give_back_unheard()
                 await self._end_in_order()
             except BaseException:
                 self.drain(hurry=True)
                 with anyio.CancelScope(shield=True):
+                    await self._claimer.give_back_unheard()
                     await self._end_in_order()
                 raise
             finally:
@@ -127,23 +141,34 @@ class Shift:
                     await self._caretaker.run(working)
 
     async def work_one(self, found: Found) -> TurnReport:
-        """Work one claim and no other; a drain meanwhile ends it in order."""
+        """Work one claim and no other; a drain meanwhile ends it in order, and so does being cancelled."""
         async with anyio.create_task_group() as self._beside:
             attempt = Attempt(self._place, found, Renewals(self._beside))
+            alone = _Alone(attempt)
             self._attempts.add(attempt)
-            # In a task of its own: being cancelled from outside is not taken for what its handler does.
-            report: TurnReport = await self._beside.start(self._work_alone, attempt)
+            self._beside.start_soon(self._work_alone, alone)
+            try:
+                await alone.is_over.wait()
+            except BaseException:
+                self.drain(hurry=True)
+                with anyio.CancelScope(shield=True):
+                    await self._end_in_order()
+                alone.scope.cancel()
+                raise
             self._beside.cancel_scope.cancel()
-        await tell(self._on_settled, report)
-        return report
+        assert alone.report is not None  # it is over
+        await tell(self._on_settled, alone.report)
+        return alone.report
 
-    async def _work_alone(self, attempt: Attempt, *, task_status: anyio.abc.TaskStatus[TurnReport]) -> None:
-        try:
-            report = await attempt.run()
-            await attempt.clear_up()
-        finally:
-            self._attempts.discard(attempt)
-        task_status.started(report)
+    async def _work_alone(self, alone: _Alone) -> None:
+        """In its own task and scope: a cancellation from outside is not taken for what the handler does."""
+        with alone.scope:
+            try:
+                alone.report = await alone.attempt.run()
+                await alone.attempt.clear_up()
+            finally:
+                self._attempts.discard(alone.attempt)
+                alone.is_over.set()
 
     def _note_blocked(self, blocked: LoopBlocked) -> None:
         self._emit(blocked)
@@ -207,15 +232,13 @@ class Shift:
         self._attempts.add(attempt)
         if self._is_interrupting:  # it was claimed in the last moment
             self._interrupt(attempt)
-        following: Found | None = None
         try:
             report = await attempt.run()
-            self._attempts.discard(attempt)
             await self._take_note(attempt, report, shop.tasks)  # it may end the shift: no claim after that
-            following = await self._following(attempt)
         except Exception:  # a fault of ours: its turn comes back when the lease ends, the others go on
             events.logger.exception("%s: the attempt broke down", attempt.ref)
         finally:
+            following = await self._following(attempt)
             self._attempts.discard(attempt)
             if following is None:
                 shop.slots.release()
@@ -225,18 +248,28 @@ class Shift:
             await attempt.clear_up()
 
     def _claim_ahead(self, slots: anyio.Semaphore) -> Ahead | None:
-        """The next claim for a slot that is about to be free. Where others are, somebody asks already."""
+        """The next claim for a slot that is about to be free. Where others are, somebody asks already.
+
+        Nor behind a slow hook: nobody would renew it meanwhile.
+        """
         try:
-            return None if slots.value or not self._may_claim_now() else self._claimer.ahead()
+            if slots.value or self._is_hook_slow or not self._may_claim_now():
+                return None
+            return self._claimer.ahead()
         except UsageError:  # the command is gone: who claims next says so
             return None
 
     async def _following(self, attempt: Attempt) -> Found | None:
         """The turn that was claimed as this attempt's was settled; after a drain it is given back."""
-        found = None if attempt.ahead is None else self._claimer.take(attempt.ahead)
-        if found is None or self._drained_at is None:
+        if attempt.ahead is None:
+            return None
+        found = self._claimer.take(attempt.ahead)
+        if self._drained_at is None:
             return found
-        await self._claimer.give_back(found)
+        if found is not None:
+            await self._claimer.give_back(found)
+        else:
+            await self._claimer.give_back_unheard()
         return None
 
     async def _take_note(self, attempt: Attempt, report: TurnReport, working: anyio.abc.TaskGroup) -> None:
@@ -249,7 +282,9 @@ class Shift:
             self._caretaker.take_note(report.turn, outcome)
             if (seconds := outcome.resume_after_seconds) is not None and seconds > 0:
                 working.start_soon(self._caretaker.resume_later, report.turn, seconds, outcome.reason)
+        begun_at = monotonic()
         await tell(self._on_settled, report)
+        self._is_hook_slow = monotonic() - begun_at > _SLOW_HOOK_SECONDS
 
     def _note_stuck(self, report: TurnReport) -> None:
         self._stuck_count += 1
