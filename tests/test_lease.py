@@ -100,6 +100,23 @@ async def test_looking_around_after_a_renewal_undoes_none() -> None:
     assert len(looks) >= 5
 
 
+async def test_after_a_suspend_that_leaves_some_of_it_the_lease_is_renewed_at_once() -> None:
+    """The clock that sleeps are measured by stood still meanwhile, the lease did not."""
+    kernel, jumped = Kernel(), 0.0
+    held = Lease(claim(), anyio.current_time(), LENGTH, clock=lambda: anyio.current_time() + jumped)
+    async with anyio.create_task_group() as tasks:
+        renewals = Renewals(tasks)
+        with renewals.keeping(held, kernel.keeper()):
+            for renewed_count in (1, 2):
+                await anyio.sleep(1)
+                jumped += 22
+                renewals.look_again()
+                await anyio.sleep(0.1)
+                assert len(kernel.renewed_at) == renewed_count
+        tasks.cancel_scope.cancel()
+    assert kernel.lost == []
+
+
 async def test_renewals_in_step_fall_on_few_instants_and_are_never_late() -> None:
     """A hundred leases, got at a hundred instants: their renewals can go in a few requests."""
     kernel = Kernel()

@@ -21,7 +21,7 @@ from attrs import define, field, frozen
 from cgworker.client.backoff import Backoff
 from cgworker.errors import CommonGroundError, KernelRefused, KernelTrouble
 from cgworker.events import logger
-from cgworker.lease import RENEW_FRACTION, Clock, Lease
+from cgworker.lease import RENEW_FRACTION, Lease
 from cgworker.wire.refs import ClaimToken
 
 
@@ -106,6 +106,7 @@ class _Renewing:
     keeper: Keeper
     next_at: float
     scope: anyio.CancelScope | None = None
+    nap: anyio.CancelScope | None = None
 
     @property
     def seconds_left(self) -> float:
@@ -120,14 +121,44 @@ class _Renewing:
         if self.scope is not None:
             self.scope.cancel()
 
+    def look_again(self) -> None:
+        if self.nap is not None:
+            self.nap.cancel()
+
     async def _run(self, scope: anyio.CancelScope) -> None:
         with scope:
             await anyio.lowlevel.checkpoint()  # it may have ended before it began
             try:
-                await _renew_until_lost(self.lease, self.keeper, self.next_at)
+                await self._renew_until_lost()
             except Exception:  # a fault of ours: it must not end the renewal of others
                 logger.exception("%s: its renewal broke down", self.lease.claim.turn)
                 self.keeper.lost("its renewal broke down")
+
+    async def _renew_until_lost(self) -> None:
+        lease, keeper, backoff = self.lease, self.keeper, Backoff(0.1, 2.0)
+        while True:
+            await self._sleep_until(min(self.next_at, lease.fence_at))
+            if lease.clock() >= lease.fence_at:
+                keeper.lost("it ran out before it could be renewed")
+                return
+            try:
+                await _renew(lease, keeper)
+            except KernelRefused as refused:
+                keeper.lost(str(refused))
+                return
+            except CommonGroundError as trouble:
+                keeper.failed(trouble)
+                self.next_at = lease.clock() + lease.bounded(backoff.next_seconds(trouble))
+            else:
+                backoff.reset()
+                self.next_at = keeper.next_at(lease)
+
+    async def _sleep_until(self, instant: float) -> None:
+        while (
+            seconds := instant - self.lease.clock()
+        ) > 0:  # the clock may stand still while we sleep, or jump
+            with anyio.CancelScope() as self.nap:
+                await anyio.sleep(seconds)
 
 
 class Renewals:
@@ -140,6 +171,7 @@ class Renewals:
     def __init__(self, tasks: anyio.abc.TaskGroup) -> None:
         self._tasks = tasks
         self._waiting: set[_Renewing] = set()
+        self._started: set[_Renewing] = set()
         self._nap: anyio.CancelScope | None = None
         self._nap_ends_at = 0.0
 
@@ -153,7 +185,15 @@ class Renewals:
                 yield
             finally:
                 self._waiting.discard(renewing)
+                self._started.discard(renewing)
                 renewing.end()
+
+    def look_again(self) -> None:
+        """The clock has jumped, as after a suspend: whatever sleeps looks at it anew."""
+        if self._nap is not None:
+            self._nap.cancel()
+        for renewing in self._started:
+            renewing.look_again()
 
     def _await_its_time(self, renewing: _Renewing) -> None:
         self._waiting.add(renewing)
@@ -168,6 +208,7 @@ class Renewals:
         while self._waiting:
             for renewing in [each for each in self._waiting if each.seconds_left <= 0]:
                 self._waiting.remove(renewing)
+                self._started.add(renewing)
                 renewing.start_in(self._tasks)
             seconds = max(min((each.seconds_left for each in self._waiting), default=0.0), 0.0)
             self._nap_ends_at = anyio.current_time() + seconds
@@ -187,26 +228,6 @@ async def keep(lease: Lease, keeper: Keeper) -> AsyncIterator[None]:
             tasks.cancel_scope.cancel()
 
 
-async def _renew_until_lost(lease: Lease, keeper: Keeper, next_at: float) -> None:
-    backoff = Backoff(0.1, 2.0)
-    while True:
-        await _sleep_until(min(next_at, lease.fence_at), lease.clock)
-        if lease.clock() >= lease.fence_at:
-            keeper.lost("it ran out before it could be renewed")
-            return
-        try:
-            await _renew(lease, keeper)
-        except KernelRefused as refused:
-            keeper.lost(str(refused))
-            return
-        except CommonGroundError as trouble:
-            keeper.failed(trouble)
-            next_at = lease.clock() + lease.bounded(backoff.next_seconds(trouble))
-        else:
-            backoff.reset()
-            next_at = keeper.next_at(lease)
-
-
 async def _renew(lease: Lease, keeper: Keeper) -> None:
     """One attempt. It may take at most a third of what is left, so that others can follow it."""
     asked_at = lease.clock()
@@ -222,8 +243,3 @@ async def _renew(lease: Lease, keeper: Keeper) -> None:
         keeper.stop()
     with anyio.move_on_after(seconds):
         await keeper.look_around()
-
-
-async def _sleep_until(instant: float, clock: Clock) -> None:
-    while (seconds := instant - clock()) > 0:  # noqa: ASYNC110  # the clock may stand still while we sleep
-        await anyio.sleep(seconds)

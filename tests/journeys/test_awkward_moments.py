@@ -180,6 +180,19 @@ async def test_a_cancelled_once_hands_its_turn_back(patient: LocalKernel) -> Non
 # ---------------------------------------------------------------- what cannot be sent, or not be read
 
 
+async def test_claims_that_are_long_in_coming_are_waited_for(
+    patient: LocalKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several together may be too large for a slow line: given up once, they are asked for with more time."""
+    monkeypatch.setattr("cgworker.worker.claiming._AT_ONCE_SECONDS", 0.2)
+    async with await patient.agent("desk", capacity=3) as desk:
+        turns = [await patient.dispatch("desk", {}) for _ in range(6)]
+        patient.faults.delay_response("claim", 0.4, times=1000)
+        async with working(Worker(desk, lambda _: "done", options=FAST)):
+            for turn in turns:
+                await closed(desk, turn)
+
+
 async def test_what_cannot_be_written_harms_no_neighbour(patient: LocalKernel) -> None:
     """A note with a name as `os.fsdecode` gives it, from a file system that is not in UTF-8."""
     begun, go = [], anyio.Event()

@@ -1,12 +1,13 @@
 """Calls of many turns and agents in one request, where the kernel takes that (decision 9).
 
-A kernel that does not know the routes for many, as the reference's, is asked once; from then on each call
-goes by its single route. So does one that is alone, and every one whose group was refused as a whole: what
-is wrong with one must not harm the others.
+A kernel that does not know the routes for many, as the reference's, is asked once in a while; in between
+each call goes by its single route. So does one that is alone, and every one whose group was refused as a
+whole: what is wrong with one must not harm the others.
 """
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextlib import suppress
@@ -39,6 +40,7 @@ MOST_CLAIMED = 5
 
 _RENEWALS_GATHER_SECONDS = 0.01  # timers of one instant go off one after the other
 _UNKNOWN_ROUTE = frozenset({404, 405})
+_ASK_AGAIN_SECONDS = 300.0
 _MOST_SETTLING = 2  # requests at once: one is on its way while the kernel is at work on the other
 _MOST_BUNDLED_BYTES = 65536  # a request has a limit as a whole
 
@@ -91,7 +93,7 @@ class Bundle:
         self._combining: Combining[_Bundled, Any] = Combining(
             self._send, gather_seconds=gather_seconds, most_groups=most_groups
         )
-        self._is_known = True
+        self._ask_again_at = -math.inf
 
     async def call(
         self,
@@ -114,7 +116,7 @@ class Bundle:
         Raises:
             KernelRefused, KernelTrouble, AnswerInvalid: as `alone` would.
         """
-        if not self._is_known:
+        if monotonic() < self._ask_again_at:
             return await alone()
         call = _Bundled(kernel=kernel, item=item, alone=alone, read=read, note=note, count=count)
         try:
@@ -130,7 +132,8 @@ class Bundle:
         except (TypeError, ValueError):  # one cannot be written as JSON
             return [_GoAlone() for _ in calls]
         except (KernelRefused, AnswerInvalid) as refused:
-            self._is_known = getattr(refused, "status", None) not in _UNKNOWN_ROUTE
+            if getattr(refused, "status", None) in _UNKNOWN_ROUTE:  # or of a proxy while the kernel restarts
+                self._ask_again_at = monotonic() + _ASK_AGAIN_SECONDS
             return [_GoAlone() for _ in calls]
         if len(answers.items) != len(calls):
             return [_GoAlone() for _ in calls]

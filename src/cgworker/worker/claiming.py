@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TypeVar
@@ -204,10 +205,13 @@ class Claimer:
         return found or await self._ask_and_wait(self._options.wait_seconds)
 
     async def _ask_at_once(self, limit: int) -> Sequence[Found]:
-        """For what there is now, with others that ask; not to be cancelled, since the answer is near."""
+        """For what there is now, with others that ask; not to be cancelled, since the answer is near.
+
+        A repeat takes as long as it may: the first answer may have been too large for a slow line.
+        """
         is_repeat = bool(self._unanswered)
         asked, asked_at = self._asking_for(limit), monotonic()
-        with anyio.move_on_after(_AT_ONCE_SECONDS, shield=True):
+        with anyio.move_on_after(math.inf if is_repeat else _AT_ONCE_SECONDS, shield=not is_repeat):
             claimed = await bundling.claim(
                 self._kernel, self._agent, asked.limit, key=asked.key, apart=is_repeat
             )

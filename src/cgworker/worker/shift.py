@@ -87,6 +87,7 @@ class Shift:
         self._claiming = anyio.CancelScope()
         self._working: anyio.abc.TaskGroup | None = None
         self._beside: anyio.abc.TaskGroup | None = None
+        self._renewals: Renewals | None = None
         self._grace: anyio.CancelScope | None = None
         self._drained_at: float | None = None
         self._is_hook_slow = False
@@ -171,7 +172,10 @@ class Shift:
                 alone.is_over.set()
 
     def _note_blocked(self, blocked: LoopBlocked) -> None:
+        """Or the machine stood still: what sleeps then, sleeps by a clock that stood still as well."""
         self._emit(blocked)
+        if self._renewals is not None:
+            self._renewals.look_again()
         for attempt in tuple(self._attempts):
             attempt.give_up_if_over()
 
@@ -186,7 +190,8 @@ class Shift:
         self._emit_started(concurrency)
         self._working = working = await outside.start(self._host)
         task_status.started()
-        shop = _Shop(slots, working, Renewals(working))
+        self._renewals = Renewals(working)
+        shop = _Shop(slots, working, self._renewals)
         while True:
             for found in await self._claim_into(slots):
                 working.start_soon(self._work_in_slot, shop, found)
