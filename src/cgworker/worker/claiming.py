@@ -138,8 +138,19 @@ class Claimer:
             except CommonGroundError as trouble:
                 logger.debug("%s comes back by itself, it could not be given back: %s", claimed.turn, trouble)
 
+    async def give_back_ahead(self, ahead: Ahead) -> None:
+        """What came of it, as `give_back`."""
+        if ahead.is_answered and ahead.claimed is not None:
+            await self.give_back(Found(ahead.claimed, ahead.asked_at, monotonic()))
+        elif not ahead.is_answered and ahead.asked_at:
+            with anyio.move_on_after(_GIVE_BACK_SECONDS, shield=True):
+                await self._give_back_claim_of(ahead.key)
+
     async def give_back_unheard(self) -> None:
-        """Nobody waits any more for what was not answered. A claim in it is given again by its key."""
+        """Nobody waits any more for what was not answered: the last to be asked of a claimer.
+
+        A claim that was in it is given again by its key.
+        """
         if self._waits is False:  # the kernel knows no keys: it would give another turn
             return
         with anyio.move_on_after(_GIVE_BACK_SECONDS, shield=True):

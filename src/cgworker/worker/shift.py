@@ -268,13 +268,9 @@ class Shift:
         """The turn that was claimed as this attempt's was settled; after a drain it is given back."""
         if attempt.ahead is None:
             return None
-        found = self._claimer.take(attempt.ahead)
         if self._drained_at is None:
-            return found
-        if found is not None:
-            await self._claimer.give_back(found)
-        else:
-            await self._claimer.give_back_unheard()
+            return self._claimer.take(attempt.ahead)
+        await self._claimer.give_back_ahead(attempt.ahead)
         return None
 
     async def _take_note(self, attempt: Attempt, report: TurnReport, working: anyio.abc.TaskGroup) -> None:
