@@ -154,9 +154,8 @@ class _Renewing:
                 self.next_at = keeper.next_at(lease)
 
     async def _sleep_until(self, instant: float) -> None:
-        while (
-            seconds := instant - self.lease.clock()
-        ) > 0:  # the clock may stand still while we sleep, or jump
+        # The clock may stand still while we sleep, or jump.
+        while (seconds := instant - self.lease.clock()) > 0:
             with anyio.CancelScope() as self.nap:
                 await anyio.sleep(seconds)
 

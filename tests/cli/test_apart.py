@@ -30,8 +30,12 @@ def home(tmp_path: Path) -> Path:
 
 
 def cg_process(home: Path, *argv: str) -> subprocess.CompletedProcess[str]:
+    return a_process(home, sys.executable, "-m", "cgworker", *argv)
+
+
+def a_process(home: Path, *argv: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "cgworker", *argv],
+        argv,
         env={**os.environ, "HOME": str(home)},
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -142,14 +146,7 @@ def test_a_wrong_line_is_the_callers_fault(cg: Cg) -> None:
 def test_closed_standard_streams_are_no_fault(home: Path, argv: tuple[str, ...], closed: str) -> None:
     """As some daemonisers hand them on."""
     shell = f'exec "$0" -m cgworker {" ".join(argv)} {closed}'
-    done = subprocess.run(
-        ["sh", "-c", shell, sys.executable],
-        env={**os.environ, "HOME": str(home)},
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    done = a_process(home, "sh", "-c", shell, sys.executable)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -160,14 +157,7 @@ def test_a_parent_that_waits_for_no_child_is_none_either(home: Path, argv: tuple
         "import os, signal, sys;"
         "signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.executable, sys.argv[1:])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", ignoring, sys.executable, "-m", "cgworker", *argv],
-        env={**os.environ, "HOME": str(home)},
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    done = a_process(home, sys.executable, "-c", ignoring, sys.executable, "-m", "cgworker", *argv)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -182,13 +172,6 @@ def test_a_word_that_is_not_utf_8_is_told_of(home: Path) -> None:
 def test_what_reads_the_line_is_never_silent(home: Path) -> None:
     """Whatever it meets: an installation without typer, or being killed."""
     broken = "import sys; sys.modules['typer'] = None; from cgworker.cli.app import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", broken, "worker", "loop", "--help"],
-        env={**os.environ, "HOME": str(home)},
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    done = a_process(home, sys.executable, "-c", broken, "worker", "loop", "--help")
     assert done.returncode == 1
     assert "typer" in done.stderr

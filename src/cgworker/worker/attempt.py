@@ -307,9 +307,7 @@ class Attempt:
                 if settled.done and outcome.resume_after_seconds == 0:
                     await self._resume(outcome)
                 return settled
-        assert (
-            self._turn is not None
-        )  # only `context_fetch_error`, an acceptable suspension, comes without one
+        assert self._turn is not None  # only `context_fetch_error`, which the kernel takes, comes without one
         if isinstance(outcome, Succeeded):  # of other ends somebody may think that they are reason to stop
             self.ahead = self._claim_ahead()
         settled = await close(
