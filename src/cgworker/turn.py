@@ -19,7 +19,7 @@ from cgworker.durable.steps import Steps
 from cgworker.durable.stream import Stream, open_stream
 from cgworker.lease import Interrupted, Interruption, Lease, Reason, insist
 from cgworker.outcome import Suspended, Suspending
-from cgworker.wire.converter import unstructure
+from cgworker.wire.converter import unstructure_plain
 from cgworker.wire.meta import Meta
 from cgworker.wire.records import SemanticItem, TurnContext
 from cgworker.wire.refs import AgentRef, CardBoxRef, TurnRef
@@ -187,7 +187,7 @@ class Turn:
         child = Dispatch(
             requested_by=self.agent,
             target_agent=target,
-            input=unstructure(input),
+            input=unstructure_plain(input),
             turn_kind=kind,
             dispatch_key=self._derive_key(key),
             authority=ChildDerivation(parent_claim=self._lease.claim),

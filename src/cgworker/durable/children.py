@@ -18,7 +18,7 @@ from cgworker.durable.journal import Journal
 from cgworker.errors import UsageError
 from cgworker.lease import Lease, insist
 from cgworker.outcome import AWAIT_CHILDREN_REASON, Suspended, Suspending
-from cgworker.wire.converter import unstructure
+from cgworker.wire.converter import unstructure_plain
 from cgworker.wire.refs import TurnRef
 from cgworker.wire.turns import CONVERSATION_KIND, TurnSnapshot
 
@@ -122,7 +122,7 @@ class Children:
 
     def _refuse_another(self, name: str, child: Child, known: _Known | None) -> None:
         """A name is for one child, here and in earlier attempts; its input may come out otherwise by then."""
-        plain = evolve(child, input=unstructure(child.input))
+        plain = evolve(child, input=unstructure_plain(child.input))
         is_known = known is None or (known.agent_id, known.turn_kind) == (child.agent_id, child.kind)
         if not is_known or self._wanted.setdefault(name, plain) != plain:
             raise UsageError(

@@ -11,7 +11,7 @@ import anyio
 from cgworker.client import KernelClient
 from cgworker.errors import KernelTrouble
 from cgworker.lease import Lease, insist
-from cgworker.wire.converter import unstructure
+from cgworker.wire.converter import unstructure_plain
 from cgworker.wire.ledger import LedgerEvent
 from cgworker.wire.records import SemanticItem, TurnContext
 from cgworker.wire.refs import CardBoxRef, TurnRef
@@ -110,7 +110,7 @@ class Journal:
             LeaseLost: the kernel did not answer before the lease ended.
             KernelRefused: the kernel said no, for instance because the claim is no longer ours.
         """
-        payload = unstructure(payload)
+        payload = unstructure_plain(payload)
         async with self._appending:
             if self._known_boxes is None:
                 self._known_boxes = {item.record.cardbox_ref.cardbox_id for item in await self.records()}

@@ -24,7 +24,7 @@ from cgworker.durable.contract import check_contract, faults_of
 from cgworker.durable.journal import Journal
 from cgworker.errors import ConflictError, FencingError, InvalidRequest, KernelTrouble, UsageError
 from cgworker.outcome import AWAIT_ANSWER_REASON, Suspended, Suspending
-from cgworker.wire.converter import dumps, loads, structure_plain, unstructure
+from cgworker.wire.converter import dumps, loads, structure_plain, unstructure_plain
 from cgworker.wire.ledger import LedgerEvent
 from cgworker.wire.meta import Meta
 from cgworker.wire.refs import AgentRef, TurnRef
@@ -52,7 +52,7 @@ class Questions:
         contract = dict(schema) if isinstance(schema, Mapping) else json_schema(schema)
         check_contract(contract)
         returns = Any if isinstance(schema, Mapping) else schema
-        question = loads(dumps(unstructure(question)))  # as its record gives it back
+        question = loads(dumps(unstructure_plain(question)))  # as its record gives it back
         asked = await self._last(QUESTION_ROLE, key)
         if asked is not None and asked.get("question") != question:  # its answer would be to something else
             raise UsageError(

@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 
 from cgworker.durable.journal import Journal
-from cgworker.wire.converter import check_json, dumps, loads, structure_plain, unstructure
+from cgworker.wire.converter import dumps, loads, structure_plain, unstructure_plain
 
 STEP_ROLE = "step"
 
@@ -45,10 +45,10 @@ class Steps:
 
     async def _make(self, key: str, make: Callable[[], Any | Awaitable[Any]]) -> Any:
         made = make()
-        value = unstructure(await made if inspect.isawaitable(made) else made)
-        check_json(value)
+        value = unstructure_plain(await made if inspect.isawaitable(made) else made)
+        found = loads(dumps(value))  # the very value that a later attempt will find
         await self._journal.append({"key": key, "value": value}, STEP_ROLE)
-        return loads(dumps(value))  # the very value that a later attempt will find
+        return found
 
 
 def _is_step(payload: Any) -> bool:

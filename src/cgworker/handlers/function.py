@@ -16,7 +16,7 @@ from cgworker.handlers.signature import HandlerFunction, Signature, signature_of
 from cgworker.lease import Interruption
 from cgworker.outcome import Failed, Outcome, Suspended, outcome_of
 from cgworker.turn import Turn
-from cgworker.wire.converter import ABSENT, check_json, structure_plain, unstructure
+from cgworker.wire.converter import ABSENT, dumps, structure_plain, unstructure_plain
 
 Handler = Callable[[Turn], Awaitable[Outcome]]
 """What the worker runs: one async callable from a turn to its outcome."""
@@ -111,8 +111,8 @@ def _as_outcome(returned: Any) -> Outcome:
     outcome = outcome_of(returned)
     if isinstance(outcome, Suspended) or outcome.payload is ABSENT:
         return outcome
-    payload = unstructure(outcome.payload)
-    check_json(payload)  # what is not JSON is the handler's error, here, and not the settle call's
+    payload = unstructure_plain(outcome.payload)
+    dumps(payload)  # what is not JSON is the handler's error, here, and not the settle call's
     return evolve(outcome, payload=payload)
 
 

@@ -22,7 +22,7 @@ from cgworker.lease import Interruption, Reason
 from cgworker.outcome import Outcome, Suspended, outcome_of, word_for
 from cgworker.testing.scripted import ScriptedKernel, ScriptedTurn, payload_of
 from cgworker.turn import Turn
-from cgworker.wire.converter import ABSENT, unstructure
+from cgworker.wire.converter import ABSENT, unstructure_plain
 from cgworker.wire.refs import AgentRef
 from cgworker.wire.turns import CONVERSATION_KIND
 from cgworker.worker import TurnReport, Worker, WorkerOptions
@@ -148,9 +148,9 @@ async def play(
         UsageError: the handler cannot be one, or asks for a resource that is not there.
     """
     turn = ScriptedTurn(turn_id="T-1", agent=_PLAYER, kind=kind, spawn_key="play")
-    turn.add_record(unstructure(input), "bootstrap")
+    turn.add_record(unstructure_plain(input), "bootstrap")
     for role, payload in records:
-        turn.add_record(unstructure(payload), role)
+        turn.add_record(unstructure_plain(payload), role)
     script = Script(ScriptedKernel(turn, attempt=attempt), children or {}, answers or {})
     if resources is not None:
         lifespan = _giving(resources)
@@ -311,12 +311,13 @@ class Script:
         outcome = outcome_of(scripted(input) if callable(scripted) else scripted)
         if isinstance(outcome, Suspended):
             raise UsageError(f"the child {name!r} is scripted to be suspended, and nobody would resume it")
-        return word_for(outcome), unstructure(outcome.payload)
+        payload = outcome.payload
+        return word_for(outcome), ABSENT if payload is ABSENT else unstructure_plain(payload)
 
     def _answer(self, key: str) -> bool:
         if key not in self._answers:
             return False
-        self.kernel.resume(answer={"key": key, "value": unstructure(self._answers.pop(key))})
+        self.kernel.resume(answer={"key": key, "value": unstructure_plain(self._answers.pop(key))})
         return True
 
     @property

@@ -19,7 +19,7 @@ from cgworker.handlers.signature import HandlerFunction
 from cgworker.outcome import Failed, Stopped, Succeeded, Suspended, word_for
 from cgworker.testing.playing import Played, Script, play_script
 from cgworker.testing.scripted import ScriptedKernel, ScriptedTurn
-from cgworker.wire.converter import unstructure
+from cgworker.wire.converter import unstructure, unstructure_plain
 from cgworker.wire.records import SemanticItem
 from cgworker.wire.refs import TurnRef
 from cgworker.wire.turns import TurnSnapshot
@@ -134,5 +134,5 @@ def _came(played: Played) -> Came:
 
 
 def _lines(came: Came) -> list[str]:
-    shown = json.dumps(unstructure(came.payload), indent=2, sort_keys=True, ensure_ascii=False)
+    shown = json.dumps(unstructure_plain(came.payload), indent=2, sort_keys=True, ensure_ascii=False)
     return [f"outcome: {came.outcome}", *shown.splitlines()]

@@ -12,7 +12,6 @@ Three rules, kept here so that no other file has to:
 from __future__ import annotations
 
 import json
-import math
 import re
 import types
 from collections.abc import Callable, Iterator
@@ -49,6 +48,7 @@ from cgworker.wire.values import (
     read_strict_bool,
     read_strict_int,
 )
+from cgworker.wire.written import field_names, is_own, refuse, spell_large, written
 
 T = TypeVar("T")
 
@@ -101,18 +101,23 @@ def _loads_exactly(raw: bytes) -> Any:
 def dumps(value: Any, *, sort_keys: bool = False) -> bytes:
     """Write compact JSON; wire types, datetimes (ISO 8601, +00:00) and exact numbers included.
 
+    Classes of a user's own are written as `unstructure_plain` writes them.
+
     Raises:
         TypeError: the value is not JSON, for instance a set, or a key that is not a string.
     """
-    if attrs.has(type(value)):
+    if is_own(type(value)):
         value = unstructure(value)
-    option = orjson.OPT_SORT_KEYS if sort_keys else 0
+    # By itself orjson leaves out a dataclass's private fields, and writes attributes that are no fields.
+    option = orjson.OPT_PASSTHROUGH_DATACLASS | (orjson.OPT_SORT_KEYS if sort_keys else 0)
     try:
         return orjson.dumps(value, default=_write, option=option)
     except TypeError as refused:
+        if isinstance(refused.__cause__, TypeError | ValueError):
+            raise refused.__cause__ from None  # what `_write` said: it names the part
         if "64-bit" not in str(refused):
             raise
-        return orjson.dumps(_spell_large(value), default=_write, option=option)
+        return orjson.dumps(spell_large(value), default=_write, option=option)
 
 
 def check_json(value: Any) -> None:
@@ -122,11 +127,9 @@ def check_json(value: Any) -> None:
 
     Raises:
         TypeError: for instance a set, or a key that is not a string.
-        ValueError: NaN or infinity.
+        ValueError: NaN or infinity, or the value contains itself.
     """
-    dumps(value)
-    if _has_nan(unstructure(value)):
-        raise ValueError("NaN and infinity are not JSON")
+    dumps(unstructure_plain(value))
 
 
 def structure_request(cls: type[T], value: Any, *, at: str = "body") -> T:
@@ -172,8 +175,21 @@ def check_readable(cls: Any) -> None:
 
 
 def unstructure(value: Any) -> Any:
-    """Plain dicts and lists, ready for `dumps`; absent fields are left out."""
+    """What a wire type is as dicts and lists, ready for `dumps`; absent fields are left out.
+
+    A payload in it is left as it is: `unstructure_plain` is for a user's own values.
+    """
     return ANSWERS.unstructure(value)
+
+
+def unstructure_plain(value: Any) -> Any:
+    """The JSON of a user's own value: of attrs classes, dataclasses, enums and the like wherever they stand.
+
+    Raises:
+        TypeError: a part of it is not JSON, for instance a set, or a key that is not a string.
+        ValueError: a part of it is NaN or infinite, or it contains itself.
+    """
+    return written(value, unstructure)
 
 
 # ---------------------------------------------------------------- exact numbers
@@ -213,28 +229,11 @@ def _refuse_constant(text: str) -> NoReturn:
 def _write(value: Any) -> Any:
     if isinstance(value, ExactNumber):
         return orjson.Fragment(value.text.encode())
-    if attrs.has(type(value)):
+    if is_own(type(value)):
         return unstructure(value)
-    raise TypeError(f"{type(value).__name__} is not JSON")
-
-
-def _has_nan(value: Any) -> bool:
-    if isinstance(value, dict):
-        return any(map(_has_nan, value.values()))
-    if isinstance(value, list | tuple):
-        return any(map(_has_nan, value))
-    return isinstance(value, float) and not isinstance(value, ExactNumber) and not math.isfinite(value)
-
-
-def _spell_large(value: Any) -> Any:
-    """The same value with every integer over 64 bits as an exact number."""
-    if isinstance(value, dict):
-        return {key: _spell_large(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_spell_large(item) for item in value]
-    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 63:
-        return ExactNumber(str(value))
-    return value
+    if isinstance(value, tuple | float) or field_names(type(value)) is not None:
+        return spell_large(unstructure_plain(value))
+    return refuse(value)
 
 
 # ---------------------------------------------------------------- faults with their paths
@@ -336,7 +335,8 @@ def _converter(*, strict: bool) -> Converter:
     converter.register_unstructure_hook(datetime, lambda instant: instant)  # orjson writes it
     converter.register_unstructure_hook(ExactNumber, lambda number: number)
     converter.register_structure_hook_factory(has_fields, _reads_object(converter, strict=strict))
-    converter.register_unstructure_hook_factory(attrs.has, _writes_object(converter))
+    converter.register_unstructure_hook_func(has_fields, unstructure_plain)
+    converter.register_unstructure_hook_factory(is_own, _writes_object(converter))
     converter.register_structure_hook_factory(_is_tuple, _reads_tuple(converter))
     converter.register_structure_hook_func(is_mapping, read_mapping)
     converter.register_unstructure_hook_func(is_mapping, lambda stored: stored)  # JSON already, maybe raw

@@ -15,8 +15,14 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from uuid import UUID
 
 import attrs
-from cattrs import BaseValidationError, Converter
-from cattrs.cols import is_any_set, is_sequence, list_structure_factory, mapping_structure_factory
+from cattrs import BaseValidationError, Converter, IterableValidationError, IterableValidationNote
+from cattrs.cols import (
+    is_any_set,
+    is_namedtuple,
+    is_sequence,
+    list_structure_factory,
+    mapping_structure_factory,
+)
 
 from cgworker.wire.values import Fault
 
@@ -45,7 +51,26 @@ def is_mapping(kind: Any) -> bool:
 
 def is_list(kind: Any) -> bool:
     """Whether it is a sequence of any length other than a tuple, which the converter knows."""
-    return is_sequence(kind) and kind is not tuple and get_origin(kind) is not tuple
+    return is_sequence(kind) and not is_tuple(kind)
+
+
+def is_tuple(kind: Any) -> bool:
+    """Whether it is a tuple, of any length or of given items, or a NamedTuple."""
+    return kind is tuple or get_origin(kind) is tuple or is_namedtuple(kind)
+
+
+def items_of(kind: Any) -> tuple[Any, ...] | None:
+    """The types of a tuple's items by position; None where it may have any number of one type."""
+    if is_namedtuple(kind):
+        hints = get_type_hints(kind, include_extras=True)
+        return tuple(hints.get(name, Any) for name in kind._fields)
+    members = get_args(kind)
+    return None if kind is tuple or members[1:] == (...,) else members
+
+
+def required_count(kind: Any) -> int:
+    """How many items of a tuple must be there: all but a NamedTuple's that have a default."""
+    return len(items_of(kind) or ()) - len(getattr(kind, "_field_defaults", ()))
 
 
 def teach(converter: Converter) -> Converter:
@@ -56,6 +81,7 @@ def teach(converter: Converter) -> Converter:
     converter.register_structure_hook_func(lambda kind: kind is UUID, _reads_text(UUID))
     converter.register_structure_hook_func(lambda kind: kind is date, _reads_text(date.fromisoformat))
     converter.register_structure_hook_factory(is_list, _reads_list)
+    converter.register_structure_hook_factory(_has_items, _reads_items)
     converter.register_structure_hook_factory(is_any_set, _reads_set)
     converter.register_structure_hook_factory(is_mapping, _reads_mapping)
     converter.register_structure_hook_factory(is_choice, _reads_choice)
@@ -83,6 +109,33 @@ def _reads_text(parse: Callable[[str], Any]) -> Read:
 
 def _reads_list(kind: Any, converter: Converter) -> Read:
     return _reads_if(list, "list", list_structure_factory(kind, converter))
+
+
+def _has_items(kind: Any) -> bool:
+    return is_tuple(kind) and items_of(kind) is not None
+
+
+def _reads_items(kind: Any, converter: Converter) -> Read:
+    """A tuple whose items each have their own type, or a NamedTuple."""
+    members, least = items_of(kind) or (), required_count(kind)
+    readers = [converter.get_structure_hook(member) for member in members]
+    wanted = str(len(members)) if least == len(members) else f"{least} to {len(members)}"
+
+    def read(value: Any, _: Any) -> Any:
+        if not isinstance(value, list) or not least <= len(value) <= len(members):
+            raise Fault("tuple_type", f"Input should be a list of {wanted} items")
+        items, faults = [], []
+        for index, (reader, member, item) in enumerate(zip(readers, members, value, strict=False)):
+            try:
+                items.append(reader(item, member))
+            except (BaseValidationError, ValueError) as fault:
+                fault.__notes__ = [IterableValidationNote(f"item {index}", index, member)]
+                faults.append(fault)
+        if faults:
+            raise IterableValidationError("items do not fit", faults, kind)
+        return kind(*items) if is_namedtuple(kind) else tuple(items)
+
+    return read
 
 
 def _reads_set(kind: Any, converter: Converter) -> Read:

@@ -13,8 +13,17 @@ from uuid import UUID
 import attrs
 from cattrs.cols import is_any_set, is_sequence
 
-from cgworker.wire.converter import check_json, unstructure
-from cgworker.wire.plain import choices_of, has_fields, is_choice, is_mapping, members_of
+from cgworker.wire.converter import check_json, unstructure_plain
+from cgworker.wire.plain import (
+    choices_of,
+    has_fields,
+    is_choice,
+    is_mapping,
+    is_tuple,
+    items_of,
+    members_of,
+    required_count,
+)
 
 Schema = dict[str, Any]
 
@@ -62,7 +71,9 @@ class _Definitions:
             return {"anyOf": [self.of(member) for member in members]}
         if is_mapping(kind):
             return {"type": "object", **self._inside("additionalProperties", get_args(kind)[1:])}
-        if get_origin(kind) is tuple or is_sequence(kind) or kind is tuple:
+        if is_tuple(kind) and (items := items_of(kind)) is not None:
+            return self._tuple(items, required_count(kind))
+        if is_tuple(kind) or is_sequence(kind):
             return {"type": "array", **self._inside("items", get_args(kind)[:1])}
         if is_any_set(kind):
             return {"type": "array", "uniqueItems": True, **self._inside("items", get_args(kind))}
@@ -76,6 +87,10 @@ class _Definitions:
 
     def _inside(self, keyword: str, kinds: tuple[Any, ...]) -> Schema:
         return {keyword: self.of(kinds[0])} if kinds else {}
+
+    def _tuple(self, items: tuple[Any, ...], least: int) -> Schema:
+        each = {"prefixItems": [self.of(item) for item in items]} if items else {}
+        return {"type": "array", **each, "minItems": least, "maxItems": len(items)}
 
     def _reference(self, cls: type) -> Schema:
         name = cls.__name__
@@ -107,10 +122,10 @@ def _fields_of(cls: Any) -> Iterator[tuple[str, bool, Schema]]:
         for name in cls.__annotations__:
             yield name, name in cls.__required_keys__, {}
     elif attrs.has(cls):
-        for field in attrs.fields(cls):
+        for field in (field for field in attrs.fields(cls) if field.init):
             yield field.name, field.default is attrs.NOTHING, _default_of(field.default)
     else:
-        for each in dataclasses.fields(cls):
+        for each in (each for each in dataclasses.fields(cls) if each.init):
             must = each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
             yield each.name, must, _default_of(each.default)
 
@@ -120,7 +135,7 @@ def _default_of(default: Any) -> Schema:
     if default in (attrs.NOTHING, dataclasses.MISSING):
         return {}
     try:
-        plain = unstructure(default)
+        plain = unstructure_plain(default)
         check_json(plain)
     except (TypeError, ValueError):
         return {}

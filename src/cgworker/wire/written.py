@@ -1,0 +1,102 @@
+"""How a user's own values are written as JSON: by what they are, wherever they stand.
+
+A dataclass or an attrs class is the object of its fields, all of them and nothing else, whether it is the
+whole value, an item of a list or deep in a dict, and whatever type its own field was declared with.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Any, NoReturn
+
+import attrs
+import orjson
+
+from cgworker.wire.values import ExactNumber
+
+Write = Callable[[Any], Any]
+
+
+def written(value: Any, write_own: Write) -> Any:
+    """The value as dicts, lists, strings, numbers, flags and None.
+
+    Args:
+        write_own: writes the classes of this package, some of which have a form of their own.
+
+    Raises:
+        TypeError: a part of it is not JSON, for instance a set, or a key that is not a string.
+        ValueError: a part of it is NaN or infinite, or it contains itself.
+    """
+    try:
+        return _written(value, write_own)
+    except RecursionError:
+        raise ValueError("the value is nested too deeply, or contains itself") from None
+
+
+def _written(value: Any, write_own: Write) -> Any:
+    if value is None or isinstance(value, bool | ExactNumber):
+        return value
+    if isinstance(value, Enum):
+        return _written(value.value, write_own)
+    if isinstance(value, str | int):
+        return value
+    if isinstance(value, float):
+        return _finite(value)
+    if isinstance(value, Mapping):
+        return {_key_of(key): _written(item, write_own) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_written(item, write_own) for item in value]
+    if is_own(type(value)):
+        return _written(write_own(value), write_own)
+    if (names := field_names(type(value))) is not None:
+        return {name: _written(getattr(value, name), write_own) for name in names}
+    try:
+        return orjson.loads(orjson.dumps(value))  # instants, days, times and UUIDs are text
+    except TypeError:
+        refuse(value)
+
+
+def spell_large(value: Any) -> Any:
+    """The same JSON with every integer over 64 bits as an exact number."""
+    if isinstance(value, dict):
+        return {key: spell_large(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [spell_large(item) for item in value]
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 63:
+        return ExactNumber(str(value))
+    return value
+
+
+def field_names(cls: type) -> tuple[str, ...] | None:
+    """The fields of an attrs class or a dataclass; None of any other."""
+    if attrs.has(cls):
+        return tuple(field.name for field in attrs.fields(cls))
+    if dataclasses.is_dataclass(cls):
+        return tuple(field.name for field in dataclasses.fields(cls))
+    return None
+
+
+def is_own(cls: type) -> bool:
+    """Whether it is a class with fields of this package."""
+    return attrs.has(cls) and cls.__module__.startswith("cgworker.")
+
+
+def refuse(value: Any) -> NoReturn:
+    """Say that the value is not JSON."""
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def _finite(number: float) -> float:
+    if not math.isfinite(number):
+        raise ValueError("NaN and infinity are not JSON")
+    return float(number)
+
+
+def _key_of(key: Any) -> str:
+    name = key.value if isinstance(key, Enum) else key
+    if not isinstance(name, str):
+        raise TypeError(f"{key!r} is a key, and the keys of a JSON object are strings")
+    return name
