@@ -114,6 +114,19 @@ async def test_faults_can_be_called_off(kernel: LocalKernel) -> None:
     assert (await worker.claims.claim(worker.agent)).claimed is None
 
 
+async def test_another_project_has_faults_of_its_own(kernel: LocalKernel) -> None:
+    """What goes wrong in one project, and what is counted there, is nothing to the others."""
+    other = kernel.new_project()
+    worker, stranger = await kernel.agent("worker"), await other.agent("worker")
+    other.faults.answer("claim", 503)
+    assert worker.agent is not None
+    assert (await worker.claims.claim(worker.agent)).claimed is None
+    with pytest.raises(KernelOverloaded):
+        await claimed(stranger)
+    assert (kernel.faults.seen["claim"], other.faults.seen["claim"]) == (1, 1)
+    await other.aclose()
+
+
 async def test_a_stolen_lease_is_over_at_once(kernel: LocalKernel) -> None:
     """Its holder is fenced off, and another claim gets the turn."""
     worker = await kernel.agent("worker")
@@ -148,12 +161,18 @@ async def test_kernels_beside_each_other_share_nothing_but_a_server() -> None:
     assert took < 2
 
 
+def kernel_threads() -> set[threading.Thread]:
+    """Those of this kernel, and of the session's."""
+    return {thread for thread in threading.enumerate() if "local-kernel" in thread.name}
+
+
 async def test_nothing_is_left_of_a_kernel(anyio_backend: Any) -> None:  # noqa: ARG001  # on both
     """Its thread has ended, its port is free, its clients are closed."""
+    before = kernel_threads()
     async with local_kernel() as kernel:
         client = await kernel.agent("a")
         assert await client.readyz()
-    assert not [thread for thread in threading.enumerate() if "local-kernel" in thread.name]
+    assert kernel_threads() <= before
     async with httpx.AsyncClient() as http:
         with pytest.raises(httpx.ConnectError):
             await http.get(f"{kernel.base_url}/healthz")

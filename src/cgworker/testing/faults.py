@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Literal
 
@@ -16,7 +16,7 @@ from attrs import define
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cgworker.testing.verbs import verb_of
+from cgworker.testing.verbs import project_of, verb_of
 from cgworker.wire.refs import TurnRef
 
 Kind = Literal["drop_request", "drop_response", "delay", "delay_response", "answer"]
@@ -106,6 +106,21 @@ class Faults:
                     self._planned.remove(fault)
                 return fault
         return None
+
+
+def per_project(faults: Mapping[str, Faults], app: ASGIApp) -> ASGIApp:
+    """The application with each project's faults in front of its requests.
+
+    Args:
+        faults: by the project's id; projects may come later.
+    """
+
+    async def faulty(scope: Scope, receive: Receive, send: Send) -> None:
+        planned = faults.get(project_of(scope.get("path", "")))
+        asked = app if planned is None else planned.wrap(app)
+        await asked(scope, receive, send)
+
+    return faulty
 
 
 async def _play(fault: _Fault | None, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:

@@ -11,6 +11,7 @@ import secrets
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import anyio
@@ -23,7 +24,7 @@ from cgworker.kernel.store.agents import register_agent
 from cgworker.kernel.store.credentials import issue_credential
 from cgworker.kernel.store.postgres import Database
 from cgworker.testing.databases import fresh_database
-from cgworker.testing.faults import Faults
+from cgworker.testing.faults import Faults, per_project
 from cgworker.wire.agents import AgentSpec, Provenance
 from cgworker.wire.credentials import IssueCredential
 from cgworker.wire.refs import AgentRef, TurnRef
@@ -49,25 +50,29 @@ class LocalKernel:
     Attributes:
         base_url: where it listens.
         project_id: the project its agents are made in.
-        faults: what goes wrong, on demand.
+        faults: what goes wrong with the project's requests, on demand.
     """
 
-    def __init__(self, base_url: str, database: Database) -> None:
+    def __init__(self, base_url: str, database: Database, faults: dict[str, Faults]) -> None:
         self.base_url = base_url
         self.project_id: str = _new_project_id()
         self.faults: Faults = Faults(self._end_lease)
         self._database = database
+        self._faults_by_project = faults
         self._loop = asyncio.get_running_loop()
         self._tokens: dict[str, str] = {}
         self._clients: list[KernelClient] = []
+        faults[self.project_id] = self.faults
 
     def new_project(self) -> LocalKernel:
-        """The same kernel with another project: agents, turns and clients of its own, the faults shared.
+        """The same kernel with another project: agents, turns, clients and faults of its own.
 
         Its `aclose()` closes its own clients.
         """
         project = copy.copy(self)
-        vars(project).update(project_id=_new_project_id(), _tokens={}, _clients=[])
+        faults = Faults(self._end_lease)
+        vars(project).update(project_id=_new_project_id(), faults=faults, _tokens={}, _clients=[])
+        self._faults_by_project[project.project_id] = faults
         return project
 
     async def agent(
@@ -232,11 +237,12 @@ class _Served:
             Database.open(dsn, pool_size=self._config.pool_size) as database,
         ):
             listener = bind("127.0.0.1", 0)
-            kernel = LocalKernel(f"http://127.0.0.1:{listener.getsockname()[1]}", database)
+            faults: dict[str, Faults] = {}
+            kernel = LocalKernel(f"http://127.0.0.1:{listener.getsockname()[1]}", database, faults)
 
             def ready(server: KernelServer) -> None:
                 loop = asyncio.get_running_loop()
                 self._kernel, self._end = kernel, lambda: loop.call_soon_threadsafe(server.stop)
                 self._settled.set()
 
-            await serve(self._config, database, listener, wrap=kernel.faults.wrap, ready=ready)
+            await serve(self._config, database, listener, wrap=partial(per_project, faults), ready=ready)

@@ -36,12 +36,11 @@ def cg_server() -> Iterator[LocalKernel]:
 
 @pytest.fixture
 async def cg_kernel(cg_server: LocalKernel) -> AsyncIterator[LocalKernel]:
-    """The kernel with a project of the test's own. Its faults are cleared at the end."""
+    """The kernel with a project of the test's own, faults included."""
     kernel = cg_server.new_project()
     try:
         yield kernel
     finally:
-        kernel.faults.clear()
         await kernel.aclose()
 
 

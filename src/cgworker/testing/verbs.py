@@ -27,3 +27,9 @@ def verb_of(method: str, path: str) -> str | None:
         if method == its_method and re.search(pattern, path):
             return verb
     return None
+
+
+def project_of(path: str) -> str:
+    """The id of the project that a path belongs to, empty if it belongs to none."""
+    found = re.match(r"/v3r1/projects/([^/]+)/", path)
+    return found[1] if found else ""
