@@ -1,6 +1,6 @@
 """Databases for tests: one PostgreSQL per run, one database per module, copied from a migrated template.
 
-The PostgreSQL is the embedded one, or that of PG_DSN where it is set.
+The PostgreSQL is the embedded one, or that of CG_TEST_PG_DSN where it is set.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from cgworker.kernel.store.migrate import migrate
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """The address of a PostgreSQL on which databases can be made."""
-    if dsn := os.environ.get("PG_DSN"):
+    if dsn := os.environ.get("CG_TEST_PG_DSN"):
         yield dsn
         return
     with (

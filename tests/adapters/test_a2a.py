@@ -24,9 +24,10 @@ from cgworker import (
     answer_question,
 )
 from cgworker.adapters.a2a import A2AAgent
-from cgworker.testing import LocalKernel, local_kernel, play
+from cgworker.testing import LocalKernel, play
 from tests.adapters.a2a_agent import COMPLETED, Answers, Delivers, Says, Stands, Streams, Waits, agent
 from tests.journeys.conftest import closed, in_state, working
+from tests.kernels import NewProject
 
 TOKEN = "token-of-the-agent-0123456789"
 ASKS = Stands(TaskState.TASK_STATE_INPUT_REQUIRED, "Which city?")
@@ -39,8 +40,8 @@ def _own_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def kernel() -> AsyncIterator[LocalKernel]:
-    async with local_kernel(lease_seconds=5) as kernel:
+async def kernel(new_project: NewProject) -> AsyncIterator[LocalKernel]:
+    async with new_project(lease_seconds=5) as kernel:
         yield kernel
 
 

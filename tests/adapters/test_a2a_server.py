@@ -46,9 +46,10 @@ from cgworker import (
 from cgworker.adapters.a2a import A2AAgent
 from cgworker.adapters.a2a_parts import parts_of, text_of, value_of
 from cgworker.adapters.a2a_server import a2a_app
-from cgworker.testing import LocalKernel, local_kernel
+from cgworker.testing import LocalKernel
 from cgworker.worker.offers import publish_offers
 from tests.journeys.conftest import closed, in_state, working
+from tests.kernels import NewProject
 
 OPTIONS = WorkerOptions(wait_seconds=5, renew_seconds=0.2, interrupt_seconds=2)
 _ids = itertools.count()
@@ -66,8 +67,8 @@ def _own_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def kernel() -> AsyncIterator[LocalKernel]:
-    async with local_kernel(lease_seconds=5) as kernel:
+async def kernel(new_project: NewProject) -> AsyncIterator[LocalKernel]:
+    async with new_project(lease_seconds=5) as kernel:
         yield kernel
 
 

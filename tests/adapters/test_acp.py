@@ -24,8 +24,9 @@ from cgworker import (
 from cgworker.adapters.acp import GO_ON, ACPAgent
 from cgworker.adapters.acp_permission import Permission
 from cgworker.errors import CommandNotFound
-from cgworker.testing import LocalKernel, local_kernel, play
+from cgworker.testing import LocalKernel, play
 from tests.journeys.conftest import closed, in_state, working
+from tests.kernels import NewProject
 
 ASYNCIO = pytest.mark.parametrize("anyio_backend", ["asyncio"])
 OPTIONS = WorkerOptions(
@@ -40,8 +41,8 @@ def _own_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def kernel() -> AsyncIterator[LocalKernel]:
-    async with local_kernel(lease_seconds=5) as kernel:
+async def kernel(new_project: NewProject) -> AsyncIterator[LocalKernel]:
+    async with new_project(lease_seconds=5) as kernel:
         yield kernel
 
 

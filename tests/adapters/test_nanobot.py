@@ -13,9 +13,10 @@ import pytest
 from cgworker import AdapterHandler, Turn, UsageError, Worker, WorkerOptions
 from cgworker.adapters.nanobot import NanobotAdapter
 from cgworker.adapters.tools import ChildTool
-from cgworker.testing import LocalKernel, local_kernel
+from cgworker.testing import LocalKernel
 from tests.adapters.endpoint import Endpoint, Hang, Refuse, calls, endpoint, says
 from tests.journeys.conftest import closed, in_state, working
+from tests.kernels import NewProject
 
 OPTIONS = WorkerOptions(concurrency=1, renew_seconds=0.2, interrupt_seconds=2, wait_seconds=5)
 EXPERT = ChildTool(
@@ -39,8 +40,8 @@ def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def kernel() -> AsyncIterator[LocalKernel]:
-    async with local_kernel(lease_seconds=5) as kernel:
+async def kernel(new_project: NewProject) -> AsyncIterator[LocalKernel]:
+    async with new_project(lease_seconds=5) as kernel:
         yield kernel
 
 

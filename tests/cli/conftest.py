@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+from anyio.from_thread import BlockingPortal
 from attrs import field, frozen
 
 from cgworker.cli.app import run
@@ -23,8 +23,9 @@ from cgworker.profiles import (
     ConfigFile,
     Profile,
 )
-from cgworker.testing import LocalKernel, local_kernel
+from cgworker.testing import LocalKernel
 from cgworker.wire.refs import TurnRef
+from tests.kernels import SharedKernel
 
 
 @frozen
@@ -139,10 +140,8 @@ class Kernel:
 
 
 @pytest.fixture(scope="module")
-def kernel() -> Iterator[Kernel]:
-    """A kernel for the module; its reaper is off, so that tests say when a lease ends."""
-    with (
-        start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(local_kernel(reaper_seconds=0)) as local,
-    ):
-        yield Kernel(portal, local)
+def kernel(portal: BlockingPortal, shared_kernel: SharedKernel) -> Iterator[Kernel]:
+    """A project for the module; the kernel's reaper is off, so that tests say when a lease ends."""
+    local = shared_kernel(reaper_seconds=0).new_project()
+    yield Kernel(portal, local)
+    portal.call(local.aclose)

@@ -10,7 +10,7 @@ import pytest
 
 from cgworker.durable.journal import Journal
 from cgworker.lease import Lease, monotonic
-from cgworker.testing import local_kernel
+from tests.kernels import NewProject
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -19,9 +19,9 @@ def anyio_backend(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.fixture
-async def journal(anyio_backend: Any) -> AsyncIterator[Journal]:  # noqa: ARG001  # it runs on that
+async def journal(new_project: NewProject) -> AsyncIterator[Journal]:
     """Of a running turn with more records than a page has."""
-    async with local_kernel() as kernel, await kernel.agent("desk") as desk:
+    async with new_project() as kernel, await kernel.agent("desk") as desk:
         assert desk.agent is not None
         turn = await kernel.dispatch("desk", "begin")
         claimed = (await desk.claims.claim(desk.agent)).claimed

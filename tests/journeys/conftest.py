@@ -12,8 +12,9 @@ import pytest
 
 from cgworker import KernelClient, TurnRef, Worker
 from cgworker.events import Event
-from cgworker.testing import LocalKernel, local_kernel
+from cgworker.testing import LocalKernel
 from cgworker.wire.turns import TurnSnapshot
+from tests.kernels import NewProject
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -27,9 +28,9 @@ def _own_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def kernel(anyio_backend: Any) -> AsyncIterator[LocalKernel]:  # noqa: ARG001  # it runs on that
+async def kernel(new_project: NewProject) -> AsyncIterator[LocalKernel]:
     """A kernel with short leases, so that stories in which one ends are short."""
-    async with local_kernel(lease_seconds=2.0) as kernel:
+    async with new_project(lease_seconds=2.0) as kernel:
         yield kernel
 
 

@@ -13,17 +13,18 @@ from cgworker import KernelClient, Turn, TurnReport, Worker, WorkerOptions, susp
 from cgworker.client.connections import Connections
 from cgworker.events import Event
 from cgworker.outcome import Outcome
-from cgworker.testing import LocalKernel, local_kernel
+from cgworker.testing import LocalKernel
 from cgworker.wire.refs import TurnRef
 from tests.journeys.conftest import closed, history, in_state, working
+from tests.kernels import NewProject
 
 FAST = WorkerOptions(wait_seconds=5)
 
 
 @pytest.fixture
-async def patient() -> AsyncIterator[LocalKernel]:
+async def patient(new_project: NewProject) -> AsyncIterator[LocalKernel]:
     """A kernel with leases that do not end within a test."""
-    async with local_kernel(lease_seconds=30.0) as kernel:
+    async with new_project() as kernel:
         yield kernel
 
 

@@ -14,8 +14,9 @@ import pytest
 
 from cgworker import KernelClient, Turn, Worker
 from cgworker.client.connections import Connections
-from cgworker.testing import LocalKernel, local_kernel
+from cgworker.testing import LocalKernel
 from tests.journeys.conftest import closed, working
+from tests.kernels import NewProject
 
 _WHEN_IT_STARTS = 5  # expired claims, capacity, results and suspended turns that were left
 
@@ -97,10 +98,10 @@ async def test_leases_are_renewed_together_and_three_times_each(kernel: LocalKer
     assert 5 <= renewals <= 24, counted.asked  # in up to three steps; by themselves they would be 72 or more
 
 
-async def test_an_idle_worker_asks_nothing_more_while_it_waits() -> None:
+async def test_an_idle_worker_asks_nothing_more_while_it_waits(new_project: NewProject) -> None:
     """It waits at the kernel; what it looked for when it started is not looked for again soon."""
     async with (
-        local_kernel() as kernel,
+        new_project() as kernel,
         desk_of(kernel) as (client, counted),
         working(Worker(client, answer)),
     ):

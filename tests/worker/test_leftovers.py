@@ -11,14 +11,15 @@ import pytest
 
 from cgworker import KernelClient, Turn, TurnRef, Worker, WorkerOptions, succeed
 from cgworker.events import Event, ResultKept
-from cgworker.testing import LocalKernel, local_kernel
+from cgworker.testing import LocalKernel
 from cgworker.worker.leftovers import Leftovers
 from cgworker.worker.outbox import Outbox
+from tests.kernels import NewProject
 
 
 @pytest.fixture
-async def kernel() -> AsyncIterator[LocalKernel]:
-    async with local_kernel() as kernel:
+async def kernel(new_project: NewProject) -> AsyncIterator[LocalKernel]:
+    async with new_project() as kernel:
         yield kernel
 
 

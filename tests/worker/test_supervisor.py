@@ -16,9 +16,10 @@ import pytest
 
 from cgworker import Turn, Worker
 from cgworker.events import WorkerDraining, WorkerStarted
-from cgworker.testing import LocalKernel, local_kernel
+from cgworker.testing import LocalKernel
 from cgworker.worker.serve import serve
 from cgworker.worker.supervisor import Supervisor, watchdog_seconds
+from tests.kernels import NewProject
 from tests.systemd import Systemd
 from tests.turns import AGENT
 
@@ -46,8 +47,8 @@ def systemd(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture
-async def kernel() -> AsyncIterator[LocalKernel]:
-    async with local_kernel() as kernel:
+async def kernel(new_project: NewProject) -> AsyncIterator[LocalKernel]:
+    async with new_project() as kernel:
         yield kernel
 
 
