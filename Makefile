@@ -11,7 +11,14 @@ PYTHON ?= $(shell for python in python3 python python3.13 python3.12 python3.11;
 PEER_PYTHON ?= $(shell for python in python3.13 python3.14 python3 "$$HOME"/.pyenv/versions/3.13*/bin/python; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 13))' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help demo test conformance soak bench bench-peers docs clean
+# How many processes run the tests: they wait more than they work, so two for each processor.
+PROCESSES ?= 4
+SHARED = -p xdist --dist=worksteal --numprocesses
+
+# What Python compiles is kept, whatever the caller says: the tests start hundreds of programs.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help demo check test test-all test-fast conformance soak bench bench-peers docs clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -19,12 +26,20 @@ help: ## show this list
 demo: .venv/runtime ## the whole path, from nothing to an answered turn
 	@$(BIN)/cg demo
 
-test: .venv/development ## format, lint, floors, types, tests and coverage: all that the gate runs
+check: .venv/development ## what needs no run: format, lint, floors and types
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/lint-imports --no-logo --cache-dir .venv/import-linter
 	$(BIN)/mypy
-	$(BIN)/pytest --cov
+
+test: .venv/development ## all that the gate runs: `make check`, and beside it every test with coverage
+	@$(MAKE) --no-print-directory --jobs=2 check test-all
+
+test-all: .venv/development
+	$(BIN)/pytest --cov --hypothesis-profile=gate $(SHARED)=$(PROCESSES)
+
+test-fast: .venv/development ## the tests that start no process and tell no long story, for the loop at the desk
+	$(BIN)/pytest -m "not slow" $(SHARED)=2
 
 conformance: .venv/development ## replay the recordings, and let the reference's own software be the peer
 	@test -n "$(PEER_PYTHON)" || { echo "The reference needs Python 3.13 or newer and there is none on the" \
