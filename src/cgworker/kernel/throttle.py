@@ -6,13 +6,15 @@ import math
 import time
 from collections.abc import Callable
 
-_MOST_SOURCES = 10_000
+MOST_SOURCES = 10_000
+"""How many sources are remembered at most."""
 
 
 class Throttle:
     """Lets each source through so many times a minute, all at once or spread.
 
-    It is kept in this process alone: several kernels allow several times as much.
+    It is kept in this process alone: several kernels allow several times as much. Where more sources come
+    than are remembered, those are forgotten that may try most.
 
     Args:
         per_minute: how many times; 0 sets no limit.
@@ -39,7 +41,8 @@ class Throttle:
         if not self._capacity:
             return 0
         now = self._clock()
-        self._forget_the_idle(now)
+        if len(self._emptied_at) >= MOST_SOURCES:
+            self._forget(now)
         # The bucket is written down as the moment at which it would have been empty.
         emptied_at = max(self._emptied_at.get(source, -math.inf), now - self._capacity / self._per_second)
         wait_seconds = emptied_at + 1 / self._per_second - now
@@ -48,8 +51,10 @@ class Throttle:
         self._emptied_at[source] = emptied_at + 1 / self._per_second
         return 0
 
-    def _forget_the_idle(self, now: float) -> None:
-        if len(self._emptied_at) < _MOST_SOURCES:
-            return
+    def _forget(self, now: float) -> None:
+        """Forget the sources whose buckets are full again, and of the others half if that is not enough."""
         full_since = now - self._capacity / self._per_second
-        self._emptied_at = {s: at for s, at in self._emptied_at.items() if at > full_since}
+        busy = {source: at for source, at in self._emptied_at.items() if at > full_since}
+        if len(busy) > MOST_SOURCES // 2:
+            busy = dict(sorted(busy.items(), key=lambda item: item[1])[-(MOST_SOURCES // 2) :])
+        self._emptied_at = busy
