@@ -385,11 +385,11 @@ async def test_a_project_with_another_admin_service_admits_nobody(kernel: Kernel
     assert message.startswith("project admin-service bootstrap conflict: role, accepts_work")
 
 
-@pytest.mark.parametrize("agent_id", ["a b/c", "..", "x" * 201])
-async def test_an_agent_that_no_url_can_name_is_refused_before_any_write(
+@pytest.mark.parametrize("agent_id", ["a b/c", "..", "x" * 201, "Grüße", "a\u202eb"])
+async def test_an_agent_that_no_path_or_header_carries_is_refused_before_any_write(
     service: Service, agent_id: str
 ) -> None:
-    """422 in the shape of every other (decision 11); the reference registers it and breaks."""
+    """422 in the shape of every other (decisions 11 and 38); the reference registers it and breaks."""
     for answer in (
         await service.request(requested_agent_id=agent_id),
         await service.ask_for_invite(agent_id),

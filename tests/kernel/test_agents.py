@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import anyio
 import pytest
@@ -80,20 +81,26 @@ async def test_capabilities_and_grants_are_sets_in_order(admin: Agent) -> None:
     assert (born["capabilities"], born["grants"]) == (["a", "b"], ["y", "z"])
 
 
-@pytest.mark.parametrize("agent_id", ["a/b", ".", "..", "x" * 201, "a\tb", "a\x7fb"])
-async def test_an_id_that_no_url_can_name_is_refused_before_any_write(admin: Agent, agent_id: str) -> None:
-    """Decision 11: 422, with the place."""
+@pytest.mark.parametrize(
+    "agent_id",
+    ["a/b", ".", "..", "x" * 201, "a\tb", "a\x7fb", "é", "世界", "a\u202eb", "a\xa0b", " a", "a ", "a\n"],
+)
+async def test_an_id_that_no_path_or_header_carries_is_refused_before_any_write(
+    admin: Agent, agent_id: str
+) -> None:
+    """Decisions 11 and 38: 422, with the place."""
     refused = await admin.ask("POST", "agents:register", birth(agent_id))
     assert refused.status_code == 422
     assert refused.json()["detail"][0]["loc"] == ["body", "spec", "agent_id"]
     assert "new" not in str((await admin.get("projection/agents"))["items"])
 
 
-async def test_odd_ids_that_can_be_named_are_welcome(admin: Agent) -> None:
-    """Blanks, colons and letters of any script."""
-    for agent_id in ("a b", "a:claim", "Grüße-世界", "x" * 200, "..."):
-        born = await admin.post("agents:register", birth(agent_id))
-        assert born["agent"]["agent_id"] == agent_id
+async def test_odd_ids_that_can_be_named_are_welcome(project: Project) -> None:
+    """All of printable ASCII but the slash: paths and headers carry them as they are."""
+    for agent_id in ("a b", "a:claim", "100%25?x=#&<>", "x" * 200, "...", "~!\"$'()*+,;=@[\\]^_`{|}"):
+        itself = await project.agent(agent_id)
+        found = await itself.get(f"agents/{quote(agent_id, safe='')}")
+        assert found["agent"]["agent_id"] == agent_id
 
 
 @pytest.mark.parametrize(

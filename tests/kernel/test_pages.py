@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from attrs import evolve
@@ -77,3 +78,24 @@ async def test_all_faults_of_a_query_are_told_at_once(worker: Agent) -> None:
     response = await worker.ask("GET", "projection/agents", limit=0, enabled_only="perhaps", role="a\0b")
     places = [fault["loc"][1] for fault in response.json()["detail"]]
     assert sorted(places) == ["enabled_only", "limit", "role"]
+
+
+OLD_IDS = ["Grüße-世界", "a?b#c%25&d", "<a>; b", "a\u202eb", "\U0001f600"]
+
+
+@pytest.mark.parametrize("agent_id", OLD_IDS)
+async def test_a_cut_page_of_an_agent_with_any_id_leads_on(worker: Agent, agent_id: str) -> None:
+    """The link is ASCII, whatever was admitted before ids had to be (decision 38)."""
+    project = worker.project
+    old = await project.agent("old")
+    for _ in range(3):
+        await worker.dispatch(old)
+    for table, column in [("agents", "agent_id"), ("turns", "target_agent_id"), ("ledger", "agent_id")]:
+        rename = f"update cg_{table} set {column} = $2 where project_id = $1 and {column} = 'old'"
+        await project.kernel.database.execute(rename, project.id, agent_id)
+    path = f"agents/{quote(agent_id, safe='')}"
+    pages = await pages_of(worker, f"{path}/feed", limit=100, odd="é&x=\u2028")
+    assert [len(page["items"]) for page in pages] == [4, 3]
+    assert (await worker.get(path))["agent"]["agent_id"] == agent_id
+    listed = (await worker.get("projection/agents"))["items"]
+    assert agent_id in [agent["agent_id"] for agent in listed]

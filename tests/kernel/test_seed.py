@@ -60,9 +60,9 @@ async def test_another_admin_service_is_not_taken_over(kernel: Kernel, project: 
     assert refused.value.message == f"project admin-service bootstrap conflict: {fields}"
 
 
-@pytest.mark.parametrize("project_id", ["a/b", ".", "..", "x" * 201, "a\nb"])
-async def test_a_project_that_no_url_can_name_is_not_made(kernel: Kernel, project_id: str) -> None:
-    """Decision 11."""
+@pytest.mark.parametrize("project_id", ["a/b", ".", "..", "x" * 201, "a\nb", "世界", "a "])
+async def test_a_project_that_no_path_or_header_carries_is_not_made(kernel: Kernel, project_id: str) -> None:
+    """Decisions 11 and 38."""
     with pytest.raises(InvalidRequest):
         await seed_project(kernel.database, project_id)
 

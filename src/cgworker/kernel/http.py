@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import Any, TypeVar
+from urllib.parse import quote, urlencode
 
 from attrs import Attribute, AttrsInstance, field, fields, resolve_types
 from starlette.exceptions import HTTPException
@@ -247,8 +248,8 @@ def item_answer(answer: Any) -> ItemAnswer:
 
 def next_page(request: Request, name: str, after: int) -> dict[str, str]:
     """The header that leads to the next page of one that was cut (decision 11)."""
-    url = request.url.include_query_params(**{name: after})
-    return {"link": f'<{url.path}?{url.query}>; rel="next"'}
+    query = urlencode({**request.query_params, name: after})
+    return {"link": f'<{quote(request.scope["path"])}?{query}>; rel="next"'}
 
 
 async def on_error(_: Request, error: Exception) -> Response:

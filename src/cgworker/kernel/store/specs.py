@@ -19,7 +19,8 @@ LONGEST_ID = 200
 MOST_INTEGER = 2**31 - 1
 """The largest capacity or count that a column holds."""
 
-_NOT_IN_IDS = re.compile(r"[/\x00-\x1f\x7f-\x9f]")
+# What a header and a path carry as it is: printable ASCII without "/", no blank at either end.
+_NEW_ID = re.compile(r"(?! )[ -.0-~]*(?<! )", re.ASCII)
 
 
 def check_birth(spec: AgentSpec, provenance: Provenance) -> None:
@@ -92,15 +93,15 @@ def check_at_most(number: int, most: int, *, at: tuple[str, ...]) -> None:
 
 
 def check_new_id(id: str, *, at: tuple[str, ...]) -> None:
-    """Refuse a project or agent id that no URL could name (decision 11).
+    """Refuse a project or agent id that no header or path could carry (decisions 11 and 38).
 
     Raises:
         InvalidRequest: 422.
     """
-    if len(id) > LONGEST_ID or id in (".", "..") or _NOT_IN_IDS.search(id):
+    if len(id) > LONGEST_ID or id in (".", "..") or not _NEW_ID.fullmatch(id):
         msg = (
-            f"Value error, {at[-1]} must have at most {LONGEST_ID} characters, "
-            "none of them '/' or a control character, and not be '.' or '..'"
+            f"Value error, {at[-1]} must have at most {LONGEST_ID} characters, all of them printable ASCII "
+            "other than '/', no blank at either end, and not be '.' or '..'"
         )
         raise InvalidRequest([{"type": "value_error", "loc": list(at), "msg": msg}])
 
