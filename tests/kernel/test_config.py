@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from ipaddress import ip_network
+
 import pytest
 
 from cgworker.errors import UsageError
@@ -52,6 +55,8 @@ def test_every_variable_is_read() -> None:
             "CG_MAX_PAGE_ITEMS": "7",
             "CG_POOL_SIZE": "2",
             "CG_REDEEMS_PER_MINUTE": "0",
+            "CG_TRUSTED_PROXIES": "10.0.0.0/8, ::1",
+            "CG_ALLOWED_HOSTS": "Kernel.example.org, [fd00::1]:443",
             "CG_METRICS": "off",
         }
     )
@@ -73,6 +78,8 @@ def test_every_variable_is_read() -> None:
         max_page_items=7,
         pool_size=2,
         redeems_per_minute=0,
+        trusted_proxies=(ip_network("10.0.0.0/8"), ip_network("::1")),
+        allowed_hosts=("kernel.example.org", "fd00::1"),
         metrics=False,
     )
 
@@ -89,11 +96,16 @@ def test_every_variable_is_read() -> None:
         ("CG_POOL_SIZE", "0"),
         ("CG_METRICS", "perhaps"),
         ("CG_LOG_LEVEL", "loud"),
+        ("CG_TRUSTED_PROXIES", "*"),
+        ("CG_TRUSTED_PROXIES", "10.0.0.1/8"),
+        ("CG_TRUSTED_PROXIES", "10.0.0.1,"),
+        ("CG_ALLOWED_HOSTS", "https://kernel.example.org"),
+        ("CG_ALLOWED_HOSTS", "a,,b"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_named_with_what_is_wanted(variable: str, value: str) -> None:
     """The message says which variable, what it holds and what it may hold."""
-    with pytest.raises(UsageError, match=f"^{variable} must be .+, not '{value}'$"):
+    with pytest.raises(UsageError, match=f"^{variable} must be .+, not '{re.escape(value)}'$"):
         KernelConfig.from_env({variable: value})
 
 

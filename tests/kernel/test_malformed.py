@@ -25,27 +25,27 @@ def served(dsn: str) -> Iterator[Served]:
 
 NO_REQUESTS = {
     "nothing like HTTP": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 64 + b"\r\n\r\n",
-    "an unknown method": b"FROB /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+    "an unknown method": b"FROB /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "no version": b"GET /healthz\r\n\r\n",
-    "a version from the future": b"GET /healthz HTTP/9.9\r\nHost: x\r\n\r\n",
+    "a version from the future": b"GET /healthz HTTP/9.9\r\nHost: localhost\r\n\r\n",
     "the beginning of HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    "no target": b"GET  HTTP/1.1\r\nHost: x\r\n\r\n",
-    "a line break in the target": b"GET /heal\nthz HTTP/1.1\r\nHost: x\r\n\r\n",
-    "NUL in the target": b"GET /heal\x00thz HTTP/1.1\r\nHost: x\r\n\r\n",
-    "NUL in a header": b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-A: a\x00b\r\n\r\n",
+    "no target": b"GET  HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "a line break in the target": b"GET /heal\nthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "NUL in the target": b"GET /heal\x00thz HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "NUL in a header": b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-A: a\x00b\r\n\r\n",
     "a header without a colon": b"GET /healthz HTTP/1.1\r\nHost x\r\n\r\n",
     "a space before the colon": b"GET /healthz HTTP/1.1\r\nHost : x\r\n\r\n",
-    "a length that is no number": b"POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: many\r\n\r\n",
-    "a negative length": b"POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n",
-    "a length beyond 64 bits": b"POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: "
+    "a length that is no number": b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: many\r\n\r\n",
+    "a negative length": b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n",
+    "a length beyond 64 bits": b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
     + b"9" * 40
     + b"\r\n\r\n",
-    "two lengths": b"POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
-    "a length and chunks": b"POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n"
+    "two lengths": b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+    "a length and chunks": b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n"
     b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    "chunks of no known size": b"POST %s:dispatch HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    "chunks of no known size": b"POST %s:dispatch HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
     b"zz\r\nabc\r\n" % _TURNS.encode(),
-    "an unknown coding": b"POST %s:dispatch HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\nabc"
+    "an unknown coding": b"POST %s:dispatch HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip\r\n\r\nabc"
     % _TURNS.encode(),
 }
 
@@ -79,7 +79,11 @@ def test_more_body_than_announced_is_the_next_request(served: Served) -> None:
 @pytest.mark.parametrize("size", [70_000, 2_000_000], ids=["70 kB", "2 MB"])
 def test_huge_headers_are_the_clients_fault(served: Served, size: int) -> None:
     """They may be passed over or refused."""
-    head = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Long: " + b"a" * size + b"\r\n\r\n"
+    head = (
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-Long: "
+        + b"a" * size
+        + b"\r\n\r\n"
+    )
     status = _status_of(_exchange(served, head))
     assert status is None or status < 500
     _serves_on(served)
@@ -187,7 +191,7 @@ _LONG_HEADS = {
 @pytest.mark.parametrize("headers", _LONG_HEADS.values(), ids=_LONG_HEADS)
 def test_a_head_over_the_limit_is_431(served: Served, headers: bytes) -> None:
     """Nobody fills the memory with what never becomes a request."""
-    answer = _exchange(served, b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + headers)
+    answer = _exchange(served, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + headers)
     assert _status_of(answer) in (
         431,
         None,
@@ -224,7 +228,7 @@ def test_a_slow_head_is_not_waited_for(
 def _head(served: Served, method: str, target: str, length: int | None) -> bytes:
     """A request up to its body; without a length its body comes in chunks."""
     size = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
-    its_headers = {"Host": "x", "Content-Type": "application/json", **served.callers["worker"]}
+    its_headers = {"Host": "localhost", "Content-Type": "application/json", **served.callers["worker"]}
     lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in its_headers.items())]
     return "\r\n".join([*lines, "Connection: close", size, "", ""]).encode()
 
@@ -259,5 +263,5 @@ def _status_of(answer: bytes) -> int | None:
 
 def _serves_on(served: Served) -> None:
     """The next request is answered as if nothing had been."""
-    answer = _exchange(served, b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    answer = _exchange(served, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
     assert _status_of(answer) == 200

@@ -6,7 +6,7 @@ import asyncio
 import re
 import socket
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import httpx
@@ -32,18 +32,24 @@ class Served:
 
 
 @asynccontextmanager
-async def a_server(config: KernelConfig, database: Database) -> AsyncIterator[Served]:
-    listener = bind("127.0.0.1", 0)
+async def a_server(
+    config: KernelConfig,
+    database: Database,
+    more: Callable[[Kernel], Sequence[BaseRoute]] = lambda _: (),
+    *,
+    host: str = "127.0.0.1",
+) -> AsyncIterator[Served]:
+    listener = bind(host, 0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     kernels: list[Kernel] = []
     ready: asyncio.Future[KernelServer] = asyncio.get_running_loop().create_future()
 
-    async def no_more(kernel: Kernel) -> Sequence[BaseRoute]:
+    async def more_routes(kernel: Kernel) -> Sequence[BaseRoute]:
         kernels.append(kernel)
-        return ()
+        return more(kernel)
 
     serving = asyncio.create_task(
-        serve(config, database, listener, more_routes=no_more, ready=ready.set_result)
+        serve(config, database, listener, more_routes=more_routes, ready=ready.set_result)
     )
     server = await ready
     async with httpx.AsyncClient(base_url=url, timeout=30) as client:
@@ -71,7 +77,7 @@ def _first_pieces(host: str, port: int, count: int) -> list[bytes]:
     with socket.create_connection((host, port), timeout=10) as connection:
         answers = []
         for _ in range(count):
-            connection.sendall(b"GET /healthz HTTP/1.1\r\nhost: kernel\r\n\r\n")
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
             answers.append(connection.recv(65536))
         return answers
 
@@ -81,7 +87,7 @@ async def test_a_body_that_never_ends_is_408(config: KernelConfig, database: Dat
     async with a_server(evolve(config, max_body_seconds=0.3), database) as served:
         url = served.project.client.base_url
         reader, writer = await asyncio.open_connection(url.host, url.port)
-        head = f"POST /v3r1/projects/{served.project.id}/turns:dispatch HTTP/1.1\r\nhost: kernel\r\n"
+        head = f"POST /v3r1/projects/{served.project.id}/turns:dispatch HTTP/1.1\r\nhost: localhost\r\n"
         writer.write(f"{head}content-length: 2\r\n\r\n{{}}{head}content-length: 9\r\n\r\n{{".encode())
         answers = await asyncio.wait_for(reader.read(), 10)
         writer.close()

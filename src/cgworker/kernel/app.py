@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 
 from attrs import field, frozen
@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute
 
 from cgworker.errors import CommonGroundError
 from cgworker.kernel.config import KernelConfig
+from cgworker.kernel.hosts import AllowedHosts, without_slash
 from cgworker.kernel.http import on_error, on_http_error, on_surprise
 from cgworker.kernel.metrics import CountRequests, Metrics
 from cgworker.kernel.reaper import Reaper
@@ -74,24 +75,34 @@ async def open_kernel(config: KernelConfig, database: Database) -> AsyncIterator
 
 
 def create_app(
-    kernel: Kernel, more_routes: Sequence[BaseRoute] = (), *, has_kernel_routes: bool = True
+    kernel: Kernel,
+    more_routes: Sequence[BaseRoute] = (),
+    *,
+    has_kernel_routes: bool = True,
+    hosts: Collection[str] | None = None,
 ) -> Starlette:
     """The application.
 
     Args:
         more_routes: routes beside the kernel's own, such as the admission service's.
         has_kernel_routes: False leaves the kernel's own away, but for health and description.
+        hosts: the names that are answered to beside loopback ones; None answers to every name.
     """
     own = ROUTES if has_kernel_routes else SERVER_ROUTES
     hidden = [] if kernel.config.metrics else health.metrics_routes
     app = Starlette(
         routes=[*(route for route in own if route not in hidden), *more_routes],
-        middleware=[Middleware(CountRequests, metrics=kernel.metrics)],
+        middleware=[
+            Middleware(CountRequests, metrics=kernel.metrics),
+            *([] if hosts is None else [Middleware(AllowedHosts, names=hosts)]),
+        ],
         exception_handlers={
             CommonGroundError: on_error,
             HTTPException: on_http_error,
             Exception: on_surprise,
         },
     )
+    app.router.redirect_slashes = False
+    app.router.default = without_slash
     app.state.kernel = kernel
     return app

@@ -10,6 +10,7 @@ from typing import Any
 from attrs import NOTHING, Attribute, field, fields, frozen
 
 from cgworker.errors import UsageError
+from cgworker.kernel.addresses import Network, read_host_names, read_networks
 
 # ---------------------------------------------------------------- how a variable is read
 
@@ -90,6 +91,11 @@ class KernelConfig:
         pool_size: CG_POOL_SIZE, 10. How many connections to PostgreSQL are kept for requests.
         redeems_per_minute: CG_REDEEMS_PER_MINUTE, 120. How many join codes one source may try in a minute;
             0 sets no limit.
+        trusted_proxies: CG_TRUSTED_PROXIES, none. Proxies whose `X-Forwarded-For` is believed: addresses and
+            networks, comma separated. The clients of any other proxy count as one source.
+        allowed_hosts: CG_ALLOWED_HOSTS, none. Names of hosts, comma separated, that are answered to beside
+            `localhost` and loopback addresses; all others are refused (421). Unset, a server that listens on
+            a loopback address answers to loopback names alone, any other to every name.
         metrics: CG_METRICS, on. Whether `/metrics` is served; "off" hides it.
     """
 
@@ -119,6 +125,12 @@ class KernelConfig:
     pool_size: int = _setting("CG_POOL_SIZE", _integer(1), "a number of connections, at least 1", 10)
     redeems_per_minute: int = _setting(
         "CG_REDEEMS_PER_MINUTE", _integer(0), "a number, or 0 for no limit", 120
+    )
+    trusted_proxies: tuple[Network, ...] = _setting(
+        "CG_TRUSTED_PROXIES", read_networks, "addresses or networks, comma separated", ()
+    )
+    allowed_hosts: tuple[str, ...] = _setting(
+        "CG_ALLOWED_HOSTS", read_host_names, "names of hosts, comma separated, without a scheme", ()
     )
     metrics: bool = _setting("CG_METRICS", _switch, '"on" or "off"', True)
 

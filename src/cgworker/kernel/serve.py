@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack
 from types import FrameType
 
@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from cgworker.errors import UsageError
+from cgworker.kernel.addresses import is_loopback
 from cgworker.kernel.app import Kernel, create_app, open_kernel
 from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.heads import BoundedHeads
@@ -95,12 +96,19 @@ async def serve(
     async with AsyncExitStack() as stack:
         kernel = await stack.enter_async_context(open_kernel(config, database))
         routes = await more_routes(kernel) if more_routes else ()
-        app = wrap(create_app(kernel, routes, has_kernel_routes=has_kernel_routes))
+        hosts = _hosts_of(config, listener)
+        app = wrap(create_app(kernel, routes, has_kernel_routes=has_kernel_routes, hosts=hosts))
         server = KernelServer(_uvicorn_config(config, app), kernel, ready)
         try:
             await server.serve(sockets=[listener])
         finally:
             listener.close()
+
+
+def _hosts_of(config: KernelConfig, listener: socket.socket) -> Collection[str] | None:
+    """The names that are answered to, None for every name: CG_ALLOWED_HOSTS says, or the address alone."""
+    is_open = not config.allowed_hosts and not is_loopback(listener.getsockname()[0])
+    return None if is_open else config.allowed_hosts
 
 
 def _uvicorn_config(config: KernelConfig, app: ASGIApp) -> uvicorn.Config:
@@ -112,6 +120,7 @@ def _uvicorn_config(config: KernelConfig, app: ASGIApp) -> uvicorn.Config:
         access_log=False,
         lifespan="off",
         server_header=False,
+        proxy_headers=False,  # uvicorn would believe X-Forwarded-For from loopback; see addresses.py
         timeout_graceful_shutdown=5,
         timeout_keep_alive=75,
     )

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cgworker.errors import ConflictError, ForbiddenError, InvalidRequest, KernelRefused, UnauthorizedError
+from cgworker.kernel.addresses import source_of
 from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.http import path_id, read, reply
 from cgworker.kernel.invitations import Invitations
@@ -100,6 +101,7 @@ class _Admission:
         self._authorization = f"Bearer {bearer}".encode()
         self._invitations = invitations
         self._redeems = Throttle(config.redeems_per_minute)
+        self._trusted_proxies = config.trusted_proxies
 
     async def request_token(self, request: Request) -> Response:
         """Admit an agent and issue its credential."""
@@ -136,7 +138,7 @@ class _Admission:
 
     async def redeem(self, request: Request) -> Response:
         """Join with a code; the code is the authority."""
-        wait_seconds = self._redeems.take(request.client.host if request.client else "")
+        wait_seconds = self._redeems.take(source_of(request, self._trusted_proxies))
         if wait_seconds:
             return _too_many(wait_seconds)
         body = await read(request, RedeemInvite)
