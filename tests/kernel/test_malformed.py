@@ -35,15 +35,18 @@ NO_REQUESTS = {
     "NUL in a header": b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-A: a\x00b\r\n\r\n",
     "a header without a colon": b"GET /healthz HTTP/1.1\r\nHost x\r\n\r\n",
     "a space before the colon": b"GET /healthz HTTP/1.1\r\nHost : x\r\n\r\n",
-    "a length that is no number": b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: many\r\n\r\n",
+    "a length that is no number": b"POST /healthz HTTP/1.1\r\nHost: localhost\r\n"
+    b"Content-Length: many\r\n\r\n",
     "a negative length": b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n",
     "a length beyond 64 bits": b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
     + b"9" * 40
     + b"\r\n\r\n",
-    "two lengths": b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+    "two lengths": b"POST /healthz HTTP/1.1\r\nHost: localhost\r\n"
+    b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab",
     "a length and chunks": b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n"
     b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    "chunks of no known size": b"POST %s:dispatch HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    "chunks of no known size": b"POST %s:dispatch HTTP/1.1\r\nHost: localhost\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n"
     b"zz\r\nabc\r\n" % _TURNS.encode(),
     "an unknown coding": b"POST %s:dispatch HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip\r\n\r\nabc"
     % _TURNS.encode(),
