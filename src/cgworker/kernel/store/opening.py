@@ -52,11 +52,16 @@ async def look_at(dsn: str) -> str:
 
 async def _start_embedded(stack: AsyncExitStack, folder: str | None) -> str:
     postgres = EmbeddedPostgres(folder)
-    dsn = await asyncio.to_thread(postgres.start)
+    try:
+        dsn = await asyncio.to_thread(postgres.start)
+    except asyncio.CancelledError:
+        postgres.give_up()  # a recovery may be long; its thread would keep the process from ending
+        raise
     stack.push_async_callback(asyncio.to_thread, postgres.stop)
     leaving = asyncio.Event()
     watching = asyncio.create_task(_keep_running(postgres, leaving))
     stack.push_async_callback(lambda: watching)  # to its end: a start under way must not outlive the stop
+    stack.callback(postgres.give_up)
     stack.callback(leaving.set)
     return dsn
 
