@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -55,20 +56,30 @@ def say(data: Path, *, pid: int, started_at: float, status: str = "ready") -> No
     (data / "postmaster.pid").write_text("".join(f"{line}\n" for line in lines))
 
 
+@contextmanager
+def a_process_of_its_account(folder: Path) -> Iterator[int]:
+    """The number of a process that PostgreSQL could take for a server: another account's it never does."""
+    with subprocess.Popen(["sleep", "60"], user=(folder / "data").stat().st_uid) as process:
+        yield process.pid
+        process.kill()
+
+
 @pytest.mark.parametrize("status", ["ready", "starting", "stopping"])
 def test_a_stale_pid_that_another_process_has_keeps_nobody_from_starting(folder: Path, status: str) -> None:
     """In a new container every number is soon somebody's: the kernel's own, for instance."""
-    say(folder / "data", pid=os.getpid(), started_at=time.time() - 86400, status=status)
-    with EmbeddedPostgres(folder, durable=False) as postgres:
-        assert postgres.is_running
+    with a_process_of_its_account(folder) as pid:
+        say(folder / "data", pid=pid, started_at=time.time() - 86400, status=status)
+        with EmbeddedPostgres(folder, durable=False) as postgres:
+            assert postgres.is_running
 
 
 @pytest.mark.parametrize("text", ["", "\n", "no number\n", "{pid}\n"])
 def test_a_torn_postmaster_pid_keeps_nobody_from_starting(folder: Path, text: str) -> None:
     """A power cut leaves it empty or cut short."""
-    (folder / "data" / "postmaster.pid").write_text(text.format(pid=os.getpid()))
-    with EmbeddedPostgres(folder, durable=False) as postgres:
-        assert postgres.is_running
+    with a_process_of_its_account(folder) as pid:
+        (folder / "data" / "postmaster.pid").write_text(text.format(pid=pid))
+        with EmbeddedPostgres(folder, durable=False) as postgres:
+            assert postgres.is_running
 
 
 def test_a_process_that_began_at_another_time_is_not_the_server(data: Path) -> None:
