@@ -229,6 +229,76 @@ async def test_news_read_just_before_the_connection_ended_still_wakes(
     assert await while_waiting(kernel, lambda: worker.claim(WAIT), dispatch) is not None
 
 
+# ---------------------------------------------------------------- who may not look any more
+
+CALLER_GONE = {
+    "a revoked credential": (
+        "update cg_credentials set status = 'revoked', revoked_at = now() "
+        "where project_id = $1 and agent_id = $2",
+        (403, "agent credential status is not active: revoked"),
+    ),
+    "an expired credential": (
+        "update cg_credentials set expires_at = now() where project_id = $1 and agent_id = $2",
+        (401, "agent credential expired"),
+    ),
+    "a disabled agent": (
+        "update cg_agents set enabled = false where project_id = $1 and agent_id = $2",
+        (403, "authenticated agent is disabled"),
+    ),
+}
+WAITS = ["turns/T-1", "turns/T-1/feed", "agents/worker/feed", "projection/feed"]
+
+
+@pytest.mark.parametrize("at_another", [False, True], ids=["at this kernel", "at another kernel"])
+@pytest.mark.parametrize("gone", CALLER_GONE)
+@pytest.mark.parametrize("path", [*WAITS, "claims:claim", "claims:claim-many"])
+async def test_who_may_not_look_any_more_gets_no_news(
+    kernel: Kernel,
+    project: Project,
+    elsewhere: Project,
+    requester: Agent,
+    worker: Agent,
+    path: str,
+    gone: str,
+    at_another: bool,
+) -> None:
+    """It began to wait while it might: it is refused as a new request would be, and claims nothing."""
+    statement, refusal = CALLER_GONE[gone]
+    there = elsewhere if at_another else project
+    reader = await project.agent("reader", capacity=9)
+    await requester.dispatch(worker)
+
+    async def ask() -> tuple[int, str]:
+        return await waiting_answer(reader, path)
+
+    async def act() -> None:
+        await there.kernel.database.execute(statement, project.id, "reader")
+        if path.startswith("claims"):
+            await evolve(requester, project=there).dispatch(reader)
+        else:
+            at_work = evolve(worker, project=there)
+            await at_work.finish(await at_work.claim())
+
+    assert await while_waiting(kernel, ask, act) == refusal
+    assert await project.held_count(reader) == 0
+
+
+async def waiting_answer(agent: Agent, path: str) -> tuple[int, str]:
+    """Status and message of what a request that waits is answered."""
+    if path == "claims:claim":
+        answer = await agent.ask("POST", f"agents/reader/{path}", {"agent": agent.json}, WAIT)
+    elif path == "claims:claim-many":
+        items = [{"agent": agent.json, "credential": agent.credential}]
+        many = await agent.post(path, {"items": items}, WAIT)
+        return many["items"][0]["status"], many["items"][0]["body"]["message"]
+    else:
+        after = (
+            {"after_ledger_seq": (await agent.get(path))["next_after_ledger_seq"]} if "feed" in path else {}
+        )
+        answer = await agent.ask("GET", path, headers=WAIT, **after)
+    return answer.status_code, answer.json()["message"]
+
+
 # ---------------------------------------------------------------- hanging up and shutting down
 
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from typing import TypeVar
+
 from starlette.requests import Request
 
 from cgworker.errors import UnauthorizedError
 from cgworker.kernel.store.callers import Bearer, Caller, require_caller
+from cgworker.kernel.waiting import look_until
 from cgworker.wire.refs import AgentRef
+
+T = TypeVar("T")
 
 
 def shown_by(request: Request) -> Bearer:
@@ -31,6 +38,34 @@ async def authenticate(request: Request) -> Caller:
         UnauthorizedError, ForbiddenError: in the order and words of protocol.md 3.
     """
     return await require_caller(request.app.state.kernel.database, shown_by(request))
+
+
+async def require_reader(request: Request, project_id: str) -> None:
+    """Refuse a request unless an agent of the project makes it.
+
+    Raises:
+        UnauthorizedError, ForbiddenError: as `authenticate`, and for an agent of another project.
+    """
+    (await authenticate(request)).require_reads(project_id)
+
+
+async def read_until(
+    request: Request,
+    project_id: str,
+    keys: Iterable[str],
+    look: Callable[[], Awaitable[T]],
+    *,
+    is_news: Callable[[T], bool],
+    wait_seconds: float | None,
+) -> T:
+    """As `look_until`, for agents of the project alone: checked at once, and again before news after a wait.
+
+    Raises:
+        UnauthorizedError, ForbiddenError: as `require_reader`.
+    """
+    check = partial(require_reader, request, project_id)
+    await check()
+    return await look_until(request, keys, look, is_news=is_news, wait_seconds=wait_seconds, check=check)
 
 
 async def acting_as(request: Request, actor: AgentRef) -> Bearer:

@@ -68,17 +68,21 @@ async def look_until(
     is_news: Callable[[T], bool],
     wait_seconds: float | None,
     pause: Callable[[asyncio.Event, float], Awaitable[T | None]] = until_woken,
+    check: Callable[[], Awaitable[None]] | None = None,
 ) -> T:
     """Look, and as long as there is no news and time is left, wait for a wake-up and look again.
 
     Args:
         pause: waits for the event for so many seconds at most; may give what was to be looked for.
+        check: refuses a caller who may not look any more, as a new request would be refused. It is asked
+            when there is news after a wait; None where `look` and `pause` see to it themselves.
     """
     if not wait_seconds:
         return await look()
     wakeups = request.app.state.kernel.wakeups
     loop = asyncio.get_running_loop()
     deadline = loop.time() + wait_seconds
+    has_waited = False
     with wakeups.waiting(keys) as woken:
         gone = asyncio.ensure_future(_hung_up(request))
         gone.add_done_callback(lambda _: woken.set())
@@ -89,9 +93,12 @@ async def look_until(
                 woken.clear()
                 found = await look()
                 left = deadline - loop.time()
+                if has_waited and check is not None and is_news(found):
+                    await check()
                 if is_news(found) or left <= 0 or wakeups.is_closing:
                     return found
                 given = await pause(woken, min(left, _RECHECK_SECONDS))
+                has_waited = True
                 if given is not None:
                     return given
         finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cgworker.kernel.access import authenticate
+from cgworker.kernel.access import authenticate, read_until, require_reader
 from cgworker.kernel.http import next_page, path_id, read, read_query, reply, require_same
 from cgworker.kernel.operation import Operation
 from cgworker.kernel.routes.turns import FeedQuery
@@ -19,7 +19,7 @@ from cgworker.kernel.store.agents import (
 )
 from cgworker.kernel.store.callers import Caller
 from cgworker.kernel.store.ledger import agent_feed
-from cgworker.kernel.waiting import Preferences, look_until
+from cgworker.kernel.waiting import Preferences
 from cgworker.kernel.wakeups import agent_key, agent_news, work_key
 from cgworker.wire.agents import (
     AgentSnapshot,
@@ -52,7 +52,7 @@ async def register(request: Request) -> Response:
 async def get(request: Request) -> Response:
     """The agent as it stands."""
     agent = _path_agent(request)
-    (await authenticate(request)).require_reads(agent.project_id)
+    await require_reader(request, agent.project_id)
     return reply(await get_agent(request.app.state.kernel.database, agent))
 
 
@@ -60,11 +60,11 @@ async def feed(request: Request) -> Response:
     """A page of events of the agent and of the turns addressed to it."""
     agent, query, preferences = _path_agent(request), read_query(request, FeedQuery), Preferences(request)
     after, limit = query.after_ledger_seq, query.limit
-    (await authenticate(request)).require_reads(agent.project_id)
     kernel = request.app.state.kernel
     most = kernel.config.max_page_items
-    page = await look_until(
+    page = await read_until(
         request,
+        agent.project_id,
         [agent_key(agent)],
         lambda: agent_feed(kernel.database, agent, after=after, limit=min(limit, most)),
         is_news=lambda found: bool(found.items) or limit == 0,

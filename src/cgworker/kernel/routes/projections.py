@@ -6,11 +6,11 @@ from attrs import asdict, frozen
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cgworker.kernel.access import authenticate
+from cgworker.kernel.access import read_until, require_reader
 from cgworker.kernel.http import bounded, path_id, read_query, reply
 from cgworker.kernel.operation import Operation
 from cgworker.kernel.store import projections
-from cgworker.kernel.waiting import Preferences, look_until
+from cgworker.kernel.waiting import Preferences
 from cgworker.kernel.wakeups import feed_key
 from cgworker.wire.projections import AgentPage, EventPage, Lineage, OfferPage, TurnPage
 from cgworker.wire.refs import TurnRef
@@ -69,7 +69,7 @@ class EventsQuery:
 async def agents(request: Request) -> Response:
     """Agents by id."""
     project_id, query = path_id(request, "project_id"), read_query(request, AgentsQuery)
-    await _require_reads(request, project_id)
+    await require_reader(request, project_id)
     database = request.app.state.kernel.database
     return reply(await projections.list_agents(database, project_id, **asdict(query)))
 
@@ -77,7 +77,7 @@ async def agents(request: Request) -> Response:
 async def turn_offers(request: Request) -> Response:
     """What agents say they can do."""
     project_id, query = path_id(request, "project_id"), read_query(request, OffersQuery)
-    await _require_reads(request, project_id)
+    await require_reader(request, project_id)
     database = request.app.state.kernel.database
     return reply(await projections.list_offers(database, project_id, **asdict(query)))
 
@@ -85,7 +85,7 @@ async def turn_offers(request: Request) -> Response:
 async def turns(request: Request) -> Response:
     """Turns, the newest first."""
     project_id, query = path_id(request, "project_id"), read_query(request, TurnsQuery)
-    await _require_reads(request, project_id)
+    await require_reader(request, project_id)
     database = request.app.state.kernel.database
     return reply(await projections.list_turns(database, project_id, **asdict(query)))
 
@@ -94,7 +94,7 @@ async def lineage(request: Request) -> Response:
     """A turn and its children."""
     ref = TurnRef(project_id=path_id(request, "project_id"), turn_id=path_id(request, "turn_id"))
     query = read_query(request, LineageQuery)
-    await _require_reads(request, ref.project_id)
+    await require_reader(request, ref.project_id)
     database = request.app.state.kernel.database
     return reply(await projections.get_lineage(database, ref, limit=query.limit))
 
@@ -103,10 +103,10 @@ async def feed(request: Request) -> Response:
     """The project's events after a number."""
     project_id, query = path_id(request, "project_id"), read_query(request, EventsQuery)
     preferences = Preferences(request)
-    await _require_reads(request, project_id)
     database = request.app.state.kernel.database
-    page = await look_until(
+    page = await read_until(
         request,
+        project_id,
         [feed_key(project_id)],
         lambda: projections.list_events(
             database, project_id, after=query.after_ledger_seq, limit=query.limit
@@ -115,10 +115,6 @@ async def feed(request: Request) -> Response:
         wait_seconds=preferences.wait_seconds,
     )
     return reply(page, headers=preferences.applied())
-
-
-async def _require_reads(request: Request, project_id: str) -> None:
-    (await authenticate(request)).require_reads(project_id)
 
 
 _P = "/v3r1/projects/{project_id}/projection"

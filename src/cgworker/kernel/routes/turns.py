@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cgworker.errors import CommonGroundError, ConflictError, InvalidRequest
-from cgworker.kernel.access import acting_as, authenticate
+from cgworker.kernel.access import acting_as, authenticate, read_until, require_reader
 from cgworker.kernel.http import (
     body_bytes,
     bounded,
@@ -38,7 +38,7 @@ from cgworker.kernel.store.claims.suspend import suspend_turns
 from cgworker.kernel.store.ledger import turn_feed
 from cgworker.kernel.store.records import get_context
 from cgworker.kernel.store.turns import get_turn, resume_turn, stop_turn
-from cgworker.kernel.waiting import Preferences, look_until
+from cgworker.kernel.waiting import Preferences
 from cgworker.kernel.wakeups import turn_key, turn_news, work_key
 from cgworker.wire.converter import ABSENT
 from cgworker.wire.ledger import FeedPage
@@ -113,9 +113,9 @@ async def dispatch(request: Request) -> Response:
 async def get(request: Request) -> Response:
     """The turn as it stands, at once, or when it has changed from `?state=`."""
     ref, query, preferences = _path_turn(request), read_query(request, TurnQuery), Preferences(request)
-    (await authenticate(request)).require_reads(ref.project_id)
-    snapshot = await look_until(
+    snapshot = await read_until(
         request,
+        ref.project_id,
         [turn_key(ref)],
         lambda: get_turn(request.app.state.kernel.database, ref),
         is_news=lambda found: found.state == "closed" or found.state != (query.state or found.state),
@@ -128,7 +128,7 @@ async def context(request: Request) -> Response:
     """The turn and a page of its records."""
     ref, query = _path_turn(request), read_query(request, ContextQuery)
     after, limit = query.after_turn_seq, query.limit
-    (await authenticate(request)).require_reads(ref.project_id)
+    await require_reader(request, ref.project_id)
     kernel = request.app.state.kernel
     most = kernel.config.max_page_items
     found = await get_context(kernel.database, ref, after_turn_seq=after, limit=limit, most=most)
@@ -142,11 +142,11 @@ async def feed(request: Request) -> Response:
     """A page of the turn's events."""
     ref, query, preferences = _path_turn(request), read_query(request, FeedQuery), Preferences(request)
     after, limit = query.after_ledger_seq, query.limit
-    (await authenticate(request)).require_reads(ref.project_id)
     kernel = request.app.state.kernel
     most = kernel.config.max_page_items
-    page = await look_until(
+    page = await read_until(
         request,
+        ref.project_id,
         [turn_key(ref)],
         lambda: turn_feed(kernel.database, ref, after=after, limit=min(limit, most)),
         is_news=lambda found: bool(found.items) or limit == 0,
