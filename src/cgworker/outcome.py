@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
-from cgworker.wire.converter import ABSENT
+from cgworker.wire.converter import ABSENT, dumps, unstructure_plain
 
 SHUTDOWN_REASON = "worker_shutdown"
 """Suspend reason of a turn handed back by a worker that shuts down (decision 21)."""
@@ -131,6 +131,19 @@ def outcome_of(value: Any) -> Outcome:
     if isinstance(value, Succeeded | Failed | Stopped | Suspended):
         return value
     return Succeeded() if value is None else Succeeded(value)
+
+
+def plain_outcome(outcome: Outcome) -> Outcome:
+    """The outcome with its payload as JSON, as whoever reads the turn will get it.
+
+    Raises:
+        TypeError, ValueError: the payload is not JSON: the handler's error, here and not when it is settled.
+    """
+    if isinstance(outcome, Suspended) or outcome.payload is ABSENT:
+        return outcome
+    payload = unstructure_plain(outcome.payload)
+    dumps(payload)  # refuses what is too deep, and text that is none
+    return evolve(outcome, payload=payload)
 
 
 def word_for(outcome: Outcome) -> str:

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from datetime import date
 from enum import Enum
+from functools import partial
 from typing import Annotated, Any, Literal, TypedDict
 
 import anyio
@@ -171,6 +172,51 @@ def test_a_signature_that_cannot_be_a_handlers_is_refused_when_it_is_added() -> 
     for function in (none, unknown, returns_bytes):
         with pytest.raises(UsageError, match=function.__name__):
             FunctionHandler.of(function)  # type: ignore[arg-type]  # a type checker sees it as well
+
+
+def test_a_function_that_yields_is_refused_when_it_is_added() -> None:
+    """Calling it would only make a generator; so is a partial of one, and an object whose call yields."""
+
+    async def pieces(turn: Turn) -> Any:
+        yield turn.input
+
+    def plain_pieces(turn: Turn) -> Any:
+        yield turn.input
+
+    class Pieces:
+        def __call__(self, turn: Turn) -> Any:
+            yield turn.input
+
+    for function in (pieces, plain_pieces, partial(pieces), Pieces()):
+        with pytest.raises(UsageError, match=r"yields.*turn\.stream"):
+            FunctionHandler.of(function)
+
+
+async def test_a_partial_is_typed_and_named_as_the_function_in_it() -> None:
+    """Its hints are read, async or not, and what it binds is nobody's resource."""
+
+    class Asked:
+        async def __call__(self, turn: Turn, question: Question, *, mark: str) -> str:
+            return f"{question.text}{mark}{turn.attempt}"
+
+    async def bound(mark: str, turn: Turn, question: Question) -> str:
+        return f"{question.text}{mark}{turn.attempt}"
+
+    turn = make_turn({"text": "why"})
+    for function in (partial(Asked(), mark="?"), partial(bound, "?"), partial(partial(bound), "?")):
+        handler = FunctionHandler.of(function)
+        assert handler.signature.input_type is Question
+        assert await handler(turn) == Succeeded("why?1")
+    assert FunctionHandler.of(partial(bound, "?")).signature.name.endswith("bound")
+
+
+@pytest.mark.parametrize(
+    "function", [partial(max), partial(lambda turn: turn, 1, 2, 3), partial(zip)], ids=["max", "many", "zip"]
+)
+def test_a_partial_that_cannot_be_read_is_refused_when_it_is_added(function: Any) -> None:
+    """Not on the first turn."""
+    with pytest.raises(UsageError):
+        FunctionHandler.of(function)
 
 
 def test_an_input_that_json_cannot_be_is_refused_with_the_way_out() -> None:

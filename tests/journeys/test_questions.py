@@ -278,3 +278,41 @@ async def test_what_only_looks_like_a_question_is_none(kernel: LocalKernel) -> N
         async with working(worker):
             await in_state(desk, turn, "suspended")
         assert await open_questions(desk, turn.project_id) == ()
+
+
+async def test_questions_asked_at_once_take_one_answer_each(kernel: LocalKernel) -> None:
+    """In any order, also where the worker was cut off before it had read the answer that came."""
+    async with await kernel.agent("desk") as desk:
+
+        async def ask_three(turn: Turn) -> Any:
+            found: dict[str, int] = {}
+
+            async def ask(key: str) -> None:
+                found[key] = await turn.ask(int, f"{key}?", key=key)
+
+            async with anyio.create_task_group() as tasks:
+                for key in "abc":
+                    tasks.start_soon(ask, key)
+            return found
+
+        async def open_keys() -> set[str]:
+            return {question.key for question in await open_questions(desk, turn.project_id)}
+
+        turn = await kernel.dispatch("desk", {})
+        async with working(Worker(desk, ask_three, options=OPTIONS)):
+            await in_state(desk, turn, "suspended")
+        assert await open_keys() == {"a", "b", "c"}
+        await answer_question(desk, turn, 1, key="b")
+        cut_off = (await desk.claims.claim(desk.agent)).claimed  # type: ignore[arg-type]
+        assert cut_off is not None
+        await desk.turns.suspend(cut_off.claim, "worker_shutdown")
+        assert await open_keys() == {"a", "c"}
+        with pytest.raises(ConflictError, match="no open question 'b'"):
+            await answer_question(desk, turn, 7, key="b")
+        for key, value in (("c", 2), ("a", 3)):
+            await answer_question(desk, turn, value, key=key)
+            async with working(Worker(desk, ask_three, options=OPTIONS)):
+                await in_state(desk, turn, "closed" if key == "a" else "suspended")
+        assert (await desk.turns.get(turn)).final_payload == {"a": 3, "b": 1, "c": 2}
+        answers = [each async for each in desk.turns.records(turn) if each.record.record_role == "answer"]
+        assert len(answers) == 3

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
+import anyio
 import pytest
 from attrs import frozen
 
-from cgworker import Turn, UsageError, fail, stop, suspend
+from cgworker import Suspended, Turn, UsageError, fail, stop, suspend
 from cgworker.testing import play
 
 
@@ -100,3 +102,91 @@ async def test_a_fan_out_of_a_hundred_is_played_in_one_go() -> None:
 
     played = await play(many, children={f"part {n}": lambda n: n for n in range(100)})
     assert (played.payload, len(played.children)) == (sum(range(100)), 100)
+
+
+async def ask_three(turn: Turn) -> dict[str, int]:
+    found: dict[str, int] = {}
+
+    async def ask(key: str) -> None:
+        found[key] = await turn.ask(int, f"{key}?", key=key)
+
+    async with anyio.create_task_group() as tasks:
+        for key in "abc":
+            tasks.start_soon(ask, key)
+    return dict(sorted(found.items()))
+
+
+@pytest.mark.parametrize("keys", ["abc", "cba", "bac"])
+async def test_questions_asked_at_once_are_each_answered_once(keys: str) -> None:
+    """Whatever the order of the answers: all are asked before the turn waits, and none is asked twice."""
+    played = await play(ask_three, answers={key: ord(key) for key in keys})
+    assert played.payload == {"a": 97, "b": 98, "c": 99}
+    assert sorted(question.key for question in played.questions) == ["a", "b", "c"]
+    assert sorted(record.payload["key"] for record in played.records if record.role == "answer") == [*"abc"]
+    assert played.entered_count == 4
+
+
+async def test_of_questions_asked_at_once_one_may_stay_open() -> None:
+    """The turn waits for that one, and says for which."""
+    played = await play(ask_three, answers={"c": 3, "a": 1})
+    assert isinstance(played.outcome, Suspended)
+    assert played.outcome.annotations == {"await_answer": {"key": "b"}}
+    unanswered = await play(ask_three)
+    assert isinstance(unanswered.outcome, Suspended)
+    waiting = unanswered.outcome.annotations["await_answer"]
+    assert sorted(waiting["keys"]) == ["a", "b", "c"]
+    assert waiting["key"] == waiting["keys"][0]
+
+
+async def test_the_same_question_in_two_tasks_is_one() -> None:
+    """It is asked once, and both get the answer."""
+
+    async def ask_twice(turn: Turn) -> list[int]:
+        found: list[int] = []
+
+        async def ask() -> None:
+            found.append(await turn.ask(int, "?", key="same"))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ask)
+            tasks.start_soon(ask)
+        return found
+
+    played = await play(ask_twice, answers={"same": 1})
+    assert (played.payload, len(played.questions)) == ([1, 1], 1)
+
+
+async def test_a_handler_that_catches_everything_still_waits_for_its_answer() -> None:
+    """As at a kernel: what put the turn aside stands."""
+
+    async def careless(turn: Turn) -> str:
+        try:
+            return f"got {await turn.ask(int, '?', key='a')}"
+        except BaseException:
+            return "caught"
+
+    assert (await play(careless)).suspended_reason == "await_answer"
+    assert (await play(careless, answers={"a": 1})).payload == "got 1"
+
+
+async def test_what_is_played_is_json_as_a_kernel_would_give_it() -> None:
+    """Input, records, children's results and the payload."""
+
+    @dataclass
+    class Item:
+        _cost: int
+
+    async def relay(turn: Turn) -> Any:
+        await turn.record({"item": Item(1)})
+        results = await turn.children({"a": turn.child("x", {"item": Item(2)}), "b": turn.child("x", 1)})
+        return {"was": turn.input, "item": Item(3), "pair": (1, 2), "got": [results[n].payload for n in "ab"]}
+
+    played = await play(relay, {"item": Item(0)}, children={"a": [Item(4)], "b": None})
+    assert played.payload == {
+        "was": {"item": {"_cost": 0}},
+        "item": {"_cost": 3},
+        "pair": [1, 2],
+        "got": [[{"_cost": 4}], None],
+    }
+    assert played.records[0].payload == {"item": {"_cost": 1}}
+    assert played.children[0].input == {"item": {"_cost": 2}}

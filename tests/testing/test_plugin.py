@@ -8,7 +8,7 @@ from pathlib import Path
 
 SUITE = """
 import pytest
-from cgworker import Turn, Worker, handles
+from cgworker import Turn, UsageError, Worker, handles
 
 pytestmark = pytest.mark.anyio
 seen = []
@@ -36,6 +36,12 @@ async def test_a_class(cg_kernel, cg_worker, tmp_path):
         assert (await cg_kernel.closed(turn)).final_payload == "bell"
     assert (tmp_path / "state").exists()
 
+async def test_a_worker_that_is_made_already_is_refused(cg_kernel, cg_worker):
+    made = Desk(await cg_kernel.agent("desk"))
+    with pytest.raises(UsageError, match="made already.*the class or the function"):
+        async with cg_worker(made):
+            pass
+
 def test_without_any():
     assert len(set(seen)) == 4
 """
@@ -51,7 +57,7 @@ def test_its_fixtures_give_each_test_a_project_and_a_worker(tmp_path: Path) -> N
     (tmp_path / "test_desk.py").write_text(SUITE)
     ran = run_pytest(tmp_path, "-q", "--strict-markers")
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "5 passed" in ran.stdout
+    assert "7 passed" in ran.stdout
 
 
 def test_its_fixtures_say_what_they_are(tmp_path: Path) -> None:

@@ -5,12 +5,15 @@ with reason `await_answer`. A suspended turn takes no records, so an answer trav
 comes with, `meta.annotations = {"answer": {"key": ..., "value": ...}}`; the kernel keeps it in the event
 `turn.resumed`. At the next claim it becomes a record of role `answer`, or of role `answer_refused` if it does
 not fit the schema; then the turn is suspended again.
+
+A handler may ask several questions at once, in a task group. Then all of them are asked, and every answer
+that came is kept, before the turn is suspended; the `keys` in `await_answer` are those that wait.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Set
 from contextlib import aclosing
 from datetime import datetime
 from typing import Any
@@ -24,7 +27,7 @@ from cgworker.durable.contract import check_contract, faults_of
 from cgworker.durable.journal import Journal
 from cgworker.errors import ConflictError, FencingError, InvalidRequest, KernelTrouble, UsageError
 from cgworker.outcome import AWAIT_ANSWER_REASON, Suspended, Suspending
-from cgworker.wire.converter import dumps, loads, structure_plain, unstructure_plain
+from cgworker.wire.converter import ABSENT, dumps, loads, structure_plain, unstructure_plain
 from cgworker.wire.ledger import LedgerEvent
 from cgworker.wire.meta import Meta
 from cgworker.wire.refs import AgentRef, TurnRef
@@ -46,9 +49,42 @@ class Questions:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
+        self._under_way_count = 0
+        self._none_under_way = anyio.Event()
+        self._finding = anyio.Lock()
+        self._waiting: dict[str, str | None] = {}
 
     async def ask(self, schema: Any, question: Any, key: str) -> Any:
         """The answer, or the turn is suspended until there is one; see `Turn.ask`."""
+        if not self._under_way_count:
+            self._none_under_way = anyio.Event()
+        self._under_way_count += 1
+        try:
+            async with self._finding:  # the same question in two tasks is still one question
+                answer = await self._find(schema, question, key)
+        finally:
+            self._under_way_count -= 1
+            if not self._under_way_count:
+                self._none_under_way.set()
+        if answer is not ABSENT:
+            return answer
+        self._waiting[key] = question if isinstance(question, str) else None
+        await self._let_others_ask()
+        raise Suspending(self._suspended())
+
+    async def _let_others_ask(self) -> None:
+        """What unwinds this task ends those beside it: none of them may be in the middle of a question."""
+        while self._under_way_count:
+            await self._none_under_way.wait()
+
+    def _suspended(self) -> Suspended:
+        keys = list(self._waiting)
+        several = {"keys": keys} if len(keys) > 1 else {}
+        note = next(iter(self._waiting.values()))
+        return Suspended(AWAIT_ANSWER_REASON, note, {"await_answer": {"key": keys[0], **several}})
+
+    async def _find(self, schema: Any, question: Any, key: str) -> Any:
+        """The answer; ABSENT if there is none, and the question is then asked."""
         contract = dict(schema) if isinstance(schema, Mapping) else json_schema(schema)
         check_contract(contract)
         returns = Any if isinstance(schema, Mapping) else schema
@@ -68,8 +104,7 @@ class Questions:
             await self._keep(event, key, faults)
             if not faults:
                 return value
-        note = question if isinstance(question, str) else None
-        raise Suspending(Suspended(AWAIT_ANSWER_REASON, note, {"await_answer": {"key": key}}))
+        return ABSENT
 
     async def _last(self, role: str, key: str) -> dict[str, Any] | None:
         found = [item.payload for item in await self._journal.records(role)]
@@ -177,6 +212,7 @@ async def questions_of(kernel: KernelClient, turn: TurnRef) -> tuple[OpenQuestio
     if snapshot.state != "suspended":
         return ()
     asked: dict[str, OpenQuestion] = {}
+    refused: set[str] = set()
     async for item in kernel.turns.records(turn):
         key, schema = _key_of(item.payload), _schema_of(item.payload)
         if item.record.record_role == QUESTION_ROLE and isinstance(key, str) and schema is not None:
@@ -190,7 +226,38 @@ async def questions_of(kernel: KernelClient, turn: TurnRef) -> tuple[OpenQuestio
             )
         elif item.record.record_role == ANSWER_ROLE:
             asked.pop(str(key), None)
-    return tuple(asked.values())
+        elif item.record.record_role == REFUSED_ROLE and isinstance(item.payload, dict):
+            refused.add(str(item.payload.get("ledger_seq")))
+    given = await _answers_on_their_way(kernel, turn, refused) if asked else {}
+    return tuple(each for each in asked.values() if not _fits(given.get(each.key, ()), each.schema))
+
+
+async def _answers_on_their_way(
+    kernel: KernelClient, turn: TurnRef, refused: Set[str]
+) -> dict[str, list[Any]]:
+    """By key, what came with resumes: an attempt that was cut short has not made records of it yet.
+
+    Args:
+        refused: the events whose answers a handler has refused.
+    """
+    given: dict[str, list[Any]] = {}
+    async with aclosing(kernel.turns.events(turn)) as events:
+        async for event in events:
+            answer = answer_in(event)
+            if (
+                isinstance(key := _key_of(answer), str)
+                and "value" in answer
+                and str(event.ledger_seq) not in refused
+            ):
+                given.setdefault(key, []).append(answer["value"])
+    return given
+
+
+def _fits(answers: Iterable[Any], schema: Mapping[str, Any]) -> bool:
+    try:
+        return any(not faults_of(answer, schema) for answer in answers)
+    except UsageError:  # a schema that cannot be used has no answer
+        return False
 
 
 async def answer_question(

@@ -27,6 +27,7 @@ class Stream:
         self._journal = journal
         self._role = role
         self._most_characters = most_characters
+        self._half = ""  # of a character that was cut in two, its first part
         self._waiting: list[str] = []
         self._waiting_count = 0
         self._sending: tuple[str, str] | None = None
@@ -38,29 +39,55 @@ class Stream:
     async def write(self, text: str) -> None:
         """Add text. Waits only when so much is there that a record is due.
 
+        A character may come in two halves (surrogates), as from a runtime that counts in UTF-16; a half that
+        stays alone becomes U+FFFD.
+
         Raises:
             LeaseLost: the kernel did not answer before the lease ended.
             KernelRefused: the kernel said no.
         """
-        if not text:
-            return
-        self._waiting.append(text)
-        self._waiting_count += len(text)
-        self.character_count += len(text)
-        self._news.set()
-        if self._waiting_count >= self._most_characters:
-            await self.flush()
+        self._add(self._joined(text))
+        while self._is_due:
+            async with self._flushing:
+                if self._is_due:  # nobody was quicker
+                    await self._send()
 
     async def flush(self) -> None:
-        """Make a record of what waits, now."""
+        """Make a record of what waits, now. What is written meanwhile waits for the next one."""
         async with self._flushing:
-            while self._sending or self._waiting:
-                # What a cancelled flush was sending is sent again as it was, under its old key.
-                self._sending = self._sending or (self._take(), uuid.uuid4().hex)
-                text, key = self._sending
-                await self._journal.append({"index": self.record_count, "text": text}, self._role, key=key)
-                self._sending = None
-                self.record_count += 1
+            await self._send()
+
+    @property
+    def _is_due(self) -> bool:
+        return self._waiting_count >= self._most_characters
+
+    def _add(self, text: str) -> None:
+        if text:
+            self._waiting.append(text)
+            self._waiting_count += len(text)
+            self.character_count += len(text)
+            self._news.set()
+
+    def _joined(self, text: str) -> str:
+        """The text without its halves of characters: joined, kept for the next text, or replaced."""
+        text, self._half = self._half + text, ""
+        if text.isascii():
+            return text
+        if "\ud800" <= text[-1] <= "\udbff":
+            text, self._half = text[:-1], text[-1]
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+    async def _send(self) -> None:
+        """What a cancelled flush was sending is sent again as it was, under its old key; then what waits."""
+        while self._sending or self._waiting:
+            is_rest = self._sending is not None
+            self._sending = self._sending or (self._take(), uuid.uuid4().hex)
+            text, key = self._sending
+            await self._journal.append({"index": self.record_count, "text": text}, self._role, key=key)
+            self._sending = None
+            self.record_count += 1
+            if not is_rest:
+                return
 
     def _take(self) -> str:
         text = "".join(self._waiting)
@@ -78,11 +105,17 @@ class Stream:
             except CommonGroundError as trouble:  # the next write, or the end, says it to the handler
                 logger.debug("a stream could not be recorded yet: %s", trouble)
 
+    async def finish(self) -> None:
+        """Make a record of the rest: no more will come."""
+        half, self._half = self._half, ""
+        self._add(half and "\N{REPLACEMENT CHARACTER}")
+        await self.flush()
+
     async def flush_what_can_be(self) -> None:
         """The handler is being ended: save what there is, but keep nobody waiting for it."""
         with anyio.move_on_after(_LAST_SECONDS, shield=True):
             try:
-                await self.flush()
+                await self.finish()
             except CommonGroundError as trouble:
                 logger.debug("the end of a stream could not be recorded: %s", trouble)
 
@@ -107,4 +140,4 @@ async def open_stream(
     if raised is not None:
         await stream.flush_what_can_be()
         raise raised
-    await stream.flush()
+    await stream.finish()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
@@ -12,11 +11,11 @@ import anyio.to_thread
 from attrs import evolve, field, frozen
 
 from cgworker.errors import InvalidRequest, UsageError
-from cgworker.handlers.signature import HandlerFunction, Signature, signature_of
+from cgworker.handlers.signature import HandlerFunction, Signature, is_async, signature_of
 from cgworker.lease import Interruption
-from cgworker.outcome import Failed, Outcome, Suspended, outcome_of
+from cgworker.outcome import Failed, Outcome, outcome_of, plain_outcome
 from cgworker.turn import Turn
-from cgworker.wire.converter import ABSENT, dumps, structure_plain, unstructure_plain
+from cgworker.wire.converter import structure_plain
 
 Handler = Callable[[Turn], Awaitable[Outcome]]
 """What the worker runs: one async callable from a turn to its outcome."""
@@ -96,8 +95,8 @@ class FunctionHandler:
         except InvalidRequest as invalid:
             return Failed({"error": "invalid_input", "faults": list(invalid.faults)})
         call: Callable[[], Any] = partial(self.function, *arguments, **self.injected)
-        returned = await (call() if _is_async(self.function) else _call_in_thread(call, turn))
-        return _as_outcome(returned)
+        returned = await (call() if is_async(self.function) else _call_in_thread(call, turn))
+        return plain_outcome(outcome_of(returned))
 
     def _input_of(self, turn: Turn) -> tuple[Any, ...]:
         return (structure_plain(self.signature.input_type, turn.input),) if self.signature.takes_input else ()
@@ -105,15 +104,6 @@ class FunctionHandler:
 
 def _listed(names: Mapping[str, Any]) -> str:
     return ", ".join(f"`{name}`" for name in names) or "nothing"
-
-
-def _as_outcome(returned: Any) -> Outcome:
-    outcome = outcome_of(returned)
-    if isinstance(outcome, Suspended) or outcome.payload is ABSENT:
-        return outcome
-    payload = unstructure_plain(outcome.payload)
-    dumps(payload)  # what is not JSON is the handler's error, here, and not the settle call's
-    return evolve(outcome, payload=payload)
 
 
 async def _call_in_thread(call: Callable[[], Any], turn: Turn) -> Any:
@@ -127,9 +117,3 @@ async def _call_in_thread(call: Callable[[], Any], turn: Turn) -> Any:
         with turn.on_interrupt(wait_no_longer_than_its_grace):
             return await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=limiter)
     raise HandlerAbandoned(f"{turn.ref}: the handler's thread goes on although the turn was interrupted")
-
-
-def _is_async(function: Callable[..., Any]) -> bool:
-    return inspect.iscoroutinefunction(inspect.unwrap(function)) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004  # an object with an async __call__
-    )

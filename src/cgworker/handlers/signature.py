@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from enum import Enum
+from functools import partial
 from types import CodeType, UnionType
 from typing import (
     Any,
@@ -93,7 +94,12 @@ def signature_of(function: Callable[..., Any], given: set[str]) -> Signature:
     Raises:
         UsageError: it cannot.
     """
-    name = _name_of(function)
+    name = name_of(function)
+    if yields(function):
+        raise UsageError(
+            f"{name} yields, so it would be a generator and not a handler: publish pieces with turn.record or"
+            " turn.stream, and return the result"
+        )
     parameters = [each for each in _parameters_of(function, name) if each.name not in given]
     positional = [each for each in parameters if each.kind is not each.KEYWORD_ONLY]
     if not positional:
@@ -105,7 +111,7 @@ def signature_of(function: Callable[..., Any], given: set[str]) -> Signature:
     resources = [*positional[2:], *(each for each in parameters if each.kind is each.KEYWORD_ONLY)]
     return Signature(
         name=name,
-        purpose=(inspect.getdoc(function) or "").partition("\n")[0] or None,
+        purpose=(inspect.getdoc(_called_by(function)) or "").partition("\n")[0] or None,
         turn_and_input=tuple(each.name for each in positional[:2]),
         input_type=input_type,
         resources={each.name: each.default is each.empty for each in resources},
@@ -122,7 +128,7 @@ def _parameters_of(function: Callable[..., Any], name: str) -> list[inspect.Para
 
 
 def _hints_of(function: Callable[..., Any], name: str) -> dict[str, Any]:
-    target = function if inspect.isroutine(function) else type(function).__call__
+    target = _called_by(function)
     try:
         return get_type_hints(target, localns=_names_around(target), include_extras=True)
     except NameError as unknown:
@@ -165,5 +171,27 @@ def _check_return(name: str, returned: Any) -> None:
             raise UsageError(f"{name} returns {getattr(part, '__name__', part)}, which is not JSON")
 
 
-def _name_of(function: Callable[..., Any]) -> str:
+def name_of(function: Callable[..., Any]) -> str:
+    """The function as its author knows it."""
+    while isinstance(function, partial):
+        function = function.func
     return cast("str", getattr(function, "__qualname__", repr(function)))
+
+
+def yields(function: Callable[..., Any]) -> bool:
+    """Whether calling it makes a generator."""
+    called = _called_by(function)
+    return inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called)
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether calling it gives something to await."""
+    called = _called_by(function)
+    return inspect.iscoroutinefunction(called) or inspect.iscoroutinefunction(inspect.unwrap(called))
+
+
+def _called_by(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function that is run in the end: of a partial the one within, of an object its `__call__`."""
+    while isinstance(function, partial):
+        function = function.func
+    return function if inspect.isroutine(function) else type(function).__call__

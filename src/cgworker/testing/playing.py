@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from cgworker.events import Event, HandlerRaised, Listener
 from cgworker.handlers import Handler
 from cgworker.handlers.signature import HandlerFunction
 from cgworker.lease import Interruption, Reason
-from cgworker.outcome import Outcome, Suspended, outcome_of, word_for
+from cgworker.outcome import Outcome, Suspended, outcome_of, plain_outcome, word_for
 from cgworker.testing.scripted import ScriptedKernel, ScriptedTurn, payload_of
 from cgworker.turn import Turn
 from cgworker.wire.converter import ABSENT, unstructure_plain
@@ -192,15 +192,12 @@ async def _scratch() -> AsyncIterator[Path]:
 @asynccontextmanager
 async def _timers() -> AsyncIterator[anyio.abc.TaskGroup]:
     """Tasks that end with the block; what the block raises gets out as it is."""
-    raised: Exception | None = None
-    async with anyio.create_task_group() as timers:
-        try:
+    try:
+        async with anyio.create_task_group() as timers:
             yield timers
-        except Exception as error:  # no task of ours raises, and a group of one tells a test nothing
-            raised = error
-        timers.cancel_scope.cancel()
-    if raised is not None:
-        raise raised
+            timers.cancel_scope.cancel()
+    except BaseExceptionGroup as group:  # no task of ours raises, and a group of one tells a test nothing
+        raise group.exceptions[0] from None
 
 
 def _worker_of(
@@ -291,7 +288,8 @@ class Script:
         if "await_children" in waiting:
             return self._end_children(waiting["await_children"])
         if "await_answer" in waiting:
-            return self._answer(waiting["await_answer"]["key"])
+            asked = waiting["await_answer"]
+            return self._answer(asked.get("keys", [asked["key"]]))
         return False
 
     def _end_children(self, waiting: Mapping[str, Any]) -> bool:
@@ -308,14 +306,15 @@ class Script:
 
     def _result_of(self, name: str, input: Any) -> tuple[str, Any]:
         scripted = self._children[name]
-        outcome = outcome_of(scripted(input) if callable(scripted) else scripted)
+        outcome = plain_outcome(outcome_of(scripted(input) if callable(scripted) else scripted))
         if isinstance(outcome, Suspended):
             raise UsageError(f"the child {name!r} is scripted to be suspended, and nobody would resume it")
-        payload = outcome.payload
-        return word_for(outcome), ABSENT if payload is ABSENT else unstructure_plain(payload)
+        return word_for(outcome), outcome.payload
 
-    def _answer(self, key: str) -> bool:
-        if key not in self._answers:
+    def _answer(self, waiting_keys: Sequence[str]) -> bool:
+        """One question at a time, as people answer; in the order of the handler's asking."""
+        key = next(filter(self._answers.__contains__, waiting_keys), None)
+        if key is None:
             return False
         self.kernel.resume(answer={"key": key, "value": unstructure_plain(self._answers.pop(key))})
         return True

@@ -51,7 +51,7 @@ async def cg_worker(cg_kernel: LocalKernel, tmp_path: Path, monkeypatch: pytest.
     The first argument is a function as under `@worker.turn()`, any handler, or a worker's class; further ones
     are those of `Worker`. What it keeps on disk is below the test's `tmp_path`.
     """
-    from cgworker import Worker
+    from cgworker import UsageError, Worker
 
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
@@ -59,6 +59,11 @@ async def cg_worker(cg_kernel: LocalKernel, tmp_path: Path, monkeypatch: pytest.
     async def run(handler: Any, *, agent_id: str = "desk", **settings: Any) -> AsyncIterator[Worker]:
         import anyio
 
+        if isinstance(handler, Worker):
+            raise UsageError(
+                f"{handler!r} is made already, and for a kernel of its own: give cg_worker the class or the"
+                " function, and it makes the worker for the test's kernel"
+            )
         client = await cg_kernel.agent(agent_id)
         is_class = isinstance(handler, type) and issubclass(handler, Worker)
         worker = handler(client, **settings) if is_class else Worker(client, handler, **settings)

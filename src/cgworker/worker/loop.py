@@ -64,7 +64,7 @@ class Worker:
         listener: Listener | None = None,
         lifespan: Lifespan | None = None,
     ) -> None:
-        if kernel.agent is None:
+        if not isinstance(kernel, KernelClient) or kernel.agent is None:
             raise UsageError(_NO_AGENT)
         self.kernel = kernel
         self.agent: AgentRef = kernel.agent

@@ -11,9 +11,8 @@ from cgworker.errors import UsageError
 from cgworker.events import logger
 from cgworker.handlers import FunctionHandler, Handler
 from cgworker.handlers.signature import HandlerFunction, HandlerMethod
-from cgworker.outcome import Outcome, Suspended, outcome_of
+from cgworker.outcome import Outcome, outcome_of, plain_outcome
 from cgworker.turn import Turn
-from cgworker.wire.converter import ABSENT, check_json
 
 Middleware = Callable[[Turn, Handler], Awaitable[Outcome]]
 """`async (turn, call_next) -> Outcome`: runs around every handler of a worker."""
@@ -107,6 +106,11 @@ def as_handler(handler: Handler | HandlerFunction) -> Handler:
     """
     if inspect.isroutine(handler) or isinstance(handler, partial):
         return FunctionHandler.of(handler)
+    if isinstance(handler, type) or not callable(handler):
+        raise UsageError(
+            f"{handler!r} is no handler: that is a function (turn) or (turn, input), or an object such as a"
+            " CommandHandler"
+        )
     return cast("Handler", handler)
 
 
@@ -139,9 +143,6 @@ def wrap(handler: Handler, middleware: tuple[Middleware, ...]) -> Handler:
 
 def _wrap_one(middleware: Middleware, call_next: Handler) -> Handler:
     async def call(turn: Turn) -> Outcome:
-        outcome = outcome_of(await middleware(turn, call_next))
-        if not isinstance(outcome, Suspended):
-            check_json(None if outcome.payload is ABSENT else outcome.payload)
-        return outcome
+        return plain_outcome(outcome_of(await middleware(turn, call_next)))
 
     return call
