@@ -170,7 +170,7 @@ async def test_a_missing_command_is_refused_before_a_claim(tmp_path: Path) -> No
 def test_a_work_folder_that_cannot_be_written_is_refused_before_a_claim(tmp_path: Path) -> None:
     """With what to do about it."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="cannot write to the work folder"):
+    with pytest.raises(UsageError, match="cannot write to the folder"):
         CommandHandler(["sh"], work_dir=tmp_path / "file" / "below").check()
 
 

@@ -158,6 +158,7 @@ class _Work:
             await beside.start(watch_signals, end_on_signal)
             async with keep(self._lease, self._keeper(end_on_loss)):
                 exit_code = await child.wait()
+            await self._note_if_over()
             beside.cancel_scope.cancel()
         return exit_code
 
@@ -184,13 +185,22 @@ class _Work:
 
     async def _end_unless_settled(self, child: Child, reason: str) -> None:
         """The command settles the turn itself, which ends the lease as well: then it may go on to its end."""
+        if not await self._is_settled():
+            self.lost = reason
+            await _end(child)
+
+    async def _note_if_over(self) -> None:
+        """The guard ends the command with its lease where this process stood still, and saw no loss."""
+        is_over = self._lease.clock() >= self._lease.fence_at
+        if self.lost is None and is_over and not await self._is_settled():
+            self.lost = "it ran out before it could be renewed"
+
+    async def _is_settled(self) -> bool:
         try:
             state = (await self._kernel.turns.get(self._lease.claim.turn)).state
         except CommonGroundError:
-            state = TurnState.RUNNING
-        if state not in (TurnState.CLOSED, TurnState.SUSPENDED):
-            self.lost = reason
-            await _end(child)
+            return False
+        return state in (TurnState.CLOSED, TurnState.SUSPENDED)
 
 
 async def _end(child: Child, grace_seconds: float = _END_SECONDS) -> None:

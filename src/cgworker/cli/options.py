@@ -91,9 +91,7 @@ PollIntervalMs = Annotated[
 ContextAfter = Annotated[
     int, Flag("--context-after-turn-seq", metavar="N", help="Only records after this one.")
 ]
-ContextLimit = Annotated[
-    int, Flag("--context-limit", min=1, metavar="N", help="At most so many records at a time.")
-]
+ContextLimit = Annotated[int, Flag("--context-limit", min=1, metavar="N", help="At most so many records.")]
 RenewInterval = Annotated[
     float | None,
     Flag("--renew-interval-seconds", min=0.01, metavar="S", help="Renew leases sooner than they need."),

@@ -132,6 +132,7 @@ class WorkedTurn:
     kept_at: str | Absent | None = ABSENT
     suspended: bool | Absent = ABSENT
     reason: str | Absent = ABSENT
+    note: str | Absent = ABSENT
     finished: bool | Absent = ABSENT
     outcome: str | Absent = ABSENT
     failure_payload: Any = ABSENT

@@ -126,6 +126,8 @@ class Adapter(Worker):
             facts["redelivered"] = True
         if not report.settled:
             return _not_settled(report, facts)
+        if command is None and isinstance(report.outcome, Suspended) and report.outcome.note:
+            facts["note"] = report.outcome.note  # why its command was not started
         return WorkedTurn(**facts, **_settled(report), turn=await self._turn_as_it_is(report.turn))
 
     async def _turn_as_it_is(self, turn: TurnRef) -> Any:

@@ -16,7 +16,7 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from cgworker.errors import CommandNotFound, UsageError
 from cgworker.events import logger
@@ -72,6 +72,7 @@ class CommandHandler:
         folder_per_turn: make a folder below `work_dir` for each turn, for several turns at once.
         files: other places for single files.
         context_after_turn_seq: leave the records up to this one out of its context file.
+        context_limit: put at most so many records into its context file; None puts all.
         environment: how its environment is made; secrets of CommonGround never get into it.
         final_record_role: role of the final record.
         most_payload_bytes: a final file larger than this is a typed failure, and kept aside.
@@ -85,6 +86,7 @@ class CommandHandler:
     folder_per_turn: bool = field(default=False, kw_only=True)
     files: CommandFiles = field(factory=CommandFiles, kw_only=True)
     context_after_turn_seq: int = field(default=0, kw_only=True)
+    context_limit: int | None = field(default=None, kw_only=True)
     environment: ChildEnvironment = field(factory=ChildEnvironment, kw_only=True)
     final_record_role: str = field(default="deliverable", kw_only=True)
     most_payload_bytes: int = field(default=16 * 1024 * 1024 - 64 * 1024, kw_only=True)
@@ -119,12 +121,14 @@ class CommandHandler:
         async with AsyncExitStack() as stack:
             try:
                 folder = await stack.enter_async_context(open_folder(turn, self.files, self._work_dir(turn)))
-                await folder.write_inputs(turn, after_turn_seq=self.context_after_turn_seq)
+                await folder.write_inputs(
+                    turn, after_turn_seq=self.context_after_turn_seq, limit=self.context_limit
+                )
                 with anyio.CancelScope(shield=True):
                     exit_code, tail = await self._run(turn, folder)
             except OSError as no_room:  # a full disk or process table is not the turn's fault
                 logger.error("%s: its command cannot be started, it is handed back: %s", turn.ref, no_room)
-                return retry(_NO_ROOM_SECONDS)
+                return evolve(retry(_NO_ROOM_SECONDS), note=f"its command cannot be started: {no_room}")
             return await self._decide(turn, folder, exit_code, tail)
 
     async def _decide(self, turn: Turn, folder: TurnFolder, exit_code: int, tail: Sequence[str]) -> Outcome:

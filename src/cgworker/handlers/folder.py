@@ -36,13 +36,18 @@ class CommandFiles:
     failure: Path | None = None
 
     def check(self) -> None:
-        """Refuse places that hold something else: files there are removed before a command runs.
+        """Make the folders of these places, and refuse a place that holds something else than a file.
+
+        Files there are removed before a command runs.
 
         Raises:
-            UsageError: a place is a folder, a device or the like.
+            UsageError: a place is a folder, a device or the like, or its folder cannot be written.
         """
         for place in (self.context, self.final, self.suspend, self.failure):
-            if place is not None and place.exists() and not place.is_file():
+            if place is None:
+                continue
+            check_writable(place.parent)
+            if place.exists() and not place.is_file():
                 raise UsageError(f"{place} is no regular file; name a place where a file may be made anew")
 
 
@@ -81,14 +86,15 @@ class TurnFolder:
     def _written_by_the_command(self) -> tuple[Path, ...]:
         return (self.final, self.suspend, self.failure, self.progress)
 
-    async def write_inputs(self, turn: Turn, *, after_turn_seq: int = 0) -> None:
+    async def write_inputs(self, turn: Turn, *, after_turn_seq: int = 0, limit: int | None = None) -> None:
         """The turn's context and input; what an earlier run left behind goes away.
 
         Args:
             after_turn_seq: leave out the records up to this one.
+            limit: at most so many records; None is all.
         """
         records = tuple(item for item in await turn.records() if item.record.turn_seq > after_turn_seq)
-        context = TurnContext(turn=turn.snapshot, semantic_items=records)
+        context = TurnContext(turn=turn.snapshot, semantic_items=records[:limit])
         for place in (self.context, self.input, *self._written_by_the_command, self.stop):
             if not self.is_new or place.parent != self.folder:
                 _clear(place)
@@ -116,7 +122,7 @@ def check_writable(folder: Path) -> None:
             pass
     except OSError as unwritable:
         raise UsageError(
-            f"cannot write to the work folder {folder}: {unwritable.strerror}; choose another one"
+            f"cannot write to the folder {folder}: {unwritable.strerror}; choose another one"
         ) from unwritable
 
 
