@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from attrs import asdict, field, frozen
 
+from cgworker.printable import printable
 from cgworker.wire.refs import AgentRef, TurnRef
 
 logger: logging.Logger = logging.getLogger("cgworker")
@@ -203,7 +204,9 @@ def log_event(event: Event) -> None:
     raised = error if isinstance(error, BaseException) else None
     if error is not None and raised is None:
         facts["error"] = error
-    text = " ".join(f"{name}={value}" for name, value in facts.items() if value not in (None, ""))
+    text = " ".join(
+        f"{name}={printable(str(value))}" for name, value in facts.items() if value not in (None, "")
+    )
     logger.log(
         event.level,
         "%s %s",

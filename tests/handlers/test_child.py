@@ -15,7 +15,7 @@ import pytest
 from cgworker.errors import CommandNotFound
 from cgworker.handlers import process
 from cgworker.handlers.child import NoRoom, start_child
-from cgworker.handlers.output import escape
+from cgworker.printable import printable
 
 ENV = {"PATH": os.environ["PATH"]}
 
@@ -138,8 +138,8 @@ anyio.run(main)
 
 def test_control_characters_are_spelled_out() -> None:
     """A child's output must not drive our terminal or forge a log line."""
-    assert escape("a\x1b[31mred\x07\tb") == "a\\x1b[31mred\\x07\tb"
-    assert escape("é \u202e") == "é \\x202e"
+    assert printable("a\x1b[31mred\x07\tb") == "a\\x1b[31mred\\x07\tb"
+    assert printable("é \u202e") == "é \\u202e"
 
 
 @pytest.mark.skipif(not process.HAS_PIDFD, reason="this system has no pidfd")

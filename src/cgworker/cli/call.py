@@ -14,6 +14,7 @@ from attrs import frozen
 
 from cgworker.cli.envelope import write_result
 from cgworker.cli.problems import Problem, problem_of
+from cgworker.printable import printable
 
 
 @frozen
@@ -50,7 +51,7 @@ def fail(raised: Exception, write: Callable[[Problem], None]) -> int:
     """Tell why a command failed, with a traceback if the fault is our own; the exit status."""
     problem = problem_of(raised)
     if problem.is_ours:
-        traceback.print_exception(raised, file=sys.stderr)
+        sys.stderr.write(printable("".join(traceback.format_exception(raised)), keep="\t\n"))
     write(problem)
     return 1
 

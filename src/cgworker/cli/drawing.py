@@ -1,17 +1,25 @@
-"""What pictures are made of: tables, lists of facts, JSON, words in colours, instants."""
+"""What pictures are made of: tables, lists of facts, JSON, words in colours, instants.
+
+Names, payloads and notes are other agents' text. It becomes a `Text` here, never a `str`, which rich would
+read for markup, and whatever could play tricks with the terminal is spelled out in it.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
-from rich.console import Group, RenderableType
-from rich.json import JSON
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.highlighter import JSONHighlighter
+from rich.panel import Panel
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from cgworker.wire.converter import dumps
+from cgworker.printable import printable, printable_json
+from cgworker.wire.converter import dumps, unstructure
 
 _COLOURS = {
     "queued": "cyan",
@@ -29,6 +37,11 @@ _COLOURS = {
 }
 
 
+def screen(*, stderr: bool = False) -> Console:
+    """A terminal that shows text as it is."""
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+
 def table(rows: Iterable[Any], **columns: Callable[[Any], str | Text]) -> Table:
     """A row per thing; each column says what it shows of one."""
     drawn = Table(box=None, header_style="bold", pad_edge=False, title_justify="left")
@@ -43,7 +56,7 @@ def table(rows: Iterable[Any], **columns: Callable[[Any], str | Text]) -> Table:
 
 def with_diagnostics(page: Any, drawn: Table) -> RenderableType:
     """A projection's table, and what the kernel left out of it and why."""
-    notes = [Text(f"! {note.message} ({note.subject_id})", style="yellow") for note in page.diagnostics]
+    notes = [plain(f"! {note.message} ({note.subject_id})", style="yellow") for note in page.diagnostics]
     return Group(drawn, *notes)
 
 
@@ -53,7 +66,7 @@ def fields(facts: Iterable[tuple[str, Any]]) -> Table:
     grid.add_column(style="bold")
     grid.add_column(overflow="fold")
     for name, value in facts:
-        grid.add_row(name.replace("_", " "), _value(value))
+        grid.add_row(plain(name.replace("_", " ")), _value(value))
     return grid
 
 
@@ -61,7 +74,7 @@ def _value(value: Any) -> RenderableType:
     if isinstance(value, Text):
         return value
     if isinstance(value, datetime):
-        return when(value)
+        return Text(when(value))
     if isinstance(value, str):
         return plain(value)
     return json_of(value)
@@ -69,22 +82,67 @@ def _value(value: Any) -> RenderableType:
 
 def json_of(value: Any) -> RenderableType:
     """A JSON value; a string as the text it is."""
-    return plain(value) if isinstance(value, str) else JSON(dumps(value).decode())
+    if isinstance(value, str):
+        return plain(value)
+    text = JSONHighlighter()(printable_json(_indented(value)))
+    text.overflow = "fold"  # a long string goes on in the next line
+    return text
 
 
-def plain(text: str) -> Text:
-    """A text as it is, but for what would play tricks with the terminal: others wrote it."""
-    return Text("".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text))
+def _indented(value: Any) -> str:
+    try:
+        return dumps(value, indented=True).decode()
+    except TypeError:  # the name of a file need not be UTF-8; in ASCII it can be told
+        return json.dumps(unstructure(value), indent=2)
+
+
+def plain(text: str, style: str = "") -> Text:
+    """A text of several lines as it is, but for what would play tricks with the terminal."""
+    spaced = text.replace("\t", "    ")  # a table measures a tab as nothing
+    return Text(printable(spaced, keep="\n"), style=style, overflow="fold")
+
+
+def words(*parts: str | Text | tuple[str, str]) -> Text:
+    """Texts one after the other; a pair is a text and its style."""
+    told = Text(overflow="fold")
+    for part in parts:
+        told.append_text(
+            part if isinstance(part, Text) else plain(*([part] if isinstance(part, str) else part))
+        )
+    return told
+
+
+def panel(content: RenderableType, title: str | Text, subtitle: str | None = None) -> Panel:
+    """A frame around something; its title is one line."""
+    heading = title if isinstance(title, Text) else _line(title)
+    heading.overflow = "ellipsis"  # what does not fit is seen to be missing
+    return Panel(content, title=heading, title_align="left", subtitle=subtitle and _line(subtitle))
+
+
+def _line(text: str, style: str = "") -> Text:
+    return Text(printable(text, keep=""), style=style)
+
+
+class Unbroken:
+    """A line that stays one, however long, so that it can be copied; it needs `print(crop=False)`."""
+
+    def __init__(self, line: str) -> None:
+        self._line = printable(line, keep="")
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The line in bold."""
+        yield Segment(self._line, console.get_style("bold"))
+        yield Segment.line()
 
 
 def titled(name: str, state: str) -> Text:
     """The name of a turn, and its state or outcome in its colour."""
-    return Text.assemble((name, "bold"), "  ", coloured(state))
+    return Text.assemble(_line(name, "bold"), "  ", coloured(state))
 
 
 def coloured(word: str) -> Text:
     """A state, outcome, status, yes or no, in its colour."""
-    return Text(word, style=_COLOURS.get(word, ""))
+    return _line(word, _COLOURS.get(word, ""))
 
 
 def yes_or_no(fact: bool) -> Text:

@@ -12,12 +12,13 @@ import sys
 from typing import Any
 
 from cgworker.cli.problems import Problem
+from cgworker.printable import printable, printable_json
 
 
 def write_result(result: Any, *, as_json: bool) -> None:
     """Print what a command found or did."""
     if as_json or not sys.stdout.isatty():
-        _write_line({"ok": True, "result": result})
+        write_line({"ok": True, "result": result})
     else:
         from cgworker.cli.views import show
 
@@ -28,9 +29,9 @@ def write_problem(problem: Problem, *, as_json: bool) -> None:
     """Print why a command failed, and what to do about it."""
     if as_json or not sys.stdout.isatty():
         error = {"code": problem.code, "message": problem.message, "status": problem.status}
-        _write_line({"ok": False, "error": error})
+        write_line({"ok": False, "error": error})
         if problem.advice:
-            print(f"hint: {problem.advice}", file=sys.stderr)  # noqa: T201 - the command line prints
+            _say(f"hint: {problem.advice}")
     else:
         from cgworker.cli.views import show_problem
 
@@ -39,20 +40,28 @@ def write_problem(problem: Problem, *, as_json: bool) -> None:
 
 def write_failure(problem: Problem) -> None:
     """Say in one line why a command without an envelope failed, and in another what to do about it."""
-    print(f"{problem.code}: {problem.message}", file=sys.stderr)  # noqa: T201 - the command line prints
+    _say(f"{problem.code}: {problem.message}")
     if problem.advice:
-        print(f"hint: {problem.advice}", file=sys.stderr)  # noqa: T201 - the same
+        _say(f"hint: {problem.advice}")
 
 
-def _write_line(envelope: dict[str, Any]) -> None:
-    sys.stdout.buffer.write(_line_of(envelope) + b"\n")
+def write_line(value: Any) -> None:
+    """Print a value as one line of JSON: exactly as it is, but for what a terminal must not be given raw."""
+    line = _line_of(value)
+    if sys.stdout.isatty():
+        line = printable_json(line.decode()).encode()
+    sys.stdout.buffer.write(line + b"\n")
     sys.stdout.buffer.flush()
 
 
-def _line_of(envelope: dict[str, Any]) -> bytes:
+def _line_of(value: Any) -> bytes:
     from cgworker.wire.converter import dumps, unstructure
 
     try:
-        return dumps(envelope)
+        return dumps(value)
     except TypeError:  # the name of a file need not be UTF-8; in ASCII it can be told
-        return json.dumps(unstructure(envelope), separators=(",", ":")).encode()
+        return json.dumps(unstructure(value), separators=(",", ":")).encode()
+
+
+def _say(text: str) -> None:
+    print(printable(text, keep="\t\n"), file=sys.stderr)  # noqa: T201 - the command line prints

@@ -9,9 +9,9 @@ import typer
 
 from cgworker.cli.command import program
 from cgworker.cli.connect import as_actor, worker_agent
+from cgworker.cli.envelope import write_line
 from cgworker.cli.options import ProfilesProjectId, ServerFlags
 from cgworker.cli.questions import ActingAgent
-from cgworker.wire.converter import dumps
 from cgworker.wire.records import SemanticItem
 from cgworker.wire.refs import TurnRef
 
@@ -47,8 +47,7 @@ def _write_line(item: SemanticItem) -> None:
         "created_at": item.record.created_at,
         "payload": item.payload,
     }
-    sys.stdout.buffer.write(dumps(line) + b"\n")
-    sys.stdout.buffer.flush()
+    write_line(line)
 
 
 def _draw(item: SemanticItem) -> None:

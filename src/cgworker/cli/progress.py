@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from cgworker.printable import printable
+
 
 @contextmanager
 def progress(text: str) -> Iterator[Callable[[str], None]]:
@@ -14,6 +16,7 @@ def progress(text: str) -> Iterator[Callable[[str], None]]:
         yield lambda _: None
         return
     from rich.console import Console
+    from rich.text import Text
 
-    with Console(stderr=True).status(text) as status:
-        yield lambda changed: status.update(changed)
+    with Console(stderr=True).status(Text(printable(text))) as status:
+        yield lambda changed: status.update(Text(printable(changed)))

@@ -13,13 +13,10 @@ from typing import Any
 
 import anyio
 import anyio.abc
-from rich.console import Console
-from rich.json import JSON
-from rich.text import Text
 
+from cgworker.cli.drawing import json_of, plain, screen, words
 from cgworker.cli.payload import parse_json
 from cgworker.errors import CommonGroundError
-from cgworker.wire.converter import dumps
 from cgworker.worker.serve import watch_signals
 
 _END_SECONDS = 20.0
@@ -40,12 +37,12 @@ class Stage:
 
     def __init__(self, home: Path) -> None:
         self._home = home
-        self._console = Console(soft_wrap=True, highlight=False)
+        self._console = screen()
         self._environment = _environment(home)
 
     def say(self, text: str) -> None:
         """Tell what came of a step."""
-        self._console.print(Text.assemble(("✓ ", "green"), text))
+        self._console.print(words(("✓ ", "green"), text), soft_wrap=True)
 
     def show_answer(self, smoke: Mapping[str, Any]) -> None:
         """Show what a smoke test brought back."""
@@ -54,7 +51,7 @@ class Stage:
             f"{terminal['turn_id']} {terminal['outcome']} after {terminal['waited_seconds']} s; "
             f"{smoke['to']} answered:"
         )
-        self._console.print(JSON(dumps(smoke["terminal_payload"]).decode()))
+        self._console.print(json_of(smoke["terminal_payload"]))
 
     async def run(self, *words: str) -> Any:
         """Run a command to its end and return the result of its envelope.
@@ -89,14 +86,14 @@ class Stage:
                 yield process
                 beside.cancel_scope.cancel()
         except Exception:
-            self._console.print(log.read_text("utf-8", "replace").strip(), style="dim")
+            self._console.print(plain(log.read_text("utf-8", "replace").strip(), style="dim"), soft_wrap=True)
             raise
         finally:
             with anyio.CancelScope(shield=True):
                 await _end(process)
 
-    def _show(self, words: tuple[str, ...]) -> None:
-        self._console.print(Text.assemble(("$ ", "dim"), (shlex.join(("cg", *words)), "bold")))
+    def _show(self, argv: tuple[str, ...]) -> None:
+        self._console.print(words(("$ ", "dim"), (shlex.join(("cg", *argv)), "bold")), soft_wrap=True)
 
 
 @asynccontextmanager

@@ -10,20 +10,23 @@ from functools import singledispatch
 from typing import Any
 
 import attrs
-from rich.console import Console, Group, RenderableType
-from rich.panel import Panel
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from cgworker.cli.drawing import (
+    Unbroken,
     coloured,
     fields,
     json_of,
+    panel,
     plain,
+    screen,
     table,
     titled,
     when,
     with_diagnostics,
+    words,
     yes_or_no,
 )
 from cgworker.cli.problems import Problem
@@ -59,15 +62,15 @@ from cgworker.wire.records import SemanticItem, TurnContext
 
 def show(result: Any) -> None:
     """Print a result for people."""
-    Console().print(picture(result))
+    screen().print(picture(result), crop=False)
 
 
 def show_problem(problem: Problem) -> None:
     """Print why a command failed, and what to do about it."""
-    console = Console(stderr=True)
-    console.print(Text.assemble(("✗ ", "bold red"), (problem.code, "bold red"), "  ", plain(problem.message)))
+    console = screen(stderr=True)
+    console.print(words(("✗ ", "bold red"), (problem.code, "bold red"), "  ", problem.message))
     if problem.advice:
-        console.print(Text.assemble(("→ ", "bold"), problem.advice))
+        console.print(words(("→ ", "bold"), problem.advice))
 
 
 @singledispatch
@@ -96,8 +99,8 @@ def _(turn: TurnResult) -> RenderableType:
     ]
     lines: list[RenderableType] = [fields((name, value) for name, value in facts if value is not None)]
     if snapshot.final_cardbox_ref is not None:
-        lines.append(Panel(json_of(turn.final_payload), title=turn.final_record_role, title_align="left"))
-    return Panel(Group(*lines), title=titled(turn.turn_id, turn.outcome or turn.state), title_align="left")
+        lines.append(panel(json_of(turn.final_payload), turn.final_record_role or ""))
+    return panel(Group(*lines), titled(turn.turn_id, turn.outcome or turn.state))
 
 
 @picture.register
@@ -109,9 +112,7 @@ def _(context: TurnContext) -> RenderableType:
 @picture.register
 def _record(item: SemanticItem) -> RenderableType:
     title = f"{item.record.turn_seq}  {item.record.record_role}"
-    return Panel(
-        json_of(item.payload), title=title, subtitle=when(item.record.created_at), title_align="left"
-    )
+    return panel(json_of(item.payload), title, subtitle=when(item.record.created_at))
 
 
 @picture.register
@@ -136,7 +137,7 @@ def _(page: TurnPage) -> RenderableType:
 @picture.register
 def _(lineage: Lineage) -> RenderableType:
     table = _turns([lineage.parent, *lineage.direct_children])
-    table.title = f"{lineage.turn_id} and its children"
+    table.title = plain(f"{lineage.turn_id} and its children")
     return with_diagnostics(lineage, table)
 
 
@@ -164,7 +165,7 @@ def _(worked: WorkedTurn) -> RenderableType:
         return picture(worked.turn)
     why = worked.lease_error or worked.not_settled or "the kernel could not be asked how it stands"
     kept = f"; its result is kept at {worked.kept_at}" if worked.kept_at else ""
-    return Text(f"{worked.turn_id} is not settled: {why}{kept}", style="yellow")
+    return plain(f"{worked.turn_id} is not settled: {why}{kept}", style="yellow")
 
 
 @picture.register
@@ -188,23 +189,23 @@ def _(card: Card) -> RenderableType:
 @picture.register
 def _(replay: Replay) -> RenderableType:
     if replay.same:
-        return Text(f"{replay.turn_id} came to the same again: {replay.now['outcome']}", style="green")
+        return plain(f"{replay.turn_id} came to the same again: {replay.now['outcome']}", style="green")
     styles = {"-": "red", "+": "green"}
-    lines = [Text(plain(line).plain, style=styles.get(line[:1], "")) for line in replay.difference]
-    return Group(Text(f"{replay.turn_id} came to something else", style="yellow"), *lines)
+    lines = [plain(line, style=styles.get(line[:1], "")) for line in replay.difference]
+    return Group(plain(f"{replay.turn_id} came to something else", style="yellow"), *lines)
 
 
 @picture.register
 def _(smoke: SmokeResult) -> RenderableType:
     return Group(
-        Text(f"{smoke.from_} asked {smoke.to}: {smoke.offer.purpose or smoke.dispatch.turn_kind}"),
+        plain(f"{smoke.from_} asked {smoke.to}: {smoke.offer.purpose or smoke.dispatch.turn_kind}"),
         picture(smoke.terminal),
     )
 
 
 @picture.register
 def _(why: Why) -> RenderableType:
-    reasons = [Text.assemble(("→ ", "bold"), reason) for reason in why.because]
+    reasons = [words(("→ ", "bold"), reason) for reason in why.because]
     story = table(why.story, when=lambda line: when(line.at), what=lambda line: line.text)
     return Group(titled(why.turn_id, why.outcome or why.state), *reasons, Text(), story)
 
@@ -214,9 +215,9 @@ def _(diagnosis: Diagnosis) -> RenderableType:
     lines = []
     for check in diagnosis.checks:
         mark = ("✓ ", "bold green") if check.healthy else ("✗ ", "bold red")
-        lines.append(Text.assemble(mark, (check.name, "bold"), "  ", check.message))
+        lines.append(words(mark, (check.name, "bold"), "  ", check.message))
         if check.advice:
-            lines.append(Text.assemble(("  → ", "bold"), check.advice))
+            lines.append(words(("  → ", "bold"), check.advice))
     return Group(*lines)
 
 
@@ -295,11 +296,7 @@ def _(agent: AgentSnapshot) -> RenderableType:
         ("born", agent.created_at),
         ("last seen", agent.last_seen_at),
     ]
-    return Panel(
-        fields((name, value) for name, value in facts if value not in (None, "")),
-        title=str(agent.agent),
-        title_align="left",
-    )
+    return panel(fields((name, value) for name, value in facts if value not in (None, "")), str(agent.agent))
 
 
 @picture.register(AgentResult | DrainedAgent | ResumedAgent)
@@ -337,16 +334,16 @@ def _(invites: InviteList) -> RenderableType:
 def _(invite: InviteResult) -> RenderableType:
     until = when(invite.invite.expires_at)
     return Group(
-        Text(
+        plain(
             f"{invite.agent_id} may join {invite.project_id} until {until}. Send this, once and in private:\n"
         ),
-        Text(f"  {invite.join_command}", style="bold", no_wrap=True, overflow="ignore"),
+        Unbroken(f"  {invite.join_command}"),
     )
 
 
 @picture.register
 def _(joined: JoinedAgent) -> RenderableType:
-    return Text.assemble(
+    return words(
         ("✓ ", "bold green"), "this machine is now ", (joined.profile, "bold"), f" at {joined.base_url}\n",
         ("→ ", "bold"), f"cg worker loop --profile {joined.profile} --command YOUR-COMMAND",
     )  # fmt: skip

@@ -18,7 +18,7 @@ from attrs import evolve, frozen
 from cgworker.cli.call import words_of
 from cgworker.cli.connect import as_actor, worker_agent
 from cgworker.cli.live import live_line
-from cgworker.cli.options import ContextAfter, ContextLimit, Flag, HealthPort, RenewInterval, ServerFlags
+from cgworker.cli.options import Flag, HealthPort, RenewInterval, ServerFlags
 from cgworker.cli.work_results import (
     LoopResult,
     NothingClaimed,
@@ -28,12 +28,15 @@ from cgworker.cli.work_results import (
 from cgworker.cli.worked import Adapter, environment_of
 from cgworker.handlers import CommandHandler
 from cgworker.handlers.folder import CommandFiles
+from cgworker.printable import log_to_stderr
 from cgworker.worker import WorkerOptions
 from cgworker.worker.collector import spare_the_collector
 from cgworker.worker.health import answering_health
 from cgworker.worker.init import leave_pid_one
 from cgworker.worker.serve import watch_signals
 from cgworker.worker.supervisor import supervised
+
+_PAGE_RECORDS = 100
 
 
 @frozen(kw_only=True)
@@ -46,8 +49,19 @@ class CommandFlags:
     agent_id: Annotated[
         str | None, Flag("--agent-id", metavar="AGENT", help="The agent, without a profile.")
     ] = None
-    context_after_turn_seq: ContextAfter = 0
-    context_limit: ContextLimit = 100
+    context_after_turn_seq: Annotated[
+        int | None,
+        Flag("--context-after-turn-seq", metavar="N", help="Only a page of records, after this one."),
+    ] = None
+    context_limit: Annotated[
+        int | None,
+        Flag(
+            "--context-limit",
+            min=1,
+            metavar="N",
+            help="Only a page of so many records.  [default: all; a page has 100]",
+        ),
+    ] = None
     work_dir: Annotated[
         str | None,
         Flag("--work-dir", metavar="DIR", help="Keep the turns' files here, not in temporary folders."),
@@ -102,7 +116,8 @@ class CommandFlags:
                 suspend=_path(self.suspend_in_file),
                 failure=_path(self.failure_in_file),
             ),
-            context_after_turn_seq=self.context_after_turn_seq,
+            context_after_turn_seq=self.context_after_turn_seq or 0,
+            context_limit=self._context_limit(),
             environment=environment_of(self.clean_env, self.env),
             final_record_role=self.final_record_role,
         )
@@ -111,10 +126,16 @@ class CommandFlags:
         """How the worker behaves."""
         return WorkerOptions(
             renew_seconds=self.renew_interval_seconds,
-            context_page_size=min(self.context_limit, 1000),
+            context_page_size=min(self.context_limit or _PAGE_RECORDS, 1000),
             grace_seconds=self.grace_seconds,
             time_limit_seconds=self.time_limit_seconds,
         )
+
+    def _context_limit(self) -> int | None:
+        """A page if one is asked for, as the reference has it; else all records."""
+        if self.context_limit is None and self.context_after_turn_seq is not None:
+            return _PAGE_RECORDS
+        return self.context_limit
 
 
 def once(server: ServerFlags, runtime: CommandFlags) -> WorkedTurn | UnreadTurn | NothingClaimed:
@@ -218,5 +239,5 @@ def _path(given: str | None) -> Path | None:
 
 
 def _log_to_stderr(level: int) -> None:
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s")
+    log_to_stderr(level)
     logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -19,6 +19,7 @@ from cgworker.cli.work_results import Replay
 from cgworker.client import KernelClient
 from cgworker.errors import UsageError
 from cgworker.handlers import CommandHandler, Handler
+from cgworker.printable import printable, printable_json
 from cgworker.testing.replaying import replay as do_again
 from cgworker.wire.converter import dumps, unstructure
 from cgworker.wire.refs import TurnRef
@@ -89,4 +90,4 @@ def _only_one(app: str) -> Worker:
 
 
 def _print_record(role: str, payload: Any) -> None:
-    sys.stderr.write(f"{role}: {dumps(payload).decode()}\n")
+    sys.stderr.write(f"{printable(role)}: {printable_json(dumps(payload).decode())}\n")

@@ -15,6 +15,7 @@ from attrs import asdict, evolve, frozen
 from cgworker.cli.apps import load_workers
 from cgworker.cli.live import live_line
 from cgworker.cli.options import Argument, Flag, HealthPort, RenewInterval
+from cgworker.printable import log_to_stderr
 from cgworker.worker import Worker
 from cgworker.worker.collector import spare_the_collector
 from cgworker.worker.init import leave_pid_one
@@ -101,7 +102,7 @@ def run(
 
     Held turns may then end in their grace, or are handed back.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    log_to_stderr(logging.INFO)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     leave_pid_one()
     if reload:

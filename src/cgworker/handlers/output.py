@@ -5,6 +5,8 @@ from __future__ import annotations
 import codecs
 from collections.abc import Callable, Iterator
 
+from cgworker.printable import printable
+
 _MOST_CHARACTERS = 4096
 
 
@@ -29,7 +31,7 @@ class Lines:
             # Before the cut, and with more than a secret's length behind it: no secret stands across it.
             self._rest = self._mask(self._rest)
         while len(self._rest) > 2 * _MOST_CHARACTERS:
-            yield escape(self._rest[:_MOST_CHARACTERS])
+            yield printable(self._rest[:_MOST_CHARACTERS])
             self._rest = self._rest[_MOST_CHARACTERS:]
 
     def end(self) -> Iterator[str]:
@@ -40,9 +42,4 @@ class Lines:
 
 def _pieces(line: str) -> Iterator[str]:
     for start in range(0, max(len(line), 1), _MOST_CHARACTERS):
-        yield escape(line[start : start + _MOST_CHARACTERS])
-
-
-def escape(text: str) -> str:
-    """The text with control characters spelled out: it must not drive a terminal or forge a log line."""
-    return "".join(c if c.isprintable() or c == "\t" else f"\\x{ord(c):02x}" for c in text)
+        yield printable(line[start : start + _MOST_CHARACTERS])

@@ -98,8 +98,8 @@ def _loads_exactly(raw: bytes) -> Any:
     return value
 
 
-def dumps(value: Any, *, sort_keys: bool = False) -> bytes:
-    """Write compact JSON; wire types, datetimes (ISO 8601, +00:00) and exact numbers included.
+def dumps(value: Any, *, sort_keys: bool = False, indented: bool = False) -> bytes:
+    """Write JSON; wire types, datetimes (ISO 8601, +00:00) and exact numbers included.
 
     Classes of a user's own are written as `unstructure_plain` writes them.
 
@@ -110,6 +110,7 @@ def dumps(value: Any, *, sort_keys: bool = False) -> bytes:
         value = unstructure(value)
     # By itself orjson leaves out a dataclass's private fields, and writes attributes that are no fields.
     option = orjson.OPT_PASSTHROUGH_DATACLASS | (orjson.OPT_SORT_KEYS if sort_keys else 0)
+    option |= orjson.OPT_INDENT_2 if indented else 0
     try:
         return orjson.dumps(value, default=_write, option=option)
     except TypeError as refused:

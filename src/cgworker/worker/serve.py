@@ -13,6 +13,7 @@ import anyio.abc
 from cgworker import signals
 from cgworker.errors import UsageError
 from cgworker.events import logger
+from cgworker.printable import log_to_stderr
 from cgworker.worker.collector import spare_the_collector
 from cgworker.worker.health import answering_health
 from cgworker.worker.init import leave_pid_one
@@ -49,7 +50,7 @@ def run(
     with signals.held():
         leave_pid_one()
         if not logging.getLogger().handlers:
-            logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+            log_to_stderr(logging.INFO)
             logging.getLogger("httpx").setLevel(logging.WARNING)
         spare_the_collector()
         options = dict(backend_options or {})
