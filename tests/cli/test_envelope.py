@@ -40,6 +40,8 @@ from tests.cli.conftest import Cg
         ["project", "feed", "--project-id", "p", "--limit", "0"],
         ["project", "feed", "--project-id", "p", "--limit", "many"],
         ["turn", "wait", "--project-id", "p", "--turn-id", "T-1", "--timeout-seconds", "-1"],
+        ["project", "turn", "list", "--project-id", "p", "--state", "done"],
+        ["project", "turn", "list", "--project-id", "p", "--outcome", "fail"],
         ["worker", "once", "--profile", "p/a"],
         ["worker", "once", "--profile", "p/a", "--command"],
         ["worker", "claim", "run", "--project-id", "p", "--agent-id", "a"],

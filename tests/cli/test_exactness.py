@@ -1,9 +1,8 @@
-"""`cg worker` told as the reference tells its own: places for files, pages of a context, a lease that ended."""
+"""`cg worker` as the reference tells its own: places for files, pages of a context, a lease that ended."""
 
 from __future__ import annotations
 
 import json
-import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,7 +99,7 @@ def hasty() -> Iterator[Kernel]:
 
 
 def test_a_child_that_the_guard_ended_lost_its_lease(cg: Cg, hasty: Kernel, tmp_path: Path) -> None:
-    """The worker stood still until the lease was over: the command did not fail, and exit status 1 says so."""
+    """cg stood still until the lease was over: exit status 1, and the reason."""
     profile = hasty.profile(cg, "stalled")
     hasty.dispatch("stalled")
     pid_file = tmp_path / "pid"
@@ -119,4 +118,5 @@ def test_a_child_that_the_guard_ended_lost_its_lease(cg: Cg, hasty: Kernel, tmp_
 
 def _is_zombie(pid: int) -> bool:
     """Ended, but its parent stands still and has not noticed."""
-    return os.path.exists(f"/proc/{pid}") and ") Z " in Path(f"/proc/{pid}/stat").read_text()
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and ") Z " in stat.read_text()

@@ -60,6 +60,15 @@ def test_a_command_that_breaks_it_fails(cg: Cg, tmp_path: Path) -> None:
     assert (ran.exit_code, ran.result["checks"][0]["verdict"]) == (1, "failed")
 
 
+def test_a_process_left_behind_is_noticed(cg: Cg) -> None:
+    """A worker ends what `&` leaves; a command that waits for it leaves nothing."""
+    for script, verdict in (("sleep 30 &", "failed"), ("sleep 0.1 & wait;", "passed")):
+        script += 'cp "$CG_INPUT_FILE" "$CG_FINAL_FILE"'
+        ran = cg("worker", "check", "--command", "sh", "-c", script)
+        verdicts = {each["name"]: each["verdict"] for each in ran.result["checks"]}
+        assert verdicts["grandchild"] == verdict
+
+
 @pytest.mark.parametrize(
     ("argv", "code"),
     [

@@ -21,6 +21,7 @@ from cgworker.cli.options import (
     TurnId,
 )
 from cgworker.errors import ConflictError, NotFoundError
+from cgworker.lifecycle import TurnOutcome, TurnState
 from cgworker.wire.projections import AgentPage, EventPage, Lineage, OfferEntry, OfferPage, TurnPage
 
 app: typer.Typer = group("Show a project's agents, offers, turns and events.")
@@ -109,13 +110,9 @@ async def list_turns(
         str | None, typer.Option("--target-agent-id", metavar="AGENT", help="Only those for this agent.")
     ] = None,
     turn_kind: MaybeKind = None,
-    state: Annotated[
-        str | None,
-        typer.Option("--state", metavar="STATE", help="Only queued, running, suspended or closed ones."),
-    ] = None,
+    state: Annotated[TurnState | None, typer.Option("--state", help="Only turns in this state.")] = None,
     outcome: Annotated[
-        str | None,
-        typer.Option("--outcome", metavar="OUTCOME", help="Only succeeded, failed or stopped ones."),
+        TurnOutcome | None, typer.Option("--outcome", help="Only turns that ended so.")
     ] = None,
     stop_requested_only: Annotated[
         bool, typer.Option("--stop-requested-only", help="Only those asked to stop.")
@@ -128,8 +125,8 @@ async def list_turns(
             project_id,
             target_agent_id=target_agent_id,
             turn_kind=turn_kind,
-            state=state,
-            outcome=outcome,
+            state=state and state.value,
+            outcome=outcome and outcome.value,
             stop_requested_only=stop_requested_only,
             limit=limit,
         )

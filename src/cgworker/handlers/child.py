@@ -46,6 +46,11 @@ class Child:
         return tuple(self._tail)
 
     @property
+    def left_others(self) -> bool:
+        """Whether it left processes behind in its group, which were ended; known once the block has ended."""
+        return self._group.ended_others
+
+    @property
     def talk(self) -> tuple[anyio.abc.ByteSendStream, anyio.abc.ByteReceiveStream]:
         """Its stdin and its stdout, for who speaks with it (`talks=True`)."""
         assert self._process.stdin is not None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -50,11 +50,13 @@ class CommandExit:
         context_file: where its context was.
         exit_code: its exit status, negative for a signal.
         failure_payload: the error report, if it failed.
+        left_others: it left processes behind in its group, which were ended.
     """
 
     context_file: Path
     exit_code: int
     failure_payload: Any = None
+    left_others: bool = False
 
 
 def _words(argv: Iterable[str]) -> tuple[str, ...]:
@@ -125,16 +127,16 @@ class CommandHandler:
                     turn, after_turn_seq=self.context_after_turn_seq, limit=self.context_limit
                 )
                 with anyio.CancelScope(shield=True):
-                    exit_code, tail = await self._run(turn, folder)
+                    exit_code, child = await self._run(turn, folder)
             except OSError as no_room:  # a full disk or process table is not the turn's fault
                 logger.error("%s: its command cannot be started, it is handed back: %s", turn.ref, no_room)
                 return evolve(retry(_NO_ROOM_SECONDS), note=f"its command cannot be started: {no_room}")
-            return await self._decide(turn, folder, exit_code, tail)
+            return await self._decide(turn, folder, exit_code, child)
 
-    async def _decide(self, turn: Turn, folder: TurnFolder, exit_code: int, tail: Sequence[str]) -> Outcome:
+    async def _decide(self, turn: Turn, folder: TurnFolder, exit_code: int, child: Child) -> Outcome:
         end = CommandEnd(
             exit_code,
-            tail,
+            child.tail,
             folder,
             mask=mask_for(turn.secrets),
             most_payload_bytes=self.most_payload_bytes,
@@ -146,9 +148,13 @@ class CommandHandler:
             await self._keep(too_large, turn)
             outcome = too_large.outcome(exit_code)
         report = outcome.payload if isinstance(outcome, Failed) else None
-        self.on_exit(
-            turn, CommandExit(context_file=folder.context, exit_code=exit_code, failure_payload=report)
+        ended = CommandExit(
+            context_file=folder.context,
+            exit_code=exit_code,
+            failure_payload=report,
+            left_others=child.left_others,
         )
+        self.on_exit(turn, ended)
         return outcome
 
     def _work_dir(self, turn: Turn) -> Path | None:
@@ -158,7 +164,7 @@ class CommandHandler:
 
     # ------------------------------------------------------------ running it
 
-    async def _run(self, turn: Turn, folder: TurnFolder) -> tuple[int, tuple[str, ...]]:
+    async def _run(self, turn: Turn, folder: TurnFolder) -> tuple[int, Child]:
         env = self.environment.variables(os.environ, turn.secrets, folder.variables(turn))
         sink, mask = _bounded(self.on_line), mask_for(turn.secrets)
         progress = ProgressFile(folder.progress, turn, mask)
@@ -175,7 +181,7 @@ class CommandHandler:
             if turn.interruption is not None:
                 beside.cancel_scope.cancel()
         await progress.record_rest()
-        return exit_code, child.tail
+        return exit_code, child
 
     async def _keep(self, too_large: FinalTooLarge, turn: Turn) -> None:
         """The kernel could not take it; a person can still find it."""

@@ -29,6 +29,12 @@ class ProcessGroup:
 
     def __init__(self, leader: anyio.abc.Process) -> None:
         self._leader = leader
+        self._ended_others = False
+
+    @property
+    def ended_others(self) -> bool:
+        """Whether somebody outlived the leader and was ended."""
+        return self._ended_others
 
     def ask_to_end(self) -> None:
         """SIGTERM, or what the platform has for it."""
@@ -51,6 +57,10 @@ class ProcessGroup:
             await self._leader.wait()
         if not self._has_members():
             return
+        await anyio.sleep(_LOOK_SECONDS)  # some are at their end
+        if not self._has_members():
+            return
+        self._ended_others = True
         self.ask_to_end()
         with anyio.move_on_after(_GRACE_SECONDS):
             while self._has_members():  # noqa: ASYNC110  # no system tells when a group is gone

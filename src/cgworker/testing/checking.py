@@ -78,6 +78,7 @@ class _Trial:
     exit_code: int | None
     checkpoint: bytes | None
     output_bytes: int
+    left_others: bool
     survivors: tuple[int, ...]
 
     @property
@@ -182,6 +183,9 @@ class CommandCheck:
         return Check("output", "passed", f"{most} bytes at most on one turn")
 
     def _leaves_nothing_behind(self) -> Check:
+        if any(trial.left_others for trial in self._trials if trial.played.interruption is None):
+            detail = "processes ran on when it ended, such as by `&`; a worker ends them: wait for them"
+            return Check("grandchild", "failed", detail)
         if sys.platform != "linux":
             return Check(
                 "grandchild", "not shown", "only on Linux can it be seen what left its process group"
@@ -248,6 +252,7 @@ class _Watch:
         self._exit_code: int | None = None
         self._checkpoint: bytes | None = None
         self._output_bytes = 0
+        self._left_others = False
 
     def command(self, argv: Sequence[str]) -> CommandHandler:
         environment = ChildEnvironment(added={"CG_CHECK_ID": self._mark})
@@ -259,6 +264,7 @@ class _Watch:
             exit_code=self._exit_code,
             checkpoint=self._checkpoint,
             output_bytes=self._output_bytes,
+            left_others=self._left_others,
             survivors=_processes_with(self._mark),
         )
 
@@ -267,6 +273,7 @@ class _Watch:
 
     def _note(self, turn: Turn, command: CommandExit) -> None:
         self._exit_code = command.exit_code
+        self._left_others = command.left_others
         path = checkpoint_of(turn)
         self._checkpoint = path.read_bytes() if path.exists() else None
 
