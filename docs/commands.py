@@ -18,6 +18,7 @@ CONNECTION = (
     "--auth-token-file",
     "--admin-auth-token",
     "--admin-auth-token-file",
+    "--ca-file",
     "--profile",
     "--config",
     "--caller-project-id",

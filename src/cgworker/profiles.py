@@ -67,6 +67,7 @@ class Config:
     caller_project_id: str | None = None
     caller_agent_id: str | None = None
     profiles: Mapping[str, Profile] = field(factory=dict)
+    ca_file: str | None = None
 
     def profile(self, name: str) -> Profile:
         """The profile of that name.
@@ -87,6 +88,7 @@ class Connection:
     base_url: str
     agent: AgentRef
     token: str = field(repr=False)
+    ca_file: Path | None = None
 
 
 def resolve_profile(
@@ -97,7 +99,7 @@ def resolve_profile(
     Args:
         name: `<project>/<agent>`, as `cg agent join` made it.
         config_path: the config file; None looks where `cg` does.
-        environ: where CG_CONFIG_PATH and CG_BASE_URL, which beat the file, are looked up.
+        environ: where CG_CONFIG_PATH, CG_BASE_URL and CG_CA_FILE, which beat the file, are looked up.
 
     Raises:
         ProfileError: profile_missing, profile_stale, profile_token_permissions, or the config file is
@@ -107,7 +109,18 @@ def resolve_profile(
     config = ConfigFile.locate(config_path, environ).read()
     profile = config.profile(name)
     base_url = said(environ.get("CG_BASE_URL")) or config.base_url or DEFAULT_BASE_URL
-    return Connection(base_url=base_url, agent=profile.agent, token=read_profile_token(profile))
+    return Connection(
+        base_url=base_url,
+        agent=profile.agent,
+        token=read_profile_token(profile),
+        ca_file=ca_file_of(config, environ),
+    )
+
+
+def ca_file_of(config: Config, environ: Mapping[str, str] = os.environ) -> Path | None:
+    """The authorities that are trusted for this config's servers: CG_CA_FILE, else what the file says."""
+    chosen = said(environ.get("CG_CA_FILE")) or config.ca_file
+    return Path(chosen).expanduser() if chosen else None
 
 
 # ---------------------------------------------------------------- the config file
@@ -207,6 +220,7 @@ def _config_of(content: Mapping[str, Any]) -> Config:
         caller_project_id=_text(caller, "project_id"),
         caller_agent_id=_text(caller, "agent_id"),
         profiles={name: _profile_of(profiles, name) for name in profiles},
+        ca_file=_text(content, "ca_file"),
     )
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cgworker.cli import credential, offers, registration
 from cgworker.cli.command import command, group
-from cgworker.cli.connect import admin_url, as_actor, as_reader, kernel_url
+from cgworker.cli.connect import admin_url, as_actor, as_reader, authorities, kernel_url
 from cgworker.cli.options import (
     AdminBaseUrl,
     AfterLedgerSeq,
     AgentId,
     BaseUrl,
+    CaFile,
     CallerFlags,
     ConfigPath,
     FollowSeconds,
@@ -50,21 +52,26 @@ async def join(
     ] = None,
     base_url: BaseUrl = None,
     admin_base_url: AdminBaseUrl = None,
+    ca_file: CaFile = None,
     config: ConfigPath = None,
 ) -> JoinedAgent:
-    """Become an agent by an invite: its token and a profile are kept on this machine."""
+    """Become an agent by an invite: its token and a profile are kept on this machine, and so is --ca-file."""
     code = _one_code(join_code, join_code_flag)
     config_file = ConfigFile.locate(config)
     check_can_keep(config_file)
     kernel_address = said(server_url) or kernel_url(base_url, config)
     admin_address = said(server_url) or admin_url(admin_base_url, base_url, config_file.read())
-    async with AdmissionClient(admin_address) as admission:
+    trusted = authorities(ca_file, config_file.read())
+    async with AdmissionClient(admin_address, ca_file=trusted) as admission:
         try:
             joined = await admission.redeem(code)
         except KernelRefused as refused:
             raise reset_code(refused, "join_failed") from refused
     profile = keep_credential(config_file, joined, joined.invite.display_name)
-    config_file.update(lambda content: content.update(base_url=kernel_address, admin_base_url=admin_address))
+    found = {"base_url": kernel_address, "admin_base_url": admin_address}
+    if trusted is not None:
+        found["ca_file"] = str(_absolute(trusted))
+    config_file.update(lambda content: content.update(found))
     return JoinedAgent(
         profile=profile.name,
         project_id=profile.project_id,
@@ -73,6 +80,10 @@ async def join(
         admin_base_url=admin_address,
         credential_id=joined.profile.credential_id,
     )
+
+
+def _absolute(path: str | Path) -> Path:
+    return Path(path).expanduser().absolute()
 
 
 def _one_code(positional: str | None, flag: str | None) -> str:

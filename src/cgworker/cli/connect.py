@@ -20,6 +20,7 @@ from cgworker.profiles import (
     TokenSource,
     admin_bearer_path,
     admin_service_path,
+    ca_file_of,
     read_profile_token,
     said,
 )
@@ -45,7 +46,7 @@ def as_actor(server: KernelFlags, actor: AgentRef) -> KernelClient:
     profile = _profile_given(server, config, actor) or config.profiles.get(str(actor))
     token = None if profile else _direct_token(server, config)
     token = token or read_profile_token(profile or config.profile(str(actor)))
-    return KernelClient(_kernel_url(server.base_url, config), agent=actor, token=token)
+    return _client(server, config, actor, token)
 
 
 def as_claim_holder(server: ServerFlags, agent: AgentRef) -> KernelClient:
@@ -55,22 +56,21 @@ def as_claim_holder(server: ServerFlags, agent: AgentRef) -> KernelClient:
     token = read_profile_token(profile) if profile else _direct_token(server, config)
     if token is None:
         raise UsageError(_NO_TOKEN)
-    return KernelClient(_kernel_url(server.base_url, config), agent=agent, token=token)
+    return _client(server, config, agent, token)
 
 
 def as_reader(server: ServerFlags, caller: CallerFlags) -> KernelClient:
     """The kernel, as whoever reads; with neither profile nor token the kernel's 401 says the rest."""
     config = ConfigFile.locate(server.config).read()
-    base_url = _kernel_url(server.base_url, config)
     name = said(server.profile)
     if name is not None:
         profile = config.profile(name)
         _check_caller_is(profile, caller)
-        return KernelClient(base_url, agent=profile.agent, token=read_profile_token(profile))
+        return _client(server, config, profile.agent, read_profile_token(profile))
     agent, token = _caller(caller, config), _direct_token(server, config)
     if agent is not None and token is None:
         raise UsageError(_NO_TOKEN)
-    return KernelClient(base_url, agent=agent, token=token)
+    return _client(server, config, agent, token)
 
 
 def as_admin_service(operator: OperatorFlags, project_id: str) -> KernelClient:
@@ -81,15 +81,14 @@ def as_admin_service(operator: OperatorFlags, project_id: str) -> KernelClient:
         FileNotFoundError: there is no such file.
     """
     config = ConfigFile.locate(operator.config).read()
-    base_url = _kernel_url(operator.base_url, config)
     if name := said(operator.profile):
         profile = config.profile(name)
-        return KernelClient(base_url, agent=profile.agent, token=read_profile_token(profile))
+        return _client(operator, config, profile.agent, read_profile_token(profile))
     file = said(operator.admin_service_token_file)
     path = Path(file).expanduser() if file else admin_service_path(project_id)
     check_private(path)
     agent = AgentRef(project_id=project_id, agent_id=ADMIN_SERVICE)
-    return KernelClient(base_url, agent=agent, token=said(path.read_text("utf-8")))
+    return _client(operator, config, agent, said(path.read_text("utf-8")))
 
 
 def worker_agent(
@@ -129,6 +128,18 @@ def parse_profile_name(name: str) -> AgentRef:
 def kernel_url(base_url: str | None, config_path: str | None) -> str:
     """The kernel's address."""
     return _kernel_url(base_url, ConfigFile.locate(config_path).read())
+
+
+def _client(
+    server: KernelFlags | OperatorFlags, config: Config, agent: AgentRef | None, token: str | None
+) -> KernelClient:
+    url = _kernel_url(server.base_url, config)
+    return KernelClient(url, agent=agent, token=token, ca_file=authorities(server.ca_file, config))
+
+
+def authorities(ca_file: str | None, config: Config) -> str | Path | None:
+    """The file of the authorities that are trusted, if one is named anywhere."""
+    return said(ca_file) or ca_file_of(config)
 
 
 def _kernel_url(base_url: str | None, config: Config) -> str:
@@ -209,7 +220,8 @@ def as_operator(admin: AdminFlags, project_id: str, *, to: str) -> AdmissionClie
     if token is None:
         message = f"Admin Service bearer token is required to {to}"
         raise ProfileError("admin_auth_required", message, status=401)
-    return AdmissionClient(admin_url(admin.admin_base_url, None, config), token=token)
+    url = admin_url(admin.admin_base_url, None, config)
+    return AdmissionClient(url, token=token, ca_file=authorities(admin.ca_file, config))
 
 
 def _default_admin_token(project_id: str) -> str | None:

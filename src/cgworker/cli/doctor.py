@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 
 import typer
 
 from cgworker.cli.command import command
-from cgworker.cli.connect import kernel_url
+from cgworker.cli.connect import authorities, kernel_url
 from cgworker.cli.options import ServerFlags
 from cgworker.cli.problems import problem_of
 from cgworker.cli.progress import progress
@@ -44,7 +45,7 @@ async def _checks(server: ServerFlags) -> AsyncIterator[Check]:
     profiles = _profiles(server)
     for profile in profiles:
         yield await _look(f"token of {profile.name}", partial(_at_token, profile))
-    async with KernelClient(kernel_url(server.base_url, server.config)) as kernel:
+    async with KernelClient(kernel_url(server.base_url, server.config), ca_file=_trusted(server)) as kernel:
         yield (reached := await _look("server", partial(_at_server, kernel)))
         if not reached.healthy:
             return
@@ -118,9 +119,14 @@ async def check_clock(kernel: KernelClient) -> Check:
     return Check(name="clock", healthy=False, message=message, advice=_SKEW_ADVICE)
 
 
+def _trusted(server: ServerFlags) -> str | Path | None:
+    return authorities(server.ca_file, ConfigFile.locate(server.config).read())
+
+
 async def _at_agent(server: ServerFlags, profile: Profile) -> str:
     base_url = kernel_url(server.base_url, server.config)
-    async with KernelClient(base_url, agent=profile.agent, token=read_profile_token(profile)) as kernel:
+    token = read_profile_token(profile)
+    async with KernelClient(base_url, agent=profile.agent, token=token, ca_file=_trusted(server)) as kernel:
         agent = await kernel.agents.get(profile.agent)
     if not agent.accepts_work:
         return "the kernel accepts its token; it takes no turns"

@@ -156,6 +156,16 @@ AdminServiceFile = Annotated[
 ]
 
 
+CaFile = Annotated[
+    str | None,
+    Flag(
+        "--ca-file",
+        metavar="FILE",
+        help="Trust the authorities in it, and no others.  [env: CG_CA_FILE]",
+    ),
+]
+
+
 @frozen(kw_only=True)
 class KernelFlags:
     """Which kernel, and a credential for it."""
@@ -175,6 +185,7 @@ class KernelFlags:
             help="The file it is in.  [env: CG_AGENT_CREDENTIAL_TOKEN_FILE]",
         ),
     ] = None
+    ca_file: CaFile = None
     config: ConfigPath = None
 
 
@@ -221,6 +232,7 @@ class AdminFlags:
             help="The file it is in.  [env: CG_ADMIN_AUTH_TOKEN_FILE]",
         ),
     ] = None
+    ca_file: CaFile = None
     config: ConfigPath = None
 
 
@@ -234,6 +246,7 @@ class OperatorFlags:
         Flag("--profile", metavar="PROJECT/AGENT", help="Act as this profile, not as admin-service."),
     ] = None
     admin_service_token_file: AdminServiceFile = None
+    ca_file: CaFile = None
     config: ConfigPath = None
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cgworker.cli.command import command, group
-from cgworker.cli.connect import admin_token, admin_url, kernel_url
+from cgworker.cli.connect import admin_token, admin_url, authorities, kernel_url
 from cgworker.cli.options import AdminFlags, BaseUrl, ProjectId
 from cgworker.cli.results import EnsuredProfile
 from cgworker.client import AdmissionClient, KernelClient
@@ -84,15 +84,17 @@ async def ensure_agent(
     )
     config_file = ConfigFile.locate(admin.config)
     config = config_file.read()
+    trusted = authorities(admin.ca_file, config)
     existing = config.profiles.get(profile.strip())
-    if existing and await _works(existing, kernel_url(base_url, admin.config)):
+    if existing and await _works(existing, kernel_url(base_url, admin.config), trusted):
         return _ensured(existing)
     token = admin_token(admin, config)
     if token is None:
         message = "Admin Service bearer token is required to ensure an Agent profile"
         raise ProfileError("profile_auth_required", message, status=401)
     check_can_keep(config_file)
-    async with AdmissionClient(admin_url(admin.admin_base_url, base_url, config), token=token) as admission:
+    address = admin_url(admin.admin_base_url, base_url, config)
+    async with AdmissionClient(address, token=token, ca_file=trusted) as admission:
         try:
             admitted = await admission.request_token(project_id, request)
         except KernelRefused as refused:
@@ -133,11 +135,11 @@ def keep_credential(config_file: ConfigFile, admitted: Admitted, display_name: s
     return made
 
 
-async def _works(profile: Profile, base_url: str) -> bool:
+async def _works(profile: Profile, base_url: str, ca_file: str | Path | None) -> bool:
     """Whether the kernel takes the profile's token; other trouble with the kernel is raised."""
     try:
         token = read_profile_token(profile)
-        async with KernelClient(base_url, agent=profile.agent, token=token) as kernel:
+        async with KernelClient(base_url, agent=profile.agent, token=token, ca_file=ca_file) as kernel:
             await kernel.agents.get(profile.agent)
     except ProfileError as unusable:
         if unusable.code != "profile_stale":

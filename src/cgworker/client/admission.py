@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -31,6 +32,7 @@ class AdmissionClient:
         token: the admin API bearer; redeeming a code needs none.
         timeout_seconds: how long to wait for one answer.
         http: an httpx client to use instead of an own one; it is then not closed here.
+        ca_file: the certificates of the authorities that are trusted, as for `KernelClient`.
 
     Refusals are `KernelRefused` with the service's own `code` (admin.md 3).
     """
@@ -42,8 +44,9 @@ class AdmissionClient:
         token: str | None = None,
         timeout_seconds: float = 10.0,
         http: httpx.AsyncClient | None = None,
+        ca_file: str | Path | None = None,
     ) -> None:
-        self._transport = Transport(base_url, timeout_seconds=timeout_seconds, http=http)
+        self._transport = Transport(base_url, timeout_seconds=timeout_seconds, http=http, ca_file=ca_file)
         self._identity = {"authorization": f"Bearer {token}"} if token is not None else {}
 
     async def __aenter__(self) -> Self:

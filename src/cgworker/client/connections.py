@@ -1,8 +1,8 @@
 """Connections for httpx: HTTP/1.1 over plain sockets, and no more of it than a kernel's clients need.
 
 httpx's own transport costs a client more CPU than a kernel needs for its answer. Here a request is one
-write, and an answer is read by the parser of httptools. What is not plain (https, bodies that come in
-pieces) goes to httpx's own. Nothing is sent twice: whoever asked knows whether that is right.
+write, and an answer is read by the parser of httptools. What is not plain (https, proxies, bodies that come
+in pieces) goes to httpx's own. Nothing is sent twice: whoever asked knows whether that is right.
 
 Connections carry no identity, so all clients of an event loop share those that are idle: thousands of agents
 in one process need as many as have requests under way, not two each.
@@ -23,6 +23,9 @@ import httpx
 from anyio.abc import ByteReceiveStream, SocketAttribute, SocketStream
 from anyio.lowlevel import RunVar
 from attrs import define, field
+
+from cgworker.client.surroundings import proxy_for, trusted
+from cgworker.errors import UsageError
 
 _MOST_CONNECTIONS = 100  # of one client
 _MOST_IDLE = 100  # to one origin, of all clients
@@ -48,12 +51,18 @@ _IDLE: RunVar[_Idle] = RunVar("cgworker_idle_connections")
 
 
 class Connections(httpx.AsyncBaseTransport):
-    """A transport for `httpx.AsyncClient`; runs on asyncio and trio."""
+    """A transport for `httpx.AsyncClient`; runs on asyncio and trio.
 
-    def __init__(self) -> None:
+    Args:
+        ca_file: the authorities that are trusted; by default as the environment says (`surroundings.py`).
+    """
+
+    def __init__(self, ca_file: str | None = None) -> None:
+        self._ca_file = ca_file
+        self._proxies: dict[str, str | None] = {}
         self._under_way_count = 0
         self._ended: anyio.Event | None = None  # set when an exchange ends, if others wait for that
-        self._others: httpx.AsyncHTTPTransport | None = None
+        self._others: dict[str | None, httpx.AsyncHTTPTransport] = {}
         self._is_closed = False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -62,11 +71,13 @@ class Connections(httpx.AsyncBaseTransport):
         Raises:
             httpx.TransportError: as httpx's own transport would.
             RuntimeError: it was closed.
+            UsageError: a proxy cannot be used, or the authorities that are trusted cannot be read.
         """
         if self._is_closed:
             raise RuntimeError("this client has been closed")
-        if not _is_plain(request):
-            return await self._other_transport().handle_async_request(request)
+        proxy = self._proxy_for(request.url)
+        if proxy is not None or not _is_plain(request):
+            return await self._other_transport(proxy).handle_async_request(request)
         timeouts = request.extensions.get("timeout", {})
         if self._under_way_count >= _MOST_CONNECTIONS:
             with _in_time(timeouts.get("pool"), httpx.PoolTimeout):
@@ -89,8 +100,8 @@ class Connections(httpx.AsyncBaseTransport):
                 _, connections = idle.by_origin.popitem()
                 for connection in connections:
                     await anyio.aclose_forcefully(connection.stream)
-        if self._others is not None:
-            await self._others.aclose()
+        for transport in self._others.values():
+            await transport.aclose()
 
     async def _wait_for_room(self) -> None:
         """A semaphore would do it as well, and take a kilobyte of each of thousands of clients."""
@@ -99,10 +110,23 @@ class Connections(httpx.AsyncBaseTransport):
                 self._ended = anyio.Event()
             await self._ended.wait()
 
-    def _other_transport(self) -> httpx.AsyncHTTPTransport:
-        """httpx's own, made when it is needed: it reads the system's certificates, which takes time."""
-        self._others = self._others or httpx.AsyncHTTPTransport(trust_env=False)
-        return self._others
+    def _proxy_for(self, url: httpx.URL) -> str | None:
+        """As the environment said when this server was first asked."""
+        server = f"{url.scheme}://{url.netloc.decode()}"
+        if server not in self._proxies:
+            self._proxies[server] = proxy_for(url)
+        return self._proxies[server]
+
+    def _other_transport(self, proxy: str | None) -> httpx.AsyncHTTPTransport:
+        """httpx's own, made when it is needed: it reads certificates, which takes time."""
+        if proxy not in self._others:
+            try:
+                self._others[proxy] = httpx.AsyncHTTPTransport(
+                    verify=trusted(self._ca_file), proxy=proxy, trust_env=False
+                )
+            except (ValueError, ImportError, httpx.InvalidURL) as unusable:
+                raise UsageError(f"a proxy that cannot be used: {unusable}") from unusable
+        return self._others[proxy]
 
     async def _exchange(self, request: httpx.Request, timeouts: dict[str, float | None]) -> httpx.Response:
         origin = request.url.host, request.url.port or 80

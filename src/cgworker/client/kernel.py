@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -29,6 +30,9 @@ class KernelClient:
         token: the agent's credential (`cgac_...`).
         timeout_seconds: how long to wait for one answer, long polls apart.
         http: an httpx client to use instead of an own one; it is then not closed here.
+        ca_file: the certificates of the authorities that are trusted, one PEM file; by default those of
+            SSL_CERT_FILE or SSL_CERT_DIR, else the public ones. Proxies are those of HTTP_PROXY,
+            HTTPS_PROXY, ALL_PROXY and NO_PROXY.
 
     Every call raises `KernelRefused` when the kernel says no, `KernelTrouble` when no usable answer came
     and `AnswerInvalid` when what answered does not speak the protocol. Nothing is retried.
@@ -42,8 +46,9 @@ class KernelClient:
         token: str | None = None,
         timeout_seconds: float = 5.0,
         http: httpx.AsyncClient | None = None,
+        ca_file: str | Path | None = None,
     ) -> None:
-        self._transport = Transport(base_url, timeout_seconds=timeout_seconds, http=http)
+        self._transport = Transport(base_url, timeout_seconds=timeout_seconds, http=http, ca_file=ca_file)
         self.agent = agent
         self._token = token
         self._http = http
@@ -63,7 +68,7 @@ class KernelClient:
     @property
     def route(self) -> Hashable:
         """How the kernel is reached: clients that have this in common could send each other's calls."""
-        return self.base_url, self._http
+        return self.base_url, self._http, self._transport.ca_file
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -78,6 +83,7 @@ class KernelClient:
             token=self._token,
             timeout_seconds=self._transport.timeout_seconds,
             http=self._http,
+            ca_file=self._transport.ca_file,
         )
 
     def __repr__(self) -> str:

@@ -10,12 +10,14 @@ import os
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, cast
 
 import httpx
 from attrs import frozen
 
 from cgworker.client.connections import Connections
+from cgworker.client.surroundings import tls_fault_of
 from cgworker.errors import (
     REFUSALS,
     AnswerInvalid,
@@ -72,15 +74,23 @@ class Transport:
         timeout_seconds: how long to wait for one answer, long polls apart.
         http: a client to use instead of an own one, for instance with another transport; it is then not
             closed here.
+        ca_file: the authorities whose certificates are trusted, as one file; by default those of
+            SSL_CERT_FILE or SSL_CERT_DIR, else the public ones.
 
     Raises:
-        UsageError: the port is none.
+        UsageError: the address is none.
     """
 
     def __init__(
-        self, base_url: str, *, timeout_seconds: float = 5.0, http: httpx.AsyncClient | None = None
+        self,
+        base_url: str,
+        *,
+        timeout_seconds: float = 5.0,
+        http: httpx.AsyncClient | None = None,
+        ca_file: str | Path | None = None,
     ) -> None:
-        _check_port(base_url)
+        _check_address(base_url)
+        self.ca_file = None if ca_file is None else str(Path(ca_file).expanduser())
         self.base_url: str = base_url.rstrip("/")
         self.timeout_seconds = timeout_seconds
         self._given = http
@@ -89,7 +99,7 @@ class Transport:
     @property
     def _connections(self) -> Connections:
         """Our own, made when they are needed: in a process of many agents, most clients never ask."""
-        self._own = self._own or Connections()
+        self._own = self._own or Connections(self.ca_file)
         return self._own
 
     async def aclose(self) -> None:
@@ -118,11 +128,14 @@ class Transport:
             KernelRefused: the kernel said no.
             KernelTrouble: no usable answer; the request may or may not have been carried out.
             AnswerInvalid: the answer is not JSON, or a redirect.
+            UsageError: a header would carry what none can, or the proxy or the authorities that the
+                environment names cannot be used; nothing was sent.
         """
         content = None if body is None else dumps(body)
         sent = {"content-type": "application/json", **(headers or {})} if content else dict(headers or {})
         if wait_seconds >= 1:
             sent["prefer"] = ", ".join(filter(None, [sent.get("prefer"), f"wait={int(wait_seconds)}"]))
+        _check_headers(sent)
         timeout = self.timeout_seconds + (wait_seconds + WAIT_MARGIN_SECONDS if wait_seconds else 0)
         try:
             response = await self._exchange(
@@ -135,8 +148,15 @@ class Transport:
             )
         except httpx.TimeoutException as late:
             raise KernelTimedOut(f"no answer from {self.base_url} within {timeout:g} s") from late
-        except (httpx.TransportError, httpx.InvalidURL) as broken:
-            raise KernelUnreachable(_reason_of(broken)) from broken
+        except httpx.InvalidURL as wrong:
+            raise UsageError(f"not an address: {self.base_url + path!r}: {wrong}") from wrong
+        except httpx.ProxyError as refused:
+            raise KernelUnreachable(
+                f"the proxy on the way to {self.base_url} says: {refused}"
+                " (NO_PROXY lists the servers that are reached without it)"
+            ) from refused
+        except httpx.TransportError as broken:
+            raise KernelUnreachable(_reason_of(broken, self.base_url)) from broken
         except httpx.DecodingError as broken:
             raise AnswerInvalid(f"{self.base_url} answered something unreadable: {broken}") from broken
         if response.status_code >= 400:
@@ -170,10 +190,12 @@ class Transport:
 _read_address = lru_cache(maxsize=128)(httpx.URL)
 
 
-def _reason_of(broken: Exception) -> str:
-    """What the operating system said, if it did: it names the fault where httpx names the attempt."""
+def _reason_of(broken: Exception, server: str) -> str:
+    """What the operating system said, or TLS: it names the fault where httpx names the attempt."""
     said, error = None, cast("BaseException | None", broken)
     while error is not None:
+        if (fault := tls_fault_of(error, server)) is not None:
+            return fault
         if isinstance(error, OSError) and error.errno:
             said = error
         error = (
@@ -186,11 +208,40 @@ def _reason_of(broken: Exception) -> str:
     return f"[Errno {said.errno}] {os.strerror(said.errno) if said.errno > 0 else said.strerror}"
 
 
-def _check_port(base_url: str) -> None:
-    """A port over 65535 passes httpx and breaks deep below it, in another way on each event loop."""
+def _check_address(base_url: str) -> None:
+    """Refuse what paths cannot be put behind, and what would break deep below httpx."""
+    if re.search(r"[\x00-\x20\x7f?#]", base_url):
+        raise UsageError(
+            f"not an address of a server: {base_url!r} has blanks, control characters, a query or a fragment"
+        )
     found = re.search(r":(\d+)/*\Z", base_url)
     if found and int(found[1]) > 65535:
         raise UsageError(f"not a port: {found[1]} in {base_url}")
+
+
+_HEADER_VALUE = re.compile(r"[\x20-\x7e\t]*")
+
+
+def _check_headers(headers: Mapping[str, str]) -> None:
+    """Refuse what would end a header and begin another (CR, LF, NUL), or what no header can carry.
+
+    The value is not shown: it may be a secret.
+    """
+    for name, value in headers.items():
+        if not _HEADER_VALUE.fullmatch(value) or not _HEADER_VALUE.fullmatch(name):
+            what = _CARRIES.get(name.lower(), "its value")
+            raise UsageError(
+                f"the header {name!r} cannot be sent: {what} has a line break, a NUL or another character"
+                " that is not printable ASCII"
+            )
+
+
+_CARRIES: Mapping[str, str] = {
+    "authorization": "the token",
+    "x-cg-agent-id": "the agent's id",
+    "x-cg-project-id": "the project's id",
+    "idempotency-key": "the key",
+}
 
 
 def error_of(status: int, text: str, headers: Mapping[str, str]) -> CommonGroundError:

@@ -102,7 +102,9 @@ class Worker:
             ProfileError: the profile, its config file or its token file is missing or unsafe.
         """
         profile = resolve_profile(name, config_path=config_path)
-        kernel = KernelClient(profile.base_url, agent=profile.agent, token=profile.token)
+        kernel = KernelClient(
+            profile.base_url, agent=profile.agent, token=profile.token, ca_file=profile.ca_file
+        )
         return cls(kernel, options=options, listener=listener, lifespan=lifespan)
 
     def at(
