@@ -14,6 +14,7 @@ import pytest
 
 from cgworker.profiles import ConfigFile, admin_bearer_path, credential_path
 from tests.cli.conftest import Cg, Ran
+from tests.cli.test_terminal import on_a_terminal
 
 
 @pytest.fixture(scope="module")
@@ -173,3 +174,32 @@ def test_a_purge_tells_what_it_removed(cg: Cg, dsn: str) -> None:
     purged = cg("admin", "purge", "--older-than", "90d", "--pg-dsn", dsn).result
     assert (purged["older_than_seconds"], purged["turn_count"]) == (90 * 86400, 0)
     assert cg("admin", "purge", "--pg-dsn", dsn).error["code"] == "invalid_arguments"
+
+
+@pytest.mark.usefixtures("server")
+def test_a_purge_takes_no_number_without_a_unit(cg: Cg, dsn: str) -> None:
+    """Who means days must not get seconds."""
+    refused = cg("admin", "purge", "--older-than", "30", "--pg-dsn", dsn)
+    assert (refused.exit_code, refused.error["code"]) == (1, "invalid_arguments")
+    assert "24h" in refused.error["message"]
+
+
+@pytest.mark.usefixtures("server")
+def test_a_dry_purge_removes_nothing(cg: Cg, dsn: str) -> None:
+    """It tells the same numbers."""
+    dry = cg("admin", "purge", "--older-than", "90d", "--dry-run", "--pg-dsn", dsn).result
+    assert dry == {**cg("admin", "purge", "--older-than", "90d", "--pg-dsn", dsn).result, "dry_run": True}
+
+
+@pytest.mark.usefixtures("server", "cg")
+def test_a_purge_asks_a_person(dsn: str) -> None:
+    """Anything but yes removes nothing; --yes and --dry-run do not ask."""
+    command = ("admin", "purge", "--older-than", "90d", "--pg-dsn", dsn)
+    for typed, expected in (("y\n", "turn count"), ("\n", "nothing was removed")):
+        seen = on_a_terminal(*command, typed=typed)
+        assert "Remove for ever from cg-demo what is over for 90d: 0 turns, 0 records" in seen
+        assert expected in seen
+    for flag in ("--yes", "--dry-run"):
+        seen = on_a_terminal(*command, flag)
+        assert "[y/N]" not in seen
+        assert "turn count" in seen

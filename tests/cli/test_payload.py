@@ -89,16 +89,16 @@ def test_a_file_without_a_claim_is_refused_by_what_it_lacks(
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("24h", 86400), ("60m", 3600), ("3600s", 3600), ("7d", 604800), (" 90 ", 90)]
+    ("text", "seconds"), [("24h", 86400), ("60m", 3600), ("3600s", 3600), ("7d", 604800), (" 90s ", 90)]
 )
 def test_a_duration_is_a_number_with_a_unit(text: str, seconds: int) -> None:
-    """Without a unit it is seconds."""
+    """Seconds, minutes, hours or days."""
     assert read_duration(text, "--expires-in") == seconds
 
 
-@pytest.mark.parametrize("text", ["soon", "", "1.5h", "-5h", "0", "0d", "5w"])
+@pytest.mark.parametrize("text", ["soon", "", "1.5h", "-5h", "0", "0d", "5w", "30", " 3600 "])
 def test_other_durations_are_wrong_usage(text: str) -> None:
-    """Zero as well: nothing is meant by it."""
+    """Zero as well: nothing is meant by it. A bare number could be of any unit."""
     with pytest.raises(UsageError, match="--expires-in"):
         read_duration(text, "--expires-in")
 

@@ -10,14 +10,15 @@ import sys
 from tests.cli.conftest import Cg, Kernel
 
 
-def on_a_terminal(*argv: str) -> str:
-    """What a person sees of a command."""
+def on_a_terminal(*argv: str, typed: str = "") -> str:
+    """What a person sees of a command, who has typed something."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "cgworker", *argv], stdin=theirs, stdout=theirs, stderr=theirs, close_fds=True
     )
     os.close(theirs)
     seen = b""
+    os.write(ours, typed.encode())
     with os.fdopen(ours, "rb", buffering=0) as terminal:
         try:
             while chunk := terminal.read(4096):

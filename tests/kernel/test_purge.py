@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cgworker.kernel.store.credentials import revoke_credential
-from cgworker.kernel.store.purge import Purged, purge
+from cgworker.kernel.store.purge import Purged, count_purgeable, purge
 from tests.kernel.project import Agent, Project
 
 _DAY_SECONDS = 86400.0
@@ -50,7 +50,9 @@ async def test_old_closed_turns_go_with_all_they_left(project: Project) -> None:
     """The turn, its records, its events and its key are gone; its dispatch key makes a new turn."""
     requester, worker = await project.agent("requester"), await project.agent("worker")
     old = await closed_turn(project, requester, worker, "k", old=True)
+    foretold = await count_purgeable(project.kernel.database, project.id, _DAY_SECONDS)
     counted = await purged(project)
+    assert foretold == counted
     assert (counted.turn_count, counted.record_count, counted.event_count) == (1, 2, 5)
     assert (await requester.ask("GET", f"turns/{old}")).status_code == 404
     assert await left_of(project, old) == 0

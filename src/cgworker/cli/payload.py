@@ -125,12 +125,14 @@ def bare(claim: ClaimToken) -> dict[str, Any]:
     return written
 
 
-_DURATION = re.compile(r"([0-9]+)([smhd]?)\Z")
-_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION = re.compile(r"([0-9]+)([smhd])\Z")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def read_duration(text: str, flag: str) -> int:
-    """Seconds, from a number with an optional unit: 3600, 3600s, 60m, 24h, 7d.
+    """Seconds, from a number with a unit: 3600s, 60m, 24h, 7d.
+
+    A bare number is refused: what is meant by 30 may be days, and what is done with it not be undone.
 
     Raises:
         UsageError: it is something else, or zero.

@@ -263,7 +263,7 @@ class ProjectSetup:
 
 @frozen(kw_only=True)
 class PurgedProject:
-    """How much of a project was removed."""
+    """How much of a project was removed, or would be."""
 
     project_id: str
     older_than_seconds: int
@@ -272,6 +272,7 @@ class PurgedProject:
     event_count: int
     key_count: int
     credential_count: int
+    dry_run: bool = False
 
 
 @frozen(kw_only=True)

@@ -75,6 +75,34 @@ select count(*) from gone
 """
 
 
+COUNT_PURGEABLE = """
+with doomed as (
+    select turn_number
+    from cg_turns
+    where project_id = $1 and state = 'closed' and closed_at < now() - make_interval(secs => $2)
+)
+select
+    (select count(*) from doomed) as turn_count,
+    (select count(*) from cg_records join doomed using (turn_number) where project_id = $1) as record_count,
+    (select count(*) from cg_ledger join doomed using (turn_number) where project_id = $1) as event_count,
+    (
+        select count(*) from cg_idempotency_keys
+        where project_id = $1 and created_at < now() - make_interval(secs => $2)
+    ) as key_count,
+    (
+        select count(*) from cg_credentials
+        where project_id = $1 and status = 'revoked' and revoked_at < now() - make_interval(secs => $2)
+    ) as credential_count
+"""
+
+
+async def count_purgeable(database: Database, project_id: str, older_than_seconds: float) -> Purged:
+    """Return how much `purge` would remove now; nothing is removed."""
+    row = await database.fetchrow(COUNT_PURGEABLE, project_id, older_than_seconds)
+    assert row is not None
+    return Purged(**row)
+
+
 async def purge(database: Database, project_id: str, older_than_seconds: float) -> Purged:
     """Remove a project's turns that closed before so many seconds, with their records, events and spawn
     keys; and its idempotency keys and revoked credentials of that age.
