@@ -12,7 +12,7 @@ import hashlib
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 
 import asyncpg
@@ -23,8 +23,11 @@ logger: logging.Logger = logging.getLogger("cgworker.kernel")
 
 _CHANNEL = "cg_wakeups"
 _MOST_KEYS_A_NOTIFY = 200
-# A NOTIFY leaves nothing on disk that could be lost, so its commit need not wait for the disk.
-_SETTINGS = {"application_name": "cgworker wakeups", "synchronous_commit": "off"}
+_SETTINGS = {"application_name": "cgworker wakeups"}
+# A NOTIFY leaves nothing on disk that could be lost, so its commit need not wait for the disk. Not among the
+# settings that a connection begins with: PgBouncer refuses it there.
+_NEED_NOT_WAIT = "set synchronous_commit = off"
+_NOT_CONNECTED = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
 _RECONNECT_SECONDS = 1.0
 _PAUSE_SECONDS = 0.005  # between two NOTIFYs: what comes in between goes with the second
 
@@ -75,6 +78,7 @@ class Wakeups:
         self._untold: dict[str, None] = {}
         self._news = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._is_deaf_told = False
         self.waiting_count: int = 0
         self.is_closing: bool = False
 
@@ -126,18 +130,34 @@ class Wakeups:
     async def _keep_connected(self) -> None:
         """One connection to listen and to tell; when it breaks, another, and everybody looks again."""
         while True:
-            with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+            try:
                 connection = await asyncpg.connect(self._dsn, timeout=10, server_settings=_SETTINGS)
                 try:
                     await self._serve(connection)
                 finally:
                     connection.terminate()
+            except _NOT_CONNECTED as refused:
+                self._tell_once(refused)
             self._wake_all()
             await asyncio.sleep(_RECONNECT_SECONDS)
 
+    def _tell_once(self, refused: BaseException) -> None:
+        """Log it, until it was connected again: what waits is woken by this kernel's own news alone."""
+        if self._is_deaf_told:
+            return
+        self._is_deaf_told = True
+        logger.warning(
+            "no connection for LISTEN and NOTIFY (%s): waiting requests hear late of other kernels; "
+            "trying again every %g s",
+            " ".join(str(refused).split()) or type(refused).__name__,
+            _RECONNECT_SECONDS,
+        )
+
     async def _serve(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
         connection.add_termination_listener(lambda _: self._news.set())
+        await connection.execute(_NEED_NOT_WAIT)
         await connection.add_listener(_CHANNEL, partial(self._on_notify, connection.get_server_pid()))
+        self._is_deaf_told = False
         self._wake_all()
         while not connection.is_closed():
             await self._news.wait()

@@ -27,15 +27,12 @@ _ACQUIRE_SECONDS = 10.0
 _COMMAND_SECONDS = 30.0
 _RETRY_AFTER_SECONDS = 1.0
 
+# Those that every pooler passes on; PgBouncer refuses a connection that begins with others.
+_SETTINGS = {"timezone": "UTC", "application_name": "cgworker"}
+
 # A statement is planned once, for any values: planning costs a busy one more than running it. Since the plan
 # is kept while tables grow, it must not be made for small ones. Whoever needs another uses `fetch_planned`.
-_SETTINGS = {
-    "timezone": "UTC",
-    "application_name": "cgworker",
-    "plan_cache_mode": "force_generic_plan",
-    "enable_seqscan": "off",
-    "jit": "off",
-}
+_PLAN_ONCE = "set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set jit = off"
 
 # Two transactions met; the one that was given up is simply run again.
 _COLLISIONS: tuple[type[asyncpg.PostgresError], ...] = (
@@ -93,6 +90,7 @@ class Database:
             max_size=pool_size,
             command_timeout=_COMMAND_SECONDS,
             server_settings=_SETTINGS,
+            init=_plan_once,
             reset=_nothing_to_reset,
         )
         try:
@@ -188,6 +186,11 @@ def _away(trouble: BaseException) -> KernelOverloaded:
         status=503,
         retry_after_seconds=_RETRY_AFTER_SECONDS,
     )
+
+
+async def _plan_once(connection: Connection) -> None:
+    """Set once for each connection, since nothing resets it: `_nothing_to_reset`."""
+    await connection.execute(_PLAN_ONCE)
 
 
 async def _nothing_to_reset(_: Connection) -> None:
