@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import asyncpg
 import httpx
 import pytest
 
@@ -30,6 +32,27 @@ def anyio_backend(request: pytest.FixtureRequest) -> Any:
 async def kernel(anyio_backend: Any) -> AsyncIterator[LocalKernel]:  # noqa: ARG001  # it runs on that
     async with local_kernel() as kernel:
         yield kernel
+
+
+async def databases_on(server: str) -> set[str]:
+    """The names of the databases there."""
+    connection = await asyncpg.connect(server)
+    try:
+        return {row["datname"] for row in await connection.fetch("select datname from pg_database")}
+    finally:
+        await connection.close()
+
+
+def test_a_kernel_on_a_given_postgres_leaves_no_database_there(postgres: str) -> None:
+    """Neither its own nor one that it was copied from: the server is somebody's, and stays."""
+    before = asyncio.run(databases_on(postgres))
+
+    async def use() -> set[str]:
+        async with local_kernel(postgres=postgres):
+            return await databases_on(postgres)
+
+    assert len(asyncio.run(use()) - before) == 1
+    assert asyncio.run(databases_on(postgres)) == before
 
 
 async def claimed(worker: KernelClient) -> ClaimedTurn:

@@ -7,7 +7,7 @@ import atexit
 import secrets
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
 from urllib.parse import urlsplit, urlunsplit
@@ -29,19 +29,21 @@ async def fresh_database(server: str | None = None) -> AsyncIterator[str]:
         server: a PostgreSQL on which databases may be made; None means the process's embedded one.
     """
     if server is None:
-        server = await asyncio.to_thread(_locked, _embedded)
-    template = await asyncio.to_thread(_locked, _template, server)
+        server = await asyncio.to_thread(_embedded_once)
     name = f"cg_local_{secrets.token_hex(6)}"
-    await _execute(server, f'create database "{name}" template "{template}"')
+    await _execute(server, f'create database "{name}"')
     try:
+        # Opening it migrates it, which takes no longer than copying a template, and leaves none behind.
+        async with open_database(KernelConfig(pg_dsn=_address(server, name), pool_size=1)):
+            pass
         yield _address(server, name)
     finally:
         await _execute(server, f'drop database "{name}" with (force)')
 
 
-def _locked(make: Callable[..., str], *arguments: str) -> str:
+def _embedded_once() -> str:
     with _making:
-        return make(*arguments)
+        return _embedded()
 
 
 @cache
@@ -51,20 +53,6 @@ def _embedded() -> str:
     postgres = EmbeddedPostgres(folder.name, durable=False)
     atexit.register(folder.cleanup)
     return postgres.start()
-
-
-@cache
-def _template(server: str) -> str:
-    """A migrated database to copy, which takes a tenth of migrating again."""
-    name = f"cg_template_{secrets.token_hex(4)}"
-    asyncio.run(_create_template(server, name))
-    return name
-
-
-async def _create_template(server: str, name: str) -> None:
-    await _execute(server, f'create database "{name}"')
-    async with open_database(KernelConfig(pg_dsn=_address(server, name), pool_size=1)):
-        pass  # opening it migrates it
 
 
 def _address(server: str, name: str) -> str:
