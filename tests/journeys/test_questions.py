@@ -250,16 +250,55 @@ async def test_an_answer_is_to_one_question_alone(kernel: LocalKernel) -> None:
             assert (await closed(desk, turn)).final_payload == "told"
 
 
-@pytest.mark.parametrize("schema", [{"$ref": "#"}, {"$ref": "http://127.0.0.1:1/"}, {"$ref": "#/missing"}])
-async def test_a_schema_that_leads_nowhere_is_refused(kernel: LocalKernel, schema: dict[str, str]) -> None:
-    """Who answers may be another than who asks: nothing is fetched, nothing recurses, nothing is sent."""
+@pytest.mark.parametrize(
+    ("schema", "told"),
+    [
+        ({"$ref": "#"}, "to itself"),
+        ({"$ref": "http://127.0.0.1:1/"}, "what is not in it"),
+        ({"$ref": "#/missing"}, "what is not in it"),
+        ({"pattern": "(?=a)"}, "lookaround"),
+    ],
+)
+async def test_a_schema_that_cannot_be_used_is_refused(
+    kernel: LocalKernel, schema: dict[str, str], told: str
+) -> None:
+    """When it is asked, and by whoever would answer it: nothing is fetched, nothing is sent."""
     async with await kernel.agent("desk") as desk:
+        worker = Worker(desk, options=OPTIONS)
+
+        @worker.turn()
+        async def ask(turn: Turn) -> Any:
+            with pytest.raises(UsageError, match=told):
+                await turn.ask(schema, "?", key="a")
+            await turn.record({"key": "b", "question": "?", "schema": schema}, role="question")
+            return suspend("await_answer")
+
         turn = await kernel.dispatch("desk", {})
-        async with working(asking(desk, schema)):
+        async with working(worker):
             await in_state(desk, turn, "suspended")
-        with pytest.raises(UsageError, match="refers to what is not in it"):
+        with pytest.raises(UsageError, match=told):
             await answer_question(desk, turn, 1)
         assert (await desk.turns.get(turn)).state == "suspended"
+
+
+@pytest.mark.parametrize("unread", [10**400, [[]] * 3])
+async def test_an_answer_that_cannot_be_checked_or_read_is_refused(kernel: LocalKernel, unread: Any) -> None:
+    """One that was sent by hand, too: the turn does not fail of it, its handler is not to blame."""
+    asked = {"anyOf": [{"type": "string"}, {"multipleOf": 0.5, "maxItems": 2}]}
+    async with await kernel.agent("desk") as desk:
+        turn = await kernel.dispatch("desk", {})
+        async with working(asking(desk, asked)):
+            await in_state(desk, turn, "suspended")
+            with pytest.raises(InvalidRequest):
+                await answer_question(desk, turn, unread)
+            by_hand = Meta(annotations={"answer": {"key": "approval", "value": unread}})
+            await desk.turns.resume(turn, requested_by=desk.agent, meta=by_hand)  # type: ignore[arg-type]
+            await desk.turns.get(turn, state="suspended", wait_seconds=5)
+            await in_state(desk, turn, "suspended")
+            await answer_question(desk, turn, "yes")
+            assert (await closed(desk, turn)).outcome == "succeeded"
+        roles = [item.record.record_role async for item in desk.turns.records(turn)]
+    assert "answer_refused" in roles
 
 
 async def test_what_only_looks_like_a_question_is_none(kernel: LocalKernel) -> None:

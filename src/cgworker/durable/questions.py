@@ -23,7 +23,7 @@ from attrs import frozen
 
 from cgworker.client import KernelClient
 from cgworker.client.backoff import Backoff
-from cgworker.durable.contract import check_contract, faults_of
+from cgworker.durable.contract import check_contract, fault_of_trouble, faults_of
 from cgworker.durable.journal import Journal
 from cgworker.errors import ConflictError, FencingError, InvalidRequest, KernelTrouble, UsageError
 from cgworker.outcome import AWAIT_ANSWER_REASON, Suspended, Suspending
@@ -161,6 +161,8 @@ def _read_answer(
         return structure_plain(returns, value), []
     except InvalidRequest as unreadable:
         return None, [dict(fault) for fault in unreadable.faults]
+    except Exception as unreadable:  # what a class of the handler's raises, or arithmetic
+        return None, [fault_of_trouble(unreadable)]
 
 
 # ---------------------------------------------------------------- answering, from outside
