@@ -28,6 +28,13 @@ class Hang:
     text: str
 
 
+@frozen
+class Raw:
+    """What goes over the wire as it is, such as the streams of endpoints that do it in their own way."""
+
+    text: str
+
+
 @define
 class Endpoint:
     """What it is asked, and what it answers, request by request."""
@@ -86,6 +93,9 @@ def _handler_for(made: Endpoint) -> Callable[..., BaseHTTPRequestHandler]:
                 self._begin(200, {"Content-Type": "text/event-stream"})
                 self._send({"delta": {"content": entry.text}})
                 made.ended.wait(30)
+            elif isinstance(entry, Raw):
+                self._begin(200, {"Content-Type": "text/event-stream"})
+                self.wfile.write(entry.text.encode())
             else:
                 self._begin(200, {"Content-Type": "text/event-stream"})
                 for choice in entry:

@@ -14,7 +14,7 @@ from cgworker import AdapterHandler, Failed, Stopped, Succeeded, Turn, UsageErro
 from cgworker.adapters.openai import ChatAdapter
 from cgworker.adapters.tools import ChildTool, function_tool
 from cgworker.testing import local_kernel, play
-from tests.adapters.endpoint import Hang, Refuse, calls, endpoint, says
+from tests.adapters.endpoint import Hang, Raw, Refuse, calls, endpoint, says
 
 KEY = "local-key-0123456789"
 
@@ -165,6 +165,127 @@ async def test_a_stream_that_breaks_off_is_no_answer() -> None:
         outcome = (await play(at(model.base_url), "Hi")).outcome
     assert isinstance(outcome, Failed)
     assert "ended in the middle" in outcome.payload["message"]
+
+
+def piece(*choices: Any, **more: Any) -> str:
+    """A piece of a stream."""
+    about = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    return f"data: {json.dumps({**about, **({'choices': choices} if choices else {}), **more})}\n\n"
+
+
+HALF = piece({"index": 0, "delta": {"content": "Hal"}, "finish_reason": None})
+END = piece({"index": 0, "delta": {}, "finish_reason": "stop"}) + "data: [DONE]\n\n"
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        piece(),
+        piece(usage={"total_tokens": 2}, choices=[]),
+        piece({"index": 0, "finish_reason": None}),
+        piece({"index": 0, "delta": None, "finish_reason": None}),
+        piece({"index": 1, "delta": {"content": "another choice"}, "finish_reason": "stop"}),
+        "data: {}\n\n",
+        ": nothing but a comment\n\n",
+    ],
+)
+async def test_a_piece_without_anything_for_us_is_passed_over(odd: str) -> None:
+    """Usage, keep-alives, choices without a delta, choices that nobody asked for."""
+    with endpoint(Raw(HALF + odd + END)) as model:
+        played = await play(at(model.base_url), "Hi")
+    assert played.outcome == Succeeded({"text": "Hal"})
+
+
+@pytest.mark.parametrize(
+    ("odd", "told"),
+    [
+        (f'data: {{"error": {{"message": "overloaded {KEY}", "code": 503}}}}\n\n', "overloaded"),
+        (f'event: error\ndata: {{"message": "overloaded {KEY}"}}\n\n', "overloaded"),
+        ('data: {"detail": [{"msg": "too long"}]}\n\n', "too long"),
+        ('error: {"code": 500}\n\n', "ended in the middle"),
+        ("data: no json\n\n", "broke off"),
+        (piece(5), "no piece of an answer"),
+        (piece({"index": 0, "delta": {"tool_calls": [5]}, "finish_reason": None}), "no piece of an answer"),
+        (piece({"index": 0, "delta": {"content": 5}, "finish_reason": "stop"}), "no piece of an answer"),
+    ],
+)
+async def test_what_goes_wrong_in_a_stream_is_the_endpoints_failure(odd: str, told: str) -> None:
+    """With its own words, and without the key."""
+    with endpoint(Raw(HALF + odd)) as model:
+        outcome = (await play(at(model.base_url), "Hi")).outcome
+    assert isinstance(outcome, Failed)
+    assert outcome.payload["type"] == "EndpointFailed"
+    assert told in outcome.payload["message"]
+    assert KEY not in outcome.payload["message"]
+
+
+async def test_a_model_that_refuses_to_answer_has_not_answered() -> None:
+    """Its words are the failure's."""
+    refuses = [
+        {"delta": {"refusal": "I can"}},
+        {"delta": {"refusal": "not."}},
+        {"delta": {}, "finish_reason": "stop"},
+    ]
+    with endpoint(refuses) as model:
+        outcome = (await play(at(model.base_url), "Hi")).outcome
+    assert outcome == Failed({"error": "model_refused", "refusal": "I cannot."})
+
+
+async def test_a_call_is_known_by_its_id() -> None:
+    """Some endpoints send all calls with one index, some send no ids at all."""
+
+    def call(**of: Any) -> dict[str, Any]:
+        return {"delta": {"tool_calls": [of]}}
+
+    in_one_place = [
+        call(index=0, id="a", function={"name": "weather", "arguments": '{"name": '}),
+        call(index=0, id="a", function={"arguments": '"Bern"}'}),
+        call(index=0, id="b", function={"name": "weather", "arguments": '{"name": "Rome"}'}),
+        {"delta": {}, "finish_reason": "tool_calls"},
+    ]
+    nameless = [
+        call(index=0, function={"name": "weather", "arguments": '{"name": "Oslo"}'}),
+        {"delta": {}, "finish_reason": "tool_calls"},
+    ]
+    with endpoint(in_one_place, nameless, says("ok")) as model:
+        played = await play(at(model.base_url, tools=[function_tool(weather)]), "Weather?")
+    assert played.payload == {"text": "ok"}
+    told = [each for each in model.requests[2]["messages"] if each["role"] == "tool"]
+    assert [each["content"] for each in told] == ["rain in Bern", "rain in Rome", "rain in Oslo"]
+    assert [each["tool_call_id"] for each in told] == ["a", "b", "call-0"]
+
+
+async def test_a_character_in_two_halves_is_one() -> None:
+    """And half a character is none: neither of them breaks the turn."""
+    halves = piece({"index": 0, "delta": {"content": "\ud83d"}, "finish_reason": None}) + piece(
+        {"index": 0, "delta": {"content": "\ude00 \ud83d"}, "finish_reason": None}
+    )
+    with endpoint(Raw(halves + END)) as model:
+        played = await play(at(model.base_url), "Hi")
+    assert played.payload == {"text": "😀 \ufffd"}
+
+
+@pytest.mark.parametrize(("wished", "count"), [("120", 2), ("121", 1), ("1e999", 1)])
+async def test_a_wish_to_be_left_alone_is_followed_up_to_two_minutes(
+    wished: str, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a longer one the endpoint is not asked again; the failure says how long it would have been."""
+    slept: list[float] = []
+    really_sleep = anyio.sleep
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        await really_sleep(min(seconds, 0.5))
+
+    monkeypatch.setattr("anyio.sleep", sleep)
+    with endpoint(Refuse(429, {"Retry-After": wished}), says("ok")) as model:
+        outcome = (await play(at(model.base_url), "Hi")).outcome
+    assert len(model.requests) == count
+    if count == 2:
+        assert max(slept) == 120
+    else:
+        assert isinstance(outcome, Failed)
+        assert f"(Retry-After: {wished})" in outcome.payload["message"]
 
 
 async def test_a_stop_ends_the_stream_and_what_was_said_is_kept() -> None:

@@ -6,15 +6,15 @@ again after a crash or a suspension finds the conversation as it was, and asks t
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 
+from cgworker.adapters.chat_stream import Assembled, EndpointFailed, Message, readable
 from cgworker.adapters.extras import require
 from cgworker.adapters.tools import ChildTool, FunctionTool, Tool
 from cgworker.errors import UsageError
@@ -22,16 +22,10 @@ from cgworker.handlers.adapter import Adapter, Output
 from cgworker.handlers.environment import mask_for
 from cgworker.outcome import fail
 from cgworker.turn import Turn
-from cgworker.wire.converter import dumps
+from cgworker.wire.converter import dumps, loads
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
-
-Message = dict[str, Any]
-
-
-class EndpointFailed(Exception):
-    """The endpoint refused, or was still unreachable after the retries; the text names no secret."""
 
 
 def messages_of(turn: Turn) -> list[Message]:
@@ -49,6 +43,7 @@ class ChatAdapter(Adapter["AsyncOpenAI"]):
     """Answers turns with a model: `AdapterHandler(ChatAdapter(model="...", tools=[...]))`.
 
     The answer's text is streamed into records of role "progress", and is the deliverable `{"text": ...}`.
+    Where the model refuses to answer, the turn fails with `model_refused` and the model's words.
 
     Args:
         model: as the endpoint names it.
@@ -57,7 +52,8 @@ class ChatAdapter(Adapter["AsyncOpenAI"]):
         tools: what the model may call.
         messages: what the model is asked; by default `messages_of`.
         most_rounds: how often the model may be asked in one turn before it fails with `too_many_rounds`.
-        retries: how often a request is repeated after a failure that may pass; Retry-After is followed.
+        retries: how often a request is repeated after a failure that may pass. A Retry-After of up to
+            120 s is followed; after a longer one the request is not repeated, and the turn fails.
         timeout_seconds: how long the endpoint may be silent.
         api_key_env: the variable that holds the key.
         api_key_file: a file that holds the key; it goes before the variable.
@@ -105,7 +101,7 @@ class ChatAdapter(Adapter["AsyncOpenAI"]):
         for number in range(self.most_rounds):
             answer = await turn.once(f"model:{number}", _Round(self, prepared, turn, conversation).ask)
             if not (calls := answer.get("tool_calls")):
-                yield Output(_deliverable(answer))
+                yield Output(_result_of(answer))
                 return
             conversation.append(answer)
             conversation.extend(await self._answer(turn, number, calls))
@@ -165,9 +161,12 @@ class _Round:
 
         try:
             return await self._stream()
-        except OpenAIError as error:  # some endpoints repeat the key in what they say
-            masked = mask_for([self.client.api_key])(str(error))
-            raise EndpointFailed(f"{type(error).__name__}: {masked}") from None
+        except OpenAIError as error:
+            told = f"{type(error).__name__}: {error}{_wish_of(error)}"
+        except EndpointFailed as error:
+            told = str(error)
+        # Some endpoints repeat the key in what they say.
+        raise EndpointFailed(mask_for([self.client.api_key])(told)) from None
 
     async def _stream(self) -> Message:
         offered: dict[str, Any] = {"tools": [_offer(tool) for tool in self.adapter.tools]}
@@ -179,53 +178,23 @@ class _Round:
             **(offered if self.adapter.tools else {}),
             **self.adapter.parameters,
         )
-        message = _Assembled()
-        async with stream, self.turn.stream() as text:
-            async for chunk in stream:
-                for choice in chunk.choices[:1]:
-                    message.add(choice)
-                    await text.write(choice.delta.content or "")
+        message = Assembled()
+        async with stream, self.turn.stream() as text, aclosing(readable(stream)) as chunks:
+            async for chunk in chunks:
+                await text.write(message.add(chunk))
         return message.whole()
 
 
-class _Assembled:
-    """A message in the making: text and calls come in pieces."""
-
-    def __init__(self) -> None:
-        self._text: list[str] = []
-        self._calls: dict[int, dict[str, str]] = {}
-        self._finish_reason: str | None = None
-
-    def add(self, choice: Any) -> None:
-        """Take one piece."""
-        self._finish_reason = choice.finish_reason or self._finish_reason
-        self._text.append(choice.delta.content or "")
-        for piece in choice.delta.tool_calls or ():
-            call = self._calls.setdefault(piece.index, {"id": "", "name": "", "arguments": ""})
-            call["id"] = piece.id or call["id"]
-            if piece.function is not None:
-                call["name"] += piece.function.name or ""
-                call["arguments"] += piece.function.arguments or ""
-
-    def whole(self) -> Message:
-        """The message, as it is said back to the model in the next round."""
-        if self._finish_reason is None:
-            raise EndpointFailed("the stream ended in the middle of an answer")
-        message: Message = {"role": "assistant", "content": "".join(self._text)}
-        if self._calls:
-            message["tool_calls"] = [_as_sent(call) for _, call in sorted(self._calls.items())]
-        elif self._finish_reason != "stop":
-            message["finish_reason"] = self._finish_reason
-        return message
+def _wish_of(error: Any) -> str:
+    """How long the endpoint wants to be left alone, where it says so."""
+    headers = getattr(getattr(error, "response", None), "headers", {})
+    return f" (Retry-After: {headers['retry-after']})" if "retry-after" in headers else ""
 
 
-def _as_sent(call: dict[str, str]) -> Message:
-    function = {"name": call["name"], "arguments": call["arguments"]}
-    return {"id": call["id"], "type": "function", "function": function}
-
-
-def _deliverable(answer: Message) -> Message:
-    """The text; and why it ended, where that was not because all was said, such as "length"."""
+def _result_of(answer: Message) -> Any:
+    """The text, and why it ended if not because all was said, such as "length"; or the refusal."""
+    if "refusal" in answer:
+        return fail({"error": "model_refused", "refusal": answer["refusal"]})
     reason = {"finish_reason": answer["finish_reason"]} if "finish_reason" in answer else {}
     return {"text": answer["content"], **reason}
 
@@ -237,8 +206,8 @@ def _offer(tool: Tool) -> Message:
 
 def _arguments_of(call: Message) -> dict[str, Any] | None:
     try:
-        arguments = json.loads(call["function"]["arguments"] or "{}")
-    except ValueError:
+        arguments = loads(call["function"]["arguments"] or "{}")
+    except (ValueError, RecursionError):
         return None
     return arguments if isinstance(arguments, dict) else None
 
