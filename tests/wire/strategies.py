@@ -6,6 +6,7 @@ import inspect
 import types
 from collections.abc import Iterator, Mapping
 from datetime import UTC
+from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -57,6 +58,7 @@ def wire_types() -> Iterator[type[attrs.AttrsInstance]]:
 TAGGED = frozenset({RootRequest, ChildDerivation})
 
 
+@cache
 def instances(cls: type[attrs.AttrsInstance]) -> st.SearchStrategy[Any]:
     """Any instance of a wire type; a field that may be absent is absent in some."""
     hints = get_type_hints(cls, include_extras=True)

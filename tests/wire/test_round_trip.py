@@ -21,7 +21,7 @@ of_each_type = pytest.mark.parametrize("cls", WIRE_TYPES, ids=lambda cls: cls.__
 @of_each_type
 @settings(max_examples=40)
 @given(data=st.data())
-def test_what_is_written_is_read_back_by_both_converters(cls: type[Any], data: st.DataObject) -> None:
+def test_what_is_written_is_read_back_by_both_converters(cls: type[attrs.AttrsInstance], data: st.DataObject) -> None:
     """Requests and answers alike: nothing is lost, added or turned into something else."""
     sent = data.draw(instances(cls))
     travelled = dumps(sent)
@@ -42,7 +42,7 @@ def test_wire_types_are_frozen_and_named_by_keyword(cls: type[Any]) -> None:
 @of_each_type
 @settings(max_examples=5)
 @given(data=st.data())
-def test_no_secret_is_shown_by_repr(cls: type[Any], data: st.DataObject) -> None:
+def test_no_secret_is_shown_by_repr(cls: type[attrs.AttrsInstance], data: st.DataObject) -> None:
     """Tokens, codes and credentials stay out of logs and tracebacks."""
     value = data.draw(instances(cls))
     for name in SECRETS & set(attrs.fields_dict(cls)):
