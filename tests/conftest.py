@@ -3,6 +3,7 @@
 from tests import environment  # isort: skip  # before anything that reads the environment
 
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -16,6 +17,32 @@ __all__ = ["dsn", "environment", "new_project", "portal", "postgres", "shared_ke
 settings.register_profile("cgworker", deadline=None, derandomize=False, print_blob=True)
 settings.register_profile("gate", parent=settings.get_profile("cgworker"), derandomize=True)
 settings.load_profile("cgworker")
+
+# What starts processes or waits for long; `make test-fast` leaves it out.
+SLOW = [
+    *("adapters/test_acp.py", "adapters/test_extras.py", "cli", "conformance"),
+    *("handlers/test_child.py", "handlers/test_command.py", "handlers/test_guard.py"),
+    *("handlers/test_hostile_commands.py", "journeys", "kernel/test_crowds.py", "kernel/test_embedded.py"),
+    *("kernel/test_fuzz.py", "kernel/test_kills.py", "kernel/test_postgres.py", "test_docs.py"),
+    *("test_environment.py", "test_examples.py", "test_floors.py", "test_runtimes.py", "test_types.py"),
+    *(
+        "test_windows.py",
+        "testing/test_checking.py",
+        "testing/test_local_kernel.py",
+        "testing/test_plugin.py",
+    ),
+    *("worker/test_init.py", "worker/test_serve.py"),
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is slow, and refuse names that are others in each process: the processes compare them."""
+    slow = [Path(__file__).parent / each for each in SLOW]
+    for item in items:
+        if " at 0x" in item.nodeid:
+            raise pytest.UsageError(f"{item.nodeid} is named by an address: give its parameter an id")
+        if any(item.path.is_relative_to(each) for each in slow):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -21,7 +21,9 @@ of_each_type = pytest.mark.parametrize("cls", WIRE_TYPES, ids=lambda cls: cls.__
 @of_each_type
 @settings(max_examples=40)
 @given(data=st.data())
-def test_what_is_written_is_read_back_by_both_converters(cls: type[attrs.AttrsInstance], data: st.DataObject) -> None:
+def test_what_is_written_is_read_back_by_both_converters(
+    cls: type[attrs.AttrsInstance], data: st.DataObject
+) -> None:
     """Requests and answers alike: nothing is lost, added or turned into something else."""
     sent = data.draw(instances(cls))
     travelled = dumps(sent)
