@@ -8,7 +8,7 @@
     │   ├── ConflictError          409
     │   ├── FencingError           409  the claim shown is not, or no longer, the current one
     │   ├── InvariantError         422
-    │   ├── InvalidRequest         422  the body or query does not fit; carries every fault
+    │   ├── InvalidRequest         422  the body or query does not fit; carries its faults
     │   └── PayloadTooLarge        413
     ├── KernelTrouble              no usable answer; asking again may help
     │   ├── KernelUnreachable           connection refused, reset, ...
@@ -110,7 +110,8 @@ class InvariantError(KernelRefused):
 class InvalidRequest(KernelRefused):
     """The request does not have the form the route takes.
 
-    `faults` lists all of them: dicts of `type`, `loc` (path from "body" or "query") and `msg`.
+    `faults` lists them: dicts of `type`, `loc` (path from "body" or "query") and `msg`. Of more than 50 the
+    last, of type `too_many_faults`, says how many more there are.
     """
 
     code = "invalid_input"

@@ -13,6 +13,7 @@ from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 
 from cgworker.errors import CommonGroundError
+from cgworker.kernel.bodies import Bodies
 from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.hosts import AllowedHosts, without_slash
 from cgworker.kernel.http import on_error, on_http_error, on_surprise
@@ -55,6 +56,7 @@ class Kernel:
     wakeups: Wakeups
     verbs: Verbs
     metrics: Metrics = field(factory=Metrics)
+    bodies: Bodies = field(factory=Bodies)
 
 
 @asynccontextmanager

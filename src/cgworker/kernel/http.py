@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 from attrs import Attribute, AttrsInstance, field, fields, resolve_types
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from cgworker.errors import (
@@ -21,9 +19,10 @@ from cgworker.errors import (
     InvalidRequest,
     KernelOverloaded,
     KernelRefused,
-    PayloadTooLarge,
 )
-from cgworker.wire.converter import dumps, loads, structure_request, unstructure
+from cgworker.kernel.bodies import read_body
+from cgworker.kernel.parsing import fault, parse
+from cgworker.wire.converter import dumps, unstructure
 from cgworker.wire.turns import ItemAnswer
 from cgworker.wire.values import Fault, read_lax_bool, read_lax_int
 
@@ -43,48 +42,16 @@ async def read(request: Request, cls: type[T]) -> T:
     """The body as a wire type.
 
     Raises:
-        InvalidRequest: 422, with every fault; the input itself is never echoed (decision 1).
-        PayloadTooLarge: 413.
-        HTTPException: 408, the body came too slowly.
+        InvalidRequest: 422, with its faults; the input itself is never echoed (decision 1).
+        CommonGroundError, HTTPException: as `read_body`, which reads a large one for known callers only.
     """
-    raw = await read_body(request)
-    if not raw:
-        raise InvalidRequest([_fault("missing", ["body"], "Field required")])
+    chunks = await read_body(request)
+    size = body_bytes(request)
+    if not size:
+        raise InvalidRequest([fault("missing", ["body"], "Field required")])
     if not _JSON_TYPE.match(request.headers.get("content-type", "")):
         raise InvalidRequest([_NOT_AN_OBJECT])
-    return structure_request(cls, _parse(raw, request.app.state.kernel.config.max_depth))
-
-
-BODY_IS_HERE = "cgworker.body_is_here"
-"""In the ASGI scope of a request whose body came with its head: no time to be watched."""
-
-CLIENT_GONE = 499
-"""Nobody gets this answer; nginx's number for it, so that figures do not take it for a fault of ours."""
-
-
-async def read_body(request: Request) -> bytes:
-    """The body as it came, within the limits of size and time; read once and kept by the request."""
-    config = request.app.state.kernel.config
-    is_here = BODY_IS_HERE in request.scope
-    try:
-        async with nullcontext() if is_here else asyncio.timeout(config.max_body_seconds):
-            return await _read_at_most(request, config.max_body_bytes)
-    except TimeoutError:
-        late = f"the body did not arrive within {config.max_body_seconds} seconds"
-        raise HTTPException(408, late, {"connection": "close"}) from None
-    except ClientDisconnect:
-        raise HTTPException(CLIENT_GONE, "the client hung up before its request was whole") from None
-
-
-async def _read_at_most(request: Request, most_bytes: int) -> bytes:
-    chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > most_bytes:
-            raise PayloadTooLarge(f"the body is over {most_bytes} bytes")
-        chunks.append(chunk)
-    request.state.body_bytes = size
-    return b"".join(chunks)
+    return await parse(cls, chunks, size, most_depth=request.app.state.kernel.config.max_depth)
 
 
 def body_bytes(request: Request) -> int:
@@ -92,42 +59,7 @@ def body_bytes(request: Request) -> int:
     return int(request.state.body_bytes)
 
 
-def _parse(raw: bytes, most_depth: int) -> Any:
-    try:
-        value = loads(raw)
-    except RecursionError:
-        raise InvalidRequest([_too_deep(most_depth)]) from None
-    except ValueError as broken:
-        at = getattr(broken, "pos", 0)
-        raise InvalidRequest([_fault("json_invalid", ["body", at], f"JSON decode error: {broken}")]) from None
-    if raw.count(b"[") + raw.count(b"{") > most_depth and _depth(value) > most_depth:
-        raise InvalidRequest([_too_deep(most_depth)])
-    return value
-
-
-def _depth(value: Any) -> int:
-    """How deep the value is nested, level by level, so that no depth overflows our own stack."""
-    depth, level = 0, [value]
-    while level:
-        containers = [item for item in level if isinstance(item, dict | list)]
-        if not containers:
-            break
-        depth += 1
-        level = [
-            inner for item in containers for inner in (item.values() if isinstance(item, dict) else item)
-        ]
-    return depth
-
-
-def _too_deep(most: int) -> dict[str, Any]:
-    return _fault("recursion_loop", ["body"], f"JSON is nested deeper than {most} levels")
-
-
-def _fault(type: str, loc: list[str | int], msg: str) -> dict[str, Any]:
-    return {"type": type, "loc": loc, "msg": msg}
-
-
-_NOT_AN_OBJECT = _fault(
+_NOT_AN_OBJECT = fault(
     "model_attributes_type",
     ["body"],
     "Input should be a valid dictionary or object to extract fields from",
@@ -152,8 +84,8 @@ def read_query(request: Request, cls: type[Q]) -> Q:
         try:
             if given is not None:
                 values[parameter.name] = _read_parameter(parameter, given)
-        except Fault as fault:
-            faults.append(_fault(fault.type, ["query", parameter.name], fault.msg))
+        except Fault as broken:
+            faults.append(fault(broken.type, ["query", parameter.name], broken.msg))
     if faults:
         raise InvalidRequest(faults)
     return cls(**values)
@@ -186,7 +118,7 @@ def path_id(request: Request, name: str) -> str:
     """An id from the path; one that no column could hold is a 422 and not the database's problem."""
     value: str = request.path_params[name]
     if _UNSTORABLE.search(value):
-        raise InvalidRequest([_fault("value_error", ["path", name], "Value error, not a storable id")])
+        raise InvalidRequest([fault("value_error", ["path", name], "Value error, not a storable id")])
     return value
 
 
@@ -210,7 +142,7 @@ def require_key(key: str | None, loc: list[str | int]) -> None:
     """Raise InvalidRequest if this is given and cannot be an Idempotency-Key."""
     if key is not None and (not key or len(key) > _LONGEST_KEY or _UNSTORABLE.search(key)):
         msg = f"Value error, must have 1 to {_LONGEST_KEY} characters"
-        raise InvalidRequest([_fault("value_error", loc, msg)])
+        raise InvalidRequest([fault("value_error", loc, msg)])
 
 
 # ---------------------------------------------------------------- replying

@@ -13,6 +13,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from cgworker.kernel.access import authenticate
+from cgworker.kernel.bodies import let_go
+
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -28,6 +31,8 @@ class Operation(Route):
         headers: request headers beyond those that say who calls, such as Prefer.
         identified_by: which headers say who calls: "project", "agent" and "bearer", or "bearer" alone; none
             where anybody may ask, or where each item of the body says it.
+        identify: looks at who sends a large body before it is read, and raises unless they are known; None
+            where nobody says who they are, so that large bodies are refused.
     """
 
     def __init__(
@@ -43,6 +48,7 @@ class Operation(Route):
         query: type | None = None,
         headers: tuple[str, ...] = (),
         identified_by: tuple[str, ...] = ("project", "agent", "bearer"),
+        identify: Callable[[Request], Awaitable[Any]] | None = authenticate,
     ) -> None:
         super().__init__(path, endpoint, methods=[method])
         self.methods: set[str] = {method}  # not HEAD as well: the reference answers it with a 405
@@ -54,9 +60,13 @@ class Operation(Route):
         self.query = query
         self.headers = headers
         self.identified_by = identified_by
+        self.identify = identify
         self.summary: str = (endpoint.__doc__ or "").partition("\n")[0]
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, and let whoever counts requests know which row it was."""
         scope["operation"] = self
-        await super().handle(scope, receive, send)
+        try:
+            await super().handle(scope, receive, send)
+        finally:
+            let_go(scope)

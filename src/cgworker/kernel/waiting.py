@@ -15,7 +15,7 @@ from typing import TypeVar
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from cgworker.kernel.http import CLIENT_GONE
+from cgworker.kernel.bodies import CLIENT_GONE
 
 T = TypeVar("T")
 

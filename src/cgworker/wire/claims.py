@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import ClassVar
 
 from attrs import field, frozen
 
@@ -10,6 +11,7 @@ from cgworker.wire.converter import ABSENT, Absent
 from cgworker.wire.meta import Meta, Trace
 from cgworker.wire.records import TurnContext
 from cgworker.wire.refs import AgentRef, ClaimToken
+from cgworker.wire.turns import MOST_ITEMS
 
 
 @frozen(kw_only=True)
@@ -99,6 +101,8 @@ class ClaimItem:
 class ClaimMany:
     """Claims for many agents; each item is answered with a list of claims, empty when there is no work."""
 
+    most_items: ClassVar[int] = MOST_ITEMS
+
     items: tuple[ClaimItem, ...]
 
 
@@ -113,5 +117,7 @@ class RenewItem:
 @frozen(kw_only=True)
 class RenewMany:
     """Claims to keep, of any agents of the project."""
+
+    most_items: ClassVar[int] = MOST_ITEMS
 
     items: tuple[RenewItem, ...]

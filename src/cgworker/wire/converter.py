@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import re
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from enum import Enum
@@ -24,21 +24,18 @@ from typing import Any, Final, NoReturn, TypeVar, Union, get_args, get_origin
 
 import attrs
 import orjson
-from cattrs import (
-    AttributeValidationNote,
-    BaseValidationError,
-    ClassValidationError,
-    Converter,
-    IterableValidationError,
-)
-from cattrs.errors import ForbiddenExtraKeysError
+from cattrs import BaseValidationError, Converter
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from cgworker.errors import AnswerInvalid, InvalidRequest
+from cgworker.wire.faults import MOST as MOST_FAULTS
+from cgworker.wire.faults import faults_of, require_count
 from cgworker.wire.plain import has_fields, is_mapping, teach
 from cgworker.wire.values import (
     ExactNumber,
     Fault,
+    ItemFaults,
+    JsonText,
     read_datetime,
     read_float,
     read_lax_bool,
@@ -108,17 +105,18 @@ def dumps(value: Any, *, sort_keys: bool = False, indented: bool = False) -> byt
     """
     if is_own(type(value)):
         value = unstructure(value)
+    write = _write_ordered if sort_keys else _write
     # By itself orjson leaves out a dataclass's private fields, and writes attributes that are no fields.
     option = orjson.OPT_PASSTHROUGH_DATACLASS | (orjson.OPT_SORT_KEYS if sort_keys else 0)
     option |= orjson.OPT_INDENT_2 if indented else 0
     try:
-        return orjson.dumps(value, default=_write, option=option)
+        return orjson.dumps(value, default=write, option=option)
     except TypeError as refused:
         if isinstance(refused.__cause__, TypeError | ValueError):
             raise refused.__cause__ from None  # what `_write` said: it names the part
         if "64-bit" not in str(refused):
             raise
-        return orjson.dumps(spell_large(value), default=_write, option=option)
+        return orjson.dumps(spell_large(value), default=write, option=option)
 
 
 def check_json(value: Any) -> None:
@@ -137,12 +135,14 @@ def structure_request(cls: type[T], value: Any, *, at: str = "body") -> T:
     """Read a request; `at` is the first element of each fault's path.
 
     Raises:
-        InvalidRequest: with every fault found.
+        InvalidRequest: with the faults found, at most `faults.MOST` of them, and how many more there are. A
+            class may say how many `items` it takes, in `most_items`; a longer list is not looked at.
     """
+    require_count(cls, value, at)
     try:
         return REQUESTS.structure(value, cls)
     except (BaseValidationError, Fault) as broken:
-        raise InvalidRequest(list(_faults(broken, (at,)))) from broken
+        raise InvalidRequest(faults_of(broken, at)) from None
 
 
 def structure_answer(cls: type[T], value: Any) -> T:
@@ -154,7 +154,7 @@ def structure_answer(cls: type[T], value: Any) -> T:
     try:
         return ANSWERS.structure(value, cls)
     except (BaseValidationError, Fault) as broken:
-        faults = InvalidRequest(list(_faults(broken, ("answer",))))
+        faults = InvalidRequest(faults_of(broken, "answer"))
         raise AnswerInvalid(f"the kernel's answer is not a {cls.__name__}: {faults}") from broken
 
 
@@ -167,7 +167,7 @@ def structure_plain(cls: Any, value: Any) -> Any:
     try:
         return PLAIN.structure(value, cls)
     except (BaseValidationError, ValueError) as broken:
-        raise InvalidRequest(list(_faults(broken, ("input",)))) from broken
+        raise InvalidRequest(faults_of(broken, "input")) from broken
 
 
 def check_readable(cls: Any) -> None:
@@ -230,6 +230,8 @@ def _refuse_constant(text: str) -> NoReturn:
 def _write(value: Any) -> Any:
     if isinstance(value, ExactNumber):
         return orjson.Fragment(value.text.encode())
+    if isinstance(value, JsonText):
+        return orjson.Fragment(value.text)
     if is_own(type(value)):
         return unstructure(value)
     if isinstance(value, tuple | float) or field_names(type(value)) is not None:
@@ -237,48 +239,41 @@ def _write(value: Any) -> Any:
     return refuse(value)
 
 
-# ---------------------------------------------------------------- faults with their paths
+def _write_ordered(value: Any) -> Any:
+    return orjson.Fragment(value.ordered) if isinstance(value, JsonText) else _write(value)
 
 
-def _faults(broken: BaseException, loc: tuple[str | int, ...]) -> Iterator[dict[str, Any]]:
-    """All faults, the missing fields of an object before its others (as the reference orders them)."""
-    if isinstance(broken, ClassValidationError | IterableValidationError):
-        located, bare = broken.group_exceptions()
-        missing = [(e, n) for e, n in located if isinstance(e, KeyError)]
-        others = [(e, n) for e, n in located if not isinstance(e, KeyError)]
-        for error, note in missing + others:
-            step = note.name if isinstance(note, AttributeValidationNote) else note.index
-            yield from _faults(error, (*loc, step))
-        for error in bare:
-            yield from _faults(error, loc)
-    elif isinstance(broken, ForbiddenExtraKeysError):
-        for name in broken.extra_fields:
-            yield _fault("extra_forbidden", (*loc, name), "Extra inputs are not permitted")
-    elif isinstance(broken, KeyError):
-        yield _fault("missing", loc, "Field required")
-    elif isinstance(broken, Fault):
-        msg = broken.msg.replace("{field}", str(loc[-1]))
-        yield _fault(broken.type, loc, f"Value error, {msg}" if broken.type == "value_error" else msg)
-    else:
-        yield _fault("value_error", loc, f"Value error, {broken}")
-
-
-def _fault(type: str, loc: tuple[str | int, ...], msg: str) -> dict[str, Any]:
-    return {"type": type, "loc": list(loc), "msg": msg}
+# ---------------------------------------------------------------- how types are read and written
 
 
 def _reads_tuple(converter: Converter) -> Callable[[Any], Callable[[Any, Any], tuple[Any, ...]]]:
     def factory(cls: Any) -> Callable[[Any, Any], tuple[Any, ...]]:
-        read_all = converter.get_structure_hook(list[get_args(cls)[0]])  # type: ignore[misc]  # built at run time
+        kind = get_args(cls)[0]
+        read_item = converter.get_structure_hook(kind)
 
         def read(value: Any, _: Any) -> tuple[Any, ...]:
             if not isinstance(value, list):
                 raise Fault("list_type", "Input should be a valid list")
-            return tuple(read_all(value, list))
+            return _read_items(value, read_item, kind)
 
         return read
 
     return factory
+
+
+def _read_items(items: list[Any], read: Callable[[Any, Any], Any], kind: Any) -> tuple[Any, ...]:
+    """All items; after so many faults the rest is not looked at, since each costs an exception."""
+    good, bad = [], []
+    for place, item in enumerate(items):
+        try:
+            good.append(read(item, kind))
+        except Exception as fault:
+            bad.append((place, fault))
+            if len(bad) == MOST_FAULTS:
+                raise ItemFaults(bad, len(items) - place - 1) from None
+    if bad:
+        raise ItemFaults(bad, 0)
+    return tuple(good)
 
 
 def _is_tuple(cls: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from attrs import field, frozen
 
@@ -199,6 +199,10 @@ class Done:
 # ---------------------------------------------------------------- many in one request (decision 9)
 
 
+MOST_ITEMS = 1000
+"""How many turns one request can claim, renew or settle."""
+
+
 @frozen(kw_only=True)
 class NextClaim:
     """The agent's next turn, claimed when this one is settled; `idempotency_key` as in `ClaimItem`."""
@@ -220,6 +224,8 @@ class SettleItem:
 @frozen(kw_only=True)
 class SettleMany:
     """Turns to settle, of any agents of the project."""
+
+    most_items: ClassVar[int] = MOST_ITEMS
 
     items: tuple[SettleItem, ...]
 

@@ -7,7 +7,7 @@ Requests are read laxly where the reference is lax, answers strictly (protocol.m
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -27,6 +27,22 @@ class ExactNumber(float):
     def __repr__(self) -> str:
         return self.text
 
+    def __getnewargs__(self) -> tuple[str]:  # type: ignore[override]  # a float's own gives a float
+        return (self.text,)
+
+
+class JsonText:
+    """A JSON value that is written as it is: as it was sent, and with sorted keys, to be compared.
+
+    It stands for a large value that a kernel stores and never looks into.
+    """
+
+    __slots__ = ("ordered", "text")
+
+    def __init__(self, text: bytes, ordered: bytes) -> None:
+        self.text = text
+        self.ordered = ordered
+
 
 class Fault(ValueError):
     """One thing wrong with one value; `type` is the machine-readable word of protocol.md 2.1."""
@@ -44,6 +60,15 @@ def read_str(value: Any, _: Any) -> str:
     if "\0" in value:
         raise Fault("value_error", "{field} must not contain a NUL character")
     return value
+
+
+class ItemFaults(Fault):
+    """What is wrong with the items of a list, by place, and how many items were not looked at after that."""
+
+    def __init__(self, by_place: Sequence[tuple[int, Exception]], unseen_count: int) -> None:
+        super().__init__("value_error", "some items are not valid")
+        self.by_place = by_place
+        self.unseen_count = unseen_count
 
 
 _TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})

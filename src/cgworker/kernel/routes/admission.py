@@ -61,6 +61,7 @@ def admission_routes(
             takes=RequestCredentialToken,
             gives=Admitted,
             identified_by=_BEARER,
+            identify=service.identify,
         ),
         Operation(
             "POST",
@@ -69,6 +70,7 @@ def admission_routes(
             takes=CreateInvite,
             gives=CreatedInvite,
             identified_by=_BEARER,
+            identify=service.identify,
         ),
         Operation(
             "GET",
@@ -86,7 +88,13 @@ def admission_routes(
         ),
         *(
             Operation(
-                "POST", path, _coded(service.redeem), takes=RedeemInvite, gives=Joined, identified_by=()
+                "POST",
+                path,
+                _coded(service.redeem),
+                takes=RedeemInvite,
+                gives=Joined,
+                identified_by=(),
+                identify=None,
             )
             for path in ("/admin/v1/agent-joins:redeem", "/admin/v1/byoa/join:redeem")
         ),
@@ -147,6 +155,10 @@ class _Admission:
         joined = await redeem_invite(kernel.database, self._project_id, code)
         kernel.wakeups.wake(feed_key(self._project_id))
         return reply(joined)
+
+    async def identify(self, request: Request) -> None:
+        """Raise UnauthorizedError unless the operator asks."""
+        self._require_bearer(request)
 
     def _require_bearer(self, request: Request) -> None:
         """To the letter, scheme included, and in constant time."""

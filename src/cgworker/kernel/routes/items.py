@@ -9,12 +9,9 @@ from cgworker.errors import CommonGroundError, ConflictError, InvalidRequest, Un
 from cgworker.kernel.http import item_answer
 from cgworker.kernel.store.callers import Bearer
 from cgworker.wire.refs import AgentRef
-from cgworker.wire.turns import ItemAnswers
+from cgworker.wire.turns import MOST_ITEMS, ItemAnswers
 
 Item = TypeVar("Item")
-
-MOST_ITEMS = 1000
-"""How many turns one request can claim, renew or settle."""
 
 
 def require_count(count: int) -> None:

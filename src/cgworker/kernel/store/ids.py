@@ -10,13 +10,16 @@ import time
 import uuid
 from typing import Any
 
-from cgworker.wire.converter import dumps
+from cgworker.kernel.aside import aside
+from cgworker.wire.converter import dumps, loads
 from cgworker.wire.refs import TurnRef
-from cgworker.wire.values import ExactNumber
+from cgworker.wire.values import ExactNumber, JsonText
 
 _WRITE_KEYS = uuid.uuid5(uuid.NAMESPACE_URL, "commonground-kernel/cardbox-write-key")
 _TURN_ID = re.compile(r"T-([1-9][0-9]{0,17})\Z", re.ASCII)
 _HAS_FRACTION_OR_EXPONENT = re.compile(rb"[0-9][.eE]")
+_QUICK = 4096  # characters; to parse more may take milliseconds
+_LONG = 2**20  # bytes; to look through them takes longer than to write the few values that are not JsonText
 _LONGEST_PLAIN = 640  # digits; Python converts so many whatever limit it has been given
 
 
@@ -73,9 +76,28 @@ def hash_of(secret: str) -> bytes:
 def digest(value: Any) -> bytes:
     """Equal for values that are equal as jsonb: key order and the spelling of numbers do not matter."""
     text = dumps(value, sort_keys=True)
-    if _HAS_FRACTION_OR_EXPONENT.search(text):
+    if len(text) > _LONG or _HAS_FRACTION_OR_EXPONENT.search(text):
         text = dumps(_plain_numbers(value), sort_keys=True)
     return hashlib.sha256(text).digest()
+
+
+async def digest_of_text(text: str) -> bytes:
+    """The digest of a value that is stored as this text."""
+    if len(text) > _QUICK:
+        return await aside(_parse_and_digest, text, size_bytes=len(text))
+    return _parse_and_digest(text)
+
+
+def _parse_and_digest(text: str) -> bytes:
+    return digest(loads(text))
+
+
+def json_text(value: Any) -> JsonText:
+    """The value as JSON text, which `dumps` and `digest` take for the value itself."""
+    text, ordered = dumps(value), dumps(value, sort_keys=True)
+    if _HAS_FRACTION_OR_EXPONENT.search(ordered):
+        ordered = dumps(_plain_numbers(value), sort_keys=True)
+    return JsonText(text, text if ordered == text else ordered)
 
 
 def _plain_numbers(value: Any) -> Any:

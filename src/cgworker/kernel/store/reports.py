@@ -8,10 +8,10 @@ from attrs import frozen
 
 from cgworker.errors import ConflictError, KernelOverloaded, NotFoundError
 from cgworker.kernel.store.annotations import annotate
-from cgworker.kernel.store.ids import digest, keyed_box_id, new_box_id, new_record_id, turn_id
+from cgworker.kernel.store.ids import digest, digest_of_text, keyed_box_id, new_box_id, new_record_id, turn_id
 from cgworker.kernel.store.postgres import Database
 from cgworker.kernel.store.records import card_metadata
-from cgworker.wire.converter import dumps, loads
+from cgworker.wire.converter import dumps
 from cgworker.wire.refs import AgentRef, RecordRef, TurnRef
 from cgworker.wire.reports import MANIFEST_KIND, Report, ReportRecord, SubmittedReport
 
@@ -238,7 +238,7 @@ async def _replay(
         if not enabled:
             raise ConflictError(f"agent disabled: {agent.agent_id}")
         raise KernelOverloaded("the report met another one, try again", retry_after_seconds=0.1)
-    if digest(loads(rows[0]["payload"])) != digest(manifest):
+    if await digest_of_text(rows[0]["payload"]) != digest(manifest):
         raise ConflictError(f"cardbox write_key conflict: {spawn_key}:manifest")
     return SubmittedReport(
         status="already_submitted",

@@ -15,9 +15,16 @@ from cgworker.kernel.store.batch import Answers, by_place, columns, in_rounds, k
 from cgworker.kernel.store.callers import Bearer, Caller, require_caller, touch_used
 from cgworker.kernel.store.claims.fence import check_claim, find_claim, shown, undecided
 from cgworker.kernel.store.claims.hand_over import Waiting, hand_over
-from cgworker.kernel.store.ids import digest, keyed_box_id, new_box_id, new_record_id, turn_ref
+from cgworker.kernel.store.ids import (
+    digest,
+    digest_of_text,
+    keyed_box_id,
+    new_box_id,
+    new_record_id,
+    turn_ref,
+)
 from cgworker.kernel.store.postgres import Database, Row
-from cgworker.wire.converter import dumps, loads
+from cgworker.wire.converter import dumps
 from cgworker.wire.refs import ClaimToken, TurnRef
 from cgworker.wire.turns import Dispatch, RootRequest
 
@@ -238,7 +245,11 @@ async def _replay(database: Database, dispatching: Dispatching) -> Dispatched:
     project_id = request.requested_by.project_id
     parent = None if spawn.parent is None else await find_claim(database, spawn.parent)
     found = await database.fetchrow(FIND_SPAWNED, project_id, request.dispatch_key)
-    if found is not None and _has_same_box(found, request, spawn) and not _has_same_input(found, request):
+    if (
+        found is not None
+        and _has_same_box(found, request, spawn)
+        and not await _has_same_input(found, request)
+    ):
         raise ConflictError(f"cardbox write_key conflict: {spawn.write_key}")
     capabilities = await _require_agents(database, request)
     if parent is not None and spawn.parent is not None:
@@ -278,8 +289,8 @@ def _has_same_box(found: Row, request: Dispatch, spawn: _Spawn) -> bool:
     )
 
 
-def _has_same_input(found: Row, request: Dispatch) -> bool:
-    return digest(loads(found["input"])) == digest(request.input)
+async def _has_same_input(found: Row, request: Dispatch) -> bool:
+    return await digest_of_text(found["input"]) == digest(request.input)
 
 
 def _compare(found: Row, request: Dispatch, spawn: _Spawn) -> None:
