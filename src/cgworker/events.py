@@ -252,7 +252,9 @@ def emit(listener: Listener | None, event: Event) -> None:
         return
     try:
         listener(event)
-    except Exception:
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
         logger.exception("the listener failed on %s", type(event).__name__)
 
 

@@ -20,7 +20,7 @@ import anyio
 from attrs import define, field, frozen
 
 from cgworker.client.backoff import Backoff
-from cgworker.errors import KernelTrouble, LeaseLost
+from cgworker.errors import FencingError, KernelTrouble, LeaseLost
 from cgworker.wire.refs import ClaimToken
 
 Clock = Callable[[], float]
@@ -103,12 +103,14 @@ class Lease:
             leaves it until the first renewal.
         asked_at: when the request that got or extended it was about to be sent, on `clock`.
         clock: seconds on a monotonic clock.
+        lost: called with the reason in words when a call under it shows that it is over.
     """
 
     claim: ClaimToken
     asked_at: float
     length_seconds: float | None = None
     clock: Clock = monotonic
+    lost: Callable[[str], None] = field(init=False, default=lambda _: None, repr=False, eq=False)
     _remaining: float = field(init=False)
     _followers: list[Callable[[Lease], None]] = field(init=False, factory=list, repr=False, eq=False)
 
@@ -186,13 +188,17 @@ async def insist(call: Callable[[], Awaitable[T]], lease: Lease) -> T:
     """Make a call that may be repeated, until the kernel answers it or work under the lease must end.
 
     Raises:
-        LeaseLost: no answer came in time; whether the call was carried out is unknown.
+        LeaseLost: no answer came in time, and whether the call was carried out is unknown; or the kernel says
+            that the claim holds no more.
         KernelRefused: the kernel said no.
     """
     backoff = Backoff(0.1, 5.0)
     while True:
         try:
             return await call()
+        except FencingError as fenced:
+            lease.lost(str(fenced))
+            raise LeaseLost(str(fenced)) from fenced
         except KernelTrouble as trouble:
             wait = lease.bounded(backoff.next_seconds(trouble))
             if lease.clock() + wait >= lease.fence_at:

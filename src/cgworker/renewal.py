@@ -180,9 +180,11 @@ class Renewals:
         with keeper.counted():
             renewing = _Renewing(lease, keeper, keeper.next_at(lease))
             self._await_its_time(renewing)
+            lease.lost = keeper.lost
             try:
                 yield
             finally:
+                lease.lost = _ignore
                 self._waiting.discard(renewing)
                 self._started.discard(renewing)
                 renewing.end()
@@ -225,6 +227,10 @@ async def keep(lease: Lease, keeper: Keeper) -> AsyncIterator[None]:
                 yield
         finally:
             tasks.cancel_scope.cancel()
+
+
+def _ignore(_reason: str) -> None:
+    """Nobody keeps the lease any more."""
 
 
 async def _renew(lease: Lease, keeper: Keeper) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -57,6 +58,7 @@ class Turn:
         self._lease = lease
         self._journal = Journal(kernel, lease, context, page_size=page_size, more_records=more_records)
         self._interrupt_hooks: list[Callable[[Interruption], None]] = []
+        self._shielded_until = -math.inf
         self._fingerprint = fingerprint_of(context.turn, kernel)
         self.snapshot: TurnSnapshot = context.turn
         self.attempt = attempt
@@ -322,7 +324,13 @@ class Turn:
             seconds: how long at most; never longer than the lease lasts.
         """
         with anyio.move_on_after(min(seconds, max(self.seconds_left, 0)), shield=True) as scope:
+            self._shielded_until = max(self._shielded_until, scope.deadline)
             yield scope
+
+    @property
+    def shielded_seconds(self) -> float:
+        """How long a `shield` may still go on, if it did not end sooner; 0 if there is none."""
+        return max(self._shielded_until - anyio.current_time(), 0)
 
     def interrupt(self, reason: Reason, note: str | None = None, *, grace_seconds: float = 0.0) -> None:
         """End the handler, for the worker. The first reason stands, but a lost lease outranks it."""

@@ -29,7 +29,12 @@ def main() -> NoReturn:
     """The entry point of `cg` and `python -m cgworker`."""
     _mend_what_was_inherited()
     _leave_out_httpxs_command_line()
-    sys.exit(run(sys.argv[1:], is_process=True))
+    exit_status = run(sys.argv[1:], is_process=True)
+    if _stays(sys.argv[1:]):
+        from cgworker.worker.ending import ends_with
+
+        ends_with(exit_status)
+    sys.exit(exit_status)
 
 
 def run(argv: Sequence[str], *, is_process: bool = False) -> int:

@@ -31,6 +31,7 @@ from cgworker.handlers.folder import CommandFiles
 from cgworker.printable import log_to_stderr
 from cgworker.worker import WorkerOptions
 from cgworker.worker.collector import spare_the_collector
+from cgworker.worker.ending import Ending, ending_in_time
 from cgworker.worker.health import answering_health
 from cgworker.worker.init import leave_pid_one
 from cgworker.worker.serve import watch_signals
@@ -141,11 +142,15 @@ class CommandFlags:
 def once(server: ServerFlags, runtime: CommandFlags) -> WorkedTurn | UnreadTurn | NothingClaimed:
     """Claim one turn, run the command on it, and settle it by what the command leaves."""
     _log_to_stderr(logging.WARNING)
-    return anyio.run(partial(_once, server, runtime))
+    with ending_in_time() as ending:
+        return anyio.run(partial(_once, server, runtime, ending))
 
 
-async def _once(server: ServerFlags, runtime: CommandFlags) -> WorkedTurn | UnreadTurn | NothingClaimed:
-    async with _adapter(server, runtime, runtime.options(), folder_per_turn=False) as adapter:
+async def _once(
+    server: ServerFlags, runtime: CommandFlags, ending: Ending
+) -> WorkedTurn | UnreadTurn | NothingClaimed:
+    options = runtime.options()
+    async with _adapter(server, runtime, options, folder_per_turn=False, ending=ending) as adapter:
         return await adapter.work_one()
 
 
@@ -195,9 +200,12 @@ def loop(
         concurrency=concurrency,
         poll_seconds=idle_sleep_seconds,
     )
-    return anyio.run(
-        partial(_loop, server, runtime, options, max_iterations, exit_on_failure, health_port, as_json)
-    )
+    with ending_in_time() as ending:
+        return anyio.run(
+            partial(
+                _loop, server, runtime, options, max_iterations, exit_on_failure, health_port, as_json, ending
+            )
+        )
 
 
 async def _loop(
@@ -208,9 +216,10 @@ async def _loop(
     exit_on_failure: bool,
     health_port: int | None,
     as_json: bool,
+    ending: Ending,
 ) -> LoopResult:
     several = options.concurrency != 1
-    async with _adapter(server, runtime, options, folder_per_turn=several) as adapter:
+    async with _adapter(server, runtime, options, folder_per_turn=several, ending=ending) as adapter:
         adapter.exit_on_failure = exit_on_failure
         async with answering_health([adapter], health_port), supervised([adapter]):
             with live_line([adapter], as_json=as_json):
@@ -223,13 +232,20 @@ async def _loop(
 
 @asynccontextmanager
 async def _adapter(
-    server: ServerFlags, runtime: CommandFlags, options: WorkerOptions, *, folder_per_turn: bool
+    server: ServerFlags,
+    runtime: CommandFlags,
+    options: WorkerOptions,
+    *,
+    folder_per_turn: bool,
+    ending: Ending,
 ) -> AsyncIterator[Adapter]:
     """The worker, drained by SIGTERM and SIGINT."""
     agent = worker_agent(server, runtime.project_id, runtime.agent_id)
     async with as_actor(server, agent) as kernel, anyio.create_task_group() as beside:
         adapter = Adapter(kernel, runtime.handler(folder_per_turn=folder_per_turn), options=options)
-        await beside.start(watch_signals, lambda hurry: adapter.drain(hurry=hurry))
+        ending.watch([adapter])
+        drain = partial(watch_signals, lambda hurry: adapter.drain(hurry=hurry), at_once=ending.begin)
+        await beside.start(drain)
         yield adapter
         beside.cancel_scope.cancel()
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import anyio
 from attrs import asdict, evolve, frozen
@@ -18,6 +18,7 @@ from cgworker.cli.options import Argument, Flag, HealthPort, RenewInterval
 from cgworker.printable import log_to_stderr
 from cgworker.worker import Worker
 from cgworker.worker.collector import spare_the_collector
+from cgworker.worker.ending import ending_in_time
 from cgworker.worker.init import leave_pid_one
 from cgworker.worker.serve import serve
 
@@ -86,6 +87,13 @@ class RunResult:
     served: tuple[ServedAgent, ...]
 
 
+@frozen(kw_only=True)
+class StuckRun(RunResult):
+    """What was served until a handler that did not end has ended it (`on_stuck="drain"`)."""
+
+    exit_status: ClassVar[int] = 1
+
+
 def run(
     apps: Annotated[
         list[str],
@@ -116,9 +124,12 @@ def run(
         return RunResult(served=())
     workers = tuple(behaviour.applied_to(worker) for worker in load_workers(apps))
     spare_the_collector()
-    with live_line(workers, as_json=as_json):
-        anyio.run(serve, workers, behaviour.concurrency, behaviour.health_port)
-    return RunResult(served=tuple(map(_told, workers)))
+    with ending_in_time() as ending:
+        ending.watch(workers)
+        with live_line(workers, as_json=as_json):
+            anyio.run(serve, workers, behaviour.concurrency, behaviour.health_port, ending.begin)
+    stuck = any(worker.is_ended_by_stuck for worker in workers)
+    return (StuckRun if stuck else RunResult)(served=tuple(map(_told, workers)))
 
 
 def _told(worker: Worker) -> ServedAgent:

@@ -11,6 +11,7 @@ import anyio.to_thread
 from attrs import evolve, field, frozen
 
 from cgworker.errors import InvalidRequest, UsageError
+from cgworker.handlers.forked import ending_forked_children
 from cgworker.handlers.signature import HandlerFunction, Signature, is_async, signature_of
 from cgworker.lease import Interruption
 from cgworker.outcome import Failed, Outcome, outcome_of, plain_outcome
@@ -115,5 +116,15 @@ async def _call_in_thread(call: Callable[[], Any], turn: Turn) -> Any:
             waiting.deadline = min(waiting.deadline, anyio.current_time() + interruption.grace_seconds)
 
         with turn.on_interrupt(wait_no_longer_than_its_grace):
-            return await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=limiter)
+            return await anyio.to_thread.run_sync(_in_thread, call, abandon_on_cancel=True, limiter=limiter)
     raise HandlerAbandoned(f"{turn.ref}: the handler's thread goes on although the turn was interrupted")
+
+
+def _in_thread(call: Callable[[], Any]) -> Any:
+    with ending_forked_children():
+        try:
+            return call()
+        except (KeyboardInterrupt, GeneratorExit) as raised:
+            # The first is no Ctrl-C, which only the main thread is told of, and the second would close the
+            # coroutine that waits for the thread, instead of being raised there.
+            raise RuntimeError(f"the handler's thread raised {type(raised).__name__}") from raised

@@ -79,6 +79,14 @@ class Guard:
                 process.stdin.close()
             process.wait()
 
+    def leave_to_parent(self) -> None:
+        """In a forked child: while the pipe is open here, the guard would not notice the parent's death."""
+        process, self._process = self._process, None
+        self._told, self._telling = {}, Lock()
+        if process is not None and process.stdin is not None:
+            with suppress(OSError):
+                process.stdin.close()
+
     def _hold(self, group: int, lease: Lease) -> None:
         warn_at = lease.fence_at + lease.margin_seconds * _WARN_FRACTION
         self._keep(f"group {group}", {"group": group, "warn_at": warn_at, "end_at": lease.ends_at})
@@ -148,3 +156,5 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 guard: Guard = Guard()
 atexit.register(guard.close)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=guard.leave_to_parent)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import anyio
+import anyio.abc
 
 from cgworker import events
 from cgworker.errors import (
@@ -38,6 +39,7 @@ from cgworker.turn import Turn
 from cgworker.wire.converter import ABSENT
 from cgworker.wire.refs import ClaimToken, TurnRef
 from cgworker.worker.bundling import Ahead, renew
+from cgworker.worker.calling import HandlerCall, called_with, one_slot_of
 from cgworker.worker.lineage import parent_is_closed, stop_children
 from cgworker.worker.opening import Found, lease_of, open_turn
 from cgworker.worker.outbox import OutboxEntry
@@ -45,7 +47,7 @@ from cgworker.worker.place import TurnReport, Workplace, tell
 from cgworker.worker.report import report_of, tellable
 from cgworker.worker.routing import wrap
 from cgworker.worker.settle import UNACCEPTABLE, Settlement, close, put_aside, unacceptable_suspension
-from cgworker.worker.unwinding import outcome_after, standing, unwinding
+from cgworker.worker.unwinding import lost_lease_in, outcome_after
 
 
 class Attempt:
@@ -55,6 +57,7 @@ class Attempt:
         place: what it shares with others.
         found: the claim.
         renewals: keeps its lease.
+        tasks: where its handler runs.
         claim_ahead: asked when it is about to settle, whether to claim the next turn in the same request.
     """
 
@@ -63,10 +66,12 @@ class Attempt:
         place: Workplace,
         found: Found,
         renewals: Renewals,
+        tasks: anyio.abc.TaskGroup,
         claim_ahead: Callable[[], Ahead | None] = lambda: None,
     ) -> None:
         self._place = place
         self._renewals = renewals
+        self._tasks = tasks
         self._claim_ahead = claim_ahead
         self._claimed = found.claimed
         self._began_at = found.answered_at
@@ -247,38 +252,34 @@ class Attempt:
     async def _run_handler(
         self, turn: Turn, handler: Handler, on_start: Callable[[], None] = lambda: None
     ) -> Outcome | None:
-        """The handler's outcome; None if it was cancelled, was never started, or cannot say."""
-        with (
-            events.logged_as(**self._facts()),
-            anyio.CancelScope() as scope,
-            turn.on_interrupt(lambda _: scope.cancel()),
-        ):
-            try:
-                async with self._place.shared_slots or nullcontext():
-                    if turn.interruption is not None:  # while a hook ran, or it waited for the slot
-                        return None
-                    self._note_start()
-                    on_start()
-                    return await unwinding(wrap(standing(handler), self._place.middleware))(turn)
-            except Interrupted:
+        """The handler's outcome; None if it was cancelled, was never started, is stuck, or cannot say."""
+        with events.logged_as(**self._facts()):
+            async with one_slot_of(self._place.shared_slots, turn):
+                if turn.interruption is not None:  # while a hook ran, or it waited for the slot
+                    return None
+                self._note_start()
+                on_start()
+                call = HandlerCall(
+                    turn, called_with(handler, partial(wrap, middleware=self._place.middleware))
+                )
+                self._tasks.start_soon(call.run)
+                await call.end()
+        self.stuck = call.is_stuck or isinstance(call.raised, HandlerAbandoned)
+        return call.outcome if call.raised is None else self._on_raised(turn, call.raised)
+
+    def _on_raised(self, turn: Turn, raised: BaseException) -> Outcome | None:
+        match raised:
+            case Interrupted() | HandlerAbandoned():
                 return None
-            except HandlerAbandoned:
-                self.stuck = True
-                return None
-            except LeaseLost as lost:
-                self._lose(str(lost))
-            except CommandNotFound as vanished:
-                self.error = vanished
+            case CommandNotFound():
+                self.error = raised
                 return hand_back()
-            except HandlerFailed as failed:
-                return Failed(failed.payload)
-            except anyio.get_cancelled_exc_class() as cancelled:
-                if anyio.current_effective_deadline() == -math.inf:
-                    raise
-                return self._on_error(turn, cancelled)  # it awaited a task of its own that was cancelled
-            except (Exception, SystemExit) as raised:
-                return self._on_error(turn, raised)
-        return None
+            case HandlerFailed():
+                return Failed(raised.payload)
+        if (lost := lost_lease_in(raised)) is not None:
+            self._lose(str(lost))
+            return None
+        return self._on_error(turn, raised)
 
     def _note_start(self) -> None:
         seconds = round(monotonic() - self._began_at, 3)

@@ -75,6 +75,7 @@ class Worker:
         self._middleware: list[Middleware] = []
         self._shift: Shift | None = None
         self._drain_early = False
+        self._last_shift: Shift | None = None
         if handler is not None:
             self.add(None, handler)
         self._add_own_handlers()
@@ -134,6 +135,7 @@ class Worker:
             _lifespan=lifespan or self._lifespan,
             _middleware=list(self._middleware),
             _shift=None,
+            _last_shift=None,
             _drain_early=False,
         )
         return worker
@@ -271,7 +273,9 @@ class Worker:
         if self._shift is not None:
             raise UsageError(f"{self!r} runs already")
         async with self._workplace(shared_slots) as place:
-            shift = self._shift = Shift(place, self.agent, partial(self._may_claim, place), self.on_settled)
+            shift = self._shift = self._last_shift = Shift(
+                place, self.agent, partial(self._may_claim, place), self.on_settled
+            )
             if self._drain_early:
                 shift.drain()
             try:
@@ -295,6 +299,21 @@ class Worker:
     def held_count(self) -> int:
         """How many turns are held now."""
         return self._shift.held_count if self._shift is not None else 0
+
+    @property
+    def stuck_count(self) -> int:
+        """How many handlers of this or the last `run()` did not end when they had to."""
+        return self._last_shift.stuck_count if self._last_shift is not None else 0
+
+    @property
+    def is_ended_by_stuck(self) -> bool:
+        """Whether a handler that did not end has drained it (`on_stuck="drain"`): its process should end."""
+        return self._last_shift is not None and self._last_shift.is_ended_by_stuck
+
+    @property
+    def has_unsettled(self) -> bool:
+        """Whether, since its drain, a turn was neither settled nor handed back."""
+        return self._last_shift is not None and self._last_shift.has_unsettled
 
     @asynccontextmanager
     async def _workplace(self, shared_slots: anyio.Semaphore | None = None) -> AsyncIterator[Workplace]:
@@ -330,7 +349,9 @@ class Worker:
             return False
         try:
             return self.select()
-        except Exception:
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
             logger.exception("select() of %r failed: nothing is claimed until it works", self)
             return False
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable
 
 import anyio
@@ -18,6 +17,7 @@ from cgworker.wire.refs import TurnRef
 from cgworker.worker.options import WorkerOptions
 from cgworker.worker.outbox import Outbox
 from cgworker.worker.routing import Middleware, Routes
+from cgworker.worker.unwinding import is_the_workers_own
 
 
 @frozen(kw_only=True)
@@ -79,13 +79,7 @@ async def tell(hook: Callable[..., Awaitable[None]], *facts: object) -> None:
     """Call a hook of the user's; what it raises is logged and harms no turn."""
     try:
         await hook(*facts)
-    except anyio.get_cancelled_exc_class():
-        if anyio.current_effective_deadline() == -math.inf:
+    except BaseException as raised:
+        if is_the_workers_own(raised):
             raise
-        _log_failure(hook)  # it awaited a task of its own that was cancelled
-    except (Exception, SystemExit):
-        _log_failure(hook)
-
-
-def _log_failure(hook: Callable[..., Awaitable[None]]) -> None:
-    logger.exception("the hook %s failed", getattr(hook, "__name__", hook))
+        logger.exception("the hook %s failed", getattr(hook, "__name__", hook))

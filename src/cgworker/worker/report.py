@@ -10,6 +10,7 @@ from typing import Any
 from cgworker.handlers.environment import mask_for
 
 _MOST_CHARACTERS = 2000
+_MOST_LOOKED_AT = 100_000
 
 # What secrets look like, for those that are not known: bearer tokens, keys, passwords in URLs and settings.
 _LOOKS_SECRET = re.compile(
@@ -26,10 +27,18 @@ class SecretInText(Exception):
     """Stands for an exception whose text, or that of its causes, held a secret; has its traceback, masked."""
 
 
+class TracebackUnfit(Exception):
+    """Stands for an exception whose traceback is too long to be logged, or cannot be written at all."""
+
+
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
     """The text without these secrets or what looks like one, cut to 2,000 characters that can be stored."""
-    masked = _LOOKS_SECRET.sub("***", mask_for(secrets)(storable(text)))
-    return masked if len(masked) <= _MOST_CHARACTERS else masked[: _MOST_CHARACTERS - 1] + "…"
+    known = tuple(secrets)
+    masked = _LOOKS_SECRET.sub("***", mask_for(known)(storable(text[:_MOST_LOOKED_AT])))
+    if len(text) > _MOST_LOOKED_AT:  # the cut may have left the beginning of a secret, which no mask knows
+        masked = masked[: -max(map(len, known), default=1)]
+    is_whole = len(text) <= _MOST_LOOKED_AT and len(masked) <= _MOST_CHARACTERS
+    return masked if is_whole else masked[: _MOST_CHARACTERS - 1] + "…"
 
 
 def storable(text: str) -> str:
@@ -39,11 +48,35 @@ def storable(text: str) -> str:
 
 def report_of(error: BaseException, secrets: Iterable[str]) -> dict[str, Any]:
     """The error report of an exception that a handler raised (decision 27)."""
-    return {"error": "handler_error", "type": type(error).__name__, "message": redact(str(error), secrets)}
+    known = tuple(secrets)
+    name = redact(str(type(error).__name__), known)
+    return {"error": "handler_error", "type": name, "message": redact(_text_of(error), known)}
+
+
+def _text_of(error: BaseException) -> str:
+    """What an exception says, whatever its class has made of `__str__`."""
+    try:
+        return "".join([str(error)])  # a plain str, also of a subclass with methods of its own
+    except BaseException as unreadable:
+        return f"(its text cannot be read: __str__ raised {type(unreadable).__name__})"
 
 
 def tellable(error: BaseException, secrets: Iterable[str]) -> BaseException:
-    """The exception as logs and listeners may have it: itself, unless one of these secrets is in its text."""
-    text = "".join(traceback.format_exception(error))
+    """The exception as logs and listeners may have it.
+
+    Itself; or a stand-in: with its traceback masked if one of these secrets is in that, or without if that
+    is too long to be logged or cannot be written.
+    """
+    try:
+        text = "".join(traceback.format_exception(error))
+    except BaseException as unwritable:
+        return TracebackUnfit(
+            f"{type(error).__name__}: its traceback cannot be written ({unwritable!r:.200})"
+        )
+    if len(text) > _MOST_LOOKED_AT:
+        report = report_of(error, secrets)
+        return TracebackUnfit(
+            f"{report['type']}, with a traceback of {len(text)} characters: {report['message']}"
+        )
     masked = mask_for(secrets)(text)
     return error if masked == text else SecretInText(masked)

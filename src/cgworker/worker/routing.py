@@ -77,7 +77,9 @@ class Routes:
         try:
             if (forget := getattr(self.find(turn.kind), "forget", None)) is not None:
                 forget(turn)
-        except Exception:
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
             logger.exception("%s: its handler could not forget it", turn.ref)
 
     def with_resources(self, resources: Mapping[str, Any]) -> Routes:

@@ -30,7 +30,7 @@ from cgworker.worker.place import TurnReport, Workplace, tell
 from cgworker.worker.presence import publish_presence
 from cgworker.worker.watch import loop_watch
 
-_AFTER_GRACE_SECONDS = 5.0
+AFTER_GRACE_SECONDS = 5.0
 _SLOW_HOOK_SECONDS = 1.0
 
 
@@ -93,13 +93,20 @@ class Shift:
         self._is_hook_slow = False
         self._is_in_hurry = False
         self._is_interrupting = False
-        self._stuck_count = 0
+        self._unsettled_count = 0
+        self.stuck_count: int = 0
+        self.is_ended_by_stuck: bool = False
         self.error: CommonGroundError | None = None
 
     @property
     def held_count(self) -> int:
         """How many turns are held now."""
         return len(self._attempts)
+
+    @property
+    def has_unsettled(self) -> bool:
+        """Whether, since the drain, something that was held came to no end that the kernel knows."""
+        return self._drained_at is not None and (self._unsettled_count > 0 or self.held_count > 0)
 
     def drain(self, *, hurry: bool = False) -> None:
         """Claim no more, and end when what is held has ended; `hurry` gives it no grace."""
@@ -144,7 +151,7 @@ class Shift:
     async def work_one(self, found: Found) -> TurnReport:
         """Work one claim and no other; a drain meanwhile ends it in order, and so does being cancelled."""
         async with anyio.create_task_group() as self._beside:
-            attempt = Attempt(self._place, found, Renewals(self._beside))
+            attempt = Attempt(self._place, found, Renewals(self._beside), self._beside)
             alone = _Alone(attempt)
             self._attempts.add(attempt)
             self._beside.start_soon(self._work_alone, alone)
@@ -233,7 +240,8 @@ class Shift:
     # ------------------------------------------------------------ working
 
     async def _work_in_slot(self, shop: _Shop, found: Found) -> None:
-        attempt = Attempt(self._place, found, shop.renewals, partial(self._claim_ahead, shop.slots))
+        claim_ahead = partial(self._claim_ahead, shop.slots)
+        attempt = Attempt(self._place, found, shop.renewals, shop.tasks, claim_ahead)
         self._attempts.add(attempt)
         if self._is_interrupting:  # it was claimed in the last moment
             self._interrupt(attempt)
@@ -278,6 +286,8 @@ class Shift:
             self._note_stuck(report)
         if report.error is not None:
             self._end_with(report.error)
+        if self._drained_at is not None and not report.settled:
+            self._unsettled_count += 1
         outcome = report.outcome
         if isinstance(outcome, Suspended) and report.settled:
             self._caretaker.take_note(report.turn, outcome)
@@ -288,13 +298,14 @@ class Shift:
         self._is_hook_slow = monotonic() - begun_at > _SLOW_HOOK_SECONDS
 
     def _note_stuck(self, report: TurnReport) -> None:
-        self._stuck_count += 1
+        self.stuck_count += 1
         self._emit(
             events.HandlerStuck(
-                turn=report.turn, agent=self._agent, attempt=report.attempt, stuck_count=self._stuck_count
+                turn=report.turn, agent=self._agent, attempt=report.attempt, stuck_count=self.stuck_count
             )
         )
         if self._place.options.on_stuck == "drain":
+            self.is_ended_by_stuck = True
             self.drain()
 
     def _end_with(self, error: CommonGroundError) -> None:
@@ -312,7 +323,7 @@ class Shift:
             self._is_interrupting = True
             for attempt in tuple(self._attempts):
                 self._interrupt(attempt)
-        with anyio.move_on_after(options.interrupt_seconds + _AFTER_GRACE_SECONDS):
+        with anyio.move_on_after(options.interrupt_seconds + AFTER_GRACE_SECONDS):
             await self._all_ended()
         self._emit(events.WorkerStopped(agent=self._agent, handed_back=cut))
 

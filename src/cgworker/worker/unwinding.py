@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import threading
+
+import anyio
+
+from cgworker.errors import LeaseLost
 from cgworker.handlers import Handler
 from cgworker.lease import Interrupted, Interruption, Reason
 from cgworker.outcome import Failed, Outcome, Stopped, Succeeded, Suspended, Suspending, hand_back
@@ -40,6 +46,31 @@ def standing(handler: Handler) -> Handler:
         return turn.suspension or outcome
 
     return call
+
+
+def is_the_workers_own(raised: BaseException) -> bool:
+    """Whether what came out of a user's code is not that code's: the worker's cancellation, or Ctrl-C."""
+    if isinstance(raised, KeyboardInterrupt):
+        return threading.current_thread() is threading.main_thread()
+    is_cancellation = isinstance(raised, anyio.get_cancelled_exc_class())
+    return is_cancellation and anyio.current_effective_deadline() == -math.inf
+
+
+def lost_lease_in(raised: BaseException) -> LeaseLost | None:
+    """The lost lease that an exception tells of: itself, one of its group, or what it was raised from."""
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [raised]
+    while waiting:
+        each = waiting.pop()
+        if each is None or id(each) in seen:
+            continue
+        if isinstance(each, LeaseLost):
+            return each
+        seen.add(id(each))
+        waiting += [each.__cause__, each.__context__]
+        if isinstance(each, BaseExceptionGroup):
+            waiting += each.exceptions
+    return None
 
 
 def outcome_after(
