@@ -28,6 +28,7 @@ async def test_a_process_with_a_stuck_handler_ends_in_time(anyio_backend: str, t
     """Status 0 if what it held was settled or handed back; 1 if not, or if `on_stuck="drain"` ended it."""
     ways = [each for each in STUCK if anyio_backend == "asyncio" or "of_its_own" not in each[0]]
     async with local_kernel(lease_seconds=30) as kernel, anyio.create_task_group() as together:
+        await kernel.agent("requester")
         for number, (way, ended_by, status, state) in enumerate(ways):
             agent, folder = f"desk-{number}", tmp_path / str(number)
             words = [way, ended_by, anyio_backend]
@@ -57,7 +58,8 @@ async def _end_stuck(
             with anyio.fail_after(30):
                 assert (words, await process.wait()) == (words, status)
         finally:
-            process.kill()
+            if process.returncode is None:
+                process.kill()
     assert (words, (await desk.turns.get(turn)).state) == (words, state)
 
 

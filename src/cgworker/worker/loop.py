@@ -312,7 +312,7 @@ class Worker:
 
     @property
     def has_unsettled(self) -> bool:
-        """Whether, since its drain, a turn was neither settled nor handed back."""
+        """Whether a turn is held, or was since its drain neither settled nor handed back."""
         return self._last_shift is not None and self._last_shift.has_unsettled
 
     @asynccontextmanager

@@ -105,8 +105,8 @@ class Shift:
 
     @property
     def has_unsettled(self) -> bool:
-        """Whether, since the drain, something that was held came to no end that the kernel knows."""
-        return self._drained_at is not None and (self._unsettled_count > 0 or self.held_count > 0)
+        """Whether something is held, or came since the drain to an end that the kernel does not know."""
+        return self.held_count > 0 or self._unsettled_count > 0
 
     def drain(self, *, hurry: bool = False) -> None:
         """Claim no more, and end when what is held has ended; `hurry` gives it no grace."""
