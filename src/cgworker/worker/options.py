@@ -33,8 +33,8 @@ class WorkerOptions:
         on_error: what an exception of a handler becomes: "fail" closes the turn as failed, "suspend" puts it
             aside with reason `handler_error`.
         on_stuck: what happens when a handler does not end in time: "release" gives its slot to other work,
-            "drain" ends the worker, and the process with status 1 where `run()` or `cg` owns it, so that whoever
-            supervises it starts a new one.
+            "drain" ends the worker, and with status 1 the process that `run()` or `cg` owns, so that
+            whoever supervises it starts a new one.
         stop_children: when a turn is stopped, ask for its children to be stopped too; needs the grant
             `turn.stop.any`.
         follow_parent: end the handler of a child turn once the turn that dispatched it is closed.
