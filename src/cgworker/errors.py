@@ -15,6 +15,7 @@
     │   │   └── KernelTimedOut          no answer in time; the request may have been carried out
     │   └── KernelOverloaded       408, 425, 429, 5xx; says when to come back, if the kernel did
     ├── AnswerInvalid              what answered does not speak this protocol
+    ├── CredentialRefused     401  a worker's credential stayed refused, whatever its token file said
     ├── LeaseLost                  the lease ended, or is about to, while work went on
     ├── HandlerFailed              the handler's own fault, with a payload fit to be published
     ├── WaitTimedOut               408  what was waited for did not happen in time
@@ -167,6 +168,16 @@ class AnswerInvalid(CommonGroundError):
 
     code = "invalid_json"
     status = 422
+
+
+class CredentialRefused(CommonGroundError):
+    """The kernel refused a worker's credential for as long as the worker was told to wait.
+
+    Join again or rotate the credential, and start the worker anew.
+    """
+
+    code = "unauthorized"
+    status = 401
 
 
 class LeaseLost(CommonGroundError):

@@ -59,12 +59,16 @@ class WorkerStopped(Event):
 
 @frozen(kw_only=True)
 class ClaimingFailed(Event):
-    """Claiming does not work; said once per change, not once per attempt."""
+    """Claiming does not work; said once per change, not once per attempt.
+
+    `refused`: the kernel does not take the agent's credential.
+    """
 
     level: ClassVar[int] = logging.WARNING
     agent: AgentRef
     error: str
     retry_seconds: float
+    refused: bool = False
 
 
 @frozen(kw_only=True)

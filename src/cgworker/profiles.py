@@ -88,6 +88,7 @@ class Connection:
     base_url: str
     agent: AgentRef
     token: str = field(repr=False)
+    token_file: Path | None = None
     ca_file: Path | None = None
 
 
@@ -113,6 +114,7 @@ def resolve_profile(
         base_url=base_url,
         agent=profile.agent,
         token=read_profile_token(profile),
+        token_file=profile.token_file,
         ca_file=ca_file_of(config, environ),
     )
 

@@ -44,19 +44,20 @@ def as_actor(server: KernelFlags, actor: AgentRef) -> KernelClient:
     """
     config = ConfigFile.locate(server.config).read()
     profile = _profile_given(server, config, actor) or config.profiles.get(str(actor))
-    token = None if profile else _direct_token(server, config)
-    token = token or read_profile_token(profile or config.profile(str(actor)))
-    return _client(server, config, actor, token)
+    if profile is None and (token := _direct_token(server, config)) is not None:
+        return _client(server, config, actor, token, _direct_file(server, config))
+    return _as_profile(server, config, profile or config.profile(str(actor)))
 
 
 def as_claim_holder(server: ServerFlags, agent: AgentRef) -> KernelClient:
     """The kernel, as the agent whose claim it is; the profile or token has to be given (cli.md 2.1)."""
     config = ConfigFile.locate(server.config).read()
     profile = _profile_given(server, config, agent)
-    token = read_profile_token(profile) if profile else _direct_token(server, config)
-    if token is None:
+    if profile is not None:
+        return _as_profile(server, config, profile)
+    if (token := _direct_token(server, config)) is None:
         raise UsageError(_NO_TOKEN)
-    return _client(server, config, agent, token)
+    return _client(server, config, agent, token, _direct_file(server, config))
 
 
 def as_reader(server: ServerFlags, caller: CallerFlags) -> KernelClient:
@@ -66,11 +67,11 @@ def as_reader(server: ServerFlags, caller: CallerFlags) -> KernelClient:
     if name is not None:
         profile = config.profile(name)
         _check_caller_is(profile, caller)
-        return _client(server, config, profile.agent, read_profile_token(profile))
+        return _as_profile(server, config, profile)
     agent, token = _caller(caller, config), _direct_token(server, config)
     if agent is not None and token is None:
         raise UsageError(_NO_TOKEN)
-    return _client(server, config, agent, token)
+    return _client(server, config, agent, token, _direct_file(server, config))
 
 
 def as_admin_service(operator: OperatorFlags, project_id: str) -> KernelClient:
@@ -83,12 +84,12 @@ def as_admin_service(operator: OperatorFlags, project_id: str) -> KernelClient:
     config = ConfigFile.locate(operator.config).read()
     if name := said(operator.profile):
         profile = config.profile(name)
-        return _client(operator, config, profile.agent, read_profile_token(profile))
+        return _as_profile(operator, config, profile)
     file = said(operator.admin_service_token_file)
     path = Path(file).expanduser() if file else admin_service_path(project_id)
     check_private(path)
     agent = AgentRef(project_id=project_id, agent_id=ADMIN_SERVICE)
-    return _client(operator, config, agent, said(path.read_text("utf-8")))
+    return _client(operator, config, agent, said(path.read_text("utf-8")), path)
 
 
 def worker_agent(
@@ -130,11 +131,24 @@ def kernel_url(base_url: str | None, config_path: str | None) -> str:
     return _kernel_url(base_url, ConfigFile.locate(config_path).read())
 
 
+def _as_profile(server: KernelFlags | OperatorFlags, config: Config, profile: Profile) -> KernelClient:
+    return _client(server, config, profile.agent, read_profile_token(profile), profile.token_file)
+
+
 def _client(
-    server: KernelFlags | OperatorFlags, config: Config, agent: AgentRef | None, token: str | None
+    server: KernelFlags | OperatorFlags,
+    config: Config,
+    agent: AgentRef | None,
+    token: str | None,
+    token_file: Path | None,
 ) -> KernelClient:
-    url = _kernel_url(server.base_url, config)
-    return KernelClient(url, agent=agent, token=token, ca_file=authorities(server.ca_file, config))
+    return KernelClient(
+        _kernel_url(server.base_url, config),
+        agent=agent,
+        token=token,
+        token_file=token_file,
+        ca_file=authorities(server.ca_file, config),
+    )
 
 
 def authorities(ca_file: str | None, config: Config) -> str | Path | None:
@@ -157,17 +171,30 @@ def _profile_given(server: KernelFlags, config: Config, actor: AgentRef) -> Prof
 
 
 def _direct_token(server: KernelFlags, config: Config) -> str | None:
-    flags = TokenSource(token=server.auth_token, token_file=server.auth_token_file)
-    return _first_token(flags, "CG_AGENT_CREDENTIAL_TOKEN", config.auth)
+    return _first_token(_flags_of(server), "CG_AGENT_CREDENTIAL_TOKEN", config.auth)
+
+
+def _direct_file(server: KernelFlags, config: Config) -> Path | None:
+    """The file the token came from, if it came from one."""
+    return _first_file(_flags_of(server), "CG_AGENT_CREDENTIAL_TOKEN", config.auth)
+
+
+def _flags_of(server: KernelFlags) -> TokenSource:
+    return TokenSource(token=server.auth_token, token_file=server.auth_token_file)
 
 
 def _first_token(flags: TokenSource, variable: str, configured: TokenSource) -> str | None:
     """A token given directly beats a file, wherever it stands (cli.md 2)."""
-    token = said(flags.token) or _env(variable) or configured.token
+    if (file := _first_file(flags, variable, configured)) is not None:
+        return said(file.read_text("utf-8"))
+    return said(flags.token) or _env(variable) or configured.token
+
+
+def _first_file(flags: TokenSource, variable: str, configured: TokenSource) -> Path | None:
+    if said(flags.token) or _env(variable) or configured.token:
+        return None
     file = said(flags.token_file) or _env(f"{variable}_FILE") or configured.token_file
-    if token is None and file is not None:
-        return said(Path(file).expanduser().read_text("utf-8"))
-    return token
+    return None if file is None else Path(file).expanduser()
 
 
 def _caller(caller: CallerFlags, config: Config) -> AgentRef | None:

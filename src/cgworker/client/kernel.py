@@ -14,8 +14,10 @@ from cgworker.client.claims import ClaimCalls
 from cgworker.client.credentials import CredentialCalls
 from cgworker.client.projections import ProjectionCalls
 from cgworker.client.reports import ReportCalls
+from cgworker.client.token import Token
 from cgworker.client.transport import Answer, Transport
 from cgworker.client.turns import TurnCalls
+from cgworker.errors import ForbiddenError, UnauthorizedError
 from cgworker.wire.refs import AgentRef
 
 
@@ -28,6 +30,8 @@ class KernelClient:
         base_url: where the kernel listens.
         agent: who calls; None sends no identity, which only the health routes accept.
         token: the agent's credential (`cgac_...`).
+        token_file: the file it stands in (0600). It is read again when it changes, and when the kernel
+            refuses the token (401, 403); a request that was refused is then made once more.
         timeout_seconds: how long to wait for one answer, long polls apart.
         http: an httpx client to use instead of an own one; it is then not closed here.
         ca_file: the certificates of the authorities that are trusted, one PEM file; by default those of
@@ -47,12 +51,12 @@ class KernelClient:
         timeout_seconds: float = 5.0,
         http: httpx.AsyncClient | None = None,
         ca_file: str | Path | None = None,
+        token_file: Path | None = None,
     ) -> None:
         self._transport = Transport(base_url, timeout_seconds=timeout_seconds, http=http, ca_file=ca_file)
         self.agent = agent
-        self._token = token
+        self._token = Token(token, token_file)
         self._http = http
-        self._identity = _identity_headers(agent, token)
         self.turns: TurnCalls = TurnCalls(self)
         self.claims: ClaimCalls = ClaimCalls(self)
         self.agents: AgentCalls = AgentCalls(self)
@@ -72,19 +76,20 @@ class KernelClient:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The credential, for who has to keep it out of logs and children."""
-        return () if self._token is None else (self._token,)
+        """The credential, for who has to keep it out of logs and children; then those it replaced."""
+        return self._token.secrets
 
     def with_own_connections(self) -> KernelClient:
         """The same agent at the same kernel on connections of their own, unless they were given."""
-        return KernelClient(
+        same = KernelClient(
             self.base_url,
             agent=self.agent,
-            token=self._token,
             timeout_seconds=self._transport.timeout_seconds,
             http=self._http,
             ca_file=self._transport.ca_file,
         )
+        same._token = self._token
+        return same
 
     def __repr__(self) -> str:
         return f"KernelClient({self.base_url!r}, agent={self.agent})"
@@ -112,14 +117,24 @@ class KernelClient:
         wait_seconds: float = 0,
     ) -> Answer:
         """Any request, with this agent's identity; the calls by noun are made of it."""
-        return await self._transport.send(
-            method,
-            path,
-            body=body,
-            query=query,
-            headers={**self._identity, **(headers or {})},
-            wait_seconds=wait_seconds,
-        )
+
+        async def send() -> Answer:
+            return await self._transport.send(
+                method,
+                path,
+                body=body,
+                query=query,
+                headers={**_identity_headers(self.agent, self._token.text), **(headers or {})},
+                wait_seconds=wait_seconds,
+            )
+
+        sent = self._token.text
+        try:
+            return await send()
+        except (UnauthorizedError, ForbiddenError):  # it was not carried out
+            if self._token.text == sent and not self._token.read_again():
+                raise
+        return await send()
 
     async def readyz(self) -> Mapping[str, Any]:
         """What the kernel says of itself; raises `KernelOverloaded` while its database is away."""

@@ -142,6 +142,8 @@ class Bundle:
 
 def _read_or_tell(call: _Bundled, answer: ItemAnswer) -> Any | CommonGroundError:
     call.note(answer)
+    if answer.status in (401, 403):  # by itself it reads its token file again
+        return _GoAlone()
     if answer.status >= 400:
         return error_of(answer.status, dumps(answer.body).decode(), {})
     try:

@@ -12,7 +12,15 @@ from attrs import field, frozen
 
 from cgworker.client import KernelClient
 from cgworker.client.backoff import Backoff
-from cgworker.errors import CommonGroundError, KernelTimedOut, KernelTrouble
+from cgworker.errors import (
+    CommonGroundError,
+    CredentialRefused,
+    ForbiddenError,
+    KernelTimedOut,
+    KernelTrouble,
+    UnauthorizedError,
+    UsageError,
+)
 from cgworker.events import ClaimingFailed, ClaimingRecovered, Listener, emit, logger
 from cgworker.lease import monotonic
 from cgworker.outcome import hand_back
@@ -21,6 +29,7 @@ from cgworker.worker.bundling import Ahead
 from cgworker.worker.opening import Found, lease_of
 from cgworker.worker.options import WorkerOptions
 from cgworker.worker.patience import patient_calls
+from cgworker.worker.refusals import Patience
 from cgworker.worker.settle import put_aside
 
 T = TypeVar("T")
@@ -72,6 +81,7 @@ class Claimer:
         self._is_busy = False
         self._waits: bool | None = None
         self._failing: str | None = None
+        self._patience = Patience(options.refused_seconds)
         self._reconciled_at = monotonic()
 
     async def once(self, wait_seconds: float) -> Found | None:
@@ -151,6 +161,7 @@ class Claimer:
 
         A claim that was in it is given again by its key.
         """
+        self._patience.end()
         if self._waits is False:  # the kernel knows no keys: it would give another turn
             return
         with anyio.move_on_after(_GIVE_BACK_SECONDS, shield=True):
@@ -183,9 +194,18 @@ class Claimer:
         while True:
             try:
                 answer = await call()
+            except UsageError:  # of our own program or its surroundings; the kernel was not asked
+                raise
             except CommonGroundError as trouble:
-                wait = min(backoff.next_seconds(trouble), _MOST_BACKOFF_SECONDS)
-                self._note_failure(str(trouble), wait)
+                is_refused = isinstance(trouble, UnauthorizedError | ForbiddenError)
+                left = self._patience.left_after(is_refused=is_refused)
+                if left <= 0:
+                    raise CredentialRefused(
+                        f"the kernel has refused the credential of {self._agent} for"
+                        f" {self._options.refused_seconds:g} s: {trouble}"
+                    ) from trouble
+                wait = min(backoff.next_seconds(trouble), _MOST_BACKOFF_SECONDS, left)
+                self._note_failure(str(trouble), wait, is_refused=is_refused)
                 await anyio.sleep(wait)
             else:
                 self._note_success()
@@ -261,15 +281,18 @@ class Claimer:
             self._reconciled_at = monotonic()
             await self.reconcile()
 
-    def _note_failure(self, error: str, wait: float) -> None:
+    def _note_failure(self, error: str, wait: float, *, is_refused: bool) -> None:
         if self._failing != error:
             self._failing = error
             emit(
                 self._listener,
-                ClaimingFailed(agent=self._agent, error=error, retry_seconds=round(wait, 1)),
+                ClaimingFailed(
+                    agent=self._agent, error=error, retry_seconds=round(wait, 1), refused=is_refused
+                ),
             )
 
     def _note_success(self) -> None:
+        self._patience.reset()
         if self._failing is not None:
             self._failing = None
             emit(self._listener, ClaimingRecovered(agent=self._agent))

@@ -44,6 +44,7 @@ class Health:
         self._claims = False
         self._concurrency = 0
         self._failing_since: float | None = None
+        self._refused: str | None = None
         self._stuck_count = 0
         worker.listen(self.note)
 
@@ -53,6 +54,8 @@ class Health:
             return "it does not claim: it starts, drains or has ended"
         if self._stuck_count >= self._concurrency:
             return f"{self._stuck_count} handlers are stuck: as many as may run at once"
+        if self._refused is not None:
+            return f"the kernel refuses its credential: {self._refused}"
         if self._failing_since is not None and monotonic() - self._failing_since >= self._failing_seconds:
             return f"claiming has failed for {monotonic() - self._failing_since:.0f} s"
         return await anyio.to_thread.run_sync(self._fault_on_disk)
@@ -81,8 +84,9 @@ class Health:
             case events.ClaimingFailed():
                 if self._failing_since is None:  # told again when the error changes; it began before
                     self._failing_since = monotonic()
+                self._refused = event.error if event.refused else None
             case events.ClaimingRecovered():
-                self._failing_since = None
+                self._failing_since = self._refused = None
             case events.HandlerStuck():
                 self._stuck_count = event.stuck_count
 

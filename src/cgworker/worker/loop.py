@@ -104,7 +104,11 @@ class Worker:
         """
         profile = resolve_profile(name, config_path=config_path)
         kernel = KernelClient(
-            profile.base_url, agent=profile.agent, token=profile.token, ca_file=profile.ca_file
+            profile.base_url,
+            agent=profile.agent,
+            token=profile.token,
+            token_file=profile.token_file,
+            ca_file=profile.ca_file,
         )
         return cls(kernel, options=options, listener=listener, lifespan=lifespan)
 

@@ -29,6 +29,8 @@ class WorkerOptions:
             at the end; None is never. 300 keeps an idle worker below two requests a minute.
         renew_fraction: the part of a lease after which it is renewed, a third at most.
         renew_seconds: renew at least this often; can only make it sooner.
+        refused_seconds: a worker whose credential the kernel refuses (401, 403) for so long ends with
+            `CredentialRefused`; among others of its event loop it goes on trying until all are refused.
         max_attempts: a turn whose claims ended this often without a result is closed as failed.
         on_error: what an exception of a handler becomes: "fail" closes the turn as failed, "suspend" puts it
             aside with reason `handler_error`.
@@ -56,6 +58,7 @@ class WorkerOptions:
         default=RENEW_FRACTION, validator=[_positive, validators.le(RENEW_FRACTION)]
     )
     renew_seconds: float | None = field(default=None, validator=validators.optional(_positive))
+    refused_seconds: float = field(default=60.0, validator=_not_negative)
     max_attempts: int = field(default=5, validator=_positive)
     on_error: Literal["fail", "suspend"] = field(
         default="fail", validator=validators.in_(["fail", "suspend"])

@@ -15,7 +15,7 @@ import anyio.abc
 from attrs import define, field, frozen
 
 from cgworker import events
-from cgworker.errors import CommonGroundError, UsageError
+from cgworker.errors import CommonGroundError, CredentialRefused, UsageError
 from cgworker.events import Event, LoopBlocked, emit
 from cgworker.lease import Reason, monotonic
 from cgworker.outcome import Suspended
@@ -214,7 +214,7 @@ class Shift:
         found: Sequence[Found] = ()
         try:
             found = await self._claimer.next(self._may_claim_now, free_count)
-        except UsageError as unusable:  # the command is gone (decision 17)
+        except (UsageError, CredentialRefused) as unusable:  # the command is gone (decision 17)
             self._end_with(unusable)
             await anyio.sleep_forever()  # the drain that just began cancels it
         finally:
