@@ -6,7 +6,10 @@ outbox entry is. Where it is gone the graph begins again, and finds the answers 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+import hashlib
+import math
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,15 +21,43 @@ from cgworker.adapters.extras import insist_on_asyncio, require
 from cgworker.handlers.adapter import Adapter, Output
 from cgworker.handlers.files import make_private_folder, state_folder
 from cgworker.turn import Turn
+from cgworker.wire.converter import dumps, loads
+from cgworker.wire.values import ExactNumber
 
 if TYPE_CHECKING:
     from langgraph.checkpoint.base import BaseCheckpointSaver
-    from langgraph.types import StateSnapshot
+    from langgraph.types import Interrupt, StateSnapshot
+
+    Pending = list[tuple[str, Interrupt[Any]]]
 
 
 def input_of(turn: Turn) -> Any:
     """What the graph begins with: the turn's input."""
     return turn.input
+
+
+class NumberTooLarge(ValueError):
+    """An input or an answer has a number that LangGraph's checkpoints cannot hold."""
+
+
+def storable(value: Any) -> Any:
+    """JSON as LangGraph's checkpoints can hold it: with Python's own numbers.
+
+    Raises:
+        NumberTooLarge: an integer beyond 64 bits, or a number beyond those of a float.
+    """
+    if isinstance(value, dict):
+        return {name: storable(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [storable(each) for each in value]
+    if isinstance(value, ExactNumber) and math.isfinite(value):
+        return float(value)
+    if isinstance(value, ExactNumber) or (isinstance(value, int) and not -(2**63) <= value < 2**64):
+        raise NumberTooLarge(
+            f"LangGraph's checkpoints cannot hold the number {value!r:.40}: integers go from -2**63 "
+            "to 2**64-1, others to 1.8e308; send it as a text"
+        )
+    return value
 
 
 def values_of(values: Any) -> Any:
@@ -71,10 +102,10 @@ class LangGraphAdapter(Adapter[Any]):
         """Run the graph to its end, through its interrupts."""
         config = self._config(turn)
         state = await prepared.aget_state(config)
-        step = self.begin(turn) if state.created_at is None else None
+        step = storable(self.begin(turn)) if state.created_at is None else None
         while step is not None or state.next:
             if state.interrupts:
-                step = await _ask(turn, prepared, state)
+                step = await _ask(turn, prepared, config)
             async for update in prepared.astream(step, config, stream_mode="updates"):
                 if "__interrupt__" not in update:
                     yield _plain(update)
@@ -97,22 +128,58 @@ class LangGraphAdapter(Adapter[Any]):
         return folder / f"{turn.fingerprint}.sqlite"
 
 
-async def _ask(turn: Turn, graph: Any, state: StateSnapshot) -> Any:
-    """What the graph waits for, by its interrupts; suspends the turn until it is there.
-
-    The keys say where in the graph a question stands: LangGraph's own ids change if the checkpoints are lost.
-    """
+async def _ask(turn: Turn, graph: Any, config: Any) -> Any:
+    """What the graph waits for, by its interrupts; suspends the turn until it is there."""
     from langgraph.types import Command
 
-    saved = await graph.checkpointer.aget_tuple(state.config)
+    # With the states of subgraphs: only there it is told which of their nodes asks.
+    pending = await _pending(graph, await graph.aget_state(config, subgraphs=True))
+    asked = [item.payload for item in await turn.records("question")]
     answers = {}
-    for index, task in enumerate(state.tasks):
-        before = _answered_count(saved.pending_writes or (), task.id)
-        for number, interrupt in enumerate(task.interrupts, start=before):
-            key = f"interrupt:{(state.metadata or {}).get('step', 0)}:{task.name}:{index}:{number}"
-            schema = interrupt.response_schema if isinstance(interrupt.response_schema, dict) else {}
-            answers[interrupt.id] = await turn.ask(schema, _plain(interrupt.value), key=key)
+    for key, interrupt in _keys_of(pending, asked):
+        schema = interrupt.response_schema if isinstance(interrupt.response_schema, dict) else {}
+        answer = await turn.ask(schema, _plain(interrupt.value), key=key)
+        answers[interrupt.id] = storable(answer)
     return Command(resume=answers)
+
+
+async def _pending(graph: Any, state: StateSnapshot, where: str = "interrupt:") -> Pending:
+    """The interrupts that nobody has answered, each with its place in the graph.
+
+    LangGraph's own ids will not do: they change if the checkpoints are lost.
+    """
+    from langgraph.types import StateSnapshot
+
+    saved = await graph.checkpointer.aget_tuple(state.config)
+    found: Pending = []
+    for index, task in enumerate(state.tasks):
+        place = f"{where}{(state.metadata or {}).get('step', 0)}:{task.name}:{index}"
+        inside = (
+            await _pending(graph, task.state, f"{place}/") if isinstance(task.state, StateSnapshot) else []
+        )
+        told = {interrupt.id for _, interrupt in inside}
+        number = _answered_count((saved and saved.pending_writes) or (), task.id)
+        own = [(f"{place}:{number}", each) for each in task.interrupts if each.id not in told]
+        found += [*inside, *own]
+    return found
+
+
+def _keys_of(pending: Pending, asked: Sequence[Any]) -> Iterator[tuple[str, Interrupt[Any]]]:
+    """A key for each question: its place, and where that does not tell it from others also what it asks.
+
+    Several stand at one place where a node runs a graph by itself. On another machine, a model may ask
+    in other words: then it is another question.
+    """
+    at_place = Counter(place for place, _ in pending)
+    words = {said.get("key"): said.get("question") for said in asked if isinstance(said, dict)}
+    count: Counter[str] = Counter()
+    for place, interrupt in pending:
+        question = loads(dumps(_plain(interrupt.value)))  # as its record gives it back
+        key = place
+        if at_place[place] > 1 or words.get(place, question) != question:
+            key = f"{place}:{hashlib.sha256(dumps(question, sort_keys=True)).hexdigest()[:12]}"
+        count[key] += 1
+        yield key if count[key] == 1 else f"{key}:{count[key]}", interrupt
 
 
 def _answered_count(writes: Iterable[tuple[str, str, Any]], task_id: str) -> int:
