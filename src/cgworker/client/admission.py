@@ -9,6 +9,7 @@ from typing import Self
 import httpx
 
 from cgworker.client.paths import segment
+from cgworker.client.plain import warn_of_plain_http
 from cgworker.client.transport import Answer, Transport
 from cgworker.wire.admission import (
     Admitted,
@@ -48,6 +49,8 @@ class AdmissionClient:
     ) -> None:
         self._transport = Transport(base_url, timeout_seconds=timeout_seconds, http=http, ca_file=ca_file)
         self._identity = {"authorization": f"Bearer {token}"} if token is not None else {}
+        if token is not None:
+            warn_of_plain_http(base_url)
 
     async def __aenter__(self) -> Self:
         return self
@@ -79,6 +82,7 @@ class AdmissionClient:
 
     async def redeem(self, join_code: str) -> Joined:
         """Join with a code."""
+        warn_of_plain_http(self._transport.base_url)
         answer = await self._send("POST", "/admin/v1/agent-joins:redeem", RedeemInvite(join_code=join_code))
         return structure_answer(Joined, answer.body)
 
