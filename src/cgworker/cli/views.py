@@ -156,7 +156,7 @@ def _turns(turns: Iterable[TurnEntry]) -> Table:
 
 @picture.register
 def _(_: NothingClaimed) -> RenderableType:
-    return Text("no turn is waiting", style="dim")
+    return Text("no turn was claimed", style="dim")
 
 
 @picture.register
@@ -170,8 +170,10 @@ def _(worked: WorkedTurn) -> RenderableType:
 
 @picture.register
 def _(loop: LoopResult) -> RenderableType:
-    last = [] if loop.last is None else [picture(loop.last)]
-    return Group(Text(f"worked {loop.claimed_count} of {loop.iterations} times asked; the last time:"), *last)
+    counts = Text(f"worked {loop.claimed_count} turns, asked for work {loop.iterations} times")
+    if loop.last is None or isinstance(loop.last, NothingClaimed):
+        return counts  # why there was none, a loop that was told to end cannot say
+    return Group(counts, Text("the last one:"), picture(loop.last))
 
 
 @picture.register
