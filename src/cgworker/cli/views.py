@@ -171,9 +171,10 @@ def _(worked: WorkedTurn) -> RenderableType:
 @picture.register
 def _(loop: LoopResult) -> RenderableType:
     counts = Text(f"worked {loop.claimed_count} turns, asked for work {loop.iterations} times")
-    if loop.last is None or isinstance(loop.last, NothingClaimed):
-        return counts  # why there was none, a loop that was told to end cannot say
-    return Group(counts, Text("the last one:"), picture(loop.last))
+    # Why nothing was claimed, a loop that was told to end cannot say.
+    return (
+        Group(counts) if isinstance(loop.last, NothingClaimed | None) else Group(counts, picture(loop.last))
+    )
 
 
 @picture.register
