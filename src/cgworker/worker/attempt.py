@@ -264,6 +264,8 @@ class Attempt:
                 )
                 self._tasks.start_soon(call.run)
                 await call.end()
+        if turn.no_room is not None:
+            self._place.room.note(turn.no_room)
         self.stuck = call.is_stuck or isinstance(call.raised, HandlerAbandoned)
         return call.outcome if call.raised is None else self._on_raised(turn, call.raised)
 

@@ -7,7 +7,6 @@ stands still nobody answers, and that is the truth.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -19,7 +18,6 @@ import anyio.to_thread
 from cgworker import events
 from cgworker.errors import CommonGroundError
 from cgworker.events import Event
-from cgworker.handlers.files import make_private_folder
 from cgworker.lease import monotonic
 from cgworker.wire.converter import dumps
 from cgworker.worker.loop import Worker
@@ -68,14 +66,9 @@ class Health:
         return f"claiming has failed for {monotonic() - self._failing_since:.0f} s: {self._error}"
 
     def _fault_on_disk(self) -> str | None:
-        outbox = self._worker.options.outbox_folder
         try:
-            make_private_folder(outbox)
-            with tempfile.TemporaryFile(dir=outbox):  # permissions alone say nothing to root
-                pass
-        except OSError as unwritable:
-            return f"cannot write to the outbox {outbox}: {unwritable.strerror}"
-        try:
+            if (fault := self._worker.room().find_fault()) is not None:
+                return fault
             self._worker.check_commands()
         except CommonGroundError as unusable:
             return str(unusable)
