@@ -172,9 +172,7 @@ def _(worked: WorkedTurn) -> RenderableType:
 def _(loop: LoopResult) -> RenderableType:
     counts = Text(f"worked {loop.claimed_count} turns, asked for work {loop.iterations} times")
     # Why nothing was claimed, a loop that was told to end cannot say.
-    return (
-        Group(counts) if isinstance(loop.last, NothingClaimed | None) else Group(counts, picture(loop.last))
-    )
+    return counts if isinstance(loop.last, NothingClaimed | None) else Group(counts, picture(loop.last))
 
 
 @picture.register
@@ -337,9 +335,8 @@ def _(invites: InviteList) -> RenderableType:
 def _(invite: InviteResult) -> RenderableType:
     until = when(invite.invite.expires_at)
     return Group(
-        plain(
-            f"{invite.agent_id} may join {invite.project_id} until {until}. Send this, once and in private:\n"
-        ),
+        plain(f"{invite.agent_id} may join {invite.project_id} until {until}."),
+        plain("Send this, once and in private:\n"),
         Unbroken(f"  {invite.join_command}"),
     )
 
