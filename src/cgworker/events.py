@@ -172,18 +172,11 @@ class ResultKept(TurnEvent):
 
 @frozen(kw_only=True)
 class TurnSettled(TurnEvent):
-    """The outcome is true at the kernel.
-
-    Attributes:
-        failure: the word for a failure, as its report has it.
-        exit_status: that of its command.
-    """
+    """The outcome is true at the kernel."""
 
     outcome: str
     seconds: float
     redelivered: bool = False
-    failure: str = ""
-    exit_status: int | None = None
 
 
 @frozen(kw_only=True)

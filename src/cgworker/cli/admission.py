@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 import typer
@@ -124,11 +123,7 @@ async def run(
     admin_auth_token_file: AdminBearerFile = None,
     base_url: Annotated[
         str | None,
-        typer.Option(
-            "--base-url",
-            metavar="URL",
-            help="How clients reach the kernel; who joins is told.  [env: CG_BASE_URL]",
-        ),
+        typer.Option("--base-url", metavar="URL", help="How clients reach the kernel."),
     ] = None,
     invite_config_json: Annotated[
         str | None,
@@ -148,8 +143,7 @@ async def run(
     admission = AdmissionSetup.of(
         project_id, admin_service_token_file, admin_auth_token_file, invitations=invite_config_json
     )
-    address = said(base_url) or said(os.environ.get("CG_BASE_URL"))
-    await run_admission(config_of(listen, admission_environ()), admission, address)
+    await run_admission(config_of(listen, admission_environ()), admission, said(base_url))
 
 
 def _admission_address(admin: AdminFlags) -> str:

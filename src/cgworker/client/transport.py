@@ -90,7 +90,7 @@ class Transport:
         ca_file: str | Path | None = None,
     ) -> None:
         _check_address(base_url)
-        self.ca_file = None if ca_file is None else str(Path(ca_file).expanduser())
+        self.ca_file: str | None = None if ca_file is None else str(Path(ca_file).expanduser())
         self.base_url: str = base_url.rstrip("/")
         self.timeout_seconds = timeout_seconds
         self._given = http

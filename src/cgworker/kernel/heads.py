@@ -38,7 +38,7 @@ class BoundedHeads(HttpToolsProtocol):
     connection ends with the answer if none does.
     """
 
-    pending_bytes = 0
+    pending_bytes: int = 0
     """Of all connections of the process."""
 
     _head_bytes = 0  # that came while the head had not ended

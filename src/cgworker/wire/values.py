@@ -40,8 +40,8 @@ class JsonText:
     __slots__ = ("ordered", "text")
 
     def __init__(self, text: bytes, ordered: bytes) -> None:
-        self.text = text
-        self.ordered = ordered
+        self.text: bytes = text
+        self.ordered: bytes = ordered
 
 
 class Fault(ValueError):

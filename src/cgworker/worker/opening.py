@@ -45,12 +45,9 @@ async def open_turn(place: Workplace, claimed: ClaimedTurn, lease: Lease) -> Tur
         KernelRefused, AnswerInvalid: the context cannot be read.
     """
     context, attempt, page_size = claimed.context, claimed.attempt, _CLAIM_PAGE
-    if isinstance(context, TurnContext):
-        has_more = len(context.semantic_items) >= page_size
-    else:
+    if not isinstance(context, TurnContext):
         page_size = place.options.context_page_size
-        page = await insist(lambda: place.kernel.turns.context_page(claimed.turn, limit=page_size), lease)
-        context, has_more = page
+        context = await insist(lambda: place.kernel.turns.context(claimed.turn, limit=page_size), lease)
     if not isinstance(attempt, int):
         attempt = await insist(lambda: _count_attempts(place, claimed.turn), lease)
     return Turn(
@@ -59,7 +56,7 @@ async def open_turn(place: Workplace, claimed: ClaimedTurn, lease: Lease) -> Tur
         context=context,
         attempt=attempt,
         page_size=page_size,
-        more_records=has_more,
+        more_records=len(context.semantic_items) >= page_size,
     )
 
 

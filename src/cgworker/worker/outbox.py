@@ -85,14 +85,10 @@ class Outbox:
     Args:
         folder: made when needed, 0700.
         most_bytes: how much it may hold; what is kept aside counts, and goes first when room is needed.
-        on_trouble: told when the disk does not take a result.
     """
 
-    def __init__(
-        self, folder: Path, *, most_bytes: int, on_trouble: Callable[[OSError], None] = lambda _: None
-    ) -> None:
+    def __init__(self, folder: Path, *, most_bytes: int) -> None:
         self._folder = folder
-        self._on_trouble = on_trouble
         self._most_bytes = most_bytes
 
     @property
@@ -110,11 +106,7 @@ class Outbox:
         """
         entry = OutboxEntry(self._folder, outcome, turn.ref.turn_id, turn.fingerprint, turn.attempt)
         result = _Result(entry.own_name, turn.fingerprint, dumps(_facts_of(turn, outcome)) + b"\n")
-        try:
-            return evolve(entry, path=await self._writing(result))
-        except OSError as unwritable:
-            self._on_trouble(unwritable)
-            raise
+        return evolve(entry, path=await self._writing(result))
 
     def find(self, turn: Turn, *, since: float = math.inf) -> OutboxEntry | None:
         """The stored outcome of this very turn, or None.

@@ -36,7 +36,6 @@ from cgworker.wire.claims import (
     RenewClaim,
     RenewMany,
 )
-from cgworker.wire.converter import ABSENT
 from cgworker.wire.records import TurnContext
 from cgworker.wire.refs import ClaimToken
 from cgworker.wire.turns import ItemAnswers
@@ -80,16 +79,12 @@ def _tell_claimed(kernel: Any, claimed: Claimed) -> None:
 
 
 def represented(kernel: Any, claimed: Claimed, preferences: Preferences) -> ClaimToken:
-    """The claim as it is to be shown: with what a worker would ask for next, if it prefers that.
-
-    A context that is too large for one page is left out, so that it is asked for page by page.
-    """
+    """The claim as it is to be shown: with what a worker would ask for next, if it prefers that."""
     if not preferences.wants_representation:
         return claimed.token
-    context = TurnContext(turn=snapshot_of(claimed.row), semantic_items=claimed.records)
     return ClaimedTurn(
         **asdict(claimed.token, recurse=False),
-        context=context if claimed.has_all_records else ABSENT,
+        context=TurnContext(turn=snapshot_of(claimed.row), semantic_items=claimed.records),
         lease_seconds=kernel.config.lease.total_seconds(),
         server_time=claimed.row["server_time"],
         attempt=claimed.row["attempt"],
