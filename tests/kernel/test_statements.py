@@ -184,6 +184,7 @@ async def test_plans_made_while_all_was_empty_do_not_stay(dsn: str) -> None:
     ):
         await _use(Project(kernel, c, "small"), count=12)
         await connection.execute(LARGE.replace("200000", "20000").replace("1000000", "20000"))
+        await connection.execute(_TELL)  # that they have grown
         await analyze_grown(database)
         before = await _rows_read(connection)
         asked = await _use(Project(kernel, c, "big"), count=12)
@@ -242,9 +243,13 @@ async def _use(project: Project, *, count: int) -> int:
     return count * (14 + len(LOOKS))
 
 
+# A session tells the statistics what it has done once a second at most, and now.
+_TELL = "select pg_stat_force_next_flush()"
+
+
 async def _rows_read(connection: Connection) -> dict[str, int]:
     """Rows of each large table that were ever looked at; others who looked have gone by now."""
-    await connection.execute("select pg_stat_force_next_flush()")  # a session counts once a second at most
+    await connection.execute(_TELL)
     await connection.execute("select pg_stat_clear_snapshot()")
     rows = await connection.fetch(
         """
