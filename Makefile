@@ -18,7 +18,10 @@ SHARED = -p xdist --dist=worksteal --numprocesses
 # What Python compiles is kept, whatever the caller says: the tests start hundreds of programs.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo check test test-all test-fast conformance soak bench bench-peers docs clean
+# The oldest PostgreSQL that is promised, where this machine has it.
+OLD_POSTGRES ?= $(wildcard /usr/lib/postgresql/15/bin)
+
+.PHONY: help demo check test test-all test-fast test-postgres test-pythons conformance soak bench bench-peers docs clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -33,10 +36,19 @@ check: .venv/development ## what needs no run: format, lint, floors and types
 	$(BIN)/mypy
 
 test: .venv/development ## all that the gate runs: `make check`, and beside it every test with coverage
-	@$(MAKE) --no-print-directory --jobs=2 check test-all
+	@$(MAKE) --no-print-directory --jobs=2 check test-all test-postgres test-pythons
 
 test-all: .venv/development
 	$(BIN)/pytest --cov --hypothesis-profile=gate $(SHARED)=$(PROCESSES)
+
+# Claims, states, waiting and the schema are what a PostgreSQL may see otherwise.
+test-postgres: .venv/development
+	$(if $(OLD_POSTGRES),CG_TEST_PG_BIN=$(OLD_POSTGRES) $(BIN)/pytest -q --hypothesis-profile=gate \
+		$(foreach file,claims hand_over many migrate states waiting,tests/kernel/test_$(file).py),\
+		@echo "PostgreSQL 15 is not installed: it is NOT tested here")
+
+test-pythons:
+	@sh tests/pythons.sh
 
 test-fast: .venv/development ## the tests that start no process and tell no long story, for the loop at the desk
 	$(BIN)/pytest -m "not slow" $(SHARED)=2

@@ -1,6 +1,7 @@
 """Databases for tests: one PostgreSQL per run, one database per module, copied from a migrated template.
 
-The PostgreSQL is the embedded one, or that of CG_TEST_PG_DSN where it is set.
+The PostgreSQL is the embedded one; an embedded one with the programs in CG_TEST_PG_BIN; or that of
+CG_TEST_PG_DSN.
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from unittest import mock
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
 
+from cgworker.kernel.store import embedded
 from cgworker.kernel.store.embedded import EmbeddedPostgres
 from cgworker.kernel.store.migrate import migrate
 
@@ -26,11 +30,14 @@ def postgres() -> Iterator[str]:
     if dsn := os.environ.get("CG_TEST_PG_DSN"):
         yield dsn
         return
-    with (
-        tempfile.TemporaryDirectory(prefix="cg-") as folder,
-        EmbeddedPostgres(folder, durable=False) as server,
-    ):
-        yield server.dsn
+    with tempfile.TemporaryDirectory(prefix="cg-") as folder:
+        server = EmbeddedPostgres(folder, durable=False)
+        if programs := os.environ.get("CG_TEST_PG_BIN"):
+            Path(folder).chmod(0o711)  # those of PostgreSQL 15 go back to where they began by its path
+            with mock.patch.object(embedded, "programs_for", return_value=Path(programs)):
+                server.start()
+        with server:
+            yield server.dsn
 
 
 @pytest.fixture(scope="session")
