@@ -172,11 +172,18 @@ class ResultKept(TurnEvent):
 
 @frozen(kw_only=True)
 class TurnSettled(TurnEvent):
-    """The outcome is true at the kernel."""
+    """The outcome is true at the kernel.
+
+    Attributes:
+        failure: the word for a failure, as its report has it.
+        exit_status: that of its command.
+    """
 
     outcome: str
     seconds: float
     redelivered: bool = False
+    failure: str = ""
+    exit_status: int | None = None
 
 
 @frozen(kw_only=True)

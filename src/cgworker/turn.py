@@ -41,6 +41,8 @@ class Turn:
         more_records: whether there may be records after those in `context`.
 
     Attributes:
+        no_room: set by a handler that could not begin for want of disk space or the like; the worker then
+            claims nothing until there is room.
         annotate: what dispatches of children carry in `meta.annotations`; middleware may replace it.
     """
 
@@ -65,6 +67,7 @@ class Turn:
         self.annotate: Callable[[], Mapping[str, Any]] = dict
         self.interruption: Interruption | None = None
         self.suspension: Suspended | None = None
+        self.no_room: OSError | None = None
 
     def __repr__(self) -> str:
         return f"Turn({self.ref}, kind={self.kind!r}, attempt={self.attempt})"

@@ -44,7 +44,7 @@ from cgworker import (
     fail,
 )
 from cgworker.adapters.a2a import A2AAgent
-from cgworker.adapters.a2a_parts import parts_of, text_of, value_of
+from cgworker.adapters.a2a_parts import NumberLost, parts_of, text_of, value_of
 from cgworker.adapters.a2a_server import a2a_app
 from cgworker.testing import LocalKernel
 from cgworker.worker.offers import publish_offers
@@ -355,6 +355,45 @@ async def test_users_see_only_their_own_tasks(door: KernelClient, desk: KernelCl
             await ben.get_task(GetTaskRequest(id=of_ann[0].task.id))
         with pytest.raises(A2AError):
             await said(ben, saying("and?", of_ann[0].task.id))
+
+
+@pytest.mark.usefixtures("desk")
+async def test_a_caller_whom_nobody_knows_is_refused(door: KernelClient) -> None:
+    """Without it, all of them would be one user who sees the tasks of all; the card is for everybody."""
+
+    class KnowsNobody(AuthenticationBackend):
+        async def authenticate(self, conn: Any) -> None:  # noqa: ARG002
+            return None
+
+    middleware = [Middleware(AuthenticationMiddleware, backend=KnowsNobody())]
+    async with offered(door, middleware=middleware) as url, httpx.AsyncClient() as http:
+        asked = await http.post(
+            url, json={"jsonrpc": "2.0", "id": 1, "method": "GetTask", "params": {"id": "T-1"}}
+        )
+        card = await http.get(f"{url}/.well-known/agent-card.json")
+    assert (asked.status_code, asked.headers["www-authenticate"], card.status_code) == (401, "Bearer", 200)
+
+
+@pytest.mark.parametrize("number", [2**53 + 1, -(2**53) - 1, float("1e400")])
+def test_a_number_that_a2a_would_change_is_refused(number: float) -> None:
+    """It carries floats alone; wherever in the value it stands."""
+    with pytest.raises(NumberLost, match="cannot carry the number"):
+        parts_of({"a": [1, {"b": number}]})
+    assert value_of(parts_of({"a": [2**53, 0.5, True]})) == {"a": [2**53, 0.5, True]}
+
+
+async def test_a_body_has_a_greatest_size(door: KernelClient) -> None:
+    """Whether or not its length is told; one that fits is read as it came."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(3):
+            yield b" " * 500
+
+    async with offered(door, most_bytes=1000) as url, httpx.AsyncClient() as http:
+        statuses = [
+            (await http.post(url, content=body)).status_code for body in (b" " * 1001, pieces(), b" " * 1000)
+        ]
+    assert statuses == [413, 413, 200]
 
 
 async def test_turns_that_are_no_tasks_are_not_to_be_seen(

@@ -26,6 +26,7 @@ def home(tmp_path: Path) -> Path:
     token = tmp_path / "token"
     token.write_text("cgac_cred_x.secret-of-nobody\n")
     token.chmod(0o600)
+    token.chmod(0o600)
     return tmp_path
 
 

@@ -146,6 +146,33 @@ def test_a_changed_file_starts_the_workers_again_after_a_drain(
             process.communicate()
 
 
+def test_a_worker_process_that_was_killed_is_started_again(
+    cg: Cg, kernel: Kernel, program: Path, desk: str
+) -> None:
+    """--reload: no file has to change for that."""
+    program.write_text(program.read_text() + "\nimport os\nopen('pid', 'w').write(str(os.getpid()))\n")
+    process = start(cg, "--reload", f"{program.stem}:desk")
+    pid = program.parent / "pid"
+
+    def answer() -> Any:
+        return answered(cg, kernel, desk, kernel.dispatch(agent_of(desk), {"text": "a"}))
+
+    try:
+        assert answer() == {"text": "a!"}
+        killed = pid.read_text()
+        os.kill(int(killed), signal.SIGKILL)
+        until(lambda: pid.read_text() not in ("", killed))
+        assert answer() == {"text": "a!"}
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=30)
+        assert b"ended by SIGKILL: starting again" in err
+        assert process.returncode == 0
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
 @pytest.mark.parametrize(
     ("app", "said"),
     [

@@ -49,7 +49,24 @@ def token_of(kernel: KernelClient) -> str | None:
 def a_file(home: Path, content: str) -> str:
     path = home / f"{content}.txt"
     path.write_text(content + "\n")
+    path.chmod(0o600)
     return str(path)
+
+
+@pytest.mark.parametrize("named", ["flag", "environment", "config"])
+def test_a_token_file_that_others_can_read_is_refused(
+    home: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    """As a profile's is, wherever the file is named."""
+    file = a_file(home, "open")
+    Path(file).chmod(0o640)
+    if named == "environment":
+        monkeypatch.setenv("CG_AGENT_CREDENTIAL_TOKEN_FILE", file)
+    if named == "config":
+        ConfigFile.locate().update(lambda content: content.update(auth={"token_file": file}))
+    with pytest.raises(ProfileError, match="must be 0600") as refused:
+        as_actor(ServerFlags(auth_token_file=file if named == "flag" else None), B)
+    assert refused.value.code == "profile_token_permissions"
 
 
 # ---------------------------------------------------------------- the address

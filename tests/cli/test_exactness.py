@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,6 +87,18 @@ def test_a_page_of_the_context_is_given_where_one_is_asked_for(
     ran = cg("worker", "once", "--profile", desk, *flags, "--command", *COPY)
     items = ran.result["turn"]["final_payload"]["semantic_items"]
     assert [item["record"]["turn_seq"] for item in items] == seqs
+
+
+def test_the_log_line_of_a_failed_turn_says_why(
+    cg: Cg, kernel: Kernel, desk: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The word of its report, and the command's exit status."""
+    caplog.set_level(logging.INFO, "cgworker")
+    kernel.dispatch(agent_of(desk))
+    cg("worker", "once", "--profile", desk, "--command", "sh", "-c", "exit 3")
+    [line] = [record.getMessage() for record in caplog.records if "TurnSettled" in record.getMessage()]
+    assert "outcome=failed" in line
+    assert line.endswith("failure=worker_command_failed exit_status=3")
 
 
 @pytest.fixture(scope="module")

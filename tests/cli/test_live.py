@@ -20,7 +20,16 @@ import pytest
 
 from cgworker import TurnRef
 from cgworker.cli.live import Tally
-from cgworker.events import LeaseRenewed, TurnClaimed, TurnGivenUp, TurnResumed, TurnSettled
+from cgworker.events import (
+    ClaimingFailed,
+    ClaimingRecovered,
+    LeaseRenewed,
+    RenewalFailed,
+    TurnClaimed,
+    TurnGivenUp,
+    TurnResumed,
+    TurnSettled,
+)
 from tests.cli.conftest import Cg, Kernel
 from tests.turns import AGENT
 
@@ -186,3 +195,29 @@ def test_a_suspended_turn_waits_until_it_is_queued_again(tally: Tally) -> None:
     assert tally.told() == "0 running · 2 done · 1 failed · 1 waiting"
     tally.note(TurnResumed(turn=facts("T-1")["turn"], reason="await_children"))
     assert tally.told() == "0 running · 2 done · 1 failed · 0 waiting"
+
+
+def test_a_kernel_that_does_not_answer_is_told_from_one_without_work(tally: Tally) -> None:
+    """In the line, until it answers again; its words are those of others."""
+    idle = tally.told()
+    tally.note(ClaimingFailed(agent=AGENT, error="[Errno 111] Connection refused\x1b[2J", retry_seconds=1))
+    assert tally.told() == f"{idle} · trouble with the kernel: [Errno 111] Connection refused\\x1b[2J"
+    tally.note(ClaimingRecovered(agent=AGENT))
+    assert tally.told() == idle
+    tally.note(TurnClaimed(**facts("T-1"), kind="k", renewal_seconds=30))
+    tally.note(RenewalFailed(**facts("T-1"), error="timed out", seconds_left=9))
+    assert tally.told().endswith("trouble with the kernel: timed out")
+    tally.note(LeaseRenewed(**facts("T-1"), seconds_left=60, renewal_seconds=20))
+    assert tally.told().endswith("renewal in 20 s")
+    tally.note(RenewalFailed(**facts("T-1"), error="timed out", seconds_left=9))
+    tally.note(TurnGivenUp(**facts("T-1"), outcome=None, reason="the lease was lost"))
+    assert tally.told() == idle
+
+
+def test_a_loop_whose_kernel_is_away_says_so_and_no_false_word_at_its_end(cg: Cg) -> None:
+    """Whether a turn waits there, it does not know."""
+    connection = ("--base-url", "http://127.0.0.1:9", "--auth-token", "t")
+    agent = ("--project-id", "p", "--agent-id", "a")
+    with Terminal(cg, "worker", "loop", *connection, *agent, "--command", "true") as terminal:
+        terminal.until("trouble with the kernel: ")
+        assert "no turn" not in terminal.end()

@@ -20,6 +20,7 @@ import pytest
 
 from cgworker.profiles import admin_bearer_path, admin_service_path
 from tests.cli.conftest import Cg
+from tests.databases import a_database
 
 pytestmark = pytest.mark.usefixtures("cg")
 
@@ -142,6 +143,92 @@ def test_admission_alone_serves_nothing_else(cg: Cg, dsn: str, tmp_path: Path) -
             "--invitation-code", "open-sesame",
         )  # fmt: skip
         assert ensured.result["status"] == "ready"
+
+
+@pytest.fixture
+def empty(postgres: str) -> Iterator[str]:
+    """The address of a database with nothing in it."""
+    with a_database(postgres) as dsn:
+        yield dsn
+
+
+def test_a_service_without_a_project_says_how_to_prepare_one(cg: Cg, empty: str) -> None:
+    """It serves all the same; once there is a project it says nothing."""
+    port = free_port()
+    env = {"PG_DSN": empty, "CG_PORT": str(port)}
+    told = "No project is prepared yet: `cg setup project seed --project-id PROJECT` does that."
+    with running("service", "run", **env) as process:
+        until_ready(f"http://127.0.0.1:{port}")
+        assert process.stderr is not None
+        assert process.stderr.readline().rstrip() == told
+    assert cg("setup", "project", "seed", "--pg-dsn", empty).exit_code == 0
+    with running("service", "run", **env) as process:
+        until_ready(f"http://127.0.0.1:{port}")
+        assert process.stderr is not None
+        assert told not in process.stderr.readline()
+
+
+def test_admission_to_a_project_that_is_not_seeded_does_not_start(
+    cg: Cg, empty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says that, and what to do, rather than that there is no bearer: seeding makes both."""
+    monkeypatch.setenv("CG_ADMIN_PORT", "0")
+    ran = cg("admission", "run", "--project-id", "acme", "--pg-dsn", empty)
+    assert ran.exit_code == 1
+    *_, first, second = ran.stderr.splitlines()
+    assert first == "project_not_seeded: project is not seeded: acme"
+    assert "cg setup project seed --project-id" in second
+
+
+def test_a_kernel_without_admission_says_that_it_has_none(cg: Cg, empty: str) -> None:
+    """Who invites or joins there is told which command starts one; no other code hides it."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    assert cg("setup", "project", "seed", "--pg-dsn", empty).exit_code == 0
+    with running("service", "run", PG_DSN=empty, CG_PORT=str(port)):
+        until_ready(url)
+        for argv in (
+            ("admission", "invite", "create", "--agent-id", "w", "--admin-base-url", url),
+            ("admission", "invite", "list", "--admin-base-url", url),
+            ("agent", "join", url, "cgjoin_x"),
+        ):
+            refused = cg(*argv)
+            assert refused.error["code"] == "admission_missing"
+            assert refused.error["message"] == f"there is no admission service at {url}"
+            assert "cg admission run" in refused.stderr + refused.stdout
+
+
+@pytest.mark.parametrize("told_by", ["flag", "variable"])
+def test_who_joins_at_admission_alone_finds_the_kernel(cg: Cg, empty: str, told_by: str) -> None:
+    """Its own address is not the kernel's: it tells which is; a flag of who joins says otherwise."""
+    kernel_port, admission_port = free_port(), free_port()
+    kernel, url = f"http://127.0.0.1:{kernel_port}", f"http://127.0.0.1:{admission_port}"
+    assert cg("setup", "project", "seed", "--pg-dsn", empty).exit_code == 0
+    flags = ("--base-url", kernel) if told_by == "flag" else ()
+    env = {"PG_DSN": empty, "CG_PORT": str(kernel_port), "CG_ADMIN_PORT": str(admission_port)}
+    told = {"CG_BASE_URL": kernel} if told_by == "variable" else {}
+    with running("service", "run", **env), running("admission", "run", *flags, **env, **told):
+        until_ready(kernel)
+        until_ready(url)
+        invite = cg(
+            "admission", "invite", "create", "--admin-base-url", url, "--agent-id", "w", "--max-uses", "2"
+        )
+        code = invite.result["join_code"]
+        assert invite.result["join_command"] == f"cg agent join {url} {code}"
+        joined = cg("agent", "join", url, code).result
+        assert (joined["base_url"], joined["admin_base_url"]) == (kernel, url)
+        got = cg("agent", "get", "--profile", "cg-demo/w", "--project-id", "cg-demo", "--agent-id", "w")
+        assert got.result["agent_id"] == "w"
+        named = cg("agent", "join", url, code, "--base-url", "http://kernel.example.org")
+        assert named.result["base_url"] == "http://kernel.example.org"
+
+
+def test_an_id_that_no_header_carries_is_refused_before_a_secret_is_written(cg: Cg, empty: str) -> None:
+    """It says what an id may be."""
+    refused = cg("setup", "project", "seed", "--project-id", "Grüße", "--pg-dsn", empty)
+    assert (refused.exit_code, refused.error["status"]) == (1, 422)
+    assert "printable ASCII" in refused.stdout
+    assert not admin_bearer_path("Grüße").exists()
 
 
 def test_a_taken_port_is_one_line_and_no_database_is_started(cg: Cg) -> None:

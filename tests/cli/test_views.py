@@ -21,7 +21,7 @@ from cgworker.cli.results import (
     Why,
 )
 from cgworker.cli.views import picture, show_problem
-from cgworker.cli.work_results import NothingClaimed
+from cgworker.cli.work_results import LoopResult, NothingClaimed
 from cgworker.wire.credentials import Credentials, CredentialSummary
 from cgworker.wire.ledger import FeedPage, LedgerEvent
 from cgworker.wire.projections import AgentEntry, AgentPage, Diagnostic, Lineage, TurnEntry, TurnPage
@@ -146,7 +146,8 @@ AN_AGENT = AgentEntry(
             ),
             ["cred_1", "active"],
         ),
-        (NothingClaimed(), ["no turn is waiting"]),
+        (NothingClaimed(), ["no turn was claimed"]),
+        (LoopResult(iterations=4, claimed_count=2, last=NothingClaimed()), ["2 turns", "4 times"]),
         (
             JoinedAgent(
                 profile="p/desk",
@@ -188,6 +189,13 @@ def test_an_answer_shows_what_one_asks_of_it(result: Any, shown: list[str]) -> N
     text = seen(result)
     for words in shown:
         assert words in text
+
+
+def test_a_loop_that_was_told_to_end_says_nothing_of_a_queue_it_did_not_see() -> None:
+    """Ctrl-C while the kernel is away: whether a turn waits there, nobody here knows."""
+    told = seen(LoopResult(iterations=4, claimed_count=0, last=NothingClaimed()))
+    assert "waiting" not in told
+    assert "no turn" not in told
 
 
 def test_content_cannot_play_tricks_with_the_terminal() -> None:

@@ -417,6 +417,7 @@ def test_a_worker_that_is_ended_in_its_first_moments_ends_in_order(
     token = tmp_path / "token"
     token.write_text("cgac_cred_x.secret-of-nobody\n")
     token.chmod(0o600)
+    token.chmod(0o600)
     flags = ("--base-url", "http://127.0.0.1:9", "--project-id", "p", "--agent-id", "a")
     ended = subprocess.run(
         [sys.executable, "-c", SIGNALLED_AT_ONCE, *words, *flags, "--auth-token-file", str(token), *tail],

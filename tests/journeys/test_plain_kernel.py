@@ -34,6 +34,30 @@ async def test_turns_are_worked_by_polling(plain: LocalKernel) -> None:
         assert plain.faults.seen["renew"] >= 1
 
 
+async def test_a_handler_has_all_records_of_a_turn_that_is_many_pages_by_its_size(
+    kernel: LocalKernel,
+) -> None:
+    """The kernel cuts its pages, and the claim comes without any: the worker follows the links."""
+    async with await kernel.agent("desk") as desk:
+        assert desk.agent is not None
+        turn = await kernel.dispatch("desk", {})
+        claim = (await desk.claims.claim(desk.agent)).claimed
+        assert claim is not None
+        for _ in range(4):
+            await desk.turns.append(claim.claim, "x" * 6_000_000)
+            await desk.claims.renew(claim.claim)
+        await desk.turns.suspend(claim.claim, "later")
+        await desk.turns.resume(turn, requested_by=desk.agent)
+        worker = Worker(desk)
+
+        @worker.turn()
+        async def handle(turn: Turn) -> list[int]:
+            return [item.record.turn_seq for item in await turn.records()]
+
+        await worker.once()
+        assert (await closed(desk, turn)).final_payload == [1, 2, 3, 4, 5]
+
+
 async def test_attempts_are_counted_from_the_feed(plain: LocalKernel) -> None:
     """Claims that expired since the turn was last suspended."""
     async with await plain.agent("desk") as desk:

@@ -99,3 +99,54 @@ async def test_a_cut_page_of_an_agent_with_any_id_leads_on(worker: Agent, agent_
     assert (await worker.get(path))["agent"]["agent_id"] == agent_id
     listed = (await worker.get("projection/agents"))["items"]
     assert agent_id in [agent["agent_id"] for agent in listed]
+
+
+LARGE = "x" * 6_000_000
+
+
+@pytest.fixture
+async def large(project: Project) -> Agent:
+    """An agent with a queued turn of an input and five records of 6 MB each."""
+    agent = await project.agent("large")
+    await agent.dispatch(agent)
+    claim = await agent.claim()
+    for _ in range(5):
+        assert (await agent.append(claim, LARGE)).status_code == 200
+    await agent.suspend(claim)
+    await agent.resume(claim["turn_id"])
+    return agent
+
+
+async def test_a_context_is_cut_by_its_size(large: Agent) -> None:
+    """A page holds 16 MiB at most, and its link leads to the rest, whatever limit was asked for."""
+    for limit in (100, 6):
+        pages = await pages_of(large, "turns/T-1/context", limit=limit)
+        sequences = [[item["record"]["turn_seq"] for item in page["semantic_items"]] for page in pages]
+        assert sequences == [[1, 2, 3], [4, 5], [6]]
+
+
+async def test_a_claim_leaves_out_a_context_that_is_no_page(large: Agent) -> None:
+    """It is asked for page by page then, as where no kernel brings it along."""
+    claim = await large.claim({"Prefer": "return=representation"})
+    assert "context" not in claim
+    assert claim["attempt"] == 1
+
+
+async def test_a_feed_is_cut_by_its_size(project: Project) -> None:
+    """The annotations of its events count; no event is lost."""
+    agent = await project.agent("worker")
+    await agent.dispatch(agent)
+    claim = await agent.claim()
+    for n in range(4):
+        meta = {"annotations": {"n": n, "text": LARGE}}
+        assert (await agent.append(claim, n, meta=meta)).status_code == 200
+    for path in ("turns/T-1/feed", "agents/worker/feed"):
+        pages = await pages_of(agent, path, limit=100)
+        events = [event["event_type"] for page in pages for event in page["items"]]
+        assert len(pages) == 2
+        assert events[-4:] == ["turn.progress_appended"] * 4
+    first = await agent.get("projection/feed", limit=100)
+    rest = await agent.get("projection/feed", limit=100, after_ledger_seq=first["next_after_ledger_seq"])
+    numbers = [event["ledger_seq"] for event in (*first["items"], *rest["items"])]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert len(first["items"]) < len(numbers)

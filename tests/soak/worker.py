@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 
 from cgworker import AgentRef, CommandHandler, KernelClient, Turn, Worker, WorkerOptions, run
+from tests.soak.forks import square_in_a_pool
 from tests.soak.journal import Journal
 
 COMMAND = (sys.executable, "-I", "-S", str(Path(__file__).with_name("command.py")))
@@ -25,9 +27,13 @@ async def work(turn: Turn, input: dict[str, Any]) -> dict[str, Any]:
     while anyio.current_time() < end:
         await anyio.sleep(0.1)
         journal.write("beat", **about)
-    answer = {"n": input["n"], "square": input["n"] ** 2, "run": name}
+    answer = {"n": input["n"], "square": await _square(input["n"]), "run": name}
     journal.write("done", **about)
     return answer
+
+
+async def _square(number: int) -> int:
+    return await anyio.to_thread.run_sync(square_in_a_pool, number) if number % 4 == 0 else number**2
 
 
 def main() -> None:

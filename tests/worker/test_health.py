@@ -64,6 +64,34 @@ async def test_claiming_may_fail_for_a_while(tmp_path: Path, failing_seconds: fl
     assert await health.fault() is None
 
 
+@pytest.mark.parametrize(
+    ("concurrency", "status", "named"), [(1, 200, "troubles"), (None, 503, "faults")]
+)  # a worker whose concurrency is its agent's capacity has to ask for that before it can claim
+async def test_a_kernel_that_does_not_answer_is_told_from_one_without_work(
+    tmp_path: Path, concurrency: int | None, status: int, named: str
+) -> None:
+    """With the error, also while the worker counts as ready, or has not begun yet."""
+    kernel = KernelClient("http://127.0.0.1:9", agent=AGENT, token="t")
+    options = WorkerOptions(outbox_path=tmp_path / "outbox", concurrency=concurrency)
+    desk = Worker(kernel, CommandHandler(["true"]), options=options)
+    async with anyio.create_task_group() as running:
+        port = await running.start(serve_health, [desk], 0)
+        running.start_soon(desk.run)
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+            with anyio.fail_after(30):
+                while "claiming has failed" not in (answer := await client.get("/readyz")).text:  # noqa: ASYNC110
+                    await anyio.sleep(0.05)
+        assert answer.status_code == status
+        assert "refused" in answer.json()[named][str(AGENT)]
+        running.cancel_scope.cancel()
+
+
+async def test_trouble_is_over_when_claiming_works_again_or_is_not_wanted(tmp_path: Path) -> None:
+    """What drains does not claim, whatever kept it from that before."""
+    for end in (ClaimingRecovered(agent=AGENT), WorkerDraining(agent=AGENT, held_count=0, grace_seconds=1)):
+        assert after(Health(worker(tmp_path)), STARTED, FAILED, end).trouble() is None
+
+
 async def test_as_many_stuck_handlers_as_slots_are_a_fault(tmp_path: Path) -> None:
     """Their slots were given to other work, but whoever supervises the worker should start it anew."""
     desk = worker(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -9,9 +10,20 @@ from a2a.helpers import new_data_part, new_text_part
 from a2a.types import Part, TaskStatus
 from google.protobuf.json_format import MessageToDict
 
+_LARGEST = 2**53  # A2A carries every number as a float, which has whole numbers up to here
+
+
+class NumberLost(ValueError):
+    """A number that A2A would change on its way; send it as a text."""
+
 
 def parts_of(value: Any) -> list[Part]:
-    """A text, also as `{"text": ...}`, becomes a text part; anything else a data part."""
+    """A text, also as `{"text": ...}`, becomes a text part; anything else a data part.
+
+    Raises:
+        NumberLost: an integer beyond 2**53, or a number that no float holds.
+    """
+    _check_numbers(value)
     if isinstance(value, Mapping) and value.keys() == {"text"}:
         value = value["text"]
     return [new_text_part(value) if isinstance(value, str) else new_data_part(value)]
@@ -41,6 +53,21 @@ def said_in(status: TaskStatus) -> Any:
 def plain(message: Any) -> Any:
     """The JSON of one of A2A's messages."""
     return _with_whole_numbers(MessageToDict(message))
+
+
+def _check_numbers(value: Any) -> None:
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for each in value:
+            _check_numbers(each)
+    elif (isinstance(value, int) and abs(value) > _LARGEST) or (
+        isinstance(value, float) and not math.isfinite(value)
+    ):
+        raise NumberLost(
+            f"A2A cannot carry the number {value!r:.40}: integers go to 2**53, others to 1.8e308; "
+            "send it as a text"
+        )
 
 
 def _with_whole_numbers(value: Any) -> Any:

@@ -37,6 +37,7 @@ from a2a.utils.errors import (
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
+from cgworker.adapters.a2a_door import Door
 from cgworker.adapters.a2a_parts import value_of
 from cgworker.adapters.a2a_tasks import STANDING, TurnAsTask, Update, annotation_for, origin_in
 from cgworker.adapters.a2a_terms import MODES, answer_of, skill_of, told_in_a2a
@@ -70,11 +71,12 @@ def a2a_app(
     kind: str = CONVERSATION_KIND,
     input: Callable[[Message], Any] = input_of,
     middleware: Sequence[Middleware] = (),
+    most_bytes: int = 16 * 1024 * 1024,
 ) -> Starlette:
     """An application that offers an agent to A2A clients: `uvicorn.run(a2a_app(kernel, "desk", url=...))`.
 
     It lets in everybody who can reach it. Put your authentication into `middleware`: with Starlette's
-    `AuthenticationMiddleware` each user sees only their own tasks.
+    `AuthenticationMiddleware` each user sees only their own tasks, and callers it does not know get a 401.
 
     Args:
         kernel: calls under the agent that dispatches. It needs the grant `turn.resume.any` for answers and
@@ -84,6 +86,7 @@ def a2a_app(
         kind: the turns' kind. Its offer, if the agent has published one, is on the agent card.
         input: what a message is to the agent; by default texts are `{"text": ...}`, data is itself.
         middleware: of the application.
+        most_bytes: how large a request's body may be; 413 else.
 
     Raises:
         UsageError: the client has no agent.
@@ -109,7 +112,7 @@ def a2a_app(
             *create_agent_card_routes(card, card_modifier=offered.describe),
             *create_jsonrpc_routes(offered, "/"),
         ],
-        middleware=list(middleware),
+        middleware=[*middleware, Middleware(Door, most_bytes=most_bytes)],
     )
 
 

@@ -15,7 +15,7 @@ from a2a.utils.errors import (
     UnsupportedOperationError,
 )
 
-from cgworker.adapters.a2a_parts import value_of
+from cgworker.adapters.a2a_parts import NumberLost, value_of
 from cgworker.durable.contract import faults_of
 from cgworker.errors import (
     ConflictError,
@@ -25,6 +25,7 @@ from cgworker.errors import (
     KernelRefused,
     KernelTrouble,
     NotFoundError,
+    UsageError,
 )
 from cgworker.wire.converter import dumps, loads
 from cgworker.wire.projections import OfferEntry
@@ -62,6 +63,8 @@ def told_in_a2a() -> Iterator[None]:
         yield
     except A2AError:
         raise
+    except (NumberLost, UsageError) as refused:
+        raise InternalError(str(refused)) from refused
     except NotFoundError as unknown:
         raise TaskNotFoundError from unknown
     except (FencingError, ForbiddenError) as refused:

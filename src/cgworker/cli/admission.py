@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -123,7 +124,11 @@ async def run(
     admin_auth_token_file: AdminBearerFile = None,
     base_url: Annotated[
         str | None,
-        typer.Option("--base-url", metavar="URL", help="How clients reach the kernel."),
+        typer.Option(
+            "--base-url",
+            metavar="URL",
+            help="How clients reach the kernel; who joins is told.  [env: CG_BASE_URL]",
+        ),
     ] = None,
     invite_config_json: Annotated[
         str | None,
@@ -143,7 +148,8 @@ async def run(
     admission = AdmissionSetup.of(
         project_id, admin_service_token_file, admin_auth_token_file, invitations=invite_config_json
     )
-    await run_admission(config_of(listen, admission_environ()), admission, said(base_url))
+    address = said(base_url) or said(os.environ.get("CG_BASE_URL"))
+    await run_admission(config_of(listen, admission_environ()), admission, address)
 
 
 def _admission_address(admin: AdminFlags) -> str:

@@ -17,6 +17,8 @@ _BY_CODE: Mapping[str, str] = {
     "admin_service_credential_required": "Write a new one: `cg setup project seed "
     "--rotate-admin-service-token`.",
     "project_not_seeded": "`cg setup project seed --project-id PROJECT` prepares it; so does `cg local run`.",
+    "admission_missing": "`cg admission run` starts one beside a kernel: name it by --admin-base-url, or as "
+    "SERVER_URL of `cg agent join`.",
     "setup_pg_unavailable": "Is PostgreSQL running, and PG_DSN right? Unset, the embedded one is used.",
     "missing_extra": "This command needs the kernel: pip install 'cgworker[kernel]'.",
     "join_code_invalid": "Ask who invited you for a new code: `cg admission invite create --agent-id AGENT`.",

@@ -30,6 +30,7 @@ from cgworker.cli.results import AgentResult, DrainedAgent, JoinedAgent, Resumed
 from cgworker.client import AdmissionClient
 from cgworker.errors import KernelRefused, UsageError
 from cgworker.profiles import ConfigFile, said
+from cgworker.wire.converter import Absent
 from cgworker.wire.ledger import FeedPage
 from cgworker.wire.refs import AgentRef
 
@@ -67,6 +68,8 @@ async def join(
             joined = await admission.redeem(code)
         except KernelRefused as refused:
             raise reset_code(refused, "join_failed") from refused
+    if not isinstance(joined.kernel_base_url, Absent):
+        kernel_address = said(base_url) or joined.kernel_base_url
     profile = keep_credential(config_file, joined, joined.invite.display_name)
     found = {"base_url": kernel_address, "admin_base_url": admin_address}
     if trusted is not None:

@@ -184,8 +184,13 @@ def _flags_of(server: KernelFlags) -> TokenSource:
 
 
 def _first_token(flags: TokenSource, variable: str, configured: TokenSource) -> str | None:
-    """A token given directly beats a file, wherever it stands (cli.md 2)."""
+    """A token given directly beats a file, wherever it stands (cli.md 2); the file must be one's own alone.
+
+    Raises:
+        ProfileError: profile_token_permissions; others may read or write the file.
+    """
     if (file := _first_file(flags, variable, configured)) is not None:
+        check_private(file)
         return said(file.read_text("utf-8"))
     return said(flags.token) or _env(variable) or configured.token
 

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from cgworker import events
 from cgworker.events import Event
 from cgworker.lease import monotonic
-from cgworker.wire.refs import TurnRef
+from cgworker.printable import printable
+from cgworker.wire.refs import AgentRef, TurnRef
 from cgworker.worker import Worker
 
 _A_SECOND = 2  # how often it is drawn
@@ -73,14 +74,17 @@ class Tally:
         self._waiting: set[TurnRef] = set()
         self._done_count = 0
         self._failed_count = 0
+        self._troubles: dict[AgentRef | TurnRef, str] = {}
 
     def told(self) -> str:
-        """One line: turns that run, are done, have failed or wait to be resumed; and the next renewal."""
+        """One line: how many turns run, are done, have failed or wait; what is wrong, or the next renewal."""
         counts = (
             f"{len(self._renewed_at)} running · {self._done_count} done · {self._failed_count} failed"
             f" · {len(self._waiting)} waiting"
         )
         renewals = tuple(self._renewed_at.values())  # copied at one stroke: another thread draws
+        if troubles := tuple(self._troubles.values()):
+            return f"{counts} · trouble with the kernel: {printable(troubles[-1], keep='')}"
         if not renewals:
             return counts
         return f"{counts} · renewal in {max(min(renewals) - monotonic(), 0):.0f} s"
@@ -88,18 +92,29 @@ class Tally:
     def note(self, event: Event) -> None:
         """Take in what happened."""
         match event:
+            case events.ClaimingFailed():
+                self._troubles[event.agent] = event.error
+            case events.ClaimingRecovered():
+                self._troubles.pop(event.agent, None)
+            case events.RenewalFailed():
+                self._troubles[event.turn] = event.error
             case events.TurnClaimed():
                 self._waiting.discard(event.turn)
                 self._renewed_at[event.turn] = monotonic() + event.renewal_seconds
             case events.LeaseRenewed() if event.turn in self._renewed_at:
+                self._troubles.pop(event.turn, None)
                 self._renewed_at[event.turn] = monotonic() + event.renewal_seconds
             case events.TurnSettled():
-                self._renewed_at.pop(event.turn, None)
+                self._let_go(event.turn)
                 self._count(event)
             case events.TurnGivenUp():
-                self._renewed_at.pop(event.turn, None)
+                self._let_go(event.turn)
             case events.TurnResumed():
                 self._waiting.discard(event.turn)
+
+    def _let_go(self, turn: TurnRef) -> None:
+        self._renewed_at.pop(turn, None)
+        self._troubles.pop(turn, None)
 
     def _count(self, settled: events.TurnSettled) -> None:
         match settled.outcome:

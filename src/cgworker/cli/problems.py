@@ -77,8 +77,10 @@ def _describe_os_error(raised: OSError) -> tuple[str, str, int]:
 
 def reset_code(raised: KernelRefused, code: str) -> KernelRefused:
     """The refusal under `code`, unless the server gave it a code of its own (cli.md 1)."""
+    if raised.answer is None:
+        return raised  # the client itself said what it is
     try:
-        answer = json.loads(raised.answer or "")
+        answer = json.loads(raised.answer)
     except ValueError:
         answer = None
     if isinstance(answer, dict) and isinstance(answer.get("code"), str):

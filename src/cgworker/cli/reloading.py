@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,12 +16,15 @@ from cgworker.worker.serve import watch_signals
 
 _log = logging.getLogger("cgworker")
 
+_PAUSE_SECONDS = 1.0  # one that is killed at each start must not take the machine
+
 
 async def serve_again_and_again(argv: Sequence[str]) -> None:
     """Run the command, and again at each change of a Python file below the working directory.
 
     It is asked to end by SIGTERM, and waited for as long as it takes to drain. One that ended by itself, such
-    as for a mistake in a file, is started again at the next change.
+    as for a mistake in a file, is started again at the next change; one that was killed, such as for want of
+    memory, after a pause.
     """
     over = anyio.Event()
     async with anyio.create_task_group() as beside:
@@ -38,16 +42,37 @@ async def _run_until_a_change(argv: Sequence[str], over: anyio.Event) -> None:
     # A session of its own: Ctrl-C reaches this process alone, which then asks once. Its envelope is not ours.
     process = await anyio.open_process(argv, stdout=sys.stderr, stderr=None, start_new_session=True)
     try:
-        changes = watchfiles.awatch(Path.cwd(), watch_filter=watchfiles.PythonFilter(), stop_event=over)
-        async for changed in changes:
-            _log.info("%s changed: draining and starting again", _shown(changed))
-            break
+        async with anyio.create_task_group() as beside:
+            # An event of its own: watchfiles sets the one it is given when it is cancelled.
+            enough = anyio.Event()
+            beside.start_soon(_pass_on, over, enough)
+            beside.start_soon(_notice_a_kill, process, enough)
+            changes = watchfiles.awatch(Path.cwd(), watch_filter=watchfiles.PythonFilter(), stop_event=enough)
+            async for changed in changes:
+                _log.info("%s changed: draining and starting again", _shown(changed))
+                break
+            beside.cancel_scope.cancel()
     finally:
         with anyio.CancelScope(shield=True):
             if process.returncode is None:
                 process.terminate()
             await process.wait()
             await process.aclose()
+
+
+async def _pass_on(first: anyio.Event, second: anyio.Event) -> None:
+    await first.wait()
+    second.set()
+
+
+async def _notice_a_kill(process: anyio.abc.Process, enough: anyio.Event) -> None:
+    """End the wait for a change if a signal ended the process, which has nothing to do with its files."""
+    status = await process.wait()
+    if status >= 0:
+        return
+    _log.warning("the workers were ended by %s: starting again", signal.Signals(-status).name)
+    await anyio.sleep(_PAUSE_SECONDS)
+    enough.set()
 
 
 def _shown(changed: set[tuple[watchfiles.Change, str]]) -> str:

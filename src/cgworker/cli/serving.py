@@ -17,6 +17,7 @@ from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.invitations import Invitations
 from cgworker.kernel.routes.admission import admission_routes
 from cgworker.kernel.serve import KernelServer, Routes, bind, serve
+from cgworker.kernel.store.seed import has_projects, project_status
 from cgworker.private import read_secret
 from cgworker.profiles import (
     DEFAULT_BASE_URL,
@@ -32,6 +33,7 @@ class AdmissionSetup:
     project_id: str
     files: OperatorFiles
     invitations: Invitations | None = None
+    kernel_base_url: str | None = None
 
     @classmethod
     def of(
@@ -56,14 +58,20 @@ class AdmissionSetup:
         """The admission service's routes.
 
         Raises:
+            NotFoundError: project_not_seeded, so there is no bearer either.
             ProfileError: admin_auth_token_file_invalid; there is no usable bearer.
         """
         bearer = read_secret(self.files.admin_bearer)
         if bearer is None:
+            (await project_status(kernel.database, self.project_id)).require_ready()
             message = f"there is no admin API bearer in {self.files.admin_bearer}"
             raise ProfileError("admin_auth_token_file_invalid", message, status=422)
         return admission_routes(
-            kernel.config, project_id=self.project_id, bearer=bearer, invitations=self.invitations
+            kernel.config,
+            project_id=self.project_id,
+            bearer=bearer,
+            invitations=self.invitations,
+            kernel_base_url=self.kernel_base_url,
         )
 
 
@@ -100,6 +108,8 @@ async def run_service(config: KernelConfig) -> None:
     """A kernel until it is told to stop."""
     with bind(config.host, config.port) as listener:
         async with open_or_say(config, "cg service run") as database:
+            if not await has_projects(database):
+                _say("No project is prepared yet: `cg setup project seed --project-id PROJECT` does that.")
             await serve(config, database, listener, ready=_leave_be)
 
 
@@ -121,6 +131,7 @@ async def run_admission(config: KernelConfig, admission: AdmissionSetup, base_ur
     """Admission alone, on a database that a kernel serves as well."""
     # The kernel next door reaps; a second reaper would only look at the same rows.
     config = evolve(config, claim_reaper_interval_seconds=0)
+    admission = evolve(admission, kernel_base_url=base_url)
     with bind(config.host, config.port) as listener:
         async with open_or_say(config, "cg admission run") as database:
             _say(

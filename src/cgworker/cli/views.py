@@ -156,7 +156,7 @@ def _turns(turns: Iterable[TurnEntry]) -> Table:
 
 @picture.register
 def _(_: NothingClaimed) -> RenderableType:
-    return Text("no turn is waiting", style="dim")
+    return Text("no turn was claimed", style="dim")
 
 
 @picture.register
@@ -170,8 +170,9 @@ def _(worked: WorkedTurn) -> RenderableType:
 
 @picture.register
 def _(loop: LoopResult) -> RenderableType:
-    last = [] if loop.last is None else [picture(loop.last)]
-    return Group(Text(f"worked {loop.claimed_count} of {loop.iterations} times asked; the last time:"), *last)
+    counts = Text(f"worked {loop.claimed_count} turns, asked for work {loop.iterations} times")
+    # Why nothing was claimed, a loop that was told to end cannot say.
+    return counts if isinstance(loop.last, NothingClaimed | None) else Group(counts, picture(loop.last))
 
 
 @picture.register
@@ -334,9 +335,8 @@ def _(invites: InviteList) -> RenderableType:
 def _(invite: InviteResult) -> RenderableType:
     until = when(invite.invite.expires_at)
     return Group(
-        plain(
-            f"{invite.agent_id} may join {invite.project_id} until {until}. Send this, once and in private:\n"
-        ),
+        plain(f"{invite.agent_id} may join {invite.project_id} until {until}."),
+        plain("Send this, once and in private:\n"),
         Unbroken(f"  {invite.join_command}"),
     )
 

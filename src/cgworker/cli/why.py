@@ -30,7 +30,10 @@ _SUSPENDED = {
     "await_children": "it waits for its children; a live worker of {agent} resumes it when they are closed",
 }
 
-_GONE = "the worker is gone; the kernel's reaper, or `cg worker claim reconcile`, queues it again"
+_UNTIL_THEN = "a worker that lives renews it before, from one that does not the turn comes back then"
+_GONE = (
+    "the worker is gone or stands still; the kernel's reaper, or `cg worker claim reconcile`, queues it again"
+)
 
 _TOLD = {
     "turn.spawned": "{actor} dispatched it",
@@ -120,7 +123,7 @@ def _why_running(turn: TurnSnapshot, events: list[LedgerEvent]) -> str:
         return text
     left = (turn.claim_expires_at - datetime.now(UTC)).total_seconds()
     if left >= 0:
-        return f"{text}; its lease lasts another {left:.0f} s and is renewed"
+        return f"{text}; its lease lasts another {left:.0f} s: {_UNTIL_THEN}"
     return f"{text}, but its lease ended {-left:.0f} s ago: {_GONE}"
 
 

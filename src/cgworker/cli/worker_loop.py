@@ -34,6 +34,7 @@ from cgworker.worker.collector import spare_the_collector
 from cgworker.worker.ending import Ending, ending_in_time
 from cgworker.worker.health import answering_health
 from cgworker.worker.init import leave_pid_one
+from cgworker.worker.memory import close_memory
 from cgworker.worker.serve import watch_signals
 from cgworker.worker.supervisor import supervised
 
@@ -192,6 +193,7 @@ def loop(
 
     A failed turn, an outage of the kernel or of its database does not end it.
     """
+    close_memory()
     leave_pid_one()
     spare_the_collector()
     _log_to_stderr(logging.INFO)

@@ -20,6 +20,7 @@ from cgworker.worker import Worker
 from cgworker.worker.collector import spare_the_collector
 from cgworker.worker.ending import ending_in_time
 from cgworker.worker.init import leave_pid_one
+from cgworker.worker.memory import close_memory
 from cgworker.worker.serve import serve
 
 
@@ -112,6 +113,7 @@ def run(
     """
     log_to_stderr(logging.INFO)
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    close_memory()
     leave_pid_one()
     if reload:
         from cgworker.cli.reloading import serve_again_and_again  # an extra

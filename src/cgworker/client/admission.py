@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -9,7 +10,9 @@ from typing import Self
 import httpx
 
 from cgworker.client.paths import segment
+from cgworker.client.plain import warn_of_plain_http
 from cgworker.client.transport import Answer, Transport
+from cgworker.errors import KernelRefused
 from cgworker.wire.admission import (
     Admitted,
     CreatedInvite,
@@ -34,7 +37,8 @@ class AdmissionClient:
         http: an httpx client to use instead of an own one; it is then not closed here.
         ca_file: the certificates of the authorities that are trusted, as for `KernelClient`.
 
-    Refusals are `KernelRefused` with the service's own `code` (admin.md 3).
+    Refusals are `KernelRefused` with the service's own `code` (admin.md 3); `admission_missing` where the
+    address is that of a kernel, or of anything else that has no such service.
     """
 
     def __init__(
@@ -48,6 +52,8 @@ class AdmissionClient:
     ) -> None:
         self._transport = Transport(base_url, timeout_seconds=timeout_seconds, http=http, ca_file=ca_file)
         self._identity = {"authorization": f"Bearer {token}"} if token is not None else {}
+        if token is not None:
+            warn_of_plain_http(base_url)
 
     async def __aenter__(self) -> Self:
         return self
@@ -79,11 +85,27 @@ class AdmissionClient:
 
     async def redeem(self, join_code: str) -> Joined:
         """Join with a code."""
+        warn_of_plain_http(self._transport.base_url)
         answer = await self._send("POST", "/admin/v1/agent-joins:redeem", RedeemInvite(join_code=join_code))
         return structure_answer(Joined, answer.body)
 
     async def _send(self, method: str, path: str, body: object = None) -> Answer:
-        return await self._transport.send(method, path, body=body, headers=self._identity)
+        try:
+            return await self._transport.send(method, path, body=body, headers=self._identity)
+        except KernelRefused as refused:
+            if refused.status == 404 and not _is_admissions_own(refused):
+                message = f"there is no admission service at {self._transport.base_url}"
+                raise KernelRefused(message, code="admission_missing", status=404) from refused
+            raise
+
+
+def _is_admissions_own(refused: KernelRefused) -> bool:
+    """Whether an admission service said it: its refusals have a code."""
+    try:
+        answer = json.loads(refused.answer or "")
+    except ValueError:
+        return False
+    return isinstance(answer, dict) and "code" in answer
 
 
 def _project_path(project_id: str, rest: str) -> str:

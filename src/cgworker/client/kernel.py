@@ -12,6 +12,7 @@ import httpx
 from cgworker.client.agents import AgentCalls
 from cgworker.client.claims import ClaimCalls
 from cgworker.client.credentials import CredentialCalls
+from cgworker.client.plain import warn_of_plain_http
 from cgworker.client.projections import ProjectionCalls
 from cgworker.client.reports import ReportCalls
 from cgworker.client.token import Token
@@ -57,6 +58,8 @@ class KernelClient:
         self.agent = agent
         self._token = Token(token, token_file)
         self._http = http
+        if token is not None or token_file is not None:
+            warn_of_plain_http(base_url)
         self.turns: TurnCalls = TurnCalls(self)
         self.claims: ClaimCalls = ClaimCalls(self)
         self.agents: AgentCalls = AgentCalls(self)

@@ -63,8 +63,20 @@ class TurnCalls:
         return structure_answer(TurnSnapshot, answer.body)
 
     async def context(self, turn: TurnRef, *, after_turn_seq: int = 0, limit: int = 100) -> TurnContext:
-        """The turn and one page of its records after `after_turn_seq`."""
-        return structure_answer(TurnContext, (await self._context_page(turn, after_turn_seq, limit)).body)
+        """The turn and one page of its records after `after_turn_seq`.
+
+        It can be shorter than `limit` although there is more: see `context_page`.
+        """
+        return (await self.context_page(turn, after_turn_seq=after_turn_seq, limit=limit))[0]
+
+    async def context_page(
+        self, turn: TurnRef, *, after_turn_seq: int = 0, limit: int = 100
+    ) -> tuple[TurnContext, bool]:
+        """As `context`, and whether there may be more records: the page is full, or the kernel cut it."""
+        query = {"after_turn_seq": after_turn_seq, "limit": limit}
+        answer = await self._kernel.send("GET", turn_path(turn, "/context"), query=query)
+        page = structure_answer(TurnContext, answer.body)
+        return page, _has_more(len(page.semantic_items), limit, answer)
 
     async def records(
         self, turn: TurnRef, *, after_turn_seq: int = 0, page_size: int = 100
@@ -74,39 +86,46 @@ class TurnCalls:
         A short page is the last, unless the kernel cut it and says so (decision 11).
         """
         while True:
-            answer = await self._context_page(turn, after_turn_seq, page_size)
-            items = structure_answer(TurnContext, answer.body).semantic_items
-            for item in items:
+            page, has_more = await self.context_page(turn, after_turn_seq=after_turn_seq, limit=page_size)
+            for item in page.semantic_items:
                 yield item
                 after_turn_seq = item.record.turn_seq
-            was_cut = 'rel="next"' in answer.headers.get("link", "")
-            if not items or (len(items) < page_size and not was_cut):
+            if not has_more:
                 return
-
-    async def _context_page(self, turn: TurnRef, after_turn_seq: int, limit: int) -> Answer:
-        query = {"after_turn_seq": after_turn_seq, "limit": limit}
-        return await self._kernel.send("GET", turn_path(turn, "/context"), query=query)
 
     async def feed(
         self, turn: TurnRef, *, after_ledger_seq: int = 0, limit: int = 100, wait_seconds: float = 0
     ) -> FeedPage:
-        """A page of the turn's events, and of its children's births and ends."""
+        """A page of the turn's events, and of its children's births and ends.
+
+        It can be shorter than `limit` although there is more: see `feed_page`.
+        """
+        page, _ = await self.feed_page(
+            turn, after_ledger_seq=after_ledger_seq, limit=limit, wait_seconds=wait_seconds
+        )
+        return page
+
+    async def feed_page(
+        self, turn: TurnRef, *, after_ledger_seq: int = 0, limit: int = 100, wait_seconds: float = 0
+    ) -> tuple[FeedPage, bool]:
+        """As `feed`, and whether there may be more events: the page is full, or the kernel cut it."""
         answer = await self._kernel.send(
             "GET",
             turn_path(turn, "/feed"),
             query={"after_ledger_seq": after_ledger_seq, "limit": limit},
             wait_seconds=wait_seconds,
         )
-        return structure_answer(FeedPage, answer.body)
+        page = structure_answer(FeedPage, answer.body)
+        return page, _has_more(len(page.items), limit, answer)
 
     async def events(self, turn: TurnRef) -> AsyncGenerator[LedgerEvent, None]:
         """All of the turn's events so far, and its children's births and ends, page by page."""
         after_ledger_seq = 0
         while True:
-            page = await self.feed(turn, after_ledger_seq=after_ledger_seq, limit=_FEED_PAGE)
+            page, has_more = await self.feed_page(turn, after_ledger_seq=after_ledger_seq, limit=_FEED_PAGE)
             for event in page.items:
                 yield event
-            if len(page.items) < _FEED_PAGE:
+            if not has_more:
                 return
             after_ledger_seq = page.next_after_ledger_seq
 
@@ -228,3 +247,8 @@ class TurnCalls:
         body = SettleMany(items=items)
         answer = await self._kernel.send("POST", path, body=body, headers=REPRESENTED)
         return structure_answer(SettleAnswers, answer.body)
+
+
+def _has_more(count: int, limit: int, answer: Answer) -> bool:
+    """Whether a page of so many items may not be the last (decision 11)."""
+    return count > 0 and (count >= limit or 'rel="next"' in answer.headers.get("link", ""))

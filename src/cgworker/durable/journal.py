@@ -12,7 +12,7 @@ from cgworker.client import KernelClient
 from cgworker.errors import KernelTrouble
 from cgworker.lease import Lease, insist
 from cgworker.wire.converter import unstructure_plain
-from cgworker.wire.ledger import LedgerEvent
+from cgworker.wire.ledger import FeedPage, LedgerEvent
 from cgworker.wire.records import SemanticItem, TurnContext
 from cgworker.wire.refs import CardBoxRef, TurnRef
 
@@ -68,9 +68,8 @@ class Journal:
         """The records so far, oldest first; those of one role, if it is given."""
         async with self._reading:
             while self._more_records:
-                page = await insist(self._next_page, self._lease)
+                page, self._more_records = await insist(self._next_page, self._lease)
                 self._records.extend(page.semantic_items)
-                self._more_records = len(page.semantic_items) >= self._page_size
         return tuple(item for item in self._records if role is None or item.record.record_role == role)
 
     async def _expect_more(self) -> None:
@@ -78,23 +77,24 @@ class Journal:
         async with self._reading:
             self._more_records = True
 
-    async def _next_page(self) -> TurnContext:
+    async def _next_page(self) -> tuple[TurnContext, bool]:
         last_seq = self._records[-1].record.turn_seq if self._records else 0
-        return await self._kernel.turns.context(self.turn, after_turn_seq=last_seq, limit=self._page_size)
+        return await self._kernel.turns.context_page(
+            self.turn, after_turn_seq=last_seq, limit=self._page_size
+        )
 
     async def events(self) -> tuple[LedgerEvent, ...]:
         """The turn's events so far, and its children's births and ends, oldest first."""
         async with self._reading:
             while True:
-                page = await insist(self._next_events, self._lease)
-                self._events.extend(page)
-                if len(page) < _FEED_PAGE:
+                page, has_more = await insist(self._next_events, self._lease)
+                self._events.extend(page.items)
+                if not has_more:
                     return tuple(self._events)
 
-    async def _next_events(self) -> tuple[LedgerEvent, ...]:
+    async def _next_events(self) -> tuple[FeedPage, bool]:
         last_seq = self._events[-1].ledger_seq if self._events else 0
-        page = await self._kernel.turns.feed(self.turn, after_ledger_seq=last_seq, limit=_FEED_PAGE)
-        return page.items
+        return await self._kernel.turns.feed_page(self.turn, after_ledger_seq=last_seq, limit=_FEED_PAGE)
 
     # ------------------------------------------------------------ appending
 

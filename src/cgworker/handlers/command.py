@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
@@ -115,6 +116,15 @@ class CommandHandler:
             problem = "not executable" if Path(name).exists() else "No such file or directory"
             raise CommandNotFound(f"cannot run {name!r}: {problem}")
 
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where it has to write: its work folder, and where checkpoints are kept.
+
+        Raises:
+            UsageError: there is no such folder to be had.
+        """
+        return (self.work_dir or _temporary_folder(), state_folder("checkpoints"))
+
     def forget(self, turn: Turn) -> None:
         """The turn is closed: its checkpoint is of no more use."""
         remove_checkpoint(turn)
@@ -130,6 +140,7 @@ class CommandHandler:
                     exit_code, child = await self._run(turn, folder)
             except OSError as no_room:  # a full disk or process table is not the turn's fault
                 logger.error("%s: its command cannot be started, it is handed back: %s", turn.ref, no_room)
+                turn.no_room = no_room
                 return evolve(retry(_NO_ROOM_SECONDS), note=f"its command cannot be started: {no_room}")
             return await self._decide(turn, folder, exit_code, child)
 
@@ -191,6 +202,13 @@ class CommandHandler:
             self.on_line(f"{turn.ref}: {too_large}; it was kept at {kept}")
         except OSError as full:
             self.on_line(f"{turn.ref}: {too_large}; it could not be kept: {full}")
+
+
+def _temporary_folder() -> Path:
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError as none:
+        raise UsageError(f"{none.strerror}; set TMPDIR, or --work-dir, to one that can be written") from none
 
 
 async def _ended(child: Child, progress: ProgressFile) -> int:

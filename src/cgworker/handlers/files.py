@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from cgworker.errors import UsageError
 from cgworker.wire.converter import loads
+
+_TRIED_BYTES = 64 * 1024
 
 
 class FileUnusable(Exception):
@@ -17,9 +21,25 @@ class FileUnusable(Exception):
 
 
 def state_folder(name: str) -> Path:
-    """Where cgworker keeps `name` between runs: `$XDG_STATE_HOME/cgworker/...`, or `~/.local/state`."""
-    home = os.environ.get("XDG_STATE_HOME") or f"{Path.home()}/.local/state"
-    return Path(home, "cgworker", name)
+    """Where cgworker keeps `name` between runs: `$XDG_STATE_HOME/cgworker/...`, or `~/.local/state`.
+
+    Raises:
+        UsageError: there is neither that variable nor a home folder.
+    """
+    state = os.environ.get("XDG_STATE_HOME") or _home() / ".local" / "state"
+    return Path(state, "cgworker", name)
+
+
+def _home() -> Path:
+    """The home folder. One that is missing is not made: it is a placeholder, such as `/nonexistent`."""
+    try:
+        home = Path.home()
+        what = None if home.is_dir() else f"the home folder {home} does not exist"
+    except RuntimeError:
+        what = "HOME is not set, and this user has no entry in the password file"
+    if what is not None:
+        raise UsageError(f"there is no folder for a worker's state: {what}; set XDG_STATE_HOME to one")
+    return home
 
 
 def make_private_folder(folder: Path) -> Path:
@@ -44,6 +64,17 @@ def write_private(path: Path, data: bytes, *, sync: bool = False) -> None:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def try_to_write(folder: Path) -> None:
+    """Make the folder if need be, and see whether a file can be written in it: a full disk takes empty ones.
+
+    Raises:
+        OSError: it cannot.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+        file.write(b"\0" * _TRIED_BYTES)
 
 
 def _made_anew(path: Path) -> int:

@@ -26,6 +26,14 @@ from cgworker.wire.records import TurnContext
 _LOCK_LOOK_SECONDS = 0.1
 
 
+class FolderUnwritable(UsageError):
+    """A work folder cannot be written: wrong from the start, or for now because of its disk."""
+
+    def __init__(self, message: str, trouble: OSError) -> None:
+        super().__init__(message)
+        self.trouble = trouble
+
+
 @frozen(kw_only=True)
 class CommandFiles:
     """Where a command's files are to be, instead of the turn's own folder; None leaves one there."""
@@ -115,15 +123,14 @@ def checkpoint_of(turn: Turn) -> Path:
 
 
 def check_writable(folder: Path) -> None:
-    """Raise UsageError unless files can be made in the folder, which is made if it is not there."""
+    """Raise FolderUnwritable unless files can be made in the folder, which is made if it is not there."""
     try:
         _make_if_missing(folder)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as unwritable:
-        raise UsageError(
-            f"cannot write to the folder {folder}: {unwritable.strerror}; choose another one"
-        ) from unwritable
+        message = f"cannot write to the folder {folder}: {unwritable.strerror}; choose another one"
+        raise FolderUnwritable(message, unwritable) from unwritable
 
 
 def remove_checkpoint(turn: Turn) -> None:

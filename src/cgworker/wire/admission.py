@@ -126,6 +126,10 @@ class Admitted:
 
 @frozen(kw_only=True)
 class Joined(Admitted):
-    """An agent admitted by an invite."""
+    """An agent admitted by an invite.
+
+    `kernel_base_url` is where it finds the kernel, if that is not where it joined.
+    """
 
     invite: Invite
+    kernel_base_url: str | Absent = ABSENT

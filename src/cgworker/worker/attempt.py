@@ -44,7 +44,7 @@ from cgworker.worker.lineage import parent_is_closed, stop_children
 from cgworker.worker.opening import Found, lease_of, open_turn
 from cgworker.worker.outbox import OutboxEntry
 from cgworker.worker.place import TurnReport, Workplace, tell
-from cgworker.worker.report import report_of, tellable
+from cgworker.worker.report import failure_of, report_of, tellable
 from cgworker.worker.routing import wrap
 from cgworker.worker.settle import UNACCEPTABLE, Settlement, close, put_aside, unacceptable_suspension
 from cgworker.worker.unwinding import lost_lease_in, outcome_after
@@ -264,6 +264,8 @@ class Attempt:
                 )
                 self._tasks.start_soon(call.run)
                 await call.end()
+        if turn.no_room is not None:
+            self._place.room.note(turn.no_room)
         self.stuck = call.is_stuck or isinstance(call.raised, HandlerAbandoned)
         return call.outcome if call.raised is None else self._on_raised(turn, call.raised)
 
@@ -360,7 +362,11 @@ class Attempt:
         word = word_for(report.outcome) if report.outcome else None
         if report.settled and word is not None:
             return events.TurnSettled(
-                **self._facts(), outcome=word, seconds=report.seconds, redelivered=report.redelivered
+                **self._facts(),
+                **failure_of(report.outcome),
+                outcome=word,
+                seconds=report.seconds,
+                redelivered=report.redelivered,
             )
         return events.TurnGivenUp(**self._facts(), outcome=word, reason=report.reason or "")
 

@@ -7,7 +7,6 @@ stands still nobody answers, and that is the truth.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -19,7 +18,6 @@ import anyio.to_thread
 from cgworker import events
 from cgworker.errors import CommonGroundError
 from cgworker.events import Event
-from cgworker.handlers.files import make_private_folder
 from cgworker.lease import monotonic
 from cgworker.wire.converter import dumps
 from cgworker.worker.loop import Worker
@@ -45,30 +43,32 @@ class Health:
         self._concurrency = 0
         self._failing_since: float | None = None
         self._refused: str | None = None
+        self._error = ""
         self._stuck_count = 0
         worker.listen(self.note)
 
     async def fault(self) -> str | None:
         """Why no turn could be run now; None if one could."""
         if not self._claims:
-            return "it does not claim: it starts, drains or has ended"
+            return self.trouble() or "it does not claim: it starts, drains or has ended"
         if self._stuck_count >= self._concurrency:
             return f"{self._stuck_count} handlers are stuck: as many as may run at once"
         if self._refused is not None:
             return f"the kernel refuses its credential: {self._refused}"
         if self._failing_since is not None and monotonic() - self._failing_since >= self._failing_seconds:
-            return f"claiming has failed for {monotonic() - self._failing_since:.0f} s"
+            return self.trouble()
         return await anyio.to_thread.run_sync(self._fault_on_disk)
 
+    def trouble(self) -> str | None:
+        """What keeps it from claiming now, be it ready or not; None if it claims, or waits for work."""
+        if self._failing_since is None:
+            return None
+        return f"claiming has failed for {monotonic() - self._failing_since:.0f} s: {self._error}"
+
     def _fault_on_disk(self) -> str | None:
-        outbox = self._worker.options.outbox_folder
         try:
-            make_private_folder(outbox)
-            with tempfile.TemporaryFile(dir=outbox):  # permissions alone say nothing to root
-                pass
-        except OSError as unwritable:
-            return f"cannot write to the outbox {outbox}: {unwritable.strerror}"
-        try:
+            if (fault := self._worker.room().find_fault()) is not None:
+                return fault
             self._worker.check_commands()
         except CommonGroundError as unusable:
             return str(unusable)
@@ -80,8 +80,9 @@ class Health:
             case events.WorkerStarted():
                 self._claims, self._concurrency, self._stuck_count = True, event.concurrency, 0
             case events.WorkerDraining() | events.WorkerStopped():
-                self._claims = False
+                self._claims, self._failing_since = False, None
             case events.ClaimingFailed():
+                self._error = event.error
                 if self._failing_since is None:  # told again when the error changes; it began before
                     self._failing_since = monotonic()
                 self._refused = event.error if event.refused else None
@@ -163,11 +164,10 @@ async def _look(healths: dict[str, Health], target: str | None) -> tuple[str, ob
         return "200 OK", {"status": "live"}
     if target == "/readyz":
         faults = {agent: fault for agent, health in healths.items() if (fault := await health.fault())}
-        return (
-            ("503 Service Unavailable", {"status": "not ready", "faults": faults})
-            if faults
-            else ("200 OK", {"status": "ready"})
-        )
+        if faults:
+            return "503 Service Unavailable", {"status": "not ready", "faults": faults}
+        troubles = {agent: trouble for agent, health in healths.items() if (trouble := health.trouble())}
+        return "200 OK", {"status": "ready", **({"troubles": troubles} if troubles else {})}
     if target is None:
         return "400 Bad Request", {"status": "only GET is understood"}
     return "404 Not Found", {"status": "there are /healthz and /readyz"}

@@ -16,6 +16,7 @@ from cgworker.client import KernelClient
 from cgworker.errors import UsageError
 from cgworker.events import Listener, logger, told_both
 from cgworker.handlers import CommandHandler, FunctionHandler, Handler
+from cgworker.handlers.folder import FolderUnwritable
 from cgworker.handlers.signature import HandlerFunction
 from cgworker.lease import Interruption
 from cgworker.profiles import resolve_profile
@@ -26,6 +27,7 @@ from cgworker.worker.options import WorkerOptions
 from cgworker.worker.outbox import Outbox
 from cgworker.worker.place import TurnReport, Workplace
 from cgworker.worker.resources import opened_resources
+from cgworker.worker.room import Room
 from cgworker.worker.routing import Middleware, Routes, as_handler, marked_methods
 from cgworker.worker.shift import Shift
 
@@ -195,6 +197,16 @@ class Worker:
             if isinstance(handler, CommandHandler):
                 handler.check()
 
+    def room(self) -> Room:
+        """The folders that it writes to: the outbox, and those of its commands.
+
+        Raises:
+            UsageError: there is no place for one.
+        """
+        commands = [each for each in self._routes.handlers if isinstance(each, CommandHandler)]
+        folders = [self.options.outbox_folder, *(folder for each in commands for folder in each.folders)]
+        return Room(folders, self.agent, self._listener)
+
     def listen(self, listener: Listener) -> None:
         """Tell one more listener of every event, from the next `run()` or `once()` on; it must not block."""
         self._listener = told_both(self._listener, listener)
@@ -242,7 +254,8 @@ class Worker:
         Raises:
             KernelRefused, KernelTrouble: the claim could not be made.
             CommandNotFound: the command of a command handler is missing; nothing was claimed.
-            UsageError: there is no handler, or one lacks a resource; nothing was claimed.
+            UsageError: there is no handler, one lacks a resource, or a folder cannot be written; nothing was
+                claimed.
         """
         async with self._workplace() as place:
             found = await Claimer(self.kernel, self.options, self._listener).once(wait_seconds)
@@ -272,7 +285,8 @@ class Worker:
 
         Raises:
             CommandNotFound: the command of a command handler is missing.
-            UsageError: there is no handler, one lacks a resource, or the worker runs already.
+            UsageError: there is no handler, one lacks a resource, a folder cannot be written, or the worker
+                runs already.
         """
         if self._shift is not None:
             raise UsageError(f"{self!r} runs already")
@@ -321,13 +335,18 @@ class Worker:
 
     @asynccontextmanager
     async def _workplace(self, shared_slots: anyio.Semaphore | None = None) -> AsyncIterator[Workplace]:
+        options, room = self.options, self.room()
+        room.check()
         async with self._opened_routes() as routes, _closing(self.kernel.with_own_connections()) as renewing:
             yield Workplace(
                 kernel=self.kernel,
                 renewing=renewing,
                 routes=routes,
-                outbox=Outbox(self.options.outbox_folder, most_bytes=self.options.outbox_most_bytes),
-                options=self.options,
+                outbox=Outbox(
+                    options.outbox_folder, most_bytes=options.outbox_most_bytes, on_trouble=room.note
+                ),
+                room=room,
+                options=options,
                 listener=self._listener,
                 shared_slots=shared_slots,
                 middleware=tuple(self._middleware),
@@ -348,7 +367,13 @@ class Worker:
             yield routes
 
     def _may_claim(self, place: Workplace) -> bool:
-        place.routes.check()
+        if not place.room.has_room():
+            return False
+        try:
+            place.routes.check()
+        except FolderUnwritable as unwritable:  # it was writable before the first claim
+            place.room.note(unwritable.trouble)
+            return False
         if place.shared_slots is not None and place.shared_slots.value == 0:
             return False
         try:

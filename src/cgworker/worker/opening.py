@@ -45,9 +45,12 @@ async def open_turn(place: Workplace, claimed: ClaimedTurn, lease: Lease) -> Tur
         KernelRefused, AnswerInvalid: the context cannot be read.
     """
     context, attempt, page_size = claimed.context, claimed.attempt, _CLAIM_PAGE
-    if not isinstance(context, TurnContext):
+    if isinstance(context, TurnContext):
+        has_more = len(context.semantic_items) >= page_size
+    else:
         page_size = place.options.context_page_size
-        context = await insist(lambda: place.kernel.turns.context(claimed.turn, limit=page_size), lease)
+        page = await insist(lambda: place.kernel.turns.context_page(claimed.turn, limit=page_size), lease)
+        context, has_more = page
     if not isinstance(attempt, int):
         attempt = await insist(lambda: _count_attempts(place, claimed.turn), lease)
     return Turn(
@@ -56,7 +59,7 @@ async def open_turn(place: Workplace, claimed: ClaimedTurn, lease: Lease) -> Tur
         context=context,
         attempt=attempt,
         page_size=page_size,
-        more_records=len(context.semantic_items) >= page_size,
+        more_records=has_more,
     )
 
 

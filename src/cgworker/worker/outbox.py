@@ -85,10 +85,14 @@ class Outbox:
     Args:
         folder: made when needed, 0700.
         most_bytes: how much it may hold; what is kept aside counts, and goes first when room is needed.
+        on_trouble: told when the disk does not take a result.
     """
 
-    def __init__(self, folder: Path, *, most_bytes: int) -> None:
+    def __init__(
+        self, folder: Path, *, most_bytes: int, on_trouble: Callable[[OSError], None] = lambda _: None
+    ) -> None:
         self._folder = folder
+        self._on_trouble = on_trouble
         self._most_bytes = most_bytes
 
     @property
@@ -106,7 +110,11 @@ class Outbox:
         """
         entry = OutboxEntry(self._folder, outcome, turn.ref.turn_id, turn.fingerprint, turn.attempt)
         result = _Result(entry.own_name, turn.fingerprint, dumps(_facts_of(turn, outcome)) + b"\n")
-        return evolve(entry, path=await self._writing(result))
+        try:
+            return evolve(entry, path=await self._writing(result))
+        except OSError as unwritable:
+            self._on_trouble(unwritable)
+            raise
 
     def find(self, turn: Turn, *, since: float = math.inf) -> OutboxEntry | None:
         """The stored outcome of this very turn, or None.

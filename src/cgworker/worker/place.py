@@ -16,6 +16,7 @@ from cgworker.turn import Turn
 from cgworker.wire.refs import TurnRef
 from cgworker.worker.options import WorkerOptions
 from cgworker.worker.outbox import Outbox
+from cgworker.worker.room import Room
 from cgworker.worker.routing import Middleware, Routes
 from cgworker.worker.unwinding import is_the_workers_own
 
@@ -67,6 +68,7 @@ class Workplace:
     renewing: KernelClient
     routes: Routes
     outbox: Outbox
+    room: Room
     options: WorkerOptions
     listener: Listener | None = None
     shared_slots: anyio.Semaphore | None = None

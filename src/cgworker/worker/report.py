@@ -8,9 +8,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from cgworker.handlers.environment import mask_for
+from cgworker.outcome import Failed
 
 _MOST_CHARACTERS = 2000
 _MOST_LOOKED_AT = 100_000
+_MOST_WORD_CHARACTERS = 100
 
 # What secrets look like, for those that are not known: bearer tokens, keys, passwords in URLs and settings.
 _LOOKS_SECRET = re.compile(
@@ -59,6 +61,18 @@ def _text_of(error: BaseException) -> str:
         return "".join([str(error)])  # a plain str, also of a subclass with methods of its own
     except BaseException as unreadable:
         return f"(its text cannot be read: __str__ raised {type(unreadable).__name__})"
+
+
+def failure_of(outcome: object) -> dict[str, Any]:
+    """The word for a failure and its command's exit status, as far as its report has them, for the log."""
+    report = outcome.payload if isinstance(outcome, Failed) else None
+    if not isinstance(report, dict):
+        return {}
+    word, status = report.get("error"), report.get("child_exit_code")
+    return {
+        "failure": storable("".join([word]))[:_MOST_WORD_CHARACTERS] if isinstance(word, str) else "",
+        "exit_status": status if isinstance(status, int) else None,
+    }
 
 
 def tellable(error: BaseException, secrets: Iterable[str]) -> BaseException:

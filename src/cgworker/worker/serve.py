@@ -20,6 +20,7 @@ from cgworker.worker.ending import ending_in_time
 from cgworker.worker.health import answering_health
 from cgworker.worker.init import leave_pid_one
 from cgworker.worker.loop import Worker
+from cgworker.worker.memory import close_memory
 from cgworker.worker.supervisor import supervised
 
 _LOOK_SECONDS = 0.25
@@ -38,6 +39,8 @@ def run(
     time, whatever handlers and threads still run: ten seconds after the grace and the time to interrupt. Its
     exit status is then 0 if every turn was settled or handed back, and 1 if not. Where a stuck handler has
     ended a worker (`on_stuck="drain"`), all of them drain, and the status is 1.
+    Other processes of its user cannot read its memory and environment (Linux; `CG_WORKER_DUMPABLE=on`
+    leaves them open).
 
     Args:
         concurrency: how many handlers at once, all workers together; None is each worker's own limit.
@@ -54,6 +57,7 @@ def run(
     if not workers:
         raise UsageError("run() needs at least one worker")
     with signals.held():
+        close_memory()
         leave_pid_one()
         if not logging.getLogger().handlers:
             log_to_stderr(logging.INFO)

@@ -42,7 +42,12 @@ _BEARER = ("bearer",)
 
 
 def admission_routes(
-    config: KernelConfig, *, project_id: str, bearer: str, invitations: Invitations | None = None
+    config: KernelConfig,
+    *,
+    project_id: str,
+    bearer: str,
+    invitations: Invitations | None = None,
+    kernel_base_url: str | None = None,
 ) -> list[Operation]:
     """The routes of an admission service.
 
@@ -50,8 +55,9 @@ def admission_routes(
         project_id: the one project that is admitted to.
         bearer: the admin API's token.
         invitations: codes that admit conversation workers; None admits them by join invites alone.
+        kernel_base_url: where who joins finds the kernel; None is where it joins.
     """
-    service = _Admission(config, project_id, bearer, invitations)
+    service = _Admission(config, project_id, bearer, invitations, kernel_base_url)
     project = "/admin/v1/projects/{project_id}"
     return [
         Operation(
@@ -103,11 +109,17 @@ def admission_routes(
 
 class _Admission:
     def __init__(
-        self, config: KernelConfig, project_id: str, bearer: str, invitations: Invitations | None
+        self,
+        config: KernelConfig,
+        project_id: str,
+        bearer: str,
+        invitations: Invitations | None,
+        kernel_base_url: str | None,
     ) -> None:
         self._project_id = project_id
         self._authorization = f"Bearer {bearer}".encode()
         self._invitations = invitations
+        self._kernel_base_url = kernel_base_url
         self._redeems = Throttle(config.redeems_per_minute)
         self._trusted_proxies = config.trusted_proxies
 
@@ -154,6 +166,8 @@ class _Admission:
         kernel = request.app.state.kernel
         joined = await redeem_invite(kernel.database, self._project_id, code)
         kernel.wakeups.wake(feed_key(self._project_id))
+        if self._kernel_base_url is not None:
+            joined = evolve(joined, kernel_base_url=self._kernel_base_url)
         return reply(joined)
 
     async def identify(self, request: Request) -> None:

@@ -62,16 +62,16 @@ async def feed(request: Request) -> Response:
     after, limit = query.after_ledger_seq, query.limit
     kernel = request.app.state.kernel
     most = kernel.config.max_page_items
-    page = await read_until(
+    page, is_cut = await read_until(
         request,
         agent.project_id,
         [agent_key(agent)],
-        lambda: agent_feed(kernel.database, agent, after=after, limit=min(limit, most)),
-        is_news=lambda found: bool(found.items) or limit == 0,
+        lambda: agent_feed(kernel.database, agent, after=after, limit=limit, most=most),
+        is_news=lambda found: bool(found[0].items) or limit == 0,
         wait_seconds=preferences.wait_seconds,
     )
     headers = preferences.applied()
-    if limit > most == len(page.items):
+    if is_cut:
         headers |= next_page(request, "after_ledger_seq", page.next_after_ledger_seq)
     return reply(page, headers=headers)
 

@@ -36,6 +36,7 @@ from cgworker.wire.claims import (
     RenewClaim,
     RenewMany,
 )
+from cgworker.wire.converter import ABSENT
 from cgworker.wire.records import TurnContext
 from cgworker.wire.refs import ClaimToken
 from cgworker.wire.turns import ItemAnswers
@@ -79,12 +80,16 @@ def _tell_claimed(kernel: Any, claimed: Claimed) -> None:
 
 
 def represented(kernel: Any, claimed: Claimed, preferences: Preferences) -> ClaimToken:
-    """The claim as it is to be shown: with what a worker would ask for next, if it prefers that."""
+    """The claim as it is to be shown: with what a worker would ask for next, if it prefers that.
+
+    A context that is too large for one page is left out, so that it is asked for page by page.
+    """
     if not preferences.wants_representation:
         return claimed.token
+    context = TurnContext(turn=snapshot_of(claimed.row), semantic_items=claimed.records)
     return ClaimedTurn(
         **asdict(claimed.token, recurse=False),
-        context=TurnContext(turn=snapshot_of(claimed.row), semantic_items=claimed.records),
+        context=context if claimed.has_all_records else ABSENT,
         lease_seconds=kernel.config.lease.total_seconds(),
         server_time=claimed.row["server_time"],
         attempt=claimed.row["attempt"],

@@ -131,10 +131,9 @@ async def context(request: Request) -> Response:
     await require_reader(request, ref.project_id)
     kernel = request.app.state.kernel
     most = kernel.config.max_page_items
-    found = await get_context(kernel.database, ref, after_turn_seq=after, limit=limit, most=most)
-    items = found.semantic_items
-    is_cut = limit > most == len(items)
-    headers = next_page(request, "after_turn_seq", items[-1].record.turn_seq) if is_cut else None
+    found, is_cut = await get_context(kernel.database, ref, after_turn_seq=after, limit=limit, most=most)
+    last = found.semantic_items[-1:]
+    headers = next_page(request, "after_turn_seq", last[0].record.turn_seq) if is_cut and last else None
     return reply(found, headers=headers)
 
 
@@ -144,16 +143,16 @@ async def feed(request: Request) -> Response:
     after, limit = query.after_ledger_seq, query.limit
     kernel = request.app.state.kernel
     most = kernel.config.max_page_items
-    page = await read_until(
+    page, is_cut = await read_until(
         request,
         ref.project_id,
         [turn_key(ref)],
-        lambda: turn_feed(kernel.database, ref, after=after, limit=min(limit, most)),
-        is_news=lambda found: bool(found.items) or limit == 0,
+        lambda: turn_feed(kernel.database, ref, after=after, limit=limit, most=most),
+        is_news=lambda found: bool(found[0].items) or limit == 0,
         wait_seconds=preferences.wait_seconds,
     )
     headers = preferences.applied()
-    if limit > most == len(page.items):
+    if is_cut:
         headers |= next_page(request, "after_ledger_seq", page.next_after_ledger_seq)
     return reply(page, headers=headers)
 

@@ -87,7 +87,23 @@ async def number_all(database: Database) -> None:
 # ---------------------------------------------------------------- feeds
 
 
-READ_TURN_FEED = """
+def _bounded(events: str) -> str:
+    """The statement for events in order, with those at its end left out that are too much for a page."""
+    return f"""
+select * from (
+    select *, count(*) over () as found_count,
+        sum(octet_length(annotations::text) + coalesce(octet_length(note), 0))
+            over (order by ledger_seq) as bytes,
+        row_number() over (order by ledger_seq) as place
+    from ({events}) found
+) counted
+where place = 1 or bytes <= 16777216  -- MOST_PAGE_BYTES
+order by ledger_seq
+"""
+
+
+READ_TURN_FEED = _bounded(
+    """
 select * from (
     (select * from cg_ledger
      where project_id = $1 and turn_number = $2 and ledger_seq > $3
@@ -100,26 +116,37 @@ select * from (
 order by ledger_seq
 limit $4
 """
+)
 
-READ_AGENT_FEED = """
+READ_AGENT_FEED = _bounded(
+    """
 select * from cg_ledger
 where project_id = $1 and agent_id = $2 and ledger_seq > $3
 order by ledger_seq
 limit $4
 """
+)
 
-READ_PROJECT_FEED = """
+READ_PROJECT_FEED = _bounded(
+    """
 select * from cg_ledger
 where project_id = $1 and ledger_seq > $2
 order by ledger_seq
 limit $3
 """
+)
 
 TURN_EXISTS = "select exists (select from cg_turns where project_id = $1 and turn_number = $2)"
 
 
-async def turn_feed(database: Database, ref: TurnRef, *, after: int, limit: int) -> FeedPage:
-    """Events of the turn, and its children's births and ends, after a number.
+async def turn_feed(
+    database: Database, ref: TurnRef, *, after: int, limit: int, most: int
+) -> tuple[FeedPage, bool]:
+    """Events of the turn, and its children's births and ends, after a number; and whether a bound cut them.
+
+    Args:
+        limit: as the caller asked.
+        most: the longest page.
 
     Raises:
         NotFoundError: there is no such turn.
@@ -128,21 +155,28 @@ async def turn_feed(database: Database, ref: TurnRef, *, after: int, limit: int)
     if not await database.fetchval(TURN_EXISTS, ref.project_id, number):
         raise NotFoundError(f"turn not found: {ref.turn_id}")
     await number_events(database, ref.project_id)
-    rows = await database.fetch(READ_TURN_FEED, ref.project_id, number, after, limit)
-    return _page_of(rows, after)
+    rows = await database.fetch(READ_TURN_FEED, ref.project_id, number, after, min(limit, most))
+    return _page_of(rows, after), limit > most == len(rows) or is_cut_by_size(rows)
 
 
-async def agent_feed(database: Database, agent: AgentRef, *, after: int, limit: int) -> FeedPage:
-    """Events of the agent and of the turns addressed to it; an unknown agent has none."""
+async def agent_feed(
+    database: Database, agent: AgentRef, *, after: int, limit: int, most: int
+) -> tuple[FeedPage, bool]:
+    """As `turn_feed`, of the agent and of the turns addressed to it; an unknown agent has none."""
     await number_events(database, agent.project_id)
-    rows = await database.fetch(READ_AGENT_FEED, agent.project_id, agent.agent_id, after, limit)
-    return _page_of(rows, after)
+    rows = await database.fetch(READ_AGENT_FEED, agent.project_id, agent.agent_id, after, min(limit, most))
+    return _page_of(rows, after), limit > most == len(rows) or is_cut_by_size(rows)
 
 
 async def project_events(database: Database, project_id: str, *, after: int, limit: int) -> list[Row]:
     """Rows of the project's ledger after a number."""
     await number_events(database, project_id)
     return await database.fetch(READ_PROJECT_FEED, project_id, after, limit)
+
+
+def is_cut_by_size(rows: list[Row]) -> bool:
+    """Whether there were more rows within the limit, but for what they come to in bytes."""
+    return bool(rows) and rows[0]["found_count"] > len(rows)
 
 
 def _page_of(rows: list[Row], after: int) -> FeedPage:

@@ -17,28 +17,41 @@ def card_metadata(role: str, **more: str) -> str:
     return dumps({"cg_role": role, "cg_source": "CommonGround", **more}).decode()
 
 
+MOST_PAGE_BYTES = 16 * 2**20
+"""What the payloads or annotations of a page come to at most; what is larger by itself is a page alone."""
+
 LIST_RECORDS = """
-select project_id, turn_number, turn_seq, record_id, role, box_id, card_id, metadata, payload,
-    created_at as recorded_at
-from cg_records
-where project_id = $1 and turn_number = $2 and turn_seq > greatest($3, 0)
+select * from (
+    select *, count(*) over () as found_count,
+        sum(octet_length(payload::text)) over (order by turn_seq) as bytes,
+        row_number() over (order by turn_seq) as place
+    from (
+        select project_id, turn_number, turn_seq, record_id, role, box_id, card_id, metadata, payload,
+            created_at as recorded_at
+        from cg_records
+        where project_id = $1 and turn_number = $2 and turn_seq > greatest($3, 0)
+        order by turn_seq
+        limit $4
+    ) found
+) counted
+where place = 1 or bytes <= $5
 order by turn_seq
-limit $4
 """
 
 
 async def list_records(
     database: Database, ref: TurnRef, *, after_turn_seq: int, limit: int
-) -> tuple[SemanticItem, ...]:
-    """Up to `limit` records after a turn_seq, ascending."""
-    rows = await database.fetch(LIST_RECORDS, ref.project_id, turn_number(ref.turn_id), after_turn_seq, limit)
-    return tuple(map(item_of, rows))
+) -> tuple[tuple[SemanticItem, ...], bool]:
+    """Up to `limit` records after a turn_seq, ascending, and whether they are fewer for their size."""
+    number = turn_number(ref.turn_id)
+    rows = await database.fetch(LIST_RECORDS, ref.project_id, number, after_turn_seq, limit, MOST_PAGE_BYTES)
+    return tuple(map(item_of, rows)), bool(rows) and rows[0]["found_count"] > len(rows)
 
 
 async def get_context(
     database: Database, ref: TurnRef, *, after_turn_seq: int, limit: int, most: int
-) -> TurnContext:
-    """The turn and a page of its records.
+) -> tuple[TurnContext, bool]:
+    """The turn and a page of its records, and whether the kernel's bounds cut it.
 
     Args:
         limit: as the caller asked; a negative one drops so many from the end, as the reference does.
@@ -46,8 +59,10 @@ async def get_context(
     """
     turn = await get_turn(database, ref)
     fetched = min(limit, most) if limit >= 0 else most
-    items = await list_records(database, ref, after_turn_seq=after_turn_seq, limit=fetched)
-    return TurnContext(turn=turn, semantic_items=items if limit >= 0 else items[:limit])
+    items, is_large = await list_records(database, ref, after_turn_seq=after_turn_seq, limit=fetched)
+    if limit < 0 and not is_large:
+        items = items[:limit]
+    return TurnContext(turn=turn, semantic_items=items), is_large or limit > most == len(items)
 
 
 def item_of(row: Row) -> SemanticItem:

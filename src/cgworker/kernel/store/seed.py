@@ -92,6 +92,12 @@ async def project_status(database: Database | Connection, project_id: str) -> Pr
     return ProjectStatus(project_id=project_id, admin_service=found, mismatch_fields=differing)
 
 
+async def has_projects(database: Database) -> bool:
+    """Whether there is any project."""
+    found: bool = await database.fetchval("select exists (select from cg_projects)")
+    return found
+
+
 SEED_PROJECT = """
 with project as (
     insert into cg_projects (project_id) values ($1) on conflict do nothing

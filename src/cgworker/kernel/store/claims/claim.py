@@ -113,11 +113,17 @@ from asked a
 join asking g on g.agent_id = a.agent_id
 left join claimed c on c.place = a.place
 left join lateral (
-    select turn_seq, record_id, role, box_id, card_id, metadata, payload, created_at as recorded_at
-    from cg_records
-    where project_id = $1 and turn_number = c.turn_number and turn_seq > 0
-    order by turn_seq
-    limit a.record_limit
+    select * from (
+        select *, sum(octet_length(payload::text)) over (order by turn_seq) as bytes
+        from (
+            select turn_seq, record_id, role, box_id, card_id, metadata, payload, created_at as recorded_at
+            from cg_records
+            where project_id = $1 and turn_number = c.turn_number and turn_seq > 0
+            order by turn_seq
+            limit a.record_limit
+        ) found
+    ) counted
+    where bytes <= 16777216  -- MOST_PAGE_BYTES
 ) r on true
 order by a.place, r.turn_seq
 """
@@ -157,6 +163,7 @@ class Claimed:
     row: Row
     records: tuple[SemanticItem, ...] = ()
     gave_back: bool = False
+    has_all_records: bool = True
 
 
 async def claim_turns(
@@ -249,8 +256,8 @@ async def _made_whole(database: Database, one: Try, claimed: Claimed | None) -> 
     if claimed is None or _is_whole(one, claimed):
         return claimed
     wanted = one.claim.record_limit
-    records = await list_records(database, claimed.token.turn, after_turn_seq=0, limit=wanted)
-    return evolve(claimed, records=records)
+    records, is_large = await list_records(database, claimed.token.turn, after_turn_seq=0, limit=wanted)
+    return evolve(claimed, records=records, has_all_records=not is_large)
 
 
 async def _reconcile_and_claim(database: Database, one: Try, lease: timedelta) -> Claimed | None:
