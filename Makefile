@@ -2,6 +2,7 @@
 
 .DEFAULT_GOAL := help
 BIN := .venv/bin
+BASELINE := f7e32f1
 
 # The first Python of 3.11 or newer that can be found; `make PYTHON=...` names another.
 PYTHON ?= $(shell for python in python3 python python3.13 python3.12 python3.11; do \
@@ -64,7 +65,7 @@ conformance: .venv/development ## replay the recordings, and let the reference's
 soak: .venv/development ## two minutes of killed workers, kernels and databases (Linux); SOAK="--seed 7" repeats one
 	$(BIN)/python -m tests.soak $(SOAK)
 
-bench: .venv/development ## measure every row beside its peer, and write docs/benchmarks.md (Linux, under 20 minutes)
+bench: .venv/development ## measure every row beside its peer, and write docs/benchmarks.md (Linux, under 30 minutes)
 	$(BIN)/python -m benchmarks $(ROWS)
 
 bench-peers: ## install what the benchmarks compare with, each in an environment of its own below .peers/
@@ -74,6 +75,10 @@ bench-peers: ## install what the benchmarks compare with, each in an environment
 	.peers/reference/bin/python -m pip install --quiet 'commonground-kernel[server]==3.1.0'
 	$(PEER_PYTHON) -m venv .peers/queues
 	.peers/queues/bin/python -m pip install --quiet 'pgqueuer[asyncpg]>=1.6' 'procrastinate>=3.10' uvloop
+	rm -rf .peers/baseline-source && mkdir -p .peers/baseline-source
+	git archive $(BASELINE) | tar -x -C .peers/baseline-source
+	$(PEER_PYTHON) -m venv .peers/baseline
+	.peers/baseline/bin/python -m pip install --quiet '.peers/baseline-source[kernel]'
 
 docs: .venv/development ## fill in what the pages say about the code, and build them in site/
 	$(BIN)/python docs/generate.py

@@ -32,7 +32,7 @@ class Connection(asyncio.Protocol):
         """Take what came, until it is a whole answer."""
         self._received += data
         head_end = self._received.find(b"\r\n\r\n")
-        if head_end < 0 or self._answer is None:
+        if head_end < 0 or self._answer is None or self._answer.done():
             return
         head = bytes(self._received[:head_end]).lower()
         at = head.find(b"content-length:")

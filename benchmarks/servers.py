@@ -47,8 +47,9 @@ def peer_python(name: str) -> str | None:
     """The Python that a peer is installed for, or None.
 
     Args:
-        name: "reference" (commonground-kernel) or "queues" (pgqueuer, procrastinate). The variable
-            CG_REFERENCE_PYTHON or CG_QUEUES_PYTHON names another than the one `make bench-peers` makes.
+        name: "reference" (commonground-kernel), "queues" (pgqueuer, procrastinate) or "baseline" (the build
+            of this package that row 11 compares with). The variable CG_REFERENCE_PYTHON, CG_QUEUES_PYTHON or
+            CG_BASELINE_PYTHON names another than the one `make bench-peers` makes.
     """
     named = os.environ.get(f"CG_{name.upper()}_PYTHON")
     python = Path(named) if named else _PEERS / name / "bin" / "python"
@@ -156,9 +157,13 @@ async def kernel_of(options: Options, postgres: Postgres | None = None) -> Async
 
 
 @contextmanager
-def a_kernel(dsn: str, **env: str) -> Iterator[Server]:
-    """Our kernel as `cg local run` starts it, with these variables."""
-    with _a_server([sys.executable, "-m", "cgworker"], dsn, env) as server:
+def a_kernel(dsn: str, *, python: str | None = None, **env: str) -> Iterator[Server]:
+    """Our kernel as `cg local run` starts it, with these variables.
+
+    Args:
+        python: one that has another build of cgworker; by default the one that runs this.
+    """
+    with _a_server([python or sys.executable, "-m", "cgworker"], dsn, env) as server:
         yield server
 
 
