@@ -17,6 +17,7 @@ MODULE_OF = {
     "a2a-sdk": "a2a",
     "agent-client-protocol": "acp",
     "nanobot-ai": "nanobot",
+    "langgraph-checkpoint": "langgraph",
     "langgraph-checkpoint-sqlite": "langgraph",
     "opentelemetry-api": "opentelemetry",
 }
