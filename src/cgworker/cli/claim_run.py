@@ -42,6 +42,7 @@ from cgworker.lifecycle import TurnState
 from cgworker.renewal import Keeper, Kept, keep
 from cgworker.wire.converter import ABSENT, dumps
 from cgworker.wire.refs import AgentRef, ClaimToken
+from cgworker.worker.memory import close_memory
 from cgworker.worker.serve import watch_signals
 
 app: typer.Typer = typer.Typer()
@@ -70,6 +71,7 @@ async def run(
     """
     if not argv:
         raise UsageError("claim run requires a command after --")
+    close_memory()
     CommandHandler(argv).check()
     for path in (claim_out_file, context_out_file):
         check_place(path)

@@ -142,6 +142,7 @@ class CommandFlags:
 
 def once(server: ServerFlags, runtime: CommandFlags) -> WorkedTurn | UnreadTurn | NothingClaimed:
     """Claim one turn, run the command on it, and settle it by what the command leaves."""
+    close_memory()
     _log_to_stderr(logging.WARNING)
     with ending_in_time() as ending:
         return anyio.run(partial(_once, server, runtime, ending))
