@@ -241,6 +241,7 @@ async def test_the_token_goes_to_the_agent_and_into_no_record(monkeypatch: pytes
 async def test_the_token_goes_nowhere_else_unless_that_is_said(tmp_path: Path) -> None:
     """A card may name any place to send messages to."""
     (tmp_path / "token").write_text(f"{TOKEN}\n")
+    (tmp_path / "token").chmod(0o600)
     with agent([Answers("Hello")]) as other, agent(elsewhere=other.url) as remote:
         refused = await play(at(remote.url, token_file=tmp_path / "token"), "Hi")
         assert (other.calls, isinstance(refused.error, UsageError)) == ([], True)
@@ -254,3 +255,15 @@ def test_a_missing_token_is_said_before_a_turn_is_claimed(tmp_path: Path) -> Non
         A2AAgent("http://127.0.0.1:9", token_env="AGENT_TOKEN").check()
     with pytest.raises(UsageError, match="cannot be read"):
         A2AAgent("http://127.0.0.1:9", token_file=tmp_path / "none").check()
+
+
+@pytest.mark.parametrize(("mode", "text", "said"), [(0o604, TOKEN, "must be 0600"), (0o600, "", "is empty")])
+def test_a_token_that_others_may_read_or_that_is_none_is_refused(
+    tmp_path: Path, mode: int, text: str, said: str
+) -> None:
+    """Before a turn is claimed; without a token the agent would have been called as nobody."""
+    file = tmp_path / "token"
+    file.write_text(text)
+    file.chmod(mode)
+    with pytest.raises(UsageError, match=said):
+        A2AAgent("http://127.0.0.1:9", token_file=file).check()

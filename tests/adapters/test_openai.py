@@ -302,6 +302,7 @@ async def test_the_key_comes_from_a_file_or_the_environment(
     """And where it is missing, the worker says so before it claims."""
     file = tmp_path / "key"
     file.write_text("from-a-file\n")
+    file.chmod(0o600)
     with endpoint(says("ok")) as model:
         await play(at(model.base_url, api_key_file=file), "Hi")
     assert model.keys == ["Bearer from-a-file"]
@@ -310,3 +311,17 @@ async def test_the_key_comes_from_a_file_or_the_environment(
         await play(at("http://127.0.0.1:9/v1"), "Hi")
     with pytest.raises(UsageError, match="cannot be read"):
         await play(at("http://127.0.0.1:9/v1", api_key_file=tmp_path / "none"), "Hi")
+
+
+@pytest.mark.parametrize(
+    ("mode", "text", "said"), [(0o640, "key", "must be 0600"), (0o600, " \n", "is empty")]
+)
+async def test_a_key_that_others_may_read_or_that_is_none_is_refused(
+    tmp_path: Path, mode: int, text: str, said: str
+) -> None:
+    """Before the worker claims."""
+    file = tmp_path / "key"
+    file.write_text(text)
+    file.chmod(mode)
+    with pytest.raises(UsageError, match=said):
+        at("http://127.0.0.1:9/v1", api_key_file=file).check()

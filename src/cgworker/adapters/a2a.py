@@ -6,7 +6,6 @@ begins again after a crash, a restart or an answer goes on with the same task, a
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ import httpx
 from attrs import field, frozen
 
 from cgworker.adapters.extras import require
+from cgworker.adapters.secret import read_key
 from cgworker.errors import UsageError
 from cgworker.handlers.adapter import Adapter, Output
 from cgworker.lease import Interruption, Reason
@@ -38,7 +38,7 @@ class A2AAgent(Adapter["Talk"]):
         url: where the agent's card is, without `/.well-known/agent-card.json`.
         message: what the agent is told; a text or `{"text": ...}` goes as text, anything else as data.
         token_env: the variable that holds the agent's bearer token; None for an agent that asks for none.
-        token_file: a file that holds it; it goes before the variable.
+        token_file: a file of yours alone (0600) that holds it; it goes before the variable.
         token_origins: where else the token may go, such as `https://api.example`, if the card names it.
         timeout_seconds: how long the agent may be silent before it is asked how the task stands.
         retries: how often in a row a request is repeated after a failure that may pass.
@@ -62,7 +62,7 @@ class A2AAgent(Adapter["Talk"]):
         """Refuse to start without the package or the token.
 
         Raises:
-            UsageError: one is missing.
+            UsageError: one is missing, or others may read the token's file.
         """
         require("a2a", "a2a")
         self._token()
@@ -103,16 +103,10 @@ class A2AAgent(Adapter["Talk"]):
         return True
 
     def _token(self) -> str | None:
-        if self.token_file is not None:
-            try:
-                return self.token_file.read_text().strip()
-            except OSError as unreadable:
-                raise UsageError(f"the agent's token cannot be read: {unreadable}") from unreadable
-        if self.token_env is None:
-            return None
-        if token := os.environ.get(self.token_env):
-            return token
-        raise UsageError(f"there is no token for {self.url}: set {self.token_env}, or give token_file=")
+        token = read_key(self.token_file, self.token_env)
+        if token is None and self.token_env is not None:
+            raise UsageError(f"there is no token for {self.url}: set {self.token_env}, or give token_file=")
+        return token
 
 
 class _Bearer(httpx.Auth):

@@ -6,7 +6,6 @@ again after a crash or a suspension finds the conversation as it was, and asks t
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from attrs import field, frozen
 
 from cgworker.adapters.chat_stream import Assembled, EndpointFailed, Message, readable
 from cgworker.adapters.extras import require
+from cgworker.adapters.secret import read_key
 from cgworker.adapters.tools import ChildTool, FunctionTool, Tool
 from cgworker.errors import UsageError
 from cgworker.handlers.adapter import Adapter, Output
@@ -56,7 +56,7 @@ class ChatAdapter(Adapter["AsyncOpenAI"]):
             120 s is followed; after a longer one the request is not repeated, and the turn fails.
         timeout_seconds: how long the endpoint may be silent.
         api_key_env: the variable that holds the key.
-        api_key_file: a file that holds the key; it goes before the variable.
+        api_key_file: a file of yours alone (0600) that holds the key; it goes before the variable.
         parameters: further parameters of each request, such as `{"temperature": 0}`.
     """
 
@@ -133,12 +133,7 @@ class ChatAdapter(Adapter["AsyncOpenAI"]):
         return [] if self.system is None else [{"role": "system", "content": self.system}]
 
     def _api_key(self) -> str:
-        if self.api_key_file is not None:
-            try:
-                return self.api_key_file.read_text().strip()
-            except OSError as unreadable:
-                raise UsageError(f"the API key cannot be read: {unreadable}") from unreadable
-        if key := os.environ.get(self.api_key_env):
+        if key := read_key(self.api_key_file, self.api_key_env):
             return key
         raise UsageError(
             f"there is no API key: set {self.api_key_env}, or give api_key_file= (any word will do for an"
