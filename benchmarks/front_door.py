@@ -127,7 +127,7 @@ def _note(findings: Findings, who: str, case: Case, harm: Harm) -> None:
     findings.add(who, f"slowest `/healthz`, {case.name}", "ms", harm.slowest_ms)
     findings.add(who, f"growth of memory, {case.name}", "MiB", harm.growth_mib)
     findings.add(who, f"answer, {case.name}", "KiB", harm.answer_bytes / 1024)
-    findings.add(who, f"failed renewals, {case.who}", "renewals", harm.failed_renewals)
+    findings.add(who, f"failed renewals, {case.name}", "renewals", harm.failed_renewals)
 
 
 async def _compare(findings: Findings, dsn: str, baseline_dsn: str, rounds: int) -> None:
