@@ -16,7 +16,7 @@ import asyncpg
 from attrs import frozen
 
 from cgworker.kernel.config import KernelConfig
-from cgworker.kernel.store.opening import open_database
+from cgworker.kernel.store.postgres.connect import open_database
 
 MAKE_AGENTS = """
 insert into cg_agents (project_id, agent_id, enabled, accepts_work, capacity, capabilities, grants,

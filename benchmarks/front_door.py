@@ -29,7 +29,7 @@ from benchmarks.servers import (
     peer_python,
 )
 from cgworker.kernel.app import ROUTES
-from cgworker.kernel.operation import Operation
+from cgworker.kernel.openapi.operation import Operation
 
 ROW = Row(
     11,

@@ -25,8 +25,8 @@ from attrs import frozen
 from benchmarks.measuring import Options
 from cgworker import AgentRef, KernelClient
 from cgworker.errors import ConflictError
-from cgworker.kernel.serve import bind
-from cgworker.kernel.store.embedded import EmbeddedPostgres
+from cgworker.kernel.server import bind
+from cgworker.kernel.store.postgres.embedded import EmbeddedPostgres
 from cgworker.wire.agents import AgentSpec, Provenance
 from cgworker.wire.credentials import IssueCredential
 from cgworker.wire.turns import CONVERSATION_KIND

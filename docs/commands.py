@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from cgworker.cli.words import root
+from cgworker.cli.root import root_command
 
 # Flags that connect a command to its servers stand on the page once, above the commands.
 CONNECTION = (
@@ -29,7 +29,7 @@ CONNECTION = (
 
 def reference() -> str:
     """A section for each command, its flags in a table."""
-    group = root()
+    group = root_command()
     return "\n\n".join(_sections(group, typer.Context(group), "cg"))
 
 

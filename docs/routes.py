@@ -10,8 +10,8 @@ from typing import Any
 
 from cgworker.kernel.app import ROUTES
 from cgworker.kernel.config import KernelConfig
-from cgworker.kernel.openapi import describe, tag_of
-from cgworker.kernel.operation import Operation
+from cgworker.kernel.openapi.document import describe, tag_of
+from cgworker.kernel.openapi.operation import Operation
 from cgworker.kernel.routes.admission import admission_routes
 
 Schema = Mapping[str, Any]

@@ -19,9 +19,9 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 
-from cgworker.kernel.store import embedded
-from cgworker.kernel.store.embedded import EmbeddedPostgres
-from cgworker.kernel.store.migrate import migrate
+from cgworker.kernel.store.postgres import embedded
+from cgworker.kernel.store.postgres.embedded import EmbeddedPostgres
+from cgworker.kernel.store.postgres.migrate import migrate
 
 
 @pytest.fixture(scope="session")

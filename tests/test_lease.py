@@ -13,8 +13,8 @@ import pytest
 from attrs import define, field
 
 from cgworker.errors import CommonGroundError, FencingError, KernelOverloaded, KernelUnreachable, LeaseLost
-from cgworker.lease import Lease, insist
-from cgworker.renewal import Keeper, Kept, Renewals, keep
+from cgworker.lease import Lease, call_until_lease_ends
+from cgworker.renewal import RenewalHooks, RenewalResult, RenewalScheduler, keep_renewed
 from cgworker.testing import virtual_time
 from cgworker.wire.refs import ClaimToken
 
@@ -46,17 +46,17 @@ class Kernel:
     stop_requested: bool = False
     delay: float = 0.0
 
-    async def renew(self, _: ClaimToken) -> Kept:
+    async def renew(self, _: ClaimToken) -> RenewalResult:
         now = anyio.current_time()
         self.renewed_at.append(now)
         await anyio.sleep(self.delay)
         if self.answers:
             raise self.answers.pop(0)
         server_time = EPOCH + timedelta(seconds=now)
-        return Kept(server_time, server_time + timedelta(seconds=LENGTH), self.stop_requested)
+        return RenewalResult(server_time, server_time + timedelta(seconds=LENGTH), self.stop_requested)
 
-    def keeper(self, **options: Any) -> Keeper:
-        return Keeper(
+    def keeper(self, **options: Any) -> RenewalHooks:
+        return RenewalHooks(
             renew=self.renew,
             lost=lambda reason: self.lost.append((anyio.current_time(), reason)),
             stop=self._note_stop,
@@ -71,7 +71,7 @@ async def test_an_hour_of_work_is_renewed_at_every_third_of_the_lease() -> None:
     """A handler may take as long as it likes; nothing but renewals is needed for that."""
     kernel = Kernel()
     began_at = anyio.current_time()
-    async with keep(lease(), kernel.keeper()):
+    async with keep_renewed(lease(), kernel.keeper()):
         await anyio.sleep(3599)
     assert [round(at - began_at, 3) for at in kernel.renewed_at] == [10.0 * n for n in range(1, 360)]
     assert kernel.lost == []
@@ -80,7 +80,7 @@ async def test_an_hour_of_work_is_renewed_at_every_third_of_the_lease() -> None:
 async def test_no_pause_that_a_kernel_asks_for_costs_a_lease() -> None:
     """It says when it expects to be well; whoever comes back sooner than the lease ends may find it well."""
     kernel = Kernel(answers=[KernelOverloaded("busy", retry_after_seconds=600)])
-    async with keep(lease(), kernel.keeper()):
+    async with keep_renewed(lease(), kernel.keeper()):
         await anyio.sleep(100)
     assert kernel.lost == []
 
@@ -94,7 +94,7 @@ async def test_looking_around_after_a_renewal_undoes_none() -> None:
         looks.append(anyio.current_time())
         await anyio.sleep(3600)
 
-    async with keep(lease(), kernel.keeper(look_around=look_around)):
+    async with keep_renewed(lease(), kernel.keeper(look_around=look_around)):
         await anyio.sleep(100)
     assert kernel.lost == []
     assert len(looks) >= 5
@@ -105,7 +105,7 @@ async def test_after_a_suspend_that_leaves_some_of_it_the_lease_is_renewed_at_on
     kernel, jumped = Kernel(), 0.0
     held = Lease(claim(), anyio.current_time(), LENGTH, clock=lambda: anyio.current_time() + jumped)
     async with anyio.create_task_group() as tasks:
-        renewals = Renewals(tasks)
+        renewals = RenewalScheduler(tasks)
         with renewals.keeping(held, kernel.keeper()):
             for renewed_count in (1, 2):
                 await anyio.sleep(1)
@@ -130,8 +130,8 @@ async def test_renewals_in_step_fall_on_few_instants_and_are_never_late() -> Non
     assert kernel.lost == []
 
 
-async def _held(held: Lease, keeper: Keeper, seconds: float) -> None:
-    async with keep(held, keeper):
+async def _held(held: Lease, keeper: RenewalHooks, seconds: float) -> None:
+    async with keep_renewed(held, keeper):
         await anyio.sleep(seconds)
 
 
@@ -157,7 +157,7 @@ def test_of_thousands_no_more_are_in_step_than_one_request_takes() -> None:
 async def test_a_lease_that_is_over_when_it_is_given_is_lost(length: float, in_step: bool) -> None:
     """Whatever clocks a kernel has: nothing breaks, and nobody works on."""
     kernel = Kernel()
-    async with keep(lease(length), kernel.keeper(in_step=in_step)):
+    async with keep_renewed(lease(length), kernel.keeper(in_step=in_step)):
         await anyio.sleep(1)
     assert [at for at, _ in kernel.lost] == [anyio.current_time() - 1]
     assert kernel.renewed_at == []
@@ -166,7 +166,7 @@ async def test_a_lease_that_is_over_when_it_is_given_is_lost(length: float, in_s
 async def test_renewal_ends_with_the_block() -> None:
     """Nothing renews a claim that is settled."""
     kernel = Kernel()
-    async with keep(lease(), kernel.keeper()):
+    async with keep_renewed(lease(), kernel.keeper()):
         await anyio.sleep(15)
     await anyio.sleep(100)
     assert len(kernel.renewed_at) == 1
@@ -176,7 +176,7 @@ async def test_a_lease_has_no_task_before_it_is_due() -> None:
     """Most turns end before their first renewal: what they never need, they do not pay for."""
     kernel = Kernel()
     async with anyio.create_task_group() as tasks:
-        renewals = Renewals(tasks)
+        renewals = RenewalScheduler(tasks)
         for _ in range(100):
             with renewals.keeping(lease(), kernel.keeper()):
                 await anyio.sleep(0.05)
@@ -193,7 +193,7 @@ async def test_a_lease_that_is_due_sooner_than_all_others_is_not_kept_waiting() 
     """Whoever waits for the next renewal is told of a sooner one."""
     kernel, hasty = Kernel(), Kernel()
     async with anyio.create_task_group() as tasks:
-        renewals = Renewals(tasks)
+        renewals = RenewalScheduler(tasks)
         with renewals.keeping(lease(), kernel.keeper()):
             await anyio.sleep(1)
             with renewals.keeping(lease(3), hasty.keeper(most_seconds=0.5)):
@@ -211,7 +211,7 @@ async def test_a_lease_that_falls_due_between_two_looks_at_the_clock_is_renewed(
         claim(), anyio.current_time(), LENGTH, clock=lambda: anyio.current_time() + 11 * (next(reads) > 0)
     )
     async with anyio.create_task_group() as tasks:
-        with Renewals(tasks).keeping(jumpy, kernel.keeper()):
+        with RenewalScheduler(tasks).keeping(jumpy, kernel.keeper()):
             await anyio.sleep(0.1)
         tasks.cancel_scope.cancel()
     assert len(kernel.renewed_at) == 1
@@ -221,12 +221,14 @@ async def test_a_fault_of_ours_in_a_renewal_loses_that_lease_and_no_other() -> N
     """They share a task group, and nothing else."""
     kernel, broken = Kernel(), Kernel()
 
-    async def renew(_: ClaimToken) -> Kept:
+    async def renew(_: ClaimToken) -> RenewalResult:
         raise ZeroDivisionError
 
     async with anyio.create_task_group() as tasks:
-        renewals = Renewals(tasks)
-        faulty = Keeper(renew=renew, lost=lambda reason: broken.lost.append((0, reason)), stop=lambda: None)
+        renewals = RenewalScheduler(tasks)
+        faulty = RenewalHooks(
+            renew=renew, lost=lambda reason: broken.lost.append((0, reason)), stop=lambda: None
+        )
         with renewals.keeping(lease(), kernel.keeper()), renewals.keeping(lease(), faulty):
             await anyio.sleep(15)
         tasks.cancel_scope.cancel()
@@ -242,7 +244,7 @@ def _task_count() -> int:
 async def test_one_failed_renewal_is_noise() -> None:
     """A failure is tried again soon, and the lease is not given up for it."""
     kernel = Kernel(answers=[KernelUnreachable("reset"), KernelOverloaded("busy", status=503)])
-    async with keep(lease(), kernel.keeper()):
+    async with keep_renewed(lease(), kernel.keeper()):
         await anyio.sleep(60)
     assert kernel.lost == []
     assert kernel.renewed_at[2] - kernel.renewed_at[0] < 1.0
@@ -252,7 +254,7 @@ async def test_a_kernel_that_stays_away_loses_the_lease_a_margin_before_its_end(
     """The clock decides, and it decides before the kernel could give the turn to another."""
     kernel = Kernel(answers=[KernelUnreachable("refused")] * 1000)
     began_at = anyio.current_time()
-    async with keep(lease(), kernel.keeper()):
+    async with keep_renewed(lease(), kernel.keeper()):
         await anyio.sleep(LENGTH)
     [(lost_at, _)] = kernel.lost
     assert lost_at - began_at == pytest.approx(LENGTH - 2.0, abs=0.1)
@@ -263,13 +265,13 @@ async def test_an_outage_shorter_than_the_lease_loses_nothing() -> None:
     kernel = Kernel()
     began_at = anyio.current_time()
 
-    async def renew(token: ClaimToken) -> Kept:
+    async def renew(token: ClaimToken) -> RenewalResult:
         if 5 < anyio.current_time() - began_at < 20:
             raise KernelUnreachable("refused")
         return await kernel.renew(token)
 
-    keeper = Keeper(renew=renew, lost=lambda reason: kernel.lost.append((0, reason)), stop=lambda: None)
-    async with keep(lease(), keeper):
+    keeper = RenewalHooks(renew=renew, lost=lambda reason: kernel.lost.append((0, reason)), stop=lambda: None)
+    async with keep_renewed(lease(), keeper):
         await anyio.sleep(100)
     assert kernel.lost == []
 
@@ -277,7 +279,7 @@ async def test_an_outage_shorter_than_the_lease_loses_nothing() -> None:
 async def test_a_hanging_renewal_is_given_up_in_time_for_another() -> None:
     """An answer that does not come must not use up the lease."""
     kernel = Kernel(delay=1000)
-    async with keep(lease(), kernel.keeper()):
+    async with keep_renewed(lease(), kernel.keeper()):
         await anyio.sleep(LENGTH)
     assert len(kernel.renewed_at) >= 3
     assert len(kernel.lost) == 1
@@ -287,7 +289,7 @@ async def test_a_refusal_loses_the_lease_at_once() -> None:
     """The kernel says the claim is not ours: there is nothing to wait for."""
     kernel = Kernel(answers=[FencingError("claim token mismatch for turn T-1")])
     began_at = anyio.current_time()
-    async with keep(lease(), kernel.keeper()):
+    async with keep_renewed(lease(), kernel.keeper()):
         await anyio.sleep(100)
     [(lost_at, reason)] = kernel.lost
     assert lost_at - began_at == pytest.approx(10)
@@ -299,7 +301,7 @@ async def test_a_lease_of_unknown_length_is_renewed_at_once() -> None:
     """The reference's kernel does not tell how long a claim lasts; its answer to a renewal does."""
     kernel = Kernel()
     unknown = lease(None)
-    async with keep(unknown, kernel.keeper()):
+    async with keep_renewed(unknown, kernel.keeper()):
         await anyio.sleep(0.001)
         assert unknown.length_seconds == LENGTH
     assert len(kernel.renewed_at) == 1
@@ -308,7 +310,7 @@ async def test_a_lease_of_unknown_length_is_renewed_at_once() -> None:
 async def test_a_stop_is_heard_at_every_renewal() -> None:
     """A stop request reaches a running handler within one renewal period."""
     kernel = Kernel(stop_requested=True)
-    async with keep(lease(), kernel.keeper()):
+    async with keep_renewed(lease(), kernel.keeper()):
         await anyio.sleep(11)
     assert kernel.stopped == 1
 
@@ -316,7 +318,10 @@ async def test_a_stop_is_heard_at_every_renewal() -> None:
 async def test_renewing_more_often_can_be_asked_for_and_less_often_cannot() -> None:
     """`renew_seconds` only makes it sooner."""
     often, seldom = Kernel(), Kernel()
-    async with keep(lease(), often.keeper(most_seconds=2.0)), keep(lease(), seldom.keeper(most_seconds=25.0)):
+    async with (
+        keep_renewed(lease(), often.keeper(most_seconds=2.0)),
+        keep_renewed(lease(), seldom.keeper(most_seconds=25.0)),
+    ):
         await anyio.sleep(10.5)
     assert len(often.renewed_at) == 5
     assert len(seldom.renewed_at) == 1
@@ -340,7 +345,7 @@ async def test_insisting_ends_with_the_lease() -> None:
         raise KernelUnreachable("refused")
 
     with pytest.raises(LeaseLost):
-        await insist(call, lease())
+        await call_until_lease_ends(call, lease())
     assert LENGTH - 8 < anyio.current_time() - began_at < LENGTH
 
 
@@ -354,7 +359,7 @@ async def test_insisting_honours_retry_after() -> None:
             raise KernelOverloaded("busy", status=503, retry_after_seconds=7)
         return "done"
 
-    assert await insist(call, lease()) == "done"
+    assert await call_until_lease_ends(call, lease()) == "done"
     assert asked_at[1] - asked_at[0] >= 7
 
 

@@ -11,21 +11,21 @@ from cgworker import signals
 
 def test_a_held_signal_is_told_once() -> None:
     """To whoever watches by then."""
-    with signals.held():
+    with signals.deferred_signals():
         signal.raise_signal(signal.SIGTERM)
-        assert signals.take_held() == [signal.SIGTERM]
-        assert signals.take_held() == []
+        assert signals.take_deferred() == [signal.SIGTERM]
+        assert signals.take_deferred() == []
 
 
 def test_a_signal_that_nobody_took_does_what_it_would_have_done() -> None:
     """It is late, not lost."""
-    with pytest.raises(KeyboardInterrupt), signals.held():
+    with pytest.raises(KeyboardInterrupt), signals.deferred_signals():
         signal.raise_signal(signal.SIGINT)
 
 
 def test_handlers_are_as_they_were_afterwards() -> None:
     """A program goes on after `run()`."""
     before = signal.getsignal(signal.SIGTERM)
-    with signals.held():
+    with signals.deferred_signals():
         assert signal.getsignal(signal.SIGTERM) is not before
     assert signal.getsignal(signal.SIGTERM) is before

@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     # Names on the wire
     from cgworker.wire.refs import AgentRef, TurnRef
     from cgworker.worker import Lifespan, Middleware, TurnReport, Worker, WorkerOptions, handles, run
-    from cgworker.worker.telemetry import carry_trace, instrument
+    from cgworker.worker.telemetry.instrument import carry_trace, instrument
 
 __all__ = [
     "Adapter",
@@ -163,7 +163,7 @@ _HOMES = {
     "cgworker.turn": ("Turn",),
     "cgworker.wire.refs": ("AgentRef", "TurnRef"),
     "cgworker.worker": ("Lifespan", "Middleware", "TurnReport", "Worker", "WorkerOptions", "handles", "run"),
-    "cgworker.worker.telemetry": ("carry_trace", "instrument"),
+    "cgworker.worker.telemetry.instrument": ("carry_trace", "instrument"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

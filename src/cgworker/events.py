@@ -269,7 +269,7 @@ def emit(listener: Listener | None, event: Event) -> None:
         logger.exception("the listener failed on %s", type(event).__name__)
 
 
-def told_both(first: Listener | None, second: Listener) -> Listener:
+def combine_listeners(first: Listener | None, second: Listener) -> Listener:
     """One listener that tells two; the second hears of an event also if the first raises on it."""
     if first is None:
         return second

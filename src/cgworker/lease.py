@@ -184,7 +184,7 @@ class Lease:
 # ---------------------------------------------------------------- calls under it
 
 
-async def insist(call: Callable[[], Awaitable[T]], lease: Lease) -> T:
+async def call_until_lease_ends(call: Callable[[], Awaitable[T]], lease: Lease) -> T:
     """Make a call that may be repeated, until the kernel answers it or work under the lease must end.
 
     Raises:

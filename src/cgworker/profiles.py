@@ -109,7 +109,7 @@ def resolve_profile(
     """
     config = ConfigFile.locate(config_path, environ).read()
     profile = config.profile(name)
-    base_url = said(environ.get("CG_BASE_URL")) or config.base_url or DEFAULT_BASE_URL
+    base_url = non_blank(environ.get("CG_BASE_URL")) or config.base_url or DEFAULT_BASE_URL
     return Connection(
         base_url=base_url,
         agent=profile.agent,
@@ -121,7 +121,7 @@ def resolve_profile(
 
 def ca_file_of(config: Config, environ: Mapping[str, str] = os.environ) -> Path | None:
     """The authorities that are trusted for this config's servers: CG_CA_FILE, else what the file says."""
-    chosen = said(environ.get("CG_CA_FILE")) or config.ca_file
+    chosen = non_blank(environ.get("CG_CA_FILE")) or config.ca_file
     return Path(chosen).expanduser() if chosen else None
 
 
@@ -141,7 +141,7 @@ class ConfigFile:
     @classmethod
     def locate(cls, path: str | Path | None = None, environ: Mapping[str, str] = os.environ) -> ConfigFile:
         """The file given, else CG_CONFIG_PATH, else `~/.config/commonground/config.json`."""
-        chosen = said(str(path)) if path is not None else said(environ.get("CG_CONFIG_PATH"))
+        chosen = non_blank(str(path)) if path is not None else non_blank(environ.get("CG_CONFIG_PATH"))
         if chosen is None:
             return cls(Path.home() / ".config" / "commonground" / "config.json")
         return cls(Path(chosen).expanduser())
@@ -257,10 +257,10 @@ def _text(content: Mapping[str, Any], name: str) -> str | None:
     value = content.get(name)
     if value is not None and not isinstance(value, str):
         raise _invalid("CLI config values must be strings when provided")
-    return said(value)
+    return non_blank(value)
 
 
-def said(value: str | None) -> str | None:
+def non_blank(value: str | None) -> str | None:
     """The value trimmed; None if nothing is left of it: in flags, variables and files, empty is unset."""
     return (value or "").strip() or None
 
@@ -303,7 +303,7 @@ def read_profile_token(profile: Profile) -> str:
         if profile.token_file is None:
             raise FileNotFoundError
         check_private(profile.token_file)
-        token = said(profile.token_file.read_text("utf-8"))
+        token = non_blank(profile.token_file.read_text("utf-8"))
     except FileNotFoundError:
         raise _stale(f"CLI profile token file is missing: {profile.name}") from None
     if token is None:

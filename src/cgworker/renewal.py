@@ -26,7 +26,7 @@ from cgworker.wire.refs import ClaimToken
 
 
 @frozen
-class Kept:
+class RenewalResult:
     """A renewal that worked, as the keeper needs to know it."""
 
     server_time: datetime
@@ -35,25 +35,25 @@ class Kept:
 
 
 @define
-class _Kept:
+class _HeldCount:
     """How many leases are kept in this event loop."""
 
     count: int = 0
 
 
-_KEPT: RunVar[_Kept] = RunVar("cgworker_leases_kept")
+_KEPT: RunVar[_HeldCount] = RunVar("cgworker_leases_kept")
 
 
-def _kept_here() -> _Kept:
+def _kept_here() -> _HeldCount:
     try:
         return _KEPT.get()
     except LookupError:
-        _KEPT.set(kept := _Kept())
+        _KEPT.set(kept := _HeldCount())
         return kept
 
 
 @frozen
-class Keeper:
+class RenewalHooks:
     """What keeping a lease needs from its surroundings.
 
     Attributes:
@@ -68,7 +68,7 @@ class Keeper:
         in_step: renew at the same instants as others that are kept in this event loop.
     """
 
-    renew: Callable[[ClaimToken], Awaitable[Kept]]
+    renew: Callable[[ClaimToken], Awaitable[RenewalResult]]
     lost: Callable[[str], None]
     stop: Callable[[], None]
     look_around: Callable[[], Awaitable[None]] = anyio.lowlevel.checkpoint
@@ -77,7 +77,7 @@ class Keeper:
     fraction: float = RENEW_FRACTION
     most_seconds: float | None = None
     in_step: bool = False
-    _kept: _Kept = field(init=False, factory=_kept_here)
+    _kept: _HeldCount = field(init=False, factory=_kept_here)
 
     @contextmanager
     def counted(self) -> Iterator[None]:
@@ -99,11 +99,11 @@ class Keeper:
 
 
 @define(eq=False)
-class _Renewing:
+class _Scheduled:
     """A lease that is kept, and how to end the task that renews it, once there is one."""
 
     lease: Lease
-    keeper: Keeper
+    keeper: RenewalHooks
     next_at: float
     scope: anyio.CancelScope | None = None
     nap: anyio.CancelScope | None = None
@@ -160,7 +160,7 @@ class _Renewing:
                 await anyio.sleep(seconds)
 
 
-class Renewals:
+class RenewalScheduler:
     """Renews leases, each in a task of its own, which it gets when it is first due: most turns end before.
 
     Args:
@@ -169,16 +169,16 @@ class Renewals:
 
     def __init__(self, tasks: anyio.abc.TaskGroup) -> None:
         self._tasks = tasks
-        self._waiting: set[_Renewing] = set()
-        self._started: set[_Renewing] = set()
+        self._waiting: set[_Scheduled] = set()
+        self._started: set[_Scheduled] = set()
         self._nap: anyio.CancelScope | None = None
         self._nap_ends_at = 0.0
 
     @contextmanager
-    def keeping(self, lease: Lease, keeper: Keeper) -> Iterator[None]:
+    def keeping(self, lease: Lease, keeper: RenewalHooks) -> Iterator[None]:
         """Renew the lease until the block ends, or until it is lost (`keeper.lost`)."""
         with keeper.counted():
-            renewing = _Renewing(lease, keeper, keeper.next_at(lease))
+            renewing = _Scheduled(lease, keeper, keeper.next_at(lease))
             self._await_its_time(renewing)
             lease.lost = keeper.lost
             try:
@@ -196,7 +196,7 @@ class Renewals:
         for renewing in self._started:
             renewing.look_again()
 
-    def _await_its_time(self, renewing: _Renewing) -> None:
+    def _await_its_time(self, renewing: _Scheduled) -> None:
         self._waiting.add(renewing)
         if self._nap is None:
             self._nap = anyio.CancelScope()
@@ -219,11 +219,11 @@ class Renewals:
 
 
 @asynccontextmanager
-async def keep(lease: Lease, keeper: Keeper) -> AsyncIterator[None]:
-    """As `Renewals.keeping`, for a lease that is the only one."""
+async def keep_renewed(lease: Lease, keeper: RenewalHooks) -> AsyncIterator[None]:
+    """As `RenewalScheduler.keeping`, for a lease that is the only one."""
     async with anyio.create_task_group() as tasks:
         try:
-            with Renewals(tasks).keeping(lease, keeper):
+            with RenewalScheduler(tasks).keeping(lease, keeper):
                 yield
         finally:
             tasks.cancel_scope.cancel()
@@ -233,7 +233,7 @@ def _ignore(_reason: str) -> None:
     """Nobody keeps the lease any more."""
 
 
-async def _renew(lease: Lease, keeper: Keeper) -> None:
+async def _renew(lease: Lease, keeper: RenewalHooks) -> None:
     """One attempt. It may take at most a third of what is left, so that others can follow it."""
     asked_at = lease.clock()
     seconds = max((lease.fence_at - asked_at) / 3, 0.05)

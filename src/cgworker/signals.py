@@ -23,7 +23,7 @@ _forking = threading.local()
 
 
 @contextmanager
-def held() -> Iterator[None]:
+def deferred_signals() -> Iterator[None]:
     """Within the block remember signals instead of dying of them, until other handlers take their place.
 
     Those that nobody has taken are raised again at its end. In a thread other than the main one it does
@@ -34,14 +34,14 @@ def held() -> Iterator[None]:
         return
     before = _handlers()
     _before.update(before)
-    hold()
+    defer_signals()
     try:
         yield
     finally:
         _before.clear()
         for number, handler in before.items():
             signal.signal(number, handler)
-        for untold in take_held():
+        for untold in take_deferred():
             signal.raise_signal(untold)
 
 
@@ -49,13 +49,13 @@ def _handlers() -> dict[int, Any]:
     return {number: signal.getsignal(number) for number in ENDING}
 
 
-def hold() -> None:
+def defer_signals() -> None:
     """From now on remember signals; for the main thread."""
     for number in ENDING:
         signal.signal(number, lambda number, _: _held.append(number))
 
 
-def take_held() -> list[int]:
+def take_deferred() -> list[int]:
     """The signals that came since, oldest first; each is told once."""
     taken = _held[:]
     del _held[: len(taken)]

@@ -18,7 +18,7 @@ from cgworker.durable.journal import Journal
 from cgworker.durable.questions import Questions
 from cgworker.durable.steps import Steps
 from cgworker.durable.stream import Stream, open_stream
-from cgworker.lease import Interrupted, Interruption, Lease, Reason, insist
+from cgworker.lease import Interrupted, Interruption, Lease, Reason, call_until_lease_ends
 from cgworker.outcome import Suspended, Suspending
 from cgworker.wire.converter import unstructure_plain
 from cgworker.wire.meta import Meta
@@ -198,7 +198,7 @@ class Turn:
             authority=ChildDerivation(parent_claim=self._lease.claim),
             meta=Meta(annotations=annotations) if annotations else None,
         )
-        return await insist(lambda: self._kernel.turns.dispatch(child), self._lease)
+        return await call_until_lease_ends(lambda: self._kernel.turns.dispatch(child), self._lease)
 
     async def _dispatch_child(self, name: str, child: Child) -> TurnRef:
         return await self.dispatch(child.agent_id, child.input, key=name, kind=child.kind)

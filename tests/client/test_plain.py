@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from cgworker.client import AdmissionClient, KernelClient
-from cgworker.client.plain import warn_of_plain_http
+from cgworker.client.plaintext_warning import warn_of_plain_http
 
 
 @pytest.fixture(autouse=True)

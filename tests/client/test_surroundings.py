@@ -15,7 +15,7 @@ import pytest
 import trustme
 
 from cgworker import AdmissionClient, AgentRef, KernelClient
-from cgworker.client.surroundings import proxy_for
+from cgworker.client.environment import proxy_for
 from cgworker.errors import KernelUnreachable, UsageError
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")

@@ -23,7 +23,7 @@ import httpx
 from attrs import frozen
 
 from cgworker.cli.app import run
-from cgworker.kernel.serve import bind
+from cgworker.kernel.server import bind
 
 RECORDINGS = Path(__file__).parent / "recordings" / "cli"
 RECORDED_URL = "http://127.0.0.1:18010"

@@ -13,7 +13,7 @@ import pytest
 from cgworker.kernel.app import create_app, open_kernel
 from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.routes.admission import admission_routes
-from cgworker.kernel.store.postgres import Database
+from cgworker.kernel.store.postgres.database import Database
 from cgworker.kernel.store.seed import issue_admin_credential, seed_project
 from tests.conformance.differences import DIFFERENCES
 from tests.conformance.replay import Pause, Replay, Step, scenarios, steps_of

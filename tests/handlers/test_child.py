@@ -14,7 +14,7 @@ import pytest
 
 from cgworker.errors import CommandNotFound
 from cgworker.handlers import process
-from cgworker.handlers.child import NoRoom, start_child
+from cgworker.handlers.child import ProcessLimitReached, start_child
 from cgworker.printable import printable
 
 ENV = {"PATH": os.environ["PATH"]}
@@ -154,6 +154,6 @@ async def test_a_child_whose_end_could_not_be_noticed_is_not_left_running(
 
     monkeypatch.setattr(process, "HAS_PIDFD", True)
     monkeypatch.setattr(os, "pidfd_open", full)
-    with pytest.raises(NoRoom):
+    with pytest.raises(ProcessLimitReached):
         await run("sleep", "1000")
     assert not is_alive(int((tmp_path / "pid").read_text()))

@@ -16,7 +16,7 @@ import anyio
 import pytest
 
 from cgworker.handlers.guard import Guard
-from cgworker.handlers.guard_process import Charge
+from cgworker.handlers.guard_process import GuardedGroups
 from cgworker.lease import Lease, monotonic
 from tests.handlers.test_child import is_alive, until_gone
 from tests.turns import make_turn
@@ -131,8 +131,8 @@ def test_without_a_guard_work_goes_on(tmp_path: Path, monkeypatch: pytest.Monkey
     guard.close()
 
 
-def charge_with(lease: Lease) -> Charge:
-    charge = Charge()
+def charge_with(lease: Lease) -> GuardedGroups:
+    charge = GuardedGroups()
     charge.take({"group": 7, "warn_at": lease.fence_at, "end_at": lease.ends_at})
     return charge
 
@@ -140,7 +140,7 @@ def charge_with(lease: Lease) -> Charge:
 def test_a_guard_sleeps_until_there_is_something_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """For ever without a command; until a lease's end, or a second, with one."""
     monkeypatch.setattr(os, "killpg", lambda *_: None)
-    assert Charge().seconds_to_next() is None
+    assert GuardedGroups().seconds_to_next() is None
     charge = charge_with(make_turn(seconds=30).lease)
     assert charge.seconds_to_next() == 1.0
     charge.take({"gone": 7})
@@ -151,7 +151,7 @@ def test_waiting_for_more_lines_keeps_no_signal_waiting(monkeypatch: pytest.Monk
     """A busy worker's lines are read together, but not when a group is due."""
     monkeypatch.setattr(os, "killpg", lambda *_: None)
     charge = charge_with(make_turn(seconds=30).lease)
-    assert charge.seconds_to_gather() == Charge().seconds_to_gather() > 0
+    assert charge.seconds_to_gather() == GuardedGroups().seconds_to_gather() > 0
     charge.take({"group": 7, "warn_at": monotonic() - 1, "end_at": monotonic() + 30})
     assert charge.seconds_to_gather() == 0
 

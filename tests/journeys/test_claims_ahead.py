@@ -10,8 +10,8 @@ import pytest
 
 from cgworker import Turn, TurnReport, Worker, WorkerOptions
 from cgworker.errors import HandlerFailed, KernelOverloaded
-from cgworker.kernel.store.claims.claim import Claim, Claimed
-from cgworker.kernel.verbs import Verbs
+from cgworker.kernel.batching.operations import BatchedOperations
+from cgworker.kernel.store.claims.claim import Claimed, ClaimRequest
 from cgworker.testing import LocalKernel
 from cgworker.testing.faults import Faults
 from cgworker.wire.refs import TurnRef
@@ -76,9 +76,11 @@ async def test_a_next_turn_that_the_kernel_could_not_tell_of_is_asked_for_again(
     kernel: LocalKernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is claimed, and the database goes away before the kernel hears of it; the one before is settled."""
-    claim, lost = Verbs.claim_many, 0
+    claim, lost = BatchedOperations.claim_many, 0
 
-    async def claim_and_lose(verbs: Verbs, project_id: str, claims: Sequence[Claim]) -> Any:
+    async def claim_and_lose(
+        verbs: BatchedOperations, project_id: str, claims: Sequence[ClaimRequest]
+    ) -> Any:
         nonlocal lost
         answers = await claim(verbs, project_id, claims)
         if (
@@ -90,7 +92,7 @@ async def test_a_next_turn_that_the_kernel_could_not_tell_of_is_asked_for_again(
             raise KernelOverloaded("the database is away", status=503)
         return answers
 
-    monkeypatch.setattr(Verbs, "claim_many", claim_and_lose)
+    monkeypatch.setattr(BatchedOperations, "claim_many", claim_and_lose)
     async with await kernel.agent("desk") as desk:
         worker = Worker(desk, options=FAST)
         worker.turn()(lambda _: "done")

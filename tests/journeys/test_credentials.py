@@ -12,7 +12,7 @@ from cgworker import KernelClient, Turn, Worker, WorkerOptions
 from cgworker.errors import CredentialRefused
 from cgworker.private import replace_private
 from cgworker.testing import LocalKernel
-from cgworker.worker.health import Health
+from cgworker.worker.process.health import Health
 from tests.journeys.conftest import closed, working
 
 OPTIONS = WorkerOptions(concurrency=1, wait_seconds=1, refused_seconds=0.6)

@@ -16,7 +16,7 @@ import pytest
 
 from cgworker import KernelClient, Turn, TurnRef, Worker, WorkerOptions
 from cgworker.testing import LocalKernel
-from cgworker.worker.outbox import Outbox
+from cgworker.worker.outbox.outbox import Outbox
 from tests.journeys.conftest import closed, history, in_state, working
 
 PROGRAM = """

@@ -13,7 +13,7 @@ from cgworker import CommandHandler, Turn, UsageError, Worker, WorkerOptions
 from cgworker.events import ClaimingFailed, ClaimingRecovered
 from cgworker.handlers.files import state_folder
 from cgworker.testing import LocalKernel
-from cgworker.worker.health import Health
+from cgworker.worker.process.health import Health
 from tests.journeys.conftest import Witness, closed, history, in_state, working
 
 

@@ -14,7 +14,7 @@ from cgworker.events import LeaseLost
 from cgworker.handlers import folder
 from cgworker.outcome import Suspended
 from cgworker.testing import LocalKernel
-from cgworker.worker import outbox
+from cgworker.worker.outbox import outbox
 from tests.journeys.conftest import Witness, closed, working
 
 

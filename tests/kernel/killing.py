@@ -15,7 +15,7 @@ import asyncpg
 import httpx
 from attrs import define, field
 
-from cgworker.kernel.serve import bind
+from cgworker.kernel.server import bind
 
 HELD_TABLES = (
     "cg_agents",

@@ -9,7 +9,7 @@ import anyio
 import asyncpg
 
 from cgworker.kernel.store.ids import turn_number
-from cgworker.kernel.store.postgres import Connection
+from cgworker.kernel.store.postgres.database import Connection
 from tests.kernel.parked import QUICK_SECONDS
 from tests.kernel.project import Project
 

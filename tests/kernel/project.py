@@ -12,9 +12,9 @@ from attrs import frozen
 
 from cgworker.kernel.app import Kernel, create_app
 from cgworker.kernel.store.agents import register_agent
-from cgworker.kernel.store.callers import Bearer
+from cgworker.kernel.store.callers import PresentedCredential
 from cgworker.kernel.store.credentials import issue_credential
-from cgworker.kernel.store.postgres import Connection
+from cgworker.kernel.store.postgres.database import Connection
 from cgworker.wire.agents import AgentSpec, Provenance
 from cgworker.wire.credentials import IssueCredential
 from cgworker.wire.refs import AgentRef
@@ -83,9 +83,9 @@ class Agent:
         }
 
     @property
-    def bearer(self) -> Bearer:
+    def bearer(self) -> PresentedCredential:
         """What its requests show, in the store's words."""
-        return Bearer.of(self.ref, self.credential)
+        return PresentedCredential.of(self.ref, self.credential)
 
     async def ask(
         self, method: str, path: str, json: Any = None, headers: Mapping[str, str] = {}, **query: Any

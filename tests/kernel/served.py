@@ -11,12 +11,12 @@ from attrs import frozen
 
 from cgworker.kernel.app import Kernel
 from cgworker.kernel.config import KernelConfig
-from cgworker.kernel.operation import Operation
+from cgworker.kernel.openapi.operation import Operation
 from cgworker.kernel.routes.admission import admission_routes
-from cgworker.kernel.serve import KernelServer, bind, serve
+from cgworker.kernel.server import KernelServer, bind, serve
 from cgworker.kernel.store.agents import register_agent
 from cgworker.kernel.store.credentials import issue_credential
-from cgworker.kernel.store.postgres import Database
+from cgworker.kernel.store.postgres.database import Database
 from cgworker.wire.agents import AgentSpec, Provenance
 from cgworker.wire.credentials import IssueCredential
 from cgworker.wire.refs import AgentRef

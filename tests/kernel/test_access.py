@@ -13,7 +13,7 @@ from attrs import evolve
 from cgworker.kernel.app import Kernel, open_kernel
 from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.store import callers
-from cgworker.kernel.store.postgres import Database
+from cgworker.kernel.store.postgres.database import Database
 from tests.kernel.locks import holding
 from tests.kernel.project import Agent, Project, client_of, token_of
 

@@ -13,11 +13,11 @@ import pytest
 from attrs import evolve, frozen
 
 from cgworker.kernel.app import Kernel, create_app
-from cgworker.kernel.invitations import Invitations
+from cgworker.kernel.invitation_codes import Invitations
 from cgworker.kernel.routes.admission import admission_routes
-from cgworker.kernel.store.profile_kinds import Admission, birth_of
+from cgworker.kernel.store.admission_profiles import Admission, registration_of
+from cgworker.kernel.store.agent_specs import spec_hash
 from cgworker.kernel.store.seed import seed_project
-from cgworker.kernel.store.specs import spec_hash
 from tests.kernel.project import Project
 from tests.kernel.test_agents import RECORDINGS
 
@@ -150,7 +150,7 @@ def test_registrations_are_vouched_for_as_the_reference_does() -> None:
     invite = snapshots["redeem ok (no bearer needed)"]["invite"]
     recorded = (snapshots["use the issued token"], None), (snapshots["joined agent snapshot"], invite)
     for agent, by in recorded:
-        spec, provenance = birth_of(
+        spec, provenance = registration_of(
             Admission(
                 request_id=agent["registration_provenance_ref"],
                 project_id="cg-demo",

@@ -11,8 +11,8 @@ import anyio
 import pytest
 
 from cgworker.errors import ConflictError
+from cgworker.kernel.store.agent_specs import normal_spec, spec_hash
 from cgworker.kernel.store.offers import normal_metadata
-from cgworker.kernel.store.specs import normal_spec, spec_hash
 from cgworker.wire.agents import AgentSpec, RegisterAgent
 from cgworker.wire.converter import structure_request
 from cgworker.wire.refs import AgentRef

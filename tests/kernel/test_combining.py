@@ -9,9 +9,9 @@ import pytest
 from attrs import evolve
 
 from cgworker.errors import ConflictError, InvalidRequest
-from cgworker.kernel.combining import Combiner, Load
-from cgworker.kernel.store.batch import Answers, Later
-from cgworker.kernel.store.claims.dispatch import Dispatched, Dispatching, dispatch_turns
+from cgworker.kernel.batching.batcher import Batcher, Load
+from cgworker.kernel.store.batch import Answers, Deferred
+from cgworker.kernel.store.claims.dispatch import Dispatched, DispatchRequest, dispatch_turns
 from cgworker.wire.converter import structure_request
 from cgworker.wire.turns import Dispatch
 from tests.kernel.project import Project
@@ -43,7 +43,7 @@ async def settled() -> None:
 
 async def test_few_requests_do_not_wait_for_each_other(statements: Statements) -> None:
     """A kernel with little to do lets statements overlap."""
-    combined = Combiner(statements.run, Load())
+    combined = Batcher(statements.run, Load())
     asking = []
     for item in range(3):
         asking.append(asyncio.ensure_future(combined("p", item)))
@@ -55,7 +55,7 @@ async def test_few_requests_do_not_wait_for_each_other(statements: Statements) -
 
 async def test_what_waits_runs_as_one(statements: Statements) -> None:
     """On a busy kernel what came while a statement was in flight is the next one, in order."""
-    combined = Combiner(statements.run, Load(100))
+    combined = Batcher(statements.run, Load(100))
     asking = []
     for item in range(5):
         asking.append(asyncio.ensure_future(combined("p", item)))
@@ -68,7 +68,7 @@ async def test_what_waits_runs_as_one(statements: Statements) -> None:
 
 async def test_projects_do_not_wait_for_each_other(statements: Statements) -> None:
     """A statement is of one project, so another's need not wait for it."""
-    combined = Combiner(statements.run, Load(100))
+    combined = Batcher(statements.run, Load(100))
     asking = [asyncio.ensure_future(combined(project, 1)) for project in ("p", "q")]
     await settled()
     assert statements.runs == [[1], [1]]
@@ -78,7 +78,7 @@ async def test_projects_do_not_wait_for_each_other(statements: Statements) -> No
 
 async def test_what_is_large_goes_by_itself(statements: Statements) -> None:
     """A statement has an end to what it can carry, and small neighbours would wait for a large one."""
-    combined = Combiner(statements.run, Load(100))
+    combined = Batcher(statements.run, Load(100))
     asking = [asyncio.ensure_future(combined("p", item, size_bytes=item * 100_000)) for item in range(5)]
     await settled()
     assert sorted(statements.runs) == [[0, 1, 2], [3], [4]]
@@ -88,7 +88,7 @@ async def test_what_is_large_goes_by_itself(statements: Statements) -> None:
 
 async def test_a_refusal_reaches_who_asked_for_it(statements: Statements) -> None:
     """And nobody else."""
-    combined = Combiner(statements.run, Load(100))
+    combined = Batcher(statements.run, Load(100))
     statements.may_end.set()
     answers = await asyncio.gather(*(combined("p", item) for item in (1, -2, 3)), return_exceptions=True)
     assert [answer if isinstance(answer, int) else str(answer) for answer in answers] == [
@@ -107,9 +107,9 @@ async def test_what_needs_longer_keeps_nobody_waiting() -> None:
         return 0
 
     async def run(_: str, items: list[int]) -> Answers[int]:
-        return [item or Later(think) for item in items]
+        return [item or Deferred(think) for item in items]
 
-    combined = Combiner(run, Load(100))
+    combined = Batcher(run, Load(100))
     slow, quick = asyncio.ensure_future(combined("p", 0)), asyncio.ensure_future(combined("p", 1))
     assert await quick == 1
     assert not slow.done()
@@ -119,7 +119,7 @@ async def test_what_needs_longer_keeps_nobody_waiting() -> None:
 
 async def test_who_has_gone_is_left_out(statements: Statements) -> None:
     """A request that was given up before its statement began changes nothing."""
-    combined = Combiner(statements.run, Load(100))
+    combined = Batcher(statements.run, Load(100))
     asking = []
     for item in range(4):
         asking.append(asyncio.ensure_future(combined("p", item)))
@@ -138,7 +138,7 @@ async def test_trouble_reaches_everybody_in_the_statement() -> None:
             raise OSError("away")
         return [*items]
 
-    combined = Combiner(fail, Load(100))
+    combined = Batcher(fail, Load(100))
     for answer in await asyncio.gather(combined("p", 0), combined("p", 1), return_exceptions=True):
         assert isinstance(answer, OSError)
     assert await combined("p", 2) == 2
@@ -149,7 +149,7 @@ async def test_what_the_database_cannot_hold_harms_no_neighbour(project: Project
     agent = await project.agent("worker")
     requests = [structure_request(Dispatch, agent.dispatching(agent)) for _ in range(3)]
     requests[1] = evolve(requests[1], dispatch_key=secrets.token_hex(8000))  # past every other check
-    dispatches = [Dispatching(request, agent.bearer) for request in requests]
+    dispatches = [DispatchRequest(request, agent.bearer) for request in requests]
     found = await dispatch_turns(
         project.kernel.database, project.id, dispatches, lease=project.kernel.config.lease
     )

@@ -10,9 +10,9 @@ from openapi_spec_validator import validate
 
 from cgworker.kernel.app import Kernel, create_app, open_kernel
 from cgworker.kernel.config import KernelConfig
-from cgworker.kernel.operation import Operation
+from cgworker.kernel.openapi.operation import Operation
 from cgworker.kernel.routes.admission import admission_routes
-from cgworker.kernel.store.postgres import Database
+from cgworker.kernel.store.postgres.database import Database
 from tests.kernel.project import Project, client_of
 
 

@@ -21,14 +21,14 @@ import pytest
 
 from cgworker.errors import KernelOverloaded, UsageError
 from cgworker.kernel.config import KernelConfig
-from cgworker.kernel.store import programs
-from cgworker.kernel.store.embedded import EmbeddedPostgres, default_folder
-from cgworker.kernel.store.opening import open_database
+from cgworker.kernel.store.postgres import programs
+from cgworker.kernel.store.postgres.connect import open_database
+from cgworker.kernel.store.postgres.embedded import EmbeddedPostgres, default_folder
 
 # A user of its own process: says its address, then stays until its input ends.
 USER = """
 import sys
-from cgworker.kernel.store.embedded import EmbeddedPostgres
+from cgworker.kernel.store.postgres.embedded import EmbeddedPostgres
 with EmbeddedPostgres(sys.argv[1], durable=False) as postgres:
     print(postgres.dsn, flush=True)
     sys.stdin.read()

@@ -16,9 +16,9 @@ from types import SimpleNamespace
 import pytest
 
 from cgworker.errors import UsageError
-from cgworker.kernel.store import account, programs
-from cgworker.kernel.store.embedded import EmbeddedPostgres
-from cgworker.kernel.store.postmaster import described
+from cgworker.kernel.store.postgres import programs, server_account
+from cgworker.kernel.store.postgres.embedded import EmbeddedPostgres
+from cgworker.kernel.store.postgres.postmaster import described
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or os.geteuid() != 0, reason="only root on Linux lends an account to a server"
@@ -70,7 +70,7 @@ def test_no_folder_above_the_data_is_opened(private: Path) -> None:
 def test_the_server_has_an_account_of_its_own(private: Path) -> None:
     """Another service's account, such as postgres, could read the data and stop the server."""
     with EmbeddedPostgres(private, durable=False):
-        ours = pwd.getpwnam(account.NAME)
+        ours = pwd.getpwnam(server_account.NAME)
         assert owner_of_server(private) == ours.pw_uid
         assert (private / "data").stat().st_uid == ours.pw_uid
 
@@ -111,7 +111,7 @@ def test_programs_below_a_closed_folder_are_copied_to_an_open_one(
 
 def test_without_an_account_one_is_told_what_to_make(private: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A container may have no program to make one with."""
-    monkeypatch.setattr(account, "NAME", "cgworker-missing")
+    monkeypatch.setattr(server_account, "NAME", "cgworker-missing")
     monkeypatch.setenv("PATH", str(private))
     with pytest.raises(UsageError, match="system account named cgworker-missing, or set PG_DSN"):
         EmbeddedPostgres(private).start()

@@ -16,12 +16,13 @@ import pytest
 from attrs import evolve
 
 from cgworker.errors import InvalidRequest
-from cgworker.kernel import aside, parsing
+from cgworker.kernel import offload
 from cgworker.kernel.app import Kernel, create_app
-from cgworker.kernel.bodies import MOST_OF_STRANGERS, STRANGERS_BYTES, Bodies
-from cgworker.kernel.heads import BoundedHeads
-from cgworker.kernel.operation import Operation
-from cgworker.kernel.parsing import MOST_VALUES_AT_ONCE, MOST_VALUES_LOOKED_INTO
+from cgworker.kernel.http import parsing
+from cgworker.kernel.http.bodies import MOST_OF_STRANGERS, STRANGERS_BYTES, Bodies
+from cgworker.kernel.http.limits import LimitedHttpProtocol
+from cgworker.kernel.http.parsing import MOST_VALUES_AT_ONCE, MOST_VALUES_LOOKED_INTO
+from cgworker.kernel.openapi.operation import Operation
 from tests.kernel.project import Agent, Project, client_of
 from tests.kernel.served import PROJECT, Served, a_served_kernel, its_admission
 
@@ -120,7 +121,7 @@ async def test_only_bodies_of_few_values_are_parsed_in_the_event_loop(
 
     async def watched(function: Any, *arguments: Any, size_bytes: int) -> Any:
         seen.append(size_bytes)
-        return await aside.aside(function, *arguments, size_bytes=size_bytes)
+        return await offload.aside(function, *arguments, size_bytes=size_bytes)
 
     monkeypatch.setattr(parsing, "aside", watched)
     for part, count in (("x" * 100_000, 1), ([], 100), ("x" * 10_000, 50)):
@@ -170,16 +171,16 @@ async def test_the_faults_of_a_large_body_are_told_as_those_of_a_small_one(worke
 
 async def test_a_process_beside_that_was_killed_is_replaced() -> None:
     """Whoever asks next does not notice."""
-    first = await aside.aside(os.getpid, size_bytes=0)
+    first = await offload.aside(os.getpid, size_bytes=0)
     os.kill(first, signal.SIGKILL)
-    second = await aside.aside(os.getpid, size_bytes=0)
+    second = await offload.aside(os.getpid, size_bytes=0)
     assert len({first, second, os.getpid()}) == 3
 
 
 async def test_a_refusal_of_the_process_beside_has_its_faults() -> None:
     """As if it had been raised here."""
     with pytest.raises(InvalidRequest) as refused:
-        await aside.aside(parsing.parse_json, b"[" * 300 + b"]" * 300, 200, size_bytes=0)
+        await offload.aside(parsing.parse_json, b"[" * 300 + b"]" * 300, 200, size_bytes=0)
     assert refused.value.faults[0]["type"] == "recursion_loop"
 
 
@@ -210,7 +211,7 @@ def test_an_unfinished_large_body_of_a_stranger_is_answered_at_once(served: Serv
             answer = connection.recv(4096)
             assert answer.startswith(b"HTTP/1.1 401 ")
             assert b"connection: close" in answer
-        while BoundedHeads.pending_bytes:
+        while LimitedHttpProtocol.pending_bytes:
             time.sleep(0.01)
 
 
@@ -222,12 +223,12 @@ def test_a_client_that_sends_on_reads_the_refusal(served: Served) -> None:
 
 def test_what_no_route_has_taken_over_has_an_end(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """Heads that do not end, and bodies behind a busy request: with too many the newest are refused."""
-    monkeypatch.setattr("cgworker.kernel.heads.MOST_PENDING_BYTES", 200_000)
+    monkeypatch.setattr("cgworker.kernel.http.limits.MOST_PENDING_BYTES", 200_000)
     unfinished = b"GET /healthz HTTP/1.1\r\nx: " + b"y" * 60_000
     with ExitStack() as stack:
         opened = [stack.enter_context(connected(served, unfinished)) for _ in range(4)]
         assert opened[-1].recv(4096).startswith(b"HTTP/1.1 503 ")
-        assert 100_000 < BoundedHeads.pending_bytes <= 200_000
+        assert 100_000 < LimitedHttpProtocol.pending_bytes <= 200_000
         assert httpx.get(f"{served.base_url}/healthz", trust_env=False).status_code == 200
 
 

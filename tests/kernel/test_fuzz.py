@@ -16,8 +16,8 @@ from schemathesis import GenerationMode
 
 from cgworker.kernel.app import ROUTES
 from cgworker.kernel.config import KernelConfig
-from cgworker.kernel.openapi import describe
-from cgworker.kernel.operation import Operation
+from cgworker.kernel.openapi.document import describe
+from cgworker.kernel.openapi.operation import Operation
 from tests.kernel.project import KIND
 from tests.kernel.served import BEARER, PROJECT, Served, a_served_kernel, its_admission
 

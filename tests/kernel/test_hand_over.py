@@ -12,7 +12,7 @@ from attrs import evolve
 
 from cgworker.errors import KernelOverloaded
 from cgworker.kernel.store.claims.hand_over import HAND_OVER_TURN
-from cgworker.kernel.store.postgres import Database
+from cgworker.kernel.store.postgres.database import Database
 from tests.kernel.locks import PROJECT_ROW, holding
 from tests.kernel.parked import QUICK_SECONDS, WAIT, until, waiting
 from tests.kernel.project import Agent, Project, end_lease, token_of
@@ -370,7 +370,7 @@ async def test_one_that_looks_again_by_the_clock_claims_no_second_turn(
     requester: Agent, worker: Agent, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It waits for what it was offered to instead."""
-    monkeypatch.setattr("cgworker.kernel.waiting._RECHECK_SECONDS", 0.05)
+    monkeypatch.setattr("cgworker.kernel.long_poll.long_poll._RECHECK_SECONDS", 0.05)
     waiter = await waiting(worker)
     async with holding(project, PROJECT_ROW) as held:
         dispatch = asyncio.create_task(requester.dispatch(worker))

@@ -11,9 +11,9 @@ from attrs import evolve
 from cgworker.kernel.addresses import read_networks
 from cgworker.kernel.app import Kernel
 from cgworker.kernel.config import KernelConfig
-from cgworker.kernel.operation import Operation
+from cgworker.kernel.openapi.operation import Operation
 from cgworker.kernel.routes.admission import admission_routes
-from cgworker.kernel.store.postgres import Database
+from cgworker.kernel.store.postgres.database import Database
 from tests.kernel.test_serve import Served, a_server
 
 LOOPBACK = ["localhost", "LOCALHOST:1", "127.0.0.1:8000", "127.1.2.3", "[::1]", "[::1]:8000"]

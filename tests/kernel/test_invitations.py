@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cgworker.errors import ForbiddenError, UsageError
-from cgworker.kernel.invitations import Invitations
+from cgworker.kernel.invitation_codes import Invitations
 
 WORKER = "byoa.conversation_worker.v1"
 REPORTER = "byoa.work_memory_reporter.v1"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from attrs import define, field
 
-from cgworker.kernel.joined import JoinedWrites
+from cgworker.kernel.http.coalescing import CoalescingTransport
 
 
 @define(eq=False, slots=False)
@@ -39,11 +39,11 @@ def wire() -> Wire:
 
 
 @pytest.fixture
-async def joined(wire: Wire) -> JoinedWrites:
-    return JoinedWrites(wire, asyncio.get_running_loop())
+async def joined(wire: Wire) -> CoalescingTransport:
+    return CoalescingTransport(wire, asyncio.get_running_loop())
 
 
-async def test_two_writes_are_one(wire: Wire, joined: JoinedWrites) -> None:
+async def test_two_writes_are_one(wire: Wire, joined: CoalescingTransport) -> None:
     """The second goes at once, and takes the first along; nothing is sent twice."""
     joined.write(b"head ")
     assert wire.sent == []
@@ -53,21 +53,21 @@ async def test_two_writes_are_one(wire: Wire, joined: JoinedWrites) -> None:
     assert wire.sent == [b"head body"]
 
 
-async def test_a_body_that_is_empty_takes_its_head_along(wire: Wire, joined: JoinedWrites) -> None:
+async def test_a_body_that_is_empty_takes_its_head_along(wire: Wire, joined: CoalescingTransport) -> None:
     """As that of a 204."""
     joined.write(b"head")
     joined.write(b"")
     assert wire.sent == [b"head"]
 
 
-async def test_a_lone_write_does_not_wait(wire: Wire, joined: JoinedWrites) -> None:
+async def test_a_lone_write_does_not_wait(wire: Wire, joined: CoalescingTransport) -> None:
     """Such as `100 Continue`, after which the client has the next word."""
     joined.write(b"100 Continue")
     await asyncio.sleep(0)
     assert wire.sent == [b"100 Continue"]
 
 
-async def test_a_third_write_keeps_its_place(wire: Wire, joined: JoinedWrites) -> None:
+async def test_a_third_write_keeps_its_place(wire: Wire, joined: CoalescingTransport) -> None:
     """Pieces of a longer body come in order, all of them."""
     for piece in (b"a", b"b", b"c"):
         joined.write(piece)
@@ -75,7 +75,7 @@ async def test_a_third_write_keeps_its_place(wire: Wire, joined: JoinedWrites) -
     assert wire.sent == [b"ab", b"c"]
 
 
-async def test_closing_sends_what_is_held(wire: Wire, joined: JoinedWrites) -> None:
+async def test_closing_sends_what_is_held(wire: Wire, joined: CoalescingTransport) -> None:
     """A refusal is written, and the connection closed in the same breath."""
     joined.write(b"431")
     joined.close()
@@ -84,7 +84,7 @@ async def test_closing_sends_what_is_held(wire: Wire, joined: JoinedWrites) -> N
     assert joined.is_closing()
 
 
-async def test_nothing_is_sent_to_who_has_gone(wire: Wire, joined: JoinedWrites) -> None:
+async def test_nothing_is_sent_to_who_has_gone(wire: Wire, joined: CoalescingTransport) -> None:
     """What was held for a client that hung up is dropped."""
     joined.write(b"head")
     wire.close()

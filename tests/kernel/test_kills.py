@@ -16,7 +16,7 @@ from attrs import define, field
 
 from cgworker.kernel.app import open_kernel
 from cgworker.kernel.config import KernelConfig
-from cgworker.kernel.store.postgres import Database
+from cgworker.kernel.store.postgres.database import Database
 from tests.kernel.killing import HELD_TABLES, MOMENTS, MortalKernel, Watch
 from tests.kernel.project import Agent, Project, token_of
 from tests.kernel.soundness import faults_of

@@ -10,7 +10,7 @@ import pytest
 
 from cgworker.kernel.store import ledger
 from cgworker.kernel.store.ledger import LOCK_HEAD, NUMBER_EVENTS, number_all, project_events
-from cgworker.kernel.store.postgres import Connection, Database
+from cgworker.kernel.store.postgres.database import Connection, Database
 
 ADD_EVENT = """
 insert into cg_ledger (project_id, event_type, subject_kind, subject_id, actor_kind, actor_id,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cgworker.errors import KernelOverloaded
 from cgworker.kernel.store.batch import Answers, all_of, in_rounds
 from cgworker.kernel.store.claims.append import Append, append_records
-from cgworker.kernel.store.claims.dispatch import Dispatched, Dispatching, dispatch_turns
+from cgworker.kernel.store.claims.dispatch import Dispatched, DispatchRequest, dispatch_turns
 from cgworker.wire.converter import structure_request
 from cgworker.wire.records import AppendRecord
 from cgworker.wire.refs import CardBoxRef
@@ -309,7 +309,7 @@ async def test_many_dispatches_are_numbered_in_order(project: Project, requester
     worker = await project.agent("worker")
     bodies = [requester.dispatching(worker, f"k{n}", {"n": n}) for n in (1, 2, 3, 2)]
     bodies.insert(2, requester.dispatching(worker, "k-bad", turn_kind="turn.unknown.v1"))
-    dispatches = [Dispatching(structure_request(Dispatch, body), requester.bearer) for body in bodies]
+    dispatches = [DispatchRequest(structure_request(Dispatch, body), requester.bearer) for body in bodies]
     found = await all_of(
         await dispatch_turns(
             project.kernel.database, project.id, dispatches, lease=project.kernel.config.lease

@@ -9,8 +9,8 @@ import asyncpg
 import pytest
 
 from cgworker.errors import UsageError
-from cgworker.kernel.store import migrate as migrating
-from cgworker.kernel.store.migrate import Migration, known_migrations, migrate
+from cgworker.kernel.store.postgres import migrate as migrating
+from cgworker.kernel.store.postgres.migrate import Migration, known_migrations, migrate
 from tests.databases import a_database
 
 

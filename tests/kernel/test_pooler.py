@@ -20,14 +20,14 @@ import asyncpg
 import pytest
 from attrs import evolve
 
-from cgworker.kernel import wakeups
 from cgworker.kernel.app import open_kernel
 from cgworker.kernel.config import KernelConfig
-from cgworker.kernel.serve import bind
-from cgworker.kernel.store.account import Account
-from cgworker.kernel.store.opening import open_database
-from cgworker.kernel.store.postgres import Database
-from cgworker.kernel.wakeups import Wakeups
+from cgworker.kernel.long_poll import notifier
+from cgworker.kernel.long_poll.notifier import Notifier
+from cgworker.kernel.server import bind
+from cgworker.kernel.store.postgres.connect import open_database
+from cgworker.kernel.store.postgres.database import Database
+from cgworker.kernel.store.postgres.server_account import Account
 from tests.kernel.project import Project, client_of
 
 PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
@@ -157,7 +157,7 @@ async def test_a_refused_connection_for_news_is_logged_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Not silent, since requests would wait longer than they need; and not once a second."""
-    monkeypatch.setattr(wakeups, "_RECONNECT_SECONDS", 0.01)
+    monkeypatch.setattr(notifier, "_RECONNECT_SECONDS", 0.01)
     attempts = 0
 
     def refuse(*_: object, **__: object) -> None:
@@ -166,7 +166,7 @@ async def test_a_refused_connection_for_news_is_logged_once(
         raise asyncpg.ProtocolViolationError("unsupported startup parameter: synchronous_commit")
 
     monkeypatch.setattr(asyncpg, "connect", refuse)
-    refused = Wakeups("postgresql://nobody@127.0.0.1/nothing")
+    refused = Notifier("postgresql://nobody@127.0.0.1/nothing")
     with caplog.at_level(logging.WARNING, "cgworker.kernel"):
         refused.start()
         while attempts < 5:  # noqa: ASYNC110  # as here

@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from cgworker.errors import KernelOverloaded
-from cgworker.kernel.store.postgres import Database
+from cgworker.kernel.store.postgres.database import Database
 
 _TURNS_OF_THE_LOOP = 20
 

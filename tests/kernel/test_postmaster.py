@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 
 from cgworker.errors import UsageError
-from cgworker.kernel.store import postmaster
-from cgworker.kernel.store.embedded import EmbeddedPostgres
-from cgworker.kernel.store.postmaster import becomes_ready, described, wait_until_gone
+from cgworker.kernel.store.postgres import postmaster
+from cgworker.kernel.store.postgres.embedded import EmbeddedPostgres
+from cgworker.kernel.store.postgres.postmaster import becomes_ready, described, wait_until_gone
 
 # A user that is killed at the moment at which it knows of its server.
 DIES_AT_ONCE = """

@@ -10,14 +10,14 @@ from attrs import evolve
 from cgworker.errors import KernelOverloaded
 from cgworker.kernel.app import Kernel, open_kernel
 from cgworker.kernel.config import KernelConfig
-from cgworker.kernel.reaper import Reaper
-from cgworker.kernel.store.postgres import Database
+from cgworker.kernel.maintenance import Maintenance
+from cgworker.kernel.store.postgres.database import Database
 from cgworker.lifecycle import TurnState
 from tests.kernel.project import Project, client_of, end_lease
 
 
-def a_reaper(kernel: Kernel, database: Database) -> Reaper:
-    return Reaper(kernel.config, database, kernel.wakeups, kernel.metrics)
+def a_reaper(kernel: Kernel, database: Database) -> Maintenance:
+    return Maintenance(kernel.config, database, kernel.wakeups, kernel.metrics)
 
 
 async def test_ended_leases_are_given_back_by_the_system(kernel: Kernel, project: Project) -> None:
@@ -91,7 +91,7 @@ async def test_a_database_that_is_away_does_not_end_the_reaper(
     kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It says so and tries again."""
-    reaper = Reaper(
+    reaper = Maintenance(
         evolve(kernel.config, claim_reaper_interval_seconds=0.01),
         kernel.database,
         kernel.wakeups,

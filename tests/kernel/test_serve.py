@@ -17,8 +17,8 @@ from starlette.routing import BaseRoute
 from cgworker.errors import UsageError
 from cgworker.kernel.app import Kernel
 from cgworker.kernel.config import KernelConfig
-from cgworker.kernel.serve import KernelServer, bind, serve
-from cgworker.kernel.store.postgres import Database
+from cgworker.kernel.server import KernelServer, bind, serve
+from cgworker.kernel.store.postgres.database import Database
 from tests.kernel.project import Project
 
 

@@ -16,8 +16,8 @@ import pytest
 import cgworker.kernel
 from cgworker.kernel.app import open_kernel
 from cgworker.kernel.config import KernelConfig
-from cgworker.kernel.store.postgres import Connection, Database
-from cgworker.kernel.store.statistics import analyze_grown
+from cgworker.kernel.store.postgres.database import Connection, Database
+from cgworker.kernel.store.postgres.statistics import analyze_grown
 from tests.databases import a_database
 from tests.kernel.parked import WAIT, waiting
 from tests.kernel.project import Project, client_of, token_of

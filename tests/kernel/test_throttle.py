@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cgworker.kernel.throttle import MOST_SOURCES, Throttle
+from cgworker.kernel.http.rate_limit import MOST_SOURCES, Throttle
 
 
 class Clock:

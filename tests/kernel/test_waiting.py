@@ -15,7 +15,7 @@ from attrs import evolve
 
 from cgworker.kernel.app import Kernel, create_app, open_kernel
 from cgworker.kernel.config import KernelConfig
-from cgworker.kernel.store.postgres import Database
+from cgworker.kernel.store.postgres.database import Database
 from tests.kernel.parked import QUICK_SECONDS, WAIT, waiting
 from tests.kernel.project import Agent, Project, client_of
 

@@ -20,9 +20,9 @@ from cgworker import AgentRef, KernelClient
 from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.store.agents import register_agent
 from cgworker.kernel.store.credentials import issue_credential
-from cgworker.kernel.store.embedded import EmbeddedPostgres
-from cgworker.kernel.store.opening import open_database
-from cgworker.kernel.store.postgres import Database
+from cgworker.kernel.store.postgres.connect import open_database
+from cgworker.kernel.store.postgres.database import Database
+from cgworker.kernel.store.postgres.embedded import EmbeddedPostgres
 from cgworker.kernel.store.seed import admin_service_of, seed_project
 from cgworker.wire.agents import AgentSpec, Provenance
 from cgworker.wire.credentials import IssueCredential

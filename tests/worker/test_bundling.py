@@ -8,7 +8,7 @@ import pytest
 from cgworker.client import KernelClient
 from cgworker.errors import CommonGroundError, ConflictError, KernelRefused, NotFoundError
 from cgworker.wire.turns import ItemAnswer, ItemAnswers
-from cgworker.worker.bundling import Bundle
+from cgworker.worker.batching.calls import BatchedCall
 
 
 class Kernel:
@@ -17,7 +17,7 @@ class Kernel:
     def __init__(self, refusal: CommonGroundError | None = None) -> None:
         self.requests: list[object] = []
         self._refusal = refusal
-        self.bundle = Bundle(self.send_many)
+        self.bundle = BatchedCall(self.send_many)
         self.answers: dict[int, object] = {}
 
     async def send_many(self, _: KernelClient, items: tuple[int, ...]) -> ItemAnswers:

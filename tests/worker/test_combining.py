@@ -9,7 +9,7 @@ from random import Random
 import anyio
 import pytest
 
-from cgworker.worker.combining import Combining
+from cgworker.worker.batching.batcher import Batcher
 
 
 class Calls:
@@ -31,7 +31,7 @@ async def test_what_comes_while_a_call_is_under_way_goes_together() -> None:
     """The first goes at once, alone; all others are the next group; each gets its own answer."""
     calls = Calls()
     answers: dict[int, int] = {}
-    combining = Combining(calls.make)
+    combining = Batcher(calls.make)
 
     async def ask(one: int) -> None:
         answers[one] = await combining(one)
@@ -53,7 +53,7 @@ async def test_a_bad_call_harms_no_neighbour() -> None:
     calls = Calls()
     answers: list[object] = []
     calls.gate.set()
-    combining = Combining(calls.make)
+    combining = Batcher(calls.make)
 
     async def ask(one: int) -> None:
         try:
@@ -71,7 +71,7 @@ async def test_as_many_groups_as_allowed_are_made_at_once_and_each_call_once() -
     """What comes while there is no room waits for the first that ends; nothing is made twice."""
     calls = Calls()
     answers: dict[int, int] = {}
-    combining = Combining(calls.make, most_groups=2)
+    combining = Batcher(calls.make, most_groups=2)
 
     async def ask(one: int) -> None:
         answers[one] = await combining(one)
@@ -99,7 +99,7 @@ async def test_who_is_answered_makes_no_group_of_others() -> None:
             await gate.wait()
         return asked
 
-    combining = Combining(make, gather_seconds=0.05, most_groups=2)
+    combining = Batcher(make, gather_seconds=0.05, most_groups=2)
     ended: list[int] = []
 
     async def ask(one: int) -> None:
@@ -131,7 +131,7 @@ async def test_callers_that_come_and_go_are_each_answered_once(most_groups: int)
         await anyio.sleep(luck.random() / 200)
         return [one * 10 for one in asked]
 
-    combining = Combining(make, most_groups=most_groups)
+    combining = Batcher(make, most_groups=most_groups)
 
     async def ask(one: int) -> None:
         await anyio.sleep(luck.random() / 20)
@@ -151,7 +151,7 @@ async def test_who_is_cancelled_takes_only_its_own_call_along(cancelled: int) ->
     """Whether it leads the group, is to lead the next, or waits: the others are answered."""
     calls = Calls()
     answers: dict[int, int] = {}
-    combining = Combining(calls.make)
+    combining = Batcher(calls.make)
     scopes = {one: anyio.CancelScope() for one in (1, 2, 3)}
 
     async def ask(one: int) -> None:

@@ -16,9 +16,9 @@ from cgworker.events import (
     HandlerStuck,
     WorkerDraining,
     WorkerStarted,
-    told_both,
+    combine_listeners,
 )
-from cgworker.worker.health import Health, serve_health
+from cgworker.worker.process.health import Health, serve_health
 from tests.turns import AGENT
 
 TURN = TurnRef(project_id="cg-demo", turn_id="T-1")
@@ -143,5 +143,5 @@ def test_two_listeners_hear_the_same_even_if_the_first_raises() -> None:
         raise ValueError(event)
 
     with pytest.raises(ValueError, match="WorkerStarted"):
-        told_both(broken, heard.append)(STARTED)
+        combine_listeners(broken, heard.append)(STARTED)
     assert heard == [STARTED]

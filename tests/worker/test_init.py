@@ -19,7 +19,7 @@ def _can_unshare() -> bool:
 
 PROGRAM = """
 import os, subprocess, sys, time
-from cgworker.worker.init import leave_pid_one
+from cgworker.worker.process.pid1 import leave_pid_one
 assert os.getpid() == 1
 leave_pid_one()
 assert os.getpid() != 1
@@ -47,7 +47,7 @@ def test_pid_one_reaps_strangers_and_passes_the_exit_status_on() -> None:
 def test_any_other_process_goes_on_as_it_is() -> None:
     """Only PID 1 has those duties."""
     program = (
-        "import os; from cgworker.worker.init import leave_pid_one;"
+        "import os; from cgworker.worker.process.pid1 import leave_pid_one;"
         " before = os.getpid(); leave_pid_one(); print(before == os.getpid())"
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -12,8 +12,8 @@ import pytest
 from cgworker import KernelClient, Turn, TurnRef, Worker, WorkerOptions, succeed
 from cgworker.events import Event, ResultKept
 from cgworker.testing import LocalKernel
-from cgworker.worker.leftovers import Leftovers
-from cgworker.worker.outbox import Outbox
+from cgworker.worker.outbox.outbox import Outbox
+from cgworker.worker.resuming.outbox_sweeper import OutboxSweeper
 from tests.kernels import NewProject
 
 
@@ -39,10 +39,10 @@ class Desk:
         entry = await self.outbox.put(lost, succeed(payload))
         os.utime(entry.path, (0, 0))
 
-    async def sort_out(self) -> None:
+    async def sweep(self) -> None:
         assert self.kernel.agent is not None
-        leftovers = Leftovers(self.outbox, self.kernel, self.kernel.agent, self.events.append)
-        await leftovers.sort_out()
+        leftovers = OutboxSweeper(self.outbox, self.kernel, self.kernel.agent, self.events.append)
+        await leftovers.sweep()
 
     @property
     def waiting(self) -> list[str]:
@@ -81,7 +81,7 @@ async def test_what_the_kernel_has_is_removed(kernel: LocalKernel, desk: Desk, t
     turn = await kernel.dispatch("desk", {})
     await work(desk, tmp_path, lambda: 42)
     await desk.leave(turn, 42)
-    await desk.sort_out()
+    await desk.sweep()
     assert (desk.waiting, desk.events) == ([], [])
 
 
@@ -92,7 +92,7 @@ async def test_what_somebody_else_closed_is_kept_aside_and_named(
     turn = await kernel.dispatch("desk", {})
     await work(desk, tmp_path, lambda: "theirs")
     await desk.leave(turn, "ours")
-    await desk.sort_out()
+    await desk.sweep()
     [kept] = desk.events
     assert isinstance(kept, ResultKept)
     assert (kept.turn, desk.waiting) == (turn, [])
@@ -107,7 +107,7 @@ async def test_a_turn_that_is_gone_leaves_its_result_aside(kernel: LocalKernel, 
     text = path.read_text()
     path.write_text(text.replace('"fingerprint":"', '"fingerprint":"f'))
     os.utime(path, (0, 0))
-    await desk.sort_out()
+    await desk.sweep()
     assert [type(event) for event in desk.events] == [ResultKept]
     assert desk.waiting == []
 
@@ -116,7 +116,7 @@ async def test_what_can_still_be_delivered_stays(kernel: LocalKernel, desk: Desk
     """The turn's next claim delivers it."""
     turn = await kernel.dispatch("desk", {})
     await desk.leave(turn, "ours")
-    await desk.sort_out()
+    await desk.sweep()
     assert (len(desk.waiting), desk.events) == (1, [])
 
 
@@ -130,10 +130,10 @@ async def test_young_results_and_those_of_others_are_left_alone(
     async with await kernel.agent("other") as other:
         before = kernel.faults.seen["get"]
         assert other.agent is not None
-        await Leftovers(desk.outbox, other, other.agent, None).sort_out()
+        await OutboxSweeper(desk.outbox, other, other.agent, None).sweep()
         [path] = desk.folder.glob("*.json")
         os.utime(path)
-        await desk.sort_out()
+        await desk.sweep()
     assert kernel.faults.seen["get"] == before
     assert len(desk.waiting) == 1
 
@@ -145,5 +145,5 @@ async def test_what_a_killed_worker_was_writing_goes_after_a_while(desk: Desk) -
         (desk.folder / name).write_text("\n")
         os.utime(desk.folder / name, (0, 0))
     (desk.folder / "T-2.x.2.tmp").write_text("")
-    await desk.sort_out()
+    await desk.sweep()
     assert desk.waiting == ["T-2.x.2.tmp"]

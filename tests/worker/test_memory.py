@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux show
 # Root may read everything: it becomes somebody else first, which would close the process by itself.
 LOOK = """
 import ctypes, os, subprocess, sys
-from cgworker.worker.memory import close_memory
+from cgworker.worker.process.dumpable import close_memory
 if os.geteuid() == 0:
     os.setgroups([]); os.setgid(65534); os.setuid(65534)
     ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
@@ -52,7 +52,7 @@ import ctypes, sys
 def look(*_, **__):
     print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), flush=True)
     sys.exit()
-if "cgworker.cli.worker_run" in sys.modules:
+if "cgworker.cli.commands.worker.run" in sys.modules:
     look()
 """
 WHO = ["--project-id", "p", "--agent-id", "a", "--auth-token", "x", "--base-url", "http://127.0.0.1:1"]

@@ -12,8 +12,8 @@ import anyio
 import pytest
 
 from cgworker import Turn, fail, stop, succeed
-from cgworker.worker.groups import Groups, groups_in
-from cgworker.worker.outbox import Outbox, OutboxEntry, OutboxFull
+from cgworker.worker.outbox.batch_files import BatchFiles, groups_in
+from cgworker.worker.outbox.outbox import Outbox, OutboxEntry, OutboxFull
 from tests.turns import CLAIM_TOKEN, CREDENTIAL, make_turn
 
 
@@ -90,16 +90,16 @@ async def test_what_cannot_be_kept_aside_stays_where_it_is(outbox: Outbox, tmp_p
     """A disk that refuses must not end the worker."""
     entry = await outbox.put(make_turn(), succeed(1))
     (tmp_path / "outbox" / "kept").write_text("no folder")
-    assert outbox.keep_aside(entry) == entry.path
+    assert outbox.dead_letter(entry) == entry.path
     assert outbox.find(make_turn()) == entry
 
 
 async def test_what_is_kept_aside_can_be_read_by_a_person(outbox: Outbox) -> None:
     """It says which turn at which kernel it belonged to."""
     entry = await outbox.put(make_turn(), succeed({"a": 1}))
-    kept = outbox.keep_aside(entry)
+    kept = outbox.dead_letter(entry)
     assert kept is not None
-    assert outbox.keep_aside(entry) is None  # as when another worker was quicker
+    assert outbox.dead_letter(entry) is None  # as when another worker was quicker
     assert outbox.find(make_turn()) is None
     stored = json.loads(kept.read_text())
     assert (stored["turn_id"], stored["outcome"], stored["payload"]) == ("T-1", "succeeded", {"a": 1})
@@ -107,7 +107,7 @@ async def test_what_is_kept_aside_can_be_read_by_a_person(outbox: Outbox) -> Non
 
 async def test_it_is_bounded_and_what_was_kept_aside_goes_first(outbox: Outbox) -> None:
     """What can still be delivered is never thrown away for room."""
-    kept = outbox.keep_aside(await outbox.put(make_turn(), succeed("x" * 6000)))
+    kept = outbox.dead_letter(await outbox.put(make_turn(), succeed("x" * 6000)))
     assert kept is not None
     entry = await outbox.put(make_turn(turn_id="T-2"), succeed("y" * 6000))
     assert not kept.exists()
@@ -135,7 +135,7 @@ async def test_a_shared_file_is_delivered_by_two_processes(outbox: Outbox, tmp_p
     """Who wrote it knows what is in it, and yet hears of what another one has struck."""
     turns = [make_turn(turn_id=f"T-{number}") for number in range(8)]
     entries = [entry for entry in await _put_all(outbox, turns) if entry.is_shared]
-    another = Groups(tmp_path / "outbox")
+    another = BatchFiles(tmp_path / "outbox")
     path, stored = another.find(entries[0].fingerprint) or pytest.fail("it is not found")
     assert (path, stored["turn_id"]) == (entries[0].path, entries[0].turn_id)
     another.strike(path, [entry.fingerprint for entry in entries if entry.path == path][:2])
@@ -149,7 +149,7 @@ async def test_what_is_delivered_together_was_never_read(
 ) -> None:
     """A worker knows what it has stored: a file that only it delivers is written once, and removed."""
     turns = [make_turn(turn_id=f"T-{number}") for number in range(8)]
-    monkeypatch.setattr(Groups, "_read", lambda *_: pytest.fail("it was read"))
+    monkeypatch.setattr(BatchFiles, "_read", lambda *_: pytest.fail("it was read"))
     entries = [entry for entry in await _put_all(outbox, turns) if entry.is_shared]
     async with anyio.create_task_group() as group:
         for entry in entries:
@@ -172,10 +172,10 @@ async def test_one_result_of_a_shared_file_is_kept_aside(outbox: Outbox) -> None
     """It gets a file of its own that a person can read, and the others stay where they are."""
     turns = [make_turn(turn_id=f"T-{number}") for number in range(8)]
     entry = next(entry for entry in await _put_all(outbox, turns) if entry.is_shared)
-    kept = outbox.keep_aside(entry)
+    kept = outbox.dead_letter(entry)
     assert kept is not None
     assert json.loads(kept.read_text())["turn_id"] == entry.turn_id
-    assert outbox.keep_aside(entry) is None
+    assert outbox.dead_letter(entry) is None
     assert sum(outbox.find(turn) is not None for turn in turns) == len(turns) - 1
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cgworker.worker.report import redact, report_of, tellable
+from cgworker.worker.redaction import error_report, loggable, redact
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_ordinary_text_is_left_as_it_is() -> None:
 
 def test_a_report_names_the_type_and_is_cut() -> None:
     """Two thousand characters are enough to act on."""
-    report = report_of(ValueError("x" * 10_000), [])
+    report = error_report(ValueError("x" * 10_000), [])
     assert (report["error"], report["type"]) == ("handler_error", "ValueError")
     assert len(report["message"]) == 2000
 
@@ -46,7 +46,7 @@ def test_a_report_names_the_type_and_is_cut() -> None:
 def test_an_exception_without_a_secret_is_logged_as_it_is() -> None:
     """People look for its class and its traceback."""
     error = ValueError("no such row")
-    assert tellable(error, ["Zm9vYmFyYmF6"]) is error
+    assert loggable(error, ["Zm9vYmFyYmF6"]) is error
 
 
 def test_a_secret_in_a_cause_is_masked_as_well() -> None:
@@ -57,6 +57,6 @@ def test_a_secret_in_a_cause_is_masked_as_well() -> None:
         except ValueError as inner:
             raise KeyError("name") from inner
     except KeyError as error:
-        told = str(tellable(error, ["Zm9vYmFyYmF6"]))
+        told = str(loggable(error, ["Zm9vYmFyYmF6"]))
     assert "ValueError: it was ***" in told
     assert "KeyError: 'name'" in told

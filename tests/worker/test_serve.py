@@ -13,13 +13,13 @@ import pytest
 
 from cgworker import CommandHandler, KernelClient, Worker, run, signals
 from cgworker.errors import CommandNotFound
-from cgworker.worker.serve import watch_signals
+from cgworker.worker.process.serve import watch_signals
 from tests.turns import AGENT
 
 PROGRAM = """
 import signal, sys
 from cgworker import AgentRef, KernelClient, Worker, signals
-import cgworker.worker.serve as serve
+import cgworker.worker.process.serve as serve
 async def handle(turn): ...
 kernel = KernelClient("http://127.0.0.1:9", agent=AgentRef(project_id="p", agent_id="a"), token="t")
 worker = Worker(kernel)
@@ -58,7 +58,7 @@ def test_what_ends_a_worker_is_raised_as_it_is() -> None:
 async def drained(raise_it: Any) -> list[bool]:
     """What `watch_signals` tells when signals come."""
     told: list[bool] = []
-    with signals.held():
+    with signals.deferred_signals():
         async with anyio.create_task_group() as group:
             await group.start(watch_signals, told.append)
             for n in (1, 2):

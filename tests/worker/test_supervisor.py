@@ -17,8 +17,8 @@ import pytest
 from cgworker import Turn, Worker
 from cgworker.events import WorkerDraining, WorkerStarted
 from cgworker.testing import LocalKernel
-from cgworker.worker.serve import serve
-from cgworker.worker.supervisor import Supervisor, watchdog_seconds
+from cgworker.worker.process.serve import serve
+from cgworker.worker.process.systemd import SystemdNotifier, watchdog_seconds
 from tests.kernels import NewProject
 from tests.systemd import Systemd
 from tests.turns import AGENT
@@ -77,7 +77,7 @@ async def test_a_program_says_when_it_is_ready_that_it_lives_and_when_it_ends(
 
 def test_several_workers_of_one_agent_are_ready_when_all_of_them_are(systemd: Systemd) -> None:
     """They are counted one by one."""
-    supervisor = Supervisor(systemd.address, 2)
+    supervisor = SystemdNotifier(systemd.address, 2)
     supervisor.note(STARTED)
     assert systemd.heard() == []
     supervisor.note(STARTED)
@@ -90,7 +90,7 @@ def test_several_workers_of_one_agent_are_ready_when_all_of_them_are(systemd: Sy
 
 def test_a_supervisor_that_does_not_listen_harms_no_worker(caplog: pytest.LogCaptureFixture) -> None:
     """It is told in the log."""
-    Supervisor("/no/such/socket", 1).note(STARTED)
+    SystemdNotifier("/no/such/socket", 1).note(STARTED)
     assert "READY=1" in caplog.text
 
 

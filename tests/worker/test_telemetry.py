@@ -19,8 +19,8 @@ from cgworker.errors import UsageError
 from cgworker.events import HandlerStarted, LeaseLost, TurnClaimed, TurnGivenUp, TurnSettled
 from cgworker.testing import play
 from cgworker.wire.turns import Dispatch, RootRequest
-from cgworker.worker.figures import Figures
-from cgworker.worker.outbox import Outbox
+from cgworker.worker.outbox.outbox import Outbox
+from cgworker.worker.telemetry.metrics import WorkerMetrics
 from tests.turns import AGENT, make_turn
 
 SECRET = "the-payload"
@@ -71,7 +71,7 @@ async def test_figures_add_up(tmp_path: Path) -> None:
     """A turn given up before it was read was never held."""
     reader = InMemoryMetricReader()
     outbox = Outbox(tmp_path, most_bytes=100_000)
-    figures = Figures(MeterProvider([reader]).get_meter("test"), outbox)
+    figures = WorkerMetrics(MeterProvider([reader]).get_meter("test"), outbox)
     for turn_id in ("T-1", "T-2"):
         await outbox.put(make_turn(turn_id=turn_id), Succeeded(1))
     for event in (
@@ -99,7 +99,7 @@ def test_without_opentelemetry_a_dispatch_stays_and_a_worker_is_refused_with_wha
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It is an extra."""
-    monkeypatch.setitem(sys.modules, "cgworker.worker.spans", None)
+    monkeypatch.setitem(sys.modules, "cgworker.worker.telemetry.spans", None)
     dispatch = Dispatch(
         requested_by=AGENT,
         target_agent=AGENT,

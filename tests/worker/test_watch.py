@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from cgworker.events import LoopBlocked
-from cgworker.worker.watch import LoopWatch
+from cgworker.worker.loop_monitor import LoopMonitor
 
 
 def a_handler_that_blocks() -> None:
@@ -24,7 +24,7 @@ async def test_who_blocks_the_loop_is_named(caplog: pytest.LogCaptureFixture) ->
     told: list[LoopBlocked] = []
     with caplog.at_level(logging.WARNING, "cgworker"):
         async with anyio.create_task_group() as tasks:
-            with LoopWatch(blocked_seconds=0.2).telling(told.append, tasks):
+            with LoopMonitor(blocked_seconds=0.2).telling(told.append, tasks):
                 await anyio.sleep(0.15)
                 a_handler_that_blocks()
                 await anyio.sleep(0.15)
@@ -38,7 +38,7 @@ async def test_a_loop_that_runs_is_left_in_peace() -> None:
     """Waiting is not blocking."""
     told: list[LoopBlocked] = []
     async with anyio.create_task_group() as tasks:
-        with LoopWatch(blocked_seconds=0.5).telling(told.append, tasks):
+        with LoopMonitor(blocked_seconds=0.5).telling(told.append, tasks):
             await anyio.sleep(0.8)
     assert told == []
 
@@ -46,7 +46,7 @@ async def test_a_loop_that_runs_is_left_in_peace() -> None:
 async def test_many_that_want_to_know_have_one_that_watches() -> None:
     """One thread for the loop, and everybody is told."""
     told: list[LoopBlocked] = []
-    watch = LoopWatch(blocked_seconds=0.2)
+    watch = LoopMonitor(blocked_seconds=0.2)
     async with anyio.create_task_group() as tasks:
         with watch.telling(lambda each: told.append(each), tasks), watch.telling(told.append, tasks):
             await anyio.sleep(0.15)
@@ -59,7 +59,7 @@ async def test_many_that_want_to_know_have_one_that_watches() -> None:
 async def test_the_watch_is_handed_on() -> None:
     """From the worker that came first to one that still runs."""
     told: list[LoopBlocked] = []
-    watch = LoopWatch(blocked_seconds=0.2)
+    watch = LoopMonitor(blocked_seconds=0.2)
     async with anyio.create_task_group() as first, anyio.create_task_group() as second:
         with ExitStack() as leaving:
             leaving.enter_context(watch.telling(lambda _: None, first))

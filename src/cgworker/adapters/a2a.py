@@ -22,7 +22,7 @@ from cgworker.lease import Interruption, Reason
 from cgworker.turn import Turn
 
 if TYPE_CHECKING:
-    from cgworker.adapters.a2a_talk import Talk
+    from cgworker.adapters.a2a_conversation import Conversation
 
 
 def input_of(turn: Turn) -> Any:
@@ -31,7 +31,7 @@ def input_of(turn: Turn) -> Any:
 
 
 @frozen
-class A2AAgent(Adapter["Talk"]):
+class A2AAgent(Adapter["Conversation"]):
     """Forwards turns to an A2A agent: `AdapterHandler(A2AAgent("https://agent.example"))`.
 
     Args:
@@ -56,7 +56,7 @@ class A2AAgent(Adapter["Talk"]):
     retries: int = field(default=5, kw_only=True)
     poll_seconds: float = field(default=1.0, kw_only=True)
     send_again: bool = field(default=False, kw_only=True)
-    _talks: dict[str, Talk] = field(factory=dict, init=False, repr=False, eq=False)
+    _talks: dict[str, Conversation] = field(factory=dict, init=False, repr=False, eq=False)
 
     def check(self) -> None:
         """Refuse to start without the package or the token.
@@ -68,15 +68,15 @@ class A2AAgent(Adapter["Talk"]):
         self._token()
 
     @asynccontextmanager
-    async def prepare(self, turn: Turn) -> AsyncIterator[Talk]:
+    async def prepare(self, turn: Turn) -> AsyncIterator[Conversation]:
         """Connections of its own for the turn."""
         require("a2a", "a2a")
-        from cgworker.adapters.a2a_talk import Talk
+        from cgworker.adapters.a2a_conversation import Conversation
 
         token = self._token()
         auth = _Bearer(token, (self.url, *self.token_origins)) if token else None
         async with httpx.AsyncClient(auth=auth, timeout=self.timeout_seconds) as http:
-            self._talks[turn.fingerprint] = talk = Talk(
+            self._talks[turn.fingerprint] = talk = Conversation(
                 turn,
                 http,
                 self.url,
@@ -90,7 +90,7 @@ class A2AAgent(Adapter["Talk"]):
             finally:
                 del self._talks[turn.fingerprint]
 
-    async def drive(self, turn: Turn, prepared: Talk) -> AsyncGenerator[Any, None]:
+    async def drive(self, turn: Turn, prepared: Conversation) -> AsyncGenerator[Any, None]:
         """Talk with the agent until its task has ended."""
         yield Output(await prepared.run(self.message(turn)))
 

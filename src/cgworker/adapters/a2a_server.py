@@ -37,10 +37,10 @@ from a2a.utils.errors import (
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
-from cgworker.adapters.a2a_door import Door
+from cgworker.adapters.a2a_access import Door
+from cgworker.adapters.a2a_mapping import MODES, answer_of, skill_of, told_in_a2a
 from cgworker.adapters.a2a_parts import value_of
 from cgworker.adapters.a2a_tasks import STANDING, TurnAsTask, Update, annotation_for, origin_in
-from cgworker.adapters.a2a_terms import MODES, answer_of, skill_of, told_in_a2a
 from cgworker.client import KernelClient
 from cgworker.client.backoff import Backoff
 from cgworker.durable.questions import answer_question, questions_of

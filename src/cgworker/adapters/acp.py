@@ -17,10 +17,10 @@ import anyio
 from attrs import field, frozen
 
 from cgworker.adapters.acp_permission import Permission, ask_people
-from cgworker.adapters.extras import insist_on_asyncio, require
+from cgworker.adapters.extras import require, require_asyncio
 from cgworker.errors import CommandNotFound, UsageError
 from cgworker.handlers.adapter import Adapter, Output
-from cgworker.handlers.child import NoRoom, start_child
+from cgworker.handlers.child import ProcessLimitReached, start_child
 from cgworker.handlers.command import write_to_stderr
 from cgworker.handlers.environment import ChildEnvironment, mask_for
 from cgworker.handlers.files import make_private_folder, state_folder
@@ -111,7 +111,7 @@ class ACPAgent(Adapter["Session"]):
     async def prepare(self, turn: Turn) -> AsyncIterator[Session]:
         """The agent's process, which ends with the block."""
         require("acp", "acp")
-        insist_on_asyncio("the Agent Client Protocol's package")
+        require_asyncio("the Agent Client Protocol's package")
         from cgworker.adapters.acp_session import Session
 
         folder, mask = self._folder(turn), mask_for(turn.secrets)
@@ -128,7 +128,7 @@ class ACPAgent(Adapter["Session"]):
                     del self._sessions[turn.fingerprint]
                     with anyio.CancelScope(shield=True):
                         await session.close()
-        except NoRoom as no_room:  # a full process table is not the turn's fault
+        except ProcessLimitReached as no_room:  # a full process table is not the turn's fault
             raise Suspending(retry(_NO_ROOM_SECONDS)) from no_room
 
     async def drive(self, turn: Turn, prepared: Session) -> AsyncGenerator[Any, None]:

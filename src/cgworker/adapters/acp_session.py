@@ -30,9 +30,9 @@ from acp.schema import (
 )
 from pydantic import BaseModel, ValidationError
 
-from cgworker.adapters.acp_desk import Asked, Desk
+from cgworker.adapters.acp_client import AcpClient, Asked
 from cgworker.adapters.acp_permission import Permission
-from cgworker.adapters.acp_pipes import Pipes
+from cgworker.adapters.acp_stdio import StdioMessages
 from cgworker.durable.stream import Stream
 from cgworker.errors import HandlerFailed, UsageError
 from cgworker.handlers.child import Child
@@ -69,8 +69,8 @@ class Session:
         self._child = child
         self._folder = folder
         self._mask = mask
-        self._desk = Desk(turn, folder)
-        transport: Any = Pipes(*child.talk)
+        self._desk = AcpClient(turn, folder)
+        transport: Any = StdioMessages(*child.talk)
         self._connection = connect_to_agent(cast("Any", self._desk), transport)
         self._session_id: str | None = None
         self._answering: asyncio.Task[PromptResponse] | None = None

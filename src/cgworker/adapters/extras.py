@@ -22,7 +22,7 @@ def require(package: str, extra: str) -> None:
         raise UsageError(f"this needs the package {package}: pip install 'cgworker[{extra}]'")
 
 
-def insist_on_asyncio(package: str) -> None:
+def require_asyncio(package: str) -> None:
     """Refuse to go on with trio.
 
     Args:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from attrs import frozen
 
-from cgworker.adapters.extras import insist_on_asyncio, require
+from cgworker.adapters.extras import require, require_asyncio
 from cgworker.handlers.adapter import Adapter, Output
 from cgworker.handlers.files import make_private_folder, state_folder
 from cgworker.turn import Turn
@@ -94,7 +94,7 @@ class LangGraphAdapter(Adapter[Any]):
     @asynccontextmanager
     async def prepare(self, turn: Turn) -> AsyncIterator[Any]:
         """The graph with the turn's checkpoints."""
-        insist_on_asyncio("LangGraph")
+        require_asyncio("LangGraph")
         async with _checkpoints(self._file(turn)) as checkpointer:
             yield self.graph.copy(update={"checkpointer": checkpointer})
 

@@ -23,7 +23,7 @@ from cgworker.handlers.adapter import Adapter, Output
 from cgworker.outcome import fail
 from cgworker.turn import Turn
 from cgworker.wire.converter import dumps
-from cgworker.worker.report import redact
+from cgworker.worker.redaction import redact
 
 if TYPE_CHECKING:
     from nanobot import Nanobot

@@ -17,7 +17,7 @@ from cgworker.turn import Turn
 from cgworker.wire.converter import structure_plain
 from cgworker.wire.schemas import json_schema
 from cgworker.wire.turns import CONVERSATION_KIND
-from cgworker.worker.report import redact
+from cgworker.worker.redaction import redact
 
 
 @frozen(kw_only=True)

@@ -20,18 +20,21 @@ if TYPE_CHECKING:
 _WORKERS = (["worker", "once"], ["worker", "loop"], ["worker", "claim", "run"])
 
 # Commands that run for weeks, and the modules they are in, which load no typer.
-_STAYING = {("worker", "loop"): "cgworker.cli.worker_loop", ("worker", "run"): "cgworker.cli.worker_run"}
+_STAYING = {
+    ("worker", "loop"): "cgworker.cli.commands.worker.loop",
+    ("worker", "run"): "cgworker.cli.commands.worker.run",
+}
 
 Told = TypeVar("Told")
 
 
 def main() -> NoReturn:
     """The entry point of `cg` and `python -m cgworker`."""
-    _mend_what_was_inherited()
+    repair_std_streams()
     _leave_out_httpxs_command_line()
     exit_status = run(sys.argv[1:], is_process=True)
     if _stays(sys.argv[1:]):
-        from cgworker.worker.ending import ends_with
+        from cgworker.worker.process.exit import ends_with
 
         ends_with(exit_status)
     sys.exit(exit_status)
@@ -50,7 +53,7 @@ def run(argv: Sequence[str], *, is_process: bool = False) -> int:
     if list(argv) == ["--version"]:
         print(f"cg {version('cgworker')}")  # noqa: T201 - the command line prints
         return 0
-    with signals.held() if _works(argv) else nullcontext():
+    with signals.deferred_signals() if _works(argv) else nullcontext():
         try:
             asked = _read_apart(argv) if is_process and _stays(argv) else _read(argv)
             return asked if isinstance(asked, int) else _or_told(argv, asked.perform)
@@ -63,16 +66,16 @@ def run(argv: Sequence[str], *, is_process: bool = False) -> int:
 
 def _read(argv: Sequence[str]) -> Call | int:
     """What the line asks for, or the exit status if that has been done or cannot be."""
-    from cgworker.cli.words import read  # loads typer, which a version needs not
+    from cgworker.cli.root import read  # loads typer, which a version needs not
 
     return _or_told(argv, partial(read, argv))
 
 
 def _read_apart(argv: Sequence[str]) -> Call | int:
-    from cgworker.cli.apart import read_apart
+    from cgworker.cli.parse_in_child import parse_in_child
 
     import_module(_STAYING[argv[0], argv[1]])  # now, and the child need not do it as well
-    return read_apart(partial(_read, argv))
+    return parse_in_child(partial(_read, argv))
 
 
 def _or_told(argv: Sequence[str], act: Callable[[], Told]) -> Told | int:
@@ -95,7 +98,7 @@ def _write_no_more() -> None:
         os.dup2(nowhere, stream.fileno())
 
 
-def _mend_what_was_inherited() -> None:
+def repair_std_streams() -> None:
     """Some supervisors hand on closed standard streams, or that nobody can wait for a child of theirs."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # files are given the lowest free descriptor: that of the stream

@@ -21,8 +21,8 @@ from cgworker.profiles import (
     admin_bearer_path,
     admin_service_path,
     ca_file_of,
+    non_blank,
     read_profile_token,
-    said,
 )
 from cgworker.wire.refs import AgentRef
 
@@ -63,7 +63,7 @@ def as_claim_holder(server: ServerFlags, agent: AgentRef) -> KernelClient:
 def as_reader(server: ServerFlags, caller: CallerFlags) -> KernelClient:
     """The kernel, as whoever reads; with neither profile nor token the kernel's 401 says the rest."""
     config = ConfigFile.locate(server.config).read()
-    name = said(server.profile)
+    name = non_blank(server.profile)
     if name is not None:
         profile = config.profile(name)
         _check_caller_is(profile, caller)
@@ -82,21 +82,21 @@ def as_admin_service(operator: OperatorFlags, project_id: str) -> KernelClient:
         FileNotFoundError: there is no such file.
     """
     config = ConfigFile.locate(operator.config).read()
-    if name := said(operator.profile):
+    if name := non_blank(operator.profile):
         profile = config.profile(name)
         return _as_profile(operator, config, profile)
-    file = said(operator.admin_service_token_file)
+    file = non_blank(operator.admin_service_token_file)
     path = Path(file).expanduser() if file else admin_service_path(project_id)
     check_private(path)
     agent = AgentRef(project_id=project_id, agent_id=ADMIN_SERVICE)
-    return _client(operator, config, agent, said(path.read_text("utf-8")), path)
+    return _client(operator, config, agent, non_blank(path.read_text("utf-8")), path)
 
 
 def worker_agent(
     server: ServerFlags, project_id: str | None, agent_id: str | None, *, command_name: str = "cg worker"
 ) -> AgentRef:
     """The agent a worker works for: --project-id with --agent-id, else that of --profile."""
-    project_id, agent_id, name = said(project_id), said(agent_id), said(server.profile)
+    project_id, agent_id, name = non_blank(project_id), non_blank(agent_id), non_blank(server.profile)
     if project_id and agent_id:
         return AgentRef(project_id=project_id, agent_id=agent_id)
     if name is None:
@@ -111,9 +111,9 @@ def worker_agent(
 
 def project_of(server: ServerFlags, project_id: str | None) -> str:
     """The project that is read: --project-id, else that of --profile."""
-    if given := said(project_id):
+    if given := non_blank(project_id):
         return given
-    if (name := said(server.profile)) is None:
+    if (name := non_blank(server.profile)) is None:
         raise UsageError("--project-id is required without --profile")
     return ConfigFile.locate(server.config).read().profile(name).project_id
 
@@ -153,15 +153,15 @@ def _client(
 
 def authorities(ca_file: str | None, config: Config) -> str | Path | None:
     """The file of the authorities that are trusted, if one is named anywhere."""
-    return said(ca_file) or ca_file_of(config)
+    return non_blank(ca_file) or ca_file_of(config)
 
 
 def _kernel_url(base_url: str | None, config: Config) -> str:
-    return said(base_url) or _env("CG_BASE_URL") or config.base_url or DEFAULT_BASE_URL
+    return non_blank(base_url) or _env("CG_BASE_URL") or config.base_url or DEFAULT_BASE_URL
 
 
 def _profile_given(server: KernelFlags, config: Config, actor: AgentRef) -> Profile | None:
-    name = said(server.profile) if isinstance(server, ServerFlags) else None
+    name = non_blank(server.profile) if isinstance(server, ServerFlags) else None
     if name is None:
         return None
     profile = config.profile(name)
@@ -191,20 +191,22 @@ def _first_token(flags: TokenSource, variable: str, configured: TokenSource) -> 
     """
     if (file := _first_file(flags, variable, configured)) is not None:
         check_private(file)
-        return said(file.read_text("utf-8"))
-    return said(flags.token) or _env(variable) or configured.token
+        return non_blank(file.read_text("utf-8"))
+    return non_blank(flags.token) or _env(variable) or configured.token
 
 
 def _first_file(flags: TokenSource, variable: str, configured: TokenSource) -> Path | None:
-    if said(flags.token) or _env(variable) or configured.token:
+    if non_blank(flags.token) or _env(variable) or configured.token:
         return None
-    file = said(flags.token_file) or _env(f"{variable}_FILE") or configured.token_file
+    file = non_blank(flags.token_file) or _env(f"{variable}_FILE") or configured.token_file
     return None if file is None else Path(file).expanduser()
 
 
 def _caller(caller: CallerFlags, config: Config) -> AgentRef | None:
-    project_id = said(caller.caller_project_id) or _env("CG_CALLER_PROJECT_ID") or config.caller_project_id
-    agent_id = said(caller.caller_agent_id) or _env("CG_CALLER_AGENT_ID") or config.caller_agent_id
+    project_id = (
+        non_blank(caller.caller_project_id) or _env("CG_CALLER_PROJECT_ID") or config.caller_project_id
+    )
+    agent_id = non_blank(caller.caller_agent_id) or _env("CG_CALLER_AGENT_ID") or config.caller_agent_id
     if project_id is None and agent_id is None:
         return None
     if project_id is None or agent_id is None:
@@ -213,9 +215,9 @@ def _caller(caller: CallerFlags, config: Config) -> AgentRef | None:
 
 
 def _check_caller_is(profile: Profile, caller: CallerFlags) -> None:
-    if said(caller.caller_project_id) not in (None, profile.project_id):
+    if non_blank(caller.caller_project_id) not in (None, profile.project_id):
         raise UsageError("claimed agent project does not match profile")
-    if said(caller.caller_agent_id) not in (None, profile.agent_id):
+    if non_blank(caller.caller_agent_id) not in (None, profile.agent_id):
         raise UsageError("claimed agent id does not match profile")
 
 
@@ -225,7 +227,7 @@ def _check_caller_is(profile: Profile, caller: CallerFlags) -> None:
 def admin_url(admin_base_url: str | None, base_url: str | None, config: Config) -> str:
     """The admission service's address: the kernel's, unless another is named."""
     return (
-        said(admin_base_url)
+        non_blank(admin_base_url)
         or _env("CG_ADMIN_BASE_URL")
         or config.admin_base_url
         or _kernel_url(base_url, config)
@@ -264,4 +266,4 @@ def _default_admin_token(project_id: str) -> str | None:
 
 
 def _env(name: str) -> str | None:
-    return said(os.environ.get(name))
+    return non_blank(os.environ.get(name))

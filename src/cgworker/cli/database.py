@@ -10,9 +10,9 @@ from attrs import evolve
 from cgworker.cli.progress import progress
 from cgworker.errors import KernelOverloaded, KernelRefused
 from cgworker.kernel.config import KernelConfig
-from cgworker.kernel.store.opening import open_database
-from cgworker.kernel.store.postgres import Database
-from cgworker.profiles import said
+from cgworker.kernel.store.postgres.connect import open_database
+from cgworker.kernel.store.postgres.database import Database
+from cgworker.profiles import non_blank
 
 
 def config_with(pg_dsn: str | None) -> KernelConfig:
@@ -22,7 +22,7 @@ def config_with(pg_dsn: str | None) -> KernelConfig:
         UsageError: a variable has a value that cannot be used.
     """
     config = KernelConfig.from_env()
-    dsn = said(pg_dsn)
+    dsn = non_blank(pg_dsn)
     return evolve(config, pg_dsn=dsn) if dsn else config
 
 
@@ -34,12 +34,12 @@ async def open_for_command(command_name: str, pg_dsn: str | None) -> AsyncIterat
         KernelRefused: setup_pg_unavailable.
         UsageError: it cannot be used.
     """
-    async with open_or_say(config_with(pg_dsn), command_name) as database:
+    async with open_or_print(config_with(pg_dsn), command_name) as database:
         yield database
 
 
 @asynccontextmanager
-async def open_or_say(config: KernelConfig, command_name: str) -> AsyncIterator[Database]:
+async def open_or_print(config: KernelConfig, command_name: str) -> AsyncIterator[Database]:
     """The configured database; what keeps it from being opened is told for `command_name`."""
     async with AsyncExitStack() as stack:
         with progress("opening the database"):

@@ -8,7 +8,7 @@ import os
 
 from attrs import frozen
 
-from cgworker.cli.advice import advice_for
+from cgworker.cli.hints import advice_for
 from cgworker.errors import CommonGroundError, InvalidRequest, KernelOverloaded, KernelRefused
 
 

@@ -12,14 +12,14 @@ import anyio
 import anyio.abc
 import watchfiles
 
-from cgworker.worker.serve import watch_signals
+from cgworker.worker.process.serve import watch_signals
 
 _log = logging.getLogger("cgworker")
 
 _PAUSE_SECONDS = 1.0  # one that is killed at each start must not take the machine
 
 
-async def serve_again_and_again(argv: Sequence[str]) -> None:
+async def serve_with_reload(argv: Sequence[str]) -> None:
     """Run the command, and again at each change of a Python file below the working directory.
 
     It is asked to end by SIGTERM, and waited for as long as it takes to drain. One that ended by itself, such

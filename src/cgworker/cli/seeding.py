@@ -8,7 +8,7 @@ from attrs import frozen
 
 from cgworker.cli.results import AdminService, ProjectSetup
 from cgworker.errors import ProfileError
-from cgworker.kernel.store.postgres import Database
+from cgworker.kernel.store.postgres.database import Database
 from cgworker.kernel.store.seed import (
     ProjectStatus,
     is_admin_credential,
@@ -22,7 +22,7 @@ from cgworker.private import read_secret, replace_private
 from cgworker.profiles import (
     admin_bearer_path,
     admin_service_path,
-    said,
+    non_blank,
 )
 
 
@@ -38,7 +38,7 @@ class OperatorFiles:
         cls, project_id: str, *, service_credential: str | None = None, admin_bearer: str | None = None
     ) -> OperatorFiles:
         """The files given, or else the project's own."""
-        service, bearer = said(service_credential), said(admin_bearer)
+        service, bearer = non_blank(service_credential), non_blank(admin_bearer)
         return cls(
             service_credential=Path(service).expanduser() if service else admin_service_path(project_id),
             admin_bearer=Path(bearer).expanduser() if bearer else admin_bearer_path(project_id),

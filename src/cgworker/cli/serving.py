@@ -8,22 +8,22 @@ from collections.abc import Mapping
 
 from attrs import evolve, frozen
 
-from cgworker.cli.database import open_or_say
+from cgworker.cli.database import open_or_print
 from cgworker.cli.options import ListenFlags
 from cgworker.cli.seeding import OperatorFiles, prepare
 from cgworker.errors import ProfileError
 from cgworker.kernel.app import Kernel
 from cgworker.kernel.config import KernelConfig
-from cgworker.kernel.invitations import Invitations
+from cgworker.kernel.invitation_codes import Invitations
 from cgworker.kernel.routes.admission import admission_routes
-from cgworker.kernel.serve import KernelServer, Routes, bind, serve
+from cgworker.kernel.server import KernelServer, Routes, bind, serve
 from cgworker.kernel.store.seed import has_projects, project_status
 from cgworker.private import read_secret
 from cgworker.profiles import (
     DEFAULT_BASE_URL,
-    said,
+    non_blank,
 )
-from cgworker.worker.collector import spare_the_collector
+from cgworker.worker.process.gc_tuning import relax_gc
 
 
 @frozen(kw_only=True)
@@ -45,13 +45,13 @@ class AdmissionSetup:
         invitations: str | None = None,
     ) -> AdmissionSetup:
         """What flags say, else the environment, else the defaults of cg-demo."""
-        project = said(project_id) or _env("CG_PROJECT_ID") or "cg-demo"
+        project = non_blank(project_id) or _env("CG_PROJECT_ID") or "cg-demo"
         files = OperatorFiles.of(
             project,
-            service_credential=said(service_file) or _env("CG_ADMIN_SERVICE_TOKEN_FILE"),
-            admin_bearer=said(bearer_file) or _env("CG_ADMIN_AUTH_TOKEN_FILE"),
+            service_credential=non_blank(service_file) or _env("CG_ADMIN_SERVICE_TOKEN_FILE"),
+            admin_bearer=non_blank(bearer_file) or _env("CG_ADMIN_AUTH_TOKEN_FILE"),
         )
-        codes = said(invitations) or _env("CG_ADMIN_INVITE_CONFIG_JSON")
+        codes = non_blank(invitations) or _env("CG_ADMIN_INVITE_CONFIG_JSON")
         return cls(project_id=project, files=files, invitations=Invitations.load(codes) if codes else None)
 
     async def routes(self, kernel: Kernel) -> Routes:
@@ -90,10 +90,10 @@ def config_of(listen: ListenFlags, environ: Mapping[str, str] = os.environ) -> K
         UsageError: a flag or variable has a value that cannot be used.
     """
     given = {
-        "PG_DSN": said(listen.pg_dsn),
-        "CG_HOST": said(listen.host),
+        "PG_DSN": non_blank(listen.pg_dsn),
+        "CG_HOST": non_blank(listen.host),
         "CG_PORT": None if listen.port is None else str(listen.port),
-        "CG_LOG_LEVEL": said(listen.log_level),
+        "CG_LOG_LEVEL": non_blank(listen.log_level),
     }
     return KernelConfig.from_env({**environ, **{name: text for name, text in given.items() if text}})
 
@@ -107,7 +107,7 @@ def admission_environ() -> dict[str, str]:
 async def run_service(config: KernelConfig) -> None:
     """A kernel until it is told to stop."""
     with bind(config.host, config.port) as listener:
-        async with open_or_say(config, "cg service run") as database:
+        async with open_or_print(config, "cg service run") as database:
             if not await has_projects(database):
                 _say("No project is prepared yet: `cg setup project seed --project-id PROJECT` does that.")
             await serve(config, database, listener, ready=_leave_be)
@@ -117,7 +117,7 @@ async def run_local(config: KernelConfig, admission: AdmissionSetup, base_url: s
     """A kernel with admission beside it, on a project that it prepares itself (decision 15)."""
     with bind(config.host, config.port) as listener:
         port = listener.getsockname()[1]
-        async with open_or_say(config, "cg local run") as database:
+        async with open_or_print(config, "cg local run") as database:
             await prepare(database, admission.project_id, admission.files)
             base_url = base_url or f"http://127.0.0.1:{port}"
             _say(
@@ -133,7 +133,7 @@ async def run_admission(config: KernelConfig, admission: AdmissionSetup, base_ur
     config = evolve(config, claim_reaper_interval_seconds=0)
     admission = evolve(admission, kernel_base_url=base_url)
     with bind(config.host, config.port) as listener:
-        async with open_or_say(config, "cg admission run") as database:
+        async with open_or_print(config, "cg admission run") as database:
             _say(
                 f"Starting CommonGround admission service project={admission.project_id} "
                 f"base_url={base_url or DEFAULT_BASE_URL} host={config.host} "
@@ -144,7 +144,7 @@ async def run_admission(config: KernelConfig, admission: AdmissionSetup, base_ur
 
 def _leave_be(_: KernelServer) -> None:
     """What stands once a kernel has started stays to its end."""
-    spare_the_collector()
+    relax_gc()
 
 
 def _say(line: str) -> None:
@@ -152,4 +152,4 @@ def _say(line: str) -> None:
 
 
 def _env(name: str) -> str | None:
-    return said(os.environ.get(name))
+    return non_blank(os.environ.get(name))

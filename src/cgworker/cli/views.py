@@ -14,22 +14,22 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cgworker.cli.drawing import (
+from cgworker.cli.problems import Problem
+from cgworker.cli.rendering import (
     Unbroken,
     coloured,
     fields,
     json_of,
+    local_time,
     panel,
-    plain,
+    plain_text,
     screen,
     table,
-    titled,
-    when,
+    turn_title,
     with_diagnostics,
     words,
     yes_or_no,
 )
-from cgworker.cli.problems import Problem
 from cgworker.cli.results import (
     AgentResult,
     Diagnosis,
@@ -42,7 +42,7 @@ from cgworker.cli.results import (
     TurnResult,
     Why,
 )
-from cgworker.cli.work_results import Card, LoopResult, NothingClaimed, Replay, WorkedTurn
+from cgworker.cli.worker_results import Card, LoopResult, NothingClaimed, Replay, WorkedTurn
 from cgworker.wire.admission import InviteList
 from cgworker.wire.agents import AgentSnapshot
 from cgworker.wire.converter import dumps, unstructure
@@ -100,19 +100,19 @@ def _(turn: TurnResult) -> RenderableType:
     lines: list[RenderableType] = [fields((name, value) for name, value in facts if value is not None)]
     if snapshot.final_cardbox_ref is not None:
         lines.append(panel(json_of(turn.final_payload), turn.final_record_role or ""))
-    return panel(Group(*lines), titled(turn.turn_id, turn.outcome or turn.state))
+    return panel(Group(*lines), turn_title(turn.turn_id, turn.outcome or turn.state))
 
 
 @picture.register
 def _(context: TurnContext) -> RenderableType:
-    title = titled(context.turn.turn.turn_id, context.turn.outcome or context.turn.state)
+    title = turn_title(context.turn.turn.turn_id, context.turn.outcome or context.turn.state)
     return Group(title, *(_record(item) for item in context.semantic_items))
 
 
 @picture.register
 def _record(item: SemanticItem) -> RenderableType:
     title = f"{item.record.turn_seq}  {item.record.record_role}"
-    return panel(json_of(item.payload), title, subtitle=when(item.record.created_at))
+    return panel(json_of(item.payload), title, subtitle=local_time(item.record.created_at))
 
 
 @picture.register
@@ -125,7 +125,7 @@ def _(found: Questions) -> RenderableType:
         agent=lambda q: q.agent.agent_id,
         key=lambda q: q.key,
         asks=lambda q: q.question if isinstance(q.question, str) else dumps(q.question).decode(),
-        since=lambda q: when(q.asked_at),
+        since=lambda q: local_time(q.asked_at),
     )
 
 
@@ -137,7 +137,7 @@ def _(page: TurnPage) -> RenderableType:
 @picture.register
 def _(lineage: Lineage) -> RenderableType:
     table = _turns([lineage.parent, *lineage.direct_children])
-    table.title = plain(f"{lineage.turn_id} and its children")
+    table.title = plain_text(f"{lineage.turn_id} and its children")
     return with_diagnostics(lineage, table)
 
 
@@ -149,7 +149,7 @@ def _turns(turns: Iterable[TurnEntry]) -> Table:
         kind=lambda t: t.turn_kind,
         state=lambda t: coloured(t.outcome or t.state),
         cause=lambda t: t.cause_id,
-        born=lambda t: when(t.created_at),
+        born=lambda t: local_time(t.created_at),
         took=lambda t: "" if t.closed_at is None else f"{(t.closed_at - t.created_at).total_seconds():.1f} s",
     )
 
@@ -165,7 +165,7 @@ def _(worked: WorkedTurn) -> RenderableType:
         return picture(worked.turn)
     why = worked.lease_error or worked.not_settled or "the kernel could not be asked how it stands"
     kept = f"; its result is kept at {worked.kept_at}" if worked.kept_at else ""
-    return plain(f"{worked.turn_id} is not settled: {why}{kept}", style="yellow")
+    return plain_text(f"{worked.turn_id} is not settled: {why}{kept}", style="yellow")
 
 
 @picture.register
@@ -190,16 +190,16 @@ def _(card: Card) -> RenderableType:
 @picture.register
 def _(replay: Replay) -> RenderableType:
     if replay.same:
-        return plain(f"{replay.turn_id} came to the same again: {replay.now['outcome']}", style="green")
+        return plain_text(f"{replay.turn_id} came to the same again: {replay.now['outcome']}", style="green")
     styles = {"-": "red", "+": "green"}
-    lines = [plain(line, style=styles.get(line[:1], "")) for line in replay.difference]
-    return Group(plain(f"{replay.turn_id} came to something else", style="yellow"), *lines)
+    lines = [plain_text(line, style=styles.get(line[:1], "")) for line in replay.difference]
+    return Group(plain_text(f"{replay.turn_id} came to something else", style="yellow"), *lines)
 
 
 @picture.register
 def _(smoke: SmokeResult) -> RenderableType:
     return Group(
-        plain(f"{smoke.from_} asked {smoke.to}: {smoke.offer.purpose or smoke.dispatch.turn_kind}"),
+        plain_text(f"{smoke.from_} asked {smoke.to}: {smoke.offer.purpose or smoke.dispatch.turn_kind}"),
         picture(smoke.terminal),
     )
 
@@ -207,8 +207,8 @@ def _(smoke: SmokeResult) -> RenderableType:
 @picture.register
 def _(why: Why) -> RenderableType:
     reasons = [words(("→ ", "bold"), reason) for reason in why.because]
-    story = table(why.story, when=lambda line: when(line.at), what=lambda line: line.text)
-    return Group(titled(why.turn_id, why.outcome or why.state), *reasons, Text(), story)
+    story = table(why.story, when=lambda line: local_time(line.at), what=lambda line: line.text)
+    return Group(turn_title(why.turn_id, why.outcome or why.state), *reasons, Text(), story)
 
 
 @picture.register
@@ -239,7 +239,7 @@ def _events(events: Sequence[LedgerEvent] | Sequence[EventEntry]) -> Table:
     return table(
         events,
         seq=lambda e: str(e.ledger_seq),
-        when=lambda e: when(e.created_at),
+        when=lambda e: local_time(e.created_at),
         event=lambda e: e.event_type,
         subject=lambda e: e.subject_id,
         by=lambda e: e.actor_id,
@@ -266,7 +266,7 @@ def _(page: AgentPage) -> RenderableType:
         work=lambda a: yes_or_no(a.accepts_work),
         can=lambda a: "\n".join(a.capabilities),
         grants=lambda a: "\n".join(a.grants or ()),
-        seen=lambda a: when(a.last_seen_at),
+        seen=lambda a: local_time(a.last_seen_at),
     )
     return with_diagnostics(page, agents)
 
@@ -311,11 +311,11 @@ def _(credentials: Credentials) -> RenderableType:
         credentials.credentials,
         credential=lambda c: c.credential_id,
         status=lambda c: coloured(c.status),
-        issued=lambda c: when(c.created_at),
+        issued=lambda c: local_time(c.created_at),
         by=lambda c: c.issued_by_agent_id or "",
-        used=lambda c: when(c.last_used_at),
-        expires=lambda c: when(c.expires_at),
-        revoked=lambda c: when(c.revoked_at),
+        used=lambda c: local_time(c.last_used_at),
+        expires=lambda c: local_time(c.expires_at),
+        revoked=lambda c: local_time(c.revoked_at),
     )
 
 
@@ -326,17 +326,17 @@ def _(invites: InviteList) -> RenderableType:
         invite=lambda i: i.invite_id,
         agent=lambda i: i.agent_id,
         uses=lambda i: f"{i.use_count} of {i.max_uses}",
-        expires=lambda i: when(i.expires_at),
+        expires=lambda i: local_time(i.expires_at),
         works=lambda i: yes_or_no(not i.disabled and i.use_count < i.max_uses),
     )
 
 
 @picture.register
 def _(invite: InviteResult) -> RenderableType:
-    until = when(invite.invite.expires_at)
+    until = local_time(invite.invite.expires_at)
     return Group(
-        plain(f"{invite.agent_id} may join {invite.project_id} until {until}."),
-        plain("Send this, once and in private:\n"),
+        plain_text(f"{invite.agent_id} may join {invite.project_id} until {until}."),
+        plain_text("Send this, once and in private:\n"),
         Unbroken(f"  {invite.join_command}"),
     )
 

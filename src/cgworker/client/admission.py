@@ -10,7 +10,7 @@ from typing import Self
 import httpx
 
 from cgworker.client.paths import segment
-from cgworker.client.plain import warn_of_plain_http
+from cgworker.client.plaintext_warning import warn_of_plain_http
 from cgworker.client.transport import Answer, Transport
 from cgworker.errors import KernelRefused
 from cgworker.wire.admission import (

@@ -24,7 +24,7 @@ from anyio.abc import ByteReceiveStream, SocketAttribute, SocketStream
 from anyio.lowlevel import RunVar
 from attrs import define, field
 
-from cgworker.client.surroundings import proxy_for, trusted
+from cgworker.client.environment import proxy_for, trusted
 from cgworker.errors import UsageError
 
 _MOST_CONNECTIONS = 100  # of one client

@@ -12,7 +12,7 @@ import httpx
 from cgworker.client.agents import AgentCalls
 from cgworker.client.claims import ClaimCalls
 from cgworker.client.credentials import CredentialCalls
-from cgworker.client.plain import warn_of_plain_http
+from cgworker.client.plaintext_warning import warn_of_plain_http
 from cgworker.client.projections import ProjectionCalls
 from cgworker.client.reports import ReportCalls
 from cgworker.client.token import Token

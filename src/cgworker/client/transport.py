@@ -17,7 +17,7 @@ import httpx
 from attrs import frozen
 
 from cgworker.client.connections import Connections
-from cgworker.client.surroundings import tls_fault_of
+from cgworker.client.environment import tls_fault_of
 from cgworker.errors import (
     REFUSALS,
     AnswerInvalid,

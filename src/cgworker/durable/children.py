@@ -16,7 +16,7 @@ from attrs import evolve, field, frozen
 from cgworker.client import KernelClient
 from cgworker.durable.journal import Journal
 from cgworker.errors import UsageError
-from cgworker.lease import Lease, insist
+from cgworker.lease import Lease, call_until_lease_ends
 from cgworker.outcome import AWAIT_CHILDREN_REASON, Suspended, Suspending
 from cgworker.wire.converter import unstructure_plain
 from cgworker.wire.refs import TurnRef
@@ -151,7 +151,7 @@ class Children:
         async def read() -> TurnSnapshot:
             return await self._kernel.turns.get(turn)
 
-        found = await insist(read, self._lease)
+        found = await call_until_lease_ends(read, self._lease)
         return ChildResult(turn, found.outcome or "", found.final_payload)
 
 

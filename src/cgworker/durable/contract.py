@@ -28,8 +28,10 @@ def check_contract(schema: Mapping[str, Any]) -> None:
             (lookarounds, backreferences), it refers to what is not in it or to itself without end, or it
             takes too much work to check.
     """
-    from cgworker.durable.checking import Work  # they import jsonschema, which only turns that ask need
-    from cgworker.durable.references import check_parts
+    from cgworker.durable.schema_references import check_parts
+    from cgworker.durable.schema_validation import (
+        Work,  # they import jsonschema, which only turns that ask need
+    )
 
     try:
         check_parts(schema, Work())
@@ -50,7 +52,7 @@ def faults_of(value: Any, schema: Mapping[str, Any]) -> list[dict[str, Any]]:
     Raises:
         UsageError: the schema cannot be used: the fault of the handler that asked.
     """
-    from cgworker.durable.checking import Work, errors_of
+    from cgworker.durable.schema_validation import Work, errors_of
 
     check_contract(schema)
     faults: list[dict[str, Any]] = []

@@ -10,7 +10,7 @@ import anyio
 
 from cgworker.client import KernelClient
 from cgworker.errors import KernelTrouble
-from cgworker.lease import Lease, insist
+from cgworker.lease import Lease, call_until_lease_ends
 from cgworker.wire.converter import unstructure_plain
 from cgworker.wire.ledger import FeedPage, LedgerEvent
 from cgworker.wire.records import SemanticItem, TurnContext
@@ -68,7 +68,7 @@ class Journal:
         """The records so far, oldest first; those of one role, if it is given."""
         async with self._reading:
             while self._more_records:
-                page, self._more_records = await insist(self._next_page, self._lease)
+                page, self._more_records = await call_until_lease_ends(self._next_page, self._lease)
                 self._records.extend(page.semantic_items)
         return tuple(item for item in self._records if role is None or item.record.record_role == role)
 
@@ -87,7 +87,7 @@ class Journal:
         """The turn's events so far, and its children's births and ends, oldest first."""
         async with self._reading:
             while True:
-                page, has_more = await insist(self._next_events, self._lease)
+                page, has_more = await call_until_lease_ends(self._next_events, self._lease)
                 self._events.extend(page.items)
                 if not has_more:
                     return tuple(self._events)
@@ -115,7 +115,7 @@ class Journal:
             if self._known_boxes is None:
                 self._known_boxes = {item.record.cardbox_ref.cardbox_id for item in await self.records()}
             sure_key = key or uuid.uuid4().hex
-            ref = await insist(lambda: self._append(payload, role, sure_key), self._lease)
+            ref = await call_until_lease_ends(lambda: self._append(payload, role, sure_key), self._lease)
             self._known_boxes.add(ref.cardbox_id)
             await self._expect_more()
             return ref

@@ -23,7 +23,7 @@ _NO_ROOM = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 _DRAIN_SECONDS = 1.0
 
 
-class NoRoom(OSError):
+class ProcessLimitReached(OSError):
     """The system has no process or file to spare for a child now; later it may."""
 
 
@@ -156,7 +156,7 @@ async def _open(
         raise CommandNotFound(f"cannot run {argv[0]}: {missing.strerror}") from missing
     except OSError as unusable:  # such as a script without a first line
         if unusable.errno in _NO_ROOM:
-            raise NoRoom(f"cannot start {argv[0]} now: {unusable.strerror}") from unusable
+            raise ProcessLimitReached(f"cannot start {argv[0]} now: {unusable.strerror}") from unusable
         raise CommandNotFound(f"cannot run {argv[0]}: {unusable.strerror}") from unusable
 
 

@@ -22,7 +22,7 @@ from attrs import evolve, field, frozen
 from cgworker.errors import CommandNotFound, UsageError
 from cgworker.events import logger
 from cgworker.handlers.child import Child, start_child
-from cgworker.handlers.decision import CommandEnd, FinalTooLarge
+from cgworker.handlers.decision import CommandResult, FinalTooLarge
 from cgworker.handlers.environment import ChildEnvironment, mask_for
 from cgworker.handlers.files import make_private_folder, state_folder
 from cgworker.handlers.folder import CommandFiles, TurnFolder, check_writable, open_folder, remove_checkpoint
@@ -145,7 +145,7 @@ class CommandHandler:
             return await self._decide(turn, folder, exit_code, child)
 
     async def _decide(self, turn: Turn, folder: TurnFolder, exit_code: int, child: Child) -> Outcome:
-        end = CommandEnd(
+        end = CommandResult(
             exit_code,
             child.tail,
             folder,

@@ -33,7 +33,7 @@ class FinalTooLarge(Exception):
 
 
 @frozen
-class CommandEnd:
+class CommandResult:
     """How a command ended.
 
     Attributes:

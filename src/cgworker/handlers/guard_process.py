@@ -31,13 +31,13 @@ _GRACE_SECONDS = 2.0
 _STDIN = 0
 
 
-class Charge:
+class GuardedGroups:
     """What the guard was told of: groups with their signals to come, and folders."""
 
     def __init__(self) -> None:
         self.groups: dict[int, list[tuple[float, int]]] = {}
         self.folders: set[str] = set()
-        self._remover: Remover | None = None
+        self._remover: FolderRemover | None = None
 
     def take(self, told: dict[str, Any]) -> None:
         """One line of the worker's."""
@@ -51,7 +51,7 @@ class Charge:
                 self.folders.add(folder)
             case {"remove": str(folder)}:
                 self.folders.discard(folder)
-                self._remover = self._remover or Remover()
+                self._remover = self._remover or FolderRemover()
                 self._remover.remove(folder)
 
     def seconds_to_next(self) -> float | None:
@@ -85,7 +85,7 @@ class Charge:
             self._remover.end()
 
 
-class Remover:
+class FolderRemover:
     """Removes folders in a thread: a large one must not keep a late group waiting."""
 
     def __init__(self) -> None:
@@ -121,7 +121,7 @@ def _signal(group: int, number: int) -> bool:
     return True
 
 
-def _news(charge: Charge) -> Iterator[bytes]:
+def _news(charge: GuardedGroups) -> Iterator[bytes]:
     """The worker's lines, as they come; whoever is late is ended between them."""
     rest = b""
     while True:
@@ -139,7 +139,7 @@ def main() -> None:
     """Guard until the worker is gone."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    charge = Charge()
+    charge = GuardedGroups()
     for line in _news(charge):
         with suppress(ValueError):
             charge.take(json.loads(line))

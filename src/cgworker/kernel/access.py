@@ -9,14 +9,14 @@ from typing import TypeVar
 from starlette.requests import Request
 
 from cgworker.errors import UnauthorizedError
-from cgworker.kernel.store.callers import Bearer, Caller, require_caller
-from cgworker.kernel.waiting import look_until
+from cgworker.kernel.long_poll.long_poll import long_poll
+from cgworker.kernel.store.callers import Caller, PresentedCredential, require_caller
 from cgworker.wire.refs import AgentRef
 
 T = TypeVar("T")
 
 
-def shown_by(request: Request) -> Bearer:
+def read_bearer(request: Request) -> PresentedCredential:
     """Who the request says it comes from, unchecked: for a statement that checks it itself.
 
     Raises:
@@ -28,7 +28,7 @@ def shown_by(request: Request) -> Bearer:
     if not project_id or not agent_id:
         raise UnauthorizedError("claimed agent identity headers are required")
     token = _token(request.headers.get("authorization"))
-    return Bearer.of(AgentRef(project_id=project_id, agent_id=agent_id), token)
+    return PresentedCredential.of(AgentRef(project_id=project_id, agent_id=agent_id), token)
 
 
 async def authenticate(request: Request) -> Caller:
@@ -37,7 +37,7 @@ async def authenticate(request: Request) -> Caller:
     Raises:
         UnauthorizedError, ForbiddenError: in the order and words of protocol.md 3.
     """
-    return await require_caller(request.app.state.kernel.database, shown_by(request))
+    return await require_caller(request.app.state.kernel.database, read_bearer(request))
 
 
 async def require_reader(request: Request, project_id: str) -> None:
@@ -55,26 +55,26 @@ async def read_until(
     keys: Iterable[str],
     look: Callable[[], Awaitable[T]],
     *,
-    is_news: Callable[[T], bool],
+    is_new: Callable[[T], bool],
     wait_seconds: float | None,
 ) -> T:
-    """As `look_until`, for agents of the project alone: checked at once, and again before news after a wait.
+    """As `long_poll`, for agents of the project alone: checked at once, and again before news after a wait.
 
     Raises:
         UnauthorizedError, ForbiddenError: as `require_reader`.
     """
     check = partial(require_reader, request, project_id)
     await check()
-    return await look_until(request, keys, look, is_news=is_news, wait_seconds=wait_seconds, check=check)
+    return await long_poll(request, keys, look, is_new=is_new, wait_seconds=wait_seconds, check=check)
 
 
-async def acting_as(request: Request, actor: AgentRef) -> Bearer:
-    """As `shown_by`, for a request that names who acts; is it another, only a true caller is told so.
+async def bearer_acting_as(request: Request, actor: AgentRef) -> PresentedCredential:
+    """As `read_bearer`, for a request that names who acts; is it another, only a true caller is told so.
 
     Raises:
         UnauthorizedError, ForbiddenError: as `authenticate`, and for another actor.
     """
-    bearer = shown_by(request)
+    bearer = read_bearer(request)
     if bearer.agent != actor:
         (await authenticate(request)).require_is(actor)
     return bearer

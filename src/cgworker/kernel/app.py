@@ -13,12 +13,14 @@ from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 
 from cgworker.errors import CommonGroundError
-from cgworker.kernel.bodies import Bodies
+from cgworker.kernel.batching.operations import BatchedOperations
 from cgworker.kernel.config import KernelConfig
-from cgworker.kernel.hosts import AllowedHosts, without_slash
-from cgworker.kernel.http import on_error, on_http_error, on_surprise
+from cgworker.kernel.http.bodies import Bodies
+from cgworker.kernel.http.hosts import AllowedHosts, without_slash
+from cgworker.kernel.http.messages import on_error, on_http_error, on_internal_error
+from cgworker.kernel.long_poll.notifier import Notifier
+from cgworker.kernel.maintenance import Maintenance
 from cgworker.kernel.metrics import CountRequests, Metrics
-from cgworker.kernel.reaper import Reaper
 from cgworker.kernel.routes import (
     agents,
     claims,
@@ -29,9 +31,7 @@ from cgworker.kernel.routes import (
     reports,
     turns,
 )
-from cgworker.kernel.store.postgres import Database
-from cgworker.kernel.verbs import Verbs
-from cgworker.kernel.wakeups import Wakeups
+from cgworker.kernel.store.postgres.database import Database
 
 SERVER_ROUTES: Sequence[BaseRoute] = [*health.routes, *description.routes]
 # They are tried one after the other, so the busy ones come first.
@@ -53,8 +53,8 @@ class Kernel:
 
     config: KernelConfig
     database: Database
-    wakeups: Wakeups
-    verbs: Verbs
+    wakeups: Notifier
+    verbs: BatchedOperations
     metrics: Metrics = field(factory=Metrics)
     bodies: Bodies = field(factory=Bodies)
 
@@ -62,10 +62,10 @@ class Kernel:
 @asynccontextmanager
 async def open_kernel(config: KernelConfig, database: Database) -> AsyncIterator[Kernel]:
     """A kernel on a migrated database: its wake-ups and its reaper run until the block ends."""
-    wakeups = Wakeups(database.dsn)
-    kernel = Kernel(config, database, wakeups, Verbs(database, config.lease))
+    wakeups = Notifier(database.dsn)
+    kernel = Kernel(config, database, wakeups, BatchedOperations(database, config.lease))
     wakeups.start()
-    reaper = Reaper(config, database, wakeups, kernel.metrics)
+    reaper = Maintenance(config, database, wakeups, kernel.metrics)
     reaping = asyncio.create_task(reaper.run())
     try:
         yield kernel
@@ -101,7 +101,7 @@ def create_app(
         exception_handlers={
             CommonGroundError: on_error,
             HTTPException: on_http_error,
-            Exception: on_surprise,
+            Exception: on_internal_error,
         },
     )
     app.router.redirect_slashes = False

@@ -10,9 +10,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cgworker.errors import CommonGroundError
+from cgworker.kernel.long_poll.notifier import Notifier
 from cgworker.kernel.store.backlog import Backlog, count_open_turns
-from cgworker.kernel.store.postgres import Database
-from cgworker.kernel.wakeups import Wakeups
+from cgworker.kernel.store.postgres.database import Database
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -53,7 +53,7 @@ class Metrics:
     def _gauge(self, name: str, told: str, labels: tuple[str, ...] = ()) -> Gauge:
         return Gauge(f"cg_{name}", told, labels, registry=self._registry)
 
-    async def text(self, database: Database, wakeups: Wakeups) -> bytes:
+    async def text(self, database: Database, wakeups: Notifier) -> bytes:
         """Everything in the text format; with the database away, all but what waits there."""
         backlogs = await _backlogs_of(database)
         # From here on nothing is awaited, so that two who ask at once do not see each other's half.

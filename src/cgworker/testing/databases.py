@@ -13,9 +13,9 @@ from functools import cache
 from urllib.parse import urlsplit, urlunsplit
 
 from cgworker.kernel.config import KernelConfig
-from cgworker.kernel.store.embedded import EmbeddedPostgres
-from cgworker.kernel.store.opening import open_database
-from cgworker.kernel.store.postgres import Database
+from cgworker.kernel.store.postgres.connect import open_database
+from cgworker.kernel.store.postgres.database import Database
+from cgworker.kernel.store.postgres.embedded import EmbeddedPostgres
 
 # Kernels start in threads of their own, perhaps several at once; what they share is made once.
 _making = threading.Lock()

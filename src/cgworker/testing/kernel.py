@@ -19,10 +19,10 @@ import anyio.to_thread
 
 from cgworker.client import KernelClient
 from cgworker.kernel.config import KernelConfig
-from cgworker.kernel.serve import KernelServer, bind, serve
+from cgworker.kernel.server import KernelServer, bind, serve
 from cgworker.kernel.store.agents import register_agent
 from cgworker.kernel.store.credentials import issue_credential
-from cgworker.kernel.store.postgres import Database
+from cgworker.kernel.store.postgres.database import Database
 from cgworker.testing.databases import fresh_database
 from cgworker.testing.faults import Faults, per_project
 from cgworker.wire.agents import AgentSpec, Provenance

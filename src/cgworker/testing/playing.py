@@ -26,7 +26,7 @@ from cgworker.wire.converter import ABSENT, unstructure_plain
 from cgworker.wire.refs import AgentRef
 from cgworker.wire.turns import CONVERSATION_KIND
 from cgworker.worker import TurnReport, Worker, WorkerOptions
-from cgworker.worker.loop import Lifespan
+from cgworker.worker.worker import Lifespan
 
 _PLAYER = AgentRef(project_id="play", agent_id="player")
 

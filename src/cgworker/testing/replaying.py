@@ -29,7 +29,7 @@ _OUTCOMES = {"succeeded": Succeeded, "failed": Failed, "stopped": Stopped}
 
 
 @frozen
-class Came:
+class ReplayResult:
     """What a turn came to: its outcome, or "suspended", and its payload, or the reason."""
 
     outcome: str
@@ -41,8 +41,8 @@ class Replayed:
     """A past turn, beside what came of doing it again."""
 
     turn: TurnSnapshot
-    then: Came
-    now: Came
+    then: ReplayResult
+    now: ReplayResult
 
     @property
     def same(self) -> bool:
@@ -89,7 +89,7 @@ async def replay(
         {item.payload["key"]: item.payload["value"] for item in _of_role(items, ANSWER_ROLE)},
     )
     played = await play_script(handler, script)
-    return Replayed(past, Came(past.outcome or "", past.final_payload), _came(played))
+    return Replayed(past, ReplayResult(past.outcome or "", past.final_payload), _came(played))
 
 
 def _queued(past: TurnSnapshot, items: list[SemanticItem], all_records: bool) -> ScriptedTurn:
@@ -126,13 +126,13 @@ def _of_role(items: list[SemanticItem], role: str) -> list[SemanticItem]:
     return [item for item in items if item.record.record_role == role]
 
 
-def _came(played: Played) -> Came:
+def _came(played: Played) -> ReplayResult:
     outcome = played.outcome
     if isinstance(outcome, Suspended):
-        return Came("suspended", outcome.reason)
-    return Came(word_for(outcome) if outcome else "", played.payload)
+        return ReplayResult("suspended", outcome.reason)
+    return ReplayResult(word_for(outcome) if outcome else "", played.payload)
 
 
-def _lines(came: Came) -> list[str]:
+def _lines(came: ReplayResult) -> list[str]:
     shown = json.dumps(unstructure_plain(came.payload), indent=2, sort_keys=True, ensure_ascii=False)
     return [f"outcome: {came.outcome}", *shown.splitlines()]

@@ -30,7 +30,8 @@ from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, overrid
 from cgworker.errors import AnswerInvalid, InvalidRequest
 from cgworker.wire.faults import MOST as MOST_FAULTS
 from cgworker.wire.faults import faults_of, require_count
-from cgworker.wire.plain import has_fields, is_mapping, teach
+from cgworker.wire.user_types import has_fields, is_mapping, register_hooks
+from cgworker.wire.user_values import field_names, is_own, refuse, spell_large, written
 from cgworker.wire.values import (
     ExactNumber,
     Fault,
@@ -45,7 +46,6 @@ from cgworker.wire.values import (
     read_strict_bool,
     read_strict_int,
 )
-from cgworker.wire.written import field_names, is_own, refuse, spell_large, written
 
 T = TypeVar("T")
 
@@ -342,4 +342,4 @@ def _converter(*, strict: bool) -> Converter:
 
 REQUESTS: Final = _converter(strict=True)
 ANSWERS: Final = _converter(strict=False)
-PLAIN: Final = teach(_converter(strict=False))
+PLAIN: Final = register_hooks(_converter(strict=False))

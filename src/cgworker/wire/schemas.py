@@ -14,7 +14,7 @@ import attrs
 from cattrs.cols import is_any_set, is_sequence
 
 from cgworker.wire.converter import check_json, unstructure_plain
-from cgworker.wire.plain import (
+from cgworker.wire.user_types import (
     choices_of,
     has_fields,
     is_choice,

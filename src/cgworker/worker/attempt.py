@@ -34,20 +34,26 @@ from cgworker.outcome import (
     hand_back,
     word_for,
 )
-from cgworker.renewal import Keeper, Kept, Renewals
+from cgworker.renewal import RenewalHooks, RenewalResult, RenewalScheduler
 from cgworker.turn import Turn
 from cgworker.wire.converter import ABSENT
 from cgworker.wire.refs import ClaimToken, TurnRef
-from cgworker.worker.bundling import Ahead, renew
-from cgworker.worker.calling import HandlerCall, called_with, one_slot_of
+from cgworker.worker.batching.calls import PrefetchedClaim, renew
+from cgworker.worker.claimed import FetchedClaim, lease_for, load_turn
+from cgworker.worker.context import RunContext, TurnReport, tell
+from cgworker.worker.handler_call import HandlerCall, called_with, one_slot_of
+from cgworker.worker.interruption import lost_lease_in, outcome_after
 from cgworker.worker.lineage import parent_is_closed, stop_children
-from cgworker.worker.opening import Found, lease_of, open_turn
-from cgworker.worker.outbox import OutboxEntry
-from cgworker.worker.place import TurnReport, Workplace, tell
-from cgworker.worker.report import failure_of, report_of, tellable
+from cgworker.worker.outbox.outbox import OutboxEntry
+from cgworker.worker.redaction import error_report, failure_of, loggable
 from cgworker.worker.routing import wrap
-from cgworker.worker.settle import UNACCEPTABLE, Settlement, close, put_aside, unacceptable_suspension
-from cgworker.worker.unwinding import lost_lease_in, outcome_after
+from cgworker.worker.settle import (
+    UNACCEPTABLE,
+    Settlement,
+    finish_turn,
+    suspend_turn,
+    unacceptable_suspension,
+)
 
 
 class Attempt:
@@ -63,19 +69,19 @@ class Attempt:
 
     def __init__(
         self,
-        place: Workplace,
-        found: Found,
-        renewals: Renewals,
+        place: RunContext,
+        found: FetchedClaim,
+        renewals: RenewalScheduler,
         tasks: anyio.abc.TaskGroup,
-        claim_ahead: Callable[[], Ahead | None] = lambda: None,
+        claim_ahead: Callable[[], PrefetchedClaim | None] = lambda: None,
     ) -> None:
         self._place = place
         self._renewals = renewals
         self._tasks = tasks
-        self._claim_ahead = claim_ahead
+        self._prefetch_claim = claim_ahead
         self._claimed = found.claimed
         self._began_at = found.answered_at
-        self._lease = lease_of(found.claimed, found.asked_at)
+        self._lease = lease_for(found.claimed, found.asked_at)
         self._first_renewal = anyio.Event() if self._lease.length_seconds is None else None
         self._is_told_of_stops = True
         self._attempt = 1
@@ -84,7 +90,7 @@ class Attempt:
         self._delivered: OutboxEntry | None = None
         self.error: CommonGroundError | None = None
         self.stuck: bool = False
-        self.ahead: Ahead | None = None
+        self.ahead: PrefetchedClaim | None = None
 
     @property
     def ref(self) -> TurnRef:
@@ -115,7 +121,7 @@ class Attempt:
         keeper = self._make_keeper()  # no attribute: a ring of objects for each turn keeps the collector busy
         with self._renewals.keeping(self._lease, keeper):
             try:
-                await self._be_sure_of_the_lease()
+                await self._confirm_lease()
                 self._turn = turn = await self._open(keeper)
                 await self._follow_parent()
                 stored = self._place.outbox.find(turn, since=self._began_at)
@@ -130,7 +136,7 @@ class Attempt:
                 settlement = await self._settle(outcome, stored)
         return self._report(outcome, settlement, redelivered=stored is not None)
 
-    async def clear_up(self) -> None:
+    async def discard_delivered(self) -> None:
         """Remove from the outbox what the kernel has: after the end, as nobody should wait for that."""
         if self._delivered is None:
             return
@@ -141,13 +147,13 @@ class Attempt:
 
     # ------------------------------------------------------------ the lease
 
-    def _make_keeper(self) -> Keeper:
+    def _make_keeper(self) -> RenewalHooks:
         options = self._place.options
-        return Keeper(
+        return RenewalHooks(
             renew=self._renew,
             lost=self._lose,
             stop=lambda: self.interrupt(Reason.STOP),
-            look_around=self._look_around,
+            look_around=self._check_stop_and_parent,
             renewed=self._note_renewal,
             failed=self._note_failed_renewal,
             fraction=options.renew_fraction,
@@ -155,12 +161,12 @@ class Attempt:
             in_step=True,
         )
 
-    async def _renew(self, claim: ClaimToken) -> Kept:
+    async def _renew(self, claim: ClaimToken) -> RenewalResult:
         renewal = await renew(self._place.renewing, claim)
         self._is_told_of_stops = renewal.stop_requested is not ABSENT
-        return Kept(renewal.server_time, renewal.expires_at, renewal.stop_requested is True)
+        return RenewalResult(renewal.server_time, renewal.expires_at, renewal.stop_requested is True)
 
-    async def _look_around(self) -> None:
+    async def _check_stop_and_parent(self) -> None:
         """What a renewal did not tell; where that cannot be found out, the next one looks again."""
         if not self._is_told_of_stops:  # the reference's kernel says it only in the turn
             with suppress(CommonGroundError):
@@ -197,7 +203,7 @@ class Attempt:
         if self._first_renewal is not None:
             self._first_renewal.set()
 
-    async def _be_sure_of_the_lease(self) -> None:
+    async def _confirm_lease(self) -> None:
         """After a long wait, or at a kernel that does not tell, only a renewal says how long it lasts."""
         if self._first_renewal is not None:
             await self._first_renewal.wait()
@@ -206,8 +212,8 @@ class Attempt:
 
     # ------------------------------------------------------------ what the turn is
 
-    async def _open(self, keeper: Keeper) -> Turn:
-        turn = await open_turn(self._place, self._claimed, self._lease)
+    async def _open(self, keeper: RenewalHooks) -> Turn:
+        turn = await load_turn(self._place, self._claimed, self._lease)
         self._attempt = turn.attempt
         if (pending := self._pending) is not None:
             turn.interrupt(pending.reason, pending.note, grace_seconds=pending.grace_seconds)
@@ -289,10 +295,10 @@ class Attempt:
 
     def _on_error(self, turn: Turn, raised: BaseException) -> Outcome:
         if turn.interruption is None:
-            self._emit(events.HandlerRaised(**self._facts(), error=tellable(raised, turn.secrets)))
+            self._emit(events.HandlerRaised(**self._facts(), error=loggable(raised, turn.secrets)))
         if turn.suspension is not None:  # it stands, also where the handler made an error of what unwound it
             return turn.suspension
-        report = report_of(raised, turn.secrets)
+        report = error_report(raised, turn.secrets)
         if self._place.options.on_error == "suspend":
             return Suspended("handler_error", f"{report['type']}: {report['message']}")
         return Failed(report)
@@ -303,7 +309,7 @@ class Attempt:
         place = self._place
         if isinstance(outcome, Suspended):
             try:
-                settled = await put_aside(place.kernel, self._lease, outcome)
+                settled = await suspend_turn(place.kernel, self._lease, outcome)
             except UNACCEPTABLE as refused:
                 outcome = unacceptable_suspension(refused)
             else:
@@ -312,8 +318,8 @@ class Attempt:
                 return settled
         assert self._turn is not None  # only `context_fetch_error`, which the kernel takes, comes without one
         if isinstance(outcome, Succeeded):  # of other ends somebody may think that they are reason to stop
-            self.ahead = self._claim_ahead()
-        settled = await close(
+            self.ahead = self._prefetch_claim()
+        settled = await finish_turn(
             self._turn,
             self._lease,
             outcome,

@@ -7,7 +7,7 @@ from functools import partial
 from cgworker.client import KernelClient
 from cgworker.errors import AnswerInvalid, KernelRefused, KernelTrouble
 from cgworker.events import logger
-from cgworker.lease import insist
+from cgworker.lease import call_until_lease_ends
 from cgworker.turn import Turn
 from cgworker.wire.refs import TurnRef
 
@@ -23,9 +23,11 @@ async def stop_children(kernel: KernelClient, turn: Turn) -> None:
     """
     refusals: list[str] = []
     try:
-        for child in await insist(partial(_open_children, kernel, turn.ref), turn.lease):
+        for child in await call_until_lease_ends(partial(_open_children, kernel, turn.ref), turn.lease):
             try:
-                await insist(partial(kernel.turns.stop, child, requested_by=turn.agent), turn.lease)
+                await call_until_lease_ends(
+                    partial(kernel.turns.stop, child, requested_by=turn.agent), turn.lease
+                )
             except KernelRefused as refused:
                 refusals.append(str(refused))
     except (KernelRefused, AnswerInvalid) as unreadable:

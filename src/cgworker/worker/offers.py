@@ -10,7 +10,7 @@ from attrs import frozen
 from cgworker.errors import UsageError
 from cgworker.handlers import FunctionHandler, Handler
 from cgworker.wire.schemas import json_schema
-from cgworker.worker.loop import Worker
+from cgworker.worker.worker import Worker
 
 _CALLING: Mapping[str, Any] = {
     "operation": "dispatch",

@@ -31,9 +31,9 @@ from cgworker.turn import Turn
 from cgworker.wire.converter import ABSENT, dumps, loads
 from cgworker.wire.meta import Meta
 from cgworker.wire.turns import Finish, Suspend, TurnSnapshot
-from cgworker.worker.bundling import Ahead, settle
-from cgworker.worker.outbox import Outbox, OutboxEntry, OutboxFull
-from cgworker.worker.report import storable
+from cgworker.worker.batching.calls import PrefetchedClaim, settle
+from cgworker.worker.outbox.outbox import Outbox, OutboxEntry, OutboxFull
+from cgworker.worker.redaction import as_storable
 
 _READ_BACK_SECONDS = 10.0
 
@@ -63,7 +63,7 @@ class Settlement:
 # ---------------------------------------------------------------- closing a turn
 
 
-async def close(
+async def finish_turn(
     turn: Turn,
     lease: Lease,
     outcome: Closed,
@@ -71,7 +71,7 @@ async def close(
     outbox: Outbox,
     most_payload_bytes: int,
     stored: OutboxEntry | None = None,
-    ahead: Ahead | None = None,
+    ahead: PrefetchedClaim | None = None,
 ) -> Settlement:
     """Finish the turn with this outcome.
 
@@ -108,7 +108,7 @@ async def _keep(turn: Turn, entry: OutboxEntry | None, outbox: Outbox) -> Path |
         is_over = True
     except CommonGroundError:
         is_over = False
-    return outbox.keep_aside(entry) if is_over else entry.path
+    return outbox.dead_letter(entry) if is_over else entry.path
 
 
 async def _store(turn: Turn, outcome: Closed, outbox: Outbox) -> OutboxEntry | None:
@@ -120,21 +120,21 @@ async def _store(turn: Turn, outcome: Closed, outbox: Outbox) -> OutboxEntry | N
         return None
 
 
-async def _finish(turn: Turn, lease: Lease, outcome: Closed, ahead: Ahead | None = None) -> bool:
+async def _finish(turn: Turn, lease: Lease, outcome: Closed, ahead: PrefetchedClaim | None = None) -> bool:
     async def send() -> None:
         finish = Finish(
             outcome=word_for(outcome), final_payload=outcome.payload, final_record_role=outcome.role
         )
         await settle(turn.kernel, lease.claim, finish, ahead)
 
-    return await _repeat(send, turn.kernel, lease, lambda found: is_closed_so(found, outcome))
+    return await _send_until_answered(send, turn.kernel, lease, lambda found: is_closed_with(found, outcome))
 
 
 async def _close_instead(
     turn: Turn, lease: Lease, report: Failed, entry: OutboxEntry | None, outbox: Outbox
 ) -> Settlement:
     """The kernel cannot take the result: keep it aside, and close the turn with a typed failure."""
-    kept = outbox.keep_aside(entry) if entry else None
+    kept = outbox.dead_letter(entry) if entry else None
     try:
         done = await _finish(turn, lease, report)
     except KernelRefused as refused:
@@ -156,7 +156,7 @@ def unacceptable_suspension(refused: KernelRefused) -> Failed:
     return Failed({"error": "worker_suspend_invalid", "message": message})
 
 
-def is_closed_so(found: TurnSnapshot, outcome: Closed) -> bool:
+def is_closed_with(found: TurnSnapshot, outcome: Closed) -> bool:
     """Whether a turn is closed, and with this outcome."""
     if found.state != "closed" or found.outcome != word_for(outcome):
         return False
@@ -169,21 +169,21 @@ def is_closed_so(found: TurnSnapshot, outcome: Closed) -> bool:
 # ---------------------------------------------------------------- suspending a turn
 
 
-async def put_aside(kernel: KernelClient, lease: Lease, outcome: Suspended) -> Settlement:
+async def suspend_turn(kernel: KernelClient, lease: Lease, outcome: Suspended) -> Settlement:
     """Suspend the turn with this outcome's reason; resuming it is the caller's next step.
 
     Raises:
         PayloadTooLarge, InvalidRequest, InvariantError: the kernel cannot take such a suspension.
     """
     meta = Meta(annotations=outcome.annotations) if outcome.annotations else None
-    note = None if outcome.note is None else storable(outcome.note)
-    suspend = Suspend(reason=storable(outcome.reason), note=note, meta=meta)
+    note = None if outcome.note is None else as_storable(outcome.note)
+    suspend = Suspend(reason=as_storable(outcome.reason), note=note, meta=meta)
 
     async def send() -> None:
         await settle(kernel, lease.claim, suspend)
 
     try:
-        done = await _repeat(send, kernel, lease, lambda found: found.state == "suspended")
+        done = await _send_until_answered(send, kernel, lease, lambda found: found.state == "suspended")
     except UNACCEPTABLE:
         raise
     except KernelRefused as refused:
@@ -194,7 +194,7 @@ async def put_aside(kernel: KernelClient, lease: Lease, outcome: Suspended) -> S
 # ---------------------------------------------------------------- the repeated call
 
 
-async def _repeat(
+async def _send_until_answered(
     send: Callable[[], Awaitable[None]],
     kernel: KernelClient,
     lease: Lease,

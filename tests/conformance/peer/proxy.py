@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from cgworker.kernel.serve import bind
+from cgworker.kernel.server import bind
 from cgworker.testing.faults import Faults
 from cgworker.wire.refs import TurnRef
 

@@ -12,7 +12,7 @@ import httpx
 from attrs import evolve, frozen
 
 from cgworker import AgentRef, KernelClient
-from cgworker.kernel.serve import bind
+from cgworker.kernel.server import bind
 from cgworker.wire.agents import AgentSpec, Provenance
 from cgworker.wire.credentials import IssueCredential
 from cgworker.wire.turns import CONVERSATION_KIND

@@ -13,15 +13,15 @@ from starlette.responses import Response
 from cgworker.errors import ConflictError, ForbiddenError, InvalidRequest, KernelRefused, UnauthorizedError
 from cgworker.kernel.addresses import source_of
 from cgworker.kernel.config import KernelConfig
-from cgworker.kernel.http import path_id, read, reply
-from cgworker.kernel.invitations import Invitations
-from cgworker.kernel.operation import Endpoint, Operation
+from cgworker.kernel.http.messages import path_id, read, reply
+from cgworker.kernel.http.rate_limit import Throttle
+from cgworker.kernel.invitation_codes import Invitations
+from cgworker.kernel.long_poll.notifier import feed_key
+from cgworker.kernel.openapi.operation import Endpoint, Operation
 from cgworker.kernel.store.admission import admit, redeem_invite, require_project
+from cgworker.kernel.store.admission_profiles import PROFILE_KINDS, Admission
+from cgworker.kernel.store.agent_specs import check_new_id
 from cgworker.kernel.store.invites import create_invite, list_invites, revoke_invite
-from cgworker.kernel.store.profile_kinds import PROFILE_KINDS, Admission
-from cgworker.kernel.store.specs import check_new_id
-from cgworker.kernel.throttle import Throttle
-from cgworker.kernel.wakeups import feed_key
 from cgworker.wire.admission import (
     WORKER_PROFILE,
     Admitted,

@@ -6,8 +6,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cgworker.kernel.access import authenticate, read_until, require_reader
-from cgworker.kernel.http import next_page, path_id, read, read_query, reply, require_same
-from cgworker.kernel.operation import Operation
+from cgworker.kernel.http.messages import next_page, path_id, read, read_query, reply, require_same
+from cgworker.kernel.long_poll.long_poll import Preferences
+from cgworker.kernel.long_poll.notifier import agent_key, agent_news, work_key
+from cgworker.kernel.openapi.operation import Operation
 from cgworker.kernel.routes.turns import FeedQuery
 from cgworker.kernel.store.agents import (
     get_agent,
@@ -19,8 +21,6 @@ from cgworker.kernel.store.agents import (
 )
 from cgworker.kernel.store.callers import Caller
 from cgworker.kernel.store.ledger import agent_feed
-from cgworker.kernel.waiting import Preferences
-from cgworker.kernel.wakeups import agent_key, agent_news, work_key
 from cgworker.wire.agents import (
     AgentSnapshot,
     RegisterAgent,
@@ -67,7 +67,7 @@ async def feed(request: Request) -> Response:
         agent.project_id,
         [agent_key(agent)],
         lambda: agent_feed(kernel.database, agent, after=after, limit=limit, most=most),
-        is_news=lambda found: bool(found[0].items) or limit == 0,
+        is_new=lambda found: bool(found[0].items) or limit == 0,
         wait_seconds=preferences.wait_seconds,
     )
     headers = preferences.applied()

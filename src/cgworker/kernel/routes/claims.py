@@ -12,19 +12,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cgworker.errors import CommonGroundError, InvalidRequest
-from cgworker.kernel.access import acting_as, authenticate
-from cgworker.kernel.http import key_of, path_id, read, reply, require_key, require_same
-from cgworker.kernel.operation import Operation
-from cgworker.kernel.routes.items import answers_of, bearers_of, require_count, shown
+from cgworker.kernel.access import authenticate, bearer_acting_as
+from cgworker.kernel.http.messages import idempotency_key, path_id, read, reply, require_key, require_same
+from cgworker.kernel.long_poll.long_poll import Preferences, long_poll
+from cgworker.kernel.long_poll.notifier import turn_topics, work_key
+from cgworker.kernel.openapi.operation import Operation
+from cgworker.kernel.routes.items import answers_of, authorized, bearers_of, require_count
 from cgworker.kernel.store.batch import all_of
-from cgworker.kernel.store.callers import Bearer
-from cgworker.kernel.store.claims.claim import Claim, Claimed
+from cgworker.kernel.store.callers import PresentedCredential
+from cgworker.kernel.store.claims.claim import Claimed, ClaimRequest
 from cgworker.kernel.store.claims.fence import Fenced
 from cgworker.kernel.store.claims.reconcile import reconcile_agent
 from cgworker.kernel.store.claims.renew import renew_claims
 from cgworker.kernel.store.turns import snapshot_of
-from cgworker.kernel.waiting import Preferences, look_until
-from cgworker.kernel.wakeups import turn_news, work_key
 from cgworker.wire.claims import (
     ClaimedTurn,
     ClaimItem,
@@ -52,14 +52,14 @@ async def claim(request: Request) -> Response:
     require_same(body.agent.project_id, project_id, "agent project must match path project")
     require_same(body.agent.agent_id, agent_id, "path agent_id must match request agent")
     preferences = Preferences(request, represents=True)
-    key = key_of(request)
-    wanted = Claim(body, await acting_as(request, body.agent), key, _record_limit(preferences))
+    key = idempotency_key(request)
+    wanted = ClaimRequest(body, await bearer_acting_as(request, body.agent), key, _record_limit(preferences))
     kernel = request.app.state.kernel
-    claimed = await look_until(
+    claimed = await long_poll(
         request,
         [work_key(body.agent)],
         lambda: kernel.verbs.claim(project_id, wanted),
-        is_news=lambda found: found is not None,
+        is_new=lambda found: found is not None,
         wait_seconds=preferences.wait_seconds,
         pause=partial(kernel.verbs.parked.wait, wanted),
     )
@@ -76,7 +76,7 @@ def _record_limit(preferences: Preferences) -> int:
 def _tell_claimed(kernel: Any, claimed: Claimed) -> None:
     kernel.metrics.claims.inc()
     more_work = [work_key(claimed.token.agent)] if claimed.gave_back else []
-    kernel.wakeups.wake(*turn_news(claimed.token.turn, claimed.token.agent), *more_work)
+    kernel.wakeups.wake(*turn_topics(claimed.token.turn, claimed.token.agent), *more_work)
 
 
 def represented(kernel: Any, claimed: Claimed, preferences: Preferences) -> ClaimToken:
@@ -101,7 +101,7 @@ async def renew(request: Request) -> Response:
     body = await read(request, RenewClaim)
     claim_project = body.claim.project_id
     require_same(claim_project, path_id(request, "project_id"), "claim project must match path project")
-    bearer = await acting_as(request, body.claim.agent)
+    bearer = await bearer_acting_as(request, body.claim.agent)
     renew_claim = request.app.state.kernel.verbs.renew
     return reply(await renew_claim(claim_project, Fenced(body.claim, bearer, None)))
 
@@ -119,7 +119,7 @@ async def reconcile_expired(request: Request) -> Response:
     kernel = request.app.state.kernel
     given_back = await reconcile_agent(kernel.database, agent, body)
     for turn, _ in given_back:
-        kernel.wakeups.wake(work_key(agent), *turn_news(turn, agent))
+        kernel.wakeups.wake(work_key(agent), *turn_topics(turn, agent))
     return reply(Reconciled(scanned_count=len(given_back), reconciled_count=len(given_back)))
 
 
@@ -133,12 +133,12 @@ async def claim_many(request: Request) -> Response:
     preferences = Preferences(request, represents=True)
     _check_items(body)
     bearers = bearers_of(project_id, [(item.agent, item.credential) for item in body.items], "agent")
-    wanted = list(shown(body.items, bearers))
-    found = await look_until(
+    wanted = list(authorized(body.items, bearers))
+    found = await long_poll(
         request,
         [work_key(item.agent) for item, _ in wanted],
         lambda: _claim_items(request, project_id, wanted, preferences),
-        is_news=_is_news,
+        is_new=_is_news,
         wait_seconds=preferences.wait_seconds,
     )
     return reply(answers_of(bearers, found), headers=preferences.applied())
@@ -161,7 +161,10 @@ def _check_items(body: ClaimMany) -> None:
 
 
 async def _claim_items(
-    request: Request, project_id: str, items: list[tuple[ClaimItem, Bearer]], preferences: Preferences
+    request: Request,
+    project_id: str,
+    items: list[tuple[ClaimItem, PresentedCredential]],
+    preferences: Preferences,
 ) -> list[list[ClaimToken] | CommonGroundError]:
     kernel = request.app.state.kernel
     wanted = [(bearer, _key_at(item, nth)) for item, bearer in items for nth in range(item.limit)]
@@ -170,11 +173,14 @@ async def _claim_items(
 
 
 async def claim_each(
-    kernel: Any, project_id: str, wanted: Sequence[tuple[Bearer, str | None]], preferences: Preferences
+    kernel: Any,
+    project_id: str,
+    wanted: Sequence[tuple[PresentedCredential, str | None]],
+    preferences: Preferences,
 ) -> list[Claimed | CommonGroundError | None]:
     """By place, the next turn of each bearer, under its Idempotency-Key if it has one."""
     limit = _record_limit(preferences)
-    claims = [Claim(ClaimNext(agent=bearer.agent), bearer, key, limit) for bearer, key in wanted]
+    claims = [ClaimRequest(ClaimNext(agent=bearer.agent), bearer, key, limit) for bearer, key in wanted]
     outcomes = await all_of(await kernel.verbs.claim_many(project_id, claims))
     for claimed in outcomes:
         if isinstance(claimed, Claimed):
@@ -205,7 +211,7 @@ async def renew_many(request: Request) -> Response:
     project_id = path_id(request, "project_id")
     require_count(len(body.items))
     bearers = bearers_of(project_id, [(item.claim.agent, item.credential) for item in body.items], "claim")
-    asked = [Fenced(item.claim, bearer, None) for item, bearer in shown(body.items, bearers)]
+    asked = [Fenced(item.claim, bearer, None) for item, bearer in authorized(body.items, bearers)]
     kernel = request.app.state.kernel
     renewed = await renew_claims(kernel.database, project_id, asked, lease=kernel.config.lease)
     return reply(answers_of(bearers, await all_of(renewed)))

@@ -7,8 +7,8 @@ from starlette.responses import Response
 
 from cgworker.errors import ConflictError
 from cgworker.kernel.access import authenticate
-from cgworker.kernel.http import path_id, read, reply, require_same
-from cgworker.kernel.operation import Operation
+from cgworker.kernel.http.messages import path_id, read, reply, require_same
+from cgworker.kernel.openapi.operation import Operation
 from cgworker.kernel.store.agents import get_agent
 from cgworker.kernel.store.callers import Caller
 from cgworker.kernel.store.credentials import (

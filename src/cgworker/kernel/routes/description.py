@@ -10,9 +10,9 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from cgworker.kernel.http import reply
-from cgworker.kernel.openapi import TITLE, describe, tag_of
-from cgworker.kernel.operation import Operation
+from cgworker.kernel.http.messages import reply
+from cgworker.kernel.openapi.document import TITLE, describe, tag_of
+from cgworker.kernel.openapi.operation import Operation
 
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{title}</title>

@@ -9,8 +9,8 @@ from starlette.responses import Response
 
 from cgworker.errors import CommonGroundError
 from cgworker.kernel.config import KernelConfig
-from cgworker.kernel.http import reply
-from cgworker.kernel.operation import Operation
+from cgworker.kernel.http.messages import reply
+from cgworker.kernel.openapi.operation import Operation
 
 
 @frozen(kw_only=True)

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from cgworker.errors import CommonGroundError, ConflictError, InvalidRequest, UnauthorizedError
-from cgworker.kernel.http import item_answer
-from cgworker.kernel.store.callers import Bearer
+from cgworker.kernel.http.messages import item_answer
+from cgworker.kernel.store.callers import PresentedCredential
 from cgworker.wire.refs import AgentRef
 from cgworker.wire.turns import MOST_ITEMS, ItemAnswers
 
@@ -22,38 +22,44 @@ def require_count(count: int) -> None:
 
 
 def bearers_of(
-    project_id: str, shown: Iterable[tuple[AgentRef, str]], noun: str
-) -> list[Bearer | CommonGroundError]:
+    project_id: str, authorized: Iterable[tuple[AgentRef, str]], noun: str
+) -> list[PresentedCredential | CommonGroundError]:
     """By place, what an item shows of its caller, or why it is refused before it is tried.
 
     Args:
         shown: the agent and the bearer of each item.
         noun: what the item calls its agent by, "agent" or "claim".
     """
-    return [_bearer_of(project_id, agent, token, noun) for agent, token in shown]
+    return [_bearer_of(project_id, agent, token, noun) for agent, token in authorized]
 
 
-def _bearer_of(project_id: str, agent: AgentRef, token: str, noun: str) -> Bearer | CommonGroundError:
+def _bearer_of(
+    project_id: str, agent: AgentRef, token: str, noun: str
+) -> PresentedCredential | CommonGroundError:
     if agent.project_id != project_id:
         return ConflictError(f"{noun} project must match path project")
     try:
-        return Bearer.of(agent, token)
+        return PresentedCredential.of(agent, token)
     except UnauthorizedError as refusal:
         return refusal
 
 
-def shown(
-    items: Iterable[Item], bearers: Iterable[Bearer | CommonGroundError]
-) -> Iterator[tuple[Item, Bearer]]:
+def authorized(
+    items: Iterable[Item], bearers: Iterable[PresentedCredential | CommonGroundError]
+) -> Iterator[tuple[Item, PresentedCredential]]:
     """The items that can be tried, with their bearers."""
     for item, bearer in zip(items, bearers, strict=True):
-        if isinstance(bearer, Bearer):
+        if isinstance(bearer, PresentedCredential):
             yield item, bearer
 
 
-def answers_of(bearers: Sequence[Bearer | CommonGroundError], done: Iterable[Any]) -> ItemAnswers:
+def answers_of(
+    bearers: Sequence[PresentedCredential | CommonGroundError], done: Iterable[Any]
+) -> ItemAnswers:
     """The refusals, and in order what became of the other items."""
     rest = iter(done)
     return ItemAnswers(
-        items=tuple(item_answer(next(rest) if isinstance(one, Bearer) else one) for one in bearers)
+        items=tuple(
+            item_answer(next(rest) if isinstance(one, PresentedCredential) else one) for one in bearers
+        )
     )

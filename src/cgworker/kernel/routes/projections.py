@@ -7,11 +7,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cgworker.kernel.access import read_until, require_reader
-from cgworker.kernel.http import bounded, path_id, read_query, reply
-from cgworker.kernel.operation import Operation
+from cgworker.kernel.http.messages import int_field, path_id, read_query, reply
+from cgworker.kernel.long_poll.long_poll import Preferences
+from cgworker.kernel.long_poll.notifier import feed_key
+from cgworker.kernel.openapi.operation import Operation
 from cgworker.kernel.store import projections
-from cgworker.kernel.waiting import Preferences
-from cgworker.kernel.wakeups import feed_key
 from cgworker.wire.projections import AgentPage, EventPage, Lineage, OfferPage, TurnPage
 from cgworker.wire.refs import TurnRef
 
@@ -25,7 +25,7 @@ class AgentsQuery:
     accepts_work_only: bool = False
     role: str | None = None
     capability: str | None = None
-    limit: int = bounded(100, least=1, most=500)
+    limit: int = int_field(100, least=1, most=500)
 
 
 @frozen(kw_only=True)
@@ -36,7 +36,7 @@ class OffersQuery:
     agent_id: str | None = None
     enabled_only: bool = False
     accepts_work_only: bool = False
-    limit: int = bounded(100, least=1, most=500)
+    limit: int = int_field(100, least=1, most=500)
 
 
 @frozen(kw_only=True)
@@ -48,22 +48,22 @@ class TurnsQuery:
     state: str | None = None
     outcome: str | None = None
     stop_requested_only: bool = False
-    limit: int = bounded(100, least=1, most=500)
+    limit: int = int_field(100, least=1, most=500)
 
 
 @frozen(kw_only=True)
 class LineageQuery:
     """How many children at most."""
 
-    limit: int = bounded(100, least=1, most=500)
+    limit: int = int_field(100, least=1, most=500)
 
 
 @frozen(kw_only=True)
 class EventsQuery:
     """After which event, and how many at most."""
 
-    after_ledger_seq: int = bounded(0, least=0)
-    limit: int = bounded(100, least=1, most=500)
+    after_ledger_seq: int = int_field(0, least=0)
+    limit: int = int_field(100, least=1, most=500)
 
 
 async def agents(request: Request) -> Response:
@@ -111,7 +111,7 @@ async def feed(request: Request) -> Response:
         lambda: projections.list_events(
             database, project_id, after=query.after_ledger_seq, limit=query.limit
         ),
-        is_news=lambda found: bool(found.items),
+        is_new=lambda found: bool(found.items),
         wait_seconds=preferences.wait_seconds,
     )
     return reply(page, headers=preferences.applied())

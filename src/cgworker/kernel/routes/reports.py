@@ -6,10 +6,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cgworker.kernel.access import authenticate
-from cgworker.kernel.http import path_id, read, reply
-from cgworker.kernel.operation import Operation
+from cgworker.kernel.http.messages import path_id, read, reply
+from cgworker.kernel.long_poll.notifier import turn_topics
+from cgworker.kernel.openapi.operation import Operation
 from cgworker.kernel.store.reports import submit_report
-from cgworker.kernel.wakeups import turn_news
 from cgworker.wire.refs import AgentRef
 from cgworker.wire.reports import Report, SubmittedReport
 
@@ -21,7 +21,7 @@ async def submit(request: Request) -> Response:
     (await authenticate(request)).require_is(agent)
     kernel = request.app.state.kernel
     submitted = await submit_report(kernel.database, agent, report)
-    kernel.wakeups.wake(*turn_news(submitted.turn, agent))
+    kernel.wakeups.wake(*turn_topics(submitted.turn, agent))
     return reply(submitted)
 
 

@@ -10,12 +10,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cgworker.errors import CommonGroundError, ConflictError, InvalidRequest
-from cgworker.kernel.access import acting_as, authenticate, read_until, require_reader
-from cgworker.kernel.http import (
+from cgworker.kernel.access import authenticate, bearer_acting_as, read_until, require_reader
+from cgworker.kernel.http.messages import (
     body_bytes,
-    bounded,
+    idempotency_key,
+    int_field,
     item_answer,
-    key_of,
     next_page,
     path_id,
     read,
@@ -24,22 +24,22 @@ from cgworker.kernel.http import (
     require_key,
     require_same,
 )
-from cgworker.kernel.operation import Operation
+from cgworker.kernel.long_poll.long_poll import Preferences
+from cgworker.kernel.long_poll.notifier import turn_key, turn_topics, work_key
+from cgworker.kernel.openapi.operation import Operation
 from cgworker.kernel.routes.claims import claim_each, represented
-from cgworker.kernel.routes.items import answers_of, bearers_of, require_count, shown
+from cgworker.kernel.routes.items import answers_of, authorized, bearers_of, require_count
 from cgworker.kernel.store.batch import Answers, all_of
-from cgworker.kernel.store.callers import Bearer
+from cgworker.kernel.store.callers import PresentedCredential
 from cgworker.kernel.store.claims.append import Append
 from cgworker.kernel.store.claims.claim import Claimed
-from cgworker.kernel.store.claims.dispatch import Dispatching
+from cgworker.kernel.store.claims.dispatch import DispatchRequest
 from cgworker.kernel.store.claims.fence import Fenced
 from cgworker.kernel.store.claims.finish import Settled, check_outcome, finish_turns
 from cgworker.kernel.store.claims.suspend import suspend_turns
 from cgworker.kernel.store.ledger import turn_feed
 from cgworker.kernel.store.records import get_context
 from cgworker.kernel.store.turns import get_turn, resume_turn, stop_turn
-from cgworker.kernel.waiting import Preferences
-from cgworker.kernel.wakeups import turn_key, turn_news, work_key
 from cgworker.wire.converter import ABSENT
 from cgworker.wire.ledger import FeedPage
 from cgworker.wire.records import AppendRecord, TurnContext
@@ -84,7 +84,7 @@ class FeedQuery:
     """After which event, and how many."""
 
     after_ledger_seq: int = 0
-    limit: int = bounded(100, least=0)
+    limit: int = int_field(100, least=0)
 
 
 async def dispatch(request: Request) -> Response:
@@ -96,17 +96,17 @@ async def dispatch(request: Request) -> Response:
     if isinstance(body.authority, ChildDerivation):
         parent = body.authority.parent_claim.turn
         require_same(parent.project_id, project_id, "authority parent claim project must match path project")
-    bearer = await acting_as(request, body.requested_by)
+    bearer = await bearer_acting_as(request, body.requested_by)
     if body.target_agent.project_id != project_id:
         await authenticate(request)
         raise ConflictError("target_agent project must match path project")
     kernel = request.app.state.kernel
     dispatched = await kernel.verbs.dispatch(
-        project_id, Dispatching(body, bearer), size_bytes=body_bytes(request)
+        project_id, DispatchRequest(body, bearer), size_bytes=body_bytes(request)
     )
     if dispatched.is_new:
         work = [] if dispatched.is_handed_over else [work_key(body.target_agent)]
-        kernel.wakeups.wake(*work, *turn_news(dispatched.turn, body.target_agent, parent))
+        kernel.wakeups.wake(*work, *turn_topics(dispatched.turn, body.target_agent, parent))
     return reply(dispatched.turn)
 
 
@@ -118,7 +118,7 @@ async def get(request: Request) -> Response:
         ref.project_id,
         [turn_key(ref)],
         lambda: get_turn(request.app.state.kernel.database, ref),
-        is_news=lambda found: found.state == "closed" or found.state != (query.state or found.state),
+        is_new=lambda found: found.state == "closed" or found.state != (query.state or found.state),
         wait_seconds=preferences.wait_seconds,
     )
     return reply(snapshot, headers=preferences.applied())
@@ -148,7 +148,7 @@ async def feed(request: Request) -> Response:
         ref.project_id,
         [turn_key(ref)],
         lambda: turn_feed(kernel.database, ref, after=after, limit=limit, most=most),
-        is_news=lambda found: bool(found[0].items) or limit == 0,
+        is_new=lambda found: bool(found[0].items) or limit == 0,
         wait_seconds=preferences.wait_seconds,
     )
     headers = preferences.applied()
@@ -160,13 +160,13 @@ async def feed(request: Request) -> Response:
 async def append(request: Request) -> Response:
     """Add a record under its claim."""
     body = await read(request, AppendRecord)
-    key = key_of(request)
+    key = idempotency_key(request)
     bearer = await _holder(request, body.claim)
     kernel = request.app.state.kernel
     box = await kernel.verbs.append(
         body.claim.project_id, Append(body, bearer, key), size_bytes=body_bytes(request)
     )
-    kernel.wakeups.wake(*turn_news(body.claim.turn, body.claim.agent))
+    kernel.wakeups.wake(*turn_topics(body.claim.turn, body.claim.agent))
     return reply(box)
 
 
@@ -203,7 +203,7 @@ async def resume(request: Request) -> Response:
     kernel = request.app.state.kernel
     may_resume_any = caller.holds("turn.resume.any")
     agent = await resume_turn(kernel.database, ref, body, may_resume_any=may_resume_any)
-    kernel.wakeups.wake(work_key(agent), *turn_news(ref, agent))
+    kernel.wakeups.wake(work_key(agent), *turn_topics(ref, agent))
     return reply(Done())
 
 
@@ -218,7 +218,7 @@ async def stop(request: Request) -> Response:
     caller.require_is(body.requested_by)
     kernel = request.app.state.kernel
     stopped = await stop_turn(kernel.database, body, may_stop_any=caller.holds("turn.stop.any"))
-    kernel.wakeups.wake(work_key(stopped.agent), *turn_news(ref, stopped.agent, stopped.parent))
+    kernel.wakeups.wake(work_key(stopped.agent), *turn_topics(ref, stopped.agent, stopped.parent))
     return reply(body.turn)
 
 
@@ -229,7 +229,7 @@ async def settle_many(request: Request) -> Response:
     _check_items(body)
     found = bearers_of(project_id, [(item.claim.agent, item.credential) for item in body.items], "claim")
     bearers = [_fault_of(item) or bearer for item, bearer in zip(body.items, found, strict=True)]
-    tried = list(shown(body.items, bearers))
+    tried = list(authorized(body.items, bearers))
     settles = [Fenced(item.claim, bearer, item.finish or item.suspend) for item, bearer in tried]
     preferences = Preferences(request, waits=False, represents=True)
     settled = answers_of(bearers, await _settle(request, project_id, settles))
@@ -238,7 +238,9 @@ async def settle_many(request: Request) -> Response:
         SettleAnswer(
             status=answer.status,
             body=answer.body,
-            next=next(claimed) if isinstance(bearer, Bearer) and isinstance(item.next, NextClaim) else ABSENT,
+            next=next(claimed)
+            if isinstance(bearer, PresentedCredential) and isinstance(item.next, NextClaim)
+            else ABSENT,
         )
         for item, bearer, answer in zip(body.items, bearers, settled.items, strict=True)
     ]
@@ -296,7 +298,10 @@ async def _told(
 
 
 async def _claim_next(
-    request: Request, project_id: str, items: list[tuple[SettleItem, Bearer]], preferences: Preferences
+    request: Request,
+    project_id: str,
+    items: list[tuple[SettleItem, PresentedCredential]],
+    preferences: Preferences,
 ) -> list[ItemAnswer]:
     """What those are answered that claim their agent's next turn, in order; what was settled stands."""
     kernel = request.app.state.kernel
@@ -314,16 +319,16 @@ async def _claim_next(
 
 
 def _tell_settled(kernel: Any, claim: ClaimToken, settled: Settled) -> None:
-    kernel.wakeups.wake(work_key(claim.agent), *turn_news(claim.turn, claim.agent, settled.parent))
+    kernel.wakeups.wake(work_key(claim.agent), *turn_topics(claim.turn, claim.agent, settled.parent))
 
 
-async def _holder(request: Request, claim: ClaimToken) -> Bearer:
+async def _holder(request: Request, claim: ClaimToken) -> PresentedCredential:
     """Who says to hold the claim, which must be the path's."""
     ref = _path_turn(request)
     require_same(claim.project_id, ref.project_id, "claim project must match path project")
     if claim.turn_id != ref.turn_id:
         raise ConflictError("path turn_id must match claim.turn_id")
-    return await acting_as(request, claim.agent)
+    return await bearer_acting_as(request, claim.agent)
 
 
 def _path_turn(request: Request) -> TurnRef:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from attrs import asdict
 
 from cgworker.errors import ConflictError, ForbiddenError
+from cgworker.kernel.store.admission_profiles import Admission, check_policy, registration_of
 from cgworker.kernel.store.agents import get_agent, register_agent
 from cgworker.kernel.store.credentials import issue_credential
 from cgworker.kernel.store.ids import digest, hash_of
 from cgworker.kernel.store.invites import admission_of, find_usable_invite, use_invite
-from cgworker.kernel.store.postgres import Connection, Database
-from cgworker.kernel.store.profile_kinds import Admission, birth_of, check_policy
+from cgworker.kernel.store.postgres.database import Connection, Database
 from cgworker.kernel.store.seed import admin_service_of, project_status
 from cgworker.wire.admission import Admitted, AdmittedProfile, Joined
 from cgworker.wire.converter import unstructure
@@ -107,7 +107,7 @@ async def _is_new(connection: Connection, admission: Admission) -> bool:
 
 
 async def _register(connection: Connection, admission: Admission) -> None:
-    spec, provenance = birth_of(admission)
+    spec, provenance = registration_of(admission)
     try:
         await register_agent(connection, admin_service_of(admission.project_id), spec, provenance)
     except ConflictError as taken:

@@ -5,10 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cgworker.errors import ConflictError, FencingError, NotFoundError
-from cgworker.kernel.store.annotations import annotate
-from cgworker.kernel.store.offers import has_offers, normal_metadata
-from cgworker.kernel.store.postgres import Connection, Database, Row
-from cgworker.kernel.store.specs import (
+from cgworker.kernel.store.agent_specs import (
     MOST_INTEGER,
     check_at_most,
     check_birth,
@@ -18,6 +15,9 @@ from cgworker.kernel.store.specs import (
     require,
     spec_hash,
 )
+from cgworker.kernel.store.annotations import annotate
+from cgworker.kernel.store.offers import has_offers, normal_metadata
+from cgworker.kernel.store.postgres.database import Connection, Database, Row
 from cgworker.kernel.store.turns import raw_json
 from cgworker.wire.agents import (
     AgentSnapshot,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from cgworker.kernel.store.postgres import Database
+from cgworker.kernel.store.postgres.database import Database
 
 
 @frozen(kw_only=True)

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 from attrs import frozen
 
 from cgworker.errors import CommonGroundError, InvalidRequest
-from cgworker.kernel.store.postgres import Row
+from cgworker.kernel.store.postgres.database import Row
 
 Item = TypeVar("Item")
 Good = TypeVar("Good")
@@ -32,7 +32,7 @@ def keyed(rows: Iterable[Row]) -> dict[int, Row]:
 
 
 @frozen
-class Later(Generic[Later_co]):
+class Deferred(Generic[Later_co]):
     """An answer that needs more statements: a repeat, or why something is refused.
 
     Whoever is in no hurry for it asks for it after the others have been answered.
@@ -41,7 +41,7 @@ class Later(Generic[Later_co]):
     ask: Callable[[], Awaitable[Later_co]]
 
 
-Answer: TypeAlias = Good | CommonGroundError | Later[Good]
+Answer: TypeAlias = Good | CommonGroundError | Deferred[Good]
 Answers: TypeAlias = list[Answer[Good]]
 Run: TypeAlias = Callable[[list[Item]], Awaitable[Answers[Good]]]
 
@@ -111,7 +111,7 @@ def by_place(
     A refusal is the answer to its own item and does not end the others.
     """
     return [
-        good[place] if place in good else Later(partial(otherwise, item))
+        good[place] if place in good else Deferred(partial(otherwise, item))
         for place, item in enumerate(items, start=1)
     ]
 
@@ -122,7 +122,7 @@ async def all_of(answers: Sequence[Answer[Good]]) -> list[Good | CommonGroundErr
 
 
 async def _asked(answer: Answer[Good]) -> Good | CommonGroundError:
-    if not isinstance(answer, Later):
+    if not isinstance(answer, Deferred):
         return answer
     try:
         return await answer.ask()
@@ -130,7 +130,7 @@ async def _asked(answer: Answer[Good]) -> Good | CommonGroundError:
         return refused
 
 
-def only(answers: list[Good | CommonGroundError]) -> Good:
+def single(answers: list[Good | CommonGroundError]) -> Good:
     """The answer to a single item; raised if it is a refusal."""
     (answer,) = answers
     if isinstance(answer, CommonGroundError):

@@ -21,10 +21,10 @@ from cgworker.errors import (
     KernelRefused,
     UnauthorizedError,
 )
-from cgworker.kernel.store.batch import only
+from cgworker.kernel.store.batch import single
 from cgworker.kernel.store.credentials import TOKEN
 from cgworker.kernel.store.ids import hash_of
-from cgworker.kernel.store.postgres import Database, Row
+from cgworker.kernel.store.postgres.database import Database, Row
 from cgworker.wire.refs import AgentRef
 
 logger: logging.Logger = logging.getLogger("cgworker.kernel")
@@ -33,7 +33,7 @@ _TOUCH_SECONDS = 2.0
 
 
 @frozen
-class Bearer:
+class PresentedCredential:
     """A caller as a request shows it: who it says it is, and what is to prove it."""
 
     agent: AgentRef
@@ -41,7 +41,7 @@ class Bearer:
     secret_hash: bytes = field(repr=False)
 
     @classmethod
-    def of(cls, agent: AgentRef, token: str) -> Bearer:
+    def of(cls, agent: AgentRef, token: str) -> PresentedCredential:
         """Raises UnauthorizedError: the token has not the form of one."""
         parts = TOKEN.match(token)
         if parts is None:
@@ -97,7 +97,9 @@ where c.credential_id = any ($1)
 """
 
 
-async def identify(database: Database, bearers: Sequence[Bearer]) -> list[Caller | CommonGroundError]:
+async def identify(
+    database: Database, bearers: Sequence[PresentedCredential]
+) -> list[Caller | CommonGroundError]:
     """The agents that the credentials belong to, if they are the ones they say.
 
     Returns:
@@ -111,23 +113,23 @@ async def identify(database: Database, bearers: Sequence[Bearer]) -> list[Caller
     return callers
 
 
-async def require_caller(database: Database, bearer: Bearer) -> Caller:
+async def require_caller(database: Database, bearer: PresentedCredential) -> Caller:
     """The agent that the credential belongs to.
 
     Raises:
         UnauthorizedError, ForbiddenError: as `identify`.
     """
-    return only(await identify(database, [bearer]))
+    return single(await identify(database, [bearer]))
 
 
-def _caller(bearer: Bearer, known: Mapping[str, Row]) -> Caller | CommonGroundError:
+def _caller(bearer: PresentedCredential, known: Mapping[str, Row]) -> Caller | CommonGroundError:
     try:
         return _check(bearer, known.get(bearer.credential_id))
     except KernelRefused as refusal:
         return refusal
 
 
-def _check(bearer: Bearer, row: Row | None) -> Caller:
+def _check(bearer: PresentedCredential, row: Row | None) -> Caller:
     if row is None:
         raise UnauthorizedError("agent credential not found")
     if not hmac.compare_digest(row["secret_hash"], bearer.secret_hash):
@@ -170,6 +172,8 @@ async def touch(database: Database, credential_ids: Iterable[str]) -> None:
             logger.warning("the use of credentials was not noted: %r", trouble)
 
 
-async def touch_used(database: Database, bearers: Sequence[Bearer], rows: Mapping[int, Row]) -> None:
+async def touch_used(
+    database: Database, bearers: Sequence[PresentedCredential], rows: Mapping[int, Row]
+) -> None:
     """As `touch`, for those whose row, by place from 1, says that it is due."""
     await touch(database, {bearers[at - 1].credential_id for at, row in rows.items() if row["is_touch_due"]})

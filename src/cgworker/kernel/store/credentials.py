@@ -8,7 +8,7 @@ import secrets
 from cgworker.errors import ConflictError, NotFoundError
 from cgworker.kernel.store.agents import get_agent
 from cgworker.kernel.store.ids import hash_of
-from cgworker.kernel.store.postgres import Connection, Database, Row
+from cgworker.kernel.store.postgres.database import Connection, Database, Row
 from cgworker.wire.credentials import CredentialSummary, IssueCredential, IssuedCredential
 from cgworker.wire.refs import AgentRef
 

@@ -10,7 +10,7 @@ import time
 import uuid
 from typing import Any
 
-from cgworker.kernel.aside import aside
+from cgworker.kernel.offload import aside
 from cgworker.wire.converter import dumps, loads
 from cgworker.wire.refs import TurnRef
 from cgworker.wire.values import ExactNumber, JsonText

@@ -5,10 +5,10 @@ from __future__ import annotations
 import secrets
 
 from cgworker.errors import ConflictError, ForbiddenError, NotFoundError
+from cgworker.kernel.store.admission_profiles import Admission
+from cgworker.kernel.store.agent_specs import MOST_INTEGER, check_at_most, check_new_id, normal_set, require
 from cgworker.kernel.store.ids import hash_of
-from cgworker.kernel.store.postgres import Connection, Database, Row
-from cgworker.kernel.store.profile_kinds import Admission
-from cgworker.kernel.store.specs import MOST_INTEGER, check_at_most, check_new_id, normal_set, require
+from cgworker.kernel.store.postgres.database import Connection, Database, Row
 from cgworker.wire.admission import WORKER_PROFILE, CreatedInvite, CreateInvite, Invite
 from cgworker.wire.converter import ABSENT
 

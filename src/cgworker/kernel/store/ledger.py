@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from cgworker.errors import NotFoundError
 from cgworker.kernel.store.ids import turn_number
-from cgworker.kernel.store.postgres import Connection, Database, Row
+from cgworker.kernel.store.postgres.database import Connection, Database, Row
 from cgworker.kernel.store.turns import raw_json
 from cgworker.wire.ledger import FeedPage, LedgerEvent
 from cgworker.wire.refs import AgentRef, CardBoxRef, Cause, TurnRef

@@ -7,7 +7,7 @@ from typing import Any
 from cgworker.errors import NotFoundError
 from cgworker.kernel.store.ids import turn_id, turn_number
 from cgworker.kernel.store.ledger import payload_ref_of, project_events
-from cgworker.kernel.store.postgres import Database, Row
+from cgworker.kernel.store.postgres.database import Database, Row
 from cgworker.kernel.store.turns import raw_json
 from cgworker.wire.converter import loads
 from cgworker.wire.projections import (

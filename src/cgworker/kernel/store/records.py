@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cgworker.kernel.store.ids import turn_id, turn_number
-from cgworker.kernel.store.postgres import Database, Row
+from cgworker.kernel.store.postgres.database import Database, Row
 from cgworker.kernel.store.turns import get_turn, raw_json
 from cgworker.wire.converter import dumps
 from cgworker.wire.records import Card, CardBox, HydratedBox, SemanticItem, SemanticRecord, TurnContext

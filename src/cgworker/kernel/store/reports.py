@@ -9,7 +9,7 @@ from attrs import frozen
 from cgworker.errors import ConflictError, KernelOverloaded, NotFoundError
 from cgworker.kernel.store.annotations import annotate
 from cgworker.kernel.store.ids import digest, digest_of_text, keyed_box_id, new_box_id, new_record_id, turn_id
-from cgworker.kernel.store.postgres import Database
+from cgworker.kernel.store.postgres.database import Database
 from cgworker.kernel.store.records import card_metadata
 from cgworker.wire.converter import dumps
 from cgworker.wire.refs import AgentRef, RecordRef, TurnRef

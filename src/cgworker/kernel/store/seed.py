@@ -10,11 +10,11 @@ import secrets
 from attrs import frozen
 
 from cgworker.errors import ConflictError, NotFoundError
+from cgworker.kernel.store.agent_specs import check_new_id
 from cgworker.kernel.store.agents import GET_AGENT, snapshot_of
 from cgworker.kernel.store.credentials import REVOKE_CREDENTIAL, TOKEN, issue_credential
 from cgworker.kernel.store.ids import hash_of
-from cgworker.kernel.store.postgres import Connection, Database
-from cgworker.kernel.store.specs import check_new_id
+from cgworker.kernel.store.postgres.database import Connection, Database
 from cgworker.wire.agents import AgentSnapshot, AgentSpec
 from cgworker.wire.converter import dumps, loads
 from cgworker.wire.credentials import IssueCredential

@@ -10,7 +10,7 @@ from attrs import frozen
 from cgworker.errors import ConflictError, FencingError, NotFoundError
 from cgworker.kernel.store.annotations import annotate, with_remarks
 from cgworker.kernel.store.ids import turn_id, turn_number, turn_ref
-from cgworker.kernel.store.postgres import Database, Row
+from cgworker.kernel.store.postgres.database import Database, Row
 from cgworker.wire.meta import Meta
 from cgworker.wire.refs import AgentRef, CardBoxRef, Cause, TurnRef
 from cgworker.wire.turns import ResumeTurn, StopTurn, TurnSnapshot

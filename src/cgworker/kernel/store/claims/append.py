@@ -10,12 +10,12 @@ from attrs import frozen
 from cgworker.errors import ConflictError
 from cgworker.kernel.store.annotations import annotate
 from cgworker.kernel.store.batch import Answers, by_place, columns, in_rounds, keyed
-from cgworker.kernel.store.callers import Bearer, require_caller, touch_used
-from cgworker.kernel.store.claims.fence import check_claim, find_claim, shown, undecided
+from cgworker.kernel.store.callers import PresentedCredential, require_caller, touch_used
+from cgworker.kernel.store.claims.fence import check_claim, claim_columns, find_claim, retry_later
 from cgworker.kernel.store.ids import digest, new_box_id, new_record_id, turn_number
-from cgworker.kernel.store.postgres import Database, Row
+from cgworker.kernel.store.postgres.database import Database, Row
+from cgworker.kernel.store.record_rules import check_singleton, fault_of
 from cgworker.kernel.store.records import card_metadata
-from cgworker.kernel.store.singletons import check_singleton, fault_of
 from cgworker.wire.converter import dumps, unstructure
 from cgworker.wire.records import AppendRecord
 from cgworker.wire.refs import CardBoxRef
@@ -93,7 +93,7 @@ class Append:
     """A record to add; `key` is its Idempotency-Key, if it has one (decision 4)."""
 
     record: AppendRecord
-    bearer: Bearer
+    bearer: PresentedCredential
     key: str | None = None
 
     def meets(self) -> Iterator[object]:
@@ -132,7 +132,7 @@ async def append_records(
 
 def _row_of(append: Append, box: CardBoxRef) -> tuple[Any, ...]:
     record = append.record
-    number, agent_id, token_hash = shown(record.claim)
+    number, agent_id, token_hash = claim_columns(record.claim)
     return (
         0 if fault_of(record.role, record.payload) else number,  # no turn is found for what cannot be added
         agent_id,
@@ -171,7 +171,7 @@ async def _repeat_or_refuse(database: Database, append: Append) -> CardBoxRef:
             return _first_answer(first, append)
     check_claim(await find_claim(database, claim), claim)
     await check_singleton(database, claim.turn, record.role, record.payload)
-    raise undecided("append")
+    raise retry_later("append")
 
 
 def _first_answer(first: Row, append: Append) -> CardBoxRef:

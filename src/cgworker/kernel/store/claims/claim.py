@@ -11,12 +11,12 @@ from attrs import evolve, field, frozen
 
 from cgworker.errors import ConflictError
 from cgworker.kernel.store.annotations import annotate
-from cgworker.kernel.store.batch import Answer, Answers, Later, columns, in_rounds
-from cgworker.kernel.store.callers import Bearer, require_caller, touch_used
-from cgworker.kernel.store.claims.fence import undecided
+from cgworker.kernel.store.batch import Answer, Answers, Deferred, columns, in_rounds
+from cgworker.kernel.store.callers import PresentedCredential, require_caller, touch_used
+from cgworker.kernel.store.claims.fence import retry_later
 from cgworker.kernel.store.claims.reconcile import RECONCILE_AGENT
 from cgworker.kernel.store.ids import digest, hash_of, new_claim_token, turn_id
-from cgworker.kernel.store.postgres import Connection, Database, Row
+from cgworker.kernel.store.postgres.database import Connection, Database, Row
 from cgworker.kernel.store.records import item_of, list_records
 from cgworker.wire.claims import ClaimNext
 from cgworker.wire.converter import unstructure
@@ -130,7 +130,7 @@ order by a.place, r.turn_seq
 
 
 @frozen
-class Claim:
+class ClaimRequest:
     """A wish for an agent's next turn.
 
     Attributes:
@@ -139,7 +139,7 @@ class Claim:
     """
 
     request: ClaimNext
-    bearer: Bearer
+    bearer: PresentedCredential
     key: str | None = None
     record_limit: int = 0
 
@@ -167,7 +167,7 @@ class Claimed:
 
 
 async def claim_turns(
-    database: Database, project_id: str, claims: Sequence[Claim], *, lease: timedelta
+    database: Database, project_id: str, claims: Sequence[ClaimRequest], *, lease: timedelta
 ) -> Answers[Claimed | None]:
     """Claim each agent's oldest queued turn, or several turns of one that asks several times.
 
@@ -176,8 +176,8 @@ async def claim_turns(
         or ForbiddenError; or ConflictError: the key came with another body before.
     """
 
-    async def claim(some: list[Claim]) -> Answers[Claimed | None]:
-        tries = [Try(item) for item in some]
+    async def claim(some: list[ClaimRequest]) -> Answers[Claimed | None]:
+        tries = [ClaimTry(item) for item in some]
         sent = columns(one.row() for one in tries)
         rows: dict[int, list[Row]] = {}
         for row in await database.fetch_racing(CLAIM_TURNS, project_id, lease, *sent):
@@ -187,14 +187,14 @@ async def claim_turns(
             _answer_of(database, one, rows.get(place, []), lease) for place, one in enumerate(tries, start=1)
         ]
 
-    return await in_rounds(claims, Claim.meets, claim)
+    return await in_rounds(claims, ClaimRequest.meets, claim)
 
 
 @frozen
-class Try:
+class ClaimTry:
     """A claim with the token that it gives if it succeeds."""
 
-    claim: Claim
+    claim: ClaimRequest
     token: str = field(factory=new_claim_token, repr=False)
 
     def row(self) -> tuple[Any, ...]:
@@ -227,24 +227,28 @@ class Try:
         return Claimed(token, row, records, gave_back)
 
 
-def _answer_of(database: Database, one: Try, rows: list[Row], lease: timedelta) -> Answer[Claimed | None]:
+def _answer_of(
+    database: Database, one: ClaimTry, rows: list[Row], lease: timedelta
+) -> Answer[Claimed | None]:
     if not rows:
-        return Later(partial(_refuse_or_repeat, database, one, lease))
+        return Deferred(partial(_refuse_or_repeat, database, one, lease))
     if rows[0]["is_blocked"]:
-        return Later(partial(_reconcile_and_claim, database, one, lease))
+        return Deferred(partial(_reconcile_and_claim, database, one, lease))
     claimed = one.claimed(rows)
-    return claimed if _is_whole(one, claimed) else Later(partial(_made_whole, database, one, claimed))
+    return (
+        claimed if _is_whole(one, claimed) else Deferred(partial(_with_all_records, database, one, claimed))
+    )
 
 
-async def _refuse_or_repeat(database: Database, one: Try, lease: timedelta) -> Claimed | None:
+async def _refuse_or_repeat(database: Database, one: ClaimTry, lease: timedelta) -> Claimed | None:
     await require_caller(database, one.claim.bearer)
     rows = await _repeat(database, one, lease)
     if rows[0]["is_blocked"]:
         return await _reconcile_and_claim(database, one, lease)
-    return await _made_whole(database, one, one.claimed(rows))
+    return await _with_all_records(database, one, one.claimed(rows))
 
 
-def _is_whole(one: Try, claimed: Claimed | None) -> bool:
+def _is_whole(one: ClaimTry, claimed: Claimed | None) -> bool:
     """Whether all records are there that were asked for: a statement sees those of the moment it began."""
     if claimed is None:
         return True
@@ -252,7 +256,7 @@ def _is_whole(one: Try, claimed: Claimed | None) -> bool:
     return len(claimed.records) >= min(one.claim.record_limit, record_count)
 
 
-async def _made_whole(database: Database, one: Try, claimed: Claimed | None) -> Claimed | None:
+async def _with_all_records(database: Database, one: ClaimTry, claimed: Claimed | None) -> Claimed | None:
     if claimed is None or _is_whole(one, claimed):
         return claimed
     wanted = one.claim.record_limit
@@ -260,7 +264,7 @@ async def _made_whole(database: Database, one: Try, claimed: Claimed | None) -> 
     return evolve(claimed, records=records, has_all_records=not is_large)
 
 
-async def _reconcile_and_claim(database: Database, one: Try, lease: timedelta) -> Claimed | None:
+async def _reconcile_and_claim(database: Database, one: ClaimTry, lease: timedelta) -> Claimed | None:
     agent = one.claim.request.agent
 
     async def both(connection: Connection) -> list[Row]:
@@ -270,12 +274,12 @@ async def _reconcile_and_claim(database: Database, one: Try, lease: timedelta) -
     rows = await database.transact(both, is_racing=True)
     while _decided(rows)[0]["is_blocked"]:  # another lease ended between the two statements
         rows = await database.transact(both, is_racing=True)
-    return await _made_whole(database, one, one.claimed(rows, gave_back=True))
+    return await _with_all_records(database, one, one.claimed(rows, gave_back=True))
 
 
 def _decided(rows: list[Row]) -> list[Row]:
     if not rows:
-        raise undecided("claim")
+        raise retry_later("claim")
     return rows
 
 
@@ -317,7 +321,7 @@ where project_id = $1 and agent_id = $2 and route = 'claims:claim' and key = $3
 """
 
 
-async def _repeat(database: Database, one: Try, lease: timedelta) -> list[Row]:
+async def _repeat(database: Database, one: ClaimTry, lease: timedelta) -> list[Row]:
     """The turn of the first claim, if it still runs under it; else the key is free again."""
     agent, body = one.claim.request.agent, one.claim.body_digest()
     scope = (agent.project_id, agent.agent_id, one.claim.key)

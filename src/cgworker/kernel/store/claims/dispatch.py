@@ -12,9 +12,9 @@ from attrs import frozen
 from cgworker.errors import ConflictError, FencingError, InvalidRequest, NotFoundError
 from cgworker.kernel.store.annotations import annotate
 from cgworker.kernel.store.batch import Answers, by_place, columns, in_rounds, keyed
-from cgworker.kernel.store.callers import Bearer, Caller, require_caller, touch_used
-from cgworker.kernel.store.claims.fence import check_claim, find_claim, shown, undecided
-from cgworker.kernel.store.claims.hand_over import Waiting, hand_over
+from cgworker.kernel.store.callers import Caller, PresentedCredential, require_caller, touch_used
+from cgworker.kernel.store.claims.fence import check_claim, claim_columns, find_claim, retry_later
+from cgworker.kernel.store.claims.hand_over import WaitingClaim, hand_over
 from cgworker.kernel.store.ids import (
     digest,
     digest_of_text,
@@ -23,7 +23,7 @@ from cgworker.kernel.store.ids import (
     new_record_id,
     turn_ref,
 )
-from cgworker.kernel.store.postgres import Database, Row
+from cgworker.kernel.store.postgres.database import Database, Row
 from cgworker.wire.converter import dumps
 from cgworker.wire.refs import ClaimToken, TurnRef
 from cgworker.wire.turns import Dispatch, RootRequest
@@ -108,11 +108,11 @@ select place, is_touch_due, turn_number from numbered
 
 
 @frozen
-class Dispatching:
+class DispatchRequest:
     """A dispatch to make, and who makes it."""
 
     request: Dispatch
-    bearer: Bearer
+    bearer: PresentedCredential
 
 
 @frozen
@@ -154,10 +154,10 @@ class _Spawn:
 async def dispatch_turns(
     database: Database,
     project_id: str,
-    dispatches: Sequence[Dispatching],
+    dispatches: Sequence[DispatchRequest],
     *,
     lease: timedelta,
-    waiting: Waiting | None = None,
+    waiting: WaitingClaim | None = None,
 ) -> Answers[Dispatched]:
     """Give agents work, or find the turns that the same dispatches gave them before.
 
@@ -169,7 +169,7 @@ async def dispatch_turns(
         FencingError, in the order of protocol.md 6.4 and 8.3.
     """
 
-    async def dispatch(some: list[Dispatching]) -> Answers[Dispatched]:
+    async def dispatch(some: list[DispatchRequest]) -> Answers[Dispatched]:
         rows = keyed(await _dispatch(database, project_id, lease, some, waiting))
         await touch_used(database, [item.bearer for item in some], rows)
         born = {place: _born(project_id, row) for place, row in rows.items()}
@@ -182,8 +182,8 @@ async def _dispatch(
     database: Database,
     project_id: str,
     lease: timedelta,
-    some: list[Dispatching],
-    waiting: Waiting | None,
+    some: list[DispatchRequest],
+    waiting: WaitingClaim | None,
 ) -> list[Row]:
     """The rows of the turns that were born."""
     sent = [_row_of(item) for item in some]
@@ -198,10 +198,10 @@ def _born(project_id: str, row: Row) -> Dispatched:
     return Dispatched(turn_ref(project_id, row["turn_number"]), True, is_handed_over)
 
 
-def _row_of(dispatching: Dispatching) -> tuple[Any, ...]:
+def _row_of(dispatching: DispatchRequest) -> tuple[Any, ...]:
     request = dispatching.request
     spawn = _Spawn.of(request)
-    parent = (None, None, None) if spawn.parent is None else shown(spawn.parent)
+    parent = (None, None, None) if spawn.parent is None else claim_columns(spawn.parent)
     facts = {
         "requested_by": request.requested_by.agent_id,
         "turn_kind": request.turn_kind,
@@ -238,7 +238,7 @@ where t.project_id = $1 and t.spawn_key = $2 and t.turn_number > 0
 FIND_AGENT = "select capabilities from cg_agents where project_id = $1 and agent_id = $2"
 
 
-async def _replay(database: Database, dispatching: Dispatching) -> Dispatched:
+async def _replay(database: Database, dispatching: DispatchRequest) -> Dispatched:
     """The turn this very dispatch gave before; refuse whatever stands against that, in the order given."""
     request, spawn = dispatching.request, _Spawn.of(dispatching.request)
     caller = await require_caller(database, dispatching.bearer)
@@ -262,7 +262,7 @@ async def _replay(database: Database, dispatching: Dispatching) -> Dispatched:
         raise ConflictError(
             f"target agent {target} missing required capability for turn_kind {request.turn_kind}"
         )
-    raise undecided("dispatch")
+    raise retry_later("dispatch")
 
 
 async def _require_agents(database: Database, request: Dispatch) -> list[str]:

@@ -7,9 +7,9 @@ from typing import Generic, NoReturn, TypeVar
 from attrs import frozen
 
 from cgworker.errors import FencingError, KernelOverloaded, NotFoundError
-from cgworker.kernel.store.callers import Bearer, require_caller
+from cgworker.kernel.store.callers import PresentedCredential, require_caller
 from cgworker.kernel.store.ids import hash_of, turn_number
-from cgworker.kernel.store.postgres import Database, Row
+from cgworker.kernel.store.postgres.database import Database, Row
 from cgworker.wire.refs import ClaimToken
 
 What = TypeVar("What")
@@ -20,11 +20,11 @@ class Fenced(Generic[What]):
     """Something to do under a claim, and who shows the claim."""
 
     claim: ClaimToken
-    bearer: Bearer
+    bearer: PresentedCredential
     what: What
 
 
-def shown(claim: ClaimToken) -> tuple[int, str, bytes]:
+def claim_columns(claim: ClaimToken) -> tuple[int, str, bytes]:
     """What a statement compares of a claim: turn_number, agent_id and token_hash."""
     return turn_number(claim.turn_id), claim.agent_id, hash_of(claim.token)
 
@@ -67,13 +67,13 @@ def is_repeat(row: Row, claim: ClaimToken, content_digest: bytes) -> bool:
     return (row["settled_token_hash"], row["settled_digest"]) == (hash_of(claim.token), content_digest)
 
 
-async def refuse(database: Database, asked: Fenced[None]) -> NoReturn:
+async def raise_refusal(database: Database, asked: Fenced[None]) -> NoReturn:
     """Say why a statement did not find the caller or the claim good, in the order of protocol.md 3 and 8."""
     await require_caller(database, asked.bearer)
     check_claim(await find_claim(database, asked.claim), asked.claim)
-    raise undecided("claim")
+    raise retry_later("claim")
 
 
-def undecided(what: str) -> KernelOverloaded:
+def retry_later(what: str) -> KernelOverloaded:
     """It could not be done a moment ago and could be now: whoever held it up is through. Nothing changed."""
     return KernelOverloaded(f"the {what} met another one, try again", retry_after_seconds=0.1)

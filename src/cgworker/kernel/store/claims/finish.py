@@ -11,11 +11,18 @@ from cgworker.errors import InvalidRequest
 from cgworker.kernel.store.annotations import annotate
 from cgworker.kernel.store.batch import Answers, by_place, columns, in_rounds, keyed
 from cgworker.kernel.store.callers import require_caller, touch_used
-from cgworker.kernel.store.claims.fence import Fenced, check_claim, find_claim, is_repeat, shown, undecided
+from cgworker.kernel.store.claims.fence import (
+    Fenced,
+    check_claim,
+    claim_columns,
+    find_claim,
+    is_repeat,
+    retry_later,
+)
 from cgworker.kernel.store.ids import digest, new_box_id, new_record_id, turn_ref
-from cgworker.kernel.store.postgres import Database, Row
+from cgworker.kernel.store.postgres.database import Database, Row
+from cgworker.kernel.store.record_rules import check_singleton, fault_of
 from cgworker.kernel.store.records import card_metadata
-from cgworker.kernel.store.singletons import check_singleton, fault_of
 from cgworker.lifecycle import TurnOutcome
 from cgworker.wire.converter import ABSENT, dumps
 from cgworker.wire.refs import TurnRef
@@ -135,7 +142,7 @@ def check_outcome(finish: Finish) -> None:
 
 def _row_of(item: Fenced[Finish]) -> tuple[Any, ...]:
     finish = item.what
-    number, agent_id, token_hash = shown(item.claim)
+    number, agent_id, token_hash = claim_columns(item.claim)
     role, payload = finish.final_record_role, finish.final_payload
     has_payload = payload is not ABSENT
     return (
@@ -180,4 +187,4 @@ async def _repeat_or_refuse(database: Database, item: Fenced[Finish]) -> Settled
     check_claim(row, claim)
     if finish.final_payload is not ABSENT:
         await check_singleton(database, claim.turn, finish.final_record_role, finish.final_payload)
-    raise undecided("finish")
+    raise retry_later("finish")

@@ -13,8 +13,8 @@ from typing import Any
 
 from attrs import frozen
 
-from cgworker.kernel.store.claims.claim import Claim, Claimed, Try
-from cgworker.kernel.store.postgres import Database, Row
+from cgworker.kernel.store.claims.claim import Claimed, ClaimRequest, ClaimTry
+from cgworker.kernel.store.postgres.database import Database, Row
 
 # DISPATCH_TURNS for one turn, and what CLAIM_TURNS for one claim would do right after it, in their words.
 # Without arrays it costs half of what it would cost with them. The turn is not handed over where an older one
@@ -151,15 +151,15 @@ left join recorded r on h.record_limit > 0
 
 
 @frozen(eq=False)
-class Waiting:
+class WaitingClaim:
     """A claim that waits for a turn, and what gives it one."""
 
-    claim: Claim
+    claim: ClaimRequest
     give: Callable[[Claimed], None]
 
 
 async def hand_over(
-    database: Database, project_id: str, lease: timedelta, dispatch: Sequence[Any], waiting: Waiting
+    database: Database, project_id: str, lease: timedelta, dispatch: Sequence[Any], waiting: WaitingClaim
 ) -> list[Row]:
     """Dispatch a turn, and give it to who waits for it.
 
@@ -170,7 +170,7 @@ async def hand_over(
     Returns:
         What DISPATCH_TURNS gives, with the turn's `state`: "running" has been handed over.
     """
-    one = Try(waiting.claim)
+    one = ClaimTry(waiting.claim)
     rows = await database.fetch_racing(HAND_OVER_TURN, project_id, lease, *dispatch, *one.row())
     if rows and rows[0]["state"] == "running" and (claimed := one.claimed(rows)):
         waiting.give(claimed)

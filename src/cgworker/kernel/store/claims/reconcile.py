@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cgworker.kernel.store.annotations import annotate
 from cgworker.kernel.store.ids import turn_ref
-from cgworker.kernel.store.postgres import Database
+from cgworker.kernel.store.postgres.database import Database
 from cgworker.wire.claims import ReconcileExpired
 from cgworker.wire.refs import AgentRef, TurnRef
 

@@ -7,8 +7,8 @@ from datetime import timedelta
 
 from cgworker.kernel.store.batch import Answers, by_place, columns, in_rounds, keyed
 from cgworker.kernel.store.callers import touch_used
-from cgworker.kernel.store.claims.fence import Fenced, refuse, shown
-from cgworker.kernel.store.postgres import Database, Row
+from cgworker.kernel.store.claims.fence import Fenced, claim_columns, raise_refusal
+from cgworker.kernel.store.postgres.database import Database, Row
 from cgworker.wire.claims import Renewal
 
 RENEW_CLAIMS = """
@@ -49,11 +49,11 @@ async def renew_claims(
     """
 
     async def renew(some: list[Fenced[None]]) -> Answers[Renewal]:
-        sent = columns((*shown(item.claim), *item.bearer.row()) for item in some)
+        sent = columns((*claim_columns(item.claim), *item.bearer.row()) for item in some)
         rows = keyed(await database.fetch(RENEW_CLAIMS, project_id, lease, *sent))
         await touch_used(database, [item.bearer for item in some], rows)
         renewed = {place: _renewal_of(row, lease) for place, row in rows.items()}
-        return by_place(some, renewed, lambda item: refuse(database, item))
+        return by_place(some, renewed, lambda item: raise_refusal(database, item))
 
     return await in_rounds(asked, lambda item: [item.claim.turn_id], renew)
 

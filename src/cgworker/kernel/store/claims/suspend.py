@@ -8,10 +8,17 @@ from typing import Any
 from cgworker.kernel.store.annotations import annotate, with_remarks
 from cgworker.kernel.store.batch import Answers, by_place, columns, in_rounds, keyed
 from cgworker.kernel.store.callers import require_caller, touch_used
-from cgworker.kernel.store.claims.fence import Fenced, check_claim, find_claim, is_repeat, shown, undecided
+from cgworker.kernel.store.claims.fence import (
+    Fenced,
+    check_claim,
+    claim_columns,
+    find_claim,
+    is_repeat,
+    retry_later,
+)
 from cgworker.kernel.store.claims.finish import Settled
 from cgworker.kernel.store.ids import digest
-from cgworker.kernel.store.postgres import Database
+from cgworker.kernel.store.postgres.database import Database
 from cgworker.wire.turns import Suspend
 
 SUSPEND_TURNS = """
@@ -88,7 +95,7 @@ async def suspend_turns(
 def _row_of(item: Fenced[Suspend]) -> tuple[Any, ...]:
     suspend = item.what
     said = annotate(with_remarks(suspend.meta, reason=suspend.reason, note=suspend.note))
-    return *shown(item.claim), _digest_of(suspend), said, *item.bearer.row()
+    return *claim_columns(item.claim), _digest_of(suspend), said, *item.bearer.row()
 
 
 def _digest_of(suspend: Suspend) -> bytes:
@@ -102,4 +109,4 @@ async def _repeat_or_refuse(database: Database, item: Fenced[Suspend]) -> Settle
     if is_repeat(row, claim, _digest_of(item.what)):
         return Settled()
     check_claim(row, claim)
-    raise undecided("suspend")
+    raise retry_later("suspend")

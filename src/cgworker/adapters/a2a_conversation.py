@@ -1,0 +1,335 @@
+"""A turn's conversation with an A2A agent, in which nothing is said twice."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from functools import partial
+from typing import Any, TypeVar, cast
+
+import anyio
+import httpx
+from a2a.client import A2ACardResolver, Client, ClientConfig, ClientFactory
+from a2a.types import (
+    CancelTaskRequest,
+    GetTaskRequest,
+    ListTasksRequest,
+    ListTasksResponse,
+    Message,
+    Role,
+    SendMessageConfiguration,
+    SendMessageRequest,
+    StreamResponse,
+    SubscribeToTaskRequest,
+    Task,
+    TaskNotCancelableError,
+    TaskState,
+    TaskStatus,
+)
+from a2a.utils.errors import A2AError
+
+from cgworker.adapters.a2a_parts import parts_of, plain, said_in, text_of, value_of
+from cgworker.client.backoff import Backoff
+from cgworker.durable.stream import Stream
+from cgworker.handlers.environment import mask_for
+from cgworker.outcome import Outcome, fail, stop, succeed
+from cgworker.turn import Turn
+from cgworker.wire.converter import dumps, loads
+
+T = TypeVar("T")
+
+ANSWER_SCHEMA = {"type": ["string", "object"]}
+"""What an agent that needs input is answered: a text, or data."""
+
+_NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+_REFUSED_FOR_NOW = frozenset({429, 503})
+_MAY_PASS = frozenset({429, 502, 503, 504})
+
+
+class AgentFailed(Exception):
+    """The agent refused, or was still unreachable after the retries; the text names no secret."""
+
+
+class _Ended(Exception):
+    """There is nothing more to ask the agent."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome)
+        self.outcome = outcome
+
+
+class Conversation:
+    """A conversation. Made by `A2AAgent`, which says what the arguments are.
+
+    Attributes:
+        task_id: the agent's task, once it is known.
+    """
+
+    def __init__(
+        self,
+        turn: Turn,
+        http: httpx.AsyncClient,
+        url: str,
+        *,
+        retries: int,
+        poll_seconds: float,
+        send_again: bool,
+        secrets: tuple[str, ...],
+    ) -> None:
+        self._turn = turn
+        self._http = http
+        self._url = url
+        self._retries = retries
+        self._poll_seconds = poll_seconds
+        self._send_again = send_again
+        self._mask = mask_for(secrets)
+        self._streams = False
+        self._client: Client | None = None
+        self._before: Any = None
+        self._found = anyio.Event()
+        self.task_id: str | None = None
+
+    async def run(self, said: Any) -> Outcome:
+        """Tell the agent this, answer what it asks, and come back with what came of it."""
+        try:
+            for number in itertools.count():
+                asked = await self._turn.once(f"a2a:asked:{number}", partial(self._ask, number, said))
+                self._before = asked["status"]
+                said = await self._turn.ask(ANSWER_SCHEMA, asked["said"], key=f"a2a:{number}")
+        except _Ended as ended:
+            return ended.outcome
+        raise AssertionError("an endless loop has ended")
+
+    async def cancel(self) -> None:
+        """Cancel the agent's task, as soon as it is known; `run` then comes to its end."""
+        await self._found.wait()
+        client = await self._connect()
+        try:
+            await client.cancel_task(CancelTaskRequest(id=self.task_id))
+        except TaskNotCancelableError:
+            return  # it has ended meanwhile
+        except A2AError as error:
+            raise self._failed(error) from None
+
+    # ------------------------------------------------------------ one round
+
+    async def _ask(self, number: int, said: Any) -> dict[str, Any]:
+        """Say something; what the agent asks in turn, or `_Ended`."""
+        answer = await self._converse(number, said)
+        if isinstance(answer, Message):
+            raise _Ended(succeed(self._public(value_of(answer.parts))))
+        if answer.status.state != TaskState.TASK_STATE_INPUT_REQUIRED:
+            raise _Ended(await self._outcome_of(answer))
+        return {"said": self._public(said_in(answer.status)), "status": plain(answer.status)}
+
+    async def _converse(self, number: int, said: Any) -> Message | Task:
+        """The agent's answer, or its task where it stands still, whatever happens to connections."""
+        await self._connect()
+        is_new = await self._is_new(number)
+        if self.task_id is None:
+            await self._recall_task()
+        request = self._request(number, said)
+        answer = await self._send(request) if is_new else None
+        while answer is None:
+            answer = await self._catch_up(request)
+            if answer is None:
+                await anyio.sleep(self._poll_seconds)
+        return answer
+
+    async def _is_new(self, number: int) -> bool:
+        """Whether no attempt has begun to send this message; from now on, one has."""
+        marked: list[int] = []
+
+        def mark() -> str:
+            marked.append(number)
+            return self._message_id(number)
+
+        await self._turn.once(f"a2a:sent:{number}", mark)
+        return bool(marked)
+
+    def _message_id(self, number: int) -> str:
+        return f"{self._turn.fingerprint}:{number}"
+
+    def _request(self, number: int, said: Any) -> SendMessageRequest:
+        message = Message(
+            message_id=self._message_id(number),
+            context_id=self._turn.fingerprint,
+            task_id=self.task_id if number else None,
+            role=Role.ROLE_USER,
+            parts=parts_of(said),
+        )
+        # An agent that does not stream answers at once, so that no connection has to last.
+        return SendMessageRequest(
+            message=message, configuration=SendMessageConfiguration(return_immediately=True)
+        )
+
+    async def _send(self, request: SendMessageRequest) -> Message | Task | None:
+        """Send the message; None if the connection was lost over it."""
+        backoff = Backoff(0.2, 5.0)
+        for is_last in (*[False] * self._retries, True):
+            try:
+                return await self._follow((await self._connect()).send_message(request))
+            except A2AError as error:
+                if _was_sent(error) and _may_pass(error):
+                    return None
+                if is_last or not _may_pass(error):
+                    raise self._failed(error) from None
+            await anyio.sleep(backoff.next_seconds())
+        raise AssertionError("the last attempt either returns or raises")
+
+    async def _catch_up(self, request: SendMessageRequest) -> Message | Task | None:
+        """Where the task stands, or will stand; None if that cannot be said yet."""
+        if self.task_id is None and not await self._find_task():
+            return await self._send(request)
+        client = await self._connect()
+        task = await self._insist(lambda: client.get_task(GetTaskRequest(id=self.task_id)))
+        if self._stands_still(task.status):
+            return task
+        if self._is_before(task.status) and not _has(task, request.message):
+            if not task.history:
+                self._insist_on_repeats()
+            return await self._send(request)
+        if not self._streams:
+            return None
+        try:
+            return await self._follow(client.subscribe(SubscribeToTaskRequest(id=self.task_id)))
+        except A2AError:
+            return None  # the task ended just now, or the connection did: the next look tells
+
+    async def _follow(self, events: AsyncIterator[StreamResponse]) -> Message | Task | None:
+        """Publish what the agent does until it stands still; None if the stream ended before."""
+        async with aclosing(cast("Any", events)), self._turn.stream() as text:
+            async for event in events:
+                if event.HasField("message"):
+                    return event.message
+                if await self._publish(event, text):
+                    break
+            else:
+                return None
+        client = await self._connect()  # the task as a whole, with all its artifacts
+        return await self._insist(lambda: client.get_task(GetTaskRequest(id=self.task_id)))
+
+    async def _publish(self, event: StreamResponse, text: Stream) -> bool:
+        """Make records of what the agent does; whether the task stands still."""
+        if event.HasField("artifact_update"):
+            await self._keep_task(event.artifact_update.task_id)
+            await text.write(self._mask(text_of(event.artifact_update.artifact.parts)))
+            return False
+        is_whole = event.HasField("task")
+        status = event.task.status if is_whole else event.status_update.status
+        await self._keep_task(event.task.id if is_whole else event.status_update.task_id)
+        if self._stands_still(status):
+            return True
+        if status.message.parts and not self._is_before(status):
+            await text.flush()
+            await self._turn.record({"agent_says": self._public(said_in(status))})
+        return False
+
+    # ------------------------------------------------------------ how the task stands
+
+    def _stands_still(self, status: TaskStatus) -> bool:
+        if status.state in (TaskState.TASK_STATE_SUBMITTED, TaskState.TASK_STATE_WORKING):
+            return False
+        return not self._is_before(status)
+
+    def _is_before(self, status: TaskStatus) -> bool:
+        """Whether this is still the question that is being answered."""
+        return self._before is not None and plain(status) == self._before
+
+    async def _outcome_of(self, task: Task) -> Outcome:
+        says = self._public(said_in(task.status))
+        parts = [part for artifact in task.artifacts for part in artifact.parts]
+        delivered = self._public(value_of(parts)) if parts else says
+        if task.status.state == TaskState.TASK_STATE_COMPLETED:
+            return succeed(delivered)
+        if task.status.state == TaskState.TASK_STATE_CANCELED and self._turn.interruption is not None:
+            return stop(delivered)
+        if task.status.state == TaskState.TASK_STATE_AUTH_REQUIRED:
+            await self.cancel()  # nobody will come back to it
+        state = TaskState.Name(task.status.state).removeprefix("TASK_STATE_").lower()
+        return fail({"error": f"a2a_{state}", "agent_says": says})
+
+    def _public(self, value: Any) -> Any:
+        """Some agents repeat the token in what they say."""
+        return loads(self._mask(dumps(value).decode()))
+
+    # ------------------------------------------------------------ which task it is
+
+    async def _keep_task(self, task_id: str) -> None:
+        if self.task_id is None:
+            self.task_id = await self._turn.once("a2a:task", lambda: task_id)
+            self._found.set()
+
+    async def _recall_task(self) -> None:
+        """Find what an earlier attempt has kept."""
+        for step in [item.payload for item in await self._turn.records("step")]:
+            if step["key"] == "a2a:task":
+                await self._keep_task(step["value"])
+
+    async def _find_task(self) -> bool:
+        """The message may have arrived, and its answer not: whether the agent has a task of this turn.
+
+        Raises:
+            _Ended: it does not, or cannot, say so, and the message may not be sent again.
+        """
+        client = await self._connect()
+        request = ListTasksRequest(context_id=self._turn.fingerprint)
+        try:
+            listed = await self._insist(lambda: client.list_tasks(request))
+        except AgentFailed:  # not every agent can list its tasks
+            listed = ListTasksResponse()
+        if not listed.tasks:
+            self._insist_on_repeats()
+            return False
+        await self._keep_task(listed.tasks[0].id)
+        return True
+
+    def _insist_on_repeats(self) -> None:
+        """Nothing tells whether the message arrived: to send it again may be to say it twice."""
+        if not self._send_again:
+            raise _Ended(fail({"error": "a2a_unknown_whether_sent"}))
+
+    # ------------------------------------------------------------ connections
+
+    async def _connect(self) -> Client:
+        """The agent as its card describes it."""
+        if self._client is None:
+            card = await self._insist(A2ACardResolver(self._http, self._url).get_agent_card)
+            self._streams = card.capabilities.streaming
+            self._client = ClientFactory(ClientConfig(httpx_client=self._http)).create(card)
+        return self._client
+
+    async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Make a call that may be repeated, until it is answered or the retries are spent."""
+        backoff = Backoff(0.2, 5.0)
+        for is_last in (*[False] * self._retries, True):
+            try:
+                return await call()
+            except A2AError as error:
+                if is_last or not _may_pass(error):
+                    raise self._failed(error) from None
+            await anyio.sleep(backoff.next_seconds())
+        raise AssertionError("the last attempt either returns or raises")
+
+    def _failed(self, error: Exception) -> AgentFailed:
+        return AgentFailed(f"{type(error).__name__}: {self._mask(str(error))}")
+
+
+def _may_pass(error: Exception) -> bool:
+    cause = error.__cause__
+    if isinstance(cause, httpx.HTTPStatusError):
+        return cause.response.status_code in _MAY_PASS
+    return isinstance(cause, httpx.TransportError)
+
+
+def _was_sent(error: Exception) -> bool:
+    """Whether the agent may have got the message."""
+    cause = error.__cause__
+    if isinstance(cause, httpx.HTTPStatusError):
+        return cause.response.status_code not in _REFUSED_FOR_NOW
+    return not isinstance(cause, _NEVER_SENT)
+
+
+def _has(task: Task, message: Message) -> bool:
+    return any(said.message_id == message.message_id for said in task.history)

@@ -1,0 +1,129 @@
+"""What an agent may ask of its client: to be heard, to be permitted, and files of the folder it works in."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+from acp import ReadTextFileResponse, RequestError, RequestPermissionResponse
+from acp.schema import AllowedOutcome, DeniedOutcome, PermissionOption, ToolCallUpdate
+from attrs import field, frozen
+
+from cgworker.lease import Reason
+from cgworker.turn import Turn
+
+
+@frozen(eq=False)
+class Asked:
+    """A request for permission that waits for its answer.
+
+    Attributes:
+        tool_call: what the agent is about to do.
+        options: what may be answered.
+        answer: the id of an option, as soon as there is one; None is a refusal because the turn ends.
+    """
+
+    tool_call: ToolCallUpdate
+    options: list[PermissionOption]
+    answer: asyncio.Future[str | None] = field(factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class AcpClient:
+    """The client's side of a session, as the package `acp` wants one: methods by the protocol's names.
+
+    Args:
+        turn: whose session it is.
+        folder: where files may be read and written.
+
+    Attributes:
+        heard: the updates and requests, in their order; None once the agent has answered the prompt.
+        is_open: whether updates are wanted; an agent that loads a session repeats all that it ever said.
+    """
+
+    def __init__(self, turn: Turn, folder: Path) -> None:
+        self._turn = turn
+        self._folder = folder
+        self._waiting: set[asyncio.Future[str | None]] = set()
+        self.heard: asyncio.Queue[Any] = asyncio.Queue()
+        self.is_open: bool = False
+
+    def end_waiting(self) -> None:
+        """Answer what still waits for permission that the turn ends."""
+        for answer in self._waiting:
+            if not answer.done():
+                answer.set_result(None)
+
+    # ------------------------------------------------------------ by the protocol's names
+
+    async def session_update(self, session_id: str, update: Any, **_meta: Any) -> None:  # noqa: ARG002
+        """Take note of what the agent does."""
+        if self.is_open:
+            self.heard.put_nowait(update)
+
+    async def request_permission(
+        self,
+        session_id: str,  # noqa: ARG002
+        tool_call: ToolCallUpdate,
+        options: list[PermissionOption],
+        **_meta: Any,
+    ) -> RequestPermissionResponse:
+        """Have it decided, by rule or by people."""
+        asked = Asked(tool_call, options)
+        self._waiting.add(asked.answer)
+        self.heard.put_nowait(asked)
+        try:
+            chosen = await asked.answer
+        finally:
+            self._waiting.discard(asked.answer)
+        if chosen is None:
+            return RequestPermissionResponse(outcome=DeniedOutcome(outcome="cancelled"))
+        return RequestPermissionResponse(outcome=AllowedOutcome(outcome="selected", option_id=chosen))
+
+    async def read_text_file(
+        self,
+        session_id: str,  # noqa: ARG002
+        path: str,
+        line: int | None = None,
+        limit: int | None = None,
+        **_meta: Any,
+    ) -> ReadTextFileResponse:
+        """Read a file of the folder: all of it, or so many lines from a line on, the first being 1."""
+        place = self._place(path)
+        try:
+            content = await anyio.to_thread.run_sync(_read, place)
+        except (OSError, UnicodeDecodeError) as unreadable:
+            raise RequestError(-32002, f"{path} cannot be read: {unreadable}") from unreadable
+        first = max((line or 1) - 1, 0)
+        if first or limit is not None:
+            lines = content.splitlines(keepends=True)
+            content = "".join(lines[first : None if limit is None else first + limit])
+        return ReadTextFileResponse(content=content)
+
+    async def write_text_file(self, session_id: str, path: str, content: str, **_meta: Any) -> None:  # noqa: ARG002
+        """Write a file of the folder, and the folders it needs."""
+        place = self._place(path)
+        interruption = self._turn.interruption
+        if interruption is not None and interruption.reason is Reason.LEASE_LOST:
+            raise RequestError(-32603, "the turn is somebody else's by now: nothing is written any more")
+        try:
+            await anyio.to_thread.run_sync(_write, place, content)
+        except OSError as unwritable:
+            raise RequestError(-32603, f"{path} cannot be written: {unwritable}") from unwritable
+
+    def _place(self, path: str) -> Path:
+        """The file meant, links followed; it has to be in the folder."""
+        place = (self._folder / path).resolve()
+        if not place.is_relative_to(self._folder):
+            raise RequestError(-32602, f"{path} is not in {self._folder}, where this agent works")
+        return place
+
+
+def _read(place: Path) -> str:
+    return place.read_bytes().decode()
+
+
+def _write(place: Path, content: str) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(content.encode())

@@ -1,0 +1,1 @@
+"""The commands of `cg`: `commands/<word>.py` holds the command `<word>`."""

@@ -1,0 +1,156 @@
+"""`cg admission`: invite agents, and serve the API that admits them."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from cgworker.cli.command import command, group, program
+from cgworker.cli.connect import admin_url, as_operator
+from cgworker.cli.options import (
+    AdminBearerFile,
+    AdminFlags,
+    AdminServiceFile,
+    Capacity,
+    Grants,
+    ListenFlags,
+    MaybeProjectId,
+)
+from cgworker.cli.payload import read_duration, write_json_file
+from cgworker.cli.problems import reset_code
+from cgworker.cli.results import InviteResult
+from cgworker.errors import KernelRefused
+from cgworker.profiles import ConfigFile, non_blank
+from cgworker.wire.admission import WORKER_PROFILE, CreateInvite, InviteList, RevokedInvite
+from cgworker.wire.converter import ABSENT
+
+app: typer.Typer = group("Invite agents, and serve the API that admits them.")
+invites: typer.Typer = group("Invites: what lets an external runtime become an agent.")
+app.add_typer(invites, name="invite")
+
+Project = Annotated[str, typer.Option("--project-id", metavar="PROJECT", help="The project.")]
+
+
+@command(invites, "create")
+async def create(
+    admin: AdminFlags,
+    agent_id: Annotated[str, typer.Option("--agent-id", metavar="AGENT", help="The agent to be.")],
+    project_id: Project = "cg-demo",
+    profile_kind: Annotated[
+        str, typer.Option("--profile-kind", metavar="KIND", help="What it may do.")
+    ] = WORKER_PROFILE,
+    runtime_kind: Annotated[
+        str, typer.Option("--runtime-kind", metavar="KIND", help="What runs behind it, for people to read.")
+    ] = "manual.shell.v1",
+    display_name: Annotated[
+        str | None, typer.Option("--display-name", metavar="NAME", help="What people call it.")
+    ] = None,
+    description: Annotated[
+        str | None, typer.Option("--description", metavar="TEXT", help="What it is for.")
+    ] = None,
+    expires_in: Annotated[
+        str, typer.Option("--expires-in", metavar="DURATION", help="How long the code works: 24h, 60m, 7d.")
+    ] = "24h",
+    max_uses: Annotated[
+        int, typer.Option("--max-uses", min=1, metavar="N", help="How often the code works.")
+    ] = 1,
+    capacity: Capacity = None,
+    grant: Grants = None,
+    join_base_url: Annotated[
+        str | None,
+        typer.Option("--join-base-url", metavar="URL", help="The address the agent is to join at."),
+    ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option("--out", metavar="FILE", help="Write the result there as well, for you alone."),
+    ] = None,
+) -> InviteResult:
+    """Invite an agent. The code is shown this once; send it to whom it is for."""
+    wanted = CreateInvite(
+        agent_id=agent_id,
+        profile_kind=profile_kind,
+        runtime_kind=runtime_kind,
+        display_name=display_name,
+        description=description,
+        expires_in_seconds=read_duration(expires_in, "--expires-in"),
+        single_use=max_uses == 1,
+        max_uses=max_uses,
+        capacity=ABSENT if capacity is None else capacity,
+        grants=tuple(grant) if grant else ABSENT,
+    )
+    async with as_operator(admin, project_id, to="create an Agent join invite") as admission:
+        try:
+            created = await admission.create_invite(project_id, wanted)
+        except KernelRefused as refused:
+            raise reset_code(refused, "admin_auth_required") from refused
+    address = non_blank(join_base_url) or _admission_address(admin)
+    result = InviteResult(
+        project_id=project_id,
+        agent_id=created.invite.agent_id,
+        invite=created.invite,
+        join_command=f"cg agent join {address} {created.join_code}",
+        join_code=created.join_code,
+    )
+    if out is not None:
+        write_json_file(out, result, pretty=True)
+    return result
+
+
+@command(invites, "list")
+async def list_invites(admin: AdminFlags, project_id: Project = "cg-demo") -> InviteList:
+    """List a project's invites, the newest first, without their codes."""
+    async with as_operator(admin, project_id, to="list Agent join invites") as admission:
+        return InviteList(invites=await admission.invites(project_id))
+
+
+@command(invites, "revoke")
+async def revoke(
+    admin: AdminFlags,
+    invite_id: Annotated[str, typer.Option("--invite-id", metavar="INVITE", help="Which one (aginv_...).")],
+    project_id: Project = "cg-demo",
+) -> RevokedInvite:
+    """Make an invite's code useless. Who has joined by it stays."""
+    async with as_operator(admin, project_id, to="revoke an Agent join invite") as admission:
+        return RevokedInvite(invite=await admission.revoke_invite(project_id, invite_id))
+
+
+@program(app, "run")
+async def run(
+    listen: ListenFlags,
+    project_id: MaybeProjectId = None,
+    admin_service_token_file: AdminServiceFile = None,
+    admin_auth_token_file: AdminBearerFile = None,
+    base_url: Annotated[
+        str | None,
+        typer.Option(
+            "--base-url",
+            metavar="URL",
+            help="How clients reach the kernel; who joins is told.  [env: CG_BASE_URL]",
+        ),
+    ] = None,
+    invite_config_json: Annotated[
+        str | None,
+        typer.Option(
+            "--invite-config-json",
+            metavar="FILE",
+            help="Invitation codes that admit conversation workers.  [env: CG_ADMIN_INVITE_CONFIG_JSON]",
+        ),
+    ] = None,
+) -> None:
+    """Run an admission service without a kernel, on the same database, until SIGTERM or SIGINT.
+
+    It listens at CG_ADMIN_HOST and CG_ADMIN_PORT, or 127.0.0.1:8001; CG_ADMIN_LOG_LEVEL is its log level.
+    """
+    from cgworker.cli.serving import AdmissionSetup, admission_environ, config_of, run_admission
+
+    admission = AdmissionSetup.of(
+        project_id, admin_service_token_file, admin_auth_token_file, invitations=invite_config_json
+    )
+    address = non_blank(base_url) or non_blank(os.environ.get("CG_BASE_URL"))
+    await run_admission(config_of(listen, admission_environ()), admission, address)
+
+
+def _admission_address(admin: AdminFlags) -> str:
+    return admin_url(admin.admin_base_url, None, ConfigFile.locate(admin.config).read()).rstrip("/")

@@ -1,0 +1,110 @@
+"""`cg demo`: the whole path, from nothing to an answered turn, with the commands a user would type.
+
+Every step is a real `cg` process. They share a home folder that is made for the demo and removed with it,
+so that neither the user's profiles nor any database of his are touched.
+"""
+
+from __future__ import annotations
+
+import socket
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from time import monotonic
+from typing import Annotated
+
+import anyio
+import typer
+
+from cgworker.cli.call import words_of
+from cgworker.cli.command import RestOfLine, program
+from cgworker.cli.demo_shell import DemoShell, ended_by_signals
+from cgworker.client import KernelClient
+from cgworker.errors import KernelTrouble
+
+app: typer.Typer = typer.Typer(add_completion=False)
+
+_EXAMPLE = Path("examples/conversation_worker/worker_runtime.py")
+_ECHO = ("sh", "-c", 'cp "$CG_INPUT_FILE" "$CG_FINAL_FILE"')
+_START_SECONDS = 60.0
+
+
+@program(app, "demo", cls=RestOfLine)
+async def demo(
+    command: Annotated[
+        str,
+        typer.Option(
+            "--command",
+            metavar="CMD [ARGS]...",
+            help="What answers the turn; takes the rest of the line.  [default: the example, or an echo]",
+        ),
+    ] = "",
+) -> None:
+    """Start a kernel, let a worker join it, give it a turn, show the answer, and clean up."""
+    runtime = words_of(command) or _default_runtime()
+    with tempfile.TemporaryDirectory(prefix="cg-demo-") as home:
+        stage = DemoShell(Path(home))
+        async with ended_by_signals(), _kernel(stage) as url:
+            await _admit(stage, url)
+            async with stage.running(
+                "worker", "loop", "--profile", "cg-demo/worker-1", "--command", *runtime
+            ):
+                smoke = await stage.run("smoke", "pair", "--from", "cg-demo/requester", "--to", "worker-1")
+                stage.show_answer(smoke)
+    stage.say("everything is ended and removed")
+
+
+async def _admit(stage: DemoShell, url: str) -> None:
+    """A worker joins by an invite, a requester by the operator's bearer."""
+    await stage.run("setup", "project", "client-config", "--base-url", url, "--admin-base-url", url)
+    invite = await stage.run(
+        "admission", "invite", "create",
+        "--project-id", "cg-demo", "--agent-id", "worker-1", "--join-base-url", url,
+    )  # fmt: skip
+    stage.say(f"worker-1 is invited: {invite['join_command']}")
+    joined = await stage.run("agent", "join", url, invite["join_code"])
+    stage.say(f"this machine has the profile {joined['profile']}")
+    ensured = await stage.run(
+        "profile", "ensure-agent", "--profile", "cg-demo/requester", "--project-id", "cg-demo",
+        "--requested-agent-id", "requester", "--runtime-kind", "demo.v1", "--display-name", "Requester",
+    )  # fmt: skip
+    stage.say(f"and the profile {ensured['profile']}")
+
+
+@asynccontextmanager
+async def _kernel(stage: DemoShell) -> AsyncIterator[str]:
+    """A kernel on the embedded PostgreSQL and a free port; its address."""
+    port = str(_free_port())
+    url = f"http://127.0.0.1:{port}"
+    began_at = monotonic()
+    async with stage.running(
+        "local", "run", "--project-id", "cg-demo", "--host", "127.0.0.1", "--port", port
+    ):
+        await _until_ready(url)
+        stage.say(f"a kernel is ready at {url} after {monotonic() - began_at:.1f} s, on its own PostgreSQL")
+        yield url
+
+
+async def _until_ready(url: str) -> None:
+    """Ask until the kernel answers."""
+    async with KernelClient(url) as kernel:
+        with anyio.fail_after(_START_SECONDS):
+            while True:
+                try:
+                    await kernel.readyz()
+                except KernelTrouble:
+                    await anyio.sleep(0.05)
+                else:
+                    return
+
+
+def _default_runtime() -> tuple[str, ...]:
+    """The example where the repository is, and an echo where it is not."""
+    return ("python", str(_EXAMPLE)) if _EXAMPLE.exists() else _ECHO
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,69 @@
+"""`cg dispatch`: give an agent work."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cgworker.cli.command import command
+from cgworker.cli.connect import as_actor
+from cgworker.cli.options import DispatchKey, ProjectId, RequestedBy, RequestId, ServerFlags
+from cgworker.cli.payload import PayloadFlags
+from cgworker.cli.results import DispatchedTurn
+from cgworker.errors import UsageError
+from cgworker.profiles import non_blank
+from cgworker.wire.refs import AgentRef
+from cgworker.wire.turns import Dispatch, RootRequest, read_anchor
+from cgworker.wire.values import Fault
+
+app: typer.Typer = typer.Typer(add_completion=False)
+
+
+@command(app, "dispatch")
+async def dispatch(
+    server: ServerFlags,
+    project_id: ProjectId,
+    requested_by: RequestedBy,
+    target_agent: Annotated[str, typer.Option("--target-agent", metavar="AGENT", help="Who is to do it.")],
+    turn_kind: Annotated[str, typer.Option("--turn-kind", metavar="KIND", help="What kind of turn it is.")],
+    payload: PayloadFlags,
+    request_id: RequestId = None,
+    dispatch_key: DispatchKey = None,
+) -> DispatchedTurn:
+    """Give an agent work. Repeating it with the same key and content gives the same turn."""
+    request_id, dispatch_key = anchors("cg dispatch", request_id, dispatch_key)
+    actor = AgentRef(project_id=project_id, agent_id=requested_by)
+    work = Dispatch(
+        requested_by=actor,
+        target_agent=AgentRef(project_id=project_id, agent_id=target_agent),
+        input=payload.read(),
+        turn_kind=turn_kind,
+        dispatch_key=dispatch_key,
+        authority=RootRequest(request_id=request_id),
+    )
+    async with as_actor(server, actor) as kernel:
+        turn = await kernel.turns.dispatch(work)
+    return DispatchedTurn(
+        project_id=turn.project_id,
+        turn_id=turn.turn_id,
+        agent_id=target_agent,
+        request_id=request_id,
+        dispatch_key=dispatch_key,
+    )
+
+
+def anchors(command_name: str, request_id: str | None, dispatch_key: str | None) -> tuple[str, str]:
+    """The request id and the dispatch key; where one is missing the other stands in for it.
+
+    Raises:
+        UsageError: both are missing, or one has a form the kernel would refuse.
+    """
+    request_id, dispatch_key = non_blank(request_id), non_blank(dispatch_key)
+    one = request_id or dispatch_key
+    if one is None:
+        raise UsageError(f"{command_name} requires --request-id or --dispatch-key")
+    try:
+        return read_anchor(request_id or one, "request_id"), read_anchor(dispatch_key or one, "dispatch_key")
+    except Fault as fault:
+        raise UsageError(fault.msg) from fault

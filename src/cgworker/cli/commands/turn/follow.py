@@ -1,0 +1,56 @@
+"""`cg turn follow`: a turn's records as they are made."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from cgworker.cli.command import program
+from cgworker.cli.commands.turn.questions import ActingAgent
+from cgworker.cli.connect import as_actor, worker_agent
+from cgworker.cli.envelope import write_line
+from cgworker.cli.options import ProfilesProjectId, ServerFlags
+from cgworker.wire.records import SemanticItem
+from cgworker.wire.refs import TurnRef
+
+app: typer.Typer = typer.Typer()
+
+
+@program(app, "follow")
+async def follow(
+    server: ServerFlags,
+    turn_id: Annotated[str, typer.Argument(metavar="TURN", help="The turn, such as T-7.")],
+    after_turn_seq: Annotated[
+        int, typer.Option("--after-turn-seq", min=0, metavar="N", help="Only records after this one.")
+    ] = 0,
+    json: Annotated[
+        bool, typer.Option("--json", help="A line of JSON a record, also on a terminal.")
+    ] = False,
+    project_id: ProfilesProjectId = None,
+    agent_id: ActingAgent = None,
+) -> None:
+    """Print a turn's records as they are made, until it is closed."""
+    actor = worker_agent(server, project_id, agent_id, command_name="cg turn follow")
+    turn = TurnRef(project_id=actor.project_id, turn_id=turn_id)
+    show = _write_line if json or not sys.stdout.isatty() else _draw
+    async with as_actor(server, actor) as kernel:
+        async for item in kernel.turns.follow(turn, after_turn_seq=after_turn_seq):
+            show(item)
+
+
+def _write_line(item: SemanticItem) -> None:
+    line = {
+        "turn_seq": item.record.turn_seq,
+        "record_role": item.record.record_role,
+        "created_at": item.record.created_at,
+        "payload": item.payload,
+    }
+    write_line(line)
+
+
+def _draw(item: SemanticItem) -> None:
+    from cgworker.cli.views import show
+
+    show(item)

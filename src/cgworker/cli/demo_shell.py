@@ -1,0 +1,145 @@
+"""Where the demo plays: runs `cg` commands as processes, and shows them as a user would type them."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.abc
+
+from cgworker.cli.payload import parse_json
+from cgworker.cli.rendering import json_of, plain_text, screen, words
+from cgworker.errors import CommonGroundError
+from cgworker.worker.process.serve import watch_signals
+
+_END_SECONDS = 20.0
+
+
+class StepFailed(CommonGroundError):
+    """A step of the demo failed; the text is what its command said."""
+
+    code = "demo_failed"
+
+
+class DemoShell:
+    """Runs commands in a home of their own.
+
+    Args:
+        home: the folder that is HOME for them; whoever made it removes it.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._console = screen()
+        self._environment = _environment(home)
+
+    def say(self, text: str) -> None:
+        """Tell what came of a step."""
+        self._console.print(words(("✓ ", "green"), text), soft_wrap=True)
+
+    def show_answer(self, smoke: Mapping[str, Any]) -> None:
+        """Show what a smoke test brought back."""
+        terminal = smoke["terminal"]
+        self.say(
+            f"{terminal['turn_id']} {terminal['outcome']} after {terminal['waited_seconds']} s; "
+            f"{smoke['to']} answered:"
+        )
+        self._console.print(json_of(smoke["terminal_payload"]))
+
+    async def run(self, *words: str) -> Any:
+        """Run a command to its end and return the result of its envelope.
+
+        Raises:
+            StepFailed: it failed.
+        """
+        self._show(words)
+        done = await anyio.run_process(_argv(words), env=self._environment, stdin=None, check=False)
+        envelope = parse_json(done.stdout) if done.returncode == 0 else {}
+        if "result" not in envelope:
+            raise StepFailed(f"cg {words[0]}: {done.stdout.decode()}{done.stderr.decode()}".strip())
+        return envelope["result"]
+
+    @asynccontextmanager
+    async def running(self, *words: str) -> AsyncIterator[anyio.abc.Process]:
+        """Run a command while the block runs, then end it as its user would: by SIGTERM."""
+        self._show(words)
+        log = self._home / f"{words[0]}.log"
+        with log.open("wb") as output:
+            process = await anyio.open_process(
+                _argv(words),
+                env=self._environment,
+                stdin=None,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,  # Ctrl-C is for the demo, which ends its commands in order
+            )
+        try:
+            async with anyio.create_task_group() as beside:
+                beside.start_soon(_fail_when_ended, process, words[0])
+                yield process
+                beside.cancel_scope.cancel()
+        except Exception:
+            self._console.print(
+                plain_text(log.read_text("utf-8", "replace").strip(), style="dim"), soft_wrap=True
+            )
+            raise
+        finally:
+            with anyio.CancelScope(shield=True):
+                await _end(process)
+
+    def _show(self, argv: tuple[str, ...]) -> None:
+        self._console.print(words(("$ ", "dim"), (shlex.join(("cg", *argv)), "bold")), soft_wrap=True)
+
+
+@asynccontextmanager
+async def ended_by_signals() -> AsyncIterator[None]:
+    """End the block in order at SIGTERM or SIGINT.
+
+    Raises:
+        StepFailed: that happened.
+    """
+    async with anyio.create_task_group() as beside:
+        beside.start_soon(watch_signals, lambda _: beside.cancel_scope.cancel())
+        yield
+        beside.cancel_scope.cancel()
+        return
+    raise StepFailed("interrupted")
+
+
+async def _fail_when_ended(process: anyio.abc.Process, word: str) -> None:
+    """End what relies on a process that was to go on."""
+    status = await process.wait()
+    raise StepFailed(f"cg {word} ended by itself, with exit status {status}")
+
+
+async def _end(process: anyio.abc.Process) -> None:
+    with suppress(ProcessLookupError):
+        process.terminate()
+    with anyio.move_on_after(_END_SECONDS) as waiting:
+        await process.wait()
+    if waiting.cancelled_caught:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    await process.aclose()
+
+
+def _argv(words: tuple[str, ...]) -> list[str]:
+    return [sys.executable, "-m", "cgworker", *words]
+
+
+def _environment(home: Path) -> dict[str, str]:
+    """Ours, with another home and without anything that would lead to the user's own kernel or database."""
+    kept = {name: value for name, value in os.environ.items() if not _leads_elsewhere(name)}
+    path = os.pathsep.join(filter(None, [str(Path(sys.executable).parent), kept.get("PATH")]))
+    return {**kept, "HOME": str(home), "PATH": path}
+
+
+def _leads_elsewhere(name: str) -> bool:
+    return name.startswith(("CG_", "PG", "XDG_"))

@@ -1,0 +1,173 @@
+"""A worker that remembers how its last turn went, so that the envelope can tell it (cli.md 4.3, 4.4)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from attrs import evolve, frozen
+
+from cgworker.cli.results import (
+    TurnResult,
+)
+from cgworker.cli.worker_results import (
+    FailedLoop,
+    LoopResult,
+    NothingClaimed,
+    UnreadTurn,
+    WorkedTurn,
+)
+from cgworker.client import KernelClient
+from cgworker.errors import CommonGroundError
+from cgworker.handlers import CommandExit, CommandHandler
+from cgworker.handlers.environment import ChildEnvironment
+from cgworker.lease import Reason
+from cgworker.outcome import Failed, Suspended, word_for
+from cgworker.turn import Turn
+from cgworker.wire.converter import ABSENT
+from cgworker.wire.refs import TurnRef
+from cgworker.worker import TurnReport, Worker, WorkerOptions
+
+
+@frozen
+class LastTurn:
+    """What became of one attempt, and how its command ended, if it ran."""
+
+    report: TurnReport
+    command: CommandExit | None
+
+    @property
+    def failed(self) -> bool:
+        """Whether it is a failure for `--exit-on-failure`; a turn handed back is none."""
+        outcome = self.report.outcome
+        return not self.report.settled or isinstance(outcome, Failed) or self.unread
+
+    @property
+    def unread(self) -> bool:
+        """Whether the turn was put aside because its context could not be read."""
+        return self.report.kind is None and isinstance(self.report.outcome, Suspended)
+
+
+class LoopWorker(Worker):
+    """The worker of `cg worker once` and `cg worker loop`.
+
+    Args:
+        kernel: the kernel, with the agent's identity.
+        handler: runs the command.
+        options: limits and behaviour.
+    """
+
+    exit_on_failure = False
+
+    def __init__(self, kernel: KernelClient, handler: CommandHandler, *, options: WorkerOptions) -> None:
+        super().__init__(kernel, evolve(handler, on_exit=self._note_exit), options=options)
+        self._exits: dict[TurnRef, CommandExit] = {}
+        self._asked_count = 0
+        self._claimed_count = 0
+        self._last: LastTurn | None = None
+        self._is_drained = False
+
+    async def work_one(self) -> WorkedTurn | UnreadTurn | NothingClaimed:
+        """Claim a turn and work it, if there is one, unless a signal has ended us already."""
+        report = None if self._is_drained else await self.once()
+        return NothingClaimed() if report is None or self._last is None else await self._tell(self._last)
+
+    async def work_at_most(self, iterations: int) -> None:
+        """Ask for work so often, until there is none, one turn at a time."""
+        while self._asked_count < iterations and not self._is_drained:
+            self._asked_count += 1
+            if await self.once() is None:
+                self._last = None
+                return
+
+    async def result(self) -> LoopResult:
+        """How the loop went."""
+        last = NothingClaimed() if self._last is None else await self._tell(self._last)
+        kind = FailedLoop if self.exit_on_failure and self._last and self._last.failed else LoopResult
+        return kind(iterations=self._asked_count, claimed_count=self._claimed_count, last=last)
+
+    # ------------------------------------------------------------ what the worker tells
+
+    def select(self) -> bool:
+        """Count: the worker asks this before each request for work."""
+        self._asked_count += 1
+        return True
+
+    async def on_settled(self, report: TurnReport) -> None:
+        """Remember the last turn, and end at a failure if that is wanted."""
+        self._claimed_count += 1
+        self._last = LastTurn(report, self._exits.pop(report.turn, None))
+        if self.exit_on_failure and self._last.failed:
+            self.drain()
+
+    def drain(self, *, hurry: bool = False) -> None:
+        """Claim no more."""
+        self._is_drained = True
+        super().drain(hurry=hurry)
+
+    def _note_exit(self, turn: Turn, command: CommandExit) -> None:
+        self._exits[turn.ref] = command
+
+    # ------------------------------------------------------------ telling it
+
+    async def _tell(self, worked: LastTurn) -> WorkedTurn | UnreadTurn:
+        report, command = worked.report, worked.command
+        facts: dict[str, Any] = {
+            "project_id": report.turn.project_id,
+            "turn_id": report.turn.turn_id,
+            "agent_id": self.agent.agent_id,
+        }
+        if worked.unread:
+            return _unread(report, facts)
+        if command is not None:
+            facts |= {"context_file": str(command.context_file), "child_exit_code": command.exit_code}
+        if report.redelivered:
+            facts["redelivered"] = True
+        if not report.settled:
+            return _not_settled(report, facts)
+        if command is None and isinstance(report.outcome, Suspended) and report.outcome.note:
+            facts["note"] = report.outcome.note  # why its command was not started
+        return WorkedTurn(**facts, **_settled(report), turn=await self._turn_as_it_is(report.turn))
+
+    async def _turn_as_it_is(self, turn: TurnRef) -> Any:
+        """The turn read again; it is settled whether that works or not."""
+        try:
+            return TurnResult.of(await self.kernel.turns.get(turn))
+        except CommonGroundError:
+            return ABSENT
+
+
+def _settled(report: TurnReport) -> dict[str, Any]:
+    outcome = report.outcome
+    assert outcome is not None
+    if isinstance(outcome, Suspended):
+        return {"suspended": True, "reason": outcome.reason}
+    failure = {"failure_payload": outcome.payload} if isinstance(outcome, Failed) else {}
+    return {"finished": True, "outcome": word_for(outcome), **failure}
+
+
+def _not_settled(report: TurnReport, facts: dict[str, Any]) -> WorkedTurn:
+    if report.interruption is not None and report.interruption.reason is Reason.LEASE_LOST:
+        return WorkedTurn(**facts, lease_lost=True, lease_error=report.interruption.note or report.reason)
+    return WorkedTurn(**facts, not_settled=report.reason, kept_at=report.kept_at or ABSENT)
+
+
+def _unread(report: TurnReport, facts: dict[str, Any]) -> UnreadTurn:
+    assert isinstance(report.outcome, Suspended)
+    return UnreadTurn(
+        **facts,
+        context_error=report.outcome.note or report.outcome.reason,
+        suspended_after_failure=report.settled,
+        suspend_error=ABSENT if report.settled else report.reason,
+    )
+
+
+def environment_of(clean: bool, wanted: Iterable[str] | None) -> ChildEnvironment:
+    """The command's environment: `NAME=VALUE` sets a variable, `NAME` passes ours on."""
+    added: dict[str, str] = {}
+    for each in wanted or ():
+        name, given, value = each.partition("=")
+        if given or name in os.environ:
+            added[name] = value if given else os.environ[name]
+    return ChildEnvironment(clean=clean, added=added)

@@ -1,0 +1,91 @@
+"""The first words of a command line, each with a module that is loaded when it is typed.
+
+So `cg turn get` loads neither the worker nor the kernel, and completion stays quick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from cgworker.cli.call import Call
+from cgworker.cli.command import markup_mode
+from cgworker.errors import UsageError
+
+WORDS = (
+    "dispatch",
+    "turn",
+    "agent",
+    "worker",
+    "project",
+    "report",
+    "provision",
+    "profile",
+    "admission",
+    "admin",
+    "setup",
+    "local",
+    "service",
+    "smoke",
+    "demo",
+    "doctor",
+)
+
+
+class LazyCommands(TyperGroup):
+    """The commands by their first word."""
+
+    def list_commands(self, _ctx: typer.Context) -> list[str]:  # type: ignore[override]  # its base is private
+        return list(WORDS)
+
+    def get_command(self, _ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]
+        if cmd_name not in WORDS:
+            self.commands.update({word: self._load(word) for word in WORDS})  # to say what was meant
+            return None
+        return self._load(cmd_name)
+
+    def _load(self, word: str) -> Any:
+        command = typer.main.get_command(import_module(f"cgworker.cli.commands.{word}").app)
+        command.name = word
+        return command
+
+
+def read(argv: Sequence[str]) -> Call | int:
+    """What a command line asks for; an exit status if that has been done, as for --help.
+
+    Raises:
+        UsageError: the line is wrong.
+    """
+    try:
+        asked: Call | int | None = root_command().main(args=list(argv), prog_name="cg", standalone_mode=False)
+    except typer.TyperException as wrong:
+        raise UsageError(wrong.format_message()) from wrong
+    return asked or 0
+
+
+def root_command() -> LazyCommands:
+    """The command `cg`."""
+    app = typer.Typer(
+        cls=LazyCommands,
+        callback=_root,
+        invoke_without_command=False,
+        rich_markup_mode=markup_mode(),
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    group = typer.main.get_command(app)
+    assert isinstance(group, LazyCommands)
+    return group
+
+
+def _root(
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """CommonGround's command line: join as an agent, work turns, dispatch them, run a kernel."""
+    if show_version:
+        typer.echo(f"cg {version('cgworker')}")
+        raise typer.Exit

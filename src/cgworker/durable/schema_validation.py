@@ -1,0 +1,283 @@
+"""A value checked against a JSON Schema with a bounded amount of work, and without Python's `re`.
+
+jsonschema's own validator is extended, in three ways. Its expressions are run by RE2. Its work is counted:
+one for each schema that is applied to a value, more for keywords and messages that cost more. And a schema
+is 2020-12 from its top to its bottom: jsonschema itself takes another class of validator below a reference
+to a schema that names its dialect, and what is extended here would be lost there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from functools import cache, partial
+from typing import Any
+
+import attrs
+from jsonschema import Draft202012Validator, ValidationError, validators
+from referencing import Registry
+
+from cgworker.durable.regex import compile_pattern
+
+MOST_WORK = 200_000
+"""How much one check may do: a second or two of one processor."""
+
+_CHARACTERS = 1000  # of a message, or instructions of an expression times characters: as costly as one schema
+_ENTRIES = 16  # of what a keyword lists
+_ERROR = 5  # what it takes to make one, and to keep it
+_LISTS = frozenset({"enum", "const", "dependentRequired"})  # keywords that look at all that is in them
+
+Errors = Iterator[ValidationError]
+
+
+class TooMuchWork(Exception):
+    """The value, the schema, or the two together cost more to check than is allowed."""
+
+
+@attrs.define
+class Work:
+    """What one check may still do, and the expressions that it has compiled."""
+
+    left: int = attrs.field(factory=lambda: MOST_WORK)
+    patterns: dict[str, Any] = attrs.field(factory=dict)
+
+    def spend(self, amount: int) -> None:
+        """Take so much off.
+
+        Raises:
+            TooMuchWork: there is not so much left.
+        """
+        self.left -= amount
+        if self.left < 0:
+            raise TooMuchWork(f"it takes more than {MOST_WORK:,} steps")
+
+    def compiled(self, pattern: str) -> Any:
+        """The expression, ready to be searched for.
+
+        Raises:
+            PatternRefused: it cannot be used.
+        """
+        if (found := self.patterns.get(pattern)) is None:
+            self.patterns[pattern] = found = compile_pattern(pattern)
+            self.spend(1 + found.programsize // _ENTRIES)
+        return found
+
+    def matches(self, pattern: str, text: str) -> bool:
+        """Whether the expression is found in the text."""
+        compiled = self.compiled(pattern)
+        self.spend(len(text) * compiled.programsize // _CHARACTERS)
+        return compiled.search(text) is not None
+
+
+_work: ContextVar[Work] = ContextVar("work")
+
+
+def errors_of(value: Any, schema: Any, work: Work) -> Errors:
+    """What in the value does not fit the schema.
+
+    Raises:
+        TooMuchWork: it takes more work than is left.
+        Exception: whatever jsonschema makes of odd schemas and values, such as RecursionError.
+    """
+    # With a registry of its own it fetches nothing that a schema refers to.
+    errors = _bounded()(schema, registry=Registry()).iter_errors(value)
+    while True:
+        token = _work.set(work)  # for each error: between them other checks may run
+        try:
+            error = next(errors, None)
+        finally:
+            _work.reset(token)
+        if error is None:
+            return
+        yield error
+
+
+@cache
+def _bounded() -> Any:
+    """The extended class."""
+    all_keywords = {**Draft202012Validator.VALIDATORS, **_OWN}
+    counted = {name: partial(_counted, name, keyword) for name, keyword in all_keywords.items()}
+    extend: Any = validators.extend  # its stubs tell no types
+    bounded = extend(Draft202012Validator, counted)
+    bounded.evolve = _evolve
+    return bounded
+
+
+def _evolve(validator: Any, **changes: Any) -> Any:
+    """The same validator for another schema, whatever dialect that names."""
+    _work.get().spend(1)
+    return attrs.evolve(validator, **changes)
+
+
+def _counted(
+    name: str, keyword: Callable[..., Errors | None], validator: Any, value: Any, instance: Any, schema: Any
+) -> Errors:
+    """A keyword that pays for what it lists and for the messages that it writes."""
+    work = _work.get()
+    if isinstance(value, list | dict):
+        work.spend((_size(value) if name in _LISTS else len(value)) // _ENTRIES)
+    for error in keyword(validator, value, instance, schema) or ():
+        work.spend(_ERROR + len(error.message) // _CHARACTERS)
+        yield error
+
+
+def _size(value: Any) -> int:
+    """How many values a value is made of."""
+    if isinstance(value, dict):
+        return 1 + sum(map(_size, value.values()))
+    return 1 + sum(map(_size, value)) if isinstance(value, list) else 1
+
+
+# ---------------------------------------------------------------- keywords that jsonschema has no bounds for
+
+
+def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Errors:  # noqa: ARG001
+    if validator.is_type(instance, "string") and not _work.get().matches(pattern, instance):
+        yield ValidationError(f"{instance!r} does not match {pattern!r}")
+
+
+def _pattern_properties(validator: Any, patterns: Mapping[str, Any], instance: Any, _: Any) -> Errors:
+    if not validator.is_type(instance, "object"):
+        return
+    for pattern, schema in patterns.items():
+        for name, value in instance.items():
+            if _matches_any([pattern], name):
+                yield from validator.descend(value, schema, path=name, schema_path=pattern)
+
+
+def _additional_properties(validator: Any, allowed: Any, instance: Any, schema: Any) -> Errors:
+    if not validator.is_type(instance, "object"):
+        return
+    named = schema.get("properties", {})
+    patterns = schema.get("patternProperties", ())
+    extra = [name for name in instance if name not in named and not _matches_any(patterns, name)]
+    if allowed is not False:
+        for name in extra:
+            yield from validator.descend(instance[name], allowed, path=name)
+    elif extra:
+        yield _unexpected("Additional properties", extra)
+
+
+def _unevaluated_properties(validator: Any, allowed: Any, instance: Any, schema: Any) -> Errors:  # noqa: ARG001
+    if not validator.is_type(instance, "object"):
+        return
+    seen = _evaluated(validator, instance, schema)
+    if wrong := [name for name in instance if name not in seen]:
+        yield _unexpected("Unevaluated properties", wrong)
+
+
+def _unevaluated_items(validator: Any, allowed: Any, instance: Any, schema: Any) -> Errors:  # noqa: ARG001
+    if not validator.is_type(instance, "array"):
+        return
+    seen = _evaluated(validator, instance, schema)
+    if wrong := [value for index, value in enumerate(instance) if index not in seen]:
+        yield _unexpected("Unevaluated items", wrong)
+
+
+def _unique_items(validator: Any, unique: Any, instance: Any, schema: Any) -> Errors:  # noqa: ARG001
+    """By their canonical form: to compare each with each takes the square of their number."""
+    if not unique or not validator.is_type(instance, "array"):
+        return
+    _work.get().spend(_size(instance))
+    if len({json.dumps(_canonical(value), sort_keys=True) for value in instance}) < len(instance):
+        yield ValidationError(f"{instance!r} has non-unique elements")
+
+
+def _contains(validator: Any, contained: Any, instance: Any, schema: Any) -> Errors:
+    if validator.is_type(instance, "array"):
+        _work.get().spend(len(instance))
+        yield from Draft202012Validator.VALIDATORS["contains"](validator, contained, instance, schema) or ()
+
+
+_OWN: dict[str, Callable[..., Errors]] = {
+    "pattern": _pattern,
+    "patternProperties": _pattern_properties,
+    "additionalProperties": _additional_properties,
+    "unevaluatedProperties": _unevaluated_properties,
+    "unevaluatedItems": _unevaluated_items,
+    "uniqueItems": _unique_items,
+    "contains": _contains,
+}
+
+
+def _matches_any(patterns: Any, text: str) -> bool:
+    work = _work.get()
+    work.spend(1)
+    return any(work.matches(pattern, text) for pattern in patterns)
+
+
+def _fits(errors: Errors) -> bool:
+    return next(errors, None) is None
+
+
+def _unexpected(what: str, names: list[Any]) -> ValidationError:
+    told = ", ".join(map(repr, names))
+    return ValidationError(
+        f"{what} are not allowed ({told} {'was' if len(names) == 1 else 'were'} unexpected)"
+    )
+
+
+def _canonical(value: Any) -> Any:
+    """The value with one spelling for each number: 1 and 1.0 are the same to JSON Schema."""
+    if isinstance(value, dict):
+        return {name: _canonical(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_canonical(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+# ---------------------------------------------------------------- what other keywords have looked at
+
+
+def _evaluated(validator: Any, instance: Any, schema: Any) -> set[Any]:
+    """The properties, or the indexes, that keywords of the schema and of those in its place apply to."""
+    if not isinstance(schema, Mapping):
+        return set()
+    own = _own_items if isinstance(instance, list) else _own_properties
+    found = set(own(validator, instance, schema))
+    for inner in _in_place(validator, instance, schema):
+        if inner.is_valid(instance):
+            found |= _evaluated(inner, instance, inner.schema)
+    return found
+
+
+def _own_properties(validator: Any, instance: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterator[str]:
+    yield from schema.get("properties", {}).keys() & instance.keys()
+    patterns = schema.get("patternProperties", ())
+    yield from (name for name in instance if _matches_any(patterns, name))
+    for keyword in ("additionalProperties", "unevaluatedProperties"):
+        if keyword in schema:
+            allowed = schema[keyword]
+            yield from (name for name, value in instance.items() if _fits(validator.descend(value, allowed)))
+
+
+def _own_items(validator: Any, instance: list[Any], schema: Mapping[str, Any]) -> Iterator[int]:
+    if "items" in schema:
+        yield from range(len(instance))
+    yield from range(len(schema.get("prefixItems", ())))
+    for keyword in ("contains", "unevaluatedItems"):
+        if keyword in schema:
+            allowed = schema[keyword]
+            yield from (
+                index for index, value in enumerate(instance) if _fits(validator.descend(value, allowed))
+            )
+
+
+def _in_place(validator: Any, instance: Any, schema: Mapping[str, Any]) -> Iterator[Any]:
+    """The validators of the schemas that apply to the very same value."""
+    for keyword in ("$ref", "$dynamicRef"):
+        if keyword in schema:
+            resolved = validator._resolver.lookup(schema[keyword])  # noqa: SLF001  # as jsonschema's own do
+            yield validator.evolve(schema=resolved.contents, _resolver=resolved.resolver)
+    for keyword in ("allOf", "anyOf", "oneOf"):
+        yield from (validator.evolve(schema=inner) for inner in schema.get(keyword, ()))
+    for name, inner in schema.get("dependentSchemas", {}).items():
+        if isinstance(instance, Mapping) and name in instance:
+            yield validator.evolve(schema=inner)
+    if "if" in schema:
+        condition = validator.evolve(schema=schema["if"])
+        yield condition
+        branch = "then" if condition.is_valid(instance) else "else"
+        if branch in schema:
+            yield validator.evolve(schema=schema[branch])

@@ -1,0 +1,1 @@
+"""Batching: requests of one kind that wait together share a statement."""

@@ -1,0 +1,70 @@
+"""The busy verbs, each combined (combining.py): what a route calls for a single turn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import partial
+
+from cgworker.kernel.batching.batcher import Batcher, Load
+from cgworker.kernel.long_poll.in_flight_keys import InFlightKeys
+from cgworker.kernel.long_poll.parked_claims import ParkedClaims
+from cgworker.kernel.store.batch import Answers
+from cgworker.kernel.store.claims.append import Append, append_records
+from cgworker.kernel.store.claims.claim import Claimed, ClaimRequest, claim_turns
+from cgworker.kernel.store.claims.dispatch import Dispatched, DispatchRequest, dispatch_turns
+from cgworker.kernel.store.claims.fence import Fenced
+from cgworker.kernel.store.claims.finish import Settled, finish_turns
+from cgworker.kernel.store.claims.renew import renew_claims
+from cgworker.kernel.store.claims.suspend import suspend_turns
+from cgworker.kernel.store.postgres.database import Database
+from cgworker.wire.claims import Renewal
+from cgworker.wire.refs import CardBoxRef
+from cgworker.wire.turns import Finish, Suspend
+
+
+class BatchedOperations:
+    """Each takes a project and an item, and gives the item's answer or raises its refusal.
+
+    Attributes:
+        load: what all of them are at work on.
+        parked: the claims that wait, to which a dispatch hands its turn.
+    """
+
+    def __init__(self, database: Database, lease: timedelta) -> None:
+        load = Load()
+        self._database = database
+        self._lease = lease
+        self._keys = InFlightKeys()
+        self.load: Load = load
+        self.parked: ParkedClaims = ParkedClaims(self._keys)
+        self.dispatch: Batcher[DispatchRequest, Dispatched] = Batcher(
+            partial(_dispatch, database, self.parked, lease), load
+        )
+        self.claim: Batcher[ClaimRequest, Claimed | None] = Batcher(self.claim_many, load)
+        self.renew: Batcher[Fenced[None], Renewal] = Batcher(
+            partial(renew_claims, database, lease=lease), load
+        )
+        self.append: Batcher[Append, CardBoxRef] = Batcher(partial(append_records, database), load)
+        self.finish: Batcher[Fenced[Finish], Settled] = Batcher(partial(finish_turns, database), load)
+        self.suspend: Batcher[Fenced[Suspend], Settled] = Batcher(partial(suspend_turns, database), load)
+
+    async def claim_many(self, project_id: str, claims: Sequence[ClaimRequest]) -> Answers[Claimed | None]:
+        """As `claim_turns`; who asks again while its first request is under way waits for that one."""
+        await self._keys.wait_for(claims)
+        with self._keys.holding(claims):
+            return await claim_turns(self._database, project_id, claims, lease=self._lease)
+
+
+async def _dispatch(
+    database: Database,
+    parked: ParkedClaims,
+    lease: timedelta,
+    project_id: str,
+    dispatches: list[DispatchRequest],
+) -> Answers[Dispatched]:
+    """Hand the turn over, if a claim waits for it. Several at once only come to a kernel that is busy."""
+    if len(dispatches) > 1:
+        return await dispatch_turns(database, project_id, dispatches, lease=lease)
+    with parked.offered(dispatches[0].request.target_agent) as waiting:
+        return await dispatch_turns(database, project_id, dispatches, lease=lease, waiting=waiting)

@@ -1,0 +1,1 @@
+"""HTTP below the routes: limits, messages, rate limits."""

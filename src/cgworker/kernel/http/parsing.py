@@ -1,0 +1,147 @@
+"""What a request's body says: small ones are read at once, large ones in the process beside (aside.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import attrs
+from attrs import evolve
+
+from cgworker.errors import InvalidRequest
+from cgworker.kernel.offload import aside
+from cgworker.kernel.store.ids import json_text
+from cgworker.wire.converter import loads, structure_request
+from cgworker.wire.user_types import is_mapping
+
+T = TypeVar("T")
+
+MOST_VALUES_AT_ONCE = 4096
+"""How many values are parsed in the event loop; of each kind they take some milliseconds at most."""
+
+MOST_VALUES_LOOKED_INTO = 50_000
+"""How many values an object may hold that the kernel itself looks into, such as public metadata."""
+
+_SMALL = 4096
+_LONG = 2**20
+_LONG_TEXT = 2**16
+
+
+async def parse(cls: type[T], chunks: Sequence[bytes], size_bytes: int, *, most_depth: int) -> T:
+    """A body as a wire type.
+
+    What is large and only stored, such as a payload, comes as a `JsonText`.
+
+    Raises:
+        InvalidRequest: 422, with its faults.
+        KernelOverloaded: 503, it could not be read in time.
+    """
+    if size_bytes <= _LONG:
+        raw = b"".join(chunks)
+        if is_quick(raw):
+            return structure_request(cls, parse_json(raw, most_depth))
+        chunks = (raw,)
+    return await aside(parse_large, cls, chunks, most_depth, size_bytes=size_bytes)
+
+
+def is_quick(raw: bytes) -> bool:
+    """Whether parsing it takes no more than some milliseconds."""
+    if len(raw) <= _SMALL:
+        return True
+    return len(raw) <= _LONG and raw.count(b",") + raw.count(b"[") + raw.count(b"{") <= MOST_VALUES_AT_ONCE
+
+
+def parse_large(cls: type[T], chunks: Sequence[bytes], most_depth: int) -> T:
+    """As `parse`, wherever it is called.
+
+    Raises:
+        InvalidRequest: 422, with its faults.
+    """
+    request = structure_request(cls, parse_json(b"".join(chunks), most_depth))
+    smaller: T = _with_texts(request, ("body",))
+    return smaller
+
+
+def _with_texts(value: Any, loc: tuple[str | int, ...]) -> Any:
+    """A request whose large values are JSON text, as far as nothing looks into them."""
+    if isinstance(value, tuple):
+        return tuple(_with_texts(item, (*loc, place)) for place, item in enumerate(value))
+    if not attrs.has(type(value)):
+        return value
+    changes = {}
+    for field in attrs.fields(attrs.resolve_types(type(value))):
+        was = getattr(value, field.name)
+        if field.type is Any:
+            changes[field.name] = _with_text_inside(was)
+        elif is_mapping(field.type):
+            _check_count(was, (*loc, field.name))
+        elif isinstance(was, tuple) or attrs.has(type(was)):
+            changes[field.name] = _with_texts(was, (*loc, field.name))
+    return evolve(value, **{name: now for name, now in changes.items() if now is not getattr(value, name)})
+
+
+def _with_text_inside(value: Any) -> Any:
+    """As text where it is large; an object of few keys stays one, since the kernel looks at some of those."""
+    if isinstance(value, dict) and len(value) <= MOST_VALUES_AT_ONCE:
+        return {key: _text_if_large(item) for key, item in value.items()}
+    return _text_if_large(value)
+
+
+def _text_if_large(value: Any) -> Any:
+    if isinstance(value, str):
+        return json_text(value) if len(value) > _LONG_TEXT else value
+    return json_text(value) if isinstance(value, dict | list) and value else value
+
+
+def _check_count(value: Any, loc: tuple[str | int, ...]) -> None:
+    count, level = 0, [value]
+    while level and count <= MOST_VALUES_LOOKED_INTO:
+        count += len(level)
+        level = _values_in(level)
+    if count > MOST_VALUES_LOOKED_INTO:
+        msg = f"Value error, may hold at most {MOST_VALUES_LOOKED_INTO} values"
+        raise InvalidRequest([fault("too_long", list(loc), msg)])
+
+
+# ---------------------------------------------------------------- JSON
+
+
+def parse_json(raw: bytes, most_depth: int) -> Any:
+    """The JSON of a body.
+
+    Raises:
+        InvalidRequest: it is not JSON, or nested too deeply.
+    """
+    try:
+        value = loads(raw)
+    except RecursionError:
+        raise InvalidRequest([_too_deep(most_depth)]) from None
+    except ValueError as broken:
+        at = getattr(broken, "pos", 0)
+        raise InvalidRequest([fault("json_invalid", ["body", at], f"JSON decode error: {broken}")]) from None
+    if raw.count(b"[") + raw.count(b"{") > most_depth and _depth(value) > most_depth:
+        raise InvalidRequest([_too_deep(most_depth)])
+    return value
+
+
+def _depth(value: Any) -> int:
+    """How deep the value is nested, level by level, so that no depth overflows our own stack."""
+    depth, level = 0, [value]
+    while any(isinstance(item, dict | list) for item in level):
+        depth += 1
+        level = _values_in(level)
+    return depth
+
+
+def _values_in(level: list[Any]) -> list[Any]:
+    containers = [item for item in level if isinstance(item, dict | list)]
+    return [inner for item in containers for inner in (item.values() if isinstance(item, dict) else item)]
+
+
+def _too_deep(most: int) -> dict[str, Any]:
+    return fault("recursion_loop", ["body"], f"JSON is nested deeper than {most} levels")
+
+
+def fault(type: str, loc: list[str | int], msg: str) -> dict[str, Any]:
+    """A fault as a 422 tells it."""
+    return {"type": type, "loc": loc, "msg": msg}

@@ -1,0 +1,72 @@
+"""One row of the route table: a method of a path, who serves it, what it takes and what it gives.
+
+`/openapi.json` is made of these rows, so what is served and what is told cannot drift apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from cgworker.kernel.access import authenticate
+from cgworker.kernel.http.bodies import let_go
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class Operation(Route):
+    """A route for exactly one method; the first line of its endpoint's docstring is its summary.
+
+    Args:
+        takes: the wire type of the body, None where there is none.
+        gives: the wire type of the answer, or a union of it and None.
+        gives_when_away: the wire type of the answer with the database away, where that is no refusal.
+        media_type: what the answer is written in.
+        query: the class of the query parameters (see `http.read_query`).
+        headers: request headers beyond those that say who calls, such as Prefer.
+        identified_by: which headers say who calls: "project", "agent" and "bearer", or "bearer" alone; none
+            where anybody may ask, or where each item of the body says it.
+        identify: looks at who sends a large body before it is read, and raises unless they are known; None
+            where nobody says who they are, so that large bodies are refused.
+    """
+
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        endpoint: Endpoint,
+        *,
+        takes: type | None = None,
+        gives: Any = Any,
+        gives_when_away: type | None = None,
+        media_type: str = "application/json",
+        query: type | None = None,
+        headers: tuple[str, ...] = (),
+        identified_by: tuple[str, ...] = ("project", "agent", "bearer"),
+        identify: Callable[[Request], Awaitable[Any]] | None = authenticate,
+    ) -> None:
+        super().__init__(path, endpoint, methods=[method])
+        self.methods: set[str] = {method}  # not HEAD as well: the reference answers it with a 405
+        self.method = method
+        self.takes = takes
+        self.gives = gives
+        self.gives_when_away = gives_when_away
+        self.media_type = media_type
+        self.query = query
+        self.headers = headers
+        self.identified_by = identified_by
+        self.identify = identify
+        self.summary: str = (endpoint.__doc__ or "").partition("\n")[0]
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request, and let whoever counts requests know which row it was."""
+        scope["operation"] = self
+        try:
+            await super().handle(scope, receive, send)
+        finally:
+            let_go(scope)

@@ -1,0 +1,126 @@
+"""A kernel as a server: a socket, uvicorn, and an end in which every waiting request is answered."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import AsyncExitStack
+from types import FrameType
+
+import uvicorn
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
+
+from cgworker.errors import UsageError
+from cgworker.kernel.addresses import is_loopback
+from cgworker.kernel.app import Kernel, create_app, open_kernel
+from cgworker.kernel.config import KernelConfig
+from cgworker.kernel.http.limits import LimitedHttpProtocol
+from cgworker.kernel.store.postgres.database import Database
+
+logger: logging.Logger = logging.getLogger("cgworker.kernel")
+
+Routes = Sequence[BaseRoute]
+MoreRoutes = Callable[[Kernel], Awaitable[Routes]]
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one.
+
+    Raises:
+        UsageError: the address is taken or not ours.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # The protocol is named, or asyncio leaves Nagle's algorithm on and each answer waits 40 ms for an ACK.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as taken:
+        listener.close()
+        raise UsageError(
+            f"cannot listen on {host}:{port}: {taken.strerror}; stop what uses it or choose another port"
+        ) from taken
+    listener.set_inheritable(True)
+    return listener
+
+
+class KernelServer(uvicorn.Server):
+    """uvicorn, ended in our order: waiting requests are answered before connections are closed."""
+
+    def __init__(self, config: uvicorn.Config, kernel: Kernel, ready: Callable[[KernelServer], None]) -> None:
+        super().__init__(config)
+        self._kernel = kernel
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to answer requests, and say so."""
+        await super().startup(sockets)
+        self._ready(self)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # a signal handler
+        """SIGTERM or SIGINT; a second one does not wait.
+
+        uvicorn's own remembers the signal and dies of it in the end; an end in order is no death.
+        """
+        self._kernel.wakeups.close()
+        self.force_exit: bool = self.should_exit
+        self.should_exit = True
+
+    def stop(self) -> None:
+        """End as for a signal; call it in the server's own event loop."""
+        self.handle_exit(signal.SIGTERM, None)
+
+
+async def serve(
+    config: KernelConfig,
+    database: Database,
+    listener: socket.socket,
+    *,
+    more_routes: MoreRoutes | None = None,
+    has_kernel_routes: bool = True,
+    wrap: Callable[[ASGIApp], ASGIApp] = lambda app: app,
+    ready: Callable[[KernelServer], None] = lambda _: None,
+) -> None:
+    """Serve a kernel on a migrated database until it is told to stop.
+
+    Args:
+        listener: from `bind`; closed at the end.
+        more_routes: makes routes beside the kernel's own, such as the admission service's.
+        has_kernel_routes: False leaves the kernel's own away, but for health and description.
+        wrap: puts something around the application, such as faults for tests.
+        ready: called once requests are answered.
+    """
+    async with AsyncExitStack() as stack:
+        kernel = await stack.enter_async_context(open_kernel(config, database))
+        routes = await more_routes(kernel) if more_routes else ()
+        hosts = _hosts_of(config, listener)
+        app = wrap(create_app(kernel, routes, has_kernel_routes=has_kernel_routes, hosts=hosts))
+        server = KernelServer(_uvicorn_config(config, app), kernel, ready)
+        try:
+            await server.serve(sockets=[listener])
+        finally:
+            listener.close()
+
+
+def _hosts_of(config: KernelConfig, listener: socket.socket) -> Collection[str] | None:
+    """The names that are answered to, None for every name: CG_ALLOWED_HOSTS says, or the address alone."""
+    is_open = not config.allowed_hosts and not is_loopback(listener.getsockname()[0])
+    return None if is_open else config.allowed_hosts
+
+
+def _uvicorn_config(config: KernelConfig, app: ASGIApp) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=LimitedHttpProtocol,
+        ws="none",
+        log_level=config.log_level,
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        proxy_headers=False,  # uvicorn would believe X-Forwarded-For from loopback; see addresses.py
+        timeout_graceful_shutdown=5,
+        timeout_keep_alive=75,
+    )

@@ -1,0 +1,1 @@
+"""PostgreSQL: connecting, migrating, and the embedded server."""

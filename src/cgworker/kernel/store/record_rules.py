@@ -1,0 +1,44 @@
+"""The one role of which a turn takes one record only (protocol.md 8)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cgworker.errors import ConflictError
+from cgworker.kernel.store.ids import turn_number
+from cgworker.kernel.store.postgres.database import Database
+from cgworker.wire.refs import TurnRef
+
+LAUNCH_STARTED = "provision_launch_started"
+
+
+def fault_of(role: str, payload: Any) -> str | None:
+    """What is wrong with the payload for a record of this role, if anything."""
+    if role != LAUNCH_STARTED:
+        return None
+    if not isinstance(payload, dict):
+        return "provision launch started payload must be an object"
+    if payload.get("kind") != "provision_launch_started.v1":
+        return "provision launch started kind mismatch"
+    for key in ("assigned_agent_id", "role"):
+        if not isinstance(payload.get(key), str) or not payload[key]:
+            return f"{key} must be a non-empty string"
+    return None
+
+
+HAS_LAUNCH_STARTED = """
+select exists (
+    select from cg_records
+    where project_id = $1 and turn_number = $2 and role = 'provision_launch_started'
+)
+"""
+
+
+async def check_singleton(database: Database, turn: TurnRef, role: str, payload: Any) -> None:
+    """Raise ConflictError if the role demands another payload, or the turn has its one record already."""
+    if fault := fault_of(role, payload):
+        raise ConflictError(fault)
+    if role == LAUNCH_STARTED and await database.fetchval(
+        HAS_LAUNCH_STARTED, turn.project_id, turn_number(turn.turn_id)
+    ):
+        raise ConflictError(f"singleton semantic record already exists for role={role}")

@@ -1,0 +1,1 @@
+"""Batching: calls of many turns and agents in one request."""

@@ -1,0 +1,312 @@
+"""Calls of many turns and agents in one request, where the kernel takes that (decision 9).
+
+A kernel that does not know the routes for many, as the reference's, is asked once in a while; in between
+each call goes by its single route. So does one that is alone, and every one whose group was refused as a
+whole: what is wrong with one must not harm the others.
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from attrs import define, field, frozen
+
+from cgworker.client import KernelClient
+from cgworker.client.transport import error_of
+from cgworker.errors import AnswerInvalid, CommonGroundError, KernelRefused
+from cgworker.lease import monotonic
+from cgworker.wire.claims import ClaimedTurn, ClaimItem, Renewal, RenewItem
+from cgworker.wire.converter import ABSENT, dumps, structure_answer
+from cgworker.wire.refs import AgentRef, ClaimToken
+from cgworker.wire.turns import (
+    Finish,
+    ItemAnswer,
+    ItemAnswers,
+    NextClaim,
+    SettleAnswer,
+    SettleAnswers,
+    SettleItem,
+    Suspend,
+)
+from cgworker.worker.batching.batcher import Batcher, shared
+
+MOST_CLAIMED = 5
+"""How many turns one agent asks for at once: times the agents of a group, what one request may ask for."""
+
+_RENEWALS_GATHER_SECONDS = 0.01  # timers of one instant go off one after the other
+_UNKNOWN_ROUTE = frozenset({404, 405})
+_ASK_AGAIN_SECONDS = 300.0
+_MOST_SETTLING = 2  # requests at once: one is on its way while the kernel is at work on the other
+_MOST_BUNDLED_BYTES = 65536  # a request has a limit as a whole
+
+
+def _nothing(_: Any) -> None:
+    """What is read of an answer that tells nothing."""
+
+
+@frozen(eq=False, kw_only=True)
+class _Item:
+    """A call that may go with others.
+
+    Attributes:
+        item: what it is as an item of the route for many.
+        read: what it makes of its item's answer.
+        note: is told of its item's answer before that, also of a refusal.
+        alone: makes it by its single route.
+        count: how many turns it is about; one of several takes the route for many also where it is alone.
+    """
+
+    kernel: KernelClient
+    item: Any
+    alone: Callable[[], Awaitable[Any]]
+    read: Callable[[Any], Any] = _nothing
+    note: Callable[[Any], None] = _nothing
+    count: int = 1
+
+
+class _BatchRefused(Exception):
+    """The group was refused as a whole."""
+
+
+class BatchedCall:
+    """Calls of one kind to one kernel; see `shared`.
+
+    Args:
+        send_many: sends items in one request, as the given client.
+        gather_seconds: how long the first call waits for others.
+        most_groups: how many requests are under way at once.
+    """
+
+    def __init__(
+        self,
+        send_many: Callable[[KernelClient, tuple[Any, ...]], Awaitable[ItemAnswers | SettleAnswers]],
+        *,
+        gather_seconds: float = 0,
+        most_groups: int = 1,
+    ) -> None:
+        self._send_many = send_many
+        self._combining: Batcher[_Item, Any] = Batcher(
+            self._send, gather_seconds=gather_seconds, most_groups=most_groups
+        )
+        self._ask_again_at = -math.inf
+
+    async def call(
+        self,
+        kernel: KernelClient,
+        item: Any,
+        alone: Callable[[], Awaitable[Any]],
+        *,
+        read: Callable[[Any], Any] = _nothing,
+        note: Callable[[Any], None] = _nothing,
+        count: int = 1,
+        apart: bool = False,
+    ) -> Any:
+        """Make the call with those that wait; returns what `read` or `alone` does.
+
+        Args:
+            note: is told of the item's answer, also of a refusal; not where the call goes alone.
+            count: how many turns it is about.
+            apart: in a request of its own all the same.
+
+        Raises:
+            KernelRefused, KernelTrouble, AnswerInvalid: as `alone` would.
+        """
+        if monotonic() < self._ask_again_at:
+            return await alone()
+        call = _Item(kernel=kernel, item=item, alone=alone, read=read, note=note, count=count)
+        try:
+            return _result(await self._send([call])) if apart else await self._combining(call)
+        except _BatchRefused:
+            return await alone()
+
+    async def _send(self, calls: Sequence[_Item]) -> Sequence[Any]:
+        if sum(call.count for call in calls) == 1:
+            return [await calls[0].alone()]
+        try:
+            answers = await self._send_many(calls[0].kernel, tuple(call.item for call in calls))
+        except (TypeError, ValueError):  # one cannot be written as JSON
+            return [_BatchRefused() for _ in calls]
+        except (KernelRefused, AnswerInvalid) as refused:
+            if getattr(refused, "status", None) in _UNKNOWN_ROUTE:  # or of a proxy while the kernel restarts
+                self._ask_again_at = monotonic() + _ASK_AGAIN_SECONDS
+            return [_BatchRefused() for _ in calls]
+        if len(answers.items) != len(calls):
+            return [_BatchRefused() for _ in calls]
+        return [_read_or_tell(call, answer) for call, answer in zip(calls, answers.items, strict=True)]
+
+
+def _read_or_tell(call: _Item, answer: ItemAnswer) -> Any | CommonGroundError:
+    call.note(answer)
+    if answer.status in (401, 403):  # by itself it reads its token file again
+        return _BatchRefused()
+    if answer.status >= 400:
+        return error_of(answer.status, dumps(answer.body).decode(), {})
+    try:
+        return call.read(answer.body)
+    except AnswerInvalid as invalid:
+        return invalid
+
+
+def _result(answers: Sequence[Any]) -> Any:
+    [answer] = answers
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def _bundle_of(
+    kernel: KernelClient,
+    project_id: str,
+    verb: Hashable,
+    send_many: Callable[[KernelClient, str, tuple[Any, ...]], Awaitable[ItemAnswers | SettleAnswers]],
+    *,
+    gather_seconds: float = 0,
+    most_groups: int = 1,
+) -> BatchedCall:
+    """The bundle of all workers of this event loop that make such calls to this kernel and project."""
+
+    async def send(kernel: KernelClient, items: tuple[Any, ...]) -> ItemAnswers | SettleAnswers:
+        return await send_many(kernel, project_id, items)
+
+    def make() -> BatchedCall:
+        return BatchedCall(send, gather_seconds=gather_seconds, most_groups=most_groups)
+
+    return shared((verb, kernel.route, project_id), make)
+
+
+# ---------------------------------------------------------------- claiming
+
+
+async def claim(
+    kernel: KernelClient, agent: AgentRef, limit: int, *, key: str, apart: bool = False
+) -> tuple[ClaimedTurn, ...]:
+    """Up to `limit` of the agent's turns, as many as there are now, in one request with others that ask.
+
+    A kernel that does not know the route gives one.
+
+    Args:
+        key: makes a repeat give the same turns again (decision 4).
+        apart: in a request of its own, as where the answer to one with others was lost.
+    """
+
+    async def alone() -> tuple[ClaimedTurn, ...]:
+        claimed = (await kernel.claims.claim(agent, idempotency_key=key)).claimed
+        return () if claimed is None else (claimed,)
+
+    if not kernel.secrets:
+        return await alone()
+    bundle = _bundle_of(kernel, agent.project_id, "claim", lambda one, *rest: one.claims.claim_many(*rest))
+    item = ClaimItem(agent=agent, credential=kernel.secrets[0], limit=limit, idempotency_key=key)
+    claimed: tuple[ClaimedTurn, ...] = await bundle.call(
+        kernel, item, alone, read=_read_claims, count=limit, apart=apart
+    )
+    return claimed
+
+
+def _read_claims(body: Any) -> tuple[ClaimedTurn, ...]:
+    return structure_answer(tuple[ClaimedTurn, ...], body)
+
+
+# ---------------------------------------------------------------- renewing
+
+
+async def renew(kernel: KernelClient, claim: ClaimToken) -> Renewal:
+    """Extend the lease, in one request with others that are due."""
+    if not kernel.secrets:
+        return await kernel.claims.renew(claim)
+    bundle = _bundle_of(
+        kernel,
+        claim.project_id,
+        "renew",
+        lambda one, *rest: one.claims.renew_many(*rest),
+        gather_seconds=_RENEWALS_GATHER_SECONDS,
+    )
+    item = RenewItem(claim=claim, credential=kernel.secrets[0])
+    renewal: Renewal = await bundle.call(
+        kernel, item, lambda: kernel.claims.renew(claim), read=partial(structure_answer, Renewal)
+    )
+    return renewal
+
+
+# ---------------------------------------------------------------- settling
+
+
+@define(eq=False)
+class PrefetchedClaim:
+    """A claim that goes along with a settle call: the slot that the one gives back, the other takes.
+
+    Attributes:
+        key: its Idempotency-Key: the settle call may be repeated.
+        asked_at: when it was last about to be asked for, on `lease.monotonic`.
+        is_answered: whether the kernel has said what came of it.
+        claimed: the agent's next turn, if there was one.
+    """
+
+    key: str = field(factory=lambda: uuid.uuid4().hex)
+    asked_at: float = 0.0
+    is_answered: bool = False
+    claimed: ClaimedTurn | None = None
+
+    def take(self, answer: SettleAnswer) -> None:
+        """What the kernel answered. One in trouble, or not to be read, is none, and harms no settled turn."""
+        if not isinstance(said := answer.next, ItemAnswer) or said.status >= 500:
+            return
+        with suppress(AnswerInvalid):
+            if said.status == 200 and said.body is not None:
+                self.claimed = structure_answer(ClaimedTurn, said.body)
+            self.is_answered = True
+
+
+async def settle(
+    kernel: KernelClient, claim: ClaimToken, outcome: Finish | Suspend, ahead: PrefetchedClaim | None = None
+) -> None:
+    """Finish or suspend the turn, in one request with others that wait.
+
+    Args:
+        ahead: claim the agent's next turn as well, if the kernel can do that in the same request.
+    """
+
+    async def alone() -> None:
+        if isinstance(outcome, Finish):
+            await kernel.turns.finish(
+                claim,
+                outcome.outcome,
+                final_payload=outcome.final_payload,
+                final_record_role=outcome.final_record_role,
+            )
+        else:
+            await kernel.turns.suspend(claim, outcome.reason, note=outcome.note, meta=outcome.meta)
+
+    if not kernel.secrets or _is_large(outcome):
+        await alone()
+        return
+    item = SettleItem(
+        claim=claim,
+        credential=kernel.secrets[0],
+        finish=outcome if isinstance(outcome, Finish) else None,
+        suspend=outcome if isinstance(outcome, Suspend) else None,
+        next=ABSENT if ahead is None else NextClaim(idempotency_key=ahead.key),
+    )
+    bundle = _bundle_of(
+        kernel,
+        claim.project_id,
+        "settle",
+        lambda one, *rest: one.turns.settle_many(*rest),
+        most_groups=_MOST_SETTLING,
+    )
+    if ahead is None:
+        await bundle.call(kernel, item, alone)
+    else:
+        ahead.asked_at = monotonic()
+        await bundle.call(kernel, item, alone, note=ahead.take, count=2)
+
+
+def _is_large(outcome: Finish | Suspend) -> bool:
+    if isinstance(outcome, Suspend) or outcome.final_payload is ABSENT:
+        return False
+    return len(dumps(outcome.final_payload)) > _MOST_BUNDLED_BYTES

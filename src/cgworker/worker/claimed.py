@@ -1,0 +1,76 @@
+"""What a worker has to know of a turn before its handler can run."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from cgworker.lease import Lease, call_until_lease_ends, monotonic
+from cgworker.turn import Turn
+from cgworker.wire.claims import ClaimedTurn
+from cgworker.wire.records import TurnContext
+from cgworker.wire.refs import TurnRef
+from cgworker.worker.context import RunContext
+
+_CLAIM_PAGE = 100  # how many records a claim brings along (decision 8)
+
+
+@frozen
+class FetchedClaim:
+    """A claim, and when on `lease.monotonic` it was asked for and was there."""
+
+    claimed: ClaimedTurn
+    asked_at: float
+    answered_at: float
+
+
+def lease_for(claimed: ClaimedTurn, asked_at: float) -> Lease:
+    """The lease of a claim. Of one that was long waited for only a renewal tells how much is left.
+
+    It began somewhere between the request and the answer. Counting from the request is safe, and after a
+    short wait good enough; after a long one nothing might be left of it, though it has just begun.
+    """
+    length = claimed.lease_seconds
+    if isinstance(length, float):
+        lease = Lease(claimed.claim, asked_at, length)
+        if monotonic() < lease.renew_at(1 / 3):
+            return lease
+    return Lease(claimed.claim, monotonic())
+
+
+async def load_turn(place: RunContext, claimed: ClaimedTurn, lease: Lease) -> Turn:
+    """The turn of a claim: what the claim brought of it, and what else has to be asked for.
+
+    Raises:
+        LeaseLost: the kernel did not answer before the lease ended.
+        KernelRefused, AnswerInvalid: the context cannot be read.
+    """
+    context, attempt, page_size = claimed.context, claimed.attempt, _CLAIM_PAGE
+    if isinstance(context, TurnContext):
+        has_more = len(context.semantic_items) >= page_size
+    else:
+        page_size = place.options.context_page_size
+        page = await call_until_lease_ends(
+            lambda: place.kernel.turns.context_page(claimed.turn, limit=page_size), lease
+        )
+        context, has_more = page
+    if not isinstance(attempt, int):
+        attempt = await call_until_lease_ends(lambda: _count_attempts(place, claimed.turn), lease)
+    return Turn(
+        kernel=place.kernel,
+        lease=lease,
+        context=context,
+        attempt=attempt,
+        page_size=page_size,
+        more_records=has_more,
+    )
+
+
+async def _count_attempts(place: RunContext, turn: TurnRef) -> int:
+    """1 + the claims that expired since the turn was last suspended, from its feed (decision 26)."""
+    expired = 0
+    async for event in place.kernel.turns.events(turn):
+        if event.event_type == "turn.suspended":
+            expired = 0
+        elif event.event_type == "turn.claim_reconciled":
+            expired += 1
+    return 1 + expired

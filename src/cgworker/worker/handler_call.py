@@ -1,0 +1,132 @@
+"""One call of a handler, in a task of its own: a handler that does not end holds up nobody but itself."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+
+from cgworker.errors import HandlerFailed
+from cgworker.handlers import CommandHandler, FunctionHandler, Handler
+from cgworker.handlers.forked import ending_forked_children
+from cgworker.lease import Interruption
+from cgworker.outcome import Failed, Outcome, Stopped, Succeeded, Suspended
+from cgworker.turn import Turn
+from cgworker.wire.converter import ABSENT, check_json
+from cgworker.worker.interruption import catching_suspension, is_the_workers_own, keeping_suspension
+
+_UNWINDING_SECONDS = 2.0
+"""What a handler of ours may take longer than its grace, as to read the rest of a child's output."""
+
+
+class HandlerCall:
+    """A handler called with its turn. `start_soon(call.run)` and `await call.end()`.
+
+    Args:
+        turn: the turn.
+        handler: the handler, with middleware around it.
+
+    Attributes:
+        outcome: what it decided; None if it was cancelled, raised, or goes on.
+        raised: what it raised, if it did.
+        is_stuck: it was to end, and did not in the time that an interruption gave it.
+    """
+
+    def __init__(self, turn: Turn, handler: Handler) -> None:
+        self._turn = turn
+        self._handler = handler
+        self._ended = anyio.Event()
+        self.outcome: Outcome | None = None
+        self.raised: BaseException | None = None
+        self.is_stuck: bool = False
+
+    async def run(self) -> None:
+        """Call it; only what is the worker's own gets out, such as its cancellation."""
+        try:
+            with (
+                ending_forked_children(),
+                anyio.CancelScope() as scope,
+                self._turn.on_interrupt(lambda _: scope.cancel()),
+            ):
+                self.outcome = await self._handler(self._turn)
+        except BaseException as raised:
+            if is_the_workers_own(raised):
+                raise
+            self.raised = _with_json(raised)
+        finally:
+            self._ended.set()
+
+    async def end(self) -> None:
+        """Wait until it has ended, or has had the time that an interruption gave it to end."""
+        turn = self._turn
+        with anyio.CancelScope() as waiting, turn.on_interrupt(lambda told: _bound(waiting, told)):
+            await self._ended.wait()
+        while waiting.cancelled_caught and not self._ended.is_set() and turn.shielded_seconds > 0:
+            with anyio.move_on_after(turn.shielded_seconds):
+                await self._ended.wait()
+        self.is_stuck = not self._ended.is_set()
+
+
+def _with_json(raised: BaseException) -> BaseException:
+    """What was raised; a failure in a handler's own words that are no JSON is another failure."""
+    if isinstance(raised, HandlerFailed):
+        try:
+            check_json(raised.payload)
+        except (TypeError, ValueError, RecursionError) as unfit:
+            return unfit
+    return raised
+
+
+def _bound(waiting: anyio.CancelScope, interruption: Interruption) -> None:
+    seconds = interruption.grace_seconds + _UNWINDING_SECONDS
+    waiting.deadline = min(waiting.deadline, anyio.current_time() + seconds)
+
+
+def called_with(handler: Handler, wrap: Callable[[Handler], Handler]) -> Handler:
+    """The handler as a worker calls it: unwound where its turn is put aside, within middleware."""
+    return catching_suspension(wrap(keeping_suspension(_checked(handler))))
+
+
+def _checked(handler: Handler) -> Handler:
+    """The handler; an outcome that could not be settled is its own fault, here and now."""
+    gives_json = isinstance(handler, FunctionHandler | CommandHandler)
+
+    async def call(turn: Turn) -> Outcome:
+        outcome = await handler(turn)
+        _check(outcome, gives_json=gives_json)
+        return outcome
+
+    return call
+
+
+def _check(outcome: Any, *, gives_json: bool) -> None:
+    """Refuse what could not be settled.
+
+    Raises:
+        TypeError, ValueError: it is no outcome, or what it carries is not JSON.
+    """
+    if isinstance(outcome, Suspended):
+        if not isinstance(outcome.reason, str) or not isinstance(outcome.note, str | None):
+            raise TypeError(f"a suspension's reason and note are texts: {outcome!r}")
+        check_json(dict(outcome.annotations))
+    elif not isinstance(outcome, Succeeded | Failed | Stopped):
+        raise TypeError(f"a handler ends with succeed(), fail(), stop() or suspend(), not with {outcome!r}")
+    elif not gives_json:
+        check_json(None if outcome.payload is ABSENT else outcome.payload)
+
+
+@asynccontextmanager
+async def one_slot_of(slots: anyio.Semaphore | None, turn: Turn) -> AsyncIterator[None]:
+    """One of the slots for the block; an interruption ends the wait for it, without one."""
+    if slots is None:
+        yield
+        return
+    with anyio.CancelScope() as waiting, turn.on_interrupt(lambda _: waiting.cancel()):
+        await slots.acquire()
+    try:
+        yield
+    finally:
+        if not waiting.cancelled_caught:
+            slots.release()

@@ -1,0 +1,91 @@
+"""What comes out of a handler that was ended before its end: unwound by itself, or interrupted."""
+
+from __future__ import annotations
+
+import math
+import threading
+
+import anyio
+
+from cgworker.errors import LeaseLost
+from cgworker.handlers import Handler
+from cgworker.lease import Interrupted, Interruption, Reason
+from cgworker.outcome import Failed, Outcome, Stopped, Succeeded, Suspended, Suspending, hand_back
+from cgworker.turn import Turn
+from cgworker.wire.converter import ABSENT
+
+
+def catching_suspension(handler: Handler) -> Handler:
+    """The handler, or middleware around one, with what unwinds it as its outcome.
+
+    It may come out of a task group among others.
+    """
+
+    async def call(turn: Turn) -> Outcome:
+        try:
+            return await handler(turn)
+        except Suspending as suspending:
+            return suspending.outcome
+        except BaseExceptionGroup as group:
+            if (rest := group.split((Suspending, Interrupted))[1]) is not None:
+                raise rest from None
+            if (interruption := turn.interruption) is not None:
+                raise Interrupted(interruption) from None
+            assert turn.suspension is not None  # nothing else was in the group
+            return turn.suspension
+
+    return call
+
+
+def keeping_suspension(handler: Handler) -> Handler:
+    """The handler, whose suspension stands also where it caught what unwinds it; middleware sees it."""
+    unwound = catching_suspension(handler)
+
+    async def call(turn: Turn) -> Outcome:
+        outcome = await unwound(turn)
+        return turn.suspension or outcome
+
+    return call
+
+
+def is_the_workers_own(raised: BaseException) -> bool:
+    """Whether what came out of a user's code is not that code's: the worker's cancellation, or Ctrl-C."""
+    if isinstance(raised, KeyboardInterrupt):
+        return threading.current_thread() is threading.main_thread()
+    is_cancellation = isinstance(raised, anyio.get_cancelled_exc_class())
+    return is_cancellation and anyio.current_effective_deadline() == -math.inf
+
+
+def lost_lease_in(raised: BaseException) -> LeaseLost | None:
+    """The lost lease that an exception tells of: itself, one of its group, or what it was raised from."""
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [raised]
+    while waiting:
+        each = waiting.pop()
+        if each is None or id(each) in seen:
+            continue
+        if isinstance(each, LeaseLost):
+            return each
+        seen.add(id(each))
+        waiting += [each.__cause__, each.__context__]
+        if isinstance(each, BaseExceptionGroup):
+            waiting += each.exceptions
+    return None
+
+
+def outcome_after(
+    interruption: Interruption, decided: Outcome | None, time_limit_seconds: float | None
+) -> Outcome | None:
+    """What an interrupted handler's outcome becomes (architecture 5)."""
+    has_result = isinstance(decided, Succeeded) and decided.payload is not ABSENT
+    match interruption.reason:
+        case Reason.LEASE_LOST:
+            return decided if has_result else None
+        case Reason.STOP | Reason.PARENT_CLOSED:
+            if isinstance(decided, Succeeded | Stopped) and decided.payload is not ABSENT:
+                return Stopped(decided.payload)
+            return Stopped({"status": "stopped"})
+        case Reason.DEADLINE:
+            return Failed({"error": "deadline_exceeded", "time_limit_seconds": time_limit_seconds})
+        case Reason.SHUTDOWN:
+            return decided if has_result or isinstance(decided, Suspended) else hand_back()

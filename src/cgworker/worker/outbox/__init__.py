@@ -1,0 +1,1 @@
+"""The outbox: results wait on disk until the kernel has them."""

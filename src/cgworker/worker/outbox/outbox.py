@@ -1,0 +1,350 @@
+"""Where a result waits on disk until the kernel has it.
+
+A result is written here, and is on the disk, before the first call that settles it. If the answer never
+comes and the turn is claimed again, by this worker or by one that shares the folder, the stored result is
+delivered and the handler is not run again.
+
+A result has a file named by its turn's fingerprint; small ones that come to the disk at the same moment share
+one (batch_files.py). Files appear by a rename, so they are whole or not there.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anyio.to_thread
+from attrs import evolve, frozen
+
+from cgworker.errors import CommonGroundError
+from cgworker.events import logger
+from cgworker.handlers.files import make_private_folder, write_private
+from cgworker.outcome import Closed, Failed, Stopped, Succeeded, word_for
+from cgworker.turn import Turn
+from cgworker.wire.converter import ABSENT, dumps
+from cgworker.wire.refs import AgentRef
+from cgworker.worker.batching.batcher import Batcher, shared
+from cgworker.worker.outbox import batch_files
+from cgworker.worker.outbox.batch_files import BatchFiles, Stored, groups_in, read_line
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+_LEFT_SECONDS = 3600.0
+_MOST_SHARED_BYTES = 8192  # what waits in shared files is held in memory, too
+
+_BY_WORD: dict[str, type[Closed]] = {"succeeded": Succeeded, "failed": Failed, "stopped": Stopped}
+
+
+class OutboxFull(CommonGroundError):
+    """The outbox holds as much as it may; deliver or remove what is kept aside in it."""
+
+    code = "outbox_full"
+
+
+@frozen
+class OutboxEntry:
+    """A result on disk: in which file, and what it is of."""
+
+    path: Path
+    outcome: Closed
+    turn_id: str
+    fingerprint: str
+    attempt: int
+
+    @property
+    def own_name(self) -> str:
+        """What its file is called if it has one of its own."""
+        return f"{self.turn_id}.{self.fingerprint}.json"
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether others are in its file."""
+        return self.path.suffix == batch_files.SUFFIX
+
+
+@frozen
+class _Result:
+    """A result on its way to the disk, as a line."""
+
+    own_name: str
+    fingerprint: str
+    line: bytes
+
+
+class Outbox:
+    """Results on disk.
+
+    Args:
+        folder: made when needed, 0700.
+        most_bytes: how much it may hold; what is kept aside counts, and goes first when room is needed.
+        on_trouble: told when the disk does not take a result.
+    """
+
+    def __init__(
+        self, folder: Path, *, most_bytes: int, on_trouble: Callable[[OSError], None] = lambda _: None
+    ) -> None:
+        self._folder = folder
+        self._on_trouble = on_trouble
+        self._most_bytes = most_bytes
+
+    @property
+    def _kept_folder(self) -> Path:
+        return self._folder / "kept"
+
+    # ------------------------------------------------------------ one result
+
+    async def put(self, turn: Turn, outcome: Closed) -> OutboxEntry:
+        """Store the outcome; it is on the disk when this returns.
+
+        Raises:
+            OutboxFull: there is no room.
+            OSError: the folder cannot be written.
+        """
+        entry = OutboxEntry(self._folder, outcome, turn.ref.turn_id, turn.fingerprint, turn.attempt)
+        result = _Result(entry.own_name, turn.fingerprint, dumps(_facts_of(turn, outcome)) + b"\n")
+        try:
+            return evolve(entry, path=await self._writing(result))
+        except OSError as unwritable:
+            self._on_trouble(unwritable)
+            raise
+
+    def find(self, turn: Turn, *, since: float = math.inf) -> OutboxEntry | None:
+        """The stored outcome of this very turn, or None.
+
+        Args:
+            since: when its claim was there, on `lease.monotonic`. What an earlier claim's holder stored was
+                stored before; so turns that were claimed together need one look at the folder. By default
+                it is looked at now.
+        """
+        own = f"{turn.ref.turn_id}.{turn.fingerprint}.json"
+        if self._groups.has_file(own, since=since):
+            stored = _read_own(self._folder / own)
+            if stored.get("fingerprint") == turn.fingerprint:
+                return _entry_of(self._folder / own, stored)
+        found = self._groups.find(turn.fingerprint, since=since)
+        return None if found is None else _entry_of(*found)
+
+    def waiting(self, kernel_url: str, agent: AgentRef) -> list[OutboxEntry]:
+        """The results of an agent that the kernel does not have yet."""
+        of_agent = {"kernel": kernel_url, "agent": str(agent)}.items()
+        own = [(path, _read_own(path)) for path in self._own_files()]
+        shared = [(path, stored) for path, group in self._groups.waiting() for stored in group]
+        found = [_entry_of(path, stored) for path, stored in own + shared if of_agent <= stored.items()]
+        return [entry for entry in found if entry is not None]
+
+    def waiting_count(self) -> int:
+        """How many results the kernel does not have yet; those kept aside are not counted."""
+        return sum(1 for _ in self._own_files()) + sum(len(group) for _, group in self._groups.waiting())
+
+    def tidy(self) -> None:
+        """Remove what a worker that was killed has left in the folder and nobody needs."""
+        for path in self._folder.glob("*.tmp"):
+            with suppress(OSError):  # another process tidies as well
+                if time.time() - path.stat().st_mtime > _LEFT_SECONDS:
+                    path.unlink()
+        for path in self._groups.struck():
+            path.unlink(missing_ok=True)
+
+    def _own_files(self) -> Iterable[Path]:
+        return self._folder.glob("*.json")
+
+    @property
+    def _groups(self) -> BatchFiles:
+        return groups_in(self._folder)
+
+    async def discard(self, entry: OutboxEntry) -> None:
+        """The kernel has it."""
+        await self._discarding(entry)
+
+    def dead_letter(self, entry: OutboxEntry) -> Path | None:
+        """It can no longer be delivered: move it where a person can find it.
+
+        Returns:
+            Where it is now, which is where it was if the disk does not let it be moved; None if a worker
+            that shares the outbox has delivered it meanwhile.
+        """
+        try:
+            return self._move_aside(entry)
+        except OSError as immovable:
+            logger.warning("%s: what cannot be delivered could not be kept aside: %s", entry.path, immovable)
+            return entry.path
+
+    def _move_aside(self, entry: OutboxEntry) -> Path | None:
+        kept = make_private_folder(self._kept_folder) / entry.own_name
+        if not entry.is_shared:
+            try:
+                return entry.path.replace(kept)
+            except FileNotFoundError:
+                return None
+        found = self._groups.find(entry.fingerprint)
+        if found is None:
+            return None
+        write_private(kept, dumps(found[1]) + b"\n", sync=True)
+        self._groups.strike(entry.path, [entry.fingerprint])
+        return kept
+
+    # ------------------------------------------------------------ the disk
+
+    @cached_property
+    def _writing(self) -> Batcher[_Result, Path]:
+        return self._shared("writing", self._write_all)
+
+    @cached_property
+    def _discarding(self) -> Batcher[OutboxEntry, None]:
+        return self._shared("discarding", self._discard_all)
+
+    def _shared(
+        self, verb: str, make: Callable[[Sequence[Any]], Awaitable[Sequence[Any]]]
+    ) -> Batcher[Any, Any]:
+        """All workers of an event loop that have this outbox wait for the disk together."""
+        return shared((Outbox, verb, self._folder, self._most_bytes), lambda: Batcher(make))
+
+    async def _write_all(self, results: Sequence[_Result]) -> Sequence[Path | Exception]:
+        return await _in_own_thread(self._write_files, results)
+
+    async def _discard_all(self, entries: Sequence[OutboxEntry]) -> Sequence[None]:
+        return await _in_own_thread(self._discard_files, entries)
+
+    def _write_files(self, results: Sequence[_Result]) -> list[Path | Exception]:
+        """Write them, the small ones into one file; where that fails, each for itself."""
+        small = [result for result in results if _is_small(result)]
+        together: Path | Exception | None = self._write_or_tell(small) if len(small) > 1 else None
+        return [
+            together if isinstance(together, Path) and _is_small(result) else self._write_or_tell([result])
+            for result in results
+        ]
+
+    def _write_or_tell(self, results: Sequence[_Result]) -> Path | Exception:
+        try:
+            return self._write(results)
+        except (OSError, OutboxFull) as unwritable:
+            return unwritable
+
+    def _write(self, results: Sequence[_Result]) -> Path:
+        make_private_folder(self._folder)
+        data = b"".join(result.line for result in results)
+        self._make_room(len(data))
+        path = self._folder / (
+            results[0].own_name if len(results) == 1 else uuid.uuid4().hex + batch_files.SUFFIX
+        )
+        whole = path.with_suffix(f".{os.getpid()}.tmp")
+        try:
+            write_private(whole, data, sync=True)
+            whole.replace(path)
+        except OSError:
+            with suppress(OSError):
+                whole.unlink()
+            raise
+        _sync_folder(self._folder)
+        if len(results) > 1:
+            self._groups.take_note(path, {result.fingerprint: result.line for result in results})
+        return path
+
+    def _discard_files(self, entries: Sequence[OutboxEntry]) -> list[None]:
+        struck: dict[Path, list[str]] = {}
+        for entry in entries:
+            if entry.is_shared:
+                struck.setdefault(entry.path, []).append(entry.fingerprint)
+            else:
+                struck.setdefault(entry.path, [])
+        for path, fingerprints in struck.items():
+            try:
+                self._discard_from(path, fingerprints)
+            except OSError as unwritable:  # it is noticed again with what a worker has left
+                logger.warning("%s: what the kernel has could not be removed: %s", path, unwritable)
+        return [None for _ in entries]
+
+    def _discard_from(self, path: Path, fingerprints: Sequence[str]) -> None:
+        if fingerprints:
+            self._groups.strike(path, fingerprints)
+        else:
+            path.unlink(missing_ok=True)
+
+    def _make_room(self, needed: int) -> None:
+        kept = _files_in(self._kept_folder)
+        used = sum(file.size for file in [*_files_in(self._folder), *kept])
+        for file in sorted(kept, key=lambda file: file.changed_at):
+            if used + needed <= self._most_bytes:
+                break
+            file.path.unlink(missing_ok=True)
+            used -= file.size
+        if used + needed > self._most_bytes:
+            raise OutboxFull(f"{self._folder} holds {used} bytes; {needed} more are over {self._most_bytes}")
+
+
+async def _in_own_thread(work: Callable[[T], U], given: T) -> U:
+    """Whatever else waits for a thread: a handler's blocking calls must not keep results from the disk."""
+    return await anyio.to_thread.run_sync(work, given, limiter=anyio.CapacityLimiter(1))
+
+
+def _is_small(result: _Result) -> bool:
+    return len(result.line) <= _MOST_SHARED_BYTES
+
+
+def _facts_of(turn: Turn, outcome: Closed) -> dict[str, Any]:
+    facts = {
+        "fingerprint": turn.fingerprint,
+        "kernel": turn.kernel.base_url,
+        "agent": str(turn.agent),
+        "turn_id": turn.ref.turn_id,
+        "attempt": turn.attempt,
+        "outcome": word_for(outcome),
+        "role": outcome.role,
+    }
+    return facts if outcome.payload is ABSENT else {**facts, "payload": outcome.payload}
+
+
+def _entry_of(path: Path, stored: Stored) -> OutboxEntry | None:
+    """The result; None if it is none, as what another version wrote, or a person."""
+    try:
+        outcome = _BY_WORD[stored["outcome"]](stored.get("payload", ABSENT), stored["role"])
+        return OutboxEntry(path, outcome, stored["turn_id"], stored["fingerprint"], stored.get("attempt", 1))
+    except (KeyError, TypeError):
+        return None
+
+
+def _read_own(path: Path) -> Stored:
+    """The result of a file of its own; nothing if it is gone, or not whole."""
+    try:
+        return read_line(path.read_bytes())
+    except OSError:
+        return {}
+
+
+@frozen
+class _OnDisk:
+    """A file as it was found."""
+
+    path: Path
+    size: int
+    changed_at: float
+
+
+def _files_in(folder: Path) -> list[_OnDisk]:
+    found = []
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):  # another process delivered it
+                if entry.is_file(follow_symlinks=False):
+                    told = entry.stat(follow_symlinks=False)
+                    found.append(_OnDisk(Path(entry.path), told.st_size, told.st_mtime))
+    return found
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself durable, where folders can be synced."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

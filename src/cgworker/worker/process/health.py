@@ -1,0 +1,182 @@
+"""A health endpoint whose "ready" means: I could run a turn now.
+
+A few lines of HTTP of our own and no framework: two fixed answers need no router, and a worker shall not
+install a web server to be looked at. It lives in the event loop of the workers on purpose: when that
+stands still nobody answers, and that is the truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+
+from cgworker import events
+from cgworker.errors import CommonGroundError
+from cgworker.events import Event
+from cgworker.lease import monotonic
+from cgworker.wire.converter import dumps
+from cgworker.worker.worker import Worker
+
+FAILING_SECONDS = 120.0
+_MOST_HEAD_BYTES = 8192
+_READ_SECONDS = 5.0
+_MOST_CONNECTIONS = 32
+
+
+class Health:
+    """Whether one worker could run a turn now, by the events it tells.
+
+    Args:
+        worker: it must not run yet.
+        failing_seconds: how long claiming may fail, as in a restart of the kernel, before it counts.
+    """
+
+    def __init__(self, worker: Worker, *, failing_seconds: float = FAILING_SECONDS) -> None:
+        self._worker = worker
+        self._failing_seconds = failing_seconds
+        self._claims = False
+        self._concurrency = 0
+        self._failing_since: float | None = None
+        self._refused: str | None = None
+        self._error = ""
+        self._stuck_count = 0
+        worker.listen(self.note)
+
+    async def fault(self) -> str | None:
+        """Why no turn could be run now; None if one could."""
+        if not self._claims:
+            return self.trouble() or "it does not claim: it starts, drains or has ended"
+        if self._stuck_count >= self._concurrency:
+            return f"{self._stuck_count} handlers are stuck: as many as may run at once"
+        if self._refused is not None:
+            return f"the kernel refuses its credential: {self._refused}"
+        if self._failing_since is not None and monotonic() - self._failing_since >= self._failing_seconds:
+            return self.trouble()
+        return await anyio.to_thread.run_sync(self._fault_on_disk)
+
+    def trouble(self) -> str | None:
+        """What keeps it from claiming now, be it ready or not; None if it claims, or waits for work."""
+        if self._failing_since is None:
+            return None
+        return f"claiming has failed for {monotonic() - self._failing_since:.0f} s: {self._error}"
+
+    def _fault_on_disk(self) -> str | None:
+        try:
+            if (fault := self._worker.room().find_fault()) is not None:
+                return fault
+            self._worker.check_commands()
+        except CommonGroundError as unusable:
+            return str(unusable)
+        return None
+
+    def note(self, event: Event) -> None:
+        """Take in what happened."""
+        match event:
+            case events.WorkerStarted():
+                self._claims, self._concurrency, self._stuck_count = True, event.concurrency, 0
+            case events.WorkerDraining() | events.WorkerStopped():
+                self._claims, self._failing_since = False, None
+            case events.ClaimingFailed():
+                self._error = event.error
+                if self._failing_since is None:  # told again when the error changes; it began before
+                    self._failing_since = monotonic()
+                self._refused = event.error if event.refused else None
+            case events.ClaimingRecovered():
+                self._failing_since = self._refused = None
+            case events.HandlerStuck():
+                self._stuck_count = event.stuck_count
+
+
+async def serve_health(
+    workers: Sequence[Worker],
+    port: int,
+    *,
+    host: str = "127.0.0.1",
+    failing_seconds: float = FAILING_SECONDS,
+    task_status: anyio.abc.TaskStatus[int] = anyio.TASK_STATUS_IGNORED,
+) -> None:
+    """Answer `GET /healthz` (the event loop runs) and `GET /readyz` (200 if every worker could run a turn).
+
+    Start it before the workers run, in a task group; it ends when cancelled.
+
+    Args:
+        workers: which; none may run yet.
+        port: where to listen; 0 is a free one.
+        host: the address; what is answered names agents, so loopback unless a network policy guards it.
+        failing_seconds: how long claiming may fail before a worker is not ready.
+        task_status: started with the port.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    healths = {str(worker.agent): Health(worker, failing_seconds=failing_seconds) for worker in workers}
+    connections = anyio.Semaphore(_MOST_CONNECTIONS)
+    async with await anyio.create_tcp_listener(local_host=host, local_port=port) as listener:
+        task_status.started(listener.extra(anyio.abc.SocketAttribute.local_port))
+        await listener.serve(partial(_answer, healths, connections))
+
+
+@asynccontextmanager
+async def answering_health(workers: Sequence[Worker], port: int | None) -> AsyncIterator[None]:
+    """Serve the health of the workers while the block runs; a port of None serves nothing."""
+    if port is None:
+        yield
+        return
+    async with anyio.create_task_group() as serving:
+        bound = await serving.start(serve_health, workers, port)
+        events.logger.info("health: http://127.0.0.1:%d/readyz", bound)
+        yield
+        serving.cancel_scope.cancel()
+
+
+async def _answer(
+    healths: dict[str, Health], connections: anyio.Semaphore, stream: anyio.abc.SocketStream
+) -> None:
+    """One request, one answer, within seconds: whoever dawdles or talks too much is left."""
+    with anyio.move_on_after(_READ_SECONDS):
+        async with stream, connections:
+            try:
+                status, body = await _look(healths, await _read_target(stream))
+                await stream.send(_response(status, body))
+            except (anyio.BrokenResourceError, anyio.EndOfStream):
+                return  # it hung up
+
+
+async def _read_target(stream: anyio.abc.SocketStream) -> str | None:
+    """The path of a GET; None of anything else."""
+    head = b""
+    while b"\r\n\r\n" not in head:
+        if len(head) > _MOST_HEAD_BYTES:
+            return None
+        head += await stream.receive()
+    method, _, rest = head.split(b"\r\n", 1)[0].partition(b" ")
+    target = rest.rpartition(b" ")[0].partition(b"?")[0]
+    return target.decode("latin-1") if method == b"GET" else None
+
+
+async def _look(healths: dict[str, Health], target: str | None) -> tuple[str, object]:
+    if target == "/healthz":
+        return "200 OK", {"status": "live"}
+    if target == "/readyz":
+        faults = {agent: fault for agent, health in healths.items() if (fault := await health.fault())}
+        if faults:
+            return "503 Service Unavailable", {"status": "not ready", "faults": faults}
+        troubles = {agent: trouble for agent, health in healths.items() if (trouble := health.trouble())}
+        return "200 OK", {"status": "ready", **({"troubles": troubles} if troubles else {})}
+    if target is None:
+        return "400 Bad Request", {"status": "only GET is understood"}
+    return "404 Not Found", {"status": "there are /healthz and /readyz"}
+
+
+def _response(status: str, body: object) -> bytes:
+    content = dumps(body) + b"\n"
+    head = (
+        f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(content)}\r\n"
+        "cache-control: no-store\r\nconnection: close\r\n\r\n"
+    )
+    return head.encode() + content

@@ -1,0 +1,103 @@
+"""Telling a supervisor such as systemd how the workers are, by its notification protocol (`sd_notify(3)`).
+
+A few lines of our own, since that is all there is to it: a datagram with a word to the socket that
+`NOTIFY_SOCKET` names. Where it names none, nobody asked, and nothing is said.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import anyio
+
+from cgworker import events
+from cgworker.events import Event, logger
+from cgworker.worker.worker import Worker
+
+_WATCHDOG_FRACTION = 1 / 3  # systemd advises half; so one that comes late does no harm
+
+
+@asynccontextmanager
+async def notifying_systemd(workers: Sequence[Worker]) -> AsyncIterator[None]:
+    """While the block runs, tell when the workers claim, when they end, and that the event loop runs.
+
+    Args:
+        workers: which; none may run yet.
+    """
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        yield
+        return
+    supervisor = SystemdNotifier(address, len(workers))
+    for worker in workers:
+        worker.listen(supervisor.note)
+    async with anyio.create_task_group() as beside:
+        if (seconds := watchdog_seconds()) is not None:
+            beside.start_soon(supervisor.show_life, seconds * _WATCHDOG_FRACTION)
+        try:
+            yield
+        finally:
+            supervisor.tell_stopping()
+            beside.cancel_scope.cancel()
+
+
+class SystemdNotifier:
+    """Who is told.
+
+    Args:
+        address: the path of its socket, or `@` and the name of an abstract one.
+        worker_count: it is ready when all of them claim, and stopping when all of them drain.
+    """
+
+    def __init__(self, address: str, worker_count: int) -> None:
+        self._address = f"\0{address[1:]}" if address.startswith("@") else address
+        self._worker_count = worker_count
+        self._started_count = 0
+        self._draining_count = 0
+        self._is_stopping = False
+
+    def note(self, event: Event) -> None:
+        """Take in what happened."""
+        match event:
+            case events.WorkerStarted():
+                self._started_count += 1
+                if self._started_count == self._worker_count:
+                    self._tell("READY=1")
+            case events.WorkerDraining():
+                self._draining_count += 1
+                if self._draining_count == self._worker_count:
+                    self.tell_stopping()
+
+    def tell_stopping(self) -> None:
+        """Say, once, that this is the end."""
+        if not self._is_stopping:
+            self._is_stopping = True
+            self._tell("STOPPING=1")
+
+    async def show_life(self, every_seconds: float) -> None:
+        """Say now and then that the event loop runs, until cancelled."""
+        while True:
+            self._tell("WATCHDOG=1")
+            await anyio.sleep(every_seconds)
+
+    def _tell(self, word: str) -> None:
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sending:
+                sending.setblocking(False)
+                sending.sendto(word.encode(), self._address)
+        except OSError as unheard:
+            logger.warning("the supervisor at NOTIFY_SOCKET was not told %s: %s", word, unheard)
+
+
+def watchdog_seconds() -> float | None:
+    """How long the supervisor bears silence; None if it does not mind, or means another process."""
+    if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return None
+    try:
+        microseconds = int(os.environ["WATCHDOG_USEC"])
+    except (KeyError, ValueError):
+        return None
+    return microseconds / 1e6 if microseconds > 0 else None

@@ -1,0 +1,1 @@
+"""Resuming what this agent's workers suspended or left behind."""

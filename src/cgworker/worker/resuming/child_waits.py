@@ -1,0 +1,247 @@
+"""Parents: suspended turns that wait for their children, and go on when enough of these are closed.
+
+Who waits for whom stands in the ledger, so any live worker of the parent's agent can wake it, also for one
+that was killed. A kernel that can wait tells at once: of few parents by the feed of each, which has nothing
+else in it; of many by the project's feed, on one connection, and then the parent's own feed is read. A kernel
+that cannot wait is asked now and again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+import anyio
+import anyio.abc
+
+from cgworker.client import KernelClient
+from cgworker.client.backoff import Backoff
+from cgworker.errors import CommonGroundError, KernelTrouble
+from cgworker.events import logger
+from cgworker.lease import monotonic
+from cgworker.outcome import AWAIT_CHILDREN_REASON
+from cgworker.wire.ledger import LedgerEvent
+from cgworker.wire.refs import TurnRef
+from cgworker.worker.batching.limiter import background_calls
+from cgworker.worker.suspension import SuspensionCause, cause_of_suspension
+
+_MOST_FEEDS = 16  # each takes a connection while the kernel waits
+_WAIT_SECONDS = 50.0
+_SURE_SECONDS = 300.0  # should the project's feed have skipped an event, as the reference's may
+_AT_ONCE_SECONDS = 0.05
+_FEED_PAGE = 500
+_TELLING = ("turn.finished", "turn.resumed", "turn.stop_requested")  # of the parent, or of a child of it
+
+
+class WaitingParent:
+    """A suspended turn and the children it waits for, as its feed tells.
+
+    Attributes:
+        read_until: up to which event its feed has been read.
+    """
+
+    def __init__(self, turn: TurnRef) -> None:
+        self.turn = turn
+        self.read_until: int = 0
+        self._news = anyio.Event()
+        self._awaited: frozenset[str] | None = None
+        self._first: int | None = None
+        self._born: set[str] = set()
+        self._closed: set[str] = set()
+        self._is_waiting = False
+        self._stop_requested = False
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it is suspended to wait for children."""
+        return self._is_waiting
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether so many of its children are closed as it waits for, or it is to be stopped."""
+        awaited = self._born if self._awaited is None else self._awaited
+        wanted = len(awaited) if self._first is None else min(self._first, len(awaited))
+        return self._stop_requested or (bool(awaited) and len(self._closed & awaited) >= wanted)
+
+    @property
+    def has_new_events(self) -> bool:
+        """Whether somebody said so since the last wait for that."""
+        return self._news.is_set()
+
+    def tell(self) -> None:
+        """There may be something new in its feed."""
+        self._news.set()
+
+    async def wait_for_news(self) -> None:
+        """Until somebody says so."""
+        with anyio.move_on_after(_SURE_SECONDS):
+            await self._news.wait()
+        self._news = anyio.Event()
+
+    async def read_feed(self, kernel: KernelClient, wait_seconds: float) -> bool:
+        """Take note of what is new, and wait for something new if there is nothing; True if there was."""
+        has_new_events = False
+        while True:
+            page = await kernel.turns.feed(
+                self.turn, after_ledger_seq=self.read_until, limit=_FEED_PAGE, wait_seconds=wait_seconds
+            )
+            for event in page.items:
+                self._take_note(event)
+            if len(page.items) < _FEED_PAGE:
+                return has_new_events or bool(page.items)
+            has_new_events, wait_seconds = True, 0
+
+    def _take_note(self, event: LedgerEvent) -> None:
+        self.read_until = event.ledger_seq
+        is_own = event.subject_id == self.turn.turn_id
+        match event.event_type:
+            case "turn.suspended" if is_own:
+                self._read_remark(cause_of_suspension(event))
+            case "turn.resumed" | "turn.finished" if is_own:
+                self._is_waiting = False
+            case "turn.stop_requested" if is_own:
+                self._stop_requested = True
+            case "turn.spawned" if not is_own:
+                self._born.add(event.subject_id)
+            case "turn.finished":
+                self._closed.add(event.subject_id)
+
+    def _read_remark(self, remark: SuspensionCause) -> None:
+        """Which children, and how many; whoever does not say waits for all there are."""
+        said = remark.annotations.get("await_children")
+        said = said if isinstance(said, Mapping) else {}
+        turns, first = said.get("turns"), said.get("first")
+        self._is_waiting = remark.reason == AWAIT_CHILDREN_REASON
+        self._awaited = frozenset(map(str, turns)) if isinstance(turns, list) else None
+        self._first = first if isinstance(first, int) else None
+
+
+class ChildWaitWatcher:
+    """Watches the waiting parents of one agent.
+
+    Args:
+        kernel: calls under the agent's identity.
+        project_id: the agent's project.
+        poll_seconds: the longest pause between two looks at a kernel that cannot wait.
+        resume: queues a parent again.
+    """
+
+    def __init__(
+        self,
+        kernel: KernelClient,
+        project_id: str,
+        poll_seconds: float,
+        resume: Callable[[TurnRef], Awaitable[None]],
+    ) -> None:
+        self._kernel = kernel
+        self._project_id = project_id
+        self._poll_seconds = poll_seconds
+        self._resume = resume
+        self._watched: dict[str, WaitingParent] = {}
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self._is_listening = False
+
+    def watches(self, turn: TurnRef) -> bool:
+        """Whether it is being watched already."""
+        return turn.turn_id in self._watched
+
+    def add(self, turn: TurnRef) -> None:
+        """Watch a turn that was just suspended, or found so."""
+        if turn.turn_id not in self._watched:
+            self._watched[turn.turn_id] = parent = WaitingParent(turn)
+            self._start(parent)
+        self._watched[turn.turn_id].tell()
+
+    @property
+    def _is_crowded(self) -> bool:
+        return len(self._watched) > _MOST_FEEDS
+
+    @contextmanager
+    def watched_in(self, tasks: anyio.abc.TaskGroup) -> Iterator[None]:
+        """Watch in tasks of this group until the block ends; while nobody waits there are none."""
+        self._tasks = tasks
+        try:
+            for parent in self._watched.values():
+                self._start(parent)
+            yield
+        finally:
+            self._tasks = None
+
+    def _start(self, parent: WaitingParent) -> None:
+        if self._tasks is None:
+            return
+        self._tasks.start_soon(self._watch, parent)
+        if self._is_crowded and not self._is_listening:
+            self._is_listening = True
+            self._tasks.start_soon(self._listen)
+
+    # ------------------------------------------------------------ each parent
+
+    async def _watch(self, parent: WaitingParent) -> None:
+        """Watch one parent until it goes on."""
+        pause = Backoff(0.1, self._poll_seconds)
+        try:
+            while parent.is_waiting or parent.has_new_events:
+                try:
+                    await self._read(parent, pause)
+                    if parent.is_waiting and parent.is_ready:
+                        await self._resume(parent.turn)
+                        parent.tell()  # its feed says by now that it went on, or waits for others
+                except KernelTrouble as trouble:
+                    await anyio.sleep(pause.next_seconds(trouble))
+                    parent.tell()
+        except CommonGroundError as trouble:  # whoever looks for suspended turns finds it again
+            logger.warning("%s stays suspended, it cannot be watched: %s", parent.turn, trouble)
+        finally:
+            del self._watched[parent.turn.turn_id]
+
+    async def _read(self, parent: WaitingParent, pause: Backoff) -> None:
+        """Take note of what is new in its feed, once there is something."""
+        if self._is_crowded or parent.has_new_events:
+            await parent.wait_for_news()
+            async with background_calls(self._kernel):
+                await parent.read_feed(self._kernel, 0)
+            pause.reset()
+            return
+        asked_at = monotonic()
+        if await parent.read_feed(self._kernel, _WAIT_SECONDS):
+            pause.reset()
+        elif monotonic() - asked_at < _AT_ONCE_SECONDS:  # the kernel cannot wait
+            await anyio.sleep(pause.next_seconds())
+
+    # ------------------------------------------------------------ all of them
+
+    async def _listen(self) -> None:
+        """Let the project's feed tell whose feed to read, as long as there are so many."""
+        pause = Backoff(0.1, self._poll_seconds)
+        after = await self._read_until(pause)
+        self._tell(self._watched)
+        while self._is_crowded:
+            asked_at = monotonic()
+            try:
+                page = await self._kernel.projections.feed(
+                    self._project_id, after_ledger_seq=after, limit=_FEED_PAGE, wait_seconds=_WAIT_SECONDS
+                )
+            except CommonGroundError as trouble:
+                await anyio.sleep(pause.next_seconds(trouble))
+                continue
+            after = page.next_after_ledger_seq
+            telling = [event for event in page.items if event.event_type in _TELLING]
+            self._tell({event.subject_id for event in telling} | {event.cause_id for event in telling})
+            if page.items:
+                pause.reset()
+            elif monotonic() - asked_at < _AT_ONCE_SECONDS:  # the kernel cannot wait
+                await anyio.sleep(pause.next_seconds())
+        self._is_listening = False
+        self._tell(self._watched)
+
+    async def _read_until(self, pause: Backoff) -> int:
+        """An event up to which whoever reads now reads all there is, and not the project's first one."""
+        while not (until := max((each.read_until for each in self._watched.values()), default=1)):  # noqa: ASYNC110  # for a moment
+            await anyio.sleep(pause.next_seconds())
+        return until
+
+    def _tell(self, turn_ids: Iterable[str | None]) -> None:
+        for turn_id in turn_ids:
+            if turn_id in self._watched:
+                self._watched[turn_id].tell()

@@ -1,0 +1,155 @@
+"""Queueing again what this agent's workers have put aside for later (decision 22).
+
+Which turns those are stands in the ledger, so any live worker of the agent can do it, also for one that
+was killed half way: turns suspended with `worker_shutdown`, with `worker_retry` once their `not_before`
+has passed, with `await_children` once these are closed, and with `no_handler` if there is one now. Never any
+others, but for those that asked a question and are to be stopped: nobody else would end them. And it sorts
+out results that wait on the disk for a claim that will not come.
+"""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from datetime import UTC, datetime
+
+import anyio
+import anyio.abc
+
+from cgworker.client import KernelClient
+from cgworker.errors import CommonGroundError, ConflictError, KernelRefused
+from cgworker.events import Listener, TurnResumed, emit, logger
+from cgworker.outcome import (
+    AWAIT_ANSWER_REASON,
+    AWAIT_CHILDREN_REASON,
+    NO_HANDLER_REASON,
+    RETRY_REASON,
+    SHUTDOWN_REASON,
+    Suspended,
+)
+from cgworker.wire.projections import TurnEntry
+from cgworker.wire.refs import AgentRef, TurnRef
+from cgworker.wire.turns import TurnSnapshot
+from cgworker.worker.batching.limiter import background_calls
+from cgworker.worker.outbox.outbox import Outbox
+from cgworker.worker.resuming.child_waits import ChildWaitWatcher
+from cgworker.worker.resuming.outbox_sweeper import OutboxSweeper
+from cgworker.worker.resuming.suspended import SuspendedTurns
+from cgworker.worker.routing import Routes
+from cgworker.worker.suspension import SuspensionCause, cause_of_suspension
+
+_LOOK_SECONDS = 120.0
+_AFTER_TROUBLE_SECONDS = 30.0
+
+
+class Resumer:
+    """Looks after the suspended turns of one agent.
+
+    Args:
+        kernel: calls under the agent's identity.
+        agent: whose turns.
+        routes: what the worker handles.
+        outbox: where results wait.
+        poll_seconds: the longest pause between two looks at a kernel that cannot wait.
+        listener: told of each turn queued again.
+    """
+
+    def __init__(
+        self,
+        kernel: KernelClient,
+        agent: AgentRef,
+        routes: Routes,
+        outbox: Outbox,
+        *,
+        poll_seconds: float,
+        listener: Listener | None,
+    ) -> None:
+        self._kernel = kernel
+        self._agent = agent
+        self._routes = routes
+        self._listener = listener
+        self._parents = ChildWaitWatcher(kernel, agent.project_id, poll_seconds, self._wake)
+        self._suspended = SuspendedTurns(kernel, agent)
+        self._leftovers = OutboxSweeper(outbox, kernel, agent, listener)
+        self._not_ours: dict[TurnRef, datetime] = {}
+
+    async def run(self, tasks: anyio.abc.TaskGroup) -> None:
+        """Look now, and then now and again, until cancelled; parents are watched in tasks of this group."""
+        with self._parents.watched_in(tasks):
+            while True:
+                next_look_seconds = await self.look()
+                await anyio.sleep(next_look_seconds)
+
+    def take_note(self, turn: TurnRef, suspended: Suspended) -> None:
+        """One of this worker's turns was suspended."""
+        if suspended.reason == AWAIT_CHILDREN_REASON:
+            self._parents.add(turn)
+
+    async def look(self) -> float:
+        """Sort out and queue again what is due; returns in how many seconds to look again."""
+        try:
+            async with background_calls(self._kernel):
+                await self._leftovers.sweep()
+                suspended = await self._suspended.find()
+            waits = [await self._look_at(turn, facts) for turn, facts in suspended.items()]
+        except CommonGroundError as trouble:
+            logger.debug("looking after what was put aside failed: %s", trouble)
+            return _AFTER_TROUBLE_SECONDS
+        self._not_ours = {turn: at for turn, at in self._not_ours.items() if turn in suspended}
+        return min(waits, default=_LOOK_SECONDS)
+
+    async def _look_at(self, turn: TurnRef, facts: TurnEntry | TurnSnapshot) -> float:
+        if self._parents.watches(turn) or self._not_ours.get(turn) == facts.updated_at:
+            return _LOOK_SECONDS
+        try:
+            return await self._resume_if_due(turn, facts)
+        except KernelRefused as refused:  # the others need not wait for it
+            logger.debug("%s stays suspended for now: %s", turn, refused)
+            return _AFTER_TROUBLE_SECONDS
+
+    async def resume_later(self, turn: TurnRef, after_seconds: float, reason: str) -> None:
+        """Queue a turn again after a while, without asking the ledger."""
+        await anyio.sleep(after_seconds)
+        try:
+            await self._resume(turn, reason)
+        except CommonGroundError as trouble:
+            logger.warning("%s stays suspended for now (%s): %s", turn, reason, trouble)
+
+    async def _resume_if_due(self, turn: TurnRef, facts: TurnEntry | TurnSnapshot) -> float:
+        remark = await self._last_remark(turn)
+        if remark.reason == AWAIT_CHILDREN_REASON:
+            self._parents.add(turn)
+            return _LOOK_SECONDS
+        if not self._is_ours(remark, facts):
+            self._not_ours[turn] = facts.updated_at
+            return _LOOK_SECONDS
+        if remark.not_before is not None:
+            seconds = (remark.not_before - datetime.now(UTC)).total_seconds()
+            if seconds > 0:
+                return min(max(seconds, 0.1), _LOOK_SECONDS)
+        await self._resume(turn, remark.reason or "")
+        return _LOOK_SECONDS
+
+    def _is_ours(self, remark: SuspensionCause, facts: TurnEntry | TurnSnapshot) -> bool:
+        if remark.reason == NO_HANDLER_REASON:
+            return self._routes.find(facts.turn_kind) is not None
+        if remark.reason == AWAIT_ANSWER_REASON:
+            return facts.stop_requested
+        return remark.reason in (SHUTDOWN_REASON, RETRY_REASON)
+
+    async def _last_remark(self, turn: TurnRef) -> SuspensionCause:
+        remark = SuspensionCause(None, {})
+        async with aclosing(self._kernel.turns.events(turn)) as events:
+            async for event in events:
+                if event.event_type == "turn.suspended" and event.subject_id == turn.turn_id:
+                    remark = cause_of_suspension(event)
+        return remark
+
+    async def _wake(self, parent: TurnRef) -> None:
+        await self._resume(parent, AWAIT_CHILDREN_REASON)
+
+    async def _resume(self, turn: TurnRef, reason: str) -> None:
+        try:
+            await self._kernel.turns.resume(turn, requested_by=self._agent)
+        except ConflictError:  # another worker was quicker
+            return
+        emit(self._listener, TurnResumed(turn=turn, reason=reason))

@@ -1,0 +1,36 @@
+"""Why a turn was suspended, as the ledger keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from attrs import frozen
+
+from cgworker.wire.ledger import LedgerEvent
+
+
+@frozen
+class SuspensionCause:
+    """Why a turn was suspended: the reason, and the annotations that came with it."""
+
+    reason: str | None
+    annotations: Mapping[str, Any]
+
+    @property
+    def not_before(self) -> datetime | None:
+        """When a retry may begin; None at once."""
+        try:
+            instant = datetime.fromisoformat(str(self.annotations["not_before"]))
+        except (KeyError, ValueError):
+            return None
+        return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
+
+
+def cause_of_suspension(event: LedgerEvent) -> SuspensionCause:
+    """The remark of the caller who suspended the turn."""
+    caller = event.annotations.get("caller")
+    caller = caller if isinstance(caller, Mapping) else {}
+    said = caller.get("annotations")
+    return SuspensionCause(caller.get("reason"), said if isinstance(said, Mapping) else {})

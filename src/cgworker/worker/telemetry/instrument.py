@@ -1,0 +1,68 @@
+"""OpenTelemetry for a worker, and for programs that dispatch: spans, metrics, and traces that go on.
+
+Attributes name the turn, its kind, the agent and the outcome; never a payload, a credential or the text of an
+exception, which may hold either. Nothing of OpenTelemetry is imported before it is asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attrs import evolve
+
+from cgworker.errors import UsageError
+from cgworker.wire.meta import Meta
+from cgworker.wire.turns import Dispatch
+from cgworker.worker.outbox.outbox import Outbox
+from cgworker.worker.worker import Worker
+
+if TYPE_CHECKING:
+    from opentelemetry import metrics, trace
+
+
+def instrument(
+    worker: Worker,
+    *,
+    tracer_provider: trace.TracerProvider | None = None,
+    meter_provider: metrics.MeterProvider | None = None,
+) -> None:
+    """Have a worker make spans and metrics; call it once, before the worker runs.
+
+    The span is current in the handler, so that the handler's own spans hang under it, and the first spans of
+    turns it dispatches as well. Names are those of OpenTelemetry's messaging conventions where there are any.
+
+    Args:
+        worker: its middleware and listeners get one more each.
+        tracer_provider: where spans go; None is the program's global one.
+        meter_provider: where metrics go; None is the program's global one.
+
+    Raises:
+        UsageError: OpenTelemetry is not installed.
+    """
+    try:
+        from opentelemetry import metrics, trace
+
+        from cgworker.worker.telemetry.metrics import WorkerMetrics
+        from cgworker.worker.telemetry.spans import Spans
+    except ImportError as missing:
+        raise UsageError("OpenTelemetry is not installed: pip install 'cgworker[otel]'") from missing
+    outbox = Outbox(worker.options.outbox_folder, most_bytes=worker.options.outbox_most_bytes)
+    worker.middleware(Spans(trace.get_tracer("cgworker", tracer_provider=tracer_provider)).around)
+    worker.listen(WorkerMetrics(metrics.get_meter("cgworker", meter_provider=meter_provider), outbox).note)
+
+
+def carry_trace(dispatch: Dispatch) -> Dispatch:
+    """The dispatch with the current span in its annotations, for `kernel.turns.dispatch`.
+
+    An instrumented worker's span then hangs under it. Without OpenTelemetry or a span it is as it was.
+
+    Args:
+        dispatch: its own annotations stay.
+    """
+    try:
+        from cgworker.worker.telemetry.spans import current_trace
+    except ImportError:
+        return dispatch
+    meta = dispatch.meta or Meta()
+    annotations = {**meta.annotations, **current_trace()}
+    return evolve(dispatch, meta=evolve(meta, annotations=annotations)) if annotations else dispatch

@@ -1,0 +1,82 @@
+"""What a worker's events add up to, as OpenTelemetry metrics; needs `cgworker[otel]`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from opentelemetry import metrics
+from opentelemetry.metrics import CallbackOptions, Observation
+
+from cgworker import events
+from cgworker.events import Event
+from cgworker.wire.refs import TurnRef
+from cgworker.worker.outbox.outbox import Outbox
+
+_SYSTEM = {"messaging.system": "commonground"}
+
+
+class WorkerMetrics:
+    """What a worker's events add up to.
+
+    Args:
+        meter: makes the instruments.
+        outbox: is looked at whenever the metrics are read.
+    """
+
+    def __init__(self, meter: metrics.Meter, outbox: Outbox) -> None:
+        self._outbox = outbox
+        self._open: set[TurnRef] = set()
+        self._settled = meter.create_counter("cgworker.turns.settled", "{turn}", "Turns by outcome.")
+        self._seconds = meter.create_histogram(
+            "messaging.process.duration", "s", "From the claim to the settled outcome."
+        )
+        self._to_run = meter.create_histogram(
+            "cgworker.claim_to_run.duration", "s", "From the claim to the handler's start."
+        )
+        self._given_up = meter.create_counter("cgworker.turns.given_up", "{turn}", "Attempts not settled.")
+        self._lost = meter.create_counter("cgworker.leases.lost", "{lease}", "Leases lost.")
+        self._failed = meter.create_counter("cgworker.renewals.failed", "{renewal}", "Renewals failed.")
+        self._stuck = meter.create_counter("cgworker.handlers.stuck", "{handler}", "Handlers that go on.")
+        self._held = meter.create_up_down_counter("cgworker.turns.held", "{turn}", "Turns held now.")
+        self._kept = meter.create_counter("cgworker.results.kept", "{result}", "Results kept in the outbox.")
+        meter.create_observable_gauge(
+            "cgworker.outbox.waiting", [self._look_at_outbox], "{result}", "Results the kernel has not yet."
+        )
+
+    def note(self, event: Event) -> None:
+        """Count the event."""
+        match event:
+            case events.TurnClaimed():
+                self._open.add(event.turn)
+                self._held.add(1, _agent(event))
+            case events.HandlerStarted():
+                self._to_run.record(event.seconds, _agent(event))
+            case events.TurnSettled():
+                facts = {**_agent(event), "cgworker.outcome": event.outcome}
+                self._let_go(event)
+                self._settled.add(1, facts)
+                self._seconds.record(event.seconds, facts)
+            case events.TurnGivenUp():
+                self._let_go(event)
+                self._given_up.add(1, _agent(event))
+            case events.LeaseLost():
+                self._lost.add(1, _agent(event))
+            case events.RenewalFailed():
+                self._failed.add(1, _agent(event))
+            case events.HandlerStuck():
+                self._stuck.add(1, _agent(event))
+            case events.ResultKept():
+                self._kept.add(1, _agent(event))
+
+    def _look_at_outbox(self, _: CallbackOptions) -> Iterable[Observation]:
+        return [Observation(self._outbox.waiting_count(), _SYSTEM)]
+
+    def _let_go(self, event: events.TurnEvent) -> None:
+        """Not every attempt that ends began: a lease may be lost before its turn was read."""
+        if event.turn in self._open:
+            self._open.remove(event.turn)
+            self._held.add(-1, _agent(event))
+
+
+def _agent(event: events.TurnEvent) -> dict[str, str]:
+    return {**_SYSTEM, "messaging.destination.name": str(event.agent)}

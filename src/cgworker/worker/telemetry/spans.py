@@ -1,0 +1,149 @@
+"""A span around each run of a handler, in the trace it belongs to; needs `cgworker[otel]`.
+
+Only W3C's `traceparent` and `tracestate` travel, whatever propagators a program has set up: annotations stand
+in the ledger for all to read, and baggage may be anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import anyio
+from attrs import frozen
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from cgworker.errors import CommonGroundError
+from cgworker.events import logger
+from cgworker.handlers import Handler
+from cgworker.outcome import Failed, Outcome, word_for
+from cgworker.turn import Turn
+from cgworker.wire.refs import TurnRef
+from cgworker.worker.suspension import cause_of_suspension
+
+_W3C = TraceContextTextMapPropagator()
+_MOST_CHARACTERS = 512
+_FEED_PAGE = 100
+_READ_SECONDS = 2.0
+_MOST_REMEMBERED = 1000
+
+
+def current_trace() -> dict[str, str]:
+    """The current span as annotations; nothing if there is none."""
+    annotations: dict[str, str] = {}
+    _W3C.inject(annotations)
+    return annotations
+
+
+@frozen
+class Origin:
+    """Where a run of a handler comes from.
+
+    Attributes:
+        dispatched_in: the span in which the turn was dispatched, if that was traced.
+        is_first: whether the turn was not run before.
+    """
+
+    dispatched_in: trace.SpanContext | None
+    is_first: bool
+
+
+async def read_origin(turn: Turn) -> Origin:
+    """From the turn's feed; where that does not answer soon, the run stands for itself."""
+    try:
+        with anyio.fail_after(_READ_SECONDS):
+            page = await turn.kernel.turns.feed(turn.ref, limit=_FEED_PAGE)
+    except (CommonGroundError, TimeoutError) as trouble:
+        logger.debug("%s: the trace it belongs to could not be read: %s", turn.ref, trouble)
+        return Origin(None, turn.attempt == 1)
+    own = [event for event in page.items if event.subject_id == turn.ref.turn_id]
+    born = next((event for event in own if event.event_type == "turn.spawned"), None)
+    claim_count = sum(event.event_type == "turn.claimed" for event in own)
+    return Origin(_span_in(cause_of_suspension(born).annotations) if born else None, claim_count <= 1)
+
+
+def _span_in(annotations: Mapping[str, Any]) -> trace.SpanContext | None:
+    """The span that annotations name; anybody may have written them."""
+    carrier = {
+        name: value
+        for name in _W3C.fields
+        if isinstance(value := annotations.get(name), str) and len(value) <= _MOST_CHARACTERS
+    }
+    found = trace.get_current_span(_W3C.extract(carrier, Context())).get_span_context()
+    return found if found.is_valid else None
+
+
+class Spans:
+    """Makes the spans of a worker's turns.
+
+    The first run of a turn hangs under the span in which the turn was dispatched. Each later run, after a
+    lost lease, a crash or a suspension, is a trace of its own, with a link to the first: to its span, where
+    this process ran it, else to that of the dispatch.
+
+    Args:
+        tracer: makes them.
+    """
+
+    def __init__(self, tracer: trace.Tracer) -> None:
+        self._tracer = tracer
+        self._first_runs: dict[TurnRef, trace.SpanContext] = {}
+
+    async def around(self, turn: Turn, call_next: Handler) -> Outcome:
+        """Middleware: the span is current in the handler, and is carried on to the turn's children."""
+        origin = await read_origin(turn)
+        with self._tracer.start_as_current_span(
+            f"process {turn.agent}",
+            context=_parent_of(origin),
+            links=self._links_of(turn.ref, origin),
+            kind=trace.SpanKind.CONSUMER,
+            attributes=_attributes(turn),
+            record_exception=False,
+            set_status_on_exception=False,
+        ) as span:
+            if origin.is_first:
+                self._remember(turn.ref, span.get_span_context())
+            turn.annotate = current_trace
+            return await _told(span, turn, call_next)
+
+    def _links_of(self, turn: TurnRef, origin: Origin) -> list[trace.Link]:
+        first = None if origin.is_first else self._first_runs.get(turn, origin.dispatched_in)
+        return [trace.Link(first)] if first else []
+
+    def _remember(self, turn: TurnRef, run: trace.SpanContext) -> None:
+        self._first_runs[turn] = run
+        if len(self._first_runs) > _MOST_REMEMBERED:
+            del self._first_runs[next(iter(self._first_runs))]
+
+
+def _parent_of(origin: Origin) -> Context:
+    """Never the span that happens to be current where the worker runs."""
+    if origin.dispatched_in is None or not origin.is_first:
+        return Context()
+    return trace.set_span_in_context(trace.NonRecordingSpan(origin.dispatched_in), Context())
+
+
+async def _told(span: trace.Span, turn: Turn, call_next: Handler) -> Outcome:
+    try:
+        outcome = await call_next(turn)
+    except Exception as raised:
+        span.set_attribute("error.type", type(raised).__qualname__)
+        span.set_status(trace.StatusCode.ERROR)
+        raise
+    span.set_attribute("cgworker.outcome", word_for(outcome))
+    if isinstance(outcome, Failed):
+        span.set_status(trace.StatusCode.ERROR)
+    return outcome
+
+
+def _attributes(turn: Turn) -> dict[str, str | int]:
+    return {
+        "messaging.system": "commonground",
+        "messaging.operation.type": "process",
+        "messaging.operation.name": "process",
+        "messaging.destination.name": str(turn.agent),
+        "messaging.message.id": str(turn.ref),
+        "cgworker.turn.kind": turn.kind,
+        "cgworker.attempt": turn.attempt,
+    }

@@ -1,0 +1,394 @@
+"""`Worker`: claims turns for one agent and runs handlers on them, several at a time."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import anyio
+import anyio.abc
+
+from cgworker.client import KernelClient
+from cgworker.errors import UsageError
+from cgworker.events import Listener, combine_listeners, logger
+from cgworker.handlers import CommandHandler, FunctionHandler, Handler
+from cgworker.handlers.folder import FolderUnwritable
+from cgworker.handlers.signature import HandlerFunction
+from cgworker.lease import Interruption
+from cgworker.profiles import resolve_profile
+from cgworker.turn import Turn
+from cgworker.wire.refs import AgentRef
+from cgworker.worker.context import RunContext, TurnReport
+from cgworker.worker.disk_space import Room
+from cgworker.worker.lifespan import open_lifespan
+from cgworker.worker.options import WorkerOptions
+from cgworker.worker.outbox.outbox import Outbox
+from cgworker.worker.poller import ClaimPoller
+from cgworker.worker.routing import Middleware, Routes, as_handler, marked_methods
+from cgworker.worker.runner import Runner
+
+_NO_AGENT = "a worker needs a kernel client with an agent: KernelClient(url, agent=..., token=...)"
+
+Function = TypeVar("Function", bound=HandlerFunction)
+
+Lifespan = Callable[["Worker"], AbstractAsyncContextManager[Mapping[str, Any] | None]]
+"""Opens what handlers need while a worker runs, and yields it by name."""
+
+
+class Worker:
+    """Works the turns of one agent.
+
+    Handlers come from `@worker.turn(kind)`, `worker.add(kind, handler)`, methods marked with
+    `@handles(kind)` in a subclass, or a subclass's `handle`, which gets every other kind.
+
+    Args:
+        kernel: the kernel, with the agent's identity.
+        handler: handles every kind without a handler of its own; a function works as under `@worker.turn()`.
+        options: limits and behaviour.
+        listener: is told of every event, in the worker's own task; it must not block.
+        lifespan: an async context manager, called with the worker. It is entered before the first claim and
+            left after the drain; functions get what it yields by the names of their parameters.
+
+    Raises:
+        UsageError: the kernel has no agent identity, or a handler's signature cannot be one's.
+    """
+
+    def __init__(
+        self,
+        kernel: KernelClient,
+        handler: Handler | HandlerFunction | None = None,
+        *,
+        options: WorkerOptions = WorkerOptions(),  # noqa: B008  # frozen
+        listener: Listener | None = None,
+        lifespan: Lifespan | None = None,
+    ) -> None:
+        if not isinstance(kernel, KernelClient) or kernel.agent is None:
+            raise UsageError(_NO_AGENT)
+        self.kernel = kernel
+        self.agent: AgentRef = kernel.agent
+        self.options = options
+        self._listener = listener
+        self._lifespan = lifespan
+        self._routes = Routes()
+        self._middleware: list[Middleware] = []
+        self._shift: Runner | None = None
+        self._drain_early = False
+        self._last_shift: Runner | None = None
+        if handler is not None:
+            self.add(None, handler)
+        self._add_own_handlers()
+
+    @classmethod
+    def from_profile(
+        cls,
+        name: str,
+        *,
+        config_path: Path | None = None,
+        options: WorkerOptions = WorkerOptions(),  # noqa: B008  # frozen
+        listener: Listener | None = None,
+        lifespan: Lifespan | None = None,
+    ) -> Self:
+        """A worker for a profile of the `cg` CLI: base URL, identity and credential as it keeps them.
+
+        Args:
+            name: `<project>/<agent>`.
+            config_path: the CLI's config file; by default where the CLI looks for it.
+            options: limits and behaviour.
+            listener: is told of every event, in the worker's own task; it must not block.
+            lifespan: opens what handlers need, as for `Worker`.
+
+        Raises:
+            ProfileError: the profile, its config file or its token file is missing or unsafe.
+        """
+        profile = resolve_profile(name, config_path=config_path)
+        kernel = KernelClient(
+            profile.base_url,
+            agent=profile.agent,
+            token=profile.token,
+            token_file=profile.token_file,
+            ca_file=profile.ca_file,
+        )
+        return cls(kernel, options=options, listener=listener, lifespan=lifespan)
+
+    def at(
+        self,
+        kernel: KernelClient,
+        *,
+        options: WorkerOptions | None = None,
+        listener: Listener | None = None,
+        lifespan: Lifespan | None = None,
+    ) -> Self:
+        """The same worker for the agent of another client: its handlers and hooks, not its work.
+
+        Args:
+            kernel: the kernel, with an agent's identity.
+            options: other limits and behaviour; None keeps them.
+            listener: another listener; None keeps it.
+            lifespan: another lifespan; None keeps it.
+        """
+        if kernel.agent is None:
+            raise UsageError(_NO_AGENT)
+        worker = copy.copy(self)
+        vars(worker).update(
+            kernel=kernel,
+            agent=kernel.agent,
+            options=options or self.options,
+            _listener=listener or self._listener,
+            _lifespan=lifespan or self._lifespan,
+            _middleware=list(self._middleware),
+            _shift=None,
+            _last_shift=None,
+            _drain_early=False,
+        )
+        return worker
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.agent} at {self.kernel.base_url})"
+
+    # ------------------------------------------------------------ handlers
+
+    def turn(self, kind: str | None = None) -> Callable[[Function], Function]:
+        """Decorate a function `(turn)` or `(turn, input)` as the handler of a kind; None is every other kind.
+
+        Further parameters are resources of the lifespan: `(turn, question, *, database)`.
+
+        Raises:
+            UsageError: the signature cannot be a handler's, or the kind has a handler already.
+        """
+
+        def add(function: Function) -> Function:
+            self.add(kind, FunctionHandler.of(function))
+            return function
+
+        return add
+
+    def add(self, kind: str | None, handler: Handler | HandlerFunction) -> None:
+        """Send turns of a kind to a handler, such as a `CommandHandler`; None is every other kind.
+
+        A function is taken as under `@worker.turn(kind)`.
+
+        Raises:
+            UsageError: the signature cannot be a handler's, the kind is taken, or the worker runs.
+        """
+        if self._shift is not None:
+            raise UsageError(f"{self!r} runs already: add its handlers before, or in its lifespan")
+        found = as_handler(handler)
+        if self._lifespan is None and isinstance(found, FunctionHandler):
+            found.check()
+        self._routes.add(kind, found)
+
+    @property
+    def handlers(self) -> Mapping[str, Handler]:
+        """The handlers by turn kind, without the one for every other kind."""
+        return self._routes.by_kind
+
+    def check_commands(self) -> None:
+        """See whether the commands of command handlers could be run now.
+
+        Raises:
+            CommandNotFound: one is missing.
+            UsageError: one of its folders or files cannot be used.
+        """
+        for handler in self._routes.handlers:
+            if isinstance(handler, CommandHandler):
+                handler.check()
+
+    def room(self) -> Room:
+        """The folders that it writes to: the outbox, and those of its commands.
+
+        Raises:
+            UsageError: there is no place for one.
+        """
+        commands = [each for each in self._routes.handlers if isinstance(each, CommandHandler)]
+        folders = [self.options.outbox_folder, *(folder for each in commands for folder in each.folders)]
+        return Room(folders, self.agent, self._listener)
+
+    def listen(self, listener: Listener) -> None:
+        """Tell one more listener of every event, from the next `run()` or `once()` on; it must not block."""
+        self._listener = combine_listeners(self._listener, listener)
+
+    def middleware(self, function: Middleware) -> Middleware:
+        """Decorate `async (turn, call_next) -> Outcome` to run around every handler."""
+        self._middleware.append(function)
+        return function
+
+    def _add_own_handlers(self) -> None:
+        for kind, method in marked_methods(self).items():
+            self.add(kind, FunctionHandler.of(method))
+        if type(self).handle is not Worker.handle:
+            self.add(None, FunctionHandler.of(self.handle))
+
+    # ------------------------------------------------------------ what a subclass may override
+
+    async def handle(self, turn: Turn) -> Any:
+        """Handle a turn of any kind that has no handler of its own."""
+        raise NotImplementedError  # never registered as a handler unless overridden
+
+    def select(self) -> bool:
+        """Whether to claim now; asked again within seconds if not."""
+        return True
+
+    async def on_claimed(self, turn: Turn) -> None:
+        """A turn was claimed and is about to be worked."""
+
+    async def on_interrupted(self, turn: Turn, interruption: Interruption) -> None:
+        """A handler was ended before its time; its turn is about to be settled."""
+
+    async def on_settled(self, report: TurnReport) -> None:
+        """An attempt has ended, settled or not."""
+
+    # ------------------------------------------------------------ running
+
+    async def once(self, *, wait_seconds: float = 0) -> TurnReport | None:
+        """Claim one turn and work it; None if there was none.
+
+        A `drain()` meanwhile ends it in order, and so does being cancelled.
+
+        Args:
+            wait_seconds: how long the kernel may wait for work.
+
+        Raises:
+            KernelRefused, KernelTrouble: the claim could not be made.
+            CommandNotFound: the command of a command handler is missing; nothing was claimed.
+            UsageError: there is no handler, one lacks a resource, or a folder cannot be written; nothing was
+                claimed.
+        """
+        async with self._workplace() as place:
+            found = await ClaimPoller(self.kernel, self.options, self._listener).once(wait_seconds)
+            if found is None:
+                return None
+            self._shift = Runner(place, self.agent, lambda: False, self.on_settled)
+            try:
+                report = await self._shift.work_one(found)
+            finally:
+                self._shift = None
+        if report.error is not None:
+            raise report.error
+        return report
+
+    async def run(
+        self,
+        *,
+        shared_slots: anyio.Semaphore | None = None,
+        task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Work turns until `drain()`, or until cancelled, which drains at once.
+
+        Args:
+            shared_slots: how many handlers at once, together with other workers, besides this worker's
+                own `options.concurrency`.
+            task_status: started once the worker claims.
+
+        Raises:
+            CommandNotFound: the command of a command handler is missing.
+            UsageError: there is no handler, one lacks a resource, a folder cannot be written, or the worker
+                runs already.
+        """
+        if self._shift is not None:
+            raise UsageError(f"{self!r} runs already")
+        async with self._workplace(shared_slots) as place:
+            shift = self._shift = self._last_shift = Runner(
+                place, self.agent, partial(self._may_claim, place), self.on_settled
+            )
+            if self._drain_early:
+                shift.drain()
+            try:
+                await shift.run(task_status)
+            finally:
+                self._shift = None
+        if shift.error is not None:
+            raise shift.error
+
+    def drain(self, *, hurry: bool = False) -> None:
+        """Claim no more; `run()` returns when what is held has ended or was handed back.
+
+        Args:
+            hurry: give what is held no grace.
+        """
+        self._drain_early = True
+        if self._shift is not None:
+            self._shift.drain(hurry=hurry)
+
+    @property
+    def held_count(self) -> int:
+        """How many turns are held now."""
+        return self._shift.held_count if self._shift is not None else 0
+
+    @property
+    def stuck_count(self) -> int:
+        """How many handlers of this or the last `run()` did not end when they had to."""
+        return self._last_shift.stuck_count if self._last_shift is not None else 0
+
+    @property
+    def is_ended_by_stuck(self) -> bool:
+        """Whether a handler that did not end has drained it (`on_stuck="drain"`): its process should end."""
+        return self._last_shift is not None and self._last_shift.is_ended_by_stuck
+
+    @property
+    def has_unsettled(self) -> bool:
+        """Whether a turn is held, or was since its drain neither settled nor handed back."""
+        return self._last_shift is not None and self._last_shift.has_unsettled
+
+    @asynccontextmanager
+    async def _workplace(self, shared_slots: anyio.Semaphore | None = None) -> AsyncIterator[RunContext]:
+        options, room = self.options, self.room()
+        room.check()
+        async with self._opened_routes() as routes, _closing(self.kernel.with_own_connections()) as renewing:
+            yield RunContext(
+                kernel=self.kernel,
+                renewing=renewing,
+                routes=routes,
+                outbox=Outbox(
+                    options.outbox_folder, most_bytes=options.outbox_most_bytes, on_trouble=room.note
+                ),
+                room=room,
+                options=options,
+                listener=self._listener,
+                shared_slots=shared_slots,
+                middleware=tuple(self._middleware),
+                on_claimed=self.on_claimed,
+                on_interrupted=self.on_interrupted,
+            )
+
+    @asynccontextmanager
+    async def _opened_routes(self) -> AsyncIterator[Routes]:
+        """The routes with what the lifespan gives, checked before anything is claimed."""
+        if self._lifespan is None:
+            self._routes.check()
+            yield self._routes
+            return
+        async with open_lifespan(self._lifespan(self)) as given:
+            routes = self._routes.with_resources(given)
+            routes.check()
+            yield routes
+
+    def _may_claim(self, place: RunContext) -> bool:
+        if not place.room.has_room():
+            return False
+        try:
+            place.routes.check()
+        except FolderUnwritable as unwritable:  # it was writable before the first claim
+            place.room.note(unwritable.trouble)
+            return False
+        if place.shared_slots is not None and place.shared_slots.value == 0:
+            return False
+        try:
+            return self.select()
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
+            logger.exception("select() of %r failed: nothing is claimed until it works", self)
+            return False
+
+
+@asynccontextmanager
+async def _closing(kernel: KernelClient) -> AsyncIterator[KernelClient]:
+    try:
+        yield kernel
+    finally:
+        with anyio.CancelScope(shield=True):
+            await kernel.aclose()
