@@ -248,8 +248,20 @@ CALLS = {
         answer={"turn": snapshot, "semantic_items": []},
         query={"after_turn_seq": "2", "limit": "9"},
     ),
+    "turns.context_page": Call(
+        lambda k: k.turns.context_page(TURN, after_turn_seq=2, limit=9),
+        f"GET {V}/turns/T-1/context",
+        answer={"turn": snapshot, "semantic_items": []},
+        query={"after_turn_seq": "2", "limit": "9"},
+    ),
     "turns.feed": Call(
         lambda k: k.turns.feed(TURN),
+        f"GET {V}/turns/T-1/feed",
+        answer=events,
+        query={"after_ledger_seq": "0", "limit": "100"},
+    ),
+    "turns.feed_page": Call(
+        lambda k: k.turns.feed_page(TURN),
         f"GET {V}/turns/T-1/feed",
         answer=events,
         query={"after_ledger_seq": "0", "limit": "100"},

@@ -25,7 +25,7 @@ from cgworker.kernel.store.postgres.postmaster import becomes_ready, described, 
 # A user that is killed at the moment at which it knows of its server.
 DIES_AT_ONCE = """
 import os, signal, sys
-from cgworker.kernel.store import embedded
+from cgworker.kernel.store.postgres import embedded
 embedded.becomes_ready = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
 embedded.EmbeddedPostgres(sys.argv[1], durable=False).start()
 """

@@ -56,7 +56,11 @@ def statements() -> dict[str, str]:
 async def test_every_statement_fits_the_schema(dsn: str) -> None:
     """PostgreSQL accepts each, with the types of all parameters known."""
     found = statements()
-    assert {"store.claims.claim.CLAIM_TURNS", "store.turns.GET_TURN", "reaper.FORGET_KEYS"} <= found.keys()
+    assert {
+        "store.claims.claim.CLAIM_TURNS",
+        "store.turns.GET_TURN",
+        "maintenance.FORGET_KEYS",
+    } <= found.keys()
     connection = await asyncpg.connect(dsn)
     for name, statement in found.items():
         try:

@@ -29,7 +29,7 @@ sys.exit(b"a-canary" in look())
 RUN = """
 import ctypes
 from cgworker import AgentRef, KernelClient, Worker, run
-from cgworker.worker import serve
+from cgworker.worker.process import serve
 async def look(*_):
     print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), flush=True)
 serve.serve = look

@@ -31,7 +31,7 @@ class Migration:
 
 def known_migrations() -> tuple[Migration, ...]:
     """The migrations of this version, in the order of their names."""
-    folder = files(__package__).joinpath("migrations")
+    folder = files("cgworker.kernel.store").joinpath("migrations")
     found = [Migration(file.name, file.read_text("utf-8")) for file in folder.iterdir()]
     return tuple(sorted((m for m in found if m.name.endswith(".sql")), key=lambda m: m.name))
 
