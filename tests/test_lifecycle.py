@@ -1,4 +1,4 @@
-"""The turn's state machine (protocol.md section 8)."""
+"""The turn's state machine (wire 8)."""
 
 from __future__ import annotations
 

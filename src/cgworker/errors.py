@@ -52,7 +52,7 @@ class CommonGroundError(Exception):
 class KernelRefused(CommonGroundError):
     """The kernel understood the request and refused it: the caller's fault, final.
 
-    The admission service gives `code`s of its own (admin.md 3); they replace the class's.
+    The admission service gives `code`s of its own (admission 3); they replace the class's.
     """
 
     code: str = "bad_request"
@@ -220,7 +220,7 @@ class UsageError(CommonGroundError):
 class ProfileError(UsageError):
     """A profile, its config file or its token file is missing, stale or unsafe.
 
-    `code` is one of profile_missing, profile_stale, profile_token_permissions (cli.md section 1).
+    `code` is one of profile_missing, profile_stale, profile_token_permissions (command line 1).
     """
 
     def __init__(self, code: str, message: str, *, status: int) -> None:
@@ -236,7 +236,7 @@ class CommandNotFound(UsageError):
     status = 404
 
 
-# What the kernel names in the `error` key of a refusal (protocol.md 2.1).
+# What the kernel names in the `error` key of a refusal (wire 2.1).
 REFUSALS: Mapping[str, type[KernelRefused]] = {
     cls.__name__: cls
     for cls in (UnauthorizedError, ForbiddenError, NotFoundError, ConflictError, FencingError, InvariantError)

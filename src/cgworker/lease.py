@@ -27,7 +27,7 @@ Clock = Callable[[], float]
 T = TypeVar("T")
 
 RENEW_FRACTION = 1 / 3
-"""A lease is renewed when this part of it has passed, or sooner (decision 19)."""
+"""A lease is renewed when this part of it has passed, or sooner (difference 19)."""
 
 _STEP_OFFSET = random.random()  # so that not all processes are in step with each other
 _FEWEST_STEPS = 4  # in an interval

@@ -1,7 +1,7 @@
 """The turn's state machine, as one table.
 
 The kernel decides by it, tests enumerate it, the docs draw their picture from it.
-Rules (protocol.md section 8):
+Rules (wire 8):
 
 - A turn is born queued by a dispatch; a work-memory report is born closed.
 - Only a claim makes a queued turn running, and only a running turn has a claim.

@@ -15,19 +15,19 @@ from attrs import evolve, field, frozen
 from cgworker.wire.converter import ABSENT, dumps, unstructure_plain
 
 SHUTDOWN_REASON = "worker_shutdown"
-"""Suspend reason of a turn handed back by a worker that shuts down (decision 21)."""
+"""Suspend reason of a turn handed back by a worker that shuts down (difference 21)."""
 
 RETRY_REASON = "worker_retry"
-"""Suspend reason of a turn to be tried again; `not_before` in its annotations (decision 22)."""
+"""Suspend reason of a turn to be tried again; `not_before` in its annotations (difference 22)."""
 
 AWAIT_CHILDREN_REASON = "await_children"
-"""Suspend reason of a turn that waits for its children (decision 22)."""
+"""Suspend reason of a turn that waits for its children (difference 22)."""
 
 AWAIT_ANSWER_REASON = "await_answer"
 """Suspend reason of a turn that has asked a question."""
 
 NO_HANDLER_REASON = "no_handler"
-"""Suspend reason of a turn whose kind the worker does not handle (architecture 4)."""
+"""Suspend reason of a turn whose kind the worker does not handle (difference 22)."""
 
 
 @frozen

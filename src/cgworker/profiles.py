@@ -1,6 +1,6 @@
 """Profiles: which servers the command line talks to, as whom, and where the secrets lie.
 
-One JSON file names the servers and the profiles (cli.md 2; the reference's `cg` reads the same file). The
+One JSON file names the servers and the profiles (command line 2); the reference's `cg` reads it too. The
 secrets themselves are in token files of their own, 0600 in 0700 folders, which nobody else may read: a
 token file with any other mode is refused, not used.
 """
@@ -284,12 +284,12 @@ def credential_path(project_id: str, agent_id: str, credential_id: str) -> Path:
 
 
 def admin_service_path(project_id: str) -> Path:
-    """Where the operator of a project keeps the credential of its `admin-service` (admin.md 9)."""
+    """Where the operator of a project keeps the credential of its `admin-service` (admission 9)."""
     return _operator_folder(project_id) / "admin-service.cgac"
 
 
 def admin_bearer_path(project_id: str) -> Path:
-    """Where the operator of a project keeps the bearer of its admin API (admin.md 9)."""
+    """Where the operator of a project keeps the bearer of its admin API (admission 9)."""
     return _operator_folder(project_id) / "admin-api-bearer.token"
 
 

@@ -1,4 +1,4 @@
-"""Which server, as whom, with which token: what beats what (cli.md 2)."""
+"""Which server, as whom, with which token: what beats what (command line 2)."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ def test_other_durations_are_wrong_usage(text: str) -> None:
 
 
 def test_files_that_may_hold_secrets_are_for_their_owner(tmp_path: Path) -> None:
-    """Claims and invites are written 0600, whole or not at all (decision 25)."""
+    """Claims and invites are written 0600, whole or not at all (difference 25)."""
     path = tmp_path / "deep" / "invite.json"
     write_json_file(str(path), {"b": "ä", "a": 1}, pretty=True)
     assert path.stat().st_mode & 0o777 == 0o600

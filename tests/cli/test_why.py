@@ -88,7 +88,7 @@ def test_a_running_turn_is_worked_or_was_lost(cg: Cg, kernel: Kernel, desk: str)
 def test_a_suspended_turn_waits_for_who_may_resume_it(
     cg: Cg, kernel: Kernel, desk: str, reason: str, told: str
 ) -> None:
-    """By itself or by hand: the reason it was put aside with says so (decision 22)."""
+    """By itself or by hand: the reason it was put aside with says so (difference 22)."""
     turn_id = kernel.dispatch(desk)
     path = claim(cg, kernel, desk)
     worker(cg, kernel, desk, "suspend", "--claim-file", path, "--reason", reason, "--note", "a note")

@@ -118,7 +118,7 @@ def test_the_command_takes_the_rest_of_the_line(cg: Cg, kernel: Kernel, desk: st
 def test_the_childs_files_are_where_they_are_wanted(
     cg: Cg, kernel: Kernel, desk: str, tmp_path: Path
 ) -> None:
-    """A work folder is kept; single files may be elsewhere; all are for their owner alone (decision 25)."""
+    """A work folder is kept; single files may be elsewhere; all are for their owner alone (difference 25)."""
     kernel.dispatch(agent_of(desk))
     work, final = tmp_path / "work", tmp_path / "elsewhere.json"
     ran = cg(
@@ -159,7 +159,7 @@ def test_variables_are_given_to_the_child_by_name(
 
 
 def test_a_missing_command_is_refused_before_anything_is_claimed(cg: Cg, kernel: Kernel, desk: str) -> None:
-    """Decision 17: the turn is not touched."""
+    """Difference 17: the turn is not touched."""
     turn_id = kernel.dispatch(agent_of(desk))
     claiming = ("--project-id", kernel.project, "--agent-id", agent_of(desk), "--", "/no/such")
     for argv in (
@@ -215,7 +215,7 @@ def test_a_loop_may_end_at_its_first_failure(cg: Cg, kernel: Kernel, desk: str) 
 
 @pytest.mark.parametrize("verb", ["once", "loop"])
 def test_sigterm_hands_the_turn_back(cg: Cg, kernel: Kernel, desk: str, tmp_path: Path, verb: str) -> None:
-    """Exit status 0, the turn queued for any live worker, and no child left (decision 21)."""
+    """Exit status 0, the turn queued for any live worker, and no child left (difference 21)."""
     turn_id = kernel.dispatch(agent_of(desk))
     pid_file = tmp_path / "pid"
     command = ("sh", "-c", f"echo $$ > {pid_file}.new; mv {pid_file}.new {pid_file}; exec sleep 60")
@@ -372,7 +372,7 @@ def test_a_lost_lease_is_told_and_nothing_is_sent(cg: Cg, kernel: Kernel, desk: 
 def test_a_stored_result_is_delivered_without_running_the_command(
     cg: Cg, kernel: Kernel, desk: str, tmp_path: Path
 ) -> None:
-    """A worker that died before its result was taken left it on the disk (decision 18)."""
+    """A worker that died before its result was taken left it on the disk (difference 18)."""
     turn_id = kernel.dispatch(agent_of(desk))
     count = tmp_path / "count"
     command = ("--command", "sh", "-c", f"echo x >> {count}; echo 7 > $CG_FINAL_FILE")

@@ -421,7 +421,7 @@ CALLS = {
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=list(CALLS))
 async def test_a_call_asks_its_route(call: Call, answering: Callable[..., Peer]) -> None:
-    """Method, path, query and body are those of protocol.md section 6, and the answer is read."""
+    """Method, path, query and body are those of wire 6, and the answer is read."""
     peer = answering(call.answer)
     await call.of(peer.kernel())
     assert f"{peer.asked.method} {peer.asked.url.path}" == call.request
@@ -489,7 +489,7 @@ async def test_no_work_is_no_claim(answering: Callable[..., Peer]) -> None:
 
 
 async def test_a_claim_asks_for_what_a_worker_needs_next(answering: Callable[..., Peer]) -> None:
-    """One request instead of three, where the kernel can (decision 8)."""
+    """One request instead of three, where the kernel can (difference 8)."""
     context = {"turn": snapshot, "semantic_items": []}
     peer = answering({**claim, "context": context, "lease_seconds": 30, "attempt": 2})
     claimed = (await peer.kernel().claims.claim(AGENT, idempotency_key="i")).claimed
@@ -537,7 +537,7 @@ async def test_all_records_are_read_page_by_page(count: int, pages: int) -> None
 
 
 async def test_a_page_that_the_kernel_cut_is_not_the_last() -> None:
-    """A page cut at the kernel's limit says that there is a next one (decision 11)."""
+    """A page cut at the kernel's limit says that there is a next one (difference 11)."""
     peer = Peer(lambda request: page_of(request, 7, most=3))
     assert len([r async for r in peer.kernel().turns.records(TURN, page_size=5000)]) == 7
 
@@ -624,7 +624,7 @@ ADMISSION_CALLS = {
 
 @pytest.mark.parametrize("call", ADMISSION_CALLS.values(), ids=list(ADMISSION_CALLS))
 async def test_an_admission_call_asks_its_route(call: AdmissionCall, answering: Callable[..., Peer]) -> None:
-    """As admin.md section 4 has it, with the bearer of the admin API."""
+    """As admission 4 has it, with the bearer of the admin API."""
     peer = answering(call.answer)
     await call.of(peer.admission())
     assert f"{peer.asked.method} {peer.asked.url.path}" == call.request

@@ -102,7 +102,7 @@ async def test_an_invalid_request_brings_its_faults(answering: Callable[..., Pee
 
 
 async def test_the_admission_service_gives_codes_of_its_own(answering: Callable[..., Peer]) -> None:
-    """They say more than the class does (admin.md section 3)."""
+    """They say more than the class does (admission 3)."""
     body = {"error": "ForbiddenError", "code": "join_code_used", "message": "already"}
     with pytest.raises(KernelRefused) as refused:
         await answering(body, 403).admission().redeem("cgjoin_1")

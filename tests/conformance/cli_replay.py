@@ -195,7 +195,7 @@ class Replay:
         assert done.exit_code == 0, done
 
     def finish_next(self, agent_id: str) -> None:
-        """Take a turn out of the way that the reference could not store (decision 1)."""
+        """Take a turn out of the way that the reference could not store (difference 1)."""
         done = self.cg(
             "worker",
             "once",

@@ -29,7 +29,7 @@ _RECORDED_ON = "2026-11-2"  # instants of other days were written into requests,
 _HASH = re.compile(r"[0-9a-f]{64}")
 _LEDGER_NUMBERS = ("ledger_seq", "next_after_ledger_seq")
 
-ADDED = {("claims:renew", "$.stop_requested is added")}  # decision 8
+ADDED = {("claims:renew", "$.stop_requested is added")}  # difference 8
 
 
 @frozen

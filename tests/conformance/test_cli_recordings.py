@@ -1,7 +1,7 @@
 """Every recorded call of the reference's `cg`, made with ours: equal, or different by a decision.
 
 Compared are exit status and the envelope, up to ids, times, tokens, hashes and addresses. Not compared are
-the wording of `invalid_arguments` (decision 16) and stderr, where ours says what to do.
+the wording of `invalid_arguments` (difference 16) and stderr, where ours says what to do.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ DIFFERENCES: Mapping[str, Difference] = {
     "129-server-down-worker-loop": Difference(23, 0, {"ok": True, "result": {"claimed_count": 0}}),
 }
 
-# Secrets that a child of ours does not see (decision 24).
+# Secrets that a child of ours does not see (difference 24).
 _HIDDEN = {"CG_CLAIM_FOO", "PG_DSN"}
 
 
@@ -140,7 +140,7 @@ def envelope(stdout: Any) -> Any:
 
 
 def files(listed: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A listing of files as it is compared: folders are closed to others (decision 25)."""
+    """A listing of files as it is compared: folders are closed to others (difference 25)."""
     return [
         {
             "path": re.sub(r"cred_[A-Za-z0-9_-]+", "<cred>", each["path"]),

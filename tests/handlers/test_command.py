@@ -1,4 +1,4 @@
-"""The command contract: files, exit statuses, and what becomes of each (cli.md 4, decisions 17, 24, 25)."""
+"""The command contract: files, exit statuses and outcomes (command line 4, differences 17, 24, 25)."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ async def test_the_suspend_file_wins_over_the_final_file() -> None:
     "said", ["[]", '{"reason": 1}', '{"reason": "  "}', '{"reason":"r","note":2}', "{oops"]
 )
 async def test_an_unusable_suspend_file_is_a_failure(said: str) -> None:
-    """Never a leaked claim (decision 17)."""
+    """Never a leaked claim (difference 17)."""
     outcome = await run(f"echo {shlex.quote(said)} > $CG_SUSPEND_FILE")
     assert (outcome.payload["error"], outcome.payload["child_exit_code"]) == ("worker_suspend_invalid", 0)
 

@@ -1,4 +1,4 @@
-"""What a child may see, and what is hidden in its output (decision 24)."""
+"""What a child may see, and what is hidden in its output (difference 24)."""
 
 from __future__ import annotations
 

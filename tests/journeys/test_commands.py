@@ -33,7 +33,7 @@ from tests.journeys.conftest import closed, working
 async def test_a_command_that_vanishes_ends_the_worker_and_hands_its_turn_back(
     kernel: LocalKernel, tmp_path: Path
 ) -> None:
-    """Claiming on would take every turn of the queue for nothing (decision 17)."""
+    """Claiming on would take every turn of the queue for nothing (difference 17)."""
     runtime = tmp_path / "runtime"
     runtime.write_text("#!/bin/sh\necho 1 > $CG_FINAL_FILE\n")
     runtime.chmod(0o755)

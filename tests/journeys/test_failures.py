@@ -15,7 +15,7 @@ from tests.journeys.conftest import Witness, closed, history, in_state, working
 
 
 async def test_a_raising_handler_fails_its_turn_and_the_next_one_is_worked(kernel: LocalKernel) -> None:
-    """What it raised is public, redacted; the loop goes on (decision 23)."""
+    """What it raised is public, redacted; the loop goes on (difference 23)."""
     async with await kernel.agent("desk") as desk:
         worker = Worker(desk, options=WorkerOptions(wait_seconds=5))
 

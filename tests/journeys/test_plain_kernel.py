@@ -12,13 +12,13 @@ from tests.journeys.conftest import closed, working
 
 @pytest.fixture
 def plain(kernel: LocalKernel) -> LocalKernel:
-    """The kernel, without what decisions 4, 7 and 8 add."""
+    """The kernel, without what differences 4, 7 and 8 add."""
     kernel.faults.ignore_preferences()
     return kernel
 
 
 async def test_turns_are_worked_by_polling(plain: LocalKernel) -> None:
-    """The lease's length is learnt from a renewal, and the context is asked for (decision 26)."""
+    """The lease's length is learnt from a renewal, and the context is asked for (difference 26)."""
     async with await plain.agent("desk") as desk:
         worker = Worker(desk, options=WorkerOptions(context_page_size=2))
 

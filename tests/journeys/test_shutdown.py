@@ -149,7 +149,7 @@ async def test_a_hand_back_cut_in_half_is_mended_by_the_next_worker(kernel: Loca
 
 
 async def test_turns_suspended_by_others_are_left_alone(kernel: LocalKernel) -> None:
-    """A worker resumes what workers put aside, and nothing else (decision 22)."""
+    """A worker resumes what workers put aside, and nothing else (difference 22)."""
     async with await kernel.agent("desk", capacity=2) as desk:
         waiting = await kernel.dispatch("desk", "waiting")
         claim = (await desk.claims.claim(desk.agent)).claimed  # type: ignore[arg-type]

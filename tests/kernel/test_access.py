@@ -1,4 +1,4 @@
-"""Who calls: asked anew by every request, of every kernel (decision 12)."""
+"""Who calls: asked anew by every request, of every kernel (difference 12)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of hosts, and where a request comes from (decision 37)."""
+"""Names of hosts, and where a request comes from (difference 37)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Admission: who is let in, as what, and what a code is good for (admin.md, decision 13)."""
+"""Admission: who is let in, as what, and what a code is good for (admission 4, difference 13)."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ async def service(kernel: Kernel, project: Project) -> AsyncIterator[Service]:
 
 
 async def test_a_code_admits_a_conversation_worker_with_its_offer(service: Service) -> None:
-    """The credential works at once, and the agent is what its profile kind says (admin.md 6)."""
+    """The credential works at once, and the agent is what its profile kind says (admission 6)."""
     joined = await service.join("worker-1")
     agent = await service.agent(joined)
     assert (agent["role"], agent["capacity"], agent["grants"]) == ("external.conversation_worker.v1", 1, [])
@@ -167,7 +167,7 @@ def test_registrations_are_vouched_for_as_the_reference_does() -> None:
 
 
 async def test_an_invite_can_give_capacity_and_grants(service: Service) -> None:
-    """Decision 3: what the operator wrote into the invite, the agent is born with."""
+    """Difference 3: what the operator wrote into the invite, the agent is born with."""
     joined = await service.join("worker", capacity=5, grants=["turn.stop.any", "turn.stop.any"])
     agent = await service.agent(joined)
     assert (agent["capacity"], agent["grants"]) == (5, ["turn.stop.any"])
@@ -202,7 +202,7 @@ async def test_another_request_under_the_same_id_is_a_conflict(service: Service)
 
 
 async def test_a_fresh_invite_lets_an_admitted_worker_in_again(service: Service) -> None:
-    """Who lost its credential gets another one, and is not changed (decision 13)."""
+    """Who lost its credential gets another one, and is not changed (difference 13)."""
     first = await service.join("worker", display_name="First")
     again = await service.join("worker", display_name="Second")
     assert again["request_id"] != first["request_id"]
@@ -231,7 +231,7 @@ async def test_an_agent_registered_by_others_is_not_adopted(service: Service, ag
 
 
 async def test_a_request_that_the_policy_refuses_takes_no_slot(service: Service) -> None:
-    """Mended, the same request succeeds (decisions 5 and 13)."""
+    """Mended, the same request succeeds (differences 5 and 13)."""
     refused = await service.request(requested_role="boss")
     assert refusal(refused) == (409, "conflict", "unsupported BYOA requested_role: boss")
     assert (await service.request()).status_code == 200
@@ -291,7 +291,7 @@ async def test_two_invites_for_one_agent_redeemed_at_once_admit_it_once(service:
 
 
 async def test_each_reason_why_a_code_is_useless_has_its_own_word(service: Service, kernel: Kernel) -> None:
-    """Clients act on the code, people read the message (admin.md 3)."""
+    """Clients act on the code, people read the message (admission 3)."""
     expired, revoked = await service.invite("a"), await service.invite("b")
     end = "update cg_invites set expires_at = now() - interval '1 second' where invite_id = $1"
     await kernel.database.execute(end, expired["invite"]["invite_id"])
@@ -317,7 +317,7 @@ async def test_only_the_hash_of_a_code_is_kept(service: Service, kernel: Kernel)
 
 
 async def test_invites_are_listed_newest_first_without_their_codes(service: Service) -> None:
-    """Revoked and used ones too; revoking again changes nothing (decision 13)."""
+    """Revoked and used ones too; revoking again changes nothing (difference 13)."""
     made = [(await service.invite(name))["invite"] for name in ("a", "b")]
     revoked = (await service.revoke(made[0]["invite_id"])).json()["invite"]
     assert (await service.revoke(made[0]["invite_id"])).json()["invite"] == revoked
@@ -389,7 +389,7 @@ async def test_a_project_with_another_admin_service_admits_nobody(kernel: Kernel
 async def test_an_agent_that_no_path_or_header_carries_is_refused_before_any_write(
     service: Service, agent_id: str
 ) -> None:
-    """422 in the shape of every other (decisions 11 and 38); the reference registers it and breaks."""
+    """422 in the shape of every other (differences 11 and 38); the reference registers it and breaks."""
     for answer in (
         await service.request(requested_agent_id=agent_id),
         await service.ask_for_invite(agent_id),
@@ -420,7 +420,7 @@ HOSTILE_INVITES: list[dict[str, Any]] = [
 async def test_an_invite_that_cannot_be_stored_is_a_422_with_its_place(
     service: Service, fields: dict[str, Any]
 ) -> None:
-    """Never a 5xx (decision 1)."""
+    """Never a 5xx (difference 1)."""
     answer = await service.ask_for_invite(**{"agent_id": "a", **fields})
     assert answer.status_code == 422
     assert answer.json()["detail"][0]["loc"][:2] == ["body", next(iter(fields))]

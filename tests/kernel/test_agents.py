@@ -1,4 +1,4 @@
-"""Agents: birth, presence, metadata, accepting work, and what changes later (protocol.md 6.2, 6.3, 9)."""
+"""Agents: birth, presence, metadata, accepting work, and what changes later (wire 6.2, 6.3, 9)."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ async def test_capabilities_and_grants_are_sets_in_order(admin: Agent) -> None:
 async def test_an_id_that_no_path_or_header_carries_is_refused_before_any_write(
     admin: Agent, agent_id: str
 ) -> None:
-    """Decisions 11 and 38: 422, with the place."""
+    """Differences 11 and 38: 422, with the place."""
     refused = await admin.ask("POST", "agents:register", birth(agent_id))
     assert refused.status_code == 422
     assert refused.json()["detail"][0]["loc"] == ["body", "spec", "agent_id"]
@@ -117,7 +117,7 @@ async def test_odd_ids_that_can_be_named_are_welcome(project: Project) -> None:
     ],
 )
 async def test_the_first_rule_broken_is_named(admin: Agent, spec: dict[str, Any], message: str) -> None:
-    """Rules are checked in the order of protocol.md 6.2."""
+    """Rules are checked in the order of wire 6.2."""
     refused = await admin.ask("POST", "agents:register", birth(**{"agent_id": "new", **spec}))
     assert (refused.status_code, refused.json()["message"]) == (409, message)
 
@@ -174,7 +174,7 @@ HOSTILE_SPECS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("spec", HOSTILE_SPECS, ids=str)
 async def test_what_cannot_be_stored_is_a_422_with_its_place(admin: Agent, spec: dict[str, Any]) -> None:
-    """Decision 1: never a 5xx, and one knows what to mend."""
+    """Difference 1: never a 5xx, and one knows what to mend."""
     refused = await admin.ask("POST", "agents:register", birth(**spec))
     assert refused.status_code == 422
     assert refused.json()["detail"][0]["loc"][:3] == ["body", "spec", next(iter(spec))]
@@ -189,7 +189,7 @@ async def test_a_name_too_long_for_an_index_is_a_422(admin: Agent) -> None:
 
 
 async def test_metadata_may_be_any_json(admin: Agent) -> None:
-    """NUL in a string, numbers of any size and nesting come back as they were sent (decision 1)."""
+    """NUL in a string, numbers of any size and nesting come back as they were sent (difference 1)."""
     deep: Any = "core"
     for _ in range(150):
         deep = [deep]
@@ -274,13 +274,13 @@ def test_an_offer_is_completed_and_keeps_what_we_do_not_know() -> None:
     ],
 )
 def test_the_first_fault_of_offers_is_named(offers: Any, message: str) -> None:
-    """Offer by offer, in the order of protocol.md 9."""
+    """Offer by offer, in the order of wire 9."""
     with pytest.raises(ConflictError) as refused:
         normal_metadata({"turn_offers": offers})
     assert refused.value.message == message
 
 
-# ---------------------------------------------------------------- decision 3
+# ---------------------------------------------------------------- difference 3
 
 
 async def test_an_update_changes_what_is_given_and_tells_the_ledger(admin: Agent, project: Project) -> None:
@@ -310,7 +310,7 @@ async def test_an_agent_cannot_raise_itself(project: Project) -> None:
 
 
 async def test_disabling_takes_effect_on_the_next_request(admin: Agent, project: Project) -> None:
-    """A disabled agent is refused at once, and works again once it is enabled (decision 12)."""
+    """A disabled agent is refused at once, and works again once it is enabled (difference 12)."""
     worker = await project.agent("worker")
     await admin.post(*change(admin, worker, enabled=False))
     refused = await worker.ask("GET", "agents/worker")

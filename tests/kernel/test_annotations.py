@@ -1,4 +1,4 @@
-"""What a ledger event says besides its type (protocol.md 8.1)."""
+"""What a ledger event says besides its type (wire 8.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Claims: one turn, one holder, one slot; what decisions 2, 3, 4 and 8 add to the recordings."""
+"""Claims: one turn, one holder, one slot; what differences 2, 3, 4 and 8 add to the recordings."""
 
 from __future__ import annotations
 

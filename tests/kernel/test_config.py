@@ -12,7 +12,7 @@ from cgworker.kernel.config import KernelConfig
 
 
 def test_an_empty_environment_gives_the_documented_defaults() -> None:
-    """Unset and blank variables leave the default (protocol.md 13, decisions 2 and 11)."""
+    """Unset and blank variables leave the default (wire 13, differences 2 and 11)."""
     config = KernelConfig.from_env({"CG_PORT": " ", "PG_DSN": ""})
     assert config == KernelConfig()
     assert (config.host, config.port, config.pg_dsn) == ("127.0.0.1", 8000, None)
@@ -23,7 +23,7 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
 def test_the_reaper_looks_six_times_a_lease_but_not_more_than_twice_a_second(
     lease: str, interval: float
 ) -> None:
-    """The default interval is a sixth of the lease, at least half a second (decision 2)."""
+    """The default interval is a sixth of the lease, at least half a second (difference 2)."""
     config = KernelConfig.from_env({"CG_CLAIM_TIMEOUT_SECONDS": lease})
     assert config.claim_reaper_interval_seconds == interval
 

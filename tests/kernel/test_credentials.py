@@ -1,4 +1,4 @@
-"""Credentials: issued once, revoked for good, on every kernel at once (protocol.md 6.2, decision 12)."""
+"""Credentials: issued once, revoked for good, on every kernel at once (wire 6.2, difference 12)."""
 
 from __future__ import annotations
 

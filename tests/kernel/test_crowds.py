@@ -1,4 +1,4 @@
-"""Many at once: what must hold under any concurrency (decisions 1, 3, 6)."""
+"""Many at once: what must hold under any concurrency (differences 1, 3, 6)."""
 
 from __future__ import annotations
 

@@ -262,7 +262,7 @@ def test_without_the_wheel_one_is_told_what_to_install(folder: Path, monkeypatch
 
 
 def test_the_data_belongs_in_the_xdg_data_folder() -> None:
-    """XDG_DATA_HOME, or else ~/.local/share (decision 15)."""
+    """XDG_DATA_HOME, or else ~/.local/share (difference 15)."""
     assert default_folder({"XDG_DATA_HOME": "/data"}) == Path("/data/cgworker/postgres")
     assert default_folder({}) == Path.home() / ".local" / "share" / "cgworker" / "postgres"
 

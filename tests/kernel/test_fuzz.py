@@ -1,4 +1,4 @@
-"""Whatever is sent to any route, no answer is a 5xx (decision 1): requests drawn from our own description."""
+"""Whatever is sent to any route, no answer is a 5xx (difference 1): requests from our own description."""
 
 from __future__ import annotations
 

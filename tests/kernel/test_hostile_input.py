@@ -1,4 +1,4 @@
-"""No request gets a 5xx (decision 1): every field of every body of these routes, replaced by what hurts."""
+"""No request gets a 5xx (difference 1): every field of every body of these routes, replaced by what hurts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Invitation codes in a file of the operator's (admin.md 8)."""
+"""Invitation codes in a file of the operator's (admission 8)."""
 
 from __future__ import annotations
 

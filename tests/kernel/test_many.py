@@ -1,4 +1,4 @@
-"""Many items in one request (decision 9), and in one statement: each is answered on its own."""
+"""Many items in one request (difference 9), and in one statement: each is answered on its own."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def test_many_claims_bring_their_contexts(project: Project, requester: Age
 
 
 async def test_a_repeated_item_gets_the_same_turns(project: Project, requester: Agent) -> None:
-    """An item's key is that of the single route (decision 4): the answer may have been lost; the first
+    """An item's key is that of the single route (difference 4): the answer may have been lost; the first
     tokens are void, and what is asked for beyond that is new."""
     worker = await project.agent("worker", capacity=5)
     turns = [await requester.dispatch(worker) for _ in range(4)]
@@ -201,7 +201,7 @@ async def test_a_settled_turn_makes_room_for_the_next_in_the_same_request(
 async def test_the_next_turn_comes_with_its_context_if_that_is_preferred(
     project: Project, requester: Agent
 ) -> None:
-    """As with the single route (decision 8)."""
+    """As with the single route (difference 8)."""
     worker = await project.agent("worker")
     claim = await a_claim(requester, worker)
     await requester.dispatch(worker, input={"n": 2})
@@ -220,7 +220,7 @@ async def test_the_next_turn_comes_with_its_context_if_that_is_preferred(
 async def test_a_repeat_gives_the_same_next_turn_with_a_fresh_token(
     project: Project, requester: Agent
 ) -> None:
-    """The answer was lost: the settle is known, and so is the claim by its key (decision 4)."""
+    """The answer was lost: the settle is known, and so is the claim by its key (difference 4)."""
     worker = await project.agent("worker")
     claim = await a_claim(requester, worker)
     await requester.dispatch(worker)

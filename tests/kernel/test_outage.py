@@ -1,4 +1,4 @@
-"""With the database away every answer is a 503 that says when to come back, and never a 4xx (decision 1)."""
+"""Without the database every answer is a 503 that says when to come back, and never a 4xx (difference 1)."""
 
 from __future__ import annotations
 

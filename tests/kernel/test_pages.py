@@ -1,4 +1,4 @@
-"""Pages of records and events: cut where they are too long, with a link to what follows (decision 11)."""
+"""Pages of records and events: cut where they are too long, with a link to what follows (difference 11)."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def test_a_page_as_long_as_asked_for_has_no_link(worker: Agent) -> None:
 
 
 async def test_a_negative_limit_of_a_feed_is_refused(worker: Agent) -> None:
-    """It answered 500 at the reference (decision 1)."""
+    """It answered 500 at the reference (difference 1)."""
     for path in ("turns/T-1/feed", "agents/worker/feed", "projection/feed"):
         response = await worker.ask("GET", path, limit=-1)
         assert (response.status_code, response.json()["detail"][0]["loc"]) == (422, ["query", "limit"])
@@ -85,7 +85,7 @@ OLD_IDS = ["Grüße-世界", "a?b#c%25&d", "<a>; b", "a\u202eb", "\U0001f600"]
 
 @pytest.mark.parametrize("agent_id", OLD_IDS)
 async def test_a_cut_page_of_an_agent_with_any_id_leads_on(worker: Agent, agent_id: str) -> None:
-    """The link is ASCII, whatever was admitted before ids had to be (decision 38)."""
+    """The link is ASCII, whatever was admitted before ids had to be (difference 38)."""
     project = worker.project
     old = await project.agent("old")
     for _ in range(3):

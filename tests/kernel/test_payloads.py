@@ -1,4 +1,4 @@
-"""Payloads are kept as they were sent, and found equal as JSON values are equal (decision 1)."""
+"""Payloads are kept as they were sent, and found equal as JSON values are equal (difference 1)."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ async def test_a_replay_may_spell_its_payload_otherwise(worker: Agent) -> None:
 
 
 async def test_a_refused_dispatch_pins_nothing(worker: Agent) -> None:
-    """All or nothing (decision 5): the same key can be tried again with another payload."""
+    """All or nothing (difference 5): the same key can be tried again with another payload."""
     bad = worker.dispatching(worker, "k", 1, turn_kind="turn.unknown.v1")
     assert (await worker.ask("POST", "turns:dispatch", bad)).status_code == 409
     assert await worker.dispatch(worker, "k", 2) == "T-1"

@@ -1,4 +1,4 @@
-"""Purging: what is long over goes, with all it left; what is open or young stays (decision 14)."""
+"""Purging: what is long over goes, with all it left; what is open or young stays (difference 14)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work-memory reports: all or nothing, once, and never in the way of dispatches (protocol.md 10)."""
+"""Work-memory reports: all or nothing, once, and never in the way of dispatches (wire 10)."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ async def test_another_report_under_the_same_id_is_a_conflict(reporter: Agent) -
 async def test_a_refused_report_leaves_nothing_behind(
     reporter: Agent, kernel: Kernel, project: Project
 ) -> None:
-    """No number is used, no key is taken (decision 5)."""
+    """No number is used, no key is taken (difference 5)."""
     refused = await submit(reporter, manifest(records=[{"role": "note", "payload": None}]))
     assert refused.json()["message"] == "work-memory report record 1 payload is required"
     assert await turn_count(kernel, project) == 0
@@ -118,7 +118,7 @@ HOSTILE: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("fields", HOSTILE, ids=str)
 async def test_what_is_no_report_is_a_422(reporter: Agent, fields: dict[str, Any]) -> None:
-    """Never a 5xx (decision 1)."""
+    """Never a 5xx (difference 1)."""
     refused = await submit(reporter, {**manifest(), **fields})
     assert refused.status_code == 422, refused.text
 

@@ -1,4 +1,4 @@
-"""Seeding: a project, its admin-service, and the secrets of its operator (admin.md 9)."""
+"""Seeding: a project, its admin-service, and the secrets of its operator (admission 9)."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def test_another_admin_service_is_not_taken_over(kernel: Kernel, project: 
 
 @pytest.mark.parametrize("project_id", ["a/b", ".", "..", "x" * 201, "a\nb", "世界", "a "])
 async def test_a_project_that_no_path_or_header_carries_is_not_made(kernel: Kernel, project_id: str) -> None:
-    """Decisions 11 and 38."""
+    """Differences 11 and 38."""
     with pytest.raises(InvalidRequest):
         await seed_project(kernel.database, project_id)
 

@@ -1,4 +1,4 @@
-"""Long poll (decision 7): news wakes who waits for it, in this kernel and in every other on the database."""
+"""Long poll (difference 7): news wakes who waits for it, in every kernel on the database."""
 
 from __future__ import annotations
 

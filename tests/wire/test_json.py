@@ -100,7 +100,7 @@ def test_keys_can_be_sorted_for_digests() -> None:
 
 @pytest.mark.parametrize("number", [float("nan"), float("-inf")])
 def test_nan_and_infinity_of_a_user_are_refused(number: float) -> None:
-    """They are not JSON, and a null in their place would be a lie (decision 1)."""
+    """They are not JSON, and a null in their place would be a lie (difference 1)."""
     with pytest.raises(ValueError, match="not JSON"):
         check_json({"n": [1, (number,)]})
 

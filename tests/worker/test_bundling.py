@@ -66,7 +66,7 @@ async def test_calls_that_wait_go_in_one_request_and_are_answered_each_on_its_ow
 
 
 async def test_a_kernel_that_does_not_know_the_route_is_asked_once() -> None:
-    """The reference's: from then on every call goes by its single route (decision 26)."""
+    """The reference's: from then on every call goes by its single route (difference 26)."""
     kernel = Kernel(NotFoundError("no such route"))
     await kernel.call_all(1, 2, 3, 4)
     await kernel.call_all(5, 6, 7)

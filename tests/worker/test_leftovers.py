@@ -88,7 +88,7 @@ async def test_what_the_kernel_has_is_removed(kernel: LocalKernel, desk: Desk, t
 async def test_what_somebody_else_closed_is_kept_aside_and_named(
     kernel: LocalKernel, desk: Desk, tmp_path: Path
 ) -> None:
-    """A completed run's result is never just gone (decision 18)."""
+    """A completed run's result is never just gone (difference 18)."""
     turn = await kernel.dispatch("desk", {})
     await work(desk, tmp_path, lambda: "theirs")
     await desk.leave(turn, "ours")

@@ -35,7 +35,7 @@ async def test_what_was_put_is_found_by_another_worker(outbox: Outbox, tmp_path:
 
 
 async def test_a_result_is_bound_to_its_very_turn(outbox: Outbox) -> None:
-    """Turn ids recur after a database reset; the turn's birth and spawn key tell them apart (decision 18)."""
+    """Turn ids recur after a database reset; birth and spawn key tell them apart (difference 18)."""
     await outbox.put(make_turn(), succeed(1))
     assert outbox.find(make_turn(created_at="2026-02-02T00:00:00+00:00")) is None
     assert outbox.find(make_turn(spawn_key="other")) is None

@@ -48,7 +48,7 @@ def run(argv: Sequence[str], *, is_process: bool = False) -> int:
         is_process: it is all that this process does, so that a child may read it.
 
     Returns:
-        the exit status: 0 for ok, 1 for an error, or what the command says (cli.md 1).
+        the exit status: 0 for ok, 1 for an error, or what the command says (command line 1).
     """
     if list(argv) == ["--version"]:
         print(f"cg {version('cgworker')}")  # noqa: T201 - the command line prints

@@ -24,7 +24,7 @@ from cgworker.cli.options import Argument, Flag
 
 
 class RestOfLine(TyperCommand):
-    """A command whose --command takes the rest of the line, whatever it looks like (cli.md 4)."""
+    """A command whose --command takes the rest of the line, whatever it looks like (command line 4)."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Hand the rest to the option as one word, quoted; `call.words_of` takes it apart again."""
@@ -74,7 +74,7 @@ def command(
 def program(app: typer.Typer, name: str, **settings: Any) -> Callable[[Work], Work]:
     """Make the function a command that prints for itself, such as a server.
 
-    It has no envelope; what ends it is one line on stderr (cli.md 1).
+    It has no envelope; what ends it is one line on stderr (command line 1).
     """
 
     def register(work: Work) -> Work:

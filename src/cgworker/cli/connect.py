@@ -1,6 +1,6 @@
 """From flags, environment and config file to a client: which server, as whom, with which token.
 
-What beats what stands in cli.md 2; it is told here and nowhere else.
+What beats what stands in command line 2; it is told here and nowhere else.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from cgworker.profiles import (
 from cgworker.wire.refs import AgentRef
 
 ADMIN_SERVICE = "admin-service"
-"""The agent that registers agents and issues credentials in every project (admin.md 9)."""
+"""The agent that registers agents and issues credentials in every project (admission 9)."""
 
 _NO_TOKEN = "agent credential token is required when claimed agent identity is set"
 
@@ -50,7 +50,7 @@ def as_actor(server: KernelFlags, actor: AgentRef) -> KernelClient:
 
 
 def as_claim_holder(server: ServerFlags, agent: AgentRef) -> KernelClient:
-    """The kernel, as the agent whose claim it is; the profile or token has to be given (cli.md 2.1)."""
+    """The kernel, as the agent whose claim it is; the profile or token has to be given (command line 2.1)."""
     config = ConfigFile.locate(server.config).read()
     profile = _profile_given(server, config, agent)
     if profile is not None:
@@ -184,7 +184,7 @@ def _flags_of(server: KernelFlags) -> TokenSource:
 
 
 def _first_token(flags: TokenSource, variable: str, configured: TokenSource) -> str | None:
-    """A token given directly beats a file, wherever it stands (cli.md 2); the file must be one's own alone.
+    """A direct token beats a file, wherever it stands (command line 2); the file must be private.
 
     Raises:
         ProfileError: profile_token_permissions; others may read or write the file.

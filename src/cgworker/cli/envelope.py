@@ -1,4 +1,4 @@
-"""What a command answers: one line of JSON, or something a person likes to read (cli.md 1).
+"""What a command answers: one line of JSON, or something a person likes to read (command line 1).
 
 Without a terminal, or with --json, stdout gets exactly one compact line: {"ok":true,"result":...} or
 {"ok":false,"error":{"code","message","status"}}. What to do about an error goes to stderr, since the

@@ -1,4 +1,4 @@
-"""A worker that remembers how its last turn went, so that the envelope can tell it (cli.md 4.3, 4.4)."""
+"""A worker that remembers how its last turn went, for the envelope (command line 4.3, 4.4)."""
 
 from __future__ import annotations
 

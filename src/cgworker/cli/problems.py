@@ -1,4 +1,4 @@
-"""Which exception is which problem: code, message and status of cli.md 1, and what to do about it."""
+"""Which exception is which problem: code, message and status of command line 1, and what to do about it."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _describe_os_error(raised: OSError) -> tuple[str, str, int]:
 
 
 def reset_code(raised: KernelRefused, code: str) -> KernelRefused:
-    """The refusal under `code`, unless the server gave it a code of its own (cli.md 1)."""
+    """The refusal under `code`, unless the server gave it a code of its own (command line 1)."""
     if raised.answer is None:
         return raised  # the client itself said what it is
     try:

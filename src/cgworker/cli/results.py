@@ -1,4 +1,4 @@
-"""What commands answer: their fields, in order, are the `result` of the envelope (cli.md 3).
+"""What commands answer: their fields, in order, are the `result` of the envelope (command line 3).
 
 Where a wire type says it all, a command returns that.
 """

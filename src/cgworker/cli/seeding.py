@@ -1,4 +1,4 @@
-"""Preparing a project: its admin-service in the database, its secrets in the operator's files (admin.md)."""
+"""Preparing a project: its admin-service in the database, its secrets in files (admission 9)."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class AdmissionSetup:
         )
 
 
-# Admission alone listens elsewhere than a kernel, by variables of its own (cli.md 3).
+# Admission alone listens elsewhere than a kernel, by variables of its own (command line 3).
 _ADMISSION_VARIABLES = {
     "CG_HOST": ("CG_ADMIN_HOST", "127.0.0.1"),
     "CG_PORT": ("CG_ADMIN_PORT", "8001"),
@@ -114,7 +114,7 @@ async def run_service(config: KernelConfig) -> None:
 
 
 async def run_local(config: KernelConfig, admission: AdmissionSetup, base_url: str | None) -> None:
-    """A kernel with admission beside it, on a project that it prepares itself (decision 15)."""
+    """A kernel with admission beside it, on a project that it prepares itself (difference 15)."""
     with bind(config.host, config.port) as listener:
         port = listener.getsockname()[1]
         async with open_or_print(config, "cg local run") as database:

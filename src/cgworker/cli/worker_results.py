@@ -140,7 +140,7 @@ class WorkedTurn:
 
     @property
     def exit_status(self) -> int:
-        """1 unless the turn was closed well or put aside (cli.md 1)."""
+        """1 unless the turn was closed well or put aside (command line 1)."""
         return int(self.suspended is ABSENT and self.outcome not in ("succeeded", "stopped"))
 
 

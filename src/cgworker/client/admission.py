@@ -1,4 +1,4 @@
-"""`AdmissionClient`: how an external runtime becomes an agent (admin.md)."""
+"""`AdmissionClient`: how an external runtime becomes an agent (admission 4)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class AdmissionClient:
         http: an httpx client to use instead of an own one; it is then not closed here.
         ca_file: the certificates of the authorities that are trusted, as for `KernelClient`.
 
-    Refusals are `KernelRefused` with the service's own `code` (admin.md 3); `admission_missing` where the
+    Refusals are `KernelRefused` with the service's own `code` (admission 3); `admission_missing` where the
     address is that of a kernel, or of anything else that has no such service.
     """
 
@@ -74,12 +74,12 @@ class AdmissionClient:
         return structure_answer(CreatedInvite, (await self._send("POST", path, invite)).body)
 
     async def invites(self, project_id: str) -> tuple[Invite, ...]:
-        """All invites of the project (decision 13)."""
+        """All invites of the project (difference 13)."""
         answer = await self._send("GET", _project_path(project_id, "/agent-join-invites"))
         return structure_answer(InviteList, answer.body).invites
 
     async def revoke_invite(self, project_id: str, invite_id: str) -> Invite:
-        """Make an invite's code useless (decision 13)."""
+        """Make an invite's code useless (difference 13)."""
         path = _project_path(project_id, f"/agent-join-invites/{segment(invite_id)}:revoke")
         return structure_answer(RevokedInvite, (await self._send("POST", path, {})).body).invite
 

@@ -1,4 +1,4 @@
-"""Calls about agents (protocol.md 6.2, 6.3)."""
+"""Calls about agents (wire 6.2, 6.3)."""
 
 from __future__ import annotations
 
@@ -47,7 +47,10 @@ class AgentCalls:
         return structure_answer(AgentSnapshot, answer.body)
 
     async def update(self, update: UpdateAgent) -> AgentSnapshot:
-        """Change capacity, enabled, capabilities or grants; needs `agent.registration.birth` (decision 3)."""
+        """Change capacity, enabled, capabilities or grants (difference 3).
+
+        Needs the grant `agent.registration.birth`.
+        """
         path = agent_path(update.agent, ":update", under="/management")
         return structure_answer(AgentSnapshot, (await self._kernel.send("POST", path, body=update)).body)
 

@@ -1,4 +1,4 @@
-"""Calls about claims (protocol.md 6.4, decisions 4, 7, 8, 9)."""
+"""Calls about claims (wire 6.4, differences 4, 7, 8, 9)."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class ClaimCalls:
         Args:
             wait_seconds: how long the kernel may wait for work; the reference's kernel answers at once.
             idempotency_key: a repeat with this key gives the same turn again, with a fresh token
-                (decision 4; the reference's kernel ignores it).
+                (difference 4; the reference's kernel ignores it).
         """
         headers = dict(REPRESENTED)
         if idempotency_key:
@@ -89,7 +89,7 @@ class ClaimCalls:
     async def claim_many(
         self, project_id: str, items: tuple[ClaimItem, ...], *, wait_seconds: float = 0
     ) -> ItemAnswers:
-        """Claim for many agents in one request (decision 9; 404 from the reference's kernel)."""
+        """Claim for many agents in one request (difference 9; 404 from the reference's kernel)."""
         path = project_path(project_id, "/claims:claim-many")
         body = ClaimMany(items=items)
         answer = await self._kernel.send(
@@ -98,7 +98,7 @@ class ClaimCalls:
         return structure_answer(ItemAnswers, answer.body)
 
     async def renew_many(self, project_id: str, items: tuple[RenewItem, ...]) -> ItemAnswers:
-        """Renew many claims in one request (decision 9; 404 from the reference's kernel)."""
+        """Renew many claims in one request (difference 9; 404 from the reference's kernel)."""
         path = project_path(project_id, "/claims:renew-many")
         return structure_answer(
             ItemAnswers, (await self._kernel.send("POST", path, body=RenewMany(items=items))).body

@@ -1,4 +1,4 @@
-"""Calls about credentials (protocol.md 6.2)."""
+"""Calls about credentials (wire 6.2)."""
 
 from __future__ import annotations
 

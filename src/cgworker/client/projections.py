@@ -1,4 +1,4 @@
-"""Calls about projections (protocol.md 11)."""
+"""Calls about projections (wire 11)."""
 
 from __future__ import annotations
 

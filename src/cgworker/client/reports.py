@@ -1,4 +1,4 @@
-"""Calls about work-memory reports (protocol.md 10)."""
+"""Calls about work-memory reports (wire 10)."""
 
 from __future__ import annotations
 

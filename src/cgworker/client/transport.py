@@ -40,7 +40,7 @@ WAIT_MARGIN_SECONDS = 10.0
 """How much longer than a long poll the client waits for its answer."""
 
 REPRESENTED: Mapping[str, str] = {"prefer": "return=representation"}
-"""Asks for a claim that brings its context along (decision 8)."""
+"""Asks for a claim that brings its context along (difference 8)."""
 
 _RETRYABLE = frozenset({408, 425, 429})
 _BY_STATUS: Mapping[int, type[KernelRefused]] = {
@@ -55,7 +55,7 @@ _CODES: Mapping[int, str] = {400: "bad_request", 422: "invalid_input"}
 
 @frozen
 class Answer:
-    """A successful answer: its JSON, and whether the kernel waited as asked (decision 7)."""
+    """A successful answer: its JSON, and whether the kernel waited as asked (difference 7)."""
 
     body: Any
     headers: Mapping[str, str]

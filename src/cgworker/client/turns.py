@@ -1,4 +1,4 @@
-"""Calls about turns (protocol.md 6.3, 6.4)."""
+"""Calls about turns (wire 6.3, 6.4)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class TurnCalls:
         self._kernel = kernel
 
     async def dispatch(self, dispatch: Dispatch) -> TurnRef:
-        """Give an agent work. Repeating it with equal content gives the same turn (protocol.md 8.3)."""
+        """Give an agent work. Repeating it with equal content gives the same turn (wire 8.3)."""
         path = project_path(dispatch.requested_by.project_id, "/turns:dispatch")
         return structure_answer(TurnRef, (await self._kernel.send("POST", path, body=dispatch)).body)
 
@@ -83,7 +83,7 @@ class TurnCalls:
     ) -> AsyncGenerator[SemanticItem, None]:
         """All records after `after_turn_seq`, page by page.
 
-        A short page is the last, unless the kernel cut it and says so (decision 11).
+        A short page is the last, unless the kernel cut it and says so (difference 11).
         """
         while True:
             page, has_more = await self.context_page(turn, after_turn_seq=after_turn_seq, limit=page_size)
@@ -178,7 +178,10 @@ class TurnCalls:
         meta: Meta | None = None,
         idempotency_key: str | None = None,
     ) -> CardBoxRef:
-        """Add a record. With a key, a repeat adds nothing (decision 4; the reference's kernel ignores it)."""
+        """Add a record. With a key, a repeat adds nothing (difference 4).
+
+        The reference's kernel ignores the key.
+        """
         answer = await self._kernel.send(
             "POST",
             turn_path(claim.turn, "/semantic-records"),
@@ -239,7 +242,7 @@ class TurnCalls:
         return structure_answer(TurnRef, answer.body)
 
     async def settle_many(self, project_id: str, items: tuple[SettleItem, ...]) -> SettleAnswers:
-        """Settle many turns in one request (decision 9; 404 from the reference's kernel).
+        """Settle many turns in one request (difference 9; 404 from the reference's kernel).
 
         An item with `next` claims its agent's next turn as well, with its context.
         """
@@ -250,5 +253,5 @@ class TurnCalls:
 
 
 def _has_more(count: int, limit: int, answer: Answer) -> bool:
-    """Whether a page of so many items may not be the last (decision 11)."""
+    """Whether a page of so many items may not be the last (difference 11)."""
     return count > 0 and (count >= limit or 'rel="next"' in answer.headers.get("link", ""))

@@ -3,7 +3,7 @@
 Which children there are is kept as a record of role `children`, `{"turns": {name: {"turn_id", "agent_id",
 "turn_kind"}}}`. The turn is suspended with reason `await_children`, and says in `meta.annotations` which
 turns it waits for: `{"await_children": {"turns": [turn ids], "first": how many}}`. Any worker of its agent
-resumes it once so many of them are closed (decision 22).
+resumes it once so many of them are closed (difference 22).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A command as a handler: it reads `CG_CONTEXT_FILE`, writes `CG_FINAL_FILE`, and its exit status counts.
 
-The contract is cli.md section 4 with decisions 17, 24 and 25; docs/reference/command-contract.md tells it
+The contract is command line 4 with differences 17, 24 and 25; docs/reference/command-contract.md tells it
 to people who write commands.
 """
 
@@ -97,7 +97,7 @@ class CommandHandler:
     on_exit: Callable[[Turn, CommandExit], None] = field(default=lambda _turn, _exit: None, kw_only=True)
 
     def check(self) -> None:
-        """Refuse now what could not run later; the worker asks before it claims (decision 17).
+        """Refuse now what could not run later; the worker asks before it claims (difference 17).
 
         Raises:
             CommandNotFound: the command does not exist or is not executable.

@@ -1,4 +1,4 @@
-"""What a command decided, by its exit status and the files it left (cli.md 4.3, decision 17)."""
+"""What a command decided, by its exit status and the files it left (command line 4.3, difference 17)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a child may see of our environment, and the hiding of secrets in what it writes (decision 24)."""
+"""What a child may see of our environment, and the hiding of secrets in what it writes (difference 24)."""
 
 from __future__ import annotations
 

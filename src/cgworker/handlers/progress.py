@@ -1,4 +1,4 @@
-"""JSON lines that a command appends to its progress file become process records (decision 25)."""
+"""JSON lines that a command appends to its progress file become process records (difference 25)."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ def read_bearer(request: Request) -> PresentedCredential:
     """Who the request says it comes from, unchecked: for a statement that checks it itself.
 
     Raises:
-        UnauthorizedError: it does not say it in the form of protocol.md 3.
+        UnauthorizedError: it does not say it in the form of wire 3.
     """
     config = request.app.state.kernel.config
     project_id = request.headers.get(config.project_header)
@@ -35,7 +35,7 @@ async def authenticate(request: Request) -> Caller:
     """The caller of a request, with one statement.
 
     Raises:
-        UnauthorizedError, ForbiddenError: in the order and words of protocol.md 3.
+        UnauthorizedError, ForbiddenError: in the order and words of wire 3.
     """
     return await require_caller(request.app.state.kernel.database, read_bearer(request))
 

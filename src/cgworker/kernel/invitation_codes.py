@@ -1,4 +1,4 @@
-"""Invitation codes that the operator hands out in a file (admin.md 8): who may admit conversation workers."""
+"""Invitation codes from the operator's file: who may admit conversation workers (admission 8)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Invitations:
         """Read the file, once.
 
         Raises:
-            UsageError: it cannot be read, or an entry is not as admin.md 8 says.
+            UsageError: it cannot be read, or an entry is not as admission 8 says.
         """
         try:
             content = json.loads(Path(path).read_text("utf-8"))

@@ -1,4 +1,4 @@
-"""`/metrics`: what a kernel does, and how much work waits, for Prometheus (decision 10)."""
+"""`/metrics`: what a kernel does, and how much work waits, for Prometheus (difference 10)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Admission: how an external runtime becomes an agent (admin.md)."""
+"""Admission: how an external runtime becomes an agent (admission 4)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WORKER_PROFILE = "byoa.conversation_worker.v1"
 
 @frozen(kw_only=True)
 class RequestCredentialToken:
-    """Admit an agent and issue its credential (admin.md 4.1)."""
+    """Admit an agent and issue its credential (admission 4.1)."""
 
     request_id: str
     requested_agent_id: str
@@ -32,9 +32,9 @@ class RequestCredentialToken:
 
 @frozen(kw_only=True)
 class CreateInvite:
-    """Invite an agent to join (admin.md 4.2).
+    """Invite an agent to join (admission 4.2).
 
-    `capacity` and `grants` are decision 3, and left out when absent, since the reference refuses them.
+    `capacity` and `grants` are difference 3, and left out when absent, since the reference refuses them.
     """
 
     agent_id: str
@@ -81,7 +81,7 @@ class CreatedInvite:
 
 @frozen(kw_only=True)
 class InviteList:
-    """All invites of a project, newest first (decision 13)."""
+    """All invites of a project, newest first (difference 13)."""
 
     invites: tuple[Invite, ...]
 

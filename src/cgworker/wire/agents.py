@@ -1,4 +1,4 @@
-"""Agents: birth, presence, metadata, whether they accept work (protocol.md 6.2, 6.3, 9)."""
+"""Agents: birth, presence, metadata, whether they accept work (wire 6.2, 6.3, 9)."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class RegisterAgent:
 
 @frozen(kw_only=True)
 class UpdateAgent:
-    """Change what an agent was born with; what is absent stays (decision 3, not in the reference)."""
+    """Change what an agent was born with; what is absent stays (difference 3, not in the reference)."""
 
     agent: AgentRef
     requested_by: AgentRef

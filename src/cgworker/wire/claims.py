@@ -1,4 +1,4 @@
-"""Claims: getting one, keeping it, and giving expired ones back (protocol.md 6.4, 8.2)."""
+"""Claims: getting one, keeping it, and giving expired ones back (wire 6.4, 8.2)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cgworker.wire.turns import MOST_ITEMS
 
 @frozen(kw_only=True)
 class ClaimedTurn(ClaimToken):
-    """A claim with what a worker would ask for next (decision 8); the reference gives the claim alone."""
+    """A claim with what a worker would ask for next (difference 8); the reference gives the claim alone."""
 
     context: TurnContext | Absent = ABSENT
     lease_seconds: float | Absent = ABSENT
@@ -55,7 +55,7 @@ class RenewClaim:
 
 @frozen(kw_only=True)
 class Renewal:
-    """A lease extended; `stop_requested` is absent from the reference's kernel (decision 8)."""
+    """A lease extended; `stop_requested` is absent from the reference's kernel (difference 8)."""
 
     server_time: datetime
     expires_at: datetime
@@ -80,14 +80,14 @@ class Reconciled:
     reconciled_count: int
 
 
-# ---------------------------------------------------------------- many in one request (decision 9)
+# ---------------------------------------------------------------- many in one request (difference 9)
 
 
 @frozen(kw_only=True)
 class ClaimItem:
     """Up to `limit` turns for one agent, under that agent's own credential.
 
-    `idempotency_key` is to the item what the header is to the single route (decision 4): a repeat gives the
+    `idempotency_key` is to the item what the header is to the single route (difference 4): a repeat gives the
     same turns again.
     """
 

@@ -3,9 +3,9 @@
 Three rules, kept here so that no other file has to:
 
 - **Requests are strict, answers are tolerant.** A request with an unknown field is refused with every
-  fault it has (protocol.md 2.1); an answer may carry keys we do not know.
+  fault it has (wire 2.1); an answer may carry keys we do not know.
 - **Absent is not null.** A field that may be left out has the default `ABSENT` and is left out again.
-- **Numbers are kept as sent** (decision 1): integers of any size are integers; a number that a Python float
+- **Numbers are kept as sent** (difference 1): integers of any size are integers; a number that a Python float
   would change travels as an `ExactNumber` and is written back digit by digit.
 """
 

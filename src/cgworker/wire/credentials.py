@@ -1,4 +1,4 @@
-"""Agent credentials (protocol.md 6.2)."""
+"""Agent credentials (wire 6.2)."""
 
 from __future__ import annotations
 

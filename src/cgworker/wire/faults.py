@@ -1,4 +1,4 @@
-"""What is wrong with a value, fault by fault with its path, as a 422 tells it (protocol.md 2.1)."""
+"""What is wrong with a value, fault by fault with its path, as a 422 tells it (wire 2.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ledger: the append-only list of events, and pages of it (protocol.md 5, 8)."""
+"""The ledger: the append-only list of events, and pages of it (wire 5, 8)."""
 
 from __future__ import annotations
 

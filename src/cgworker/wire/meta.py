@@ -10,7 +10,7 @@ from attrs import field, frozen
 
 @frozen(kw_only=True)
 class Meta:
-    """The caller's remarks; kept in the ledger event under `annotations.caller` (protocol.md 8.1)."""
+    """The caller's remarks; kept in the ledger event under `annotations.caller` (wire 8.1)."""
 
     note: str | None = None
     reason: str | None = None
@@ -19,7 +19,7 @@ class Meta:
 
 @frozen(kw_only=True)
 class Trace:
-    """Accepted everywhere and discarded, as the reference does (protocol.md 5)."""
+    """Accepted everywhere and discarded, as the reference does (wire 5)."""
 
     trace_id: str | None = None
     parent_trace_id: str | None = None

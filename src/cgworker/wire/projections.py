@@ -1,4 +1,4 @@
-"""Projections: lists to look at, never authority (protocol.md 11)."""
+"""Projections: lists to look at, never authority (wire 11)."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class EventPage:
 
 @frozen(kw_only=True)
 class Lineage:
-    """A turn and its children. `parent` is the turn asked for, not its parent (protocol.md 11)."""
+    """A turn and its children. `parent` is the turn asked for, not its parent (wire 11)."""
 
     project_id: str
     turn_id: str

@@ -1,4 +1,4 @@
-"""Semantic records and their content (protocol.md 5.1, 6.4)."""
+"""Semantic records and their content (wire 5.1, 6.4)."""
 
 from __future__ import annotations
 

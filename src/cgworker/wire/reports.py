@@ -1,4 +1,4 @@
-"""Work-memory reports: work done elsewhere, put on record as a closed turn (protocol.md 10)."""
+"""Work-memory reports: work done elsewhere, put on record as a closed turn (wire 10)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Turns: dispatching them, reading them, and ending one's work on them (protocol.md 6.3, 6.4)."""
+"""Turns: dispatching them, reading them, and ending one's work on them (wire 6.3, 6.4)."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ _ANCHOR = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/-]*\Z")
 
 
 def read_anchor(value: object, name: str) -> str:
-    """A dispatch key or request id, trimmed: 1 to 128 characters (protocol.md 4).
+    """A dispatch key or request id, trimmed: 1 to 128 characters (wire 4).
 
     Raises:
         Fault: with the reference's wording; `name` is the field it speaks of.
@@ -196,7 +196,7 @@ class Done:
     ok: bool = True
 
 
-# ---------------------------------------------------------------- many in one request (decision 9)
+# ---------------------------------------------------------------- many in one request (difference 9)
 
 
 MOST_ITEMS = 1000

@@ -1,7 +1,7 @@
 """What a single value may look like: the readers of strings, numbers, flags and instants, and what is wrong
 with those that cannot be read.
 
-Requests are read laxly where the reference is lax, answers strictly (protocol.md 2).
+Requests are read laxly where the reference is lax, answers strictly (wire 2).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class JsonText:
 
 
 class Fault(ValueError):
-    """One thing wrong with one value; `type` is the machine-readable word of protocol.md 2.1."""
+    """One thing wrong with one value; `type` is the machine-readable word of wire 2.1."""
 
     def __init__(self, type: str, msg: str) -> None:
         super().__init__(msg)

@@ -11,7 +11,7 @@ from cgworker.wire.records import TurnContext
 from cgworker.wire.refs import TurnRef
 from cgworker.worker.context import RunContext
 
-_CLAIM_PAGE = 100  # how many records a claim brings along (decision 8)
+_CLAIM_PAGE = 100  # how many records a claim brings along (difference 8)
 
 
 @frozen
@@ -66,7 +66,7 @@ async def load_turn(place: RunContext, claimed: ClaimedTurn, lease: Lease) -> Tu
 
 
 async def _count_attempts(place: RunContext, turn: TurnRef) -> int:
-    """1 + the claims that expired since the turn was last suspended, from its feed (decision 26)."""
+    """1 + the claims that expired since the turn was last suspended, from its feed (difference 26)."""
     expired = 0
     async for event in place.kernel.turns.events(turn):
         if event.event_type == "turn.suspended":

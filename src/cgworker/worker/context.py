@@ -36,7 +36,7 @@ class TurnReport:
         reason: why it is not settled, if it is not.
         kept_at: where an unsettled result waits.
         seconds: how long it took, from the claim on.
-        error: what ends the worker, if anything (decision 17).
+        error: what ends the worker, if anything (difference 17).
     """
 
     turn: TurnRef

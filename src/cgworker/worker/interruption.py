@@ -76,7 +76,7 @@ def lost_lease_in(raised: BaseException) -> LeaseLost | None:
 def outcome_after(
     interruption: Interruption, decided: Outcome | None, time_limit_seconds: float | None
 ) -> Outcome | None:
-    """What an interrupted handler's outcome becomes (architecture 5)."""
+    """What an interrupted handler's outcome becomes (differences 20 and 21)."""
     has_result = isinstance(decided, Succeeded) and decided.payload is not ABSENT
     match interruption.reason:
         case Reason.LEASE_LOST:

@@ -51,7 +51,7 @@ class _ClaimRequest:
     key: str = field(factory=lambda: uuid.uuid4().hex)
 
     def each_key(self) -> Iterator[str]:
-        """The key of each of the claims (decision 9)."""
+        """The key of each of the claims (difference 9)."""
         return (self.key if nth == 0 else f"{self.key}#{nth}" for nth in range(self.limit))
 
 
@@ -59,7 +59,7 @@ class ClaimPoller:
     """Asks for one agent's work.
 
     Each request carries an Idempotency-Key that is kept until an answer comes: a claim whose answer was
-    lost is found by asking again (decision 4).
+    lost is found by asking again (difference 4).
 
     As long as there is work whenever it is asked for, it is asked for without waiting, for all free slots
     and in one request with other agents, or ahead, in the request that settles the turn before. Else one
@@ -88,7 +88,7 @@ class ClaimPoller:
         """Ask once; a request without an answer is repeated once, to find a claim whose answer was lost.
 
         Where there is no work, the agent's expired claims are given back first: a kernel that does not do it
-        by itself would otherwise have none for ever (decision 26).
+        by itself would otherwise have none for ever (difference 26).
 
         Raises:
             KernelRefused, KernelTrouble: there is no answer to be had.

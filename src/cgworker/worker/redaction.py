@@ -49,7 +49,7 @@ def as_storable(text: str) -> str:
 
 
 def error_report(error: BaseException, secrets: Iterable[str]) -> dict[str, Any]:
-    """The error report of an exception that a handler raised (decision 27)."""
+    """The error report of an exception that a handler raised (difference 27)."""
     known = tuple(secrets)
     name = redact(str(type(error).__name__), known)
     return {"error": "handler_error", "type": name, "message": redact(_text_of(error), known)}

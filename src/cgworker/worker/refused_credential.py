@@ -1,4 +1,4 @@
-"""How long a worker bears that the kernel refuses its credential (decision 41).
+"""How long a worker bears that the kernel refuses its credential (difference 41).
 
 A worker among others does not end the process of those that work: it goes on trying, and is not ready. Only
 when all the workers of an event loop are refused, each for as long as it bears it, they end.

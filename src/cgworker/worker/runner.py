@@ -216,7 +216,7 @@ class Runner:
         found: Sequence[FetchedClaim] = ()
         try:
             found = await self._claimer.next(self._may_claim_now, free_count)
-        except (UsageError, CredentialRefused) as unusable:  # the command is gone (decision 17)
+        except (UsageError, CredentialRefused) as unusable:  # the command is gone (difference 17)
             self._end_with(unusable)
             await anyio.sleep_forever()  # the drain that just began cancels it
         finally:

@@ -151,7 +151,7 @@ def _unacceptable(refused: KernelRefused) -> Failed:
 
 
 def unacceptable_suspension(refused: KernelRefused) -> Failed:
-    """How a turn ends whose suspension the kernel cannot take (decision 17)."""
+    """How a turn ends whose suspension the kernel cannot take (difference 17)."""
     message = f"the kernel refused the suspension: {refused}"
     return Failed({"error": "worker_suspend_invalid", "message": message})
 

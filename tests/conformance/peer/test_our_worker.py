@@ -1,4 +1,4 @@
-"""Our `Worker` at the reference's server: no long poll, no extra keys, no reaper (decision 26)."""
+"""Our `Worker` at the reference's server: no long poll, no extra keys, no reaper (difference 26)."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from cgworker.wire.admission import REPORTER_PROFILE, Admitted, RequestCredentia
 
 app: typer.Typer = group("Make profiles of this machine, and the agents behind them.")
 
-# What a kernel says of a credential that will never work again (protocol.md 3).
+# What a kernel says of a credential that will never work again (wire 3).
 _STALE = (
     "agent credential not found",
     "invalid agent credential secret",

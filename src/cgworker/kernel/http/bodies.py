@@ -1,4 +1,4 @@
-"""How much of a body is read, and for whom (decision 37).
+"""How much of a body is read, and for whom (difference 37).
 
 Who has not shown a valid credential gets `STRANGERS_BYTES` read and no more. A larger body is read once the
 headers have said who sends it; all bodies that a process holds have a budget.

@@ -1,4 +1,4 @@
-"""Reading requests, replying, and refusing: how HTTP looks to the routes (protocol.md 2)."""
+"""Reading requests, replying, and refusing: how HTTP looks to the routes (wire 2)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def read(request: Request, cls: type[T]) -> T:
     """The body as a wire type.
 
     Raises:
-        InvalidRequest: 422, with its faults; the input itself is never echoed (decision 1).
+        InvalidRequest: 422, with its faults; the input itself is never echoed (difference 1).
         CommonGroundError, HTTPException: as `read_body`, which reads a large one for known callers only.
     """
     chunks = await read_body(request)
@@ -123,7 +123,7 @@ def path_id(request: Request, name: str) -> str:
 
 
 def require_same(given: str, expected: str, message: str) -> None:
-    """A body must speak of what its path names, or it is a 409 (protocol.md 3)."""
+    """A body must speak of what its path names, or it is a 409 (wire 3)."""
     if given != expected:
         raise ConflictError(message)
 
@@ -132,7 +132,7 @@ _LONGEST_KEY = 255
 
 
 def idempotency_key(request: Request) -> str | None:
-    """The request's Idempotency-Key, if it has one (decision 4)."""
+    """The request's Idempotency-Key, if it has one (difference 4)."""
     key = request.headers.get("idempotency-key")
     require_key(key, ["header", "idempotency-key"])
     return key
@@ -154,7 +154,7 @@ def reply(value: Any, *, headers: Mapping[str, str] | None = None, status: int =
 
 
 def error_response(error: CommonGroundError) -> Response:
-    """An error as the answer (protocol.md 2.1)."""
+    """An error as the answer (wire 2.1)."""
     if isinstance(error, InvalidRequest):
         return reply({"detail": list(error.faults)}, status=422)
     headers = {}
@@ -170,7 +170,7 @@ def error_body(error: CommonGroundError) -> dict[str, Any]:
 
 
 def item_answer(answer: Any) -> ItemAnswer:
-    """What the single route would have answered to one of many items (decision 9)."""
+    """What the single route would have answered to one of many items (difference 9)."""
     if isinstance(answer, InvalidRequest):
         return ItemAnswer(status=422, body={"detail": list(answer.faults)})
     if isinstance(answer, CommonGroundError):
@@ -179,7 +179,7 @@ def item_answer(answer: Any) -> ItemAnswer:
 
 
 def next_page(request: Request, name: str, after: int) -> dict[str, str]:
-    """The header that leads to the next page of one that was cut (decision 11)."""
+    """The header that leads to the next page of one that was cut (difference 11)."""
     query = urlencode({**request.query_params, name: after})
     return {"link": f'<{quote(request.scope["path"])}?{query}>; rel="next"'}
 

@@ -1,4 +1,4 @@
-"""`Prefer: wait=N` (RFC 7240, decision 7): a request that waits for news instead of asking again.
+"""`Prefer: wait=N` (RFC 7240, difference 7): a request that waits for news instead of asking again.
 
 Waiting holds no database connection. A waiter whose client hung up does nothing more, and when the kernel
 shuts down all are answered at once.
@@ -33,7 +33,7 @@ class Preferences:
 
     Attributes:
         wait_seconds: how long it may wait, capped by the kernel; None if it did not say.
-        wants_representation: whether a claim should bring its context (decision 8).
+        wants_representation: whether a claim should bring its context (difference 8).
     """
 
     def __init__(self, request: Request, *, waits: bool = True, represents: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""`/openapi.json`: the route table and its wire types, told to whoever writes a client (decision 10)."""
+"""`/openapi.json`: the route table and its wire types, told to whoever writes a client (difference 10)."""
 
 from __future__ import annotations
 

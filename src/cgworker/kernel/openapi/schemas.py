@@ -37,7 +37,7 @@ _PLAIN: Mapping[Any, Schema] = {
 # The two kinds of authority travel with a word that says which it is.
 _MODES: Mapping[type, str] = {RootRequest: "root_request", ChildDerivation: "child_derivation"}
 
-_FOR_MAINTAINERS = re.compile(r"\s*\([^()]*(?:\.md|decision|see `)[^()]*\)")
+_FOR_MAINTAINERS = re.compile(r"\s*\([^()]*(?:(?:wire|admission|command line|differences?) \d|see `)[^()]*\)")
 
 
 def description_of(text: str | None) -> str:

@@ -1,4 +1,4 @@
-"""Routes of admission, under /admin/v1 (admin.md 4, decision 13)."""
+"""Routes of admission, under /admin/v1 (admission 4, difference 13)."""
 
 from __future__ import annotations
 
@@ -255,7 +255,7 @@ def _optional(text: str | None) -> str | None:
 
 
 def _coded(endpoint: Endpoint) -> Endpoint:
-    """Refusals of this service carry a stable code as well (admin.md 3); a 422 looks as everywhere."""
+    """Refusals of this service carry a stable code as well (admission 3); a 422 looks as everywhere."""
 
     @wraps(endpoint)
     async def answer(request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""Routes about agents (protocol.md 6.2, 6.3, decision 3)."""
+"""Routes about agents (wire 6.2, 6.3, difference 3)."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ async def public_metadata(request: Request) -> Response:
 
 
 async def update(request: Request) -> Response:
-    """Change capacity, enabled, capabilities or grants (decision 3)."""
+    """Change capacity, enabled, capabilities or grants (difference 3)."""
     body = await read(request, UpdateAgent)
     _require_path_agent(request, body.agent)
     require_same(

@@ -1,4 +1,4 @@
-"""Routes about claims (protocol.md 6.4, decisions 4, 7, 8, 9)."""
+"""Routes about claims (wire 6.4, differences 4, 7, 8, 9)."""
 
 from __future__ import annotations
 

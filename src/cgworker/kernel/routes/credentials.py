@@ -1,4 +1,4 @@
-"""Routes about credentials (protocol.md 6.2)."""
+"""Routes about credentials (wire 6.2)."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ async def healthz(request: Request) -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """This process could serve a request now: its database answers (decision 10)."""
+    """This process could serve a request now: its database answers (difference 10)."""
     kernel = request.app.state.kernel
     try:
         await kernel.database.fetchval("select 1")

@@ -1,4 +1,4 @@
-"""Many items in one request (decision 9): each has its own bearer and is checked and answered on its own."""
+"""Many items in one request, each with its own bearer, check and answer (difference 9)."""
 
 from __future__ import annotations
 

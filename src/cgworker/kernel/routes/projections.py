@@ -1,4 +1,4 @@
-"""Routes about projections (protocol.md 11)."""
+"""Routes about projections (wire 11)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The route of work-memory reports (protocol.md 10)."""
+"""The route of work-memory reports (wire 10)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Routes about turns (protocol.md 6.3, 6.4, decisions 4, 7, 9)."""
+"""Routes about turns (wire 6.3, 6.4, differences 4, 7, 9)."""
 
 from __future__ import annotations
 

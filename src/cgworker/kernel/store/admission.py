@@ -1,4 +1,4 @@
-"""Admission: registering an agent and giving it a credential, all or nothing (admin.md 7, decision 13).
+"""Admission: registering an agent and giving it a credential, all or nothing (admission 7, difference 13).
 
 Everything happens in one transaction on the kernel's own store, so there is nothing to resume after a crash:
 a request either took place or did not, and repeating it gives the agent another credential.

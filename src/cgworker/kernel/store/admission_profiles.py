@@ -1,4 +1,4 @@
-"""The kinds of agents that admission lets in, and what each is registered as (admin.md 6)."""
+"""The kinds of agents that admission lets in, and what each is registered as (admission 6)."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def check_policy(admission: Admission) -> None:
     """Refuse a reporter that asks for more than reporters get; what workers ask for is not looked at.
 
     Raises:
-        ConflictError: in the order and words of admin.md 4.1.
+        ConflictError: in the order and words of admission 4.1.
     """
     if admission.profile_kind != REPORTER_PROFILE:
         return

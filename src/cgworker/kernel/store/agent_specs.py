@@ -1,4 +1,4 @@
-"""What an agent is born as: the rules, the normal form, and its hash (protocol.md 6.2, decision 11)."""
+"""What an agent is born as: the rules, the normal form, and its hash (wire 6.2, difference 11)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def check_birth(spec: AgentSpec, provenance: Provenance) -> None:
     """Refuse a birth that breaks a rule of the protocol; empty is refused, blank is not.
 
     Raises:
-        ConflictError: in the order and words of protocol.md 6.2.
+        ConflictError: in the order and words of wire 6.2.
     """
     require(bool(spec.agent_id), "agent birth spec agent_id must be non-empty")
     require(bool(spec.role), "agent birth spec role must be non-empty")
@@ -44,7 +44,7 @@ def normal_spec(spec: AgentSpec) -> AgentSpec:
     """The spec with sorted sets and completed offers.
 
     Raises:
-        ConflictError: the metadata breaks a rule of protocol.md 9.
+        ConflictError: the metadata breaks a rule of wire 9.
     """
     return evolve(
         spec,
@@ -93,7 +93,7 @@ def check_at_most(number: int, most: int, *, at: tuple[str, ...]) -> None:
 
 
 def check_new_id(id: str, *, at: tuple[str, ...]) -> None:
-    """Refuse a project or agent id that no header or path could carry (decisions 11 and 38).
+    """Refuse a project or agent id that no header or path could carry (differences 11 and 38).
 
     Raises:
         InvalidRequest: 422.

@@ -1,4 +1,4 @@
-"""Agents: birth, presence, metadata, whether they accept work (protocol.md 6.2, 6.3)."""
+"""Agents: birth, presence, metadata, whether they accept work (wire 6.2, 6.3)."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ async def register_agent(
     """Register a new agent.
 
     Raises:
-        InvalidRequest: it could not be stored or addressed (decision 11).
+        InvalidRequest: it could not be stored or addressed (difference 11).
         ConflictError: the spec or provenance breaks a rule, or the agent exists already.
     """
     check_new_id(spec.agent_id, at=("body", "spec", "agent_id"))
@@ -197,7 +197,7 @@ async def replace_metadata(database: Database, request: ReplaceMetadata) -> None
     """Replace the agent's public metadata as a whole.
 
     Raises:
-        ConflictError: it breaks a rule of protocol.md 9.
+        ConflictError: it breaks a rule of wire 9.
     """
     agent, metadata = request.agent, normal_metadata(request.public_metadata)
     await database.execute(
@@ -230,7 +230,7 @@ select * from changed
 
 
 async def update_agent(database: Database, update: UpdateAgent) -> AgentSnapshot:
-    """Change what an agent was born with; what is absent, or so already, stays (decision 3).
+    """Change what an agent was born with; what is absent, or so already, stays (difference 3).
 
     Raises:
         NotFoundError: there is no such agent.

@@ -1,4 +1,4 @@
-"""What a ledger event says besides its type: facts of the system, remarks of the caller (protocol.md 8.1)."""
+"""What a ledger event says besides its type: facts of the system, remarks of the caller (wire 8.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much work is open, for those who watch the kernel (decision 10)."""
+"""How much work is open, for those who watch the kernel (difference 10)."""
 
 from __future__ import annotations
 

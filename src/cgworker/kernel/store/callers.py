@@ -1,7 +1,7 @@
-"""Who calls: a credential is checked by the statement that acts on its word (decision 12).
+"""Who calls: a credential is checked by the statement that acts on its word (difference 12).
 
 A busy verb's statement joins `cg_callers` and passes over items whose credential does not stand. Whoever
-got no row asks `identify`, which says why, in the order and words of protocol.md 3.
+got no row asks `identify`, which says why, in the order and words of wire 3.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ async def identify(
     """The agents that the credentials belong to, if they are the ones they say.
 
     Returns:
-        By place, the caller, or UnauthorizedError or ForbiddenError in the order and words of protocol.md 3.
+        By place, the caller, or UnauthorizedError or ForbiddenError in the order and words of wire 3.
     """
     rows = await database.fetch(FIND_CALLERS, [bearer.credential_id for bearer in bearers])
     known = {row["credential_id"]: row for row in rows}
@@ -147,7 +147,7 @@ def _check(bearer: PresentedCredential, row: Row | None) -> Caller:
     return Caller(agent=bearer.agent, credential_id=row["credential_id"], grants=frozenset(row["grants"]))
 
 
-# At most once a minute (decision 12); updated_at does not move with it. Nobody waits for it: a row that is
+# At most once a minute (difference 12); updated_at does not move with it. Nobody waits for it: a row that is
 # locked is being used or revoked by somebody else just now.
 TOUCH_CREDENTIALS = """
 update cg_credentials c

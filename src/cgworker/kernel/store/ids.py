@@ -1,4 +1,4 @@
-"""Ids, tokens and digests (protocol.md 4)."""
+"""Ids, tokens and digests (wire 4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Join invites: who holds the code may join as the agent it was made for (admin.md 5, decision 13)."""
+"""Join invites: who holds the code may join as the agent it was made for (admission 5, difference 13)."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def create_invite(
     """Make an invite. That the agent's name is free shows when it is redeemed only.
 
     Raises:
-        InvalidRequest: no agent could be registered like this (decision 11).
+        InvalidRequest: no agent could be registered like this (difference 11).
         ConflictError: a field is out of bounds; or capacity or grants are given for an agent that exists,
             to whom an invite gives a new credential and nothing else.
     """

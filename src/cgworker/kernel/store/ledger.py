@@ -1,4 +1,4 @@
-"""The ledger's feeds, and the numbering that makes them complete (decision 6).
+"""The ledger's feeds, and the numbering that makes them complete (difference 6).
 
 Events are written without a number. Before a feed is read, what has been committed by then is numbered, by
 one reader at a time: the lock on the project's head is taken in a statement of its own, so that the next

@@ -1,4 +1,4 @@
-"""Public metadata: what may stand in it, in its normal form (protocol.md 9)."""
+"""Public metadata: what may stand in it, in its normal form (wire 9)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Projections: lists to look at (protocol.md 11)."""
+"""Projections: lists to look at (wire 11)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Removing what is long over: nothing goes by itself, an operator asks for it (decision 14)."""
+"""Removing what is long over: nothing goes by itself, an operator asks for it (difference 14)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one role of which a turn takes one record only (protocol.md 8)."""
+"""The one role of which a turn takes one record only (wire 8)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Semantic records with their content, as a context shows them (protocol.md 5.1, 6.4)."""
+"""Semantic records with their content, as a context shows them (wire 5.1, 6.4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work-memory reports: work done elsewhere, on record as a turn that is born closed (protocol.md 10)."""
+"""Work-memory reports: work done elsewhere, on record as a turn that is born closed (wire 10)."""
 
 from __future__ import annotations
 

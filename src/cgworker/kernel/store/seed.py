@@ -1,4 +1,4 @@
-"""Seeding a project: its `admin-service` agent, and the credential it is used with (admin.md 9).
+"""Seeding a project: its `admin-service` agent, and the credential it is used with (admission 9).
 
 Where the tokens are kept is the caller's business.
 """
@@ -113,7 +113,7 @@ async def seed_project(database: Database, project_id: str) -> ProjectStatus:
     """Make the project and its admin-service, if they are not there; no event tells of it.
 
     Raises:
-        InvalidRequest: the project's id cannot be addressed (decision 11).
+        InvalidRequest: the project's id cannot be addressed (difference 11).
         ConflictError: project_bootstrap_conflict, there is another admin-service.
     """
     check_new_id(project_id, at=("project_id",))

@@ -98,7 +98,7 @@ async def resume_turn(
     """Queue a suspended turn again; returns the agent that can claim it now.
 
     Raises:
-        NotFoundError, ConflictError, FencingError: in the order of protocol.md 8: state before authority.
+        NotFoundError, ConflictError, FencingError: in the order of wire 8: state before authority.
     """
     number, actor = turn_number(ref.turn_id), request.requested_by.agent_id
     said = annotate(_resume_remarks(request))
@@ -181,7 +181,7 @@ async def stop_turn(database: Database, request: StopTurn, *, may_stop_any: bool
     """Note that a turn is to be stopped; one whose lease has ended is closed with it.
 
     Raises:
-        NotFoundError, FencingError: in the order of protocol.md 8: authority before state.
+        NotFoundError, FencingError: in the order of wire 8: authority before state.
     """
     ref, actor = request.turn, request.requested_by.agent_id
     said = annotate(Meta(reason="operator_stop") if request.meta is None else request.meta)

@@ -1,4 +1,4 @@
-"""Calls of many turns and agents in one request, where the kernel takes that (decision 9).
+"""Calls of many turns and agents in one request, where the kernel takes that (difference 9).
 
 A kernel that does not know the routes for many, as the reference's, is asked once in a while; in between
 each call goes by its single route. So does one that is alone, and every one whose group was refused as a
@@ -190,7 +190,7 @@ async def claim(
     A kernel that does not know the route gives one.
 
     Args:
-        key: makes a repeat give the same turns again (decision 4).
+        key: makes a repeat give the same turns again (difference 4).
         apart: in a request of its own, as where the answer to one with others was lost.
     """
 

@@ -1,4 +1,4 @@
-"""Queueing again what this agent's workers have put aside for later (decision 22).
+"""Queueing again what this agent's workers have put aside for later (difference 22).
 
 Which turns those are stands in the ledger, so any live worker of the agent can do it, also for one that
 was killed half way: turns suspended with `worker_shutdown`, with `worker_retry` once their `not_before`

@@ -21,7 +21,7 @@ from cgworker.wire.turns import TurnSnapshot
 
 app: typer.Typer = typer.Typer()
 
-# What a turn put aside with one of these waits for (decision 22).
+# What a turn put aside with one of these waits for (difference 22).
 _SUSPENDED = {
     "worker_shutdown": "a worker that was shut down handed it back; any live worker of {agent} resumes it",
     "worker_retry": "it is to be tried again; any live worker of {agent} resumes it when its time has come",

@@ -90,7 +90,7 @@ select place, is_touch_due from counted
 
 @frozen
 class Append:
-    """A record to add; `key` is its Idempotency-Key, if it has one (decision 4)."""
+    """A record to add; `key` is its Idempotency-Key, if it has one (difference 4)."""
 
     record: AppendRecord
     bearer: PresentedCredential

@@ -24,7 +24,7 @@ from cgworker.wire.records import SemanticItem
 from cgworker.wire.refs import ClaimToken
 
 # For each agent its oldest queued turns, as many as it asks for and has slots for. Turns are locked before
-# agents, everywhere. Where a lease of the agent has ended (decision 2) nothing is claimed: `is_blocked`
+# agents, everywhere. Where a lease of the agent has ended (difference 2) nothing is claimed: `is_blocked`
 # says so, and the caller reconciles and claims in one transaction. Who shows a key that is taken, or a
 # credential that does not stand, gets no row at all; a turn comes once for each record that is wanted of it.
 # What would read better with `exists` is none here: PostgreSQL may answer that by reading all rows of the
@@ -134,8 +134,8 @@ class ClaimRequest:
     """A wish for an agent's next turn.
 
     Attributes:
-        key: its Idempotency-Key, if it has one (decision 4).
-        record_limit: how many of the turn's records are to come with it (decision 8).
+        key: its Idempotency-Key, if it has one (difference 4).
+        record_limit: how many of the turn's records are to come with it (difference 8).
     """
 
     request: ClaimNext

@@ -166,7 +166,7 @@ async def dispatch_turns(
 
     Returns:
         By place, the turn, or UnauthorizedError or ForbiddenError; or NotFoundError, ConflictError or
-        FencingError, in the order of protocol.md 6.4 and 8.3.
+        FencingError, in the order of wire 6.4 and 8.3.
     """
 
     async def dispatch(some: list[DispatchRequest]) -> Answers[Dispatched]:

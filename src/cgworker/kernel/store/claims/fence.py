@@ -60,7 +60,7 @@ def check_claim(row: Row, claim: ClaimToken) -> None:
 
 
 def is_repeat(row: Row, claim: ClaimToken, content_digest: bytes) -> bool:
-    """Whether the turn was last settled under this claim and with this content (decision 4).
+    """Whether the turn was last settled under this claim and with this content (difference 4).
 
     The next claim clears what is compared, so a repeat is known until then.
     """
@@ -68,7 +68,7 @@ def is_repeat(row: Row, claim: ClaimToken, content_digest: bytes) -> bool:
 
 
 async def raise_refusal(database: Database, asked: Fenced[None]) -> NoReturn:
-    """Say why a statement did not find the caller or the claim good, in the order of protocol.md 3 and 8."""
+    """Say why a statement did not find the caller or the claim good, in the order of wire 3 and 8."""
     await require_caller(database, asked.bearer)
     check_claim(await find_claim(database, asked.claim), asked.claim)
     raise retry_later("claim")

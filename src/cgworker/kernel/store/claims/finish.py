@@ -116,7 +116,7 @@ class Settled:
 async def finish_turns(
     database: Database, project_id: str, finishes: Sequence[Fenced[Finish]]
 ) -> Answers[Settled]:
-    """Close the turns; a repeat with the same token and content changes nothing (decision 4).
+    """Close the turns; a repeat with the same token and content changes nothing (difference 4).
 
     Returns:
         By place, what became of it, or UnauthorizedError or ForbiddenError; or NotFoundError or

@@ -76,7 +76,7 @@ select place, is_touch_due from suspended
 async def suspend_turns(
     database: Database, project_id: str, suspends: Sequence[Fenced[Suspend]]
 ) -> Answers[Settled]:
-    """Put the turns aside; a repeat with the same token, reason and note changes nothing (decision 4).
+    """Put the turns aside; a repeat with the same token, reason and note changes nothing (difference 4).
 
     Returns:
         By place, what became of it, or UnauthorizedError or ForbiddenError; or NotFoundError or

@@ -85,8 +85,8 @@ create table cg_spawns (
 --   suspended -> queued (resume)
 --   closed       final
 -- The claim columns are set exactly while running. `settled_*` remember the last finish or suspend, so
--- that its repeat can be answered (decision 4); a claim clears them. `attempt` is 1 + the claims that
--- ended by expiry since the turn was last suspended (decision 8). `final_seq` is the cg_records row that
+-- that its repeat can be answered (difference 4); a claim clears them. `attempt` is 1 + the claims that
+-- ended by expiry since the turn was last suspended (difference 8). `final_seq` is the cg_records row that
 -- holds the final payload. `record_count` is the highest turn_seq given.
 create table cg_turns (
     project_id text not null,
@@ -133,7 +133,7 @@ create index cg_turns_by_kind on cg_turns (project_id, turn_kind, turn_number);
 create index cg_turns_children on cg_turns (project_id, parent_number, turn_number) where parent_number is not null;
 
 -- Semantic records with their content: one box with one card each. `payload` is json, not jsonb, since
--- numbers are kept as sent (decision 1). turn_seq counts from 1; row 0 is content without a record, the
+-- numbers are kept as sent (difference 1). turn_seq counts from 1; row 0 is content without a record, the
 -- final payload of a work-memory report.
 create table cg_records (
     project_id text not null,
@@ -154,7 +154,7 @@ create unique index cg_records_singletons on cg_records (project_id, turn_number
 -- The ledger. Events are written without a number; whoever reads a feed first numbers what has been
 -- committed by then, one reader at a time (lock cg_ledger_heads in a statement of its own, then number in
 -- event_id order). So a number never becomes visible after a higher one, and writers never wait for
--- each other (decision 6). The indexes that feeds use hold numbered events only: writing costs two.
+-- each other (difference 6). The indexes that feeds use hold numbered events only: writing costs two.
 -- Scopes: `agent_id` is the agent's feed, `turn_number` the turn's, `parent_number` the parent's as well.
 create table cg_ledger (
     project_id text not null,
@@ -184,7 +184,7 @@ create index cg_ledger_turn_feed on cg_ledger (project_id, turn_number, ledger_s
 create index cg_ledger_parent_feed on cg_ledger (project_id, parent_number, ledger_seq)
     where ledger_seq is not null and parent_number is not null;
 
--- Answers to requests that carried an Idempotency-Key (decision 4), kept until the reaper removes them.
+-- Answers to requests that carried an Idempotency-Key (difference 4), kept until the reaper removes them.
 create table cg_idempotency_keys (
     project_id text not null,
     agent_id text not null,

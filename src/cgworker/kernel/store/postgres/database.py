@@ -1,7 +1,7 @@
 """The database: one pool, one place where its errors become ours.
 
 Trouble with the database is never the caller's fault: it becomes a 503 with Retry-After, and above all
-never a 409, which clients read as a lost lease (decision 1).
+never a 409, which clients read as a lost lease (difference 1).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`cg worker claim run`: claim a turn, keep its lease while a command settles it by itself (cli.md 4.5)."""
+"""`cg worker claim run`: keep the lease of a claim while a command settles the turn (command line 4.5)."""
 
 from __future__ import annotations
 
