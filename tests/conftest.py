@@ -2,6 +2,8 @@
 
 from tests import environment  # isort: skip  # before anything that reads the environment
 
+import asyncio
+import os
 from collections.abc import Generator
 from pathlib import Path
 
@@ -17,6 +19,12 @@ __all__ = ["dsn", "environment", "new_project", "portal", "postgres", "shared_ke
 settings.register_profile("cgworker", deadline=None, derandomize=False, print_blob=True)
 settings.register_profile("gate", parent=settings.get_profile("cgworker"), derandomize=True)
 settings.load_profile("cgworker")
+
+# Every event loop of asyncio is uvloop's then, those of kernels and of anyio's tests alike.
+if os.environ.get("CG_TEST_LOOP") == "uvloop":
+    import uvloop
+
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
 
 # What starts processes or waits for long; `make test-fast` leaves it out.
 SLOW = [
