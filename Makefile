@@ -22,7 +22,8 @@ unexport PYTHONDONTWRITEBYTECODE
 # The oldest PostgreSQL that is promised, where this machine has it.
 OLD_POSTGRES ?= $(wildcard /usr/lib/postgresql/15/bin)
 
-.PHONY: help demo check test test-all test-fast test-postgres test-pythons conformance soak bench bench-peers docs clean
+.PHONY: help demo check test test-all test-fast test-postgres test-pythons conformance soak bench bench-peers \
+	docs dist sbom constraints upgrade clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -84,18 +85,46 @@ docs: .venv/development ## fill in what the pages say about the code, and build 
 	$(BIN)/python docs/generate.py
 	$(BIN)/mkdocs build --quiet --strict
 
+dist: .venv/development ## build what a release consists of, check it, and run the demo from it
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/twine check --strict dist/*
+	fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT \
+		&& $(BIN)/python -m venv "$$fresh/env" \
+		&& "$$fresh/env/bin/python" -m pip install --quiet --constraint constraints.txt \
+			"cgworker[kernel] @ file://$$(echo "$(CURDIR)"/dist/*.whl)" \
+		&& cd "$$fresh" && env/bin/cg --version && env/bin/cg demo
+
+sbom: .venv/development ## write dist/cgworker.cdx.json: what `pip install 'cgworker[kernel]'` brings (CycloneDX)
+	mkdir -p dist
+	fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT \
+		&& $(BIN)/python -m venv --without-pip "$$fresh" \
+		&& $(BIN)/python -m pip --python "$$fresh/bin/python" install --quiet --constraint constraints.txt '.[kernel]' \
+		&& $(BIN)/python -m pip --python "$$fresh/bin/python" uninstall --quiet --yes cgworker \
+		&& $(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+			--output-file dist/cgworker.cdx.json "$$fresh/bin/python"
+
+constraints: .venv/development ## write what this environment holds into constraints.txt, for every other one
+	@sed -n '/^#/p' constraints.txt >.venv/constraints
+	@$(BIN)/python -m pip list --format=freeze --exclude-editable --exclude pip --exclude setuptools >>.venv/constraints
+	@mv .venv/constraints constraints.txt && touch .venv/runtime .venv/development
+
+upgrade: .venv/development ## take the newest of everything into .venv; then `make test`, then `make constraints`
+	$(BIN)/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[all]' --group dev
+
 clean: ## remove the environment and everything built
 	rm -rf .venv .peers build dist site .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-# The two stamps say that the environment holds what pyproject.toml asks for: what the demo needs, or everything.
-.venv/runtime: pyproject.toml
+# The two stamps say that the environment holds what pyproject.toml asks for, in the versions of constraints.txt,
+# so that no release of somebody else's turns the gate red: what the demo needs, or everything.
+.venv/runtime: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || test -n "$(PYTHON)" || { echo "cgworker needs Python 3.11 or newer and found" \
 		"none on the PATH. Install one, or name it: make PYTHON=/path/to/python" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --editable '.[kernel]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[kernel]'
 	@touch $@
 
 .venv/development: .venv/runtime
-	$(BIN)/python -m pip install --quiet --editable '.[all]' --group dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all]' --group dev
 	@touch $@

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs a quick part of the tests on each newer Python that this machine has, each in an environment of its
-# own, which is made anew when pyproject.toml changes.
+# own, which is made anew when pyproject.toml or constraints.txt changes.
 set -e
 tests="tests/client tests/durable tests/worker tests/wire/test_json.py"
 found=
@@ -11,10 +11,10 @@ for version in 3.12 3.13 3.14; do
 	[ "$python" != none ] || continue
 	found="$found $version"
 	home=.venv/newer/$version
-	if [ ! -e "$home/stamp" ] || [ pyproject.toml -nt "$home/stamp" ]; then
+	if [ ! -e "$home/stamp" ] || [ pyproject.toml -nt "$home/stamp" ] || [ constraints.txt -nt "$home/stamp" ]; then
 		"$python" -m venv --clear "$home"
 		"$home/bin/python" -m pip install --quiet --upgrade 'pip>=25.1'
-		"$home/bin/python" -m pip install --quiet --editable '.[kernel,otel]' --group tests
+		"$home/bin/python" -m pip install --quiet --constraint constraints.txt --editable '.[kernel,otel]' --group tests
 		touch "$home/stamp"
 	fi
 	echo "Python $version:"
