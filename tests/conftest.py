@@ -31,7 +31,7 @@ SLOW = [
     *("adapters/test_acp.py", "adapters/test_extras.py", "cli", "conformance"),
     *("handlers/test_child.py", "handlers/test_command.py", "handlers/test_guard.py"),
     *("handlers/test_hostile_commands.py", "journeys", "kernel/test_crowds.py", "kernel/test_embedded.py"),
-    *("kernel/test_fuzz.py", "kernel/test_kills.py", "kernel/test_postgres.py", "test_docs.py"),
+    *("kernel/test_fuzz.py", "kernel/test_kills.py", "kernel/test_database.py", "test_docs.py"),
     *("test_environment.py", "test_examples.py", "test_floors.py", "test_runtimes.py", "test_types.py"),
     *(
         "test_windows.py",

@@ -79,10 +79,10 @@ async def test_a_next_turn_that_the_kernel_could_not_tell_of_is_asked_for_again(
     claim, lost = BatchedOperations.claim_many, 0
 
     async def claim_and_lose(
-        verbs: BatchedOperations, project_id: str, claims: Sequence[ClaimRequest]
+        operations: BatchedOperations, project_id: str, claims: Sequence[ClaimRequest]
     ) -> Any:
         nonlocal lost
-        answers = await claim(verbs, project_id, claims)
+        answers = await claim(operations, project_id, claims)
         if (
             any(isinstance(answer, Claimed) for answer in answers)
             and "finish" in kernel.faults.seen

@@ -44,7 +44,7 @@ end $$;
 _HOLD = """
 create trigger hold_{moment} {moment} insert or update on {table} for each row execute function hold();
 """
-_HELD = """
+_RESERVATION = """
 from pg_locks where locktype = 'advisory' and not granted
     and database = (select oid from pg_database where datname = current_database())
 """
@@ -142,7 +142,7 @@ class Watch:
         async with self.pool.acquire() as connection:
             await connection.execute("select pg_advisory_lock($1::text::regclass::oid::int, $2)", *lock)
             try:
-                await self._until("select count(*) > 0" + _HELD)
+                await self._until("select count(*) > 0" + _RESERVATION)
                 yield
             finally:
                 await connection.execute("select pg_advisory_unlock($1::text::regclass::oid::int, $2)", *lock)

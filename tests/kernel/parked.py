@@ -37,7 +37,7 @@ class Waiter:
 
 async def waiting(agent: Agent, headers: Mapping[str, str] = WAIT, **body: Any) -> Waiter:
     """A claim that found nothing and waits now."""
-    parked = agent.project.kernel.verbs.parked
+    parked = agent.project.kernel.operations.parked
     before = parked.count
     waiter = Waiter(agent, headers, body)
     await until(lambda: parked.count > before)

@@ -110,7 +110,7 @@ async def test_a_project_without_open_turns_is_not_told(project: Project, client
 async def test_waiting_requests_are_counted(project: Project, client: httpx.AsyncClient) -> None:
     """A request that waits for news is seen while it waits."""
     worker = await project.agent("worker")
-    waiting = project.kernel.wakeups
+    waiting = project.kernel.notifier
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(worker.claim, {"Prefer": "wait=30"})
         while not waiting.waiting_count:

@@ -18,7 +18,7 @@ import pytest
 from cgworker.errors import UsageError
 from cgworker.kernel.store.postgres import programs, server_account
 from cgworker.kernel.store.postgres.embedded import EmbeddedPostgres
-from cgworker.kernel.store.postgres.postmaster import described
+from cgworker.kernel.store.postgres.postmaster import read_pid_file
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or os.geteuid() != 0, reason="only root on Linux lends an account to a server"
@@ -42,7 +42,7 @@ def open_place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """What stands for the folder in /var/lib."""
     with tempfile.TemporaryDirectory(prefix="cg-") as place:
         Path(place).chmod(0o755)
-        monkeypatch.setattr(programs, "PLACE", Path(place) / "programs")
+        monkeypatch.setattr(programs, "SHARED_FOLDER", Path(place) / "programs")
         yield Path(place) / "programs"
 
 
@@ -51,7 +51,7 @@ def modes_above(path: Path) -> dict[Path, int]:
 
 
 def owner_of_server(folder: Path) -> int:
-    server = described(folder / "data")
+    server = read_pid_file(folder / "data")
     assert server is not None
     return Path(f"/proc/{server.pid}").stat().st_uid
 
@@ -70,7 +70,7 @@ def test_no_folder_above_the_data_is_opened(private: Path) -> None:
 def test_the_server_has_an_account_of_its_own(private: Path) -> None:
     """Another service's account, such as postgres, could read the data and stop the server."""
     with EmbeddedPostgres(private, durable=False):
-        ours = pwd.getpwnam(server_account.NAME)
+        ours = pwd.getpwnam(server_account.ACCOUNT_NAME)
         assert owner_of_server(private) == ours.pw_uid
         assert (private / "data").stat().st_uid == ours.pw_uid
 
@@ -111,7 +111,7 @@ def test_programs_below_a_closed_folder_are_copied_to_an_open_one(
 
 def test_without_an_account_one_is_told_what_to_make(private: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A container may have no program to make one with."""
-    monkeypatch.setattr(server_account, "NAME", "cgworker-missing")
+    monkeypatch.setattr(server_account, "ACCOUNT_NAME", "cgworker-missing")
     monkeypatch.setenv("PATH", str(private))
     with pytest.raises(UsageError, match="system account named cgworker-missing, or set PG_DSN"):
         EmbeddedPostgres(private).start()

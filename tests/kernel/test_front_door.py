@@ -19,9 +19,9 @@ from cgworker.errors import InvalidRequest
 from cgworker.kernel import offload
 from cgworker.kernel.app import Kernel, create_app
 from cgworker.kernel.http import parsing
-from cgworker.kernel.http.bodies import MOST_OF_STRANGERS, STRANGERS_BYTES, Bodies
+from cgworker.kernel.http.bodies import MAX_UNAUTHENTICATED_BYTES, MAX_UNAUTHENTICATED_TOTAL_BYTES, Bodies
 from cgworker.kernel.http.limits import LimitedHttpProtocol
-from cgworker.kernel.http.parsing import MOST_VALUES_AT_ONCE, MOST_VALUES_LOOKED_INTO
+from cgworker.kernel.http.parsing import MAX_INLINE_VALUES, MAX_INSPECTED_VALUES
 from cgworker.kernel.openapi.operation import Operation
 from tests.kernel.project import Agent, Project, client_of
 from tests.kernel.served import PROJECT, Served, a_served_kernel, its_admission
@@ -66,7 +66,7 @@ async def test_no_route_reads_more_of_a_strangers_body_than_its_bound(kernel: Ke
             endless, path = Endless(), route.path.replace("{project_id}", PROJECT)
             answer = await client.request(route.method, path, content=endless.chunks(), headers=JSON)
             assert answer.status_code == (401 if route.identify else 413), route.path
-            assert endless.taken <= STRANGERS_BYTES + 4096, route.path
+            assert endless.taken <= MAX_UNAUTHENTICATED_BYTES + 4096, route.path
     assert kernel.bodies == Bodies()
 
 
@@ -74,7 +74,7 @@ async def test_no_route_reads_more_of_a_strangers_body_than_its_bound(kernel: Ke
 async def test_a_large_bulk_request_needs_the_headers_to_say_who_sends_it(worker: Agent, verb: str) -> None:
     """A small one does not: its items say it."""
     url = f"/v3r1/projects/{worker.project.id}/{verb}"
-    small, large = b'{"items":[]}', b'{"items":[]}' + b" " * STRANGERS_BYTES
+    small, large = b'{"items":[]}', b'{"items":[]}' + b" " * MAX_UNAUTHENTICATED_BYTES
     client = worker.project.client
     assert (await client.post(url, content=small, headers=JSON)).status_code == 200
     assert (await client.post(url, content=large, headers=JSON)).status_code == 401
@@ -85,7 +85,7 @@ async def test_when_strangers_hold_much_everybody_is_asked_who_they_are(
     kernel: Kernel, project: Project
 ) -> None:
     """A body of some KiB is then read for known callers alone; where nobody can say it, it has to wait."""
-    crowded = evolve(kernel, bodies=Bodies(of_strangers=MOST_OF_STRANGERS))
+    crowded = evolve(kernel, bodies=Bodies(unauthenticated_bytes=MAX_UNAUTHENTICATED_TOTAL_BYTES))
     worker = await project.agent("worker")
     body = orjson.dumps(worker.dispatching(worker, input="x" * 10_000))
     redeem = orjson.dumps({"join_code": "x" * 10_000})
@@ -96,7 +96,7 @@ async def test_when_strangers_hold_much_everybody_is_asked_who_they_are(
         assert (await client.post(url, content=body, headers={**JSON, **worker.headers})).status_code == 200
         answer = await client.post("/admin/v1/agent-joins:redeem", content=redeem, headers=JSON)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
-    assert crowded.bodies == Bodies(of_strangers=MOST_OF_STRANGERS)
+    assert crowded.bodies == Bodies(unauthenticated_bytes=MAX_UNAUTHENTICATED_TOTAL_BYTES)
 
 
 async def test_the_bodies_under_way_have_a_budget(kernel: Kernel, project: Project) -> None:
@@ -107,10 +107,10 @@ async def test_the_bodies_under_way_have_a_budget(kernel: Kernel, project: Proje
         worker = await Project(tight, client, project.id).agent("worker")
         for _ in range(3):
             assert (await worker.ask(**_dispatch(worker, "x" * 200_000))).status_code == 200
-        tight.bodies.of_callers = 150_000
+        tight.bodies.authenticated_bytes = 150_000
         answer = await worker.ask(**_dispatch(worker, "x" * 200_000))
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
-    assert tight.bodies == Bodies(of_callers=150_000)
+    assert tight.bodies == Bodies(authenticated_bytes=150_000)
 
 
 async def test_only_bodies_of_few_values_are_parsed_in_the_event_loop(
@@ -121,13 +121,13 @@ async def test_only_bodies_of_few_values_are_parsed_in_the_event_loop(
 
     async def watched(function: Any, *arguments: Any, size_bytes: int) -> Any:
         seen.append(size_bytes)
-        return await offload.aside(function, *arguments, size_bytes=size_bytes)
+        return await offload.offload(function, *arguments, size_bytes=size_bytes)
 
-    monkeypatch.setattr(parsing, "aside", watched)
+    monkeypatch.setattr(parsing, "offload", watched)
     for part, count in (("x" * 100_000, 1), ([], 100), ("x" * 10_000, 50)):
         await worker.dispatch(worker, input=[part] * count)
     assert seen == []
-    for part, count in (([], MOST_VALUES_AT_ONCE), ("x" * 2**21, 1)):
+    for part, count in (([], MAX_INLINE_VALUES), ("x" * 2**21, 1)):
         await worker.dispatch(worker, input=[part] * count)
     assert len(seen) == 2
 
@@ -154,7 +154,7 @@ async def test_a_large_payload_is_what_it_was_wherever_it_is_read(worker: Agent)
 
 async def test_what_the_kernel_looks_into_holds_so_many_values_at_most(worker: Agent) -> None:
     """Metadata of more is refused by name."""
-    body = {"agent": worker.json, "public_metadata": {"x": [0] * MOST_VALUES_LOOKED_INTO}}
+    body = {"agent": worker.json, "public_metadata": {"x": [0] * MAX_INSPECTED_VALUES}}
     answer = await worker.ask("PUT", "management/agents/worker/public-metadata", body)
     [fault] = answer.json()["detail"]
     assert (answer.status_code, fault["loc"]) == (422, ["body", "public_metadata"])
@@ -171,16 +171,16 @@ async def test_the_faults_of_a_large_body_are_told_as_those_of_a_small_one(worke
 
 async def test_a_process_beside_that_was_killed_is_replaced() -> None:
     """Whoever asks next does not notice."""
-    first = await offload.aside(os.getpid, size_bytes=0)
+    first = await offload.offload(os.getpid, size_bytes=0)
     os.kill(first, signal.SIGKILL)
-    second = await offload.aside(os.getpid, size_bytes=0)
+    second = await offload.offload(os.getpid, size_bytes=0)
     assert len({first, second, os.getpid()}) == 3
 
 
 async def test_a_refusal_of_the_process_beside_has_its_faults() -> None:
     """As if it had been raised here."""
     with pytest.raises(InvalidRequest) as refused:
-        await offload.aside(parsing.parse_json, b"[" * 300 + b"]" * 300, 200, size_bytes=0)
+        await offload.offload(parsing.parse_json, b"[" * 300 + b"]" * 300, 200, size_bytes=0)
     assert refused.value.faults[0]["type"] == "recursion_loop"
 
 
@@ -223,7 +223,7 @@ def test_a_client_that_sends_on_reads_the_refusal(served: Served) -> None:
 
 def test_what_no_route_has_taken_over_has_an_end(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """Heads that do not end, and bodies behind a busy request: with too many the newest are refused."""
-    monkeypatch.setattr("cgworker.kernel.http.limits.MOST_PENDING_BYTES", 200_000)
+    monkeypatch.setattr("cgworker.kernel.http.limits.MAX_PENDING_BYTES", 200_000)
     unfinished = b"GET /healthz HTTP/1.1\r\nx: " + b"y" * 60_000
     with ExitStack() as stack:
         opened = [stack.enter_context(connected(served, unfinished)) for _ in range(4)]

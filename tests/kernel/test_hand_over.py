@@ -126,7 +126,7 @@ async def test_news_of_it_reach_who_follows(requester: Agent, worker: Agent, pro
     before = await claims_given(project)
     waiter = await waiting(worker)
     feed = asyncio.create_task(requester.get("agents/worker/feed", WAIT, after_ledger_seq=2))
-    await until(lambda: project.kernel.wakeups.waiting_count == 2)
+    await until(lambda: project.kernel.notifier.waiting_count == 2)
     await requester.dispatch(worker)
     async with asyncio.timeout(QUICK_SECONDS):
         assert [event["event_type"] for event in (await feed)["items"]][-1] == "turn.claimed"
@@ -311,7 +311,7 @@ async def test_a_key_used_meanwhile_gets_no_second_turn(
     key = {"Idempotency-Key": "k"}
     waiter = await waiting(worker, {**WAIT, **key})
     with monkeypatch.context() as deaf:
-        deaf.setattr(project.kernel.wakeups, "_wake_here", lambda _: None)
+        deaf.setattr(project.kernel.notifier, "_wake_here", lambda _: None)
         first = await evolve(requester, project=elsewhere).dispatch(worker)
         assert (await evolve(worker, project=elsewhere).claim(key))["turn_id"] == first
         await asyncio.sleep(0.1)
@@ -389,7 +389,7 @@ async def test_a_closing_kernel_gives_what_was_claimed(
     async with holding(elsewhere, PROJECT_ROW) as held:
         dispatch = asyncio.create_task(evolve(requester, project=elsewhere).dispatch(worker))
         await held.waited_for(1)
-        elsewhere.kernel.wakeups.close()
+        elsewhere.kernel.notifier.close()
         assert await waiters[1].claim() is None
         assert not waiters[0].is_answered
     assert (await waiters[0].claim())["turn_id"] == await dispatch

@@ -14,7 +14,7 @@ from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.openapi.operation import Operation
 from cgworker.kernel.routes.admission import admission_routes
 from cgworker.kernel.store.postgres.database import Database
-from tests.kernel.test_serve import Served, a_server
+from tests.kernel.test_server import Served, a_server
 
 LOOPBACK = ["localhost", "LOCALHOST:1", "127.0.0.1:8000", "127.1.2.3", "[::1]", "[::1]:8000"]
 OTHERS = [

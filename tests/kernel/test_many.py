@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cgworker.errors import KernelOverloaded
-from cgworker.kernel.store.batch import Answers, all_of, in_rounds
+from cgworker.kernel.store.batch import Answers, in_rounds, resolve_all
 from cgworker.kernel.store.claims.append import Append, append_records
 from cgworker.kernel.store.claims.dispatch import Dispatched, DispatchRequest, dispatch_turns
 from cgworker.wire.converter import structure_request
@@ -241,7 +241,7 @@ async def test_what_is_finished_stands_where_the_others_meet_trouble(
     first, second = [await a_claim(requester, worker) for _ in range(2)]
     path, waits = f"turns/{first['turn_id']}", {"Prefer": "wait=20"}
     follower = asyncio.create_task(requester.get(path, waits, state="running"))
-    await until(lambda: project.kernel.wakeups.waiting_count == 1)
+    await until(lambda: project.kernel.notifier.waiting_count == 1)
     suspending = {"claim": token_of(second), "credential": worker.credential, "suspend": {"reason": "later"}}
     async with holding(project, turn_row(second["turn_id"])) as held:
         items = [finishing(worker, first), suspending]
@@ -263,7 +263,7 @@ async def test_what_is_settled_stands_where_the_next_claim_meets_trouble(
         raise KernelOverloaded("the database is away", status=503)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(project.kernel.verbs, "claim_many", away)
+        patch.setattr(project.kernel.operations, "claim_many", away)
         [answer] = await ask_many(requester, "turns:settle-many", [finishing(worker, claim, next={})])
     assert (answer["status"], answer["next"]["status"]) == (200, 503)
 
@@ -310,7 +310,7 @@ async def test_many_dispatches_are_numbered_in_order(project: Project, requester
     bodies = [requester.dispatching(worker, f"k{n}", {"n": n}) for n in (1, 2, 3, 2)]
     bodies.insert(2, requester.dispatching(worker, "k-bad", turn_kind="turn.unknown.v1"))
     dispatches = [DispatchRequest(structure_request(Dispatch, body), requester.bearer) for body in bodies]
-    found = await all_of(
+    found = await resolve_all(
         await dispatch_turns(
             project.kernel.database, project.id, dispatches, lease=project.kernel.config.lease
         )

@@ -84,7 +84,7 @@ async def test_who_waited_through_an_outage_is_served(project: Project, postgres
 
     async with anyio.create_task_group() as group:
         group.start_soon(wait)
-        while not project.kernel.wakeups.waiting_count:  # noqa: ASYNC110  # nobody tells that one waits
+        while not project.kernel.notifier.waiting_count:  # noqa: ASYNC110  # nobody tells that one waits
             await anyio.sleep(0.005)
         async with an_outage(postgres, dsn):
             pass

@@ -130,7 +130,7 @@ async def test_a_turn_runs_behind_a_session_pooler(pooled: str) -> None:
         elsewhere = evolve(worker, project=Project(kernel_elsewhere, client_elsewhere, project.id))
         await until(database, _LISTENERS, 2)
         waiting = asyncio.create_task(elsewhere.claim({"Prefer": "wait=60"}))
-        while not kernel_elsewhere.wakeups.waiting_count:  # noqa: ASYNC110  # as here
+        while not kernel_elsewhere.notifier.waiting_count:  # noqa: ASYNC110  # as here
             await asyncio.sleep(0.01)
         turn_id = await worker.dispatch(worker)
         with anyio.fail_after(8):  # a look without news comes after ten seconds

@@ -20,13 +20,13 @@ import pytest
 from cgworker.errors import UsageError
 from cgworker.kernel.store.postgres import postmaster
 from cgworker.kernel.store.postgres.embedded import EmbeddedPostgres
-from cgworker.kernel.store.postgres.postmaster import becomes_ready, described, wait_until_gone
+from cgworker.kernel.store.postgres.postmaster import read_pid_file, wait_until_gone, wait_until_ready
 
 # A user that is killed at the moment at which it knows of its server.
 DIES_AT_ONCE = """
 import os, signal, sys
 from cgworker.kernel.store.postgres import embedded
-embedded.becomes_ready = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+embedded.wait_until_ready = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
 embedded.EmbeddedPostgres(sys.argv[1], durable=False).start()
 """
 # The same, and what comes after its "echo" is late.
@@ -85,9 +85,9 @@ def test_a_torn_postmaster_pid_keeps_nobody_from_starting(folder: Path, text: st
 def test_a_process_that_began_at_another_time_is_not_the_server(data: Path) -> None:
     """Its number is all that it shares with it; whoever waits for the server's end need not wait for its."""
     say(data, pid=os.getpid(), started_at=time.time() - 86400)
-    found = described(data)
+    found = read_pid_file(data)
     assert found is not None
-    assert not found.lives
+    assert not found.is_alive
     assert wait_until_gone(data)
 
 
@@ -117,7 +117,7 @@ def test_a_server_that_stays_is_named_and_how_to_stop_it_as_well(
 def test_an_old_ready_with_the_new_servers_number_is_not_believed(data: Path) -> None:
     """Until the new server writes its own, the file says what the old one was."""
     say(data, pid=os.getpid(), started_at=time.time() - 86400)
-    assert not becomes_ready(data, os.getpid(), is_given_up=lambda: True)
+    assert not wait_until_ready(data, os.getpid(), is_cancelled=lambda: True)
 
 
 def test_a_recovery_is_waited_for_as_long_as_it_says_how_far_it_is(
@@ -138,7 +138,7 @@ def test_a_recovery_is_waited_for_as_long_as_it_says_how_far_it_is(
     with socket.socket(socket.AF_UNIX) as listener, caplog.at_level(logging.WARNING):
         recovery = threading.Thread(target=recover, args=[listener])
         recovery.start()
-        assert becomes_ready(data, os.getpid(), is_given_up=lambda: False)
+        assert wait_until_ready(data, os.getpid(), is_cancelled=lambda: False)
         recovery.join()
     assert "not ready yet: redo in progress, elapsed time: 7.00 s, current LSN: 0/7" in caplog.text
 
@@ -148,14 +148,14 @@ def test_a_server_that_falls_silent_before_it_is_ready_is_not_waited_for(
 ) -> None:
     """What says nothing makes no progress."""
     monkeypatch.setattr(postmaster, "QUIET_SECONDS", 0.1)
-    assert not becomes_ready(data, os.getpid(), is_given_up=lambda: False)
+    assert not wait_until_ready(data, os.getpid(), is_cancelled=lambda: False)
 
 
 def test_a_start_that_is_given_up_ends(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who presses Ctrl-C during a recovery is not held by it."""
     postgres = EmbeddedPostgres(folder, durable=False)
     monkeypatch.setattr(postmaster, "_is_ready", lambda *_: False)
-    threading.Timer(1, postgres.give_up).start()
+    threading.Timer(1, postgres.cancel_start).start()
     with pytest.raises(UsageError, match="does not start"):
         postgres.start()
 
@@ -167,7 +167,7 @@ def test_a_server_whose_starter_was_killed_in_the_middle_is_stopped(folder: Path
     died = subprocess.run([sys.executable, "-c", code, str(folder)], check=False, timeout=60)
     assert died.returncode == -signal.SIGKILL
     deadline = time.monotonic() + 30
-    while (said := described(folder / "data")) is None or said.lives:
+    while (said := read_pid_file(folder / "data")) is None or said.is_alive:
         assert time.monotonic() < deadline, "the server was left behind"
         if said is None and not _keepers_of(folder):
             break  # it was stopped before it wrote its file, or after it had removed it

@@ -108,11 +108,11 @@ async def test_many_items_cost_as_much_as_one(worker: Agent, round_trips: Count)
 @contextmanager
 def busy(kernel: Kernel) -> Iterator[None]:
     """Many other requests are under way."""
-    kernel.verbs.load.count += 100
+    kernel.operations.load.count += 100
     try:
         yield
     finally:
-        kernel.verbs.load.count -= 100
+        kernel.operations.load.count -= 100
 
 
 async def test_what_waits_shares_a_statement(kernel: Kernel, worker: Agent, round_trips: Count) -> None:

@@ -49,11 +49,11 @@ async def require_reader(request: Request, project_id: str) -> None:
     (await authenticate(request)).require_reads(project_id)
 
 
-async def read_until(
+async def long_poll_as_reader(
     request: Request,
     project_id: str,
-    keys: Iterable[str],
-    look: Callable[[], Awaitable[T]],
+    topics: Iterable[str],
+    read: Callable[[], Awaitable[T]],
     *,
     is_new: Callable[[T], bool],
     wait_seconds: float | None,
@@ -65,7 +65,7 @@ async def read_until(
     """
     check = partial(require_reader, request, project_id)
     await check()
-    return await long_poll(request, keys, look, is_new=is_new, wait_seconds=wait_seconds, check=check)
+    return await long_poll(request, topics, read, is_new=is_new, wait_seconds=wait_seconds, check=check)
 
 
 async def bearer_acting_as(request: Request, actor: AgentRef) -> PresentedCredential:

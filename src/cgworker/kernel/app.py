@@ -16,7 +16,7 @@ from cgworker.errors import CommonGroundError
 from cgworker.kernel.batching.operations import BatchedOperations
 from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.http.bodies import Bodies
-from cgworker.kernel.http.hosts import AllowedHosts, without_slash
+from cgworker.kernel.http.hosts import AllowedHosts, redirect_trailing_slash
 from cgworker.kernel.http.messages import on_error, on_http_error, on_internal_error
 from cgworker.kernel.long_poll.notifier import Notifier
 from cgworker.kernel.maintenance import Maintenance
@@ -53,8 +53,8 @@ class Kernel:
 
     config: KernelConfig
     database: Database
-    wakeups: Notifier
-    verbs: BatchedOperations
+    notifier: Notifier
+    operations: BatchedOperations
     metrics: Metrics = field(factory=Metrics)
     bodies: Bodies = field(factory=Bodies)
 
@@ -62,18 +62,18 @@ class Kernel:
 @asynccontextmanager
 async def open_kernel(config: KernelConfig, database: Database) -> AsyncIterator[Kernel]:
     """A kernel on a migrated database: its wake-ups and its reaper run until the block ends."""
-    wakeups = Notifier(database.dsn)
-    kernel = Kernel(config, database, wakeups, BatchedOperations(database, config.lease))
-    wakeups.start()
-    reaper = Maintenance(config, database, wakeups, kernel.metrics)
+    notifier = Notifier(database.dsn)
+    kernel = Kernel(config, database, notifier, BatchedOperations(database, config.lease))
+    notifier.start()
+    reaper = Maintenance(config, database, notifier, kernel.metrics)
     reaping = asyncio.create_task(reaper.run())
     try:
         yield kernel
     finally:
-        wakeups.close()
+        notifier.close()
         reaping.cancel()
         await asyncio.gather(reaping, return_exceptions=True)
-        await wakeups.stop()
+        await notifier.stop()
 
 
 def create_app(
@@ -105,6 +105,6 @@ def create_app(
         },
     )
     app.router.redirect_slashes = False
-    app.router.default = without_slash
+    app.router.default = redirect_trailing_slash
     app.state.kernel = kernel
     return app

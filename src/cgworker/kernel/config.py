@@ -15,13 +15,13 @@ from cgworker.kernel.addresses import Network, read_host_names, read_networks
 # ---------------------------------------------------------------- how a variable is read
 
 
-_LONGEST_SECONDS = 10**8  # three years: what no clock and no interval of PostgreSQL overflows at
+_MAX_SECONDS = 10**8  # three years: what no clock and no interval of PostgreSQL overflows at
 
 
 def _seconds(least: float) -> Callable[[str], int | float]:
     def read(text: str) -> int | float:
         number = float(text)
-        if not least <= number <= _LONGEST_SECONDS:
+        if not least <= number <= _MAX_SECONDS:
             raise ValueError(text)
         return int(number) if number.is_integer() else number
 

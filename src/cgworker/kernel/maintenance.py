@@ -7,7 +7,7 @@ import logging
 
 from cgworker.errors import CommonGroundError
 from cgworker.kernel.config import KernelConfig
-from cgworker.kernel.long_poll.notifier import Notifier, turn_topics, work_key
+from cgworker.kernel.long_poll.notifier import Notifier, turn_topics, work_topic
 from cgworker.kernel.metrics import Metrics
 from cgworker.kernel.store.claims.reconcile import reconcile_batch
 from cgworker.kernel.store.ledger import number_all
@@ -29,10 +29,12 @@ class Maintenance:
     With a reaper interval of 0 ended leases are left to claims and reconcile calls; the rest is still done.
     """
 
-    def __init__(self, config: KernelConfig, database: Database, wakeups: Notifier, metrics: Metrics) -> None:
+    def __init__(
+        self, config: KernelConfig, database: Database, notifier: Notifier, metrics: Metrics
+    ) -> None:
         self._config = config
         self._database = database
-        self._wakeups = wakeups
+        self._notifier = notifier
         self._metrics = metrics
         self._is_in_trouble = False
 
@@ -70,7 +72,7 @@ class Maintenance:
         while True:
             given_back = await reconcile_batch(self._database, _BATCH)
             for turn, agent in given_back:
-                self._wakeups.wake(work_key(agent), *turn_topics(turn, agent))
+                self._notifier.wake(work_topic(agent), *turn_topics(turn, agent))
             self._metrics.reaped.inc(len(given_back))
             if len(given_back) < _BATCH:
                 return

@@ -17,7 +17,7 @@ from cgworker.kernel.store.postgres.database import Database
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 _DATABASE_SECONDS = 3.0  # who scrapes gives up after ten, and would then have nothing at all
-_MOST_PROJECTS = 200  # those with the most open turns; a label for each of thousands would drown the rest
+_MAX_PROJECTS = 200  # those with the most open turns; a label for each of thousands would drown the rest
 
 
 class Metrics:
@@ -53,13 +53,13 @@ class Metrics:
     def _gauge(self, name: str, told: str, labels: tuple[str, ...] = ()) -> Gauge:
         return Gauge(f"cg_{name}", told, labels, registry=self._registry)
 
-    async def text(self, database: Database, wakeups: Notifier) -> bytes:
+    async def text(self, database: Database, notifier: Notifier) -> bytes:
         """Everything in the text format; with the database away, all but what waits there."""
         backlogs = await _backlogs_of(database)
         # From here on nothing is awaited, so that two who ask at once do not see each other's half.
         self._database_up.set(backlogs is not None)
         self._set_backlogs(backlogs or ())
-        self._waits.set(wakeups.waiting_count)
+        self._waits.set(notifier.waiting_count)
         self._connections.labels("used").set(database.used_count)
         self._connections.labels("idle").set(database.open_count - database.used_count)
         return generate_latest(self._registry)
@@ -79,7 +79,7 @@ async def _backlogs_of(database: Database) -> list[Backlog] | None:
     """None with the database away."""
     try:
         async with asyncio.timeout(_DATABASE_SECONDS):
-            return await count_open_turns(database, most_projects=_MOST_PROJECTS)
+            return await count_open_turns(database, max_projects=_MAX_PROJECTS)
     except (CommonGroundError, TimeoutError):
         return None
 

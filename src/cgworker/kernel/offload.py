@@ -26,14 +26,14 @@ from cgworker.errors import InvalidRequest, KernelOverloaded
 
 T = TypeVar("T")
 
-_MOST_SECONDS = 60.0
+_MAX_SECONDS = 60.0
 _IDLE_SECONDS = 60.0
-_LARGEST_BYTES = 256 * 2**20
-_MUCH = 2**20  # bytes: what is at most as large does not wait for what is larger
+_MAX_RESIDENT_BYTES = 256 * 2**20
+_SMALL_BYTES = 2**20  # bytes: what is at most as large does not wait for what is larger
 _PROGRAM = "import sys; sys.path[:] = {path!r}; from cgworker.kernel.offload import main; main()"
 
 
-async def aside(function: Callable[..., T], *arguments: Any, size_bytes: int) -> T:
+async def offload(function: Callable[..., T], *arguments: Any, size_bytes: int) -> T:
     """What a function of a module gives for these arguments, in another process; all of it is pickled.
 
     Args:
@@ -43,9 +43,9 @@ async def aside(function: Callable[..., T], *arguments: Any, size_bytes: int) ->
         InvalidRequest: the function raised it.
         KernelOverloaded: it takes longer than a minute, or its process was ended from outside.
     """
-    helper = _SMALL if size_bytes <= _MUCH else _LARGE
+    process = _FOR_SMALL if size_bytes <= _SMALL_BYTES else _FOR_LARGE
     is_good, given = await asyncio.get_running_loop().run_in_executor(
-        helper.thread, helper.call, function, arguments
+        process.thread, process.call, function, arguments
     )
     if not is_good:
         raise InvalidRequest(given)
@@ -53,11 +53,11 @@ async def aside(function: Callable[..., T], *arguments: Any, size_bytes: int) ->
     return result
 
 
-class _Helper:
+class _SideProcess:
     """One process, and the one thread that speaks to it: what is asked meanwhile waits."""
 
     def __init__(self) -> None:
-        self.thread = ThreadPoolExecutor(1, "cg-aside")
+        self.thread = ThreadPoolExecutor(1, "cg-offload")
         self._process: subprocess.Popen[bytes] | None = None
 
     def call(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[bool, Any]:
@@ -82,7 +82,7 @@ class _Helper:
         assert process.stdin is not None
         assert process.stdout is not None
         _send(process.stdin, message)
-        if not _comes(process.stdout, _MOST_SECONDS):
+        if not _is_readable_within(process.stdout, _MAX_SECONDS):
             raise TimeoutError
         return _receive(process.stdout)
 
@@ -102,8 +102,8 @@ class _Helper:
             self._process = None
 
 
-_SMALL: Final = _Helper()
-_LARGE: Final = _Helper()
+_FOR_SMALL: Final = _SideProcess()
+_FOR_LARGE: Final = _SideProcess()
 
 
 def _send(pipe: IO[bytes], message: bytes) -> None:
@@ -120,7 +120,7 @@ def _receive(pipe: IO[bytes]) -> bytes:
     return message
 
 
-def _comes(pipe: IO[bytes], seconds: float) -> bool:
+def _is_readable_within(pipe: IO[bytes], seconds: float) -> bool:
     waiting = select.poll()
     waiting.register(pipe, select.POLLIN)
     return bool(waiting.poll(seconds * 1000))
@@ -136,13 +136,13 @@ def main() -> None:
     requests = sys.stdin.buffer
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what anything prints is no answer
-    while _comes(requests, _IDLE_SECONDS):
+    while _is_readable_within(requests, _IDLE_SECONDS):
         try:
             function, arguments = pickle.loads(_receive(requests))
         except EOFError:
             return
         _send(answers, pickle.dumps(_outcome(function, arguments), pickle.HIGHEST_PROTOCOL))
-        if _resident_bytes() > _LARGEST_BYTES:
+        if _resident_bytes() > _MAX_RESIDENT_BYTES:
             return
 
 

@@ -65,7 +65,7 @@ class KernelServer(uvicorn.Server):
 
         uvicorn's own remembers the signal and dies of it in the end; an end in order is no death.
         """
-        self._kernel.wakeups.close()
+        self._kernel.notifier.close()
         self.force_exit: bool = self.should_exit
         self.should_exit = True
 

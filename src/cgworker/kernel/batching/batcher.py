@@ -21,26 +21,26 @@ from attrs import define, field, frozen
 from cgworker.kernel.store.batch import Answers, Deferred
 
 Item = TypeVar("Item")
-Good = TypeVar("Good")
+Result = TypeVar("Result")
 
-Run = Callable[[str, list[Item]], Awaitable[Answers[Good]]]
+Run = Callable[[str, list[Item]], Awaitable[Answers[Result]]]
 
-_MOST_ITEMS = 100
-_MOST_BYTES = 262_144  # of an item that goes with others
-_FEW = 4
+_MAX_ITEMS = 100
+_MAX_SHARED_BYTES = 262_144  # of an item that goes with others
+_MAX_OVERLAPPING = 4
 
 
 @frozen(eq=False)
-class _Waiting(Generic[Item, Good]):
+class _Pending(Generic[Item, Result]):
     item: Item
-    answer: asyncio.Future[Good]
+    answer: asyncio.Future[Result]
 
 
 @define(eq=False)
-class _Project(Generic[Item, Good]):
+class _Project(Generic[Item, Result]):
     """What of one project waits, and how many statements are in flight for it."""
 
-    waiting: deque[_Waiting[Item, Good]] = field(factory=deque)
+    waiting: deque[_Pending[Item, Result]] = field(factory=deque)
     in_flight: int = 0
 
 
@@ -53,10 +53,10 @@ class Load:
     @property
     def is_small(self) -> bool:
         """So few that their statements may overlap."""
-        return self.count <= _FEW
+        return self.count <= _MAX_OVERLAPPING
 
 
-class Batcher(Generic[Item, Good]):
+class Batcher(Generic[Item, Result]):
     """One verb. Calling it runs an item, together with others of its project where some wait.
 
     Args:
@@ -64,23 +64,23 @@ class Batcher(Generic[Item, Good]):
         load: shared with the other verbs.
     """
 
-    def __init__(self, run: Run[Item, Good], load: Load) -> None:
+    def __init__(self, run: Run[Item, Result], load: Load) -> None:
         self._run = run
         self._load = load
-        self._projects: dict[str, _Project[Item, Good]] = {}
+        self._projects: dict[str, _Project[Item, Result]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def __call__(self, project_id: str, item: Item, *, size_bytes: int = 0) -> Good:
+    async def __call__(self, project_id: str, item: Item, *, size_bytes: int = 0) -> Result:
         """The item's answer; raises the refusal if it is one.
 
         Args:
             size_bytes: how large the item is, about.
         """
-        answer: asyncio.Future[Good] = asyncio.get_running_loop().create_future()
-        waiting = _Waiting(item, answer)
+        answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        waiting = _Pending(item, answer)
         self._load.count += 1
         try:
-            if size_bytes > _MOST_BYTES:
+            if size_bytes > _MAX_SHARED_BYTES:
                 self._in_background(self._answer(project_id, [waiting]))
             else:
                 project = self._projects.setdefault(project_id, _Project())
@@ -90,15 +90,15 @@ class Batcher(Generic[Item, Good]):
         finally:
             self._load.count -= 1
 
-    def _start(self, project_id: str, project: _Project[Item, Good]) -> None:
+    def _start(self, project_id: str, project: _Project[Item, Result]) -> None:
         if not project.waiting or (project.in_flight and not self._load.is_small):
             return
         project.in_flight += 1
         self._in_background(self._run_waiting(project_id, project))
 
-    async def _run_waiting(self, project_id: str, project: _Project[Item, Good]) -> None:
+    async def _run_waiting(self, project_id: str, project: _Project[Item, Result]) -> None:
         """One statement for what waits when the task begins, which is what came in the same moment."""
-        taken = [project.waiting.popleft() for _ in range(min(len(project.waiting), _MOST_ITEMS))]
+        taken = [project.waiting.popleft() for _ in range(min(len(project.waiting), _MAX_ITEMS))]
         wanted = [one for one in taken if not one.answer.cancelled()]
         try:
             if wanted:
@@ -109,14 +109,14 @@ class Batcher(Generic[Item, Good]):
             if not project.in_flight:
                 del self._projects[project_id]
 
-    async def _answer(self, project_id: str, wanted: list[_Waiting[Item, Good]]) -> None:
+    async def _answer(self, project_id: str, wanted: list[_Pending[Item, Result]]) -> None:
         try:
             answers: list[Any] = await self._run(project_id, [one.item for one in wanted])
         except Exception as trouble:
             answers = [trouble] * len(wanted)
         for one, answer in zip(wanted, answers, strict=True):
             if isinstance(answer, Deferred):
-                self._in_background(_ask(one.answer, answer))
+                self._in_background(_resolve(one.answer, answer))
             else:
                 _settle(one.answer, answer)
 
@@ -126,14 +126,14 @@ class Batcher(Generic[Item, Good]):
         task.add_done_callback(self._tasks.discard)
 
 
-async def _ask(waiting: asyncio.Future[Good], later: Deferred[Good]) -> None:
+async def _resolve(waiting: asyncio.Future[Result], deferred: Deferred[Result]) -> None:
     try:
-        _settle(waiting, await later.ask())
+        _settle(waiting, await deferred.resolve())
     except Exception as trouble:
         _settle(waiting, trouble)
 
 
-def _settle(waiting: asyncio.Future[Good], answer: Good | Exception) -> None:
+def _settle(waiting: asyncio.Future[Result], answer: Result | Exception) -> None:
     if waiting.done():
         return  # its client hung up
     if isinstance(answer, Exception):

@@ -1,7 +1,7 @@
 """How much of a body is read, and for whom (difference 37).
 
-Who has not shown a valid credential gets `STRANGERS_BYTES` read and no more. A larger body is read once the
-headers have said who sends it; all bodies that a process holds have a budget.
+A client that has not shown a valid credential gets `MAX_UNAUTHENTICATED_BYTES` of a body read and no more. A
+larger body is read once its headers have proved the sender; all bodies in a process share a budget.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from starlette.types import Scope
 
 from cgworker.errors import KernelOverloaded, PayloadTooLarge
 
-STRANGERS_BYTES = 64 * 1024
+MAX_UNAUTHENTICATED_BYTES = 64 * 1024
 """How much of a body is read before its sender has shown a credential."""
 
-MOST_OF_STRANGERS = 32 * 2**20
+MAX_UNAUTHENTICATED_TOTAL_BYTES = 32 * 2**20
 """How much the bodies of all strangers may hold; above it, also a small body needs a credential first."""
 
-BODY_IS_HERE = "cgworker.body_is_here"
+BODY_RECEIVED = "cgworker.body_is_here"
 """In the ASGI scope of a request whose body came with its head: no time to be watched."""
 
 BODY_TAKEN = "cgworker.body_taken"
 """In the ASGI scope where the server counts what it has read: to be called when that has been taken over."""
 
-_HELD = "cgworker.held"
+_RESERVATION = "cgworker.held"
 
 CLIENT_GONE = 499
 """Nobody gets this answer; nginx's number for it, so that figures do not take it for a fault of ours."""
@@ -42,23 +42,23 @@ _RETRY_AFTER_SECONDS = 1.0
 class Bodies:
     """How many bytes of bodies one kernel process holds, of callers and of strangers."""
 
-    of_callers: int = 0
-    of_strangers: int = 0
+    authenticated_bytes: int = 0
+    unauthenticated_bytes: int = 0
 
 
 @define(eq=False)
-class _Held:
+class _Reservation:
     """What one request holds of it."""
 
     bodies: Bodies
     most: int
     size: int = 0
-    is_known: bool = False
+    is_authenticated: bool = False
 
     def fits(self, size: int) -> bool:
-        if self.is_known:
-            return self.bodies.of_callers - self.size + size <= self.most
-        return self.bodies.of_strangers - self.size + size <= MOST_OF_STRANGERS
+        if self.is_authenticated:
+            return self.bodies.authenticated_bytes - self.size + size <= self.most
+        return self.bodies.unauthenticated_bytes - self.size + size <= MAX_UNAUTHENTICATED_TOTAL_BYTES
 
     def grow(self, size: int) -> None:
         if not self.fits(size):
@@ -73,19 +73,19 @@ class _Held:
     def know(self) -> None:
         """From now on it is a caller's."""
         size = self.size
-        self.let_go()
-        self.is_known = True
+        self.release()
+        self.is_authenticated = True
         self.grow(size)
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         self._add(-self.size)
         self.size = 0
 
     def _add(self, count: int) -> None:
-        if self.is_known:
-            self.bodies.of_callers += count
+        if self.is_authenticated:
+            self.bodies.authenticated_bytes += count
         else:
-            self.bodies.of_strangers += count
+            self.bodies.unauthenticated_bytes += count
 
 
 async def read_body(request: Request) -> list[bytes]:
@@ -98,7 +98,7 @@ async def read_body(request: Request) -> list[bytes]:
         HTTPException: 408, it came too slowly.
     """
     config = request.app.state.kernel.config
-    is_here = BODY_IS_HERE in request.scope
+    is_here = BODY_RECEIVED in request.scope
     try:
         async with nullcontext() if is_here else asyncio.timeout(config.max_body_seconds):
             return await _read(request, config.max_body_bytes)
@@ -109,19 +109,19 @@ async def read_body(request: Request) -> list[bytes]:
         raise HTTPException(CLIENT_GONE, "the client hung up before its request was whole") from None
 
 
-async def _read(request: Request, most_bytes: int) -> list[bytes]:
+async def _read(request: Request, max_bytes: int) -> list[bytes]:
     declared = _declared(request)
-    await _admit(request, declared, most_bytes)
+    await _admit(request, declared, max_bytes)
     chunks, size = [], 0
     async for chunk in request.stream():
         size += len(chunk)
         if size > declared:
-            await _admit(request, size, most_bytes)
+            await _admit(request, size, max_bytes)
         chunks.append(chunk)
     request.state.body_bytes = size
     if (taken := request.scope.get(BODY_TAKEN)) is not None:
         taken()
-    await _admit(request, size, most_bytes, is_whole=True)
+    await _admit(request, size, max_bytes, is_whole=True)
     return chunks
 
 
@@ -131,39 +131,39 @@ def _declared(request: Request) -> int:
     return int(text) if text.isdecimal() else 0
 
 
-async def _admit(request: Request, size: int, most_bytes: int, *, is_whole: bool = False) -> None:
+async def _admit(request: Request, size: int, max_bytes: int, *, is_whole: bool = False) -> None:
     """Let so much of the body in: count it, and before that look at who sends it if it is much."""
-    if size <= _UNCOUNTED and size <= most_bytes:
+    if size <= _UNCOUNTED and size <= max_bytes:
         return
     held = _held_by(request)
     counted = size + _PARSED if is_whole else size
-    if not held.is_known and (size > STRANGERS_BYTES or not held.fits(counted)):
+    if not held.is_authenticated and (size > MAX_UNAUTHENTICATED_BYTES or not held.fits(counted)):
         await _know(request, held, size)
-    if size > most_bytes:
-        raise PayloadTooLarge(f"the body is over {most_bytes} bytes")
-    held.grow(size if held.is_known else counted)
+    if size > max_bytes:
+        raise PayloadTooLarge(f"the body is over {max_bytes} bytes")
+    held.grow(size if held.is_authenticated else counted)
 
 
-async def _know(request: Request, held: _Held, size: int) -> None:
+async def _know(request: Request, held: _Reservation, size: int) -> None:
     """Look at who sends the body, where its route has a way to."""
     identify = request.scope["operation"].identify
     if identify is not None:
         await identify(request)
         held.know()
-    elif size > STRANGERS_BYTES:
-        raise PayloadTooLarge(f"the body is over {STRANGERS_BYTES} bytes")
+    elif size > MAX_UNAUTHENTICATED_BYTES:
+        raise PayloadTooLarge(f"the body is over {MAX_UNAUTHENTICATED_BYTES} bytes")
 
 
-def _held_by(request: Request) -> _Held:
-    held = request.scope.get(_HELD)
+def _held_by(request: Request) -> _Reservation:
+    held = request.scope.get(_RESERVATION)
     if held is None:
         kernel = request.app.state.kernel
-        held = request.scope[_HELD] = _Held(kernel.bodies, kernel.config.max_bodies_bytes)
+        held = request.scope[_RESERVATION] = _Reservation(kernel.bodies, kernel.config.max_bodies_bytes)
     return held
 
 
-def let_go(scope: Scope) -> None:
+def release_body(scope: Scope) -> None:
     """Count the body of a request no more: it has been answered."""
-    held = scope.get(_HELD)
+    held = scope.get(_RESERVATION)
     if held is not None:
-        held.let_go()
+        held.release()

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from cgworker.kernel.addresses import host_name, is_loopback
 from cgworker.kernel.http.messages import reply
 
-_LONGEST_NAME = 253  # of a host in DNS
+_MAX_NAME_LENGTH = 253  # of a host in DNS
 _SAFE_IN_QUERY = "%/?:@!$&'()*+,;=-._~"
 
 
@@ -42,12 +42,12 @@ class AllowedHosts:
 
 
 def _misdirected(hosts: Sequence[str]) -> Response:
-    named = ", ".join(host[:_LONGEST_NAME] for host in hosts[:2])
+    named = ", ".join(host[:_MAX_NAME_LENGTH] for host in hosts[:2])
     message = f"this server does not answer to the host {named!r}; list its own names in CG_ALLOWED_HOSTS"
     return reply({"error": "MisdirectedRequest", "message": message}, status=421)
 
 
-async def without_slash(scope: Scope, receive: Receive, send: Send) -> None:
+async def redirect_trailing_slash(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer a path that has no route: lead to the same path without its final slash if that has one.
 
     Starlette's own redirect leads to the `Host` that the client named; this one to a path.

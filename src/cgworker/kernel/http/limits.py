@@ -9,16 +9,16 @@ from http import HTTPStatus
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from cgworker.kernel.http.bodies import BODY_IS_HERE, BODY_TAKEN, STRANGERS_BYTES
+from cgworker.kernel.http.bodies import BODY_RECEIVED, BODY_TAKEN, MAX_UNAUTHENTICATED_BYTES
 from cgworker.kernel.http.coalescing import CoalescingTransport
 
-MOST_HEAD_BYTES = 64 * 1024
+MAX_HEAD_BYTES = 64 * 1024
 """How long the target and the headers of a request may be together."""
 
 HEAD_SECONDS = 30.0
 """How long a client may take to send them, from its connection or its first byte on."""
 
-MOST_PENDING_BYTES = 24 * 2**20
+MAX_PENDING_BYTES = 24 * 2**20
 """How much may have been read of all requests that no route has taken over: heads, and parts of bodies."""
 
 _UNCOUNTED = 4096  # bytes: most requests are smaller, and are not worth counting
@@ -69,7 +69,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             return
         if was_in_head and self._is_in_head:
             self._head_bytes += len(data)
-            if self._head_bytes > MOST_HEAD_BYTES:
+            if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         self._head_part_bytes = self._head_bytes or len(data) if self._is_in_head else 0
         self._watch_pending(self.cycle)
@@ -85,7 +85,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         """A header has ended; those of a head that came in one piece are counted here."""
         super().on_header(name, value)
         self._headers_bytes += len(name) + len(value)
-        if len(self.url) + self._headers_bytes > MOST_HEAD_BYTES:
+        if len(self.url) + self._headers_bytes > MAX_HEAD_BYTES:
             raise _HeadTooLong
 
     def on_headers_complete(self) -> None:
@@ -98,7 +98,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         super().on_message_complete()
         if self._large is not None:
             self._large.keep_alive, self._large = self.parser.should_keep_alive(), None
-        self.scope[BODY_IS_HERE] = True  # type: ignore[literal-required]
+        self.scope[BODY_RECEIVED] = True  # type: ignore[literal-required]
 
     def on_response_complete(self) -> None:
         """A request has been answered; what came of its body is of no use now."""
@@ -109,7 +109,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """The parser gave up; over the length of the head, if that is what it had come to."""
-        if self._headers_bytes > MOST_HEAD_BYTES - len(self.url):
+        if self._headers_bytes > MAX_HEAD_BYTES - len(self.url):
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         else:
             super().send_400_response(msg)
@@ -118,7 +118,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         """Count what is still to be taken over, and let the rest of a large body wait."""
         body_bytes = 0 if cycle is None or cycle.response_complete else len(cycle.body)
         self._count_pending(body_bytes + self._head_part_bytes)
-        if self.pending_bytes > MOST_PENDING_BYTES and self._pending_bytes:
+        if self.pending_bytes > MAX_PENDING_BYTES and self._pending_bytes:
             self._count_pending(0)
             self.transport.write(_REFUSAL_FOR_NOW % (503, b"Service Unavailable"))
             self.transport.close()
@@ -160,4 +160,4 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 def _may_be_large(headers: list[tuple[bytes, bytes]]) -> bool:
     """Whether a body is larger than strangers may send, or does not say how large it is."""
     length = dict(headers).get(b"content-length", b"")
-    return not length.isdigit() or int(length) > STRANGERS_BYTES
+    return not length.isdigit() or int(length) > MAX_UNAUTHENTICATED_BYTES

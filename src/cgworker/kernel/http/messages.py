@@ -51,7 +51,7 @@ async def read(request: Request, cls: type[T]) -> T:
         raise InvalidRequest([fault("missing", ["body"], "Field required")])
     if not _JSON_TYPE.match(request.headers.get("content-type", "")):
         raise InvalidRequest([_NOT_AN_OBJECT])
-    return await parse(cls, chunks, size, most_depth=request.app.state.kernel.config.max_depth)
+    return await parse(cls, chunks, size, max_depth=request.app.state.kernel.config.max_depth)
 
 
 def body_bytes(request: Request) -> int:
@@ -66,9 +66,9 @@ _NOT_AN_OBJECT = fault(
 )
 
 
-def int_field(default: int, *, least: int | None = None, most: int | None = None) -> Any:
+def int_field(default: int, *, minimum: int | None = None, maximum: int | None = None) -> Any:
     """A field of a query class: an integer within bounds."""
-    return field(default=default, metadata={"least": least, "most": most})
+    return field(default=default, metadata={"minimum": minimum, "maximum": maximum})
 
 
 def read_query(request: Request, cls: type[Q]) -> Q:
@@ -93,11 +93,11 @@ def read_query(request: Request, cls: type[Q]) -> Q:
 
 def _read_parameter(parameter: Attribute[Any], given: str) -> Any:
     value = _QUERY_READERS[parameter.type](given)
-    least, most = parameter.metadata.get("least"), parameter.metadata.get("most")
-    if least is not None and value < least:
-        raise Fault("greater_than_equal", f"Input should be greater than or equal to {least}")
-    if most is not None and value > most:
-        raise Fault("less_than_equal", f"Input should be less than or equal to {most}")
+    minimum, maximum = parameter.metadata.get("minimum"), parameter.metadata.get("maximum")
+    if minimum is not None and value < minimum:
+        raise Fault("greater_than_equal", f"Input should be greater than or equal to {minimum}")
+    if maximum is not None and value > maximum:
+        raise Fault("less_than_equal", f"Input should be less than or equal to {maximum}")
     return value
 
 
@@ -128,7 +128,7 @@ def require_same(given: str, expected: str, message: str) -> None:
         raise ConflictError(message)
 
 
-_LONGEST_KEY = 255
+_MAX_KEY_LENGTH = 255
 
 
 def idempotency_key(request: Request) -> str | None:
@@ -140,8 +140,8 @@ def idempotency_key(request: Request) -> str | None:
 
 def require_key(key: str | None, loc: list[str | int]) -> None:
     """Raise InvalidRequest if this is given and cannot be an Idempotency-Key."""
-    if key is not None and (not key or len(key) > _LONGEST_KEY or _UNSTORABLE.search(key)):
-        msg = f"Value error, must have 1 to {_LONGEST_KEY} characters"
+    if key is not None and (not key or len(key) > _MAX_KEY_LENGTH or _UNSTORABLE.search(key)):
+        msg = f"Value error, must have 1 to {_MAX_KEY_LENGTH} characters"
         raise InvalidRequest([fault("value_error", loc, msg)])
 
 

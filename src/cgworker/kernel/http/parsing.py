@@ -9,17 +9,17 @@ import attrs
 from attrs import evolve
 
 from cgworker.errors import InvalidRequest
-from cgworker.kernel.offload import aside
+from cgworker.kernel.offload import offload
 from cgworker.kernel.store.ids import json_text
 from cgworker.wire.converter import loads, structure_request
 from cgworker.wire.user_types import is_mapping
 
 T = TypeVar("T")
 
-MOST_VALUES_AT_ONCE = 4096
+MAX_INLINE_VALUES = 4096
 """How many values are parsed in the event loop; of each kind they take some milliseconds at most."""
 
-MOST_VALUES_LOOKED_INTO = 50_000
+MAX_INSPECTED_VALUES = 50_000
 """How many values an object may hold that the kernel itself looks into, such as public metadata."""
 
 _SMALL = 4096
@@ -27,7 +27,7 @@ _LONG = 2**20
 _LONG_TEXT = 2**16
 
 
-async def parse(cls: type[T], chunks: Sequence[bytes], size_bytes: int, *, most_depth: int) -> T:
+async def parse(cls: type[T], chunks: Sequence[bytes], size_bytes: int, *, max_depth: int) -> T:
     """A body as a wire type.
 
     What is large and only stored, such as a payload, comes as a `JsonText`.
@@ -39,25 +39,25 @@ async def parse(cls: type[T], chunks: Sequence[bytes], size_bytes: int, *, most_
     if size_bytes <= _LONG:
         raw = b"".join(chunks)
         if is_quick(raw):
-            return structure_request(cls, parse_json(raw, most_depth))
+            return structure_request(cls, parse_json(raw, max_depth))
         chunks = (raw,)
-    return await aside(parse_large, cls, chunks, most_depth, size_bytes=size_bytes)
+    return await offload(parse_large, cls, chunks, max_depth, size_bytes=size_bytes)
 
 
 def is_quick(raw: bytes) -> bool:
     """Whether parsing it takes no more than some milliseconds."""
     if len(raw) <= _SMALL:
         return True
-    return len(raw) <= _LONG and raw.count(b",") + raw.count(b"[") + raw.count(b"{") <= MOST_VALUES_AT_ONCE
+    return len(raw) <= _LONG and raw.count(b",") + raw.count(b"[") + raw.count(b"{") <= MAX_INLINE_VALUES
 
 
-def parse_large(cls: type[T], chunks: Sequence[bytes], most_depth: int) -> T:
+def parse_large(cls: type[T], chunks: Sequence[bytes], max_depth: int) -> T:
     """As `parse`, wherever it is called.
 
     Raises:
         InvalidRequest: 422, with its faults.
     """
-    request = structure_request(cls, parse_json(b"".join(chunks), most_depth))
+    request = structure_request(cls, parse_json(b"".join(chunks), max_depth))
     smaller: T = _with_texts(request, ("body",))
     return smaller
 
@@ -82,7 +82,7 @@ def _with_texts(value: Any, loc: tuple[str | int, ...]) -> Any:
 
 def _with_text_inside(value: Any) -> Any:
     """As text where it is large; an object of few keys stays one, since the kernel looks at some of those."""
-    if isinstance(value, dict) and len(value) <= MOST_VALUES_AT_ONCE:
+    if isinstance(value, dict) and len(value) <= MAX_INLINE_VALUES:
         return {key: _text_if_large(item) for key, item in value.items()}
     return _text_if_large(value)
 
@@ -95,18 +95,18 @@ def _text_if_large(value: Any) -> Any:
 
 def _check_count(value: Any, loc: tuple[str | int, ...]) -> None:
     count, level = 0, [value]
-    while level and count <= MOST_VALUES_LOOKED_INTO:
+    while level and count <= MAX_INSPECTED_VALUES:
         count += len(level)
         level = _values_in(level)
-    if count > MOST_VALUES_LOOKED_INTO:
-        msg = f"Value error, may hold at most {MOST_VALUES_LOOKED_INTO} values"
+    if count > MAX_INSPECTED_VALUES:
+        msg = f"Value error, may hold at most {MAX_INSPECTED_VALUES} values"
         raise InvalidRequest([fault("too_long", list(loc), msg)])
 
 
 # ---------------------------------------------------------------- JSON
 
 
-def parse_json(raw: bytes, most_depth: int) -> Any:
+def parse_json(raw: bytes, max_depth: int) -> Any:
     """The JSON of a body.
 
     Raises:
@@ -115,12 +115,12 @@ def parse_json(raw: bytes, most_depth: int) -> Any:
     try:
         value = loads(raw)
     except RecursionError:
-        raise InvalidRequest([_too_deep(most_depth)]) from None
+        raise InvalidRequest([_too_deep(max_depth)]) from None
     except ValueError as broken:
         at = getattr(broken, "pos", 0)
         raise InvalidRequest([fault("json_invalid", ["body", at], f"JSON decode error: {broken}")]) from None
-    if raw.count(b"[") + raw.count(b"{") > most_depth and _depth(value) > most_depth:
-        raise InvalidRequest([_too_deep(most_depth)])
+    if raw.count(b"[") + raw.count(b"{") > max_depth and _depth(value) > max_depth:
+        raise InvalidRequest([_too_deep(max_depth)])
     return value
 
 

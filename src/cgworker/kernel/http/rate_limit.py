@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 
-MOST_SOURCES = 10_000
+MAX_SOURCES = 10_000
 """How many sources are remembered at most."""
 
 
@@ -41,7 +41,7 @@ class Throttle:
         if not self._capacity:
             return 0
         now = self._clock()
-        if len(self._emptied_at) >= MOST_SOURCES:
+        if len(self._emptied_at) >= MAX_SOURCES:
             self._forget(now)
         # The bucket is written down as the moment at which it would have been empty.
         emptied_at = max(self._emptied_at.get(source, -math.inf), now - self._capacity / self._per_second)
@@ -55,6 +55,6 @@ class Throttle:
         """Forget the sources whose buckets are full again, and of the others half if that is not enough."""
         full_since = now - self._capacity / self._per_second
         busy = {source: at for source, at in self._emptied_at.items() if at > full_since}
-        if len(busy) > MOST_SOURCES // 2:
-            busy = dict(sorted(busy.items(), key=lambda item: item[1])[-(MOST_SOURCES // 2) :])
+        if len(busy) > MAX_SOURCES // 2:
+            busy = dict(sorted(busy.items(), key=lambda item: item[1])[-(MAX_SOURCES // 2) :])
         self._emptied_at = busy

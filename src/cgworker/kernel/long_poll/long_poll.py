@@ -62,8 +62,8 @@ async def until_woken(woken: asyncio.Event, seconds: float) -> None:
 
 async def long_poll(
     request: Request,
-    keys: Iterable[str],
-    look: Callable[[], Awaitable[T]],
+    topics: Iterable[str],
+    read: Callable[[], Awaitable[T]],
     *,
     is_new: Callable[[T], bool],
     wait_seconds: float | None,
@@ -78,12 +78,12 @@ async def long_poll(
             when there is news after a wait; None where `look` and `pause` see to it themselves.
     """
     if not wait_seconds:
-        return await look()
-    wakeups = request.app.state.kernel.wakeups
+        return await read()
+    notifier = request.app.state.kernel.notifier
     loop = asyncio.get_running_loop()
     deadline = loop.time() + wait_seconds
     has_waited = False
-    with wakeups.waiting(keys) as woken:
+    with notifier.waiting(topics) as woken:
         gone = asyncio.ensure_future(_hung_up(request))
         gone.add_done_callback(lambda _: woken.set())
         try:
@@ -91,11 +91,11 @@ async def long_poll(
                 if gone.done():
                     raise HTTPException(CLIENT_GONE, "the client hung up")
                 woken.clear()
-                found = await look()
+                found = await read()
                 left = deadline - loop.time()
                 if has_waited and check is not None and is_new(found):
                     await check()
-                if is_new(found) or left <= 0 or wakeups.is_closing:
+                if is_new(found) or left <= 0 or notifier.is_closing:
                     return found
                 given = await pause(woken, min(left, _RECHECK_SECONDS))
                 has_waited = True

@@ -22,48 +22,48 @@ from cgworker.wire.refs import AgentRef, TurnRef
 logger: logging.Logger = logging.getLogger("cgworker.kernel")
 
 _CHANNEL = "cg_wakeups"
-_MOST_KEYS_A_NOTIFY = 200
-_SETTINGS = {"application_name": "cgworker wakeups"}
+_MAX_TOPICS_PER_NOTIFY = 200
+_SETTINGS = {"application_name": "cgworker notifier"}
 # A NOTIFY leaves nothing on disk that could be lost, so its commit need not wait for the disk. Not among the
 # settings that a connection begins with: PgBouncer refuses it there.
-_NEED_NOT_WAIT = "set synchronous_commit = off"
-_NOT_CONNECTED = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
+_ASYNCHRONOUS_COMMIT = "set synchronous_commit = off"
+_CONNECTION_ERRORS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
 _RECONNECT_SECONDS = 1.0
-_PAUSE_SECONDS = 0.005  # between two NOTIFYs: what comes in between goes with the second
+_NOTIFY_PAUSE_SECONDS = 0.005  # between two NOTIFYs: what comes in between goes with the second
 
 
-def work_key(agent: AgentRef) -> str:
+def work_topic(agent: AgentRef) -> str:
     """News for an agent that waits for work."""
-    return _key("work", agent.project_id, agent.agent_id)
+    return _topic("work", agent.project_id, agent.agent_id)
 
 
-def turn_key(turn: TurnRef) -> str:
+def turn_topic(turn: TurnRef) -> str:
     """News of a turn, and of its children's births and ends."""
-    return _key("turn", turn.project_id, turn.turn_id)
+    return _topic("turn", turn.project_id, turn.turn_id)
 
 
-def agent_key(agent: AgentRef) -> str:
+def agent_topic(agent: AgentRef) -> str:
     """News of an agent and of the turns addressed to it."""
-    return _key("agent", agent.project_id, agent.agent_id)
+    return _topic("agent", agent.project_id, agent.agent_id)
 
 
-def feed_key(project_id: str) -> str:
+def feed_topic(project_id: str) -> str:
     """News of anything in a project."""
-    return _key("feed", project_id)
+    return _topic("feed", project_id)
 
 
 def turn_topics(turn: TurnRef, agent: AgentRef, parent: TurnRef | None = None) -> tuple[str, ...]:
     """Whom an event of a turn concerns; `agent` is the one it is addressed to."""
-    parents = () if parent is None else (turn_key(parent),)
-    return turn_key(turn), *agent_news(agent), *parents
+    parents = () if parent is None else (turn_topic(parent),)
+    return turn_topic(turn), *agent_topics(agent), *parents
 
 
-def agent_news(agent: AgentRef) -> tuple[str, ...]:
+def agent_topics(agent: AgentRef) -> tuple[str, ...]:
     """Whom an event of an agent concerns."""
-    return agent_key(agent), feed_key(agent.project_id)
+    return agent_topic(agent), feed_topic(agent.project_id)
 
 
-def _key(*parts: str) -> str:
+def _topic(*parts: str) -> str:
     """Short and of fixed length, since a NOTIFY carries 8,000 bytes at most."""
     return hashlib.blake2s("\0".join(parts).encode(), digest_size=12).hexdigest()
 
@@ -75,10 +75,10 @@ class Notifier:
         self._dsn = dsn
         # As sets, but in the order in which they came: who asked again with a key is to have the last word.
         self._waiting: dict[str, dict[asyncio.Event, None]] = defaultdict(dict)
-        self._untold: dict[str, None] = {}
+        self._unsent: dict[str, None] = {}
         self._news = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self._is_deaf_told = False
+        self._is_loss_logged = False
         self.waiting_count: int = 0
         self.is_closing: bool = False
 
@@ -98,30 +98,30 @@ class Notifier:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     @contextmanager
-    def waiting(self, keys: Iterable[str]) -> Iterator[asyncio.Event]:
-        """An event that is set by news of any of the keys; begin before looking, or news is missed."""
-        event, listed = asyncio.Event(), tuple(keys)
-        for key in listed:
-            self._waiting[key][event] = None
+    def waiting(self, topics: Iterable[str]) -> Iterator[asyncio.Event]:
+        """An event that is set by news of any of the topics; begin before looking, or news is missed."""
+        event, listed = asyncio.Event(), tuple(topics)
+        for topic in listed:
+            self._waiting[topic][event] = None
         self.waiting_count += 1
         try:
             yield event
         finally:
             self.waiting_count -= 1
-            for key in listed:
-                del self._waiting[key][event]
-                if not self._waiting[key]:
-                    del self._waiting[key]
+            for topic in listed:
+                del self._waiting[topic][event]
+                if not self._waiting[topic]:
+                    del self._waiting[topic]
 
-    def wake(self, *keys: str) -> None:
+    def wake(self, *topics: str) -> None:
         """Something happened and is committed: tell everybody who waits for it."""
-        self._wake_here(keys)
-        self._untold.update(dict.fromkeys(keys))
+        self._wake_here(topics)
+        self._unsent.update(dict.fromkeys(topics))
         self._news.set()
 
-    def _wake_here(self, keys: Iterable[str]) -> None:
-        for key in keys:
-            for event in self._waiting.get(key, ()):
+    def _wake_here(self, topics: Iterable[str]) -> None:
+        for topic in topics:
+            for event in self._waiting.get(topic, ()):
                 event.set()
 
     def _wake_all(self) -> None:
@@ -136,16 +136,16 @@ class Notifier:
                     await self._serve(connection)
                 finally:
                     connection.terminate()
-            except _NOT_CONNECTED as refused:
-                self._tell_once(refused)
+            except _CONNECTION_ERRORS as refused:
+                self._log_once(refused)
             self._wake_all()
             await asyncio.sleep(_RECONNECT_SECONDS)
 
-    def _tell_once(self, refused: BaseException) -> None:
+    def _log_once(self, refused: BaseException) -> None:
         """Log it, until it was connected again: what waits is woken by this kernel's own news alone."""
-        if self._is_deaf_told:
+        if self._is_loss_logged:
             return
-        self._is_deaf_told = True
+        self._is_loss_logged = True
         logger.warning(
             "no connection for LISTEN and NOTIFY (%s): waiting requests hear late of other kernels; "
             "trying again every %g s",
@@ -155,20 +155,20 @@ class Notifier:
 
     async def _serve(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
         connection.add_termination_listener(lambda _: self._news.set())
-        await connection.execute(_NEED_NOT_WAIT)
+        await connection.execute(_ASYNCHRONOUS_COMMIT)
         await connection.add_listener(_CHANNEL, partial(self._on_notify, connection.get_server_pid()))
-        self._is_deaf_told = False
+        self._is_loss_logged = False
         self._wake_all()
         while not connection.is_closed():
             await self._news.wait()
-            keys = list(self._untold)[:_MOST_KEYS_A_NOTIFY]
-            for key in keys:
-                del self._untold[key]
-            if not self._untold:
+            topics = list(self._unsent)[:_MAX_TOPICS_PER_NOTIFY]
+            for topic in topics:
+                del self._unsent[topic]
+            if not self._unsent:
                 self._news.clear()
-            if keys:
-                await connection.execute("select pg_notify($1, $2)", _CHANNEL, " ".join(keys))
-                await asyncio.sleep(_PAUSE_SECONDS)
+            if topics:
+                await connection.execute("select pg_notify($1, $2)", _CHANNEL, " ".join(topics))
+                await asyncio.sleep(_NOTIFY_PAUSE_SECONDS)
 
     def _on_notify(self, own_pid: int, _connection: object, pid: int, _channel: str, payload: object) -> None:
         """Asks the connection nothing: a NOTIFY is handed over after it was read, maybe once it is gone."""

@@ -115,7 +115,7 @@ def _parameters(operation: Operation, schemas: Schemas) -> Iterator[Schema]:
 
 
 def _parameter(parameter: attrs.Attribute[object], schemas: Schemas) -> Schema:
-    bounds = {"minimum": parameter.metadata.get("least"), "maximum": parameter.metadata.get("most")}
+    bounds = {name: parameter.metadata.get(name) for name in ("minimum", "maximum")}
     return {
         **schemas.of_request(str if parameter.default is None else parameter.type),
         **({} if parameter.default is None else {"default": parameter.default}),

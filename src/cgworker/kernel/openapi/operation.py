@@ -14,7 +14,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from cgworker.kernel.access import authenticate
-from cgworker.kernel.http.bodies import let_go
+from cgworker.kernel.http.bodies import release_body
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -69,4 +69,4 @@ class Operation(Route):
         try:
             await super().handle(scope, receive, send)
         finally:
-            let_go(scope)
+            release_body(scope)

@@ -16,7 +16,7 @@ from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.http.messages import path_id, read, reply
 from cgworker.kernel.http.rate_limit import Throttle
 from cgworker.kernel.invitation_codes import Invitations
-from cgworker.kernel.long_poll.notifier import feed_key
+from cgworker.kernel.long_poll.notifier import feed_topic
 from cgworker.kernel.openapi.operation import Endpoint, Operation
 from cgworker.kernel.store.admission import admit, redeem_invite, require_project
 from cgworker.kernel.store.admission_profiles import PROFILE_KINDS, Admission
@@ -130,7 +130,7 @@ class _Admission:
         admission = self._approve(_admission_of(body, path_id(request, "project_id")), body.invitation_code)
         kernel = request.app.state.kernel
         admitted = await admit(kernel.database, admission)
-        kernel.wakeups.wake(feed_key(self._project_id))
+        kernel.notifier.wake(feed_topic(self._project_id))
         return reply(admitted)
 
     async def create_invite(self, request: Request) -> Response:
@@ -165,7 +165,7 @@ class _Admission:
         code = _required(body.join_code, "join_code")
         kernel = request.app.state.kernel
         joined = await redeem_invite(kernel.database, self._project_id, code)
-        kernel.wakeups.wake(feed_key(self._project_id))
+        kernel.notifier.wake(feed_topic(self._project_id))
         if self._kernel_base_url is not None:
             joined = evolve(joined, kernel_base_url=self._kernel_base_url)
         return reply(joined)

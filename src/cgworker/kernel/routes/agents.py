@@ -5,10 +5,10 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cgworker.kernel.access import authenticate, read_until, require_reader
+from cgworker.kernel.access import authenticate, long_poll_as_reader, require_reader
 from cgworker.kernel.http.messages import next_page, path_id, read, read_query, reply, require_same
 from cgworker.kernel.long_poll.long_poll import Preferences
-from cgworker.kernel.long_poll.notifier import agent_key, agent_news, work_key
+from cgworker.kernel.long_poll.notifier import agent_topic, agent_topics, work_topic
 from cgworker.kernel.openapi.operation import Operation
 from cgworker.kernel.routes.turns import FeedQuery
 from cgworker.kernel.store.agents import (
@@ -33,7 +33,7 @@ from cgworker.wire.ledger import FeedPage
 from cgworker.wire.refs import AgentRef
 from cgworker.wire.turns import Done
 
-_BIRTH = "agent.registration.birth"
+_REGISTRATION = "agent.registration.birth"
 
 
 async def register(request: Request) -> Response:
@@ -42,10 +42,10 @@ async def register(request: Request) -> Response:
     project_id = path_id(request, "project_id")
     caller = await authenticate(request)
     require_same(caller.agent.project_id, project_id, "caller project must match path project")
-    caller.require_grant(_BIRTH)
+    caller.require_grant(_REGISTRATION)
     kernel = request.app.state.kernel
     agent = await register_agent(kernel.database, caller.agent, body.spec, body.provenance)
-    kernel.wakeups.wake(*agent_news(agent.agent))
+    kernel.notifier.wake(*agent_topics(agent.agent))
     return reply(agent)
 
 
@@ -61,12 +61,12 @@ async def feed(request: Request) -> Response:
     agent, query, preferences = _path_agent(request), read_query(request, FeedQuery), Preferences(request)
     after, limit = query.after_ledger_seq, query.limit
     kernel = request.app.state.kernel
-    most = kernel.config.max_page_items
-    page, is_cut = await read_until(
+    max_items = kernel.config.max_page_items
+    page, is_cut = await long_poll_as_reader(
         request,
         agent.project_id,
-        [agent_key(agent)],
-        lambda: agent_feed(kernel.database, agent, after=after, limit=limit, most=most),
+        [agent_topic(agent)],
+        lambda: agent_feed(kernel.database, agent, after=after, limit=limit, max_items=max_items),
         is_new=lambda found: bool(found[0].items) or limit == 0,
         wait_seconds=preferences.wait_seconds,
     )
@@ -97,7 +97,7 @@ async def _set_accepts_work(request: Request, *, accepts_work: bool) -> Response
     kernel = request.app.state.kernel
     may_update_any = caller.holds("agent.accepts_work.update.any")
     if await set_accepts_work(kernel.database, body, accepts_work, may_update_any=may_update_any):
-        kernel.wakeups.wake(work_key(body.agent), *agent_news(body.agent))
+        kernel.notifier.wake(work_topic(body.agent), *agent_topics(body.agent))
     return reply(Done())
 
 
@@ -126,10 +126,10 @@ async def update(request: Request) -> Response:
     )
     caller = await authenticate(request)
     caller.require_is(body.requested_by)
-    caller.require_grant(_BIRTH)
+    caller.require_grant(_REGISTRATION)
     kernel = request.app.state.kernel
     agent = await update_agent(kernel.database, body)
-    kernel.wakeups.wake(work_key(body.agent), *agent_news(body.agent))
+    kernel.notifier.wake(work_topic(body.agent), *agent_topics(body.agent))
     return reply(agent)
 
 

@@ -15,10 +15,10 @@ from cgworker.errors import CommonGroundError, InvalidRequest
 from cgworker.kernel.access import authenticate, bearer_acting_as
 from cgworker.kernel.http.messages import idempotency_key, path_id, read, reply, require_key, require_same
 from cgworker.kernel.long_poll.long_poll import Preferences, long_poll
-from cgworker.kernel.long_poll.notifier import turn_topics, work_key
+from cgworker.kernel.long_poll.notifier import turn_topics, work_topic
 from cgworker.kernel.openapi.operation import Operation
 from cgworker.kernel.routes.items import answers_of, authorized, bearers_of, require_count
-from cgworker.kernel.store.batch import all_of
+from cgworker.kernel.store.batch import resolve_all
 from cgworker.kernel.store.callers import PresentedCredential
 from cgworker.kernel.store.claims.claim import Claimed, ClaimRequest
 from cgworker.kernel.store.claims.fence import Fenced
@@ -57,29 +57,29 @@ async def claim(request: Request) -> Response:
     kernel = request.app.state.kernel
     claimed = await long_poll(
         request,
-        [work_key(body.agent)],
-        lambda: kernel.verbs.claim(project_id, wanted),
+        [work_topic(body.agent)],
+        lambda: kernel.operations.claim(project_id, wanted),
         is_new=lambda found: found is not None,
         wait_seconds=preferences.wait_seconds,
-        pause=partial(kernel.verbs.parked.wait, wanted),
+        pause=partial(kernel.operations.parked.wait, wanted),
     )
     if claimed is None:
         return reply(None, headers=preferences.applied())
-    _tell_claimed(kernel, claimed)
-    return reply(represented(kernel, claimed, preferences), headers=preferences.applied())
+    _notify_claimed(kernel, claimed)
+    return reply(represent(kernel, claimed, preferences), headers=preferences.applied())
 
 
 def _record_limit(preferences: Preferences) -> int:
     return CONTEXT_RECORDS if preferences.wants_representation else 0
 
 
-def _tell_claimed(kernel: Any, claimed: Claimed) -> None:
+def _notify_claimed(kernel: Any, claimed: Claimed) -> None:
     kernel.metrics.claims.inc()
-    more_work = [work_key(claimed.token.agent)] if claimed.gave_back else []
-    kernel.wakeups.wake(*turn_topics(claimed.token.turn, claimed.token.agent), *more_work)
+    more_work = [work_topic(claimed.token.agent)] if claimed.gave_back else []
+    kernel.notifier.wake(*turn_topics(claimed.token.turn, claimed.token.agent), *more_work)
 
 
-def represented(kernel: Any, claimed: Claimed, preferences: Preferences) -> ClaimToken:
+def represent(kernel: Any, claimed: Claimed, preferences: Preferences) -> ClaimToken:
     """The claim as it is to be shown: with what a worker would ask for next, if it prefers that.
 
     A context that is too large for one page is left out, so that it is asked for page by page.
@@ -102,7 +102,7 @@ async def renew(request: Request) -> Response:
     claim_project = body.claim.project_id
     require_same(claim_project, path_id(request, "project_id"), "claim project must match path project")
     bearer = await bearer_acting_as(request, body.claim.agent)
-    renew_claim = request.app.state.kernel.verbs.renew
+    renew_claim = request.app.state.kernel.operations.renew
     return reply(await renew_claim(claim_project, Fenced(body.claim, bearer, None)))
 
 
@@ -119,7 +119,7 @@ async def reconcile_expired(request: Request) -> Response:
     kernel = request.app.state.kernel
     given_back = await reconcile_agent(kernel.database, agent, body)
     for turn, _ in given_back:
-        kernel.wakeups.wake(work_key(agent), *turn_topics(turn, agent))
+        kernel.notifier.wake(work_topic(agent), *turn_topics(turn, agent))
     return reply(Reconciled(scanned_count=len(given_back), reconciled_count=len(given_back)))
 
 
@@ -136,15 +136,15 @@ async def claim_many(request: Request) -> Response:
     wanted = list(authorized(body.items, bearers))
     found = await long_poll(
         request,
-        [work_key(item.agent) for item, _ in wanted],
+        [work_topic(item.agent) for item, _ in wanted],
         lambda: _claim_items(request, project_id, wanted, preferences),
-        is_new=_is_news,
+        is_new=_is_new,
         wait_seconds=preferences.wait_seconds,
     )
     return reply(answers_of(bearers, found), headers=preferences.applied())
 
 
-def _is_news(found: list[list[ClaimToken] | CommonGroundError]) -> bool:
+def _is_new(found: list[list[ClaimToken] | CommonGroundError]) -> bool:
     """Whether anybody got a claim, or nobody can."""
     waiting = [claims for claims in found if isinstance(claims, list)]
     return any(waiting) or not waiting
@@ -181,10 +181,10 @@ async def claim_each(
     """By place, the next turn of each bearer, under its Idempotency-Key if it has one."""
     limit = _record_limit(preferences)
     claims = [ClaimRequest(ClaimNext(agent=bearer.agent), bearer, key, limit) for bearer, key in wanted]
-    outcomes = await all_of(await kernel.verbs.claim_many(project_id, claims))
+    outcomes = await resolve_all(await kernel.operations.claim_many(project_id, claims))
     for claimed in outcomes:
         if isinstance(claimed, Claimed):
-            _tell_claimed(kernel, claimed)
+            _notify_claimed(kernel, claimed)
     return outcomes
 
 
@@ -202,7 +202,7 @@ def _claims_of(
     refusals = [refusal for refusal in outcomes if isinstance(refusal, CommonGroundError)]
     if refusals and not claims:
         return refusals[0]
-    return [represented(kernel, claimed, preferences) for claimed in claims]
+    return [represent(kernel, claimed, preferences) for claimed in claims]
 
 
 async def renew_many(request: Request) -> Response:
@@ -214,7 +214,7 @@ async def renew_many(request: Request) -> Response:
     asked = [Fenced(item.claim, bearer, None) for item, bearer in authorized(body.items, bearers)]
     kernel = request.app.state.kernel
     renewed = await renew_claims(kernel.database, project_id, asked, lease=kernel.config.lease)
-    return reply(answers_of(bearers, await all_of(renewed)))
+    return reply(answers_of(bearers, await resolve_all(renewed)))
 
 
 _V = "/v3r1/projects/{project_id}"

@@ -60,7 +60,7 @@ async def metrics(request: Request) -> Response:
     """What this process does and how much work waits, for Prometheus; not there with CG_METRICS=off."""
     kernel = request.app.state.kernel
     return Response(
-        await kernel.metrics.text(kernel.database, kernel.wakeups),
+        await kernel.metrics.text(kernel.database, kernel.notifier),
         headers={"content-type": CONTENT_TYPE_PLAIN_0_0_4},
     )
 

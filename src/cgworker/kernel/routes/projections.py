@@ -6,10 +6,10 @@ from attrs import asdict, frozen
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cgworker.kernel.access import read_until, require_reader
+from cgworker.kernel.access import long_poll_as_reader, require_reader
 from cgworker.kernel.http.messages import int_field, path_id, read_query, reply
 from cgworker.kernel.long_poll.long_poll import Preferences
-from cgworker.kernel.long_poll.notifier import feed_key
+from cgworker.kernel.long_poll.notifier import feed_topic
 from cgworker.kernel.openapi.operation import Operation
 from cgworker.kernel.store import projections
 from cgworker.wire.projections import AgentPage, EventPage, Lineage, OfferPage, TurnPage
@@ -25,7 +25,7 @@ class AgentsQuery:
     accepts_work_only: bool = False
     role: str | None = None
     capability: str | None = None
-    limit: int = int_field(100, least=1, most=500)
+    limit: int = int_field(100, minimum=1, maximum=500)
 
 
 @frozen(kw_only=True)
@@ -36,7 +36,7 @@ class OffersQuery:
     agent_id: str | None = None
     enabled_only: bool = False
     accepts_work_only: bool = False
-    limit: int = int_field(100, least=1, most=500)
+    limit: int = int_field(100, minimum=1, maximum=500)
 
 
 @frozen(kw_only=True)
@@ -48,22 +48,22 @@ class TurnsQuery:
     state: str | None = None
     outcome: str | None = None
     stop_requested_only: bool = False
-    limit: int = int_field(100, least=1, most=500)
+    limit: int = int_field(100, minimum=1, maximum=500)
 
 
 @frozen(kw_only=True)
 class LineageQuery:
     """How many children at most."""
 
-    limit: int = int_field(100, least=1, most=500)
+    limit: int = int_field(100, minimum=1, maximum=500)
 
 
 @frozen(kw_only=True)
 class EventsQuery:
     """After which event, and how many at most."""
 
-    after_ledger_seq: int = int_field(0, least=0)
-    limit: int = int_field(100, least=1, most=500)
+    after_ledger_seq: int = int_field(0, minimum=0)
+    limit: int = int_field(100, minimum=1, maximum=500)
 
 
 async def agents(request: Request) -> Response:
@@ -104,10 +104,10 @@ async def feed(request: Request) -> Response:
     project_id, query = path_id(request, "project_id"), read_query(request, EventsQuery)
     preferences = Preferences(request)
     database = request.app.state.kernel.database
-    page = await read_until(
+    page = await long_poll_as_reader(
         request,
         project_id,
-        [feed_key(project_id)],
+        [feed_topic(project_id)],
         lambda: projections.list_events(
             database, project_id, after=query.after_ledger_seq, limit=query.limit
         ),

@@ -21,7 +21,7 @@ async def submit(request: Request) -> Response:
     (await authenticate(request)).require_is(agent)
     kernel = request.app.state.kernel
     submitted = await submit_report(kernel.database, agent, report)
-    kernel.wakeups.wake(*turn_topics(submitted.turn, agent))
+    kernel.notifier.wake(*turn_topics(submitted.turn, agent))
     return reply(submitted)
 
 

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cgworker.errors import CommonGroundError, ConflictError, InvalidRequest
-from cgworker.kernel.access import authenticate, bearer_acting_as, read_until, require_reader
+from cgworker.kernel.access import authenticate, bearer_acting_as, long_poll_as_reader, require_reader
 from cgworker.kernel.http.messages import (
     body_bytes,
     idempotency_key,
@@ -25,11 +25,11 @@ from cgworker.kernel.http.messages import (
     require_same,
 )
 from cgworker.kernel.long_poll.long_poll import Preferences
-from cgworker.kernel.long_poll.notifier import turn_key, turn_topics, work_key
+from cgworker.kernel.long_poll.notifier import turn_topic, turn_topics, work_topic
 from cgworker.kernel.openapi.operation import Operation
-from cgworker.kernel.routes.claims import claim_each, represented
+from cgworker.kernel.routes.claims import claim_each, represent
 from cgworker.kernel.routes.items import answers_of, authorized, bearers_of, require_count
-from cgworker.kernel.store.batch import Answers, all_of
+from cgworker.kernel.store.batch import Answers, resolve_all
 from cgworker.kernel.store.callers import PresentedCredential
 from cgworker.kernel.store.claims.append import Append
 from cgworker.kernel.store.claims.claim import Claimed
@@ -84,7 +84,7 @@ class FeedQuery:
     """After which event, and how many."""
 
     after_ledger_seq: int = 0
-    limit: int = int_field(100, least=0)
+    limit: int = int_field(100, minimum=0)
 
 
 async def dispatch(request: Request) -> Response:
@@ -101,22 +101,22 @@ async def dispatch(request: Request) -> Response:
         await authenticate(request)
         raise ConflictError("target_agent project must match path project")
     kernel = request.app.state.kernel
-    dispatched = await kernel.verbs.dispatch(
+    dispatched = await kernel.operations.dispatch(
         project_id, DispatchRequest(body, bearer), size_bytes=body_bytes(request)
     )
     if dispatched.is_new:
-        work = [] if dispatched.is_handed_over else [work_key(body.target_agent)]
-        kernel.wakeups.wake(*work, *turn_topics(dispatched.turn, body.target_agent, parent))
+        work = [] if dispatched.is_handed_over else [work_topic(body.target_agent)]
+        kernel.notifier.wake(*work, *turn_topics(dispatched.turn, body.target_agent, parent))
     return reply(dispatched.turn)
 
 
 async def get(request: Request) -> Response:
     """The turn as it stands, at once, or when it has changed from `?state=`."""
     ref, query, preferences = _path_turn(request), read_query(request, TurnQuery), Preferences(request)
-    snapshot = await read_until(
+    snapshot = await long_poll_as_reader(
         request,
         ref.project_id,
-        [turn_key(ref)],
+        [turn_topic(ref)],
         lambda: get_turn(request.app.state.kernel.database, ref),
         is_new=lambda found: found.state == "closed" or found.state != (query.state or found.state),
         wait_seconds=preferences.wait_seconds,
@@ -130,8 +130,10 @@ async def context(request: Request) -> Response:
     after, limit = query.after_turn_seq, query.limit
     await require_reader(request, ref.project_id)
     kernel = request.app.state.kernel
-    most = kernel.config.max_page_items
-    found, is_cut = await get_context(kernel.database, ref, after_turn_seq=after, limit=limit, most=most)
+    max_items = kernel.config.max_page_items
+    found, is_cut = await get_context(
+        kernel.database, ref, after_turn_seq=after, limit=limit, max_items=max_items
+    )
     last = found.semantic_items[-1:]
     headers = next_page(request, "after_turn_seq", last[0].record.turn_seq) if is_cut and last else None
     return reply(found, headers=headers)
@@ -142,12 +144,12 @@ async def feed(request: Request) -> Response:
     ref, query, preferences = _path_turn(request), read_query(request, FeedQuery), Preferences(request)
     after, limit = query.after_ledger_seq, query.limit
     kernel = request.app.state.kernel
-    most = kernel.config.max_page_items
-    page, is_cut = await read_until(
+    max_items = kernel.config.max_page_items
+    page, is_cut = await long_poll_as_reader(
         request,
         ref.project_id,
-        [turn_key(ref)],
-        lambda: turn_feed(kernel.database, ref, after=after, limit=limit, most=most),
+        [turn_topic(ref)],
+        lambda: turn_feed(kernel.database, ref, after=after, limit=limit, max_items=max_items),
         is_new=lambda found: bool(found[0].items) or limit == 0,
         wait_seconds=preferences.wait_seconds,
     )
@@ -163,10 +165,10 @@ async def append(request: Request) -> Response:
     key = idempotency_key(request)
     bearer = await _holder(request, body.claim)
     kernel = request.app.state.kernel
-    box = await kernel.verbs.append(
+    box = await kernel.operations.append(
         body.claim.project_id, Append(body, bearer, key), size_bytes=body_bytes(request)
     )
-    kernel.wakeups.wake(*turn_topics(body.claim.turn, body.claim.agent))
+    kernel.notifier.wake(*turn_topics(body.claim.turn, body.claim.agent))
     return reply(box)
 
 
@@ -176,10 +178,10 @@ async def finish(request: Request) -> Response:
     check_outcome(body)
     bearer = await _holder(request, body.claim)
     kernel = request.app.state.kernel
-    settled = await kernel.verbs.finish(
+    settled = await kernel.operations.finish(
         body.claim.project_id, Fenced(body.claim, bearer, body), size_bytes=body_bytes(request)
     )
-    _tell_settled(kernel, body.claim, settled)
+    notify_settled(kernel, body.claim, settled)
     return reply(Done())
 
 
@@ -188,8 +190,8 @@ async def suspend(request: Request) -> Response:
     body = await read(request, SuspendTurn)
     bearer = await _holder(request, body.claim)
     kernel = request.app.state.kernel
-    settled = await kernel.verbs.suspend(body.claim.project_id, Fenced(body.claim, bearer, body))
-    _tell_settled(kernel, body.claim, settled)
+    settled = await kernel.operations.suspend(body.claim.project_id, Fenced(body.claim, bearer, body))
+    notify_settled(kernel, body.claim, settled)
     return reply(Done())
 
 
@@ -203,7 +205,7 @@ async def resume(request: Request) -> Response:
     kernel = request.app.state.kernel
     may_resume_any = caller.holds("turn.resume.any")
     agent = await resume_turn(kernel.database, ref, body, may_resume_any=may_resume_any)
-    kernel.wakeups.wake(work_key(agent), *turn_topics(ref, agent))
+    kernel.notifier.wake(work_topic(agent), *turn_topics(ref, agent))
     return reply(Done())
 
 
@@ -218,7 +220,7 @@ async def stop(request: Request) -> Response:
     caller.require_is(body.requested_by)
     kernel = request.app.state.kernel
     stopped = await stop_turn(kernel.database, body, may_stop_any=caller.holds("turn.stop.any"))
-    kernel.wakeups.wake(work_key(stopped.agent), *turn_topics(ref, stopped.agent, stopped.parent))
+    kernel.notifier.wake(work_topic(stopped.agent), *turn_topics(ref, stopped.agent, stopped.parent))
     return reply(body.turn)
 
 
@@ -290,10 +292,10 @@ async def _told(
     kernel: Any, items: list[Fenced[Any]], answers: Answers[Settled]
 ) -> list[Done | CommonGroundError]:
     """The answers when nothing is left to be asked; whoever waits for what was settled hears of it."""
-    outcomes = await all_of(answers)
+    outcomes = await resolve_all(answers)
     for item, settled in zip(items, outcomes, strict=True):
         if isinstance(settled, Settled):
-            _tell_settled(kernel, item.claim, settled)
+            notify_settled(kernel, item.claim, settled)
     return [Done() if isinstance(settled, Settled) else settled for settled in outcomes]
 
 
@@ -313,13 +315,13 @@ async def _claim_next(
     except CommonGroundError as trouble:
         outcomes = [trouble] * len(wanted)
     return [
-        item_answer(represented(kernel, found, preferences) if isinstance(found, Claimed) else found)
+        item_answer(represent(kernel, found, preferences) if isinstance(found, Claimed) else found)
         for found in outcomes
     ]
 
 
-def _tell_settled(kernel: Any, claim: ClaimToken, settled: Settled) -> None:
-    kernel.wakeups.wake(work_key(claim.agent), *turn_topics(claim.turn, claim.agent, settled.parent))
+def notify_settled(kernel: Any, claim: ClaimToken, settled: Settled) -> None:
+    kernel.notifier.wake(work_topic(claim.agent), *turn_topics(claim.turn, claim.agent, settled.parent))
 
 
 async def _holder(request: Request, claim: ClaimToken) -> PresentedCredential:

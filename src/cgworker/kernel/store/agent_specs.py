@@ -13,17 +13,17 @@ from cgworker.errors import ConflictError, InvalidRequest
 from cgworker.kernel.store.offers import normal_metadata
 from cgworker.wire.agents import AgentSpec, Provenance
 
-LONGEST_ID = 200
+MAX_ID_LENGTH = 200
 """How many characters a new project or agent id may have."""
 
-MOST_INTEGER = 2**31 - 1
+MAX_INTEGER = 2**31 - 1
 """The largest capacity or count that a column holds."""
 
 # What a header and a path carry as it is: printable ASCII without "/", no blank at either end.
 _NEW_ID = re.compile(r"(?! )[ -.0-~]*(?<! )", re.ASCII)
 
 
-def check_birth(spec: AgentSpec, provenance: Provenance) -> None:
+def check_registration(spec: AgentSpec, provenance: Provenance) -> None:
     """Refuse a birth that breaks a rule of the protocol; empty is refused, blank is not.
 
     Raises:
@@ -98,10 +98,10 @@ def check_new_id(id: str, *, at: tuple[str, ...]) -> None:
     Raises:
         InvalidRequest: 422.
     """
-    if len(id) > LONGEST_ID or id in (".", "..") or not _NEW_ID.fullmatch(id):
+    if len(id) > MAX_ID_LENGTH or id in (".", "..") or not _NEW_ID.fullmatch(id):
         msg = (
-            f"Value error, {at[-1]} must have at most {LONGEST_ID} characters, all of them printable ASCII "
-            "other than '/', no blank at either end, and not be '.' or '..'"
+            f"Value error, {at[-1]} must have at most {MAX_ID_LENGTH} characters, all of them printable "
+            "ASCII other than '/', no blank at either end, and not be '.' or '..'"
         )
         raise InvalidRequest([{"type": "value_error", "loc": list(at), "msg": msg}])
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from cgworker.errors import ConflictError, FencingError, NotFoundError
 from cgworker.kernel.store.agent_specs import (
-    MOST_INTEGER,
+    MAX_INTEGER,
     check_at_most,
-    check_birth,
     check_new_id,
+    check_registration,
     normal_set,
     normal_spec,
     require,
@@ -104,8 +104,8 @@ async def register_agent(
         ConflictError: the spec or provenance breaks a rule, or the agent exists already.
     """
     check_new_id(spec.agent_id, at=("body", "spec", "agent_id"))
-    check_at_most(spec.capacity, MOST_INTEGER, at=("body", "spec", "capacity"))
-    check_birth(spec, provenance)
+    check_at_most(spec.capacity, MAX_INTEGER, at=("body", "spec", "capacity"))
+    check_registration(spec, provenance)
     spec = normal_spec(spec)
     facts = {
         "registered_by_agent_id": registrar.agent_id,
@@ -257,7 +257,7 @@ def _changes_of(update: UpdateAgent) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     if update.capacity is not ABSENT:
         require(update.capacity > 0, "agent capacity must be positive")
-        check_at_most(update.capacity, MOST_INTEGER, at=("body", "capacity"))
+        check_at_most(update.capacity, MAX_INTEGER, at=("body", "capacity"))
         changes["capacity"] = update.capacity
     if update.enabled is not ABSENT:
         changes["enabled"] = update.enabled

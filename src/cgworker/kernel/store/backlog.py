@@ -57,10 +57,10 @@ order by o.project_id, o.state
 """
 
 
-async def count_open_turns(database: Database, *, most_projects: int) -> list[Backlog]:
+async def count_open_turns(database: Database, *, max_projects: int) -> list[Backlog]:
     """What is open, by project and state.
 
     Args:
-        most_projects: how many projects at most; those with the most open turns.
+        max_projects: how many projects at most; those with the most open turns.
     """
-    return [Backlog(**row) for row in await database.fetch(COUNT_OPEN_TURNS, most_projects)]
+    return [Backlog(**row) for row in await database.fetch(COUNT_OPEN_TURNS, max_projects)]

@@ -17,8 +17,8 @@ from cgworker.errors import CommonGroundError, InvalidRequest
 from cgworker.kernel.store.postgres.database import Row
 
 Item = TypeVar("Item")
-Good = TypeVar("Good")
-Later_co = TypeVar("Later_co", covariant=True)
+Result = TypeVar("Result")
+Result_co = TypeVar("Result_co", covariant=True)
 
 
 def columns(rows: Iterable[tuple[Any, ...]]) -> list[list[Any]]:
@@ -26,29 +26,29 @@ def columns(rows: Iterable[tuple[Any, ...]]) -> list[list[Any]]:
     return [list(column) for column in zip(*rows, strict=True)]
 
 
-def keyed(rows: Iterable[Row]) -> dict[int, Row]:
+def rows_by_place(rows: Iterable[Row]) -> dict[int, Row]:
     """Rows by their place."""
     return {row["place"]: row for row in rows}
 
 
 @frozen
-class Deferred(Generic[Later_co]):
+class Deferred(Generic[Result_co]):
     """An answer that needs more statements: a repeat, or why something is refused.
 
     Whoever is in no hurry for it asks for it after the others have been answered.
     """
 
-    ask: Callable[[], Awaitable[Later_co]]
+    resolve: Callable[[], Awaitable[Result_co]]
 
 
-Answer: TypeAlias = Good | CommonGroundError | Deferred[Good]
-Answers: TypeAlias = list[Answer[Good]]
-Run: TypeAlias = Callable[[list[Item]], Awaitable[Answers[Good]]]
+Answer: TypeAlias = Result | CommonGroundError | Deferred[Result]
+Answers: TypeAlias = list[Answer[Result]]
+Run: TypeAlias = Callable[[list[Item]], Awaitable[Answers[Result]]]
 
 
 async def in_rounds(
-    items: Sequence[Item], keys_of: Callable[[Item], Iterable[Hashable]], run: Run[Item, Good]
-) -> Answers[Good]:
+    items: Sequence[Item], keys_of: Callable[[Item], Iterable[Hashable]], run: Run[Item, Result]
+) -> Answers[Result]:
     """Run the items as if one came after the other, as many at once as have no key in common.
 
     Returns:
@@ -58,7 +58,7 @@ async def in_rounds(
         CommonGroundError: nothing was done. Trouble in a later round is the answer to its items.
     """
     rounds = _rounds([frozenset(keys_of(item)) for item in items])
-    answers: dict[int, Answer[Good]] = {}
+    answers: dict[int, Answer[Result]] = {}
     for places in rounds:
         try:
             found = await _answers_of([items[place] for place in places], run)
@@ -67,12 +67,12 @@ async def in_rounds(
                 raise
             found = [trouble] * len(places)
         if len(rounds) > 1:  # the next round must find what comes of this one
-            found = [*await all_of(found)]
+            found = [*await resolve_all(found)]
         answers.update(zip(places, found, strict=True))
     return [answers[place] for place in range(len(items))]
 
 
-async def _answers_of(items: list[Item], run: Run[Item, Good]) -> Answers[Good]:
+async def _answers_of(items: list[Item], run: Run[Item, Result]) -> Answers[Result]:
     """One item that the database cannot hold refuses the whole statement: then each is tried alone."""
     try:
         return await run(items)
@@ -82,7 +82,7 @@ async def _answers_of(items: list[Item], run: Run[Item, Good]) -> Answers[Good]:
         return [await _alone(item, run) for item in items]
 
 
-async def _alone(item: Item, run: Run[Item, Good]) -> Answer[Good]:
+async def _alone(item: Item, run: Run[Item, Result]) -> Answer[Result]:
     try:
         (answer,) = await run([item])
     except CommonGroundError as refused:
@@ -91,7 +91,7 @@ async def _alone(item: Item, run: Run[Item, Good]) -> Answer[Good]:
 
 
 def _rounds(keys: Sequence[frozenset[Hashable]]) -> list[list[int]]:
-    """The places of each round: an item comes in the first round after all that it meets."""
+    """The places of each round: an item comes in the first round after all those that it conflicts with."""
     rounds: list[list[int]] = []
     last_round: dict[Hashable, int] = {}
     for place, own in enumerate(keys):
@@ -104,8 +104,8 @@ def _rounds(keys: Sequence[frozenset[Hashable]]) -> list[list[int]]:
 
 
 def by_place(
-    items: Sequence[Item], good: Mapping[int, Good], otherwise: Callable[[Item], Awaitable[Good]]
-) -> Answers[Good]:
+    items: Sequence[Item], good: Mapping[int, Result], otherwise: Callable[[Item], Awaitable[Result]]
+) -> Answers[Result]:
     """The answers in order: what the statement gave by place, which counts from 1, or else what to ask.
 
     A refusal is the answer to its own item and does not end the others.
@@ -116,21 +116,21 @@ def by_place(
     ]
 
 
-async def all_of(answers: Sequence[Answer[Good]]) -> list[Good | CommonGroundError]:
+async def resolve_all(answers: Sequence[Answer[Result]]) -> list[Result | CommonGroundError]:
     """The answers when nothing is left to be asked."""
-    return [await _asked(answer) for answer in answers]
+    return [await _resolved(answer) for answer in answers]
 
 
-async def _asked(answer: Answer[Good]) -> Good | CommonGroundError:
+async def _resolved(answer: Answer[Result]) -> Result | CommonGroundError:
     if not isinstance(answer, Deferred):
         return answer
     try:
-        return await answer.ask()
+        return await answer.resolve()
     except CommonGroundError as refused:
         return refused
 
 
-def single(answers: list[Good | CommonGroundError]) -> Good:
+def single(answers: list[Result | CommonGroundError]) -> Result:
     """The answer to a single item; raised if it is a refusal."""
     (answer,) = answers
     if isinstance(answer, CommonGroundError):

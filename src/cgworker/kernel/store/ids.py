@@ -10,7 +10,7 @@ import time
 import uuid
 from typing import Any
 
-from cgworker.kernel.offload import aside
+from cgworker.kernel.offload import offload
 from cgworker.wire.converter import dumps, loads
 from cgworker.wire.refs import TurnRef
 from cgworker.wire.values import ExactNumber, JsonText
@@ -20,7 +20,7 @@ _TURN_ID = re.compile(r"T-([1-9][0-9]{0,17})\Z", re.ASCII)
 _HAS_FRACTION_OR_EXPONENT = re.compile(rb"[0-9][.eE]")
 _QUICK = 4096  # characters; to parse more may take milliseconds
 _LONG = 2**20  # bytes; to look through them takes longer than to write the few values that are not JsonText
-_LONGEST_PLAIN = 640  # digits; Python converts so many whatever limit it has been given
+_MAX_PLAIN_DIGITS = 640  # digits; Python converts so many whatever limit it has been given
 
 
 def turn_id(number: int) -> str:
@@ -84,7 +84,7 @@ def digest(value: Any) -> bytes:
 async def digest_of_text(text: str) -> bytes:
     """The digest of a value that is stored as this text."""
     if len(text) > _QUICK:
-        return await aside(_parse_and_digest, text, size_bytes=len(text))
+        return await offload(_parse_and_digest, text, size_bytes=len(text))
     return _parse_and_digest(text)
 
 
@@ -116,7 +116,7 @@ def _plain(number: float) -> Any:
     sign, digits, exponent = _parts(text)
     if not digits:
         return 0
-    if exponent >= 0 and len(digits) + exponent < _LONGEST_PLAIN:
+    if exponent >= 0 and len(digits) + exponent < _MAX_PLAIN_DIGITS:
         return int(f"{sign}{digits}{'0' * exponent}")
     return {"\0number": f"{sign}{digits}e{exponent}"}
 

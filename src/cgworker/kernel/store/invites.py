@@ -6,13 +6,13 @@ import secrets
 
 from cgworker.errors import ConflictError, ForbiddenError, NotFoundError
 from cgworker.kernel.store.admission_profiles import Admission
-from cgworker.kernel.store.agent_specs import MOST_INTEGER, check_at_most, check_new_id, normal_set, require
+from cgworker.kernel.store.agent_specs import MAX_INTEGER, check_at_most, check_new_id, normal_set, require
 from cgworker.kernel.store.ids import hash_of
 from cgworker.kernel.store.postgres.database import Connection, Database, Row
 from cgworker.wire.admission import WORKER_PROFILE, CreatedInvite, CreateInvite, Invite
 from cgworker.wire.converter import ABSENT
 
-LONGEST_INVITE_SECONDS = 100 * 365 * 86400
+MAX_INVITE_SECONDS = 100 * 365 * 86400
 """Beyond it an end could not be written down."""
 
 
@@ -110,11 +110,11 @@ def _check_invite(request: CreateInvite) -> None:
     is_worker = request.profile_kind == WORKER_PROFILE
     require(is_worker, "Agent join invite currently supports conversation worker profiles only")
     check_new_id(request.agent_id, at=("body", "agent_id"))
-    _check_count(request.expires_in_seconds, "expires_in_seconds", LONGEST_INVITE_SECONDS)
+    _check_count(request.expires_in_seconds, "expires_in_seconds", MAX_INVITE_SECONDS)
     if request.max_uses is not None:
-        _check_count(request.max_uses, "max_uses", MOST_INTEGER)
+        _check_count(request.max_uses, "max_uses", MAX_INTEGER)
     if request.capacity is not ABSENT:
-        _check_count(request.capacity, "capacity", MOST_INTEGER)
+        _check_count(request.capacity, "capacity", MAX_INTEGER)
     if request.grants is not ABSENT:
         require(all(request.grants), "grants must contain non-empty strings")
 

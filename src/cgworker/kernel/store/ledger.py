@@ -97,7 +97,7 @@ select * from (
         row_number() over (order by ledger_seq) as place
     from ({events}) found
 ) counted
-where place = 1 or bytes <= 16777216  -- MOST_PAGE_BYTES
+where place = 1 or bytes <= 16777216  -- MAX_PAGE_BYTES
 order by ledger_seq
 """
 
@@ -140,13 +140,13 @@ TURN_EXISTS = "select exists (select from cg_turns where project_id = $1 and tur
 
 
 async def turn_feed(
-    database: Database, ref: TurnRef, *, after: int, limit: int, most: int
+    database: Database, ref: TurnRef, *, after: int, limit: int, max_items: int
 ) -> tuple[FeedPage, bool]:
     """Events of the turn, and its children's births and ends, after a number; and whether a bound cut them.
 
     Args:
         limit: as the caller asked.
-        most: the longest page.
+        max_items: the longest page.
 
     Raises:
         NotFoundError: there is no such turn.
@@ -155,17 +155,19 @@ async def turn_feed(
     if not await database.fetchval(TURN_EXISTS, ref.project_id, number):
         raise NotFoundError(f"turn not found: {ref.turn_id}")
     await number_events(database, ref.project_id)
-    rows = await database.fetch(READ_TURN_FEED, ref.project_id, number, after, min(limit, most))
-    return _page_of(rows, after), limit > most == len(rows) or is_cut_by_size(rows)
+    rows = await database.fetch(READ_TURN_FEED, ref.project_id, number, after, min(limit, max_items))
+    return _page_of(rows, after), limit > max_items == len(rows) or is_cut_by_size(rows)
 
 
 async def agent_feed(
-    database: Database, agent: AgentRef, *, after: int, limit: int, most: int
+    database: Database, agent: AgentRef, *, after: int, limit: int, max_items: int
 ) -> tuple[FeedPage, bool]:
     """As `turn_feed`, of the agent and of the turns addressed to it; an unknown agent has none."""
     await number_events(database, agent.project_id)
-    rows = await database.fetch(READ_AGENT_FEED, agent.project_id, agent.agent_id, after, min(limit, most))
-    return _page_of(rows, after), limit > most == len(rows) or is_cut_by_size(rows)
+    rows = await database.fetch(
+        READ_AGENT_FEED, agent.project_id, agent.agent_id, after, min(limit, max_items)
+    )
+    return _page_of(rows, after), limit > max_items == len(rows) or is_cut_by_size(rows)
 
 
 async def project_events(database: Database, project_id: str, *, after: int, limit: int) -> list[Row]:

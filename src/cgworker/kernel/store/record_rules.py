@@ -12,7 +12,7 @@ from cgworker.wire.refs import TurnRef
 LAUNCH_STARTED = "provision_launch_started"
 
 
-def fault_of(role: str, payload: Any) -> str | None:
+def payload_fault(role: str, payload: Any) -> str | None:
     """What is wrong with the payload for a record of this role, if anything."""
     if role != LAUNCH_STARTED:
         return None
@@ -36,7 +36,7 @@ select exists (
 
 async def check_singleton(database: Database, turn: TurnRef, role: str, payload: Any) -> None:
     """Raise ConflictError if the role demands another payload, or the turn has its one record already."""
-    if fault := fault_of(role, payload):
+    if fault := payload_fault(role, payload):
         raise ConflictError(fault)
     if role == LAUNCH_STARTED and await database.fetchval(
         HAS_LAUNCH_STARTED, turn.project_id, turn_number(turn.turn_id)

@@ -17,7 +17,7 @@ def card_metadata(role: str, **more: str) -> str:
     return dumps({"cg_role": role, "cg_source": "CommonGround", **more}).decode()
 
 
-MOST_PAGE_BYTES = 16 * 2**20
+MAX_PAGE_BYTES = 16 * 2**20
 """What the payloads or annotations of a page come to at most; what is larger by itself is a page alone."""
 
 LIST_RECORDS = """
@@ -44,25 +44,25 @@ async def list_records(
 ) -> tuple[tuple[SemanticItem, ...], bool]:
     """Up to `limit` records after a turn_seq, ascending, and whether they are fewer for their size."""
     number = turn_number(ref.turn_id)
-    rows = await database.fetch(LIST_RECORDS, ref.project_id, number, after_turn_seq, limit, MOST_PAGE_BYTES)
+    rows = await database.fetch(LIST_RECORDS, ref.project_id, number, after_turn_seq, limit, MAX_PAGE_BYTES)
     return tuple(map(item_of, rows)), bool(rows) and rows[0]["found_count"] > len(rows)
 
 
 async def get_context(
-    database: Database, ref: TurnRef, *, after_turn_seq: int, limit: int, most: int
+    database: Database, ref: TurnRef, *, after_turn_seq: int, limit: int, max_items: int
 ) -> tuple[TurnContext, bool]:
     """The turn and a page of its records, and whether the kernel's bounds cut it.
 
     Args:
         limit: as the caller asked; a negative one drops so many from the end, as the reference does.
-        most: the longest page.
+        max_items: the longest page.
     """
     turn = await get_turn(database, ref)
-    fetched = min(limit, most) if limit >= 0 else most
+    fetched = min(limit, max_items) if limit >= 0 else max_items
     items, is_large = await list_records(database, ref, after_turn_seq=after_turn_seq, limit=fetched)
     if limit < 0 and not is_large:
         items = items[:limit]
-    return TurnContext(turn=turn, semantic_items=items), is_large or limit > most == len(items)
+    return TurnContext(turn=turn, semantic_items=items), is_large or limit > max_items == len(items)
 
 
 def item_of(row: Row) -> SemanticItem:

@@ -9,12 +9,12 @@ from attrs import frozen
 
 from cgworker.errors import ConflictError
 from cgworker.kernel.store.annotations import annotate
-from cgworker.kernel.store.batch import Answers, by_place, columns, in_rounds, keyed
+from cgworker.kernel.store.batch import Answers, by_place, columns, in_rounds, rows_by_place
 from cgworker.kernel.store.callers import PresentedCredential, require_caller, touch_used
 from cgworker.kernel.store.claims.fence import check_claim, claim_columns, find_claim, retry_later
 from cgworker.kernel.store.ids import digest, new_box_id, new_record_id, turn_number
 from cgworker.kernel.store.postgres.database import Database, Row
-from cgworker.kernel.store.record_rules import check_singleton, fault_of
+from cgworker.kernel.store.record_rules import check_singleton, payload_fault
 from cgworker.kernel.store.records import card_metadata
 from cgworker.wire.converter import dumps, unstructure
 from cgworker.wire.records import AppendRecord
@@ -96,7 +96,7 @@ class Append:
     bearer: PresentedCredential
     key: str | None = None
 
-    def meets(self) -> Iterator[object]:
+    def conflict_keys(self) -> Iterator[object]:
         """What two that go into one statement must not have in common."""
         yield self.record.claim.turn_id
         if self.key is not None:
@@ -122,19 +122,21 @@ async def append_records(
     async def append(some: list[Append]) -> Answers[CardBoxRef]:
         boxes = [CardBoxRef(project_id=project_id, cardbox_id=new_box_id()) for _ in some]
         sent = columns(map(_row_of, some, boxes))
-        rows = keyed(await database.fetch_racing(APPEND_RECORDS, project_id, *sent))
+        rows = rows_by_place(await database.fetch_racing(APPEND_RECORDS, project_id, *sent))
         await touch_used(database, [item.bearer for item in some], rows)
         good = {place: boxes[place - 1] for place in rows}
         return by_place(some, good, lambda item: _repeat_or_refuse(database, item))
 
-    return await in_rounds(appends, Append.meets, append)
+    return await in_rounds(appends, Append.conflict_keys, append)
 
 
 def _row_of(append: Append, box: CardBoxRef) -> tuple[Any, ...]:
     record = append.record
     number, agent_id, token_hash = claim_columns(record.claim)
     return (
-        0 if fault_of(record.role, record.payload) else number,  # no turn is found for what cannot be added
+        0
+        if payload_fault(record.role, record.payload)
+        else number,  # no turn is found for what cannot be added
         agent_id,
         token_hash,
         new_record_id(),

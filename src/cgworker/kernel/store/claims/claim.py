@@ -123,7 +123,7 @@ left join lateral (
             limit a.record_limit
         ) found
     ) counted
-    where bytes <= 16777216  -- MOST_PAGE_BYTES
+    where bytes <= 16777216  -- MAX_PAGE_BYTES
 ) r on true
 order by a.place, r.turn_seq
 """
@@ -143,7 +143,7 @@ class ClaimRequest:
     key: str | None = None
     record_limit: int = 0
 
-    def meets(self) -> Iterator[object]:
+    def conflict_keys(self) -> Iterator[object]:
         """What two that go into one statement must not have in common."""
         if self.key is not None:
             yield self.request.agent.agent_id, self.key
@@ -187,7 +187,7 @@ async def claim_turns(
             _answer_of(database, one, rows.get(place, []), lease) for place, one in enumerate(tries, start=1)
         ]
 
-    return await in_rounds(claims, ClaimRequest.meets, claim)
+    return await in_rounds(claims, ClaimRequest.conflict_keys, claim)
 
 
 @frozen

@@ -11,7 +11,7 @@ from attrs import frozen
 
 from cgworker.errors import ConflictError, FencingError, InvalidRequest, NotFoundError
 from cgworker.kernel.store.annotations import annotate
-from cgworker.kernel.store.batch import Answers, by_place, columns, in_rounds, keyed
+from cgworker.kernel.store.batch import Answers, by_place, columns, in_rounds, rows_by_place
 from cgworker.kernel.store.callers import Caller, PresentedCredential, require_caller, touch_used
 from cgworker.kernel.store.claims.fence import check_claim, claim_columns, find_claim, retry_later
 from cgworker.kernel.store.claims.hand_over import WaitingClaim, hand_over
@@ -170,7 +170,7 @@ async def dispatch_turns(
     """
 
     async def dispatch(some: list[DispatchRequest]) -> Answers[Dispatched]:
-        rows = keyed(await _dispatch(database, project_id, lease, some, waiting))
+        rows = rows_by_place(await _dispatch(database, project_id, lease, some, waiting))
         await touch_used(database, [item.bearer for item in some], rows)
         born = {place: _born(project_id, row) for place, row in rows.items()}
         return by_place(some, born, lambda item: _replay(database, item))

@@ -9,7 +9,7 @@ from attrs import frozen
 
 from cgworker.errors import InvalidRequest
 from cgworker.kernel.store.annotations import annotate
-from cgworker.kernel.store.batch import Answers, by_place, columns, in_rounds, keyed
+from cgworker.kernel.store.batch import Answers, by_place, columns, in_rounds, rows_by_place
 from cgworker.kernel.store.callers import require_caller, touch_used
 from cgworker.kernel.store.claims.fence import (
     Fenced,
@@ -21,7 +21,7 @@ from cgworker.kernel.store.claims.fence import (
 )
 from cgworker.kernel.store.ids import digest, new_box_id, new_record_id, turn_ref
 from cgworker.kernel.store.postgres.database import Database, Row
-from cgworker.kernel.store.record_rules import check_singleton, fault_of
+from cgworker.kernel.store.record_rules import check_singleton, payload_fault
 from cgworker.kernel.store.records import card_metadata
 from cgworker.lifecycle import TurnOutcome
 from cgworker.wire.converter import ABSENT, dumps
@@ -125,7 +125,9 @@ async def finish_turns(
     """
 
     async def finish(some: list[Fenced[Finish]]) -> Answers[Settled]:
-        rows = keyed(await database.fetch_racing(FINISH_TURNS, project_id, *columns(map(_row_of, some))))
+        rows = rows_by_place(
+            await database.fetch_racing(FINISH_TURNS, project_id, *columns(map(_row_of, some)))
+        )
         await touch_used(database, [item.bearer for item in some], rows)
         closed = {place: Settled(_parent_of(project_id, row)) for place, row in rows.items()}
         return by_place(some, closed, lambda item: _repeat_or_refuse(database, item))
@@ -146,7 +148,9 @@ def _row_of(item: Fenced[Finish]) -> tuple[Any, ...]:
     role, payload = finish.final_record_role, finish.final_payload
     has_payload = payload is not ABSENT
     return (
-        0 if has_payload and fault_of(role, payload) else number,  # no turn is found for what cannot be added
+        0
+        if has_payload and payload_fault(role, payload)
+        else number,  # no turn is found for what cannot be added
         agent_id,
         token_hash,
         finish.outcome,

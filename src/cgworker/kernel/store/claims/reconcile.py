@@ -105,9 +105,9 @@ _REAPER_FACTS = {
 }
 
 
-async def reconcile_batch(database: Database, most: int) -> list[tuple[TurnRef, AgentRef]]:
-    """Give back up to `most` turns of anybody; returns them with their agents, who have work again."""
-    rows = await database.fetch(RECONCILE_BATCH, most, annotate(**_REAPER_FACTS))
+async def reconcile_batch(database: Database, max_count: int) -> list[tuple[TurnRef, AgentRef]]:
+    """Give back up to `max_count` turns of anybody; returns them with their agents, who have work again."""
+    rows = await database.fetch(RECONCILE_BATCH, max_count, annotate(**_REAPER_FACTS))
     return [
         (
             turn_ref(row["project_id"], row["turn_number"]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from cgworker.kernel.store.batch import Answers, by_place, columns, in_rounds, keyed
+from cgworker.kernel.store.batch import Answers, by_place, columns, in_rounds, rows_by_place
 from cgworker.kernel.store.callers import touch_used
 from cgworker.kernel.store.claims.fence import Fenced, claim_columns, raise_refusal
 from cgworker.kernel.store.postgres.database import Database, Row
@@ -50,7 +50,7 @@ async def renew_claims(
 
     async def renew(some: list[Fenced[None]]) -> Answers[Renewal]:
         sent = columns((*claim_columns(item.claim), *item.bearer.row()) for item in some)
-        rows = keyed(await database.fetch(RENEW_CLAIMS, project_id, lease, *sent))
+        rows = rows_by_place(await database.fetch(RENEW_CLAIMS, project_id, lease, *sent))
         await touch_used(database, [item.bearer for item in some], rows)
         renewed = {place: _renewal_of(row, lease) for place, row in rows.items()}
         return by_place(some, renewed, lambda item: raise_refusal(database, item))

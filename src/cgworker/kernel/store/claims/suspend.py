@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cgworker.kernel.store.annotations import annotate, with_remarks
-from cgworker.kernel.store.batch import Answers, by_place, columns, in_rounds, keyed
+from cgworker.kernel.store.batch import Answers, by_place, columns, in_rounds, rows_by_place
 from cgworker.kernel.store.callers import require_caller, touch_used
 from cgworker.kernel.store.claims.fence import (
     Fenced,
@@ -84,7 +84,7 @@ async def suspend_turns(
     """
 
     async def suspend(some: list[Fenced[Suspend]]) -> Answers[Settled]:
-        rows = keyed(await database.fetch(SUSPEND_TURNS, project_id, *columns(map(_row_of, some))))
+        rows = rows_by_place(await database.fetch(SUSPEND_TURNS, project_id, *columns(map(_row_of, some))))
         await touch_used(database, [item.bearer for item in some], rows)
         suspended = {place: Settled() for place in rows}
         return by_place(some, suspended, lambda item: _repeat_or_refuse(database, item))

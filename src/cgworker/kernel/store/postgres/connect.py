@@ -17,7 +17,7 @@ from cgworker.kernel.store.postgres.migrate import migrate
 
 logger: logging.Logger = logging.getLogger("cgworker.kernel")
 
-_LOOK_SECONDS = 2.0
+_CHECK_SECONDS = 2.0
 
 
 @asynccontextmanager
@@ -55,20 +55,20 @@ async def _start_embedded(stack: AsyncExitStack, folder: str | None) -> str:
     try:
         dsn = await asyncio.to_thread(postgres.start)
     except asyncio.CancelledError:
-        postgres.give_up()  # a recovery may be long; its thread would keep the process from ending
+        postgres.cancel_start()  # a recovery may be long; its thread would keep the process from ending
         raise
     stack.push_async_callback(asyncio.to_thread, postgres.stop)
     leaving = asyncio.Event()
     watching = asyncio.create_task(_keep_running(postgres, leaving))
     stack.push_async_callback(lambda: watching)  # to its end: a start under way must not outlive the stop
-    stack.callback(postgres.give_up)
+    stack.callback(postgres.cancel_start)
     stack.callback(leaving.set)
     return dsn
 
 
 async def _keep_running(postgres: EmbeddedPostgres, leaving: asyncio.Event) -> None:
     """Start the server again if it dies: nobody else watches over it."""
-    while not await _happens(leaving, _LOOK_SECONDS):
+    while not await _is_set_within(leaving, _CHECK_SECONDS):
         if not postgres.is_running:
             logger.warning("the embedded PostgreSQL is gone, starting it again")
             try:
@@ -77,7 +77,7 @@ async def _keep_running(postgres: EmbeddedPostgres, leaving: asyncio.Event) -> N
                 logger.error("%s", trouble)
 
 
-async def _happens(event: asyncio.Event, seconds: float) -> bool:
+async def _is_set_within(event: asyncio.Event, seconds: float) -> bool:
     try:
         await asyncio.wait_for(event.wait(), seconds)
     except TimeoutError:

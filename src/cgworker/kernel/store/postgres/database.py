@@ -35,15 +35,15 @@ _SETTINGS = {"timezone": "UTC", "application_name": "cgworker"}
 _PLAN_ONCE = "set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set jit = off"
 
 # Two transactions met; the one that was given up is simply run again.
-_COLLISIONS: tuple[type[asyncpg.PostgresError], ...] = (
+_CONFLICTS: tuple[type[asyncpg.PostgresError], ...] = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
     asyncpg.InvalidCachedStatementError,
 )
-_RACES: tuple[type[asyncpg.PostgresError], ...] = (*_COLLISIONS, asyncpg.UniqueViolationError)
+_RACES: tuple[type[asyncpg.PostgresError], ...] = (*_CONFLICTS, asyncpg.UniqueViolationError)
 
 # The database is away, going away, coming, full of others, or not ours (yet).
-_AWAY = (
+_UNAVAILABLE = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
@@ -69,7 +69,7 @@ class Database:
     """A pool of connections to PostgreSQL; times are UTC on all of them.
 
     Every call raises `KernelOverloaded` (503) while the database is away, and `InvalidRequest` (422) for
-    data that it cannot hold.
+    data that it cannot usage.
     """
 
     def __init__(self, pool: asyncpg.Pool[asyncpg.Record], dsn: str) -> None:
@@ -143,7 +143,7 @@ class Database:
         return await self._run(lambda connection: connection.execute(statement, *values))
 
     async def transact(self, work: Callable[[Connection], Awaitable[T]], *, is_racing: bool = False) -> T:
-        """Run several statements as one transaction; `work` may be run again after a collision.
+        """Run several statements as one transaction; `work` may be run again after a conflict.
 
         Args:
             is_racing: as in `fetch_racing`, for all of its statements.
@@ -153,22 +153,22 @@ class Database:
             async with connection.transaction():
                 return await work(connection)
 
-        return await self._run(in_transaction, _RACES if is_racing else _COLLISIONS)
+        return await self._run(in_transaction, _RACES if is_racing else _CONFLICTS)
 
     async def _run(
         self,
         work: Callable[[Connection], Awaitable[T]],
-        collisions: tuple[type[asyncpg.PostgresError], ...] = _COLLISIONS,
+        conflicts: tuple[type[asyncpg.PostgresError], ...] = _CONFLICTS,
     ) -> T:
         for left in reversed(range(_RETRIES)):
             try:
                 async with self._pool.acquire(timeout=_ACQUIRE_SECONDS) as connection:
                     return await work(connection)
-            except collisions as collision:
+            except conflicts as conflict:
                 if not left:
-                    raise _away(collision) from collision
-            except _AWAY as trouble:
-                raise _away(trouble) from trouble
+                    raise _unavailable(conflict) from conflict
+            except _UNAVAILABLE as trouble:
+                raise _unavailable(trouble) from trouble
             except asyncpg.DataError as unfit:
                 raise InvalidRequest(
                     [{"type": "value_error", "loc": ["body"], "msg": f"Value error, {unfit}"}]
@@ -180,7 +180,7 @@ class Database:
         raise AssertionError("unreachable")
 
 
-def _away(trouble: BaseException) -> KernelOverloaded:
+def _unavailable(trouble: BaseException) -> KernelOverloaded:
     return KernelOverloaded(
         f"the database cannot serve this now ({type(trouble).__name__})",
         status=503,

@@ -32,14 +32,14 @@ from attrs import frozen
 
 from cgworker.errors import UsageError
 from cgworker.kernel.store.postgres.postmaster import (
-    becomes_ready,
-    described,
+    find_running,
     make_socket_folder,
+    read_pid_file,
     remove_socket_folder,
     remove_unreadable,
-    running,
     stop_unused,
     wait_until_gone,
+    wait_until_ready,
 )
 from cgworker.kernel.store.postgres.programs import programs_for
 from cgworker.kernel.store.postgres.server_account import Account, server_account
@@ -50,7 +50,7 @@ if sys.platform != "win32":
 # Starts the server, says its pid, and waits for the end of its input, the FIFO. Then it stops the server,
 # once postmaster.pid names it. In the background, so that nobody here is its parent and has to reap it.
 # The FIFO is open before all else: whoever opens one that nobody writes to any more waits for ever.
-_KEEP = """
+_KEEPER = """
 keep() {
     sockets=$1; shift
     "$@" </dev/null >log 2>&1 &
@@ -105,13 +105,13 @@ class EmbeddedPostgres:
         self.folder: Path = Path(folder).expanduser().absolute() if folder is not None else default_folder()
         self._data = self.folder / "data"
         self._durable = durable
-        self._held: _Hold | None = None
-        self._given_up = threading.Event()
+        self._usage: _Usage | None = None
+        self._cancelled = threading.Event()
 
     @property
     def is_running(self) -> bool:
         """Whether the server takes connections now."""
-        return running(self._data) is not None
+        return find_running(self._data) is not None
 
     @property
     def dsn(self) -> str:
@@ -120,7 +120,7 @@ class EmbeddedPostgres:
         Raises:
             UsageError: the server is not running.
         """
-        server = running(self._data)
+        server = find_running(self._data)
         if server is None:
             raise UsageError(f"the embedded PostgreSQL in {self.folder} is not running")
         host = quote(str(server.socket_folder))
@@ -148,18 +148,18 @@ class EmbeddedPostgres:
         atexit.register(self.stop)
         return self.dsn
 
-    def give_up(self) -> None:
+    def cancel_start(self) -> None:
         """Have a `start` that waits in another thread end soon, with UsageError; later ones do as well."""
-        self._given_up.set()
+        self._cancelled.set()
 
     def stop(self) -> None:
         """Leave; the last user waits until the server has stopped. Without a `start` it does nothing."""
         atexit.unregister(self.stop)
-        hold, self._held = self._held, None
-        if hold is None:
+        usage, self._usage = self._usage, None
+        if usage is None:
             return
         with self._gate():
-            if hold.release():
+            if usage.release():
                 wait_until_gone(self._data)
                 remove_socket_folder(self._data)
 
@@ -175,9 +175,9 @@ class EmbeddedPostgres:
     def _join(self) -> None:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._gate():
-            if self._held is None:
-                self._held = _Hold.take(self.folder)
-                if self._held.is_first:
+            if self._usage is None:
+                self._usage = _Usage.take(self.folder)
+                if self._usage.is_first:
                     stop_unused(self._data)
             self._ensure_running()
 
@@ -188,11 +188,11 @@ class EmbeddedPostgres:
             yield
 
     def _ensure_running(self) -> None:
-        server = running(self._data)
-        if server is not None and not server.stopping:
+        server = find_running(self._data)
+        if server is not None and not server.is_stopping:
             return
         if not wait_until_gone(self._data):
-            raise self._stays()
+            raise self._cannot_stop()
         remove_unreadable(self._data)
         account = server_account(self._data)
         programs = programs_for(self._data, account)
@@ -220,7 +220,7 @@ class EmbeddedPostgres:
         """Start the server. After a crash its old processes, and the keeper's tidying, may need a moment."""
         for pause_seconds in (0.1, 0.4, 1.5, 0):
             server = self._spawn(programs, account)
-            if becomes_ready(self._data, server, is_given_up=self._given_up.is_set):
+            if wait_until_ready(self._data, server, is_cancelled=self._cancelled.is_set):
                 return
             said = (self._data / "log").read_text("utf-8", errors="replace")
             if not any(cause in said for cause in ("shared memory block", "postmaster.pid", "lock file")):
@@ -235,7 +235,7 @@ class EmbeddedPostgres:
         server: list[str | Path] = [programs / "postgres", "-D", account.name_of(self._data), "-p", "5432"]
         server += ["-k", "." if sockets == self._data else sockets]
         server += [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-        keeper: list[str | Path] = ["/bin/sh", "-c", _KEEP, "cgworker-postgres", sockets]
+        keeper: list[str | Path] = ["/bin/sh", "-c", _KEEPER, "cgworker-postgres", sockets]
         options = {"env": self._environment(), **account.process_options()}
         with (self.folder / "alive").open("rb") as alive:
             started = subprocess.run(
@@ -246,13 +246,13 @@ class EmbeddedPostgres:
 
     def _environment(self) -> Mapping[str, str]:
         """PostgreSQL takes any process of an old postmaster.pid's number for a server, but never this one."""
-        old = described(self._data)
-        if old is None or old.lives:
+        old = read_pid_file(self._data)
+        if old is None or old.is_alive:
             return _ENVIRONMENT
         return {**_ENVIRONMENT, "PG_GRANDPARENT_PID": str(old.pid)}
 
-    def _stays(self) -> UsageError:
-        server = described(self._data)
+    def _cannot_stop(self) -> UsageError:
+        server = read_pid_file(self._data)
         who = "a PostgreSQL" if server is None else f"the PostgreSQL with process number {server.pid}"
         how = "" if server is None else f" (kill -INT {server.pid})"
         return UsageError(
@@ -262,7 +262,7 @@ class EmbeddedPostgres:
 
 
 @frozen
-class _Hold:
+class _Usage:
     """What one user holds: a shared lock, and an end of the FIFO."""
 
     users: TextIOWrapper

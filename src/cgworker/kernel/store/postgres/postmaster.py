@@ -28,13 +28,13 @@ QUIET_SECONDS = 60.0
 STOP_SECONDS = 30.0
 """How long the last user waits for the server to be gone."""
 
-_EARLIER_SECONDS = 10.0
-_LATER_SECONDS = 2.0
+_MAX_EARLIER_SECONDS = 10.0
+_MAX_LATER_SECONDS = 2.0
 """How much earlier, and later by the clock's rounding, a process began than its server says that it did."""
 
 _PROGRESS = re.compile(r"LOG: +(.*, elapsed time: .*)")
 
-_LONGEST_SOCKET = 100
+_MAX_SOCKET_PATH_BYTES = 100
 """Unix sockets have names of at most 103 bytes on macOS, 107 on Linux."""
 
 _SOCKET_NAME = ".s.PGSQL.5432"
@@ -50,18 +50,18 @@ class Postmaster:
     status: str
 
     @property
-    def stopping(self) -> bool:
+    def is_stopping(self) -> bool:
         return self.status == "stopping"
 
     @property
-    def lives(self) -> bool:
+    def is_alive(self) -> bool:
         """Whether its process runs. One of its number that began at another time is somebody else's."""
-        if not exists(self.pid):
+        if not process_exists(self.pid):
             return False
-        began = _began_at(self.pid)
-        return began is None or -_LATER_SECONDS <= self.started_at - began <= _EARLIER_SECONDS
+        began = _started_at(self.pid)
+        return began is None or -_MAX_LATER_SECONDS <= self.started_at - began <= _MAX_EARLIER_SECONDS
 
-    def answers(self) -> bool:
+    def accepts_connections(self) -> bool:
         """Whether it takes connections; a pid alone could be anybody's by now."""
         with socket.socket(socket.AF_UNIX) as probe:
             try:
@@ -71,7 +71,7 @@ class Postmaster:
         return True
 
 
-def described(data: Path) -> Postmaster | None:
+def read_pid_file(data: Path) -> Postmaster | None:
     """The server that a data folder names, which may be dead, or may have died before it wrote all lines."""
     try:
         lines = (data / "postmaster.pid").read_text("utf-8").splitlines() + [""] * 5
@@ -82,29 +82,29 @@ def described(data: Path) -> Postmaster | None:
 
 def remove_unreadable(data: Path) -> None:
     """Remove a postmaster.pid that names nobody, as a power cut leaves it: PostgreSQL would not start."""
-    if described(data) is None:
+    if read_pid_file(data) is None:
         (data / "postmaster.pid").unlink(missing_ok=True)
 
 
-def running(data: Path) -> Postmaster | None:
+def find_running(data: Path) -> Postmaster | None:
     """The server of a data folder, if it takes connections."""
-    found = described(data)
-    return found if found is not None and found.answers() else None
+    found = read_pid_file(data)
+    return found if found is not None and found.accepts_connections() else None
 
 
-def becomes_ready(data: Path, pid: int, *, is_given_up: Callable[[], bool]) -> bool:
+def wait_until_ready(data: Path, pid: int, *, is_cancelled: Callable[[], bool]) -> bool:
     """Wait until the server just started is ready, and log how far its recovery is.
 
     Returns:
         False if it died, said nothing for `QUIET_SECONDS`, or is given up.
     """
     heard_bytes, deadline = 0, time.monotonic() + QUIET_SECONDS
-    while exists(pid) and time.monotonic() < deadline and not is_given_up():
+    while process_exists(pid) and time.monotonic() < deadline and not is_cancelled():
         if _is_ready(data, pid):
             return True
         said = (data / "log").read_bytes()
         if len(said) > heard_bytes:
-            _tell_progress(said[heard_bytes:].decode("utf-8", errors="replace"))
+            _log_progress(said[heard_bytes:].decode("utf-8", errors="replace"))
             heard_bytes, deadline = len(said), time.monotonic() + QUIET_SECONDS
         time.sleep(0.005)
     return _is_ready(data, pid)
@@ -112,21 +112,21 @@ def becomes_ready(data: Path, pid: int, *, is_given_up: Callable[[], bool]) -> b
 
 def _is_ready(data: Path, pid: int) -> bool:
     """An old postmaster.pid may name the new server's number: it stands until the new one listens."""
-    found = described(data)
+    found = read_pid_file(data)
     is_it = found is not None and (found.pid, found.status) == (pid, "ready")
-    return is_it and found is not None and found.answers() and described(data) == found
+    return is_it and found is not None and found.accepts_connections() and read_pid_file(data) == found
 
 
-def _tell_progress(said: str) -> None:
+def _log_progress(said: str) -> None:
     for progress in _PROGRESS.findall(said):
         logger.warning("the embedded PostgreSQL is not ready yet: %s", progress)
 
 
 def stop_unused(data: Path) -> None:
     """Stop a server whose users were all killed; its keeper may be about to do so, whoever joins it now."""
-    found = running(data)
+    found = find_running(data)
     if found is not None:
-        if found.lives:
+        if found.is_alive:
             with suppress(ProcessLookupError):
                 os.kill(found.pid, signal.SIGINT)
         wait_until_gone(data)
@@ -135,7 +135,7 @@ def stop_unused(data: Path) -> None:
 def wait_until_gone(data: Path) -> bool:
     """Wait for a server to end; one that was killed is gone already. False if it stays."""
     deadline = time.monotonic() + STOP_SECONDS
-    while (found := described(data)) is not None and (found.lives or found.answers()):
+    while (found := read_pid_file(data)) is not None and (found.is_alive or found.accepts_connections()):
         if time.monotonic() > deadline:
             return False
         time.sleep(0.005)
@@ -145,7 +145,7 @@ def wait_until_gone(data: Path) -> bool:
 # ---------------------------------------------------------------- processes
 
 
-def exists(pid: int) -> bool:
+def process_exists(pid: int) -> bool:
     """Whether there is a process of that number, whoever's it is."""
     try:
         os.kill(pid, 0)
@@ -156,7 +156,7 @@ def exists(pid: int) -> bool:
     return True
 
 
-def _began_at(pid: int) -> float | None:
+def _started_at(pid: int) -> float | None:
     """When a process began, in seconds since 1970; None where the system does not say."""
     if sys.platform != "linux":
         return None
@@ -179,7 +179,7 @@ def make_socket_folder(data: Path, account: Account) -> Path:
     Raises:
         UsageError: the short one belongs to somebody else.
     """
-    if len(os.fsencode(data / _SOCKET_NAME)) <= _LONGEST_SOCKET and "," not in str(data):
+    if len(os.fsencode(data / _SOCKET_NAME)) <= _MAX_SOCKET_PATH_BYTES and "," not in str(data):
         return data
     folder = _short_socket_folder(data)
     folder.mkdir(mode=0o700, exist_ok=True)

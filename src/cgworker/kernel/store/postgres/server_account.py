@@ -21,13 +21,13 @@ from cgworker.errors import UsageError
 if sys.platform != "win32":
     import pwd
 
-NAME = "cgworker-postgres"
+ACCOUNT_NAME = "cgworker-postgres"
 """The account that root has made: its own, since another service's could read and stop this one."""
 
-PLACE = Path("/var/lib") / NAME
+SHARED_FOLDER = Path("/var/lib") / ACCOUNT_NAME
 """A folder that anybody can read, for what the account needs and could not reach elsewhere."""
 
-_HERE = Path("/proc/self/cwd")
+_WORKING_FOLDER = Path("/proc/self/cwd")
 _ATTEMPTS = 20
 _PAUSE_SECONDS = 0.1
 
@@ -54,7 +54,7 @@ class Account:
 
     def name_of(self, folder: Path) -> Path:
         """What a process of the account calls the folder that is its working folder."""
-        return folder if self.is_ours or not _HERE.exists() else _HERE
+        return folder if self.is_ours or not _WORKING_FOLDER.exists() else _WORKING_FOLDER
 
 
 def server_account(data: Path) -> Account:
@@ -67,21 +67,21 @@ def server_account(data: Path) -> Account:
         return Account(os.geteuid(), os.getegid())
     if data.exists():
         return Account(data.stat().st_uid, data.stat().st_gid)
-    return _existing() or _made()
+    return _find_account() or _create_account()
 
 
-def _existing() -> Account | None:
+def _find_account() -> Account | None:
     try:
-        entry = pwd.getpwnam(NAME)
+        entry = pwd.getpwnam(ACCOUNT_NAME)
     except KeyError:
         return None
     return Account(entry.pw_uid, entry.pw_gid)
 
 
-def _made() -> Account:
+def _create_account() -> Account:
     """A new system account; whoever makes one at the same moment locks the list of accounts for a while."""
-    command = ["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", str(PLACE)]
-    command += ["--shell", "/usr/sbin/nologin", NAME]
+    command = ["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", str(SHARED_FOLDER)]
+    command += ["--shell", "/usr/sbin/nologin", ACCOUNT_NAME]
     for _ in range(_ATTEMPTS):
         try:
             made = subprocess.run(command, check=False, capture_output=True, text=True)
@@ -89,10 +89,10 @@ def _made() -> Account:
         except OSError as missing:
             said = str(missing)
             break
-        if account := _existing():
+        if account := _find_account():
             return account
         time.sleep(_PAUSE_SECONDS)
     raise UsageError(
         f"PostgreSQL does not run as root, and no account could be made for it ({said}): run as another "
-        f"user, make a system account named {NAME}, or set PG_DSN"
+        f"user, make a system account named {ACCOUNT_NAME}, or set PG_DSN"
     )

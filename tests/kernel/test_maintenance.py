@@ -17,7 +17,7 @@ from tests.kernel.project import Project, client_of, end_lease
 
 
 def a_reaper(kernel: Kernel, database: Database) -> Maintenance:
-    return Maintenance(kernel.config, database, kernel.wakeups, kernel.metrics)
+    return Maintenance(kernel.config, database, kernel.notifier, kernel.metrics)
 
 
 async def test_ended_leases_are_given_back_by_the_system(kernel: Kernel, project: Project) -> None:
@@ -94,7 +94,7 @@ async def test_a_database_that_is_away_does_not_end_the_reaper(
     reaper = Maintenance(
         evolve(kernel.config, claim_reaper_interval_seconds=0.01),
         kernel.database,
-        kernel.wakeups,
+        kernel.notifier,
         kernel.metrics,
     )
     tries = asyncio.Semaphore(0)

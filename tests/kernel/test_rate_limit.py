@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cgworker.kernel.http.rate_limit import MOST_SOURCES, Throttle
+from cgworker.kernel.http.rate_limit import MAX_SOURCES, Throttle
 
 
 class Clock:
@@ -58,7 +58,7 @@ def test_sources_that_went_away_are_forgotten() -> None:
     """A scan from many addresses does not fill the memory for ever."""
     clock = Clock()
     throttle = Throttle(60, clock=clock)
-    for number in range(MOST_SOURCES):
+    for number in range(MAX_SOURCES):
         throttle.take(f"source {number}")
     clock.now += 120
     throttle.take("another")
@@ -69,7 +69,7 @@ def test_no_more_sources_are_remembered_than_that() -> None:
     """However many come within a minute; those that tried too often are not the ones forgotten."""
     throttle = Throttle(2, clock=Clock())
     assert [throttle.take("often") for _ in range(2)] == [0, 0]
-    for number in range(3 * MOST_SOURCES):
+    for number in range(3 * MAX_SOURCES):
         assert throttle.take(f"source {number}") == 0
-        assert throttle.source_count <= MOST_SOURCES
+        assert throttle.source_count <= MAX_SOURCES
     assert throttle.take("often") > 0

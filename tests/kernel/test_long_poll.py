@@ -34,7 +34,7 @@ async def while_waiting(
     kernel: Kernel, ask: Callable[[], Awaitable[Any]], act: Callable[[], Awaitable[Any]]
 ) -> Any:
     """What a waiting request is answered after something happened; it has to be quick about it."""
-    before = kernel.wakeups.waiting_count
+    before = kernel.notifier.waiting_count
     answer: list[Any] = []
 
     async def asking() -> None:
@@ -43,7 +43,7 @@ async def while_waiting(
     async with anyio.create_task_group() as group:
         group.start_soon(asking)
         with anyio.fail_after(QUICK_SECONDS):
-            while kernel.wakeups.waiting_count == before:  # noqa: ASYNC110  # nobody tells that one waits
+            while kernel.notifier.waiting_count == before:  # noqa: ASYNC110  # nobody tells that one waits
                 await anyio.sleep(0.005)
         await act()
         begun = time.monotonic()
@@ -182,7 +182,7 @@ async def test_kernels_hear_each_other_again_after_a_lost_connection(
 ) -> None:
     """The connection that listens is made anew, and everybody looks again, so nothing is missed."""
     listening = """
-        from pg_stat_activity where datname = current_database() and application_name = 'cgworker wakeups'
+        from pg_stat_activity where datname = current_database() and application_name = 'cgworker notifier'
     """
 
     async def cut_and_dispatch() -> None:
@@ -343,7 +343,7 @@ async def test_waiters_are_answered_when_the_kernel_ends(config: KernelConfig, d
         worker = await Project(kernel, client).agent("worker")
 
         async def act() -> None:
-            kernel.wakeups.close()
+            kernel.notifier.close()
 
         assert await while_waiting(kernel, lambda: worker.claim(WAIT), act) is None
 
@@ -356,7 +356,7 @@ async def test_waiting_holds_no_connection(kernel: Kernel, project: Project) -> 
         for agent in others:
             group.start_soon(agent.claim, WAIT)
         with anyio.fail_after(QUICK_SECONDS):
-            while kernel.wakeups.waiting_count < len(others) or kernel.database.used_count:  # noqa: ASYNC110
+            while kernel.notifier.waiting_count < len(others) or kernel.database.used_count:  # noqa: ASYNC110
                 await anyio.sleep(0.005)
         for agent in others:
             await requester.dispatch(agent)

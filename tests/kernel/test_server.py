@@ -99,7 +99,7 @@ async def test_a_stop_answers_who_waits(config: KernelConfig, database: Database
     async with a_server(config, database) as served:
         worker = await served.project.agent("worker")
         waiting = asyncio.create_task(worker.claim({"Prefer": "wait=30"}))
-        while not served.project.kernel.wakeups.waiting_count:  # noqa: ASYNC110  # nobody tells that one waits
+        while not served.project.kernel.notifier.waiting_count:  # noqa: ASYNC110  # nobody tells that one waits
             await asyncio.sleep(0.005)
         begun = time.monotonic()
         served.server.stop()
