@@ -88,7 +88,7 @@ class Attempt:
         self._turn: Turn | None = None
         self._pending: Interruption | None = None
         self._delivered: OutboxEntry | None = None
-        self.error: CommonGroundError | None = None
+        self.error: BaseException | None = None
         self.stuck: bool = False
         self.ahead: PrefetchedClaim | None = None
 
@@ -279,7 +279,7 @@ class Attempt:
         match raised:
             case Interrupted() | HandlerAbandoned():
                 return None
-            case CommandNotFound():
+            case CommandNotFound() | KeyboardInterrupt():  # they end the worker, in order
                 self.error = raised
                 return hand_back()
             case HandlerFailed():

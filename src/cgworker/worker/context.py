@@ -8,7 +8,6 @@ import anyio
 from attrs import field, frozen
 
 from cgworker.client import KernelClient
-from cgworker.errors import CommonGroundError
 from cgworker.events import Listener, logger
 from cgworker.lease import Interruption
 from cgworker.outcome import Outcome
@@ -49,7 +48,7 @@ class TurnReport:
     reason: str | None = None
     kept_at: str | None = None
     seconds: float = 0.0
-    error: CommonGroundError | None = field(default=None, eq=False)
+    error: BaseException | None = field(default=None, eq=False)
 
 
 async def _do_nothing(*_: object) -> None:

@@ -15,6 +15,7 @@ from cgworker.lease import Interruption
 from cgworker.outcome import Failed, Outcome, Stopped, Succeeded, Suspended
 from cgworker.turn import Turn
 from cgworker.wire.converter import ABSENT, check_json
+from cgworker.worker.exits import mark_handlers_tasks
 from cgworker.worker.interruption import catching_suspension, is_the_workers_own, keeping_suspension
 
 _UNWINDING_SECONDS = 2.0
@@ -43,7 +44,8 @@ class HandlerCall:
         self.is_stuck: bool = False
 
     async def run(self) -> None:
-        """Call it; only what is the worker's own gets out, such as its cancellation."""
+        """Call it; only the worker's cancellation gets out."""
+        mark_handlers_tasks()
         try:
             with (
                 ending_forked_children(),
@@ -52,7 +54,7 @@ class HandlerCall:
             ):
                 self.outcome = await self._handler(self._turn)
         except BaseException as raised:
-            if is_the_workers_own(raised):
+            if is_the_workers_own(raised) and not isinstance(raised, KeyboardInterrupt):
                 raise
             self.raised = _with_json(raised)
         finally:

@@ -15,7 +15,7 @@ import anyio.abc
 from attrs import define, field, frozen
 
 from cgworker import events
-from cgworker.errors import CommonGroundError, CredentialRefused, UsageError
+from cgworker.errors import CredentialRefused, UsageError
 from cgworker.events import Event, LoopBlocked, emit
 from cgworker.lease import Reason, monotonic
 from cgworker.outcome import Suspended
@@ -96,7 +96,7 @@ class Runner:
         self._unsettled_count = 0
         self.stuck_count: int = 0
         self.is_ended_by_stuck: bool = False
-        self.error: CommonGroundError | None = None
+        self.error: BaseException | None = None
 
     @property
     def held_count(self) -> int:
@@ -310,9 +310,9 @@ class Runner:
             self.is_ended_by_stuck = True
             self.drain()
 
-    def _end_with(self, error: CommonGroundError) -> None:
+    def _end_with(self, error: BaseException) -> None:
         self.error = error
-        self.drain()
+        self.drain(hurry=isinstance(error, KeyboardInterrupt))
 
     # ------------------------------------------------------------ the end
 

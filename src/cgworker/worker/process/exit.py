@@ -13,6 +13,7 @@ import os
 import queue
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -65,7 +66,7 @@ class Ending:
         if self.exit_status is None:
             self.exit_status = self._status_of_workers()
         if _others_run():
-            _at_the_programs_end(self._count_down)
+            self._count_down_from(_at_the_programs_end())
 
     def _note(self, event: Event) -> None:
         match event:
@@ -91,13 +92,15 @@ class Ending:
                 return
             deadline = told if deadline is None else min(deadline, told)
 
-    def _count_down(self) -> None:
-        def end() -> None:
-            end_process(self.exit_status or 0)
+    def _count_down_from(self, beginning: threading.Event) -> None:
+        last_words = _LastWords()
 
-        timer = threading.Timer(_LAST_SECONDS, end)
-        timer.daemon = True
-        timer.start()
+        def count_down() -> None:
+            beginning.wait()
+            time.sleep(_LAST_SECONDS)
+            end_process(self.exit_status or 0, last_words)
+
+        threading.Thread(target=count_down, name="cgworker: the end", daemon=True).start()
 
     def _status_of_workers(self) -> int:
         return int(any(worker.is_ended_by_stuck or worker.has_unsettled for worker in self._workers))
@@ -126,11 +129,26 @@ def ends_with(exit_status: int) -> None:
         ending.exit_status = exit_status
 
 
-def end_process(exit_status: int) -> None:
+class _LastWords:
+    """A thread that waits to say them: since Python 3.12 none can be started once the main one is done."""
+
+    def __init__(self) -> None:
+        self._exit_status: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._say, name="cgworker: the last words", daemon=True)
+        self._thread.start()
+
+    def say(self, exit_status: int) -> None:
+        """Say them; a thread that goes on may hold the lock of a stream, so nobody waits for long."""
+        self._exit_status.put(exit_status)
+        self._thread.join(_FLUSHING_SECONDS)
+
+    def _say(self) -> None:
+        _say_the_last_words(self._exit_status.get())
+
+
+def end_process(exit_status: int, last_words: _LastWords | None = None) -> None:
     """End this process now, and what `multiprocessing` has begun in it; never returns."""
-    last_words = threading.Thread(target=_say_the_last_words, args=(exit_status,), daemon=True)
-    last_words.start()
-    last_words.join(_FLUSHING_SECONDS)  # a thread that goes on may hold the lock of a stream
+    (last_words or _LastWords()).say(exit_status)
     os._exit(exit_status)
 
 
@@ -175,7 +193,9 @@ def _others_run() -> bool:
     )
 
 
-def _at_the_programs_end(act: Any) -> None:
-    """Do it when the main thread is done. `atexit` comes too late: Python waits for threads before that."""
+def _at_the_programs_end() -> threading.Event:
+    """Set when the main thread is done. `atexit` comes too late: Python waits for threads before that."""
+    done = threading.Event()
     with suppress(RuntimeError):  # it is done already
-        threading._register_atexit(act)  # type: ignore[attr-defined]  # noqa: SLF001
+        threading._register_atexit(done.set)  # type: ignore[attr-defined]  # noqa: SLF001
+    return done

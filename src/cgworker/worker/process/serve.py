@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import anyio
@@ -15,6 +17,7 @@ from cgworker import signals
 from cgworker.errors import UsageError
 from cgworker.events import logger
 from cgworker.printable import log_to_stderr
+from cgworker.worker.exits import loop_that_goes_on
 from cgworker.worker.process.dumpable import close_memory
 from cgworker.worker.process.exit import ending_in_time
 from cgworker.worker.process.gc_tuning import relax_gc
@@ -63,15 +66,42 @@ def run(
             log_to_stderr(logging.INFO)
             logging.getLogger("httpx").setLevel(logging.WARNING)
         relax_gc()
-        options = dict(backend_options or {})
         with ending_in_time() as ending:
             ending.watch(workers)
-            at_once = ending.begin
-            anyio.run(
-                serve, workers, concurrency, health_port, at_once, backend=backend, backend_options=options
-            )
+            work = partial(serve, workers, concurrency, health_port, ending.begin)
+            run_loop(workers, work, backend, backend_options or {})
             if any(worker.is_ended_by_stuck for worker in workers):
                 sys.exit(1)
+
+
+def run_loop(
+    workers: Sequence[Worker],
+    work: Callable[[], Awaitable[None]],
+    backend: str = "asyncio",
+    backend_options: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
+    """Run an event loop for workers that own their process; no `sys.exit()` in a handler's task ends it.
+
+    Args:
+        workers: drain at once where anything else ends it.
+        work: what to run.
+        backend: "asyncio" or "trio".
+        backend_options: what `anyio.run` passes on to it.
+    """
+
+    def end() -> None:
+        for worker in workers:
+            worker.drain(hurry=True)
+
+    options = dict(backend_options)
+    if backend == "asyncio":
+        new_loop = options.pop("loop_factory", None)
+        if options.pop("use_uvloop", False) and new_loop is None:
+            import uvloop  # an extra
+
+            new_loop = uvloop.new_event_loop
+        options["loop_factory"] = loop_that_goes_on(new_loop, end)
+    anyio.run(work, backend=backend, backend_options=options)
 
 
 async def serve(

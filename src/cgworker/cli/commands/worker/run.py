@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from functools import partial
 from typing import Annotated, Any, ClassVar
 
 import anyio
@@ -21,7 +22,7 @@ from cgworker.worker.process.dumpable import close_memory
 from cgworker.worker.process.exit import ending_in_time
 from cgworker.worker.process.gc_tuning import relax_gc
 from cgworker.worker.process.pid1 import run_below_pid1
-from cgworker.worker.process.serve import serve
+from cgworker.worker.process.serve import run_loop, serve
 
 
 @frozen(kw_only=True)
@@ -129,7 +130,8 @@ def run(
     with ending_in_time() as ending:
         ending.watch(workers)
         with status_line(workers, as_json=as_json):
-            anyio.run(serve, workers, behaviour.concurrency, behaviour.health_port, ending.begin)
+            work = partial(serve, workers, behaviour.concurrency, behaviour.health_port, ending.begin)
+            run_loop(workers, work)
     stuck = any(worker.is_ended_by_stuck for worker in workers)
     return (StuckRun if stuck else RunResult)(served=tuple(map(_told, workers)))
 

@@ -1,0 +1,90 @@
+"""Keeps the event loop running where a task that a handler made calls `sys.exit()`.
+
+asyncio gives such a task's `SystemExit` to whoever waits for the task, and ends the loop by it as well: one
+turn would end its worker, and the next worker after that. trio gives it to whoever waits, and goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+from contextvars import ContextVar
+from typing import Any
+
+from cgworker.events import logger
+
+_is_handlers: ContextVar[bool] = ContextVar("_is_handlers", default=False)
+
+
+def mark_handlers_tasks() -> None:
+    """From now on, tasks made by the current task, and by those that it makes, are a handler's."""
+    _is_handlers.set(True)
+
+
+def loop_that_goes_on(
+    new_loop: Callable[[], asyncio.AbstractEventLoop] | None, end: Callable[[], None]
+) -> Callable[[], asyncio.AbstractEventLoop]:
+    """A loop factory for asyncio, whose loops do not end by a `SystemExit` of a handler's task.
+
+    Any other, such as one of a callback, and `KeyboardInterrupt`, which is Ctrl-C, are raised when the work
+    has come to its end, which it is told of: all at once, nothing held could be handed back.
+
+    Args:
+        new_loop: makes the loop; None is asyncio's own.
+        end: tells the work to end at once; called in the loop.
+    """
+
+    def make() -> asyncio.AbstractEventLoop:
+        loop = (new_loop or asyncio.new_event_loop)()
+        handlers_tasks = _handlers_tasks_of(loop)
+        run_until_complete = loop.run_until_complete
+
+        def run(future: Any) -> Any:
+            running = asyncio.ensure_future(future, loop=loop)
+            leaving: BaseException | None = None
+            while not running.done():
+                try:
+                    run_until_complete(running)
+                except (SystemExit, KeyboardInterrupt) as raised:
+                    if isinstance(raised, SystemExit) and _is_of_one(raised, handlers_tasks):
+                        logger.warning("a task of a handler called sys.exit(%s): the worker goes on", raised)
+                    elif leaving is None:
+                        leaving = raised
+                        loop.call_soon(end)
+                    else:
+                        raise
+            if leaving is not None:
+                raise leaving
+            return running.result()
+
+        loop.run_until_complete = run  # type: ignore[method-assign]
+        return loop
+
+    return make
+
+
+def _handlers_tasks_of(loop: asyncio.AbstractEventLoop) -> Collection[asyncio.Future[Any]]:
+    """Those that run, and those that have just ended; it changes as the loop runs."""
+    tasks: set[asyncio.Future[Any]] = set()
+    make_task = loop.get_task_factory() or _make_task
+
+    def forget(task: asyncio.Future[Any]) -> None:
+        loop.call_soon(tasks.discard, task)  # uvloop calls this once more before it ends
+
+    def make_and_mark(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> Any:
+        task = make_task(loop, coroutine, **options)
+        if _is_handlers.get():
+            tasks.add(task)
+            task.add_done_callback(forget)
+        return task
+
+    loop.set_task_factory(make_and_mark)
+    return tasks
+
+
+def _make_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
+    return asyncio.Task(coroutine, loop=loop, **options)
+
+
+def _is_of_one(raised: SystemExit, tasks: Collection[asyncio.Future[Any]]) -> bool:
+    return any(task.done() and not task.cancelled() and task.exception() is raised for task in tasks)
