@@ -7,7 +7,7 @@ from threading import Thread
 
 import pytest
 
-from cgworker.errors import ProfileError
+from cgworker.errors import ProfileError, UsageError
 from cgworker.private import replace_private
 from cgworker.profiles import (
     ConfigFile,
@@ -149,3 +149,14 @@ def test_an_id_that_would_lead_elsewhere_names_no_file(part: str) -> None:
     with pytest.raises(ProfileError) as refused:
         credential_path("p", part, "c")
     assert refused.value.code == "invalid_input"
+
+
+def test_without_a_home_folder_the_variables_to_set_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container with a number for a user: one line, and no fault of ours."""
+
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", nowhere)
+    with pytest.raises(UsageError, match="set HOME, or CG_CONFIG_PATH"):
+        ConfigFile.locate(environ={})

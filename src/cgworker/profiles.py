@@ -17,7 +17,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from cgworker.errors import ProfileError
+from cgworker.errors import ProfileError, UsageError
 from cgworker.private import check_private, make_private_folder, replace_private
 from cgworker.wire.refs import AgentRef
 
@@ -143,7 +143,7 @@ class ConfigFile:
         """The file given, else CG_CONFIG_PATH, else `~/.config/commonground/config.json`."""
         chosen = non_blank(str(path)) if path is not None else non_blank(environ.get("CG_CONFIG_PATH"))
         if chosen is None:
-            return cls(Path.home() / ".config" / "commonground" / "config.json")
+            return cls(_home() / ".config" / "commonground" / "config.json")
         return cls(Path(chosen).expanduser())
 
     def read(self) -> Config:
@@ -319,8 +319,18 @@ def _operator_folder(project_id: str) -> Path:
     return _data_folder().joinpath("operator", "projects", _name(project_id))
 
 
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:
+        what = "HOME is not set, and this user has no entry in the password file"
+        raise UsageError(
+            f"there is no home folder: {what}; set HOME, or CG_CONFIG_PATH for the config"
+        ) from None
+
+
 def _data_folder() -> Path:
-    return Path.home() / ".local" / "share" / "commonground"
+    return _home() / ".local" / "share" / "commonground"
 
 
 def _name(text: str) -> str:
