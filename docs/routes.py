@@ -10,7 +10,7 @@ from typing import Any
 
 from cgworker.kernel.app import ROUTES
 from cgworker.kernel.config import KernelConfig
-from cgworker.kernel.openapi.document import describe, tag_of
+from cgworker.kernel.openapi.document import describe
 from cgworker.kernel.openapi.operation import Operation
 from cgworker.kernel.routes.admission import admission_routes
 
@@ -34,7 +34,7 @@ ORDER = (
 def _operations() -> tuple[Operation, ...]:
     admission = admission_routes(KernelConfig(), project_id="p", bearer="b", invitations=None)
     found = [route for route in [*ROUTES, *admission] if isinstance(route, Operation)]
-    return tuple(sorted(found, key=lambda operation: ORDER.index(tag_of(operation))))
+    return tuple(sorted(found, key=lambda operation: ORDER.index(operation.noun)))
 
 
 @cache
@@ -53,8 +53,8 @@ def reference() -> str:
 def _sections() -> Iterator[str]:
     noun = ""
     for operation in _operations():
-        if tag_of(operation) != noun:
-            noun = tag_of(operation)
+        if operation.noun != noun:
+            noun = operation.noun
             yield f"## {noun.capitalize()}"
         yield _route(operation, _described()["paths"][operation.path][operation.method.lower()])
 

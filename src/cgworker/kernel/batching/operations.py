@@ -38,9 +38,7 @@ class BatchedOperations:
         self._keys = InFlightKeys()
         self.load: Load = load
         self.parked: ParkedClaims = ParkedClaims(self._keys)
-        self.dispatch: Batcher[DispatchRequest, Dispatched] = Batcher(
-            partial(_dispatch, database, self.parked, lease), load
-        )
+        self.dispatch: Batcher[DispatchRequest, Dispatched] = Batcher(self._dispatch_or_hand_over, load)
         self.claim: Batcher[ClaimRequest, Claimed | None] = Batcher(self.claim_many, load)
         self.renew: Batcher[Fenced[None], Renewal] = Batcher(
             partial(renew_claims, database, lease=lease), load
@@ -55,16 +53,16 @@ class BatchedOperations:
         with self._keys.holding(claims):
             return await claim_turns(self._database, project_id, claims, lease=self._lease)
 
+    async def _dispatch_or_hand_over(
+        self, project_id: str, dispatches: list[DispatchRequest]
+    ) -> Answers[Dispatched]:
+        """Dispatch the turns; hand a single one over to a claim that waits for it.
 
-async def _dispatch(
-    database: Database,
-    parked: ParkedClaims,
-    lease: timedelta,
-    project_id: str,
-    dispatches: list[DispatchRequest],
-) -> Answers[Dispatched]:
-    """Hand the turn over, if a claim waits for it. Several at once only come to a kernel that is busy."""
-    if len(dispatches) > 1:
-        return await dispatch_turns(database, project_id, dispatches, lease=lease)
-    with parked.offered(dispatches[0].request.target_agent) as waiting:
-        return await dispatch_turns(database, project_id, dispatches, lease=lease, waiting=waiting)
+        Several dispatches share a statement only in a busy kernel: there the turns are queued.
+        """
+        if len(dispatches) > 1:
+            return await dispatch_turns(self._database, project_id, dispatches, lease=self._lease)
+        with self.parked.offered(dispatches[0].request.target_agent) as waiting:
+            return await dispatch_turns(
+                self._database, project_id, dispatches, lease=self._lease, waiting=waiting
+            )

@@ -77,11 +77,6 @@ def describe(operations: Iterable[Operation], config: KernelConfig) -> Schema:
     }
 
 
-def tag_of(operation: Operation) -> str:
-    """The noun that an operation is about: the file it stands in."""
-    return str(operation.endpoint.__module__).rpartition(".")[2]
-
-
 def _security_of(config: KernelConfig) -> Mapping[str, Schema]:
     return {
         "project": {"type": "apiKey", "in": "header", "name": config.project_header},
@@ -93,7 +88,7 @@ def _security_of(config: KernelConfig) -> Mapping[str, Schema]:
 def _operation(operation: Operation, schemas: Schemas) -> Schema:
     described: Schema = {
         "operationId": re.sub(r"\W+", "_", f"{operation.method} {operation.path}").strip("_").lower(),
-        "tags": [tag_of(operation)],
+        "tags": [operation.noun],
         "summary": operation.summary,
         "security": [{name: [] for name in operation.identified_by}] if operation.identified_by else [],
         "parameters": list(_parameters(operation, schemas)),

@@ -33,6 +33,7 @@ class Operation(Route):
             where anybody may ask, or where each item of the body says it.
         identify: looks at who sends a large body before it is read, and raises unless they are known; None
             where nobody says who they are, so that large bodies are refused.
+        noun: what the operation is about, its tag in `/openapi.json`; None takes the endpoint's module.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Operation(Route):
         headers: tuple[str, ...] = (),
         identified_by: tuple[str, ...] = ("project", "agent", "bearer"),
         identify: Callable[[Request], Awaitable[Any]] | None = authenticate,
+        noun: str | None = None,
     ) -> None:
         super().__init__(path, endpoint, methods=[method])
         self.methods: set[str] = {method}  # not HEAD as well: the reference answers it with a 405
@@ -61,6 +63,7 @@ class Operation(Route):
         self.headers = headers
         self.identified_by = identified_by
         self.identify = identify
+        self.noun: str = noun or str(endpoint.__module__).rpartition(".")[2]
         self.summary: str = (endpoint.__doc__ or "").partition("\n")[0]
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from html import escape
 from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from cgworker.kernel.http.messages import reply
-from cgworker.kernel.openapi.document import TITLE, describe, tag_of
+from cgworker.kernel.openapi.document import TITLE, describe
 from cgworker.kernel.openapi.operation import Operation
 
 _PAGE = """<!doctype html>
@@ -34,7 +35,7 @@ async def openapi(request: Request) -> Response:
 
 async def docs(request: Request) -> Response:
     """Every route, for people."""
-    by_noun = groupby(_operations(request), key=tag_of)
+    by_noun = groupby(_operations(request), key=attrgetter("noun"))
     sections = "".join(_section(noun, rows) for noun, rows in by_noun)
     return HTMLResponse(_PAGE.format(title=escape(TITLE), sections=sections))
 

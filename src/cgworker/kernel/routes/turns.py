@@ -2,45 +2,36 @@
 
 from __future__ import annotations
 
-from itertools import repeat
-from typing import Any
-
 from attrs import frozen
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cgworker.errors import CommonGroundError, ConflictError, InvalidRequest
+from cgworker.errors import ConflictError
 from cgworker.kernel.access import authenticate, bearer_acting_as, long_poll_as_reader, require_reader
 from cgworker.kernel.http.messages import (
     body_bytes,
     idempotency_key,
     int_field,
-    item_answer,
     next_page,
     path_id,
     read,
     read_query,
     reply,
-    require_key,
     require_same,
 )
 from cgworker.kernel.long_poll.long_poll import Preferences
 from cgworker.kernel.long_poll.notifier import turn_topic, turn_topics, work_topic
 from cgworker.kernel.openapi.operation import Operation
-from cgworker.kernel.routes.claims import claim_each, represent
-from cgworker.kernel.routes.items import answers_of, authorized, bearers_of, require_count
-from cgworker.kernel.store.batch import Answers, resolve_all
+from cgworker.kernel.routes import settlements
+from cgworker.kernel.routes.settlements import notify_settled
 from cgworker.kernel.store.callers import PresentedCredential
 from cgworker.kernel.store.claims.append import Append
-from cgworker.kernel.store.claims.claim import Claimed
 from cgworker.kernel.store.claims.dispatch import DispatchRequest
 from cgworker.kernel.store.claims.fence import Fenced
-from cgworker.kernel.store.claims.finish import Settled, check_outcome, finish_turns
-from cgworker.kernel.store.claims.suspend import suspend_turns
+from cgworker.kernel.store.claims.finish import check_outcome
 from cgworker.kernel.store.ledger import turn_feed
 from cgworker.kernel.store.records import get_context
 from cgworker.kernel.store.turns import get_turn, resume_turn, stop_turn
-from cgworker.wire.converter import ABSENT
 from cgworker.wire.ledger import FeedPage
 from cgworker.wire.records import AppendRecord, TurnContext
 from cgworker.wire.refs import CardBoxRef, ClaimToken, TurnRef
@@ -48,17 +39,9 @@ from cgworker.wire.turns import (
     ChildDerivation,
     Dispatch,
     Done,
-    Finish,
     FinishTurn,
-    ItemAnswer,
-    NextClaim,
     ResumeTurn,
-    SettleAnswer,
-    SettleAnswers,
-    SettleItem,
-    SettleMany,
     StopTurn,
-    Suspend,
     SuspendTurn,
     TurnSnapshot,
 )
@@ -224,106 +207,6 @@ async def stop(request: Request) -> Response:
     return reply(body.turn)
 
 
-async def settle_many(request: Request) -> Response:
-    """Finish or suspend many turns, each answered as by its single route; an item may claim the next."""
-    body = await read(request, SettleMany)
-    project_id = path_id(request, "project_id")
-    _check_items(body)
-    found = bearers_of(project_id, [(item.claim.agent, item.credential) for item in body.items], "claim")
-    bearers = [_fault_of(item) or bearer for item, bearer in zip(body.items, found, strict=True)]
-    tried = list(authorized(body.items, bearers))
-    settles = [Fenced(item.claim, bearer, item.finish or item.suspend) for item, bearer in tried]
-    preferences = Preferences(request, waits=False, represents=True)
-    settled = answers_of(bearers, await _settle(request, project_id, settles))
-    claimed = iter(await _claim_next(request, project_id, tried, preferences))
-    answers = [
-        SettleAnswer(
-            status=answer.status,
-            body=answer.body,
-            next=next(claimed)
-            if isinstance(bearer, PresentedCredential) and isinstance(item.next, NextClaim)
-            else ABSENT,
-        )
-        for item, bearer, answer in zip(body.items, bearers, settled.items, strict=True)
-    ]
-    return reply(SettleAnswers(items=tuple(answers)), headers=preferences.applied())
-
-
-def _check_items(body: SettleMany) -> None:
-    require_count(sum(2 if isinstance(item.next, NextClaim) else 1 for item in body.items))
-    for place, item in enumerate(body.items):
-        if isinstance(item.next, NextClaim):
-            require_key(item.next.idempotency_key, ["body", "items", place, "next", "idempotency_key"])
-
-
-def _fault_of(item: SettleItem) -> InvalidRequest | None:
-    """What its own route would find wrong with the item before it asks who calls."""
-    if (item.finish is None) == (item.suspend is None):
-        msg = "Value error, exactly one of finish and suspend is required"
-        return InvalidRequest([{"type": "value_error", "loc": ["body"], "msg": msg}])
-    try:
-        if item.finish is not None:
-            check_outcome(item.finish)
-    except InvalidRequest as fault:
-        return fault
-    return None
-
-
-async def _settle(
-    request: Request, project_id: str, settles: list[Fenced[Any]]
-) -> list[Done | CommonGroundError]:
-    """By place, what came of each; the finishes are done first, and stand whatever the others meet."""
-    kernel = request.app.state.kernel
-    finishes = [item for item in settles if isinstance(item.what, Finish)]
-    suspends = [item for item in settles if isinstance(item.what, Suspend)]
-    finished = iter(await _told(kernel, finishes, await finish_turns(kernel.database, project_id, finishes)))
-    try:
-        suspended = iter(
-            await _told(kernel, suspends, await suspend_turns(kernel.database, project_id, suspends))
-        )
-    except CommonGroundError as trouble:
-        if not finishes:
-            raise
-        suspended = repeat(trouble)
-    return [next(finished if isinstance(item.what, Finish) else suspended) for item in settles]
-
-
-async def _told(
-    kernel: Any, items: list[Fenced[Any]], answers: Answers[Settled]
-) -> list[Done | CommonGroundError]:
-    """The answers when nothing is left to be asked; whoever waits for what was settled hears of it."""
-    outcomes = await resolve_all(answers)
-    for item, settled in zip(items, outcomes, strict=True):
-        if isinstance(settled, Settled):
-            notify_settled(kernel, item.claim, settled)
-    return [Done() if isinstance(settled, Settled) else settled for settled in outcomes]
-
-
-async def _claim_next(
-    request: Request,
-    project_id: str,
-    items: list[tuple[SettleItem, PresentedCredential]],
-    preferences: Preferences,
-) -> list[ItemAnswer]:
-    """What those are answered that claim their agent's next turn, in order; what was settled stands."""
-    kernel = request.app.state.kernel
-    wanted = [
-        (bearer, item.next.idempotency_key) for item, bearer in items if isinstance(item.next, NextClaim)
-    ]
-    try:
-        outcomes = await claim_each(kernel, project_id, wanted, preferences)
-    except CommonGroundError as trouble:
-        outcomes = [trouble] * len(wanted)
-    return [
-        item_answer(represent(kernel, found, preferences) if isinstance(found, Claimed) else found)
-        for found in outcomes
-    ]
-
-
-def notify_settled(kernel: Any, claim: ClaimToken, settled: Settled) -> None:
-    kernel.notifier.wake(work_topic(claim.agent), *turn_topics(claim.turn, claim.agent, settled.parent))
-
-
 async def _holder(request: Request, claim: ClaimToken) -> PresentedCredential:
     """Who says to hold the claim, which must be the path's."""
     ref = _path_turn(request)
@@ -342,15 +225,7 @@ _T = _V + "/turns/{turn_id}"
 routes: list[Operation] = [
     Operation("POST", _V + "/turns:dispatch", dispatch, takes=Dispatch, gives=TurnRef),
     Operation("POST", _T + ":finish", finish, takes=FinishTurn, gives=Done),
-    Operation(
-        "POST",
-        _V + "/turns:settle-many",
-        settle_many,
-        takes=SettleMany,
-        headers=("Prefer",),
-        gives=SettleAnswers,
-        identified_by=(),
-    ),
+    *settlements.routes,
     Operation("GET", _T + "/context", context, query=ContextQuery, gives=TurnContext),
     Operation("GET", _T + "/feed", feed, query=FeedQuery, headers=("Prefer",), gives=FeedPage),
     Operation(

@@ -169,37 +169,38 @@ async def dispatch_turns(
         FencingError, in the order of wire 6.4 and 8.3.
     """
 
-    async def dispatch(some: list[DispatchRequest]) -> Answers[Dispatched]:
-        rows = rows_by_place(await _dispatch(database, project_id, lease, some, waiting))
+    async def insert(some: list[DispatchRequest]) -> Answers[Dispatched]:
+        sent = [_row_of(item) for item in some]
+        found = None if waiting is None else await _hand_over(database, project_id, lease, sent[0], waiting)
+        if found is None:
+            found = await database.fetch(DISPATCH_TURNS, project_id, lease, *columns(sent))
+        rows = rows_by_place(found)
         await touch_used(database, [item.bearer for item in some], rows)
-        born = {place: _born(project_id, row) for place, row in rows.items()}
+        born = {place: _dispatched_of(project_id, row) for place, row in rows.items()}
         return by_place(some, born, lambda item: _replay(database, item))
 
-    return await in_rounds(dispatches, lambda item: [item.request.dispatch_key], dispatch)
+    return await in_rounds(dispatches, lambda item: [item.request.dispatch_key], insert)
 
 
-async def _dispatch(
-    database: Database,
-    project_id: str,
-    lease: timedelta,
-    some: list[DispatchRequest],
-    waiting: WaitingClaim | None,
-) -> list[Row]:
-    """The rows of the turns that were born."""
-    sent = [_row_of(item) for item in some]
-    if waiting is not None:
-        with suppress(InvalidRequest):  # were it for the claim's sake, it must not refuse the dispatch
-            return await hand_over(database, project_id, lease, sent[0], waiting)
-    return await database.fetch(DISPATCH_TURNS, project_id, lease, *columns(sent))
+async def _hand_over(
+    database: Database, project_id: str, lease: timedelta, sent: tuple[Any, ...], waiting: WaitingClaim
+) -> list[Row] | None:
+    """Dispatch a turn to a waiting claim; None if the statement was refused.
+
+    The refusal may be for the claim's values, which must not refuse the dispatch: it is then tried alone.
+    """
+    with suppress(InvalidRequest):
+        return await hand_over(database, project_id, lease, sent, waiting)
+    return None
 
 
-def _born(project_id: str, row: Row) -> Dispatched:
+def _dispatched_of(project_id: str, row: Row) -> Dispatched:
     is_handed_over = row.get("state") == "running"
     return Dispatched(turn_ref(project_id, row["turn_number"]), True, is_handed_over)
 
 
-def _row_of(dispatching: DispatchRequest) -> tuple[Any, ...]:
-    request = dispatching.request
+def _row_of(item: DispatchRequest) -> tuple[Any, ...]:
+    request = item.request
     spawn = _Spawn.of(request)
     parent = (None, None, None) if spawn.parent is None else claim_columns(spawn.parent)
     facts = {
@@ -221,7 +222,7 @@ def _row_of(dispatching: DispatchRequest) -> tuple[Any, ...]:
         new_box_id(),
         annotate(request.meta, **facts),
         annotate(record_role="bootstrap"),
-        *dispatching.bearer.row(),
+        *item.bearer.row(),
     )
 
 
@@ -238,10 +239,10 @@ where t.project_id = $1 and t.spawn_key = $2 and t.turn_number > 0
 FIND_AGENT = "select capabilities from cg_agents where project_id = $1 and agent_id = $2"
 
 
-async def _replay(database: Database, dispatching: DispatchRequest) -> Dispatched:
+async def _replay(database: Database, item: DispatchRequest) -> Dispatched:
     """The turn this very dispatch gave before; refuse whatever stands against that, in the order given."""
-    request, spawn = dispatching.request, _Spawn.of(dispatching.request)
-    caller = await require_caller(database, dispatching.bearer)
+    request, spawn = item.request, _Spawn.of(item.request)
+    caller = await require_caller(database, item.bearer)
     project_id = request.requested_by.project_id
     parent = None if spawn.parent is None else await find_claim(database, spawn.parent)
     found = await database.fetchrow(FIND_SPAWNED, project_id, request.dispatch_key)

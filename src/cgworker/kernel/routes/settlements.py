@@ -1,0 +1,157 @@
+"""Route to settle many turns in one request."""
+
+from __future__ import annotations
+
+from itertools import repeat
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from cgworker.errors import CommonGroundError, InvalidRequest
+from cgworker.kernel.http.messages import item_answer, path_id, read, reply, require_key
+from cgworker.kernel.long_poll.long_poll import Preferences
+from cgworker.kernel.long_poll.notifier import turn_topics, work_topic
+from cgworker.kernel.openapi.operation import Operation
+from cgworker.kernel.routes.claims import claim_each, represent
+from cgworker.kernel.routes.items import answers_of, authorized, bearers_of, require_count
+from cgworker.kernel.store.batch import Answers, resolve_all
+from cgworker.kernel.store.callers import PresentedCredential
+from cgworker.kernel.store.claims.claim import Claimed
+from cgworker.kernel.store.claims.fence import Fenced
+from cgworker.kernel.store.claims.finish import Settled, check_outcome, finish_turns
+from cgworker.kernel.store.claims.suspend import suspend_turns
+from cgworker.wire.converter import ABSENT
+from cgworker.wire.refs import ClaimToken
+from cgworker.wire.turns import (
+    Done,
+    Finish,
+    ItemAnswer,
+    NextClaim,
+    SettleAnswer,
+    SettleAnswers,
+    SettleItem,
+    SettleMany,
+    Suspend,
+)
+
+
+async def settle_many(request: Request) -> Response:
+    """Finish or suspend many turns, each answered as by its single route; an item may claim the next."""
+    body = await read(request, SettleMany)
+    project_id = path_id(request, "project_id")
+    _check_items(body)
+    found = bearers_of(project_id, [(item.claim.agent, item.credential) for item in body.items], "claim")
+    bearers = [_item_fault(item) or bearer for item, bearer in zip(body.items, found, strict=True)]
+    tried = list(authorized(body.items, bearers))
+    settles = [Fenced(item.claim, bearer, item.finish or item.suspend) for item, bearer in tried]
+    preferences = Preferences(request, waits=False, represents=True)
+    settled = answers_of(bearers, await _settle(request, project_id, settles))
+    claimed = iter(await _claim_next(request, project_id, tried, preferences))
+    answers = [
+        SettleAnswer(
+            status=answer.status,
+            body=answer.body,
+            next=next(claimed)
+            if isinstance(bearer, PresentedCredential) and isinstance(item.next, NextClaim)
+            else ABSENT,
+        )
+        for item, bearer, answer in zip(body.items, bearers, settled.items, strict=True)
+    ]
+    return reply(SettleAnswers(items=tuple(answers)), headers=preferences.applied())
+
+
+def _check_items(body: SettleMany) -> None:
+    require_count(sum(2 if isinstance(item.next, NextClaim) else 1 for item in body.items))
+    for place, item in enumerate(body.items):
+        if isinstance(item.next, NextClaim):
+            require_key(item.next.idempotency_key, ["body", "items", place, "next", "idempotency_key"])
+
+
+def _item_fault(item: SettleItem) -> InvalidRequest | None:
+    """The fault that the item's own route would find before it authenticates the caller; None for none."""
+    if (item.finish is None) == (item.suspend is None):
+        msg = "Value error, exactly one of finish and suspend is required"
+        return InvalidRequest([{"type": "value_error", "loc": ["body"], "msg": msg}])
+    try:
+        if item.finish is not None:
+            check_outcome(item.finish)
+    except InvalidRequest as fault:
+        return fault
+    return None
+
+
+async def _settle(
+    request: Request, project_id: str, settles: list[Fenced[Any]]
+) -> list[Done | CommonGroundError]:
+    """Settle the turns and return the answers by place.
+
+    Finishes run first. They stand even if the suspends then fail.
+    """
+    kernel = request.app.state.kernel
+    finishes = [item for item in settles if isinstance(item.what, Finish)]
+    suspends = [item for item in settles if isinstance(item.what, Suspend)]
+    answers = await finish_turns(kernel.database, project_id, finishes)
+    finished = iter(await _resolve_and_notify(kernel, finishes, answers))
+    try:
+        answers = await suspend_turns(kernel.database, project_id, suspends)
+        suspended = iter(await _resolve_and_notify(kernel, suspends, answers))
+    except CommonGroundError as trouble:
+        if not finishes:
+            raise
+        suspended = repeat(trouble)
+    return [next(finished if isinstance(item.what, Finish) else suspended) for item in settles]
+
+
+async def _resolve_and_notify(
+    kernel: Any, items: list[Fenced[Any]], answers: Answers[Settled]
+) -> list[Done | CommonGroundError]:
+    """Run the deferred answers, and wake the requests that wait for the settled turns."""
+    outcomes = await resolve_all(answers)
+    for item, settled in zip(items, outcomes, strict=True):
+        if isinstance(settled, Settled):
+            notify_settled(kernel, item.claim, settled)
+    return [Done() if isinstance(settled, Settled) else settled for settled in outcomes]
+
+
+async def _claim_next(
+    request: Request,
+    project_id: str,
+    items: list[tuple[SettleItem, PresentedCredential]],
+    preferences: Preferences,
+) -> list[ItemAnswer]:
+    """Claim the next turns for the items that ask for one, and return their answers in order.
+
+    A failure is the answer to these claims; the settled turns stay settled.
+    """
+    kernel = request.app.state.kernel
+    wanted = [
+        (bearer, item.next.idempotency_key) for item, bearer in items if isinstance(item.next, NextClaim)
+    ]
+    try:
+        outcomes = await claim_each(kernel, project_id, wanted, preferences)
+    except CommonGroundError as trouble:
+        outcomes = [trouble] * len(wanted)
+    return [
+        item_answer(represent(kernel, found, preferences) if isinstance(found, Claimed) else found)
+        for found in outcomes
+    ]
+
+
+def notify_settled(kernel: Any, claim: ClaimToken, settled: Settled) -> None:
+    """Wake the requests that wait for the settled turn, its agent, its parent or its project."""
+    kernel.notifier.wake(work_topic(claim.agent), *turn_topics(claim.turn, claim.agent, settled.parent))
+
+
+routes: list[Operation] = [
+    Operation(
+        "POST",
+        "/v3r1/projects/{project_id}/turns:settle-many",
+        settle_many,
+        takes=SettleMany,
+        headers=("Prefer",),
+        gives=SettleAnswers,
+        identified_by=(),
+        noun="turns",
+    ),
+]
