@@ -91,10 +91,10 @@ async def test_a_command_that_ends_by_itself_keeps_its_exit_status(anyio_backend
     """Where a thread of the program goes on after the last line, the status is the program's own."""
     code = (
         "import threading, sys\n"
-        "from cgworker.worker import ending\n"
-        "with ending.ending_in_time():\n"
+        "from cgworker.worker.process import exit\n"
+        "with exit.ending_in_time():\n"
         "    threading.Thread(target=threading.Event().wait).start()\n"
-        "ending.ends_with(7)\n"
+        "exit.ends_with(7)\n"
         "sys.exit(7)\n"
     )
     assert anyio_backend == "asyncio"
