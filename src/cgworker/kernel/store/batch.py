@@ -1,8 +1,8 @@
-"""Many items in one statement: arrays go in, answers come out by place.
+"""Run many items in one statement: arrays go in, answers come out by place.
 
-The statements of the busy verbs take arrays, so that a request for one and a request for many run the same
-SQL, and requests that wait for each other can be run together. One statement changes a row at most once
-and sees the database as it was when it began: items that meet in a row take turns, in rounds.
+The statements of the frequent operations take arrays. A request for one item and a request for many run the
+same SQL, and waiting requests can share a statement. A statement changes a row at most once, and sees the
+database as it was when the statement began. Items that conflict in a row therefore run in successive rounds.
 """
 
 from __future__ import annotations
@@ -22,20 +22,23 @@ Result_co = TypeVar("Result_co", covariant=True)
 
 
 def columns(rows: Iterable[tuple[Any, ...]]) -> list[list[Any]]:
-    """Rows as the arrays that `unnest` makes rows of again."""
+    """Transpose rows into the arrays that `unnest` turns into rows again."""
     return [list(column) for column in zip(*rows, strict=True)]
 
 
 def rows_by_place(rows: Iterable[Row]) -> dict[int, Row]:
-    """Rows by their place."""
+    """Return the rows by their `place`."""
     return {row["place"]: row for row in rows}
 
 
 @frozen
 class Deferred(Generic[Result_co]):
-    """An answer that needs more statements: a repeat, or why something is refused.
+    """An answer that needs more statements, such as a repeat or the reason for a refusal.
 
-    Whoever is in no hurry for it asks for it after the others have been answered.
+    It is resolved after the other items of its statement have been answered, so that they do not wait.
+
+    Attributes:
+        resolve: runs the statements; returns the answer or raises the refusal.
     """
 
     resolve: Callable[[], Awaitable[Result_co]]
@@ -49,13 +52,18 @@ Run: TypeAlias = Callable[[list[Item]], Awaitable[Answers[Result]]]
 async def in_rounds(
     items: Sequence[Item], keys_of: Callable[[Item], Iterable[Hashable]], run: Run[Item, Result]
 ) -> Answers[Result]:
-    """Run the items as if one came after the other, as many at once as have no key in common.
+    """Run the items as if one after the other, but run items without a common key together.
+
+    Args:
+        keys_of: returns the keys by which items conflict.
+        run: runs items without a common key in one statement.
 
     Returns:
-        By place, the answer, the refusal, or what has to be asked for it.
+        By place, the answer, the refusal, or the deferred answer.
 
     Raises:
-        CommonGroundError: nothing was done. Trouble in a later round is the answer to its items.
+        CommonGroundError: the first round failed, and nothing was done. An error of a later round is the
+            answer to the items of that round.
     """
     rounds = _rounds([frozenset(keys_of(item)) for item in items])
     answers: dict[int, Answer[Result]] = {}
@@ -66,14 +74,14 @@ async def in_rounds(
             if not answers:
                 raise
             found = [trouble] * len(places)
-        if len(rounds) > 1:  # the next round must find what comes of this one
+        if len(rounds) > 1:  # the next round must see the effects of this one
             found = [*await resolve_all(found)]
         answers.update(zip(places, found, strict=True))
     return [answers[place] for place in range(len(items))]
 
 
 async def _answers_of(items: list[Item], run: Run[Item, Result]) -> Answers[Result]:
-    """One item that the database cannot hold refuses the whole statement: then each is tried alone."""
+    """Run the items; if the database cannot hold a value of one of them, run each item alone."""
     try:
         return await run(items)
     except InvalidRequest as unfit:
@@ -91,7 +99,7 @@ async def _alone(item: Item, run: Run[Item, Result]) -> Answer[Result]:
 
 
 def _rounds(keys: Sequence[frozenset[Hashable]]) -> list[list[int]]:
-    """The places of each round: an item comes in the first round after all those that it conflicts with."""
+    """Return the places of each round: an item runs in the first round after those that it conflicts with."""
     rounds: list[list[int]] = []
     last_round: dict[Hashable, int] = {}
     for place, own in enumerate(keys):
@@ -106,9 +114,11 @@ def _rounds(keys: Sequence[frozenset[Hashable]]) -> list[list[int]]:
 def by_place(
     items: Sequence[Item], good: Mapping[int, Result], otherwise: Callable[[Item], Awaitable[Result]]
 ) -> Answers[Result]:
-    """The answers in order: what the statement gave by place, which counts from 1, or else what to ask.
+    """Return the answers in order.
 
-    A refusal is the answer to its own item and does not end the others.
+    Args:
+        good: the answers that the statement gave, by place, counted from 1.
+        otherwise: gives the answer, or raises the refusal, of an item without one; it is deferred.
     """
     return [
         good[place] if place in good else Deferred(partial(otherwise, item))
@@ -117,7 +127,7 @@ def by_place(
 
 
 async def resolve_all(answers: Sequence[Answer[Result]]) -> list[Result | CommonGroundError]:
-    """The answers when nothing is left to be asked."""
+    """Resolve the deferred answers; a refusal is returned in its place."""
     return [await _resolved(answer) for answer in answers]
 
 
@@ -131,7 +141,7 @@ async def _resolved(answer: Answer[Result]) -> Result | CommonGroundError:
 
 
 def single(answers: list[Result | CommonGroundError]) -> Result:
-    """The answer to a single item; raised if it is a refusal."""
+    """Return the answer of a single item, or raise it if it is a refusal."""
     (answer,) = answers
     if isinstance(answer, CommonGroundError):
         raise answer

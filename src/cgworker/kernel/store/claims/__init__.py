@@ -1,10 +1,12 @@
-"""Everything that is written under a claim, one file per verb, around one fence.
+"""Operations on claims and the writes that a claim allows: one file per operation, around one fence.
 
-The fence is inside each verb's statement: the agent, the token's hash, and a lease that has not ended, by
-the database's clock. A turn has them exactly while it runs (a CHECK of the schema), so its state need not be
-asked as well. A statement that changes nothing then asks `fence.py` why.
+Each statement contains the fence: the turn's row must have the claim's agent, the hash of its token, and a
+lease that has not ended by the database's clock. A CHECK of the schema gives a turn these columns exactly
+while it runs, so no statement has to compare the state as well. If a statement changes nothing, `fence.py`
+finds out why.
 
-A plan may be made before there is anything to know about the tables, and then a join by project and number
-looks no dearer by project alone. `= any (array(...))` beside a join, and `limit 1` in a lateral lookup, leave
-the planner no other way than by the whole key.
+Before the tables are analyzed, the planner may scan a whole project for a join on (project_id, turn_number).
+`= any (array(...))` beside the join, and `limit 1` in a lateral subquery, force the primary-key lookup. For
+the same reason no statement here uses EXISTS on a large table: PostgreSQL may plan it as a hash over the
+whole project, and keep that plan as the project grows.
 """

@@ -1,4 +1,4 @@
-"""Adding a record to a turn."""
+"""Append records to turns."""
 
 from __future__ import annotations
 
@@ -20,10 +20,14 @@ from cgworker.wire.converter import dumps, unstructure
 from cgworker.wire.records import AppendRecord
 from cgworker.wire.refs import CardBoxRef
 
-# A key that is taken, and a second singleton, are refused as a bad claim is: nothing is changed. Taken
-# between the look and the write, they violate a unique key, and the statement is run again.
+# Adds a record to each turn whose claim is the current one. A record that is refused gets no row.
+#
+# An Idempotency-Key that is in use, or a second record of a role that a turn may have once, is refused like a
+# stale claim. If it appears between the check and the insert, the insert violates a unique key, and the
+# statement is run again.
 APPEND_RECORDS = """
 with sent as (
+    -- Records with a valid credential.
     select s.*, who.is_touch_due
     from unnest($2::bigint[], $3::text[], $4::bytea[], $5::text[], $6::text[], $7::text[], $8::text[],
             $9::text[], $10::text[], $11::text[], $12::text[], $13::bytea[], $14::text[],
@@ -32,6 +36,7 @@ with sent as (
             metadata, payload, annotations, key, body_digest, credential_id, secret_hash, place)
     cross join lateral cg_callers($1, s.agent_id, s.credential_id, s.secret_hash) who
 ), held as (
+    -- The fence: lock the turns whose claim is the current one, in the order of their numbers.
     select s.place, s.turn_number, s.is_touch_due
     from (select * from sent order by turn_number) s
     cross join lateral (
@@ -42,7 +47,7 @@ with sent as (
             and claim_expires_at > clock_timestamp()
         for no key update
     ) t
-    where (  -- and not `exists`: see claim.py
+    where (  -- not EXISTS: see __init__.py
             select k.turn_number
             from cg_idempotency_keys k
             where k.project_id = $1 and k.agent_id = s.agent_id and k.route = 'semantic-records'
@@ -56,6 +61,7 @@ with sent as (
             limit 1
         ) is null)
 ), counted as (
+    -- Count the records, which numbers the new ones.
     update cg_turns t
     set record_count = t.record_count + 1, updated_at = clock_timestamp()
     from held h
@@ -63,6 +69,7 @@ with sent as (
         and t.turn_number = h.turn_number
     returning h.place, h.is_touch_due, t.*
 ), recorded as (
+    -- Add the records.
     insert into cg_records (project_id, turn_number, turn_seq, record_id, role, box_id, card_id,
         metadata, payload, created_at)
     select $1, c.turn_number, c.record_count, s.record_id, s.role, s.box_id, s.card_id,
@@ -70,6 +77,7 @@ with sent as (
     from counted c
     join sent s on s.place = c.place
 ), logged as (
+    -- One event per record.
     insert into cg_ledger (project_id, event_type, subject_kind, subject_id, actor_kind, actor_id,
         cause_kind, cause_id, annotations, payload_box_id, agent_id, turn_number)
     select $1, 'turn.progress_appended', 'turn', 'T-' || c.turn_number, 'agent', s.agent_id,
@@ -78,6 +86,7 @@ with sent as (
     join sent s on s.place = c.place
     order by c.place
 ), remembered as (
+    -- Note the answer under the Idempotency-Key.
     insert into cg_idempotency_keys (project_id, agent_id, route, key, body_digest, turn_number, answer)
     select $1, s.agent_id, 'semantic-records', s.key, s.body_digest, c.turn_number, to_json(s.box_id)
     from counted c
@@ -90,20 +99,26 @@ select place, is_touch_due from counted
 
 @frozen
 class Append:
-    """A record to add; `key` is its Idempotency-Key, if it has one (difference 4)."""
+    """A record to append.
+
+    Attributes:
+        record: the body of the request.
+        bearer: the credential that the caller presented.
+        key: the Idempotency-Key; None if the request has none (difference 4).
+    """
 
     record: AppendRecord
     bearer: PresentedCredential
     key: str | None = None
 
     def conflict_keys(self) -> Iterator[object]:
-        """What two that go into one statement must not have in common."""
+        """Yield the keys that no two records in one statement may share."""
         yield self.record.claim.turn_id
         if self.key is not None:
             yield self.record.claim.agent_id, self.key
 
     def body_digest(self) -> bytes:
-        """Of the record itself: the same record under a fresh token is the same request."""
+        """Return the digest of the record alone: the same record under a new token is the same request."""
         record = self.record
         return digest([record.role, unstructure(record.payload), unstructure(record.meta)])
 
@@ -111,12 +126,13 @@ class Append:
 async def append_records(
     database: Database, project_id: str, appends: Sequence[Append]
 ) -> Answers[CardBoxRef]:
-    """Add the records under their claims; with an Idempotency-Key a repeat adds nothing.
+    """Append the records under their claims; with an Idempotency-Key a repeat appends nothing.
 
     Returns:
-        By place, the record's content, or UnauthorizedError or ForbiddenError; or NotFoundError or
-        FencingError: the claim is not the current one, or its lease has ended; or ConflictError: the key
-        came with another body before, or the role takes one record only.
+        By place, the reference of the record's content, or the refusal: UnauthorizedError or ForbiddenError
+        for the credential, NotFoundError if there is no such turn, FencingError if the claim is not the
+        current one or its lease has ended, ConflictError if the key was used with another body or the turn
+        has a record of the role and may have only one.
     """
 
     async def append(some: list[Append]) -> Answers[CardBoxRef]:
@@ -136,7 +152,7 @@ def _row_of(append: Append, box: CardBoxRef) -> tuple[Any, ...]:
     return (
         0
         if payload_fault(record.role, record.payload)
-        else number,  # no turn is found for what cannot be added
+        else number,  # 0 finds no turn: the record cannot be added
         agent_id,
         token_hash,
         new_record_id(),
@@ -163,7 +179,7 @@ where project_id = $1 and agent_id = $2 and route = 'semantic-records' and key =
 
 
 async def _repeat_or_refuse(database: Database, append: Append) -> CardBoxRef:
-    """The first answer, also after the claim has ended, which is when it is most needed."""
+    """Return the first answer to the key, even if the claim has ended since; else raise the refusal."""
     record = append.record
     claim = record.claim
     await require_caller(database, append.bearer)

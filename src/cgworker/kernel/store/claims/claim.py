@@ -1,4 +1,4 @@
-"""Claiming an agent's next turn."""
+"""Claim an agent's next turn."""
 
 from __future__ import annotations
 
@@ -23,14 +23,18 @@ from cgworker.wire.converter import unstructure
 from cgworker.wire.records import SemanticItem
 from cgworker.wire.refs import ClaimToken
 
-# For each agent its oldest queued turns, as many as it asks for and has slots for. Turns are locked before
-# agents, everywhere. Where a lease of the agent has ended (difference 2) nothing is claimed: `is_blocked`
-# says so, and the caller reconciles and claims in one transaction. Who shows a key that is taken, or a
-# credential that does not stand, gets no row at all; a turn comes once for each record that is wanted of it.
-# What would read better with `exists` is none here: PostgreSQL may answer that by reading all rows of the
-# project once, and keep to such a plan when there are many.
+# Claims for each agent its oldest queued turns: as many as it asks for and has free slots for.
+#
+# A request whose Idempotency-Key is in use, or whose credential is invalid, gets no row. A request that gets
+# no turn gets one row without a turn; a claimed turn yields one row per requested record.
+#
+# If a lease of the agent has ended (difference 2), nothing is claimed and `is_blocked` is true: the caller
+# then reconciles and claims in one transaction.
+#
+# Every statement locks turns before agents, so that no two can deadlock. On EXISTS, see `__init__.py`.
 CLAIM_TURNS = """
 with asked as (
+    -- Requests with a valid credential and an unused Idempotency-Key; `nth` counts an agent's requests.
     select s.*, who.is_touch_due, row_number() over (partition by s.agent_id order by s.place) as nth
     from unnest($3::text[], $4::bytea[], $5::text[], $6::text[], $7::bytea[], $8::int[], $9::text[],
             $10::bytea[]) with ordinality
@@ -43,6 +47,7 @@ with asked as (
         where k.project_id = $1 and k.agent_id = s.agent_id and k.route = 'claims:claim' and k.key = s.key
     ) is not false
 ), asking as (
+    -- Each agent once. It is blocked while one of its running turns has a lease that has ended.
     select a.agent_id, a.asked_count, (
             select t.turn_number
             from cg_turns t
@@ -53,6 +58,7 @@ with asked as (
         ) is not null as is_blocked
     from (select agent_id, count(*) as asked_count from asked group by agent_id) a
 ), queued as (
+    -- Lock each agent's oldest queued turns, at most one per request; skip those that are locked already.
     select a.agent_id, q.turn_number
     from asking a
     cross join lateral (
@@ -65,9 +71,11 @@ with asked as (
     ) q
     where not a.is_blocked
 ), next as (
+    -- Number the locked turns of each agent, to pair them with its requests.
     select agent_id, turn_number, row_number() over (partition by agent_id order by turn_number) as nth
     from queued
 ), slots as (
+    -- Lock the agents, in the order of their ids, and see how many slots they have left.
     select n.agent_id, least(n.found_count, a.free_count) as taken_count
     from (select agent_id, count(*) as found_count from next group by agent_id order by agent_id) n
     cross join lateral (
@@ -78,10 +86,12 @@ with asked as (
         for no key update
     ) a
 ), taken as (
+    -- Take the slots.
     update cg_agents a
     set held_count = a.held_count + (select taken_count from slots s where s.agent_id = a.agent_id)
     where a.project_id = $1 and a.agent_id = any (array(select agent_id from slots))
 ), claimed as (
+    -- Give an agent's nth turn to its nth request, as far as the slots go.
     update cg_turns t
     set state = 'running', claim_agent_id = a.agent_id, claim_token_hash = a.token_hash,
         claim_expires_at = clock_timestamp() + $2, settled_token_hash = null, settled_digest = null,
@@ -93,6 +103,7 @@ with asked as (
         and t.turn_number = any (array(select turn_number from next)) and t.turn_number = n.turn_number
     returning a.place, t.*
 ), logged as (
+    -- One event per claim.
     insert into cg_ledger (project_id, event_type, subject_kind, subject_id, actor_kind, actor_id,
         cause_kind, cause_id, annotations, agent_id, turn_number)
     select $1, 'turn.claimed', 'turn', 'T-' || c.turn_number, 'agent', a.agent_id,
@@ -101,6 +112,7 @@ with asked as (
     join asked a on a.place = c.place
     order by c.place
 ), remembered as (
+    -- Note which claim the Idempotency-Key stands for, so that a repeat finds it.
     insert into cg_idempotency_keys (project_id, agent_id, route, key, body_digest, turn_number, answer)
     select $1, a.agent_id, 'claims:claim', a.key, a.body_digest, c.turn_number,
         to_json(encode(a.token_hash, 'hex'))
@@ -108,6 +120,7 @@ with asked as (
     join asked a on a.place = c.place
     where a.key is not null
 )
+-- One row per request, or per record of its turn if it asks for records.
 select a.place as asked_place, a.is_touch_due, g.is_blocked, clock_timestamp() as server_time, c.*, r.*
 from asked a
 join asking g on g.agent_id = a.agent_id
@@ -123,6 +136,7 @@ left join lateral (
             limit a.record_limit
         ) found
     ) counted
+    -- Leave out the records beyond the size of a page; the caller sees that some are missing.
     where bytes <= 16777216  -- MAX_PAGE_BYTES
 ) r on true
 order by a.place, r.turn_seq
@@ -131,11 +145,13 @@ order by a.place, r.turn_seq
 
 @frozen
 class ClaimRequest:
-    """A wish for an agent's next turn.
+    """A request for an agent's next turn.
 
     Attributes:
-        key: its Idempotency-Key, if it has one (difference 4).
-        record_limit: how many of the turn's records are to come with it (difference 8).
+        request: the body of the request.
+        bearer: the credential that the caller presented.
+        key: the Idempotency-Key; None if the request has none (difference 4).
+        record_limit: the number of the turn's records to return with it (difference 8).
     """
 
     request: ClaimNext
@@ -144,19 +160,25 @@ class ClaimRequest:
     record_limit: int = 0
 
     def conflict_keys(self) -> Iterator[object]:
-        """What two that go into one statement must not have in common."""
+        """Yield the keys that no two requests in one statement may share."""
         if self.key is not None:
             yield self.request.agent.agent_id, self.key
 
     def body_digest(self) -> bytes:
+        """Return the digest of the body, to tell a repeat from another use of the key."""
         return digest(unstructure(self.request))
 
 
 @frozen
 class Claimed:
-    """A claim just given, with the turn's row as it is now, and the records that were asked for.
+    """A new claim.
 
-    `gave_back` says that ended leases of the agent were reconciled on the way, so there may be more work.
+    Attributes:
+        token: the claim token.
+        row: the turn's row after the claim.
+        records: the requested records.
+        gave_back: whether expired leases of the agent were reconciled first; there may then be more work.
+        has_all_records: whether `records` has every requested record; false if they exceed a page's size.
     """
 
     token: ClaimToken
@@ -169,11 +191,15 @@ class Claimed:
 async def claim_turns(
     database: Database, project_id: str, claims: Sequence[ClaimRequest], *, lease: timedelta
 ) -> Answers[Claimed | None]:
-    """Claim each agent's oldest queued turn, or several turns of one that asks several times.
+    """Claim the oldest queued turns of the agents, one turn for each request.
+
+    Args:
+        lease: the length of each lease.
 
     Returns:
-        By place, the claim; None where the agent has no such turn, or no slot for it; or UnauthorizedError
-        or ForbiddenError; or ConflictError: the key came with another body before.
+        By place, the claim, or None if the agent has no queued turn or no free slot. A refusal is returned,
+        not raised: UnauthorizedError or ForbiddenError for the credential, ConflictError if the
+        Idempotency-Key was used with another body.
     """
 
     async def claim(some: list[ClaimRequest]) -> Answers[Claimed | None]:
@@ -192,13 +218,13 @@ async def claim_turns(
 
 @frozen
 class ClaimTry:
-    """A claim with the token that it gives if it succeeds."""
+    """A claim request with the token that it gets if it succeeds."""
 
     claim: ClaimRequest
     token: str = field(factory=new_claim_token, repr=False)
 
     def row(self) -> tuple[Any, ...]:
-        """What CLAIM_TURNS is told of it, the place apart."""
+        """Return the request's row for CLAIM_TURNS, without its place."""
         claim = self.claim
         request = claim.request
         return (
@@ -212,7 +238,7 @@ class ClaimTry:
         )
 
     def claimed(self, rows: list[Row], *, gave_back: bool = False) -> Claimed | None:
-        """What rows with the columns of CLAIM_TURNS say: one for each record, and at least one."""
+        """Return the claim that rows of CLAIM_TURNS describe: at least one row, one for each record."""
         row = rows[0]
         if row["turn_number"] is None:
             return None
@@ -249,7 +275,10 @@ async def _refuse_or_repeat(database: Database, one: ClaimTry, lease: timedelta)
 
 
 def _is_whole(one: ClaimTry, claimed: Claimed | None) -> bool:
-    """Whether all records are there that were asked for: a statement sees those of the moment it began."""
+    """Whether the claim has every requested record.
+
+    Some may be missing: a statement sees only the records that were committed before it began.
+    """
     if claimed is None:
         return True
     record_count: int = claimed.row["record_count"]
@@ -286,7 +315,8 @@ def _decided(rows: list[Row]) -> list[Row]:
 # ---------------------------------------------------------------- repeats
 
 
-# In a statement of its own: simultaneous repeats wait here for each other, and then see what the other did.
+# A statement of its own: simultaneous repeats queue here, and the next statement of each then sees what the
+# one before it did.
 LOCK_KEY = """
 select body_digest
 from cg_idempotency_keys
@@ -294,8 +324,8 @@ where project_id = $1 and agent_id = $2 and route = 'claims:claim' and key = $3
 for update
 """
 
-# While the turn runs under the first claim. The fresh token voids the first, in case both answers arrive;
-# the event was written by the first.
+# Gives the turn a new token while it still runs under the first claim. The first token becomes void, in case
+# both answers arrive. The first claim has written the event already.
 RECLAIM_TURN = """
 with claimed as (
     update cg_turns t
@@ -322,7 +352,7 @@ where project_id = $1 and agent_id = $2 and route = 'claims:claim' and key = $3
 
 
 async def _repeat(database: Database, one: ClaimTry, lease: timedelta) -> list[Row]:
-    """The turn of the first claim, if it still runs under it; else the key is free again."""
+    """Repeat a claim: return its turn if that still runs under the first claim, else claim anew."""
     agent, body = one.claim.request.agent, one.claim.body_digest()
     scope = (agent.project_id, agent.agent_id, one.claim.key)
 

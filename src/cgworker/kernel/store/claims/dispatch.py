@@ -1,4 +1,4 @@
-"""Dispatching: a turn is born, on its requester's own authority or under a parent's claim."""
+"""Dispatch turns: on the requester's own authority (a root) or under a parent's claim (a child)."""
 
 from __future__ import annotations
 
@@ -28,10 +28,13 @@ from cgworker.wire.converter import dumps
 from cgworker.wire.refs import ClaimToken, TurnRef
 from cgworker.wire.turns import Dispatch, RootRequest
 
-# The parent's fence, for a child; then the key, which a second dispatch finds taken; the project's row
-# last, since it is held until the commit. A parent is fenced and its lease extended also on a replay.
+# Creates the turns of new dispatches. A replay, or a dispatch that is refused, gets no row.
+#
+# Locks are taken in this order: the parents' turns, the dispatch keys, and last the project's row, since it
+# stays locked until the commit. A replay still checks the parent's fence and extends its lease.
 DISPATCH_TURNS = """
 with sent as (
+    -- Dispatches with a valid credential, to a target that has the capability that the kind needs.
     select s.*, who.is_touch_due, 'turn.dispatch.any' = any (who.grants) as may_dispatch_any
     from unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
             $10::text[], $11::bigint[], $12::text[], $13::bytea[], $14::text[], $15::text[], $16::text[],
@@ -45,6 +48,7 @@ with sent as (
     ) target
     where not starts_with(s.turn_kind, 'turn.') or s.turn_kind = any (target.capabilities)
 ), held as (
+    -- The fence of children: lock the parent turns whose claim is the current one, in the order of numbers.
     select s.place, s.parent_number
     from (select * from sent where parent_number is not null order by parent_number) s
     cross join lateral (
@@ -57,10 +61,12 @@ with sent as (
         for no key update
     ) t
 ), extended as (
+    -- Extend the parents' leases.
     update cg_turns
     set claim_expires_at = clock_timestamp() + $2, updated_at = clock_timestamp()
     where project_id = $1 and turn_number = any (array(select parent_number from held))
 ), spawned as (
+    -- Take the dispatch keys of roots and fenced children. A key that is taken already means a replay.
     insert into cg_spawns (project_id, spawn_key)
     select $1, s.spawn_key
     from sent s
@@ -70,28 +76,33 @@ with sent as (
     on conflict do nothing
     returning spawn_key
 ), counted as (
+    -- Count the new turns on the project, which reserves their numbers.
     update cg_projects
     set turn_count = turn_count + (select count(*) from spawned)
     where project_id = $1 and exists (select from spawned)
     returning turn_count
 ), numbered as (
+    -- Number the new turns in the order of the dispatches.
     select s.*, c.turn_count - row_number() over (order by s.place desc) + 1 as turn_number
     from spawned
     join sent s on s.spawn_key = spawned.spawn_key
     cross join counted c
 ), born as (
+    -- The turns, queued.
     insert into cg_turns (project_id, turn_number, target_agent_id, requested_by_agent_id, turn_kind,
         cause_kind, cause_id, parent_number, spawn_key, state, record_count, created_at, updated_at)
     select $1, turn_number, target_id, requester_id, turn_kind,
         cause_kind, cause_id, parent_number, spawn_key, 'queued', 1, clock_timestamp(), clock_timestamp()
     from numbered
 ), recorded as (
+    -- The first record of each, its input.
     insert into cg_records (project_id, turn_number, turn_seq, record_id, role, box_id, card_id,
         metadata, payload, created_at)
     select $1, turn_number, 1, record_id, 'bootstrap', box_id, card_id,
         '{"cg_role":"bootstrap_bundle","cg_source":"CommonGround"}', input::json, clock_timestamp()
     from numbered
 ), logged as (
+    -- Two events for each turn; the first one also names the parent.
     insert into cg_ledger (project_id, event_type, subject_kind, subject_id, actor_kind, actor_id,
         cause_kind, cause_id, annotations, payload_box_id, agent_id, turn_number, parent_number)
     select $1, e.event_type, 'turn', 'T-' || n.turn_number, 'agent', n.requester_id,
@@ -109,7 +120,7 @@ select place, is_touch_due, turn_number from numbered
 
 @frozen
 class DispatchRequest:
-    """A dispatch to make, and who makes it."""
+    """A dispatch, and the credential that its caller presented."""
 
     request: Dispatch
     bearer: PresentedCredential
@@ -120,8 +131,9 @@ class Dispatched:
     """The turn of a dispatch.
 
     Attributes:
-        is_new: false for a replay.
-        is_handed_over: a claim that waited for it has it already.
+        turn: the turn.
+        is_new: whether this dispatch created it; false for a replay.
+        is_handed_over: whether it was given to a waiting claim.
     """
 
     turn: TurnRef
@@ -131,7 +143,7 @@ class Dispatched:
 
 @frozen
 class _Spawn:
-    """A dispatch in the words of the table."""
+    """The columns of cg_turns and cg_records that follow from a dispatch's authority."""
 
     cause_kind: str
     cause_id: str
@@ -159,13 +171,15 @@ async def dispatch_turns(
     lease: timedelta,
     waiting: WaitingClaim | None = None,
 ) -> Answers[Dispatched]:
-    """Give agents work, or find the turns that the same dispatches gave them before.
+    """Dispatch turns, or find the turns that earlier dispatches with the same keys created.
 
     Args:
-        waiting: a claim that may have the turn at once; for a single dispatch, to the claim's agent.
+        lease: the length of a lease, for parents and for a claim that gets a turn.
+        waiting: a waiting claim of the target agent, which may get the turn at once; only for a single
+            dispatch.
 
     Returns:
-        By place, the turn, or UnauthorizedError or ForbiddenError; or NotFoundError, ConflictError or
+        By place, the turn or the refusal: UnauthorizedError, ForbiddenError, NotFoundError, ConflictError or
         FencingError, in the order of wire 6.4 and 8.3.
     """
 
@@ -185,9 +199,9 @@ async def dispatch_turns(
 async def _hand_over(
     database: Database, project_id: str, lease: timedelta, sent: tuple[Any, ...], waiting: WaitingClaim
 ) -> list[Row] | None:
-    """Dispatch a turn to a waiting claim; None if the statement was refused.
+    """Dispatch a turn to a waiting claim; return None if the database cannot hold one of the values.
 
-    The refusal may be for the claim's values, which must not refuse the dispatch: it is then tried alone.
+    The value may be the claim's, which must not refuse the dispatch: the caller then dispatches without it.
     """
     with suppress(InvalidRequest):
         return await hand_over(database, project_id, lease, sent, waiting)
@@ -240,7 +254,7 @@ FIND_AGENT = "select capabilities from cg_agents where project_id = $1 and agent
 
 
 async def _replay(database: Database, item: DispatchRequest) -> Dispatched:
-    """The turn this very dispatch gave before; refuse whatever stands against that, in the order given."""
+    """Return the turn that this dispatch created before; raise the first refusal that applies."""
     request, spawn = item.request, _Spawn.of(item.request)
     caller = await require_caller(database, item.bearer)
     project_id = request.requested_by.project_id
@@ -295,7 +309,7 @@ async def _has_same_input(found: Row, request: Dispatch) -> bool:
 
 
 def _compare(found: Row, request: Dispatch, spawn: _Spawn) -> None:
-    """A replay must be equal in all that is compared; the first difference is named."""
+    """Raise ConflictError, naming the first difference, unless the replay equals the first dispatch."""
     same = {
         "requested_by": found["requested_by_agent_id"] == request.requested_by.agent_id,
         "turn_kind": found["turn_kind"] == request.turn_kind,

@@ -1,4 +1,4 @@
-"""The fence: whether the claim shown is the current one and has not ended, and if not, why not."""
+"""The fence: check that a claim is the turn's current one and has not ended, and say why if it is not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ What = TypeVar("What")
 
 @frozen
 class Fenced(Generic[What]):
-    """Something to do under a claim, and who shows the claim."""
+    """An operation under a claim.
+
+    Attributes:
+        claim: the claim token.
+        bearer: the credential that the caller presented.
+        what: the operation's own arguments.
+    """
 
     claim: ClaimToken
     bearer: PresentedCredential
@@ -25,7 +31,7 @@ class Fenced(Generic[What]):
 
 
 def claim_columns(claim: ClaimToken) -> tuple[int, str, bytes]:
-    """What a statement compares of a claim: turn_number, agent_id and token_hash."""
+    """Return the columns that a statement compares with a claim: turn_number, agent_id and token_hash."""
     return turn_number(claim.turn_id), claim.agent_id, hash_of(claim.token)
 
 
@@ -38,7 +44,7 @@ where project_id = $1 and turn_number = $2
 
 
 async def find_claim(database: Database, claim: ClaimToken) -> Row:
-    """What the turn knows of its claim.
+    """Return the columns of the turn that concern its claim.
 
     Raises:
         NotFoundError: there is no such turn.
@@ -50,7 +56,7 @@ async def find_claim(database: Database, claim: ClaimToken) -> Row:
 
 
 def check_claim(row: Row, claim: ClaimToken) -> None:
-    """Raise FencingError unless the claim shown is the current one and has not ended."""
+    """Raise FencingError unless the claim is the turn's current one and its lease has not ended."""
     if row["state"] != "running":
         raise FencingError(f"turn is not running: {claim.turn_id}")
     if row["claim_agent_id"] != claim.agent_id or row["claim_token_hash"] != hash_of(claim.token):
@@ -62,18 +68,18 @@ def check_claim(row: Row, claim: ClaimToken) -> None:
 def is_repeat(row: Row, claim: ClaimToken, content_digest: bytes) -> bool:
     """Whether the turn was last settled under this claim and with this content (difference 4).
 
-    The next claim clears what is compared, so a repeat is known until then.
+    The next claim clears the columns, so a repeat is recognized until then.
     """
     return (row["settled_token_hash"], row["settled_digest"]) == (hash_of(claim.token), content_digest)
 
 
 async def raise_refusal(database: Database, asked: Fenced[None]) -> NoReturn:
-    """Say why a statement did not find the caller or the claim good, in the order of wire 3 and 8."""
+    """Raise the reason why a statement refused the caller or the claim, in the order of wire 3 and 8."""
     await require_caller(database, asked.bearer)
     check_claim(await find_claim(database, asked.claim), asked.claim)
     raise retry_later("claim")
 
 
 def retry_later(what: str) -> KernelOverloaded:
-    """It could not be done a moment ago and could be now: whoever held it up is through. Nothing changed."""
+    """Return the error for a lost race: nothing was changed, and a retry is likely to succeed."""
     return KernelOverloaded(f"the {what} met another one, try again", retry_after_seconds=0.1)

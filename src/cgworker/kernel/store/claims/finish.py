@@ -1,4 +1,4 @@
-"""Closing a turn."""
+"""Finish turns."""
 
 from __future__ import annotations
 
@@ -28,9 +28,12 @@ from cgworker.wire.converter import ABSENT, dumps
 from cgworker.wire.refs import TurnRef
 from cgworker.wire.turns import Finish
 
-# `payload` is null where there is none: then there is no record and no final role.
+# Closes the turns whose claim is the current one. A finish that is refused, or a repeat, gets no row.
+#
+# `payload` is null for a finish without one; then no record is added and the turn has no final role.
 FINISH_TURNS = """
 with sent as (
+    -- Finishes with a valid credential.
     select s.*, who.is_touch_due
     from unnest($2::bigint[], $3::text[], $4::bytea[], $5::text[], $6::bytea[], $7::text[], $8::text[],
             $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[],
@@ -39,6 +42,8 @@ with sent as (
             metadata, payload, record_annotations, annotations, credential_id, secret_hash, place)
     cross join lateral cg_callers($1, s.agent_id, s.credential_id, s.secret_hash) who
 ), held as (
+    -- The fence: lock the turns whose claim is the current one, in the order of their numbers. A second
+    -- record of the role that a turn may have once is refused here.
     select s.place, s.turn_number
     from (select * from sent order by turn_number) s
     cross join lateral (
@@ -49,7 +54,7 @@ with sent as (
             and claim_expires_at > clock_timestamp()
         for no key update
     ) t
-    where s.payload is null or s.role <> 'provision_launch_started' or (  -- not `exists`: see claim.py
+    where s.payload is null or s.role <> 'provision_launch_started' or (  -- not EXISTS: see __init__.py
             select r.turn_number
             from cg_records r
             where r.project_id = $1 and r.turn_number = s.turn_number
@@ -57,6 +62,7 @@ with sent as (
             limit 1
         ) is null
 ), closed as (
+    -- Close them: end the claim, keep what identifies a repeat, and count the final record.
     update cg_turns t
     set state = 'closed', outcome = s.outcome, closed_at = clock_timestamp(), updated_at = clock_timestamp(),
         claim_agent_id = null, claim_token_hash = null, claim_expires_at = null,
@@ -70,16 +76,19 @@ with sent as (
         and t.turn_number = h.turn_number
     returning s.place, s.is_touch_due, t.*
 ), holders as (
+    -- Lock the agents, in the order of their ids, so that two statements cannot deadlock.
     select h.agent_id
     from (select distinct target_agent_id as agent_id from closed order by 1) h
     cross join lateral (
         select from cg_agents where project_id = $1 and agent_id = h.agent_id for no key update
     ) a
 ), freed as (
+    -- Free their slots.
     update cg_agents a
     set held_count = a.held_count - (select count(*) from closed c where c.target_agent_id = a.agent_id)
     where a.project_id = $1 and a.agent_id = any (array(select agent_id from holders))
 ), recorded as (
+    -- Add the final records.
     insert into cg_records (project_id, turn_number, turn_seq, record_id, role, box_id, card_id,
         metadata, payload, created_at)
     select $1, c.turn_number, c.final_seq, s.record_id, s.role, s.box_id, s.card_id,
@@ -88,6 +97,7 @@ with sent as (
     join sent s on s.place = c.place
     where s.payload is not null
 ), logged as (
+    -- One event for the record, if there is one, and one for the end, which also names the parent.
     insert into cg_ledger (project_id, event_type, subject_kind, subject_id, actor_kind, actor_id,
         cause_kind, cause_id, annotations, payload_box_id, agent_id, turn_number, parent_number)
     select $1, e.event_type, 'turn', 'T-' || c.turn_number, 'agent', s.agent_id,
@@ -108,7 +118,11 @@ select place, is_touch_due, parent_number from closed
 
 @frozen
 class Settled:
-    """A turn settled, now or by an earlier call of the same content; `parent` has the news as well."""
+    """A turn is settled, by this call or by an earlier one with the same content.
+
+    Attributes:
+        parent: the parent turn, if this call closed one of its children.
+    """
 
     parent: TurnRef | None = None
 
@@ -119,9 +133,9 @@ async def finish_turns(
     """Close the turns; a repeat with the same token and content changes nothing (difference 4).
 
     Returns:
-        By place, what became of it, or UnauthorizedError or ForbiddenError; or NotFoundError or
-        FencingError: the claim is not the current one, or its lease has ended; or ConflictError: the role
-        takes one record only.
+        By place, the settled turn or the refusal: UnauthorizedError or ForbiddenError for the credential,
+        NotFoundError if there is no such turn, FencingError if the claim is not the current one or its lease
+        has ended, ConflictError if the turn has a record of the final role and may have only one.
     """
 
     async def finish(some: list[Fenced[Finish]]) -> Answers[Settled]:
@@ -136,7 +150,7 @@ async def finish_turns(
 
 
 def check_outcome(finish: Finish) -> None:
-    """Raise InvalidRequest unless a turn can end so."""
+    """Raise InvalidRequest unless the outcome is one that a turn can have."""
     if finish.outcome not in set(TurnOutcome):
         msg = "Input should be 'succeeded', 'failed' or 'stopped'"
         raise InvalidRequest([{"type": "enum", "loc": ["body", "outcome"], "msg": msg}])
@@ -150,7 +164,7 @@ def _row_of(item: Fenced[Finish]) -> tuple[Any, ...]:
     return (
         0
         if has_payload and payload_fault(role, payload)
-        else number,  # no turn is found for what cannot be added
+        else number,  # 0 finds no turn: the record cannot be added
         agent_id,
         token_hash,
         finish.outcome,

@@ -1,8 +1,7 @@
-"""Handing a turn over: a dispatch to an agent that waits gives it the turn in the same statement.
+"""Hand a turn over: dispatch it to an agent whose claim is waiting, and claim it, in one statement.
 
-A waiting claim could as well be woken and ask for itself, and where anything stands against it that is what
-happens. But then a second statement, with a second commit, is between the turn and a worker that has nothing
-else to do.
+Without the hand-over, the waiting claim is woken and runs a statement of its own. That costs a second
+commit, during which an idle worker waits. It is still what happens if the hand-over is not possible.
 """
 
 from __future__ import annotations
@@ -16,13 +15,13 @@ from attrs import frozen
 from cgworker.kernel.store.claims.claim import Claimed, ClaimRequest, ClaimTry
 from cgworker.kernel.store.postgres.database import Database, Row
 
-# DISPATCH_TURNS for one turn, and what CLAIM_TURNS for one claim would do right after it, in their words.
-# Without arrays it costs half of what it would cost with them. The turn is not handed over where an older one
-# of the agent would have to come before it: if one is queued, or has a lease that has ended and must be
-# reconciled first, or if somebody numbered turns of the project since this statement began, for it cannot
-# see those. Nor does a dispatch wait for an agent that is locked just now. Then the turn is queued.
+# DISPATCH_TURNS for one turn, followed by CLAIM_TURNS for one claim, with the same names. It takes plain
+# values instead of arrays, which halves its cost.
+#
+# The turn is queued instead of handed over if the claim cannot have it: see the step `handed`.
 HAND_OVER_TURN = """
 with sent as (
+    -- The dispatch, if the caller's credential is valid and the target has the capability that the kind needs.
     select s.*, who.is_touch_due, 'turn.dispatch.any' = any (who.grants) as may_dispatch_any
     from (values ($3::text, $4::text, $5::text, $6::text, $7::text, $8::text, $9::text, $10::text,
             $11::bigint, $12::text, $13::bytea, $14::text, $15::text, $16::text, $17::text, $18::text,
@@ -36,6 +35,7 @@ with sent as (
     ) target
     where not starts_with(s.turn_kind, 'turn.') or s.turn_kind = any (target.capabilities)
 ), held as (
+    -- A child's fence: lock the parent turn if the parent's claim is the current one.
     select s.parent_number
     from sent s
     cross join lateral (
@@ -48,10 +48,12 @@ with sent as (
         for no key update
     ) t
 ), extended as (
+    -- Extend the parent's lease.
     update cg_turns
     set claim_expires_at = clock_timestamp() + $2, updated_at = clock_timestamp()
     where project_id = $1 and turn_number = (select parent_number from held)
 ), spawned as (
+    -- Take the dispatch key. If it is taken already, nothing below happens: the caller looks for a replay.
     insert into cg_spawns (project_id, spawn_key)
     select $1, spawn_key
     from sent
@@ -59,11 +61,17 @@ with sent as (
     on conflict do nothing
     returning spawn_key
 ), counted as (
+    -- Number the turn. The project's row comes last of the locks, since it stays locked until the commit.
     update cg_projects
     set turn_count = turn_count + 1
     where project_id = $1 and exists (select from spawned)
     returning turn_count as turn_number
 ), handed as (
+    -- The waiting claim, if it may have the turn: its credential is valid, its agent has a free slot, and its
+    -- Idempotency-Key is unused. No older turn may be passed over: none of the agent is queued, none has a
+    -- lease that has ended and must be reconciled first, and no other dispatch has numbered a turn of the
+    -- project since this statement began, because this statement cannot see that turn. An agent that is
+    -- locked is skipped: a dispatch does not wait for it.
     select a.*
     from (values ($20::text, $21::bytea, $22::text, $23::text, $24::bytea, $25::int, $26::text, $27::bytea))
         as a (agent_id, token_hash, annotations, key, body_digest, record_limit, credential_id, secret_hash)
@@ -95,10 +103,12 @@ with sent as (
             limit 1
         ) is null
 ), taken as (
+    -- Take the agent's slot.
     update cg_agents
     set held_count = held_count + 1
     where project_id = $1 and agent_id = (select agent_id from handed)
 ), born as (
+    -- The turn: running under the claim if it is handed over, else queued.
     insert into cg_turns (project_id, turn_number, target_agent_id, requested_by_agent_id, turn_kind,
         cause_kind, cause_id, parent_number, spawn_key, state, claim_agent_id, claim_token_hash,
         claim_expires_at, record_count, created_at, updated_at)
@@ -112,6 +122,7 @@ with sent as (
     left join handed h on true
     returning *
 ), recorded as (
+    -- Its first record, the input.
     insert into cg_records (project_id, turn_number, turn_seq, record_id, role, box_id, card_id,
         metadata, payload, created_at)
     select $1, c.turn_number, 1, s.record_id, 'bootstrap', s.box_id, s.card_id,
@@ -120,6 +131,7 @@ with sent as (
     cross join sent s
     returning turn_seq, record_id, role, box_id, card_id, metadata, payload, created_at as recorded_at
 ), logged as (
+    -- Its events; the third only if it is handed over.
     insert into cg_ledger (project_id, event_type, subject_kind, subject_id, actor_kind, actor_id,
         cause_kind, cause_id, annotations, payload_box_id, agent_id, turn_number, parent_number)
     select $1, e.event_type, 'turn', 'T-' || c.turn_number, 'agent', e.actor_id,
@@ -135,6 +147,7 @@ with sent as (
     where e.actor_id is not null
     order by e.step
 ), remembered as (
+    -- Note which claim the Idempotency-Key stands for, so that a repeat finds it.
     insert into cg_idempotency_keys (project_id, agent_id, route, key, body_digest, turn_number, answer)
     select $1, h.agent_id, 'claims:claim', h.key, h.body_digest, c.turn_number,
         to_json(encode(h.token_hash, 'hex'))
@@ -142,6 +155,7 @@ with sent as (
     cross join counted c
     where h.key is not null
 )
+-- The turn's row, with the input record if the claim asked for records.
 select 1 as place, s.is_touch_due, clock_timestamp() as server_time, b.*, r.*
 from born b
 cross join sent s
@@ -152,7 +166,12 @@ left join recorded r on h.record_limit > 0
 
 @frozen(eq=False)
 class WaitingClaim:
-    """A claim that waits for a turn, and what gives it one."""
+    """A claim that waits for a turn.
+
+    Attributes:
+        claim: the claim request.
+        give: answers the request with the claim that it got.
+    """
 
     claim: ClaimRequest
     give: Callable[[Claimed], None]
@@ -161,14 +180,19 @@ class WaitingClaim:
 async def hand_over(
     database: Database, project_id: str, lease: timedelta, dispatch: Sequence[Any], waiting: WaitingClaim
 ) -> list[Row]:
-    """Dispatch a turn, and give it to who waits for it.
+    """Dispatch a turn, and give it to the waiting claim if possible.
 
     Args:
-        dispatch: what DISPATCH_TURNS takes of it.
-        waiting: a claim by the agent that the dispatch is for.
+        lease: the length of the claim's lease, and of the extended lease of a parent.
+        dispatch: the dispatch's row for DISPATCH_TURNS.
+        waiting: a waiting claim of the target agent.
 
     Returns:
-        What DISPATCH_TURNS gives, with the turn's `state`: "running" has been handed over.
+        The rows of DISPATCH_TURNS, with the turn's `state`: "running" if it has been handed over.
+
+    Raises:
+        InvalidRequest: the database cannot hold a value of the dispatch or of the claim.
+        KernelOverloaded: the database is unavailable.
     """
     one = ClaimTry(waiting.claim)
     rows = await database.fetch_racing(HAND_OVER_TURN, project_id, lease, *dispatch, *one.row())

@@ -1,4 +1,4 @@
-"""Giving back turns whose lease has ended."""
+"""Reconcile expired claims: queue the turns again whose lease has ended."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from cgworker.kernel.store.postgres.database import Database
 from cgworker.wire.claims import ReconcileExpired
 from cgworker.wire.refs import AgentRef, TurnRef
 
-# Locked ones are being settled, stopped or reconciled by somebody else just now: they are waited for, since
-# whoever asks wants to know what is left. In the order in which all lock turns, so nobody waits in a circle.
+# Waits for locked turns, which are being settled, stopped or reconciled: the caller wants to know what is
+# left afterwards. Locks turns in the order of their numbers, as all statements do, to avoid deadlocks.
 RECONCILE_AGENT = """
 with ended as (
+    -- Lock the agent's turns whose lease has ended.
     select project_id, turn_number
     from cg_turns
     where project_id = $1 and claim_expires_at <= clock_timestamp()
@@ -49,15 +50,17 @@ select turn_number from given_back
 async def reconcile_agent(
     database: Database, agent: AgentRef, request: ReconcileExpired
 ) -> list[tuple[TurnRef, AgentRef]]:
-    """Give back the agent's turns whose lease has ended; returns them with their agent."""
+    """Queue the agent's turns whose lease has ended, and return them with their agent."""
     said = annotate(request.meta)
     rows = await database.fetch(RECONCILE_AGENT, agent.project_id, agent.agent_id, said)
     return [(turn_ref(agent.project_id, row["turn_number"]), agent) for row in rows]
 
 
-# Of all projects, a batch at a time, the longest ended first; several kernels may do it at once.
+# Reconciles turns of all projects, the longest expired first. Several kernels may run it at once: it skips
+# locked turns.
 RECONCILE_BATCH = """
 with ended as (
+    -- Lock a batch of turns whose lease has ended.
     select project_id, turn_number
     from cg_turns
     where state = 'running' and claim_expires_at <= now() and turn_number > 0
@@ -72,6 +75,7 @@ with ended as (
     where t.project_id = e.project_id and t.turn_number = e.turn_number
     returning t.*
 ), holders as (
+    -- Lock the agents, in the order of their ids, and count their slots to free.
     select h.project_id, h.agent_id, h.freed_count
     from (
         select project_id, target_agent_id as agent_id, count(*) as freed_count
@@ -106,7 +110,7 @@ _REAPER_FACTS = {
 
 
 async def reconcile_batch(database: Database, max_count: int) -> list[tuple[TurnRef, AgentRef]]:
-    """Give back up to `max_count` turns of anybody; returns them with their agents, who have work again."""
+    """Queue up to `max_count` turns of any agent whose lease has ended, and return them with their agents."""
     rows = await database.fetch(RECONCILE_BATCH, max_count, annotate(**_REAPER_FACTS))
     return [
         (

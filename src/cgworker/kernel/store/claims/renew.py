@@ -1,4 +1,4 @@
-"""Extending the lease of a claim."""
+"""Renew claims: extend their leases."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from cgworker.kernel.store.claims.fence import Fenced, claim_columns, raise_refu
 from cgworker.kernel.store.postgres.database import Database, Row
 from cgworker.wire.claims import Renewal
 
+# Extends the leases of current claims. A claim that is not the current one, or has ended, gets no row.
 RENEW_CLAIMS = """
 with sent as (
+    -- Claims with a valid credential.
     select s.*, who.is_touch_due
     from unnest($3::bigint[], $4::text[], $5::bytea[], $6::text[], $7::bytea[]) with ordinality
         as s (turn_number, agent_id, token_hash, credential_id, secret_hash, place)
     cross join lateral cg_callers($1, s.agent_id, s.credential_id, s.secret_hash) who
 ), held as (
+    -- The fence: lock the turns whose claim is the current one, in the order of their numbers.
     select s.place, s.turn_number, s.is_touch_due
     from (select * from sent order by turn_number) s
     cross join lateral (
@@ -41,11 +44,15 @@ returning h.place, h.is_touch_due, clock_timestamp() as server_time, t.claim_exp
 async def renew_claims(
     database: Database, project_id: str, asked: Sequence[Fenced[None]], *, lease: timedelta
 ) -> Answers[Renewal]:
-    """Let the leases end `lease` from now.
+    """Renew the claims.
+
+    Args:
+        lease: the length of the new leases, from now.
 
     Returns:
-        By place, the renewal, or UnauthorizedError or ForbiddenError; or NotFoundError or FencingError: the
-        claim is not the current one, or its lease has ended.
+        By place, the renewal or the refusal: UnauthorizedError or ForbiddenError for the credential,
+        NotFoundError if there is no such turn, FencingError if the claim is not the current one or its lease
+        has ended.
     """
 
     async def renew(some: list[Fenced[None]]) -> Answers[Renewal]:

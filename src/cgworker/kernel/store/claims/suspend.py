@@ -1,4 +1,4 @@
-"""Putting a turn aside."""
+"""Suspend turns."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ from cgworker.kernel.store.ids import digest
 from cgworker.kernel.store.postgres.database import Database
 from cgworker.wire.turns import Suspend
 
+# Suspends the turns whose claim is the current one. A suspend that is refused, or a repeat, gets no row.
 SUSPEND_TURNS = """
 with sent as (
+    -- Suspends with a valid credential.
     select s.*, who.is_touch_due
     from unnest($2::bigint[], $3::text[], $4::bytea[], $5::bytea[], $6::text[], $7::text[],
             $8::bytea[]) with ordinality
@@ -30,6 +32,7 @@ with sent as (
             place)
     cross join lateral cg_callers($1, s.agent_id, s.credential_id, s.secret_hash) who
 ), held as (
+    -- The fence: lock the turns whose claim is the current one, in the order of their numbers.
     select s.place, s.turn_number
     from (select * from sent order by turn_number) s
     cross join lateral (
@@ -41,6 +44,7 @@ with sent as (
         for no key update
     ) t
 ), suspended as (
+    -- Suspend them: end the claim, and keep what identifies a repeat.
     update cg_turns t
     set state = 'suspended', updated_at = clock_timestamp(), attempt = 1,
         claim_agent_id = null, claim_token_hash = null, claim_expires_at = null,
@@ -51,12 +55,14 @@ with sent as (
         and t.turn_number = h.turn_number
     returning s.place, s.is_touch_due, t.*
 ), holders as (
+    -- Lock the agents, in the order of their ids, so that two statements cannot deadlock.
     select h.agent_id
     from (select distinct target_agent_id as agent_id from suspended order by 1) h
     cross join lateral (
         select from cg_agents where project_id = $1 and agent_id = h.agent_id for no key update
     ) a
 ), freed as (
+    -- Free their slots.
     update cg_agents a
     set held_count = a.held_count - (select count(*) from suspended c where c.target_agent_id = a.agent_id)
     where a.project_id = $1 and a.agent_id = any (array(select agent_id from holders))
@@ -76,11 +82,12 @@ select place, is_touch_due from suspended
 async def suspend_turns(
     database: Database, project_id: str, suspends: Sequence[Fenced[Suspend]]
 ) -> Answers[Settled]:
-    """Put the turns aside; a repeat with the same token, reason and note changes nothing (difference 4).
+    """Suspend the turns; a repeat with the same token, reason and note changes nothing (difference 4).
 
     Returns:
-        By place, what became of it, or UnauthorizedError or ForbiddenError; or NotFoundError or
-        FencingError: the claim is not the current one, or its lease has ended.
+        By place, the settled turn or the refusal: UnauthorizedError or ForbiddenError for the credential,
+        NotFoundError if there is no such turn, FencingError if the claim is not the current one or its lease
+        has ended.
     """
 
     async def suspend(some: list[Fenced[Suspend]]) -> Answers[Settled]:
