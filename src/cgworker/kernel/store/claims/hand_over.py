@@ -21,7 +21,7 @@ from cgworker.kernel.store.postgres.database import Database, Row
 # The turn is queued instead of handed over if the claim cannot have it: see the step `handed`.
 HAND_OVER_TURN = """
 with sent as (
-    -- The dispatch, if the caller's credential is valid and the target has the capability that the kind needs.
+    -- The dispatch, if its credential is valid and the target has the capability that the kind needs.
     select s.*, who.is_touch_due, 'turn.dispatch.any' = any (who.grants) as may_dispatch_any
     from (values ($3::text, $4::text, $5::text, $6::text, $7::text, $8::text, $9::text, $10::text,
             $11::bigint, $12::text, $13::bytea, $14::text, $15::text, $16::text, $17::text, $18::text,
