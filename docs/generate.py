@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import citations
 import commands
 import names
 import routes
@@ -42,7 +43,7 @@ def pages() -> Iterator[tuple[Path, str]]:
     """Every page as it should be."""
     yield DOCS / "reference" / "turn-life.svg", turn_life.picture()
     for path in sorted(DOCS.rglob("*.md")):
-        yield path, _PLACE.sub(_fill, path.read_text())
+        yield path, citations.linked(path, _PLACE.sub(_fill, path.read_text()))
 
 
 def _fill(place: re.Match[str]) -> str:
@@ -78,7 +79,7 @@ def error_classes() -> str:
 
 def _flowing(cls: type) -> str:
     """The docstring as one paragraph."""
-    return names.for_readers(" ".join(inspect.cleandoc(cls.__doc__ or "").split()))
+    return " ".join(inspect.cleandoc(cls.__doc__ or "").split())
 
 
 # ---------------------------------------------------------------- the turn's life

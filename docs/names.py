@@ -99,15 +99,10 @@ def _first_line(found: Any) -> str:
 
 def _prose(found: Any) -> str:
     """The docstring, its sections as lists."""
-    text = for_readers(inspect.cleandoc(found.__doc__ or ""))
+    text = inspect.cleandoc(found.__doc__ or "")
     for section in _SECTIONS:
         text = re.sub(rf"^{section}\n((?:    .*\n?|\n(?=    ))*)", _as_list, text, flags=re.MULTILINE)
     return text.strip()
-
-
-def for_readers(text: str) -> str:
-    """Without the references that are for readers of the source."""
-    return re.sub(r" \((admin|cli|protocol)\.md [^)]*\)", "", text)
 
 
 def _as_list(section: re.Match[str]) -> str:

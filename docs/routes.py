@@ -63,7 +63,7 @@ def _route(operation: Operation, described: Schema) -> str:
     query = [parameter for parameter in described["parameters"] if parameter["in"] == "query"]
     parts = [
         f"### `{operation.method} {operation.path}`",
-        described["summary"],
+        operation.summary,
         " ".join(_facts(operation, described)),
         _query(query),
     ]

@@ -34,7 +34,7 @@ class RequestCredentialToken:
 class CreateInvite:
     """Invite an agent to join (admission 4.2).
 
-    `capacity` and `grants` are difference 3, and left out when absent, since the reference refuses them.
+    `capacity` and `grants` are left out when absent, since the reference refuses them (difference 3).
     """
 
     agent_id: str

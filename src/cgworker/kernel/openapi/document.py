@@ -9,7 +9,7 @@ import attrs
 
 from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.openapi.operation import Operation
-from cgworker.kernel.openapi.schemas import Schema, Schemas
+from cgworker.kernel.openapi.schemas import Schema, Schemas, description_of
 
 TITLE = "CommonGround Kernel Service"
 
@@ -89,7 +89,7 @@ def _operation(operation: Operation, schemas: Schemas) -> Schema:
     described: Schema = {
         "operationId": re.sub(r"\W+", "_", f"{operation.method} {operation.path}").strip("_").lower(),
         "tags": [operation.noun],
-        "summary": operation.summary,
+        "summary": description_of(operation.summary),
         "security": [{name: [] for name in operation.identified_by}] if operation.identified_by else [],
         "parameters": list(_parameters(operation, schemas)),
         "responses": _responses(operation, schemas),

@@ -14,6 +14,7 @@ from starlette.responses import HTMLResponse, Response
 from cgworker.kernel.http.messages import reply
 from cgworker.kernel.openapi.document import TITLE, describe
 from cgworker.kernel.openapi.operation import Operation
+from cgworker.kernel.openapi.schemas import description_of
 
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{title}</title>
@@ -46,7 +47,8 @@ def _operations(request: Request) -> Iterator[Operation]:
 
 def _section(noun: str, rows: Iterator[Operation]) -> str:
     lines = "".join(
-        f"<tr><td>{row.method}<td><code>{escape(row.path)}</code><td>{escape(row.summary)}" for row in rows
+        f"<tr><td>{row.method}<td><code>{escape(row.path)}</code><td>{escape(description_of(row.summary))}"
+        for row in rows
     )
     return f"<h2>{escape(noun)}</h2><table>{lines}</table>"
 
