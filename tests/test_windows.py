@@ -37,7 +37,7 @@ for path in sorted(root.rglob("*.py")):
     words = path.relative_to(root).with_suffix("").parts
     if words[0] not in ("kernel", "testing", "cli", "adapters", "__main__"):
         importlib.import_module(".".join(("cgworker", *words)))
-import cgworker.cli.commands.worker, cgworker.cli.commands.worker.claim.run
+import cgworker.cli.commands.worker.group, cgworker.cli.commands.worker.claim.run
 """
 
 WORKER = """

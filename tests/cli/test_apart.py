@@ -51,9 +51,9 @@ def test_flags_arrive_whole() -> None:
     told = python(
         f"""
         from functools import partial
-        from cgworker.cli.parse_in_child import read_apart
+        from cgworker.cli.parse_in_child import parse_in_child
         from cgworker.cli.root import read
-        here, apart = read({LINE!r}), read_apart(partial(read, {LINE!r}))
+        here, apart = read({LINE!r}), parse_in_child(partial(read, {LINE!r}))
         assert apart == here
         flags = apart.flags
         print(flags["server"].auth_token, flags["runtime"].env, flags["runtime"].grace_seconds, apart.as_json)
@@ -109,8 +109,8 @@ def test_a_reader_that_is_killed_ends_the_process_as_it_ended() -> None:
     told = python(
         """
         import os, signal
-        from cgworker.cli.parse_in_child import read_apart
-        print(read_apart(lambda: os.kill(os.getpid(), signal.SIGKILL)))
+        from cgworker.cli.parse_in_child import parse_in_child
+        print(parse_in_child(lambda: os.kill(os.getpid(), signal.SIGKILL)))
         """
     )
     assert told == "137\n"

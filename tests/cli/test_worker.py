@@ -391,13 +391,13 @@ def test_a_stored_result_is_delivered_without_running_the_command(
 
 SIGNALLED_AT_ONCE = """
 import os, signal, sys
-from cgworker.cli import app, words
-worker, root = os.getpid(), words.root
+from cgworker.cli import app, root as words
+worker, root = os.getpid(), words.root_command
 def signalled():
     for process in {worker, os.getpid()}:  # as a terminal does, which knows nothing of who reads the line
         os.kill(process, signal.SIGTERM)
     return root()
-words.root = signalled
+words.root_command = signalled
 sys.exit(app.run(sys.argv[1:], is_process=True))
 """
 

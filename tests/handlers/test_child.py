@@ -121,7 +121,7 @@ def test_children_of_a_killed_worker_end_within_seconds(tmp_path: Path) -> None:
     program = f"""
 import anyio
 from cgworker.handlers import process
-from cgworker.handlers.child import NoRoom, start_child
+from cgworker.handlers.child import ProcessLimitReached, start_child
 async def main():
     script = "sh -c 'sleep 1000' & echo $! > {pid_file}.tmp; mv {pid_file}.tmp {pid_file}; wait"
     async with start_child(["sh", "-c", script], env={ENV!r}, on_line=print) as child:

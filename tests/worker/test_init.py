@@ -19,9 +19,9 @@ def _can_unshare() -> bool:
 
 PROGRAM = """
 import os, subprocess, sys, time
-from cgworker.worker.process.pid1 import leave_pid_one
+from cgworker.worker.process.pid1 import run_below_pid1
 assert os.getpid() == 1
-leave_pid_one()
+run_below_pid1()
 assert os.getpid() != 1
 # A stranger: its parent ends at once, so PID 1 inherits it.
 subprocess.run(["sh", "-c", "sh -c 'exit 0' & echo $!"], stdout=subprocess.DEVNULL)
@@ -47,8 +47,8 @@ def test_pid_one_reaps_strangers_and_passes_the_exit_status_on() -> None:
 def test_any_other_process_goes_on_as_it_is() -> None:
     """Only PID 1 has those duties."""
     program = (
-        "import os; from cgworker.worker.process.pid1 import leave_pid_one;"
-        " before = os.getpid(); leave_pid_one(); print(before == os.getpid())"
+        "import os; from cgworker.worker.process.pid1 import run_below_pid1;"
+        " before = os.getpid(); run_below_pid1(); print(before == os.getpid())"
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ended.stdout == "True\n"

@@ -24,8 +24,8 @@ async def handle(turn): ...
 kernel = KernelClient("http://127.0.0.1:9", agent=AgentRef(project_id="p", agent_id="a"), token="t")
 worker = Worker(kernel)
 worker.turn()(handle)
-leave = serve.leave_pid_one
-serve.leave_pid_one = lambda: (leave(), signal.raise_signal(signal.SIGTERM))  # before any event loop
+leave = serve.run_below_pid1
+serve.run_below_pid1 = lambda: (leave(), signal.raise_signal(signal.SIGTERM))  # before any event loop
 serve.run(worker, backend=sys.argv[1])
 print("ended in order")
 """

@@ -55,7 +55,7 @@ def run(argv: Sequence[str], *, is_process: bool = False) -> int:
         return 0
     with signals.deferred_signals() if _works(argv) else nullcontext():
         try:
-            asked = _read_apart(argv) if is_process and _stays(argv) else _read(argv)
+            asked = _read_in_child(argv) if is_process and _stays(argv) else _read(argv)
             return asked if isinstance(asked, int) else _or_told(argv, asked.perform)
         except KeyboardInterrupt:
             return 130
@@ -71,7 +71,7 @@ def _read(argv: Sequence[str]) -> Call | int:
     return _or_told(argv, partial(read, argv))
 
 
-def _read_apart(argv: Sequence[str]) -> Call | int:
+def _read_in_child(argv: Sequence[str]) -> Call | int:
     from cgworker.cli.parse_in_child import parse_in_child
 
     import_module(_STAYING[argv[0], argv[1]])  # now, and the child need not do it as well

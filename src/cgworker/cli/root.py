@@ -50,7 +50,10 @@ class LazyCommands(TyperGroup):
         return self._load(cmd_name)
 
     def _load(self, word: str) -> Any:
-        command = typer.main.get_command(import_module(f"cgworker.cli.commands.{word}").app)
+        module = import_module(f"cgworker.cli.commands.{word}")
+        if hasattr(module, "__path__"):  # a word with many commands is a folder
+            module = import_module(f"cgworker.cli.commands.{word}.group")
+        command = typer.main.get_command(module.app)
         command.name = word
         return command
 

@@ -100,7 +100,7 @@ async def start_child(
 
     Raises:
         CommandNotFound: it does not exist or cannot be executed.
-        NoRoom: the system cannot start another process now.
+        ProcessLimitReached: the system cannot start another process now.
     """
     process = await _open(argv, env, cwd, talks)
     tail: deque[str] = deque(maxlen=_TAIL_LINES)

@@ -14,7 +14,7 @@ from attrs import evolve, frozen
 
 from cgworker import signals
 from cgworker.cli.command import command
-from cgworker.cli.commands.worker.claim import ClaimOutFile, read_context
+from cgworker.cli.commands.worker.claim.group import ClaimOutFile, read_context
 from cgworker.cli.connect import as_claim_holder
 from cgworker.cli.options import (
     AgentId,
