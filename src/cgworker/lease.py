@@ -184,8 +184,16 @@ class Lease:
 # ---------------------------------------------------------------- calls under it
 
 
-async def call_until_lease_ends(call: Callable[[], Awaitable[T]], lease: Lease) -> T:
+async def call_until_lease_ends(
+    call: Callable[[], Awaitable[T]], lease: Lease, *, shows_claim: bool = True
+) -> T:
     """Make a call that may be repeated, until the kernel answers it or work under the lease must end.
+
+    Args:
+        call: makes one request.
+        lease: the lease that bounds the repeats.
+        shows_claim: whether the request shows the turn's claim. If not, a `FencingError` says nothing of
+            the lease: the kernel answers with it as well when a grant is missing.
 
     Raises:
         LeaseLost: no answer came in time, and whether the call was carried out is unknown; or the kernel says
@@ -197,6 +205,8 @@ async def call_until_lease_ends(call: Callable[[], Awaitable[T]], lease: Lease) 
         try:
             return await call()
         except FencingError as fenced:
+            if not shows_claim:
+                raise
             lease.lost(str(fenced))
             raise LeaseLost(str(fenced)) from fenced
         except KernelTrouble as trouble:

@@ -294,6 +294,21 @@ async def test_a_client_that_was_closed_keeps_no_connection_for_later() -> None:
             await is_closed.wait()
 
 
+async def test_a_large_request_that_is_refused_by_its_head_gets_its_answer() -> None:
+    """A server may answer and close although the body is still on its way; the answer is not lost with it."""
+    refusal = b"HTTP/1.1 413 Content Too Large\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}"
+
+    async def refuse(stream: SocketStream) -> None:
+        async with stream:
+            await stream.receive(1024)
+            await stream.send(refusal)
+            await anyio.sleep(0.2)  # and the rest of the body is never read
+
+    async with listening(refuse) as url, httpx.AsyncClient(transport=Connections(), timeout=10) as client:
+        for _ in range(2):  # nor is the connection used again
+            assert (await client.post(url, content=b"x" * 17_000_000)).status_code == 413
+
+
 async def test_clients_share_what_is_idle_and_the_last_one_closes_it() -> None:
     """A connection carries no identity: what one client has done with, the next one uses."""
     connection_count, is_closed = 0, anyio.Event()

@@ -30,6 +30,7 @@ from cgworker.errors import UsageError
 _MOST_CONNECTIONS = 100  # of one client
 _MOST_IDLE = 100  # to one origin, of all clients
 _MOST_BYTES_A_READ = 65536
+_SMALL_BYTES = 65536  # a socket takes as much without waiting for its peer
 
 # Shorter than any server's patience, so that none is found closed just when it is used.
 _IDLE_SECONDS = 4.0
@@ -137,7 +138,7 @@ class Connections(httpx.AsyncBaseTransport):
         except BaseException:  # a cancellation, too, leaves it halfway through an answer
             await anyio.aclose_forcefully(connection.stream)
             raise
-        if answer.can_go_on and not self._is_closed and len(idle) < _MOST_IDLE:
+        if answer.can_go_on and not answer.is_early and not self._is_closed and len(idle) < _MOST_IDLE:
             connection.idle_since = time.monotonic()
             idle.append(connection)
         else:
@@ -200,13 +201,49 @@ class _Connection:
         return time.monotonic() - self.idle_since < _IDLE_SECONDS and not _is_readable(self.stream)
 
     async def exchange(self, request: bytes, timeouts: dict[str, float | None]) -> _Answer:
-        with _in_time(timeouts.get("write"), httpx.WriteTimeout), _translated(httpx.WriteError):
-            await self.stream.send(request)
         answer = _Answer()
+        if len(request) <= _SMALL_BYTES:
+            await self._send(request, timeouts)
+        else:
+            await self._send_and_listen(request, answer, timeouts)
         while not answer.is_whole:
             with _in_time(timeouts.get("read"), httpx.ReadTimeout), _translated(httpx.ReadError):
                 await answer.read_more(self.stream)
         return answer
+
+    async def _send(self, request: bytes, timeouts: dict[str, float | None]) -> None:
+        with _in_time(timeouts.get("write"), httpx.WriteTimeout), _translated(httpx.WriteError):
+            await self.stream.send(request)
+
+    async def _send_and_listen(
+        self, request: bytes, answer: _Answer, timeouts: dict[str, float | None]
+    ) -> None:
+        """Send a large request, and stop as soon as the server answers.
+
+        A server that refuses a body by its declared length answers and closes without reading the body.
+        Sending then fails, and the answer is lost unless it was read meanwhile.
+        """
+        failure: httpx.TransportError | None = None
+        async with anyio.create_task_group() as tasks:
+            with anyio.CancelScope() as sending:
+                tasks.start_soon(self._listen, answer, sending)
+                try:
+                    await self._send(request, timeouts)
+                except httpx.TransportError as error:
+                    failure = error
+            tasks.cancel_scope.cancel()
+        if answer.is_early:
+            return
+        if failure is not None:
+            raise failure
+
+    async def _listen(self, answer: _Answer, sending: anyio.CancelScope) -> None:
+        try:
+            await answer.read_more(self.stream)
+        except (httpx.TransportError, OSError, anyio.BrokenResourceError, anyio.ClosedResourceError):
+            return  # the sender fails as well, or else the read that follows
+        answer.is_early = not sending.cancel_called
+        sending.cancel()
 
 
 async def _connect(origin: Origin, seconds: float | None) -> _Connection:
@@ -253,6 +290,7 @@ class _Answer:
     body: bytearray = field(factory=bytearray)
     is_whole: bool = False
     can_go_on: bool = False
+    is_early: bool = False  # it began before the whole request was sent
     _has_head: bool = False
     _parser: httptools.HttpResponseParser = field(init=False)
 

@@ -26,7 +26,7 @@ async def stop_children(kernel: KernelClient, turn: Turn) -> None:
         for child in await call_until_lease_ends(partial(_open_children, kernel, turn.ref), turn.lease):
             try:
                 await call_until_lease_ends(
-                    partial(kernel.turns.stop, child, requested_by=turn.agent), turn.lease
+                    partial(kernel.turns.stop, child, requested_by=turn.agent), turn.lease, shows_claim=False
                 )
             except KernelRefused as refused:
                 refusals.append(str(refused))
