@@ -394,3 +394,17 @@ async def test_a_renewal_tells_of_a_stop_request(requester: Agent, worker: Agent
     assert (await worker.renew(claim)).json()["stop_requested"] is False
     await worker.stop(turn_id)
     assert (await worker.renew(claim)).json()["stop_requested"] is True
+
+
+async def test_a_stop_queues_a_turn_that_waits_to_be_tried_again(requester: Agent, worker: Agent) -> None:
+    """Nothing is left to wait for (decision 30); a turn put aside for another reason stays so."""
+    turn_id, other = await requester.dispatch(worker), await requester.dispatch(worker)
+    await worker.suspend(await worker.claim(), "worker_retry")
+    await worker.suspend(await worker.claim(), "later")
+    await worker.stop(turn_id)
+    await worker.stop(other)
+    assert (await requester.get(f"turns/{turn_id}"))["state"] == "queued"
+    assert (await requester.get(f"turns/{other}"))["state"] == "suspended"
+    assert (await worker.claim())["turn_id"] == turn_id
+    feed = (await worker.get(f"turns/{turn_id}/feed"))["items"]
+    assert [event["actor_kind"] for event in feed if event["event_type"] == "turn.resumed"] == ["system"]

@@ -10,7 +10,7 @@ from attrs import frozen
 from cgworker.errors import ConflictError, FencingError, NotFoundError
 from cgworker.kernel.store.annotations import annotate, with_remarks
 from cgworker.kernel.store.ids import turn_id, turn_number, turn_ref
-from cgworker.kernel.store.postgres.database import Database, Row
+from cgworker.kernel.store.postgres.database import Connection, Database, Row
 from cgworker.wire.meta import Meta
 from cgworker.wire.refs import AgentRef, CardBoxRef, Cause, TurnRef
 from cgworker.wire.turns import ResumeTurn, StopTurn, TurnSnapshot
@@ -130,7 +130,7 @@ async def _require_turn(database: Database, ref: TurnRef) -> Row:
 STOP_TURN = """
 with found as (
     select turn_number, stop_requested as was_requested,
-        state = 'running' and claim_expires_at <= clock_timestamp() as is_over
+        state, state = 'running' and claim_expires_at <= clock_timestamp() as is_over
     from cg_turns
     where project_id = $1 and turn_number = $2 and (target_agent_id = $3 or $4)
     for no key update
@@ -163,9 +163,39 @@ with found as (
         on case e.step when 1 then not s.was_requested else s.is_over end
     order by e.step
 )
-select f.is_over, t.target_agent_id, t.parent_number
+select f.is_over, f.state, t.target_agent_id, t.parent_number
 from found f
 join cg_turns t on t.project_id = $1 and t.turn_number = $2
+"""
+
+# A turn that waits to be tried again has nothing to wait for once it is to be stopped (decision 30). The row
+# is locked since STOP_TURN; this is a statement of its own, so that it sees a suspension committed just then.
+# Events without a number are the newest.
+QUEUE_STOPPED_RETRY = """
+with suspension as (
+    select coalesce(
+        (select annotations from cg_ledger
+         where project_id = $1 and turn_number = $2 and ledger_seq is null
+            and event_type = 'turn.suspended'
+         order by event_id desc limit 1),
+        (select annotations from cg_ledger
+         where project_id = $1 and turn_number = $2 and ledger_seq is not null
+            and event_type = 'turn.suspended'
+         order by ledger_seq desc limit 1)
+    ) as annotations
+), queued as (
+    update cg_turns t
+    set state = 'queued', updated_at = clock_timestamp()
+    from suspension s
+    where t.project_id = $1 and t.turn_number = $2 and t.state = 'suspended'
+        and s.annotations #>> '{caller,reason}' = 'worker_retry'
+    returning t.*
+)
+insert into cg_ledger (project_id, event_type, subject_kind, subject_id, actor_kind, actor_id,
+    cause_kind, cause_id, annotations, agent_id, turn_number)
+select project_id, 'turn.resumed', 'turn', 'T-' || turn_number, 'system', 'system',
+    cause_kind, cause_id, $3::json, target_agent_id, turn_number
+from queued
 """
 
 
@@ -180,14 +210,23 @@ class Stopped:
 async def stop_turn(database: Database, request: StopTurn, *, may_stop_any: bool) -> Stopped:
     """Note that a turn is to be stopped; one whose lease has ended is closed with it.
 
+    One that waits to be tried again is queued at once, for a worker to settle it as stopped.
+
     Raises:
         NotFoundError, FencingError: in the order of wire 8: authority before state.
     """
     ref, actor = request.turn, request.requested_by.agent_id
     said = annotate(Meta(reason="operator_stop") if request.meta is None else request.meta)
-    row = await database.fetchrow(
-        STOP_TURN, ref.project_id, turn_number(ref.turn_id), actor, may_stop_any, said
-    )
+    number = turn_number(ref.turn_id)
+
+    async def stop(connection: Connection) -> Row | None:
+        row = await connection.fetchrow(STOP_TURN, ref.project_id, number, actor, may_stop_any, said)
+        if row is not None and row["state"] == "suspended":
+            resumed = annotate(reason="stop_requested")
+            await connection.execute(QUEUE_STOPPED_RETRY, ref.project_id, number, resumed)
+        return row
+
+    row = await database.transact(stop)
     if row is None:
         await _require_turn(database, ref)
         raise FencingError("requested_by is not authorized to stop this turn")

@@ -2,9 +2,9 @@
 
 Which turns those are stands in the ledger, so any live worker of the agent can do it, also for one that
 was killed half way: turns suspended with `worker_shutdown`, with `worker_retry` once their `not_before`
-has passed, with `await_children` once these are closed, and with `no_handler` if there is one now. Never any
-others, but for those that asked a question and are to be stopped: nobody else would end them. And it sorts
-out results that wait on the disk for a claim that will not come.
+has passed or they are to be stopped, with `await_children` once these are closed, and with `no_handler` if
+there is one now. Never any others, but for those that asked a question and are to be stopped: nobody else
+would end them. And it sorts out results that wait on the disk for a claim that will not come.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class Resumer:
         if not self._is_ours(remark, facts):
             self._not_ours[turn] = facts.updated_at
             return _LOOK_SECONDS
-        if remark.not_before is not None:
+        if remark.not_before is not None and not facts.stop_requested:
             seconds = (remark.not_before - datetime.now(UTC)).total_seconds()
             if seconds > 0:
                 return min(max(seconds, 0.1), _LOOK_SECONDS)
