@@ -11,8 +11,9 @@ import anyio
 import pytest
 
 from cgworker import AdapterHandler, Turn, UsageError, Worker, WorkerOptions
-from cgworker.adapters.nanobot import NanobotAdapter
+from cgworker.adapters.nanobot import Bot, NanobotAdapter, _Round
 from cgworker.adapters.tools import ChildTool
+from cgworker.errors import FencingError, KernelUnreachable, LeaseLost
 from cgworker.testing import LocalKernel
 from tests.adapters.endpoint import Endpoint, Hang, Refuse, calls, endpoint, says
 from tests.journeys.conftest import closed, in_state, working
@@ -128,3 +129,16 @@ def test_a_missing_config_is_said_before_anything_is_claimed(tmp_path: Path) -> 
     """The worker asks before it claims."""
     with pytest.raises(UsageError, match="no NanoBot config"):
         NanobotAdapter(config_path=tmp_path / "none.json").check()
+
+
+@pytest.mark.parametrize("raised", [LeaseLost("gone"), FencingError("fenced"), KernelUnreachable("away")])
+async def test_what_the_kernel_says_is_no_failure_of_the_bot(raised: Exception) -> None:
+    """It was kept as a `nanobot_failed`, and the turn failed for a lease that another worker had."""
+
+    class Raising(_Round):
+        async def _run(self) -> str:
+            raise raised
+
+    made = Bot(None, ())
+    with pytest.raises(type(raised)):
+        await Raising(None, made, 0, "hello").ask()  # type: ignore[arg-type]

@@ -18,7 +18,7 @@ from attrs import define, field, frozen
 from cgworker.adapters.extras import require
 from cgworker.adapters.tools import ChildTool
 from cgworker.durable.children import Child, ChildResult
-from cgworker.errors import UsageError
+from cgworker.errors import CommonGroundError, UsageError
 from cgworker.handlers.adapter import Adapter, Output
 from cgworker.outcome import fail
 from cgworker.turn import Turn
@@ -145,6 +145,8 @@ class _Round:
         self.made.given.clear()
         try:
             text = await self._run()
+        except CommonGroundError:  # a lost lease, or a kernel that refuses: not the bot's doing
+            raise
         except Exception as failed:
             secrets = (*self.turn.secrets, *self.made.secrets)
             return {"error": redact(f"{type(failed).__name__}: {failed}", secrets)}

@@ -11,7 +11,7 @@ import anyio.to_thread
 from attrs import evolve, field, frozen
 
 from cgworker.durable.children import Child
-from cgworker.errors import InvalidRequest
+from cgworker.errors import InvalidRequest, LeaseLost
 from cgworker.handlers.signature import signature_of
 from cgworker.turn import Turn
 from cgworker.wire.converter import structure_plain
@@ -38,6 +38,8 @@ class FunctionTool:
             return await made
         except InvalidRequest as unfit:
             return {"error": "invalid_arguments", "faults": list(unfit.faults)}
+        except LeaseLost:  # the turn is another worker's now; the model can do nothing about it
+            raise
         except Exception as raised:
             return {"error": f"{type(raised).__name__}: {redact(str(raised), turn.secrets)}"}
 
