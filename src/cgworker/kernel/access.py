@@ -1,4 +1,4 @@
-"""Who calls: what a request shows of its caller, and the caller itself where no statement of its own asks."""
+"""Authentication of requests: read the presented credential, and check it if no statement does so."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ T = TypeVar("T")
 
 
 def read_bearer(request: Request) -> PresentedCredential:
-    """Who the request says it comes from, unchecked: for a statement that checks it itself.
+    """Read the credential that the request presents, unchecked: the route's statement checks it.
 
     Raises:
-        UnauthorizedError: it does not say it in the form of wire 3.
+        UnauthorizedError: a header is missing or not in the form of wire 3.
     """
     config = request.app.state.kernel.config
     project_id = request.headers.get(config.project_header)
@@ -32,7 +32,7 @@ def read_bearer(request: Request) -> PresentedCredential:
 
 
 async def authenticate(request: Request) -> Caller:
-    """The caller of a request, with one statement.
+    """Return the authenticated caller of a request; costs one statement.
 
     Raises:
         UnauthorizedError, ForbiddenError: in the order and words of wire 3.
@@ -41,7 +41,7 @@ async def authenticate(request: Request) -> Caller:
 
 
 async def require_reader(request: Request, project_id: str) -> None:
-    """Refuse a request unless an agent of the project makes it.
+    """Refuse a request unless its caller is an agent of the project.
 
     Raises:
         UnauthorizedError, ForbiddenError: as `authenticate`, and for an agent of another project.
@@ -58,7 +58,7 @@ async def long_poll_as_reader(
     is_new: Callable[[T], bool],
     wait_seconds: float | None,
 ) -> T:
-    """As `long_poll`, for agents of the project alone: checked at once, and again before news after a wait.
+    """Like `long_poll`, for agents of the project: checked at once, and before a new result after a wait.
 
     Raises:
         UnauthorizedError, ForbiddenError: as `require_reader`.
@@ -69,7 +69,9 @@ async def long_poll_as_reader(
 
 
 async def bearer_acting_as(request: Request, actor: AgentRef) -> PresentedCredential:
-    """As `read_bearer`, for a request that names who acts; is it another, only a true caller is told so.
+    """Like `read_bearer`, and the bearer must be `actor`.
+
+    On a mismatch the credential is checked first, so that only an authenticated caller learns of it.
 
     Raises:
         UnauthorizedError, ForbiddenError: as `authenticate`, and for another actor.

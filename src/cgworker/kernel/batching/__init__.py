@@ -1,1 +1,1 @@
-"""Batching: requests of one kind that wait together share a statement."""
+"""Batching: waiting requests for the same operation share a statement."""

@@ -1,12 +1,13 @@
-"""Combining what waits: requests of one verb that come while its statements are in flight run as one.
+"""Batch requests: those that arrive while a statement of their operation is in flight share the next one.
 
-A round trip and a commit cost more than the rows they carry. So when a kernel is busy, what arrives while a
-statement of its verb is in flight is gathered, and the next one takes all of it, as arrays, with one
-commit. A kernel with little to do lets the statements overlap instead, and nothing waits: with four
-connections one statement at a time closed fewer turns than four, with sixteen it closed more. Each request
-is answered on its own: one that needs more statements, as a refusal does, keeps nobody else waiting. Who
-hung up before the statement began is left out. What is large goes by itself: others would wait for it, and
-there is an end to what a statement can carry.
+A round trip and a commit cost more than the rows they carry. A busy kernel therefore gathers the requests
+that arrive while a statement is in flight. The next statement takes all of them, as arrays, with one commit.
+An idle kernel lets statements overlap, and no request waits. (Measured: with four connections, one statement
+at a time closed fewer turns than four statements; with sixteen it closed more.)
+
+Each request gets its own answer. One that needs more statements, such as a refusal, delays no other.
+Requests whose client disconnected are dropped from the batch. Large items get a statement of their own, so
+that small ones do not wait and no statement grows too large.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ Result = TypeVar("Result")
 Run = Callable[[str, list[Item]], Awaitable[Answers[Result]]]
 
 _MAX_ITEMS = 100
-_MAX_SHARED_BYTES = 262_144  # of an item that goes with others
+_MAX_SHARED_BYTES = 262_144  # a larger item gets a statement of its own
 _MAX_OVERLAPPING = 4
 
 
@@ -38,7 +39,7 @@ class _Pending(Generic[Item, Result]):
 
 @define(eq=False)
 class _Project(Generic[Item, Result]):
-    """What of one project waits, and how many statements are in flight for it."""
+    """The waiting requests of one project, and the number of its statements in flight."""
 
     waiting: deque[_Pending[Item, Result]] = field(factory=deque)
     in_flight: int = 0
@@ -46,22 +47,22 @@ class _Project(Generic[Item, Result]):
 
 @define
 class Load:
-    """How many requests of all verbs a kernel is at work on."""
+    """The number of requests that a kernel is processing, of all operations."""
 
     count: int = 0
 
     @property
     def is_small(self) -> bool:
-        """So few that their statements may overlap."""
+        """Whether there are so few requests that their statements may overlap."""
         return self.count <= _MAX_OVERLAPPING
 
 
 class Batcher(Generic[Item, Result]):
-    """One verb. Calling it runs an item, together with others of its project where some wait.
+    """Runs the items of one operation; waiting items of a project share a statement.
 
     Args:
-        run: runs items of a project in one statement; answers by place, refusals included.
-        load: shared with the other verbs.
+        run: runs items of a project in one statement; returns answers and refusals by place.
+        load: the load of the kernel, shared by all operations.
     """
 
     def __init__(self, run: Run[Item, Result], load: Load) -> None:
@@ -71,10 +72,13 @@ class Batcher(Generic[Item, Result]):
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __call__(self, project_id: str, item: Item, *, size_bytes: int = 0) -> Result:
-        """The item's answer; raises the refusal if it is one.
+        """Run an item and return its answer.
 
         Args:
-            size_bytes: how large the item is, about.
+            size_bytes: the approximate size of the item.
+
+        Raises:
+            CommonGroundError: the item's refusal, or the failure of its statement.
         """
         answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         waiting = _Pending(item, answer)
@@ -97,7 +101,7 @@ class Batcher(Generic[Item, Result]):
         self._in_background(self._run_waiting(project_id, project))
 
     async def _run_waiting(self, project_id: str, project: _Project[Item, Result]) -> None:
-        """One statement for what waits when the task begins, which is what came in the same moment."""
+        """Run one statement for the items that wait when the task begins: those that arrived together."""
         taken = [project.waiting.popleft() for _ in range(min(len(project.waiting), _MAX_ITEMS))]
         wanted = [one for one in taken if not one.answer.cancelled()]
         try:
@@ -135,7 +139,7 @@ async def _resolve(waiting: asyncio.Future[Result], deferred: Deferred[Result]) 
 
 def _settle(waiting: asyncio.Future[Result], answer: Result | Exception) -> None:
     if waiting.done():
-        return  # its client hung up
+        return  # its client disconnected
     if isinstance(answer, Exception):
         waiting.set_exception(answer)
     else:

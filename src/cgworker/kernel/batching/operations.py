@@ -1,4 +1,4 @@
-"""The busy verbs, each combined (combining.py): what a route calls for a single turn."""
+"""The frequent operations, each with a batcher: what a route calls for a single turn."""
 
 from __future__ import annotations
 
@@ -24,11 +24,15 @@ from cgworker.wire.turns import Finish, Suspend
 
 
 class BatchedOperations:
-    """Each takes a project and an item, and gives the item's answer or raises its refusal.
+    """The batchers of one kernel. Each takes a project and an item, and returns or raises the answer.
+
+    Args:
+        database: where their statements run.
+        lease: the length of a lease.
 
     Attributes:
-        load: what all of them are at work on.
-        parked: the claims that wait, to which a dispatch hands its turn.
+        load: the load of the kernel, shared by all batchers.
+        parked: the waiting claims, to which a dispatch can hand its turn.
     """
 
     def __init__(self, database: Database, lease: timedelta) -> None:
@@ -48,7 +52,7 @@ class BatchedOperations:
         self.suspend: Batcher[Fenced[Suspend], Settled] = Batcher(partial(suspend_turns, database), load)
 
     async def claim_many(self, project_id: str, claims: Sequence[ClaimRequest]) -> Answers[Claimed | None]:
-        """As `claim_turns`; who asks again while its first request is under way waits for that one."""
+        """Claim turns as `claim_turns` does; a repeat of a claim in flight waits for the first one."""
         await self._keys.wait_for(claims)
         with self._keys.holding(claims):
             return await claim_turns(self._database, project_id, claims, lease=self._lease)

@@ -1,7 +1,7 @@
-"""How much of a body is read, and for whom (difference 37).
+"""Limits for request bodies (difference 37).
 
-A client that has not shown a valid credential gets `MAX_UNAUTHENTICATED_BYTES` of a body read and no more. A
-larger body is read once its headers have proved the sender; all bodies in a process share a budget.
+At most `MAX_UNAUTHENTICATED_BYTES` are read from a client without a valid credential. A larger body is read
+only after its headers have authenticated the client. All bodies in a process share a memory budget.
 """
 
 from __future__ import annotations
@@ -17,47 +17,47 @@ from starlette.types import Scope
 from cgworker.errors import KernelOverloaded, PayloadTooLarge
 
 MAX_UNAUTHENTICATED_BYTES = 64 * 1024
-"""How much of a body is read before its sender has shown a credential."""
+"""How many bytes of a body are read before its client is authenticated."""
 
 MAX_UNAUTHENTICATED_TOTAL_BYTES = 32 * 2**20
-"""How much the bodies of all strangers may hold; above it, also a small body needs a credential first."""
+"""How many bytes all unauthenticated bodies may hold; above it, a small body needs a credential too."""
 
-BODY_RECEIVED = "cgworker.body_is_here"
-"""In the ASGI scope of a request whose body came with its head: no time to be watched."""
+BODY_RECEIVED = "cgworker.body_is_received"
+"""Key in the ASGI scope of a request whose body has arrived with its head: it needs no timeout."""
 
 BODY_TAKEN = "cgworker.body_taken"
-"""In the ASGI scope where the server counts what it has read: to be called when that has been taken over."""
+"""Key in the ASGI scope of a callback: call it once the route has taken over the bytes that were read."""
 
-_RESERVATION = "cgworker.held"
+_SHARE = "cgworker.held"
 
 CLIENT_GONE = 499
-"""Nobody gets this answer; nginx's number for it, so that figures do not take it for a fault of ours."""
+"""Status for a client that has disconnected, as in nginx: metrics then do not count it as an error."""
 
-_UNCOUNTED = 4096  # bytes: most bodies are smaller, and are not worth counting
-_PARSED = 2**20  # bytes: what parsing a stranger's body may take beside it
+_UNCOUNTED = 4096  # bytes: smaller bodies, which most are, are not counted
+_PARSED = 2**20  # bytes: what parsing an unauthenticated body may need besides
 _RETRY_AFTER_SECONDS = 1.0
 
 
 @define
 class Bodies:
-    """How many bytes of bodies one kernel process holds, of callers and of strangers."""
+    """The bytes of request bodies that one kernel process holds, of authenticated clients and of others."""
 
     authenticated_bytes: int = 0
     unauthenticated_bytes: int = 0
 
 
 @define(eq=False)
-class _Reservation:
-    """What one request holds of it."""
+class _Share:
+    """The share of one request in the budget."""
 
     bodies: Bodies
-    most: int
+    max_bytes: int
     size: int = 0
     is_authenticated: bool = False
 
     def fits(self, size: int) -> bool:
         if self.is_authenticated:
-            return self.bodies.authenticated_bytes - self.size + size <= self.most
+            return self.bodies.authenticated_bytes - self.size + size <= self.max_bytes
         return self.bodies.unauthenticated_bytes - self.size + size <= MAX_UNAUTHENTICATED_TOTAL_BYTES
 
     def grow(self, size: int) -> None:
@@ -70,8 +70,8 @@ class _Reservation:
         self._add(size - self.size)
         self.size = size
 
-    def know(self) -> None:
-        """From now on it is a caller's."""
+    def mark_authenticated(self) -> None:
+        """Move the share to the authenticated bodies."""
         size = self.size
         self.release()
         self.is_authenticated = True
@@ -89,18 +89,18 @@ class _Reservation:
 
 
 async def read_body(request: Request) -> list[bytes]:
-    """The body in pieces as it came, within the limits of size and time.
+    """Read the body, in pieces as they arrive, within the limits of size and time.
 
     Raises:
-        UnauthorizedError, ForbiddenError: it is large, and its headers show no valid credential.
-        PayloadTooLarge: 413, it is larger than any may be, or large where nobody says who they are.
-        KernelOverloaded: 503, the process holds as much as it may.
-        HTTPException: 408, it came too slowly.
+        UnauthorizedError, ForbiddenError: the body is large and its headers have no valid credential.
+        PayloadTooLarge: 413, the body exceeds `max_body_bytes`, or is large on a route without credentials.
+        KernelOverloaded: 503, the budget of the process is used up.
+        HTTPException: 408, the body arrived too slowly; 499, the client disconnected.
     """
     config = request.app.state.kernel.config
-    is_here = BODY_RECEIVED in request.scope
+    is_received = BODY_RECEIVED in request.scope
     try:
-        async with nullcontext() if is_here else asyncio.timeout(config.max_body_seconds):
+        async with nullcontext() if is_received else asyncio.timeout(config.max_body_seconds):
             return await _read(request, config.max_body_bytes)
     except TimeoutError:
         late = f"the body did not arrive within {config.max_body_seconds} seconds"
@@ -126,44 +126,44 @@ async def _read(request: Request, max_bytes: int) -> list[bytes]:
 
 
 def _declared(request: Request) -> int:
-    """What the head says of the body's length; nothing where it comes in chunks."""
+    """Return the declared length of the body; 0 if it comes in chunks."""
     text = request.headers.get("content-length", "")
     return int(text) if text.isdecimal() else 0
 
 
 async def _admit(request: Request, size: int, max_bytes: int, *, is_whole: bool = False) -> None:
-    """Let so much of the body in: count it, and before that look at who sends it if it is much."""
+    """Count so much of the body; if it is large, authenticate the client first."""
     if size <= _UNCOUNTED and size <= max_bytes:
         return
-    held = _held_by(request)
+    share = _share_of(request)
     counted = size + _PARSED if is_whole else size
-    if not held.is_authenticated and (size > MAX_UNAUTHENTICATED_BYTES or not held.fits(counted)):
-        await _know(request, held, size)
+    if not share.is_authenticated and (size > MAX_UNAUTHENTICATED_BYTES or not share.fits(counted)):
+        await _authenticate(request, share, size)
     if size > max_bytes:
         raise PayloadTooLarge(f"the body is over {max_bytes} bytes")
-    held.grow(size if held.is_authenticated else counted)
+    share.grow(size if share.is_authenticated else counted)
 
 
-async def _know(request: Request, held: _Reservation, size: int) -> None:
-    """Look at who sends the body, where its route has a way to."""
+async def _authenticate(request: Request, share: _Share, size: int) -> None:
+    """Authenticate the client by the headers, if the route has credentials."""
     identify = request.scope["operation"].identify
     if identify is not None:
         await identify(request)
-        held.know()
+        share.mark_authenticated()
     elif size > MAX_UNAUTHENTICATED_BYTES:
         raise PayloadTooLarge(f"the body is over {MAX_UNAUTHENTICATED_BYTES} bytes")
 
 
-def _held_by(request: Request) -> _Reservation:
-    held = request.scope.get(_RESERVATION)
-    if held is None:
+def _share_of(request: Request) -> _Share:
+    share = request.scope.get(_SHARE)
+    if share is None:
         kernel = request.app.state.kernel
-        held = request.scope[_RESERVATION] = _Reservation(kernel.bodies, kernel.config.max_bodies_bytes)
-    return held
+        share = request.scope[_SHARE] = _Share(kernel.bodies, kernel.config.max_bodies_bytes)
+    return share
 
 
 def release_body(scope: Scope) -> None:
-    """Count the body of a request no more: it has been answered."""
-    held = scope.get(_RESERVATION)
-    if held is not None:
-        held.release()
+    """Return the share of an answered request to the budget."""
+    share = scope.get(_SHARE)
+    if share is not None:
+        share.release()

@@ -1,5 +1,6 @@
-"""An answer leaves in one piece: uvicorn writes its head and its body apart, and each write is a system call
-that wakes the client.
+"""Coalesce writes: send the head and the body of a response with one system call.
+
+uvicorn writes them separately, and each write is a system call that wakes the client.
 """
 
 from __future__ import annotations
@@ -12,9 +13,13 @@ _LEAVE_SECONDS = 1.0
 
 
 class CoalescingTransport(asyncio.Transport):
-    """A connection whose writes go out two by two; one that stays alone goes out in the loop's next round.
+    """A transport that sends two writes at once; a single write is sent in the loop's next round.
 
-    It has what uvicorn's HTTP protocol asks of a transport, and no more.
+    It implements only the methods that uvicorn's HTTP protocol uses.
+
+    Args:
+        transport: the transport of the connection.
+        loop: the event loop of the connection.
     """
 
     __slots__ = ("_held", "_is_leaving", "_is_unread", "_loop", "_transport")
@@ -27,7 +32,7 @@ class CoalescingTransport(asyncio.Transport):
         self._is_leaving = False
 
     def write(self, data: Any) -> None:
-        """Send it with what is held, or hold it until the next one."""
+        """Send the data with the held write, or hold it until the next write."""
         if self._held:
             held, self._held = self._held, b""
             self._transport.writelines((held, data))
@@ -36,34 +41,35 @@ class CoalescingTransport(asyncio.Transport):
             self._loop.call_soon(self._flush)
 
     def close(self) -> None:
-        """Send what is held, and close.
+        """Send the held write and close the connection.
 
-        With data unread a socket is reset, and the client may lose the answer; so it is given a moment.
+        Closing a socket with unread data resets it, and the client may lose the response. In that case the
+        socket lingers for a moment, so that the client can read the response.
         """
         self._flush()
         if self._is_unread and not self._transport.is_closing():
             self._is_unread, self._is_leaving = False, True
             self._loop.call_later(_LEAVE_SECONDS, self._transport.close)
-            with suppress(OSError):  # it has gone already
+            with suppress(OSError):  # the client has disconnected
                 self._transport.write_eof()
         elif not self._is_leaving:
             self._transport.close()
 
     def is_closing(self) -> bool:
-        """Whether it is closed, or about to be."""
+        """Whether the connection is closed or closing."""
         return self._is_leaving or self._transport.is_closing()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """What is known of the socket."""
+        """Return information about the socket, as asyncio does."""
         return self._transport.get_extra_info(name, default)
 
     def pause_reading(self) -> None:
-        """Let what the client sends wait."""
+        """Stop reading from the client."""
         self._is_unread = True
         self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Read on, unless that is over."""
+        """Read from the client again, unless the connection is closing."""
         if not self._is_leaving:
             self._is_unread = False
             self._transport.resume_reading()

@@ -1,4 +1,4 @@
-"""Which hosts a server answers to, and redirects that lead to none."""
+"""Check the `Host` of requests, and redirect trailing slashes without using it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,14 @@ _SAFE_IN_QUERY = "%/?:@!$&'()*+,;=-._~"
 
 
 class AllowedHosts:
-    """ASGI middleware: answers requests for loopback names and the given ones, and no others (421).
+    """ASGI middleware that refuses requests for other hosts than the given and loopback names (421).
 
-    Without it a web page of somebody else could talk to a kernel on its reader's machine, by a name of its
-    own that leads to 127.0.0.1 (DNS rebinding). A request without a `Host` comes from no browser.
+    It prevents DNS rebinding: a web page whose own host name resolves to 127.0.0.1 could otherwise talk to a
+    kernel on the reader's machine. A request without a `Host` is served: no browser sends one.
+
+    Args:
+        app: the application to protect.
+        names: the host names to answer to besides loopback names.
     """
 
     def __init__(self, app: ASGIApp, names: Collection[str]) -> None:
@@ -30,7 +34,7 @@ class AllowedHosts:
         self._names = frozenset(names)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve the request, or say which variable lists the hosts."""
+        """Serve the request, or refuse it with the name of the variable that lists the hosts."""
         hosts = Headers(scope=scope).getlist("host") if scope["type"] == "http" else []
         if all(self._allows(host_name(host)) for host in hosts):
             await self._app(scope, receive, send)
@@ -48,9 +52,12 @@ def _misdirected(hosts: Sequence[str]) -> Response:
 
 
 async def redirect_trailing_slash(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer a path that has no route: lead to the same path without its final slash if that has one.
+    """Answer a path without a route: redirect to the path without its trailing slash if that has a route.
 
-    Starlette's own redirect leads to the `Host` that the client named; this one to a path.
+    The redirect names a path only. Starlette's own redirect names the `Host` that the client sent.
+
+    Raises:
+        HTTPException: 404, that path has no route either.
     """
     path = scope["path"].rstrip("/")
     if path == scope["path"] or not _has_route({**scope, "path": path}):

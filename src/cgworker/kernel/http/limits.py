@@ -1,5 +1,7 @@
-"""How a request may begin: its head has a greatest size and a longest time, which uvicorn leaves open, and
-what has been read of all requests and not been taken over by anybody has an end.
+"""Limits for request heads (request line and headers), and for the bytes that wait for a route.
+
+A head has a maximum size and a maximum time to arrive; uvicorn has neither. The bytes of all requests that
+have been read, but not yet taken over by a route, have a maximum too.
 """
 
 from __future__ import annotations
@@ -13,56 +15,56 @@ from cgworker.kernel.http.bodies import BODY_RECEIVED, BODY_TAKEN, MAX_UNAUTHENT
 from cgworker.kernel.http.coalescing import CoalescingTransport
 
 MAX_HEAD_BYTES = 64 * 1024
-"""How long the target and the headers of a request may be together."""
+"""How many bytes the target and the headers of a request may have together."""
 
 HEAD_SECONDS = 30.0
-"""How long a client may take to send them, from its connection or its first byte on."""
+"""How many seconds a client may take to send a head, from its connection or its first byte on."""
 
 MAX_PENDING_BYTES = 24 * 2**20
-"""How much may have been read of all requests that no route has taken over: heads, and parts of bodies."""
+"""How many bytes of heads and bodies may have been read that no route has taken over, of all requests."""
 
-_UNCOUNTED = 4096  # bytes: most requests are smaller, and are not worth counting
+_UNCOUNTED = 4096  # bytes: smaller requests, which most are, are not counted
 _REFUSAL = b"HTTP/1.1 %d %s\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _REFUSAL_FOR_NOW = _REFUSAL.replace(b"\r\n\r\n", b"\r\nretry-after: 1\r\n\r\n")
 
 
 class _HeadTooLong(Exception):
-    """Ends the parsing; uvicorn then calls `send_400_response`."""
+    """Stops the parser; uvicorn then calls `send_400_response`."""
 
 
 class LimitedHttpProtocol(HttpToolsProtocol):
-    """HTTP as uvicorn speaks it, but a head that is too long (431) or too slow (408) is refused.
+    """uvicorn's HTTP protocol with limits: refuses a head that is too long (431) or too slow (408).
 
-    Without it a client could fill the memory with a header that never ends, or keep connections with
-    heads that come byte by byte. A large body waits in its socket until a route asks for it, and the
-    connection ends with the answer if none does.
+    Without the limits a client could fill the memory with an endless header, or hold connections with heads
+    that arrive byte by byte. A large body waits in its socket until a route reads it. If no route does, the
+    connection is closed after the response.
     """
 
     pending_bytes: int = 0
-    """Of all connections of the process."""
+    """The bytes of all connections of the process that no route has taken over."""
 
-    _head_bytes = 0  # that came while the head had not ended
-    _head_part_bytes = 0  # of a head that has not ended, about
-    _headers_bytes = 0  # of headers that have ended
+    _head_bytes = 0  # received while the head was incomplete
+    _head_part_bytes = 0  # of an incomplete head, approximately
+    _headers_bytes = 0  # of complete headers
     _head_timer: asyncio.TimerHandle | None = None
     _is_in_head = False
     _pending_bytes = 0  # of this connection
-    _large: RequestResponseCycle | None = None  # the request whose body is large, until it is here
+    _large: RequestResponseCycle | None = None  # the request whose large body has not arrived yet
     url = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A client connected; its first head is due."""
+        """Handle a new connection: start the timeout of its first head."""
         super().connection_made(CoalescingTransport(transport, self.loop))
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client went away, or was sent away."""
+        """Handle the end of the connection."""
         self._head_came()
         self._count_pending(0)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Part of a request; counted, since the parser keeps a header that has not ended to itself."""
+        """Count and parse data; the parser itself does not report a header that is incomplete."""
         was_in_head = self._is_in_head
         super().data_received(data)
         if self.transport.is_closing():
@@ -77,45 +79,45 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self._expect_head()
 
     def on_message_begin(self) -> None:
-        """A head begins."""
+        """Handle the start of a head."""
         super().on_message_begin()
         self._is_in_head, self._head_bytes, self._headers_bytes = True, 0, 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header has ended; those of a head that came in one piece are counted here."""
+        """Count a complete header; this covers a head that arrives in one piece."""
         super().on_header(name, value)
         self._headers_bytes += len(name) + len(value)
         if len(self.url) + self._headers_bytes > MAX_HEAD_BYTES:
             raise _HeadTooLong
 
     def on_headers_complete(self) -> None:
-        """The head is complete."""
+        """Handle the end of a head: stop its timeout."""
         self._head_came()
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """The body is complete."""
+        """Handle the end of a body."""
         super().on_message_complete()
         if self._large is not None:
             self._large.keep_alive, self._large = self.parser.should_keep_alive(), None
         self.scope[BODY_RECEIVED] = True  # type: ignore[literal-required]
 
     def on_response_complete(self) -> None:
-        """A request has been answered; what came of its body is of no use now."""
+        """Handle the end of a response: drop the rest of the request's body."""
         if self._large is not None:
             self._large.body.clear()
         self._count_pending(0)
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """The parser gave up; over the length of the head, if that is what it had come to."""
+        """Refuse a request that the parser rejects: 431 if its head is too long, else 400."""
         if self._headers_bytes > MAX_HEAD_BYTES - len(self.url):
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         else:
             super().send_400_response(msg)
 
     def _watch_pending(self, cycle: RequestResponseCycle | None) -> None:
-        """Count what is still to be taken over, and let the rest of a large body wait."""
+        """Count the bytes that no route has taken over, and stop reading a large body."""
         body_bytes = 0 if cycle is None or cycle.response_complete else len(cycle.body)
         self._count_pending(body_bytes + self._head_part_bytes)
         if self.pending_bytes > MAX_PENDING_BYTES and self._pending_bytes:
@@ -158,6 +160,6 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
 
 def _may_be_large(headers: list[tuple[bytes, bytes]]) -> bool:
-    """Whether a body is larger than strangers may send, or does not say how large it is."""
+    """Whether a body exceeds what is read without a credential, or its length is unknown."""
     length = dict(headers).get(b"content-length", b"")
     return not length.isdigit() or int(length) > MAX_UNAUTHENTICATED_BYTES

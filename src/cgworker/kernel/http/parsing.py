@@ -1,4 +1,4 @@
-"""What a request's body says: small ones are read at once, large ones in the process beside (aside.py)."""
+"""Parse request bodies: small ones at once, large ones in a side process (offload.py)."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from cgworker.wire.user_types import is_mapping
 T = TypeVar("T")
 
 MAX_INLINE_VALUES = 4096
-"""How many values are parsed in the event loop; of each kind they take some milliseconds at most."""
+"""How many values are parsed in the event loop: that takes some milliseconds at most."""
 
 MAX_INSPECTED_VALUES = 50_000
-"""How many values an object may hold that the kernel itself looks into, such as public metadata."""
+"""How many values an object may hold that the kernel itself inspects, such as public metadata."""
 
 _SMALL = 4096
 _LONG = 2**20
@@ -28,13 +28,19 @@ _LONG_TEXT = 2**16
 
 
 async def parse(cls: type[T], chunks: Sequence[bytes], size_bytes: int, *, max_depth: int) -> T:
-    """A body as a wire type.
+    """Parse a body as a wire type.
 
-    What is large and only stored, such as a payload, comes as a `JsonText`.
+    Large values that are only stored, such as payloads, become a `JsonText`.
+
+    Args:
+        cls: the wire type.
+        chunks: the body in pieces.
+        size_bytes: the size of the body.
+        max_depth: the deepest nesting of JSON.
 
     Raises:
-        InvalidRequest: 422, with its faults.
-        KernelOverloaded: 503, it could not be read in time.
+        InvalidRequest: 422, with all faults of the body.
+        KernelOverloaded: 503, the body could not be parsed in time.
     """
     if size_bytes <= _LONG:
         raw = b"".join(chunks)
@@ -45,17 +51,17 @@ async def parse(cls: type[T], chunks: Sequence[bytes], size_bytes: int, *, max_d
 
 
 def is_quick(raw: bytes) -> bool:
-    """Whether parsing it takes no more than some milliseconds."""
+    """Whether parsing a body takes some milliseconds at most."""
     if len(raw) <= _SMALL:
         return True
     return len(raw) <= _LONG and raw.count(b",") + raw.count(b"[") + raw.count(b"{") <= MAX_INLINE_VALUES
 
 
 def parse_large(cls: type[T], chunks: Sequence[bytes], max_depth: int) -> T:
-    """As `parse`, wherever it is called.
+    """Parse a body as `parse` does, but in the calling process.
 
     Raises:
-        InvalidRequest: 422, with its faults.
+        InvalidRequest: 422, with all faults of the body.
     """
     request = structure_request(cls, parse_json(b"".join(chunks), max_depth))
     smaller: T = _with_texts(request, ("body",))
@@ -63,7 +69,7 @@ def parse_large(cls: type[T], chunks: Sequence[bytes], max_depth: int) -> T:
 
 
 def _with_texts(value: Any, loc: tuple[str | int, ...]) -> Any:
-    """A request whose large values are JSON text, as far as nothing looks into them."""
+    """Replace the large values of a request by JSON text, unless the kernel inspects them."""
     if isinstance(value, tuple):
         return tuple(_with_texts(item, (*loc, place)) for place, item in enumerate(value))
     if not attrs.has(type(value)):
@@ -81,7 +87,7 @@ def _with_texts(value: Any, loc: tuple[str | int, ...]) -> Any:
 
 
 def _with_text_inside(value: Any) -> Any:
-    """As text where it is large; an object of few keys stays one, since the kernel looks at some of those."""
+    """Return large values as text; keep an object of few keys, since the kernel inspects some of them."""
     if isinstance(value, dict) and len(value) <= MAX_INLINE_VALUES:
         return {key: _text_if_large(item) for key, item in value.items()}
     return _text_if_large(value)
@@ -107,10 +113,10 @@ def _check_count(value: Any, loc: tuple[str | int, ...]) -> None:
 
 
 def parse_json(raw: bytes, max_depth: int) -> Any:
-    """The JSON of a body.
+    """Parse a body as JSON.
 
     Raises:
-        InvalidRequest: it is not JSON, or nested too deeply.
+        InvalidRequest: 422, the body is not JSON or nested too deeply.
     """
     try:
         value = loads(raw)
@@ -125,7 +131,7 @@ def parse_json(raw: bytes, max_depth: int) -> Any:
 
 
 def _depth(value: Any) -> int:
-    """How deep the value is nested, level by level, so that no depth overflows our own stack."""
+    """Return how deep the value is nested; counts by level, so that no depth overflows the stack."""
     depth, level = 0, [value]
     while any(isinstance(item, dict | list) for item in level):
         depth += 1
@@ -143,5 +149,5 @@ def _too_deep(most: int) -> dict[str, Any]:
 
 
 def fault(type: str, loc: list[str | int], msg: str) -> dict[str, Any]:
-    """A fault as a 422 tells it."""
+    """Return a fault in the form of a 422."""
     return {"type": type, "loc": loc, "msg": msg}

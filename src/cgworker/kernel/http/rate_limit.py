@@ -1,4 +1,4 @@
-"""How often one source may try something: a bucket for each, filled evenly."""
+"""Rate limit by source: a token bucket for each source."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import time
 from collections.abc import Callable
 
 MAX_SOURCES = 10_000
-"""How many sources are remembered at most."""
+"""The maximum number of sources that are remembered."""
 
 
 class Throttle:
-    """Lets each source through so many times a minute, all at once or spread.
+    """Limits the attempts of each source per minute; a source may make them all at once.
 
-    It is kept in this process alone: several kernels allow several times as much. Where more sources come
-    than are remembered, those are forgotten that may try most.
+    The buckets are kept in this process alone, so several kernels allow several times as many attempts. If
+    there are more than `MAX_SOURCES` sources, those with the most attempts left are forgotten.
 
     Args:
-        per_minute: how many times; 0 sets no limit.
-        clock: seconds that never go back.
+        per_minute: the number of attempts; 0 sets no limit.
+        clock: a monotonic clock, in seconds.
     """
 
     def __init__(self, per_minute: int, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -29,21 +29,21 @@ class Throttle:
 
     @property
     def source_count(self) -> int:
-        """How many sources are remembered."""
+        """The number of sources that are remembered."""
         return len(self._emptied_at)
 
     def take(self, source: str) -> float:
-        """Let the source through once.
+        """Take an attempt from the source's bucket.
 
         Returns:
-            0, or the seconds after which it may try again.
+            0 if the attempt is allowed; else the seconds after which the source may try again.
         """
         if not self._capacity:
             return 0
         now = self._clock()
         if len(self._emptied_at) >= MAX_SOURCES:
             self._forget(now)
-        # The bucket is written down as the moment at which it would have been empty.
+        # A bucket is stored as the moment at which it would be empty.
         emptied_at = max(self._emptied_at.get(source, -math.inf), now - self._capacity / self._per_second)
         wait_seconds = emptied_at + 1 / self._per_second - now
         if wait_seconds > 0:
@@ -52,7 +52,7 @@ class Throttle:
         return 0
 
     def _forget(self, now: float) -> None:
-        """Forget the sources whose buckets are full again, and of the others half if that is not enough."""
+        """Forget the sources with full buckets; if too many remain, also the fuller half of them."""
         full_since = now - self._capacity / self._per_second
         busy = {source: at for source, at in self._emptied_at.items() if at > full_since}
         if len(busy) > MAX_SOURCES // 2:

@@ -1,1 +1,1 @@
-"""Requests that wait for news, and what wakes them."""
+"""Long polling: requests that wait for a change, and the notifier that wakes them."""

@@ -1,7 +1,7 @@
-"""Idempotency-Keys of claims whose statement is under way in this process.
+"""The Idempotency-Keys of claims whose statement is in flight in this process.
 
-A statement cannot see what another one has not committed. Whoever asks again at that moment would be told
-that there is no turn, and forget the key of one that runs for nobody until its lease ends.
+A statement cannot see what another has not yet committed. A client that repeats a claim at that moment would
+get "no turn" and drop its key, while the turn of the first claim runs unowned until its lease ends.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ _Key: TypeAlias = tuple[AgentRef, str]
 
 
 class InFlightKeys:
-    """Which those are, and when each is there no more."""
+    """The keys in flight, each with the end of its statement."""
 
     def __init__(self) -> None:
         self._ends: dict[_Key, asyncio.Future[None]] = {}
 
     def has(self, claim: ClaimRequest) -> bool:
-        """Whether the claim would meet another one."""
+        """Whether a claim with the same key is in flight."""
         return not self._ends.keys().isdisjoint(_keys_of([claim]))
 
     async def wait_for(self, claims: Iterable[ClaimRequest]) -> None:
-        """Wait until none of the claims meets another one."""
+        """Wait until no claim with one of the keys is in flight."""
         wanted = _keys_of(claims)
         while ends := {self._ends[key] for key in wanted & self._ends.keys()}:
             await asyncio.wait(ends)
 
     @contextmanager
     def holding(self, claims: Iterable[ClaimRequest]) -> Iterator[None]:
-        """Within the block, a statement with these claims is under way; none of them meets another one."""
+        """Mark the claims as in flight within the block; no claim with one of their keys may be."""
         end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         held = dict.fromkeys(_keys_of(claims), end)
         self._ends |= held

@@ -1,7 +1,7 @@
-"""`Prefer: wait=N` (RFC 7240, difference 7): a request that waits for news instead of asking again.
+"""Long polling: a request with `Prefer: wait=N` (RFC 7240, difference 7) waits for a change.
 
-Waiting holds no database connection. A waiter whose client hung up does nothing more, and when the kernel
-shuts down all are answered at once.
+A waiting request holds no database connection. It ends when its client disconnects. When the kernel shuts
+down, all waiting requests are answered at once.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ _RECHECK_SECONDS = 10.0
 
 
 class Preferences:
-    """What a request prefers, of what its route can do.
+    """The request's `Prefer` header, limited to what its route supports.
 
     Args:
-        waits: the route can wait for news.
-        represents: the route can show a claim with its context.
+        request: the request.
+        waits: whether the route supports `wait=N`.
+        represents: whether the route supports `return=representation`.
 
     Attributes:
-        wait_seconds: how long it may wait, capped by the kernel; None if it did not say.
+        wait_seconds: how long the request may wait, capped by the kernel; None without a preference.
         wants_representation: whether a claim should bring its context (difference 8).
     """
 
@@ -44,7 +45,7 @@ class Preferences:
         self.wants_representation: bool = represents and _REPRESENTATION.search(said) is not None
 
     def applied(self) -> dict[str, str]:
-        """The header that says which of them were honoured."""
+        """Return the header that names the preferences that were honoured."""
         honoured = []
         if self.wait_seconds is not None:
             honoured.append(f"wait={self.wait_seconds:g}")
@@ -54,7 +55,7 @@ class Preferences:
 
 
 async def until_woken(woken: asyncio.Event, seconds: float) -> None:
-    """Wait for a wake-up, or until the time is over."""
+    """Wait for a wake-up, at most so many seconds."""
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await woken.wait()
@@ -70,12 +71,21 @@ async def long_poll(
     pause: Callable[[asyncio.Event, float], Awaitable[T | None]] = until_woken,
     check: Callable[[], Awaitable[None]] | None = None,
 ) -> T:
-    """Look, and as long as there is no news and time is left, wait for a wake-up and look again.
+    """Read until the result is new or the time is over; wait for a wake-up between two reads.
 
     Args:
-        pause: waits for the event for so many seconds at most; may give what was to be looked for.
-        check: refuses a caller who may not look any more, as a new request would be refused. It is asked
-            when there is news after a wait; None where `look` and `pause` see to it themselves.
+        request: the request; its client's disconnect ends the wait.
+        topics: the topics whose changes wake it.
+        read: reads the state to answer with.
+        is_new: whether a result answers the request.
+        wait_seconds: how long to wait in all; None or 0 reads once.
+        pause: waits for the event, at most so many seconds; may return the answer itself.
+        check: refuses a caller that has lost its permission meanwhile, as a new request would be. It runs
+            before a new result is returned after a wait; None if `read` and `pause` check that themselves.
+
+    Raises:
+        HTTPException: 499, the client disconnected.
+        CommonGroundError: raised by `read`, `pause` or `check`.
     """
     if not wait_seconds:
         return await read()
@@ -106,6 +116,6 @@ async def long_poll(
 
 
 async def _hung_up(request: Request) -> None:
-    """Returns when the client has gone; its body has been read by then."""
+    """Return when the client disconnects. The body must have been read before."""
     while (await request.receive())["type"] != "http.disconnect":
         pass

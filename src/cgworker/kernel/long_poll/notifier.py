@@ -1,8 +1,8 @@
-"""Waking requests that wait for news, in this process and in every other kernel on the database.
+"""Notify waiting requests of changes, in this process and in every other kernel on the database.
 
-Who changes something wakes the local waiters at once and tells the other kernels with a NOTIFY, sent after
-the commit on a connection of its own: inside the transaction it would serialise all commits. A lost NOTIFY
-costs a slow re-check, never a hang.
+A change wakes the waiting requests of this process at once. The other kernels get a NOTIFY, sent after the
+commit on a connection of its own: inside the transaction it would serialise all commits. If a NOTIFY is lost,
+its requests notice the change late, at their next re-check.
 """
 
 from __future__ import annotations
@@ -24,56 +24,69 @@ logger: logging.Logger = logging.getLogger("cgworker.kernel")
 _CHANNEL = "cg_wakeups"
 _MAX_TOPICS_PER_NOTIFY = 200
 _SETTINGS = {"application_name": "cgworker notifier"}
-# A NOTIFY leaves nothing on disk that could be lost, so its commit need not wait for the disk. Not among the
-# settings that a connection begins with: PgBouncer refuses it there.
+# A NOTIFY writes nothing that a crash could lose, so its commit need not wait for the disk. It is no startup
+# setting of the connection, because PgBouncer refuses it there.
 _ASYNCHRONOUS_COMMIT = "set synchronous_commit = off"
 _CONNECTION_ERRORS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
 _RECONNECT_SECONDS = 1.0
-_NOTIFY_PAUSE_SECONDS = 0.005  # between two NOTIFYs: what comes in between goes with the second
+_NOTIFY_PAUSE_SECONDS = 0.005  # between two NOTIFYs; changes meanwhile share the second one
 
 
 def work_topic(agent: AgentRef) -> str:
-    """News for an agent that waits for work."""
+    """The topic of new work for an agent."""
     return _topic("work", agent.project_id, agent.agent_id)
 
 
 def turn_topic(turn: TurnRef) -> str:
-    """News of a turn, and of its children's births and ends."""
+    """The topic of a turn's events, and of the starts and ends of its children."""
     return _topic("turn", turn.project_id, turn.turn_id)
 
 
 def agent_topic(agent: AgentRef) -> str:
-    """News of an agent and of the turns addressed to it."""
+    """The topic of an agent's events, and of those of the turns addressed to it."""
     return _topic("agent", agent.project_id, agent.agent_id)
 
 
 def feed_topic(project_id: str) -> str:
-    """News of anything in a project."""
+    """The topic of all events in a project."""
     return _topic("feed", project_id)
 
 
 def turn_topics(turn: TurnRef, agent: AgentRef, parent: TurnRef | None = None) -> tuple[str, ...]:
-    """Whom an event of a turn concerns; `agent` is the one it is addressed to."""
+    """The topics of an event of a turn.
+
+    Args:
+        agent: the agent that the turn is addressed to.
+        parent: the parent turn, for the start or end of a child.
+    """
     parents = () if parent is None else (turn_topic(parent),)
     return turn_topic(turn), *agent_topics(agent), *parents
 
 
 def agent_topics(agent: AgentRef) -> tuple[str, ...]:
-    """Whom an event of an agent concerns."""
+    """The topics of an event of an agent."""
     return agent_topic(agent), feed_topic(agent.project_id)
 
 
 def _topic(*parts: str) -> str:
-    """Short and of fixed length, since a NOTIFY carries 8,000 bytes at most."""
+    """Hash a topic to a short fixed length, since a NOTIFY carries at most 8,000 bytes."""
     return hashlib.blake2s("\0".join(parts).encode(), digest_size=12).hexdigest()
 
 
 class Notifier:
-    """Who waits for what. Started and stopped with its kernel."""
+    """The waiting requests of a kernel, by topic. It is started and stopped with its kernel.
+
+    Args:
+        dsn: the database that the kernels share.
+
+    Attributes:
+        waiting_count: the number of waiting requests.
+        is_closing: whether the kernel is shutting down, so that no request may wait.
+    """
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
-        # As sets, but in the order in which they came: who asked again with a key is to have the last word.
+        # Ordered sets: events are set in the order of arrival, so that the last repeat of a claim wins.
         self._waiting: dict[str, dict[asyncio.Event, None]] = defaultdict(dict)
         self._unsent: dict[str, None] = {}
         self._news = asyncio.Event()
@@ -83,23 +96,26 @@ class Notifier:
         self.is_closing: bool = False
 
     def start(self) -> None:
-        """Begin to listen to other kernels and to tell them."""
+        """Start to listen to the other kernels and to notify them."""
         self._tasks = [asyncio.create_task(self._keep_connected())]
 
     def close(self) -> None:
-        """The kernel shuts down: wake everybody, and let nobody wait any more."""
+        """Wake all waiting requests, and let no request wait any more: the kernel shuts down."""
         self.is_closing = True
         self._wake_all()
 
     async def stop(self) -> None:
-        """Listen and tell no more; nobody is woken by it."""
+        """Stop to listen and to notify; this wakes no request."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     @contextmanager
     def waiting(self, topics: Iterable[str]) -> Iterator[asyncio.Event]:
-        """An event that is set by news of any of the topics; begin before looking, or news is missed."""
+        """Subscribe to the topics within the block; the event is set by a change of any of them.
+
+        Subscribe before the first read, or a change between the two is missed.
+        """
         event, listed = asyncio.Event(), tuple(topics)
         for topic in listed:
             self._waiting[topic][event] = None
@@ -114,7 +130,7 @@ class Notifier:
                     del self._waiting[topic]
 
     def wake(self, *topics: str) -> None:
-        """Something happened and is committed: tell everybody who waits for it."""
+        """Wake the requests that wait for a topic, in all kernels. Commit the change before."""
         self._wake_here(topics)
         self._unsent.update(dict.fromkeys(topics))
         self._news.set()
@@ -128,7 +144,7 @@ class Notifier:
         self._wake_here(list(self._waiting))
 
     async def _keep_connected(self) -> None:
-        """One connection to listen and to tell; when it breaks, another, and everybody looks again."""
+        """Keep a connection to listen and notify; after each break, let all requests read again."""
         while True:
             try:
                 connection = await asyncpg.connect(self._dsn, timeout=10, server_settings=_SETTINGS)
@@ -142,7 +158,7 @@ class Notifier:
             await asyncio.sleep(_RECONNECT_SECONDS)
 
     def _log_once(self, refused: BaseException) -> None:
-        """Log it, until it was connected again: what waits is woken by this kernel's own news alone."""
+        """Log the loss of the connection, once until it is back."""
         if self._is_loss_logged:
             return
         self._is_loss_logged = True
@@ -171,6 +187,6 @@ class Notifier:
                 await asyncio.sleep(_NOTIFY_PAUSE_SECONDS)
 
     def _on_notify(self, own_pid: int, _connection: object, pid: int, _channel: str, payload: object) -> None:
-        """Asks the connection nothing: a NOTIFY is handed over after it was read, maybe once it is gone."""
-        if pid != own_pid:  # our own have been woken before
+        """Wake the requests of a NOTIFY. The connection may be closed by now, so do not use it here."""
+        if pid != own_pid:  # `wake` has woken this kernel's own requests
             self._wake_here(str(payload).split())

@@ -1,8 +1,8 @@
 """Claims that wait at this kernel, so that a dispatch can hand its turn to one (store/claims/hand_over.py).
 
-A claim is offered to one statement at a time, and only while it does nothing but wait: one that looks for
-itself just now, or is about to, could get a second turn. What comes of an offer is always waited for, even
-by a claim whose time is up meanwhile: it may have a turn by then.
+A claim is offered to one statement at a time, and only while it is merely waiting: a claim that is running
+its own statement, or is about to, could get a second turn. A claim always waits for the result of an offer,
+even if its time is over meanwhile, because it may have a turn by then.
 """
 
 from __future__ import annotations
@@ -23,7 +23,13 @@ from cgworker.wire.refs import AgentRef
 
 @define(eq=False)
 class _Parked:
-    """A claim that waits; `woken` ends its wait, and `offer` says what it got from a dispatch by then."""
+    """A waiting claim.
+
+    Attributes:
+        claim: the claim request.
+        woken: ends the wait.
+        offer: the result of an offer to a dispatch, if there was one.
+    """
 
     claim: ClaimRequest
     woken: asyncio.Event
@@ -31,19 +37,20 @@ class _Parked:
 
     @property
     def is_free(self) -> bool:
-        """Whether it does nothing but wait. News may be on its way to it, or its client may be gone."""
+        """Whether the claim can be offered: it has no offer, and nothing has woken it."""
         return self.offer is None and not self.woken.is_set()
 
     def take(self) -> WaitingClaim:
-        """Offer it to a statement."""
+        """Offer the claim to a dispatch."""
         self.offer = asyncio.get_running_loop().create_future()
         return WaitingClaim(self.claim, self.settle)
 
     def settle(self, claimed: Claimed | None) -> None:
-        """Say what it got; only the first word counts.
+        """Set the result of the offer; only the first result counts.
 
-        Who got nothing looks for itself: its turn may be queued, or the statement's outcome unknown. It is
-        woken a round later, so that who dispatched is answered first: that takes less time.
+        A claim that got nothing then runs its own statement: its turn may be queued, or the outcome of the
+        dispatch unknown. It is woken in the next round of the event loop, so that the dispatch, which needs
+        less time, is answered first.
         """
         if self.offer is not None and not self.offer.done():  # or its request was cancelled
             self.offer.set_result(claimed)
@@ -51,10 +58,10 @@ class _Parked:
 
 
 class ParkedClaims:
-    """Those of one kernel process; of each agent, in the order in which they came.
+    """The waiting claims of one kernel process, by agent and in the order of arrival.
 
     Args:
-        keys: of claims that are not to be met.
+        keys: the keys in flight; a claim with one of them is not offered.
     """
 
     def __init__(self, keys: InFlightKeys) -> None:
@@ -63,15 +70,18 @@ class ParkedClaims:
 
     @property
     def count(self) -> int:
-        """How many there are just now."""
+        """The number of waiting claims."""
         return sum(map(len, self._by_agent.values()))
 
     async def wait(self, claim: ClaimRequest, woken: asyncio.Event, seconds: float) -> Claimed | None:
-        """Wait for news, as any request does, or for a turn that is handed over.
+        """Wait for a wake-up, or for a turn that a dispatch hands over.
 
         Args:
-            woken: set by whatever news there is for the claim.
-            seconds: how long; longer only until it is known what an offer came to.
+            woken: the event that a change for the agent sets.
+            seconds: how long to wait at most; longer only until the result of an offer is known.
+
+        Returns:
+            The claim that was handed over; None after a wake-up or when the time is over.
         """
         agent, parked = claim.request.agent, _Parked(claim, woken)
         self._by_agent[agent].append(parked)
@@ -87,14 +97,14 @@ class ParkedClaims:
         return claimed
 
     def _wake_repeats(self, claim: ClaimRequest) -> None:
-        """Who asked again with the claim's Idempotency-Key is to have its turn: the answer may get lost."""
+        """Wake the repeats of the claim, so that they get its turn too: its own answer may get lost."""
         for other in self._by_agent.get(claim.request.agent, ()):
             if claim.key is not None and other.claim.key == claim.key:
                 other.woken.set()
 
     @contextmanager
     def offered(self, agent: AgentRef) -> Iterator[WaitingClaim | None]:
-        """The agent's claim that has waited longest, if one is free; nobody else has it in the block."""
+        """Offer the agent's longest waiting free claim to the block alone; None if there is none."""
         parked = next((one for one in self._by_agent.get(agent, ()) if self._is_free(one)), None)
         if parked is None:
             yield None
