@@ -15,6 +15,7 @@ from typing import Any
 
 import attrs
 import citations
+import claim_travels
 import commands
 import names
 import routes
@@ -42,6 +43,8 @@ def main(arguments: list[str]) -> int:
 def pages() -> Iterator[tuple[Path, str]]:
     """Every page as it should be."""
     yield DOCS / "reference" / "turn-life.svg", turn_life.picture()
+    for name, drawn in claim_travels.pictures().items():
+        yield DOCS / "explanation" / name, drawn
     for path in sorted(DOCS.rglob("*.md")):
         yield path, citations.linked(path, _PLACE.sub(_fill, path.read_text()))
 

@@ -1,8 +1,9 @@
-"""What the import contracts of pyproject.toml cannot say: what is loaded, and when."""
+"""What the import contracts of pyproject.toml cannot say, and what the page about them says."""
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -11,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-PYPROJECT = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())
+ROOT = Path(__file__).parent.parent
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 MODULE_OF = {
     "a2a-sdk": "a2a",
@@ -59,3 +61,38 @@ def test_the_extras_are_those_that_would_be_seen() -> None:
 def test_a_floor_can_be_used_without_those_above(statement: str) -> None:
     """Whoever needs the client alone gets no command line with it."""
     assert not loaded_by(statement) & {"typer", "rich", "asyncpg", "starlette"}
+
+
+# ---------------------------------------------------------------- the page about them
+
+ARCHITECTURE = (ROOT / "docs" / "explanation" / "architecture.md").read_text()
+DRAWN = dict(re.findall(r"<!-- floors: (\S+) -->\n\n```text\n(.*?)```", ARCHITECTURE, re.DOTALL))
+LAYERS = {
+    contract["containers"][0]: contract["layers"]
+    for contract in PYPROJECT["tool"]["importlinter"]["contracts"]
+    if contract["type"] == "layers"
+}
+
+
+def modules_of(floor: str) -> set[str]:
+    return {module.strip(" ()\n") for module in floor.split("|")}
+
+
+@pytest.mark.parametrize("package", ["cgworker", "cgworker.worker", "cgworker.kernel", "cgworker.cli"])
+def test_the_page_draws_the_floors_of_the_import_contracts(package: str) -> None:
+    """All of them, in their order, with the modules that share a floor."""
+    drawn = [modules_of(floor) for floor in DRAWN[package].split(">")]
+    assert drawn == [modules_of(floor) for floor in LAYERS[package]]
+
+
+def test_the_page_names_only_files_that_are_there() -> None:
+    """Who looks for a file finds it."""
+    named = set(re.findall(r"`((?:\w+/)*\w+(?:/|\.py))`", ARCHITECTURE))
+    tops = ("worker", "kernel", "cli", "handlers", "wire", "client")
+    full = {name for name in named if name.startswith(tuple(f"{top}/" for top in tops))}
+    assert len(full) > 25
+    assert [name for name in sorted(full) if not (ROOT / "src" / "cgworker" / name).exists()] == []
+    street = re.search(r"```text\n(poller .*?)\n```", ARCHITECTURE)
+    assert street is not None
+    for module in street[1].split(" → "):
+        assert (ROOT / "src" / "cgworker" / "worker" / f"{module}.py").exists()
