@@ -44,13 +44,13 @@ LONG_POLL = (
 
 MANY = (
     Note(_WORKER, "agent A has 3 free slots, agent B has 1"),
-    Message(_WORKER, _KERNEL, "claim-many: A limit 3 key K, B key L"),
+    Message(_WORKER, _KERNEL, "claim-many: A (3, key K), B (1, key L)"),
     Message(_KERNEL, _DATABASE, "claim all"),
     Message(_KERNEL, _WORKER, "A: T-7, T-8; B: T-9", lost=True),
-    Message(_WORKER, _KERNEL, "claim-many: A limit 3 key K"),
+    Message(_WORKER, _KERNEL, "claim-many: A (3, key K)"),
     Message(_KERNEL, _DATABASE, "K: T-7, K#1: T-8"),
     Message(_KERNEL, _WORKER, "A: T-7, T-8, with fresh tokens"),
-    Message(_WORKER, _KERNEL, "claim-many: B key L"),
+    Message(_WORKER, _KERNEL, "claims:claim for B, key L"),
     Message(_KERNEL, _DATABASE, "L: T-9"),
     Message(_KERNEL, _WORKER, "B: T-9, with a fresh token"),
 )
@@ -64,7 +64,7 @@ NEXT = (
     Message(_WORKER, _KERNEL, "settle-many: T-7, next key K"),
     Message(_KERNEL, _DATABASE, "T-7: known"),
     Message(_KERNEL, _DATABASE, "K: T-8, token 2"),
-    Message(_KERNEL, _WORKER, "T-7 is closed, next: T-8 with token 2"),
+    Message(_KERNEL, _WORKER, "T-7 is closed, next: T-8, token 2"),
 )
 
 HANDED_OVER = (
@@ -139,7 +139,7 @@ def _message(step: Message, y: int) -> Iterator[str]:
     else:
         yield f'<path d="M {start} {y} L {end} {y}" stroke="{color}" marker-end="url(#tip)"/>\n'
     middle = (_LANES[step.source] + _LANES[step.target]) // 2
-    yield f'<text x="{middle}" y="{y - 7}" text-anchor="middle" fill="{color}">{step.text}</text>\n'
+    yield f'<text x="{middle}" y="{y - 8}" text-anchor="middle" fill="{color}">{step.text}</text>\n'
 
 
 def _note(step: Note, y: int) -> Iterator[str]:

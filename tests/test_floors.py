@@ -65,6 +65,7 @@ def test_a_floor_can_be_used_without_those_above(statement: str) -> None:
 
 # ---------------------------------------------------------------- the page about them
 
+SOURCES = sorted((ROOT / "src").rglob("*.py"))
 ARCHITECTURE = (ROOT / "docs" / "explanation" / "architecture.md").read_text()
 DRAWN = dict(re.findall(r"<!-- floors: (\S+) -->\n\n```text\n(.*?)```", ARCHITECTURE, re.DOTALL))
 LAYERS = {
@@ -96,3 +97,19 @@ def test_the_page_names_only_files_that_are_there() -> None:
     assert street is not None
     for module in street[1].split(" → "):
         assert (ROOT / "src" / "cgworker" / "worker" / f"{module}.py").exists()
+
+
+def test_the_page_on_claims_names_only_what_is_there() -> None:
+    """Each file, and each name of the code beside it."""
+    page = (ROOT / "docs" / "explanation" / "how-a-claim-travels.md").read_text()
+    files = {path.relative_to(ROOT / "src" / "cgworker").as_posix() for path in SOURCES}
+    assert set(re.findall(r"`(\w[\w/]*\.py)`", page)) <= files
+    source = "\n".join(path.read_text() for path in SOURCES)
+    names = {
+        name for name in re.findall(r"`((?:\w+\.)?_?\w*_\w+|\w+\.\w+)`", page) if not name.endswith(".py")
+    }
+    assert len(names) >= 8
+    missing = [
+        name for name in names if not all(re.search(rf"\b{part}\b", source) for part in name.split("."))
+    ]
+    assert missing == []

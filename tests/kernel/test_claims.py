@@ -397,7 +397,7 @@ async def test_a_renewal_tells_of_a_stop_request(requester: Agent, worker: Agent
 
 
 async def test_a_stop_queues_a_turn_that_waits_to_be_tried_again(requester: Agent, worker: Agent) -> None:
-    """Nothing is left to wait for (decision 30); a turn put aside for another reason stays so."""
+    """Nothing is left to wait for (difference 30); a turn put aside for another reason stays so."""
     turn_id, other = await requester.dispatch(worker), await requester.dispatch(worker)
     await worker.suspend(await worker.claim(), "worker_retry")
     await worker.suspend(await worker.claim(), "later")

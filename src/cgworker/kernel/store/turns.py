@@ -168,9 +168,9 @@ from found f
 join cg_turns t on t.project_id = $1 and t.turn_number = $2
 """
 
-# A turn that waits to be tried again has nothing to wait for once it is to be stopped (decision 30). The row
-# is locked since STOP_TURN; this is a statement of its own, so that it sees a suspension committed just then.
-# Events without a number are the newest.
+# A turn that waits to be tried again has nothing to wait for once it is to be stopped (difference 30). The
+# row is locked since STOP_TURN; this is a statement of its own, so that it sees a suspension committed just
+# then. Events without a number are the newest.
 QUEUE_STOPPED_RETRY = """
 with suspension as (
     select coalesce(
