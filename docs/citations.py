@@ -26,7 +26,8 @@ _CITATION = re.compile(
     re.IGNORECASE,
 )
 _CODE_OR_CITATION = re.compile(
-    rf"^```.*?^```$|^#.*?$|`[^`\n]*`|{_CITATION.pattern}", re.MULTILINE | re.DOTALL | re.IGNORECASE
+    rf"^```.*?^```$|^#.*?$|`[^`\n]*(?:\n[^`\n]+)?`|{_CITATION.pattern}",
+    re.MULTILINE | re.DOTALL | re.IGNORECASE,
 )
 _NUMBER = re.compile(_SECTION)
 _HEADING = re.compile(rf"^#{{2,3}} (?P<section>{_SECTION}) .*\{{#(?P<anchor>[\w-]+)\}}$", re.MULTILINE)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from attrs import frozen
 
 _WORKER, _KERNEL, _DATABASE, _REQUESTER = "worker", "kernel", "database", "requester"
-_LANES: Mapping[str, int] = {_REQUESTER: 80, _WORKER: 290, _KERNEL: 520, _DATABASE: 720}
+_LANES: Mapping[str, int] = {_REQUESTER: 70, _WORKER: 255, _KERNEL: 535, _DATABASE: 735}
 _WIDTH, _TOP, _ROW = 800, 64, 40
 _LOST = "#b33"
 

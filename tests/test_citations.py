@@ -14,9 +14,7 @@ sys.path.append(str(ROOT / "docs"))  # which is no package: its programs are run
 
 import citations  # noqa: E402
 
-OTHER_FORMS = re.compile(
-    r"\b(?:protocol|admin|cli)\.md (?:section )?\d|\bdecisions?\s+\d|\barchitecture\s+\d", re.IGNORECASE
-)
+OTHER_FORMS = re.compile(r"\b\w+\.md (?:section )?\d|\b(?:architecture|decisions?)\s+\d", re.IGNORECASE)
 
 
 def sources() -> Iterator[Path]:

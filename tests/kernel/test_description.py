@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import anyio
 import anyio.lowlevel
 import httpx
@@ -28,6 +30,14 @@ async def test_every_route_is_described(kernel: Kernel, client: httpx.AsyncClien
     told = (await client.get("/openapi.json")).json()["paths"]
     served = {(r.path, r.method.lower()) for r in create_app(kernel).routes if isinstance(r, Operation)}
     assert {(path, method) for path, methods in told.items() for method in methods} == served
+
+
+async def test_a_description_cites_nothing(kernel: Kernel) -> None:
+    """Sections of the protocol's pages are for readers of the source: a program has no pages."""
+    app = create_app(kernel, admission_routes(kernel.config, project_id="p", bearer="b"))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://kernel") as client:
+        told = [(await client.get(path)).raise_for_status().text for path in ("/openapi.json", "/docs")]
+    assert re.findall(r"(?:wire|admission|command line|differences?) \d[^\"<]*", "".join(told)) == []
 
 
 async def test_hidden_figures_are_not_described(kernel: Kernel) -> None:
