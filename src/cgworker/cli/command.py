@@ -10,8 +10,9 @@ from __future__ import annotations
 import inspect
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
+from itertools import takewhile
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 import attrs
@@ -19,7 +20,7 @@ import typer
 from typer.core import TyperCommand
 
 from cgworker.cli.call import Call, do, fail
-from cgworker.cli.envelope import write_failure
+from cgworker.cli.envelope import say, write_failure
 from cgworker.cli.options import Argument, Flag
 
 
@@ -30,10 +31,25 @@ class RestOfLine(TyperCommand):
         """Hand the rest to the option as one word, quoted; `call.words_of` takes it apart again."""
         if "--command" in args:
             start = args.index("--command") + 1
-            words = args[start + 1 :] if args[start : start + 1] == ["--"] else args[start:]
+            words = args[start:]
+            if words[:1] == ["--"]:
+                words = words[1:]
+            elif doubtful := self._own_flags_in(words):
+                say(_DOUBT.format(flags=", ".join(doubtful), command=words[0]))
             args = [*args[:start], *([shlex.join(words)] if words else [])]
         return super().parse_args(ctx, args)
 
+    def _own_flags_in(self, words: Sequence[str]) -> list[str]:
+        """Flags of this command among the words of the other; what follows a `--` there is surely its own."""
+        own = {name for flag in self.params for name in (*flag.opts, *flag.secondary_opts)}
+        names = (word.partition("=")[0] for word in takewhile(lambda word: word != "--", words))
+        return list(dict.fromkeys(name for name in names if name in own))
+
+
+_DOUBT = (
+    "warning: {flags} after --command goes to {command}, not to cg: put it before --command, "
+    "or write `--command -- {command} ...` if it is meant so"
+)
 
 Work = TypeVar("Work", bound=Callable[..., Any])
 

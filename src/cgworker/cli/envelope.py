@@ -31,7 +31,7 @@ def write_problem(problem: Problem, *, as_json: bool) -> None:
         error = {"code": problem.code, "message": problem.message, "status": problem.status}
         write_line({"ok": False, "error": error})
         if problem.advice:
-            _say(f"hint: {problem.advice}")
+            say(f"hint: {problem.advice}")
     else:
         from cgworker.cli.views import show_problem
 
@@ -40,9 +40,9 @@ def write_problem(problem: Problem, *, as_json: bool) -> None:
 
 def write_failure(problem: Problem) -> None:
     """Say in one line why a command without an envelope failed, and in another what to do about it."""
-    _say(f"{problem.code}: {problem.message}")
+    say(f"{problem.code}: {problem.message}")
     if problem.advice:
-        _say(f"hint: {problem.advice}")
+        say(f"hint: {problem.advice}")
 
 
 def write_line(value: Any) -> None:
@@ -63,5 +63,6 @@ def _line_of(value: Any) -> bytes:
         return json.dumps(unstructure(value), separators=(",", ":")).encode()
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Tell on stderr what is not the answer: hints, warnings and failures."""
     print(printable(text, keep="\t\n"), file=sys.stderr)  # noqa: T201 - the command line prints
