@@ -1,4 +1,4 @@
-"""Names of hosts and addresses of clients, as requests and settings spell them."""
+"""Parse host names and client addresses of requests and settings."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
 
 _HOST = re.compile(r"(?P<name>\[[^\]]*\]|[^:]*)(:\d*)?")
-_ONE_CLIENT_BITS = 64  # of an IPv6 address: a client has all addresses below them to itself
+_ONE_CLIENT_BITS = 64  # of an IPv6 address: the rest of the address belongs to one client
 
 
 # ---------------------------------------------------------------- names of hosts
 
 
 def host_name(host: str) -> str:
-    """The name in a `Host` header: in lower case, without port, brackets and final dot."""
+    """Return the name in a `Host` header: in lower case, without port, brackets and final dot."""
     found = _HOST.fullmatch(host)
     name = found["name"] if found else host  # an IPv6 address without brackets has no port
     return name.strip("[]").removesuffix(".").lower()
 
 
 def is_loopback(name: str) -> bool:
-    """Whether a name or address always means the machine itself."""
+    """Whether a name or address always refers to the machine itself."""
     address = _address_of(name)
     return name == "localhost" if address is None else address.is_loopback
 
 
 def read_host_names(text: str) -> tuple[str, ...]:
-    """Names of hosts, comma separated; raises ValueError."""
+    """Parse comma-separated host names; raise ValueError for any other text."""
     names = tuple(host_name(part.strip()) for part in text.split(","))
     if any(not name or re.search(r"[/\s*]", name) for name in names):
         raise ValueError(text)
@@ -43,18 +43,21 @@ def read_host_names(text: str) -> tuple[str, ...]:
 
 
 def read_networks(text: str) -> tuple[Network, ...]:
-    """Addresses and networks, comma separated; raises ValueError."""
+    """Parse comma-separated addresses and networks; raise ValueError for any other text."""
     return tuple(ip_network(part.strip()) for part in text.split(","))
 
 
 def source_of(request: Request, trusted: Sequence[Network]) -> str:
-    """Where a request comes from: its peer or, as trusted proxies tell it in `X-Forwarded-For`, their client.
+    """Return where a request comes from: its peer, or the client that trusted proxies forward it for.
 
-    Each proxy adds the address that it was asked from to the end of the header. What stands before the
-    right-most address that is no trusted proxy's was written by somebody who is not believed.
+    Each proxy appends its peer's address to `X-Forwarded-For`. The right-most address that is not a trusted
+    proxy's is the client; whatever stands before it is unverified.
+
+    Args:
+        trusted: the networks of the proxies to trust.
 
     Returns:
-        An address, of IPv6 its network of 64 bits; empty for a peer without an address.
+        An IPv4 address, or the 64-bit network of an IPv6 address; empty for a peer without an address.
     """
     source = _address_of(request.client.host) if request.client else None
     for hop in reversed(",".join(request.headers.getlist("x-forwarded-for")).split(",")):
@@ -70,7 +73,7 @@ def source_of(request: Request, trusted: Sequence[Network]) -> str:
 
 
 def _address_of(text: str) -> Address | None:
-    """An IPv4 address that is written as an IPv6 one is the IPv4 address."""
+    """Parse an address; return an IPv4-mapped IPv6 address as IPv4, and None for any other text."""
     try:
         address = ip_address(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The kernel as an ASGI application, and as a server."""
+"""The kernel as an ASGI application."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from cgworker.kernel.routes import (
 from cgworker.kernel.store.postgres.database import Database
 
 SERVER_ROUTES: Sequence[BaseRoute] = [*health.routes, *description.routes]
-# They are tried one after the other, so the busy ones come first.
+# Routes are matched in this order, so the frequent ones come first.
 ROUTES: Sequence[BaseRoute] = [
     *claims.routes,
     *turns.routes,
@@ -49,7 +49,7 @@ ROUTES: Sequence[BaseRoute] = [
 
 @frozen
 class Kernel:
-    """What the routes of one kernel process share. Nothing in it is needed by another process."""
+    """The state that the routes of one kernel process share; no other process needs it."""
 
     config: KernelConfig
     database: Database
@@ -61,7 +61,7 @@ class Kernel:
 
 @asynccontextmanager
 async def open_kernel(config: KernelConfig, database: Database) -> AsyncIterator[Kernel]:
-    """A kernel on a migrated database: its wake-ups and its reaper run until the block ends."""
+    """Open a kernel on a migrated database; its notifier and maintenance run until the block ends."""
     notifier = Notifier(database.dsn)
     kernel = Kernel(config, database, notifier, BatchedOperations(database, config.lease))
     notifier.start()
@@ -83,12 +83,13 @@ def create_app(
     has_kernel_routes: bool = True,
     hosts: Collection[str] | None = None,
 ) -> Starlette:
-    """The application.
+    """Create the ASGI application of a kernel.
 
     Args:
-        more_routes: routes beside the kernel's own, such as the admission service's.
-        has_kernel_routes: False leaves the kernel's own away, but for health and description.
-        hosts: the names that are answered to beside loopback ones; None answers to every name.
+        kernel: an open kernel.
+        more_routes: routes besides the kernel's own, such as the admission service's.
+        has_kernel_routes: False omits the kernel's own routes, except health and description.
+        hosts: the host names to answer to besides loopback names; None answers to every name.
     """
     own = ROUTES if has_kernel_routes else SERVER_ROUTES
     hidden = [] if kernel.config.metrics else health.metrics_routes

@@ -1,4 +1,4 @@
-"""`KernelConfig`: everything about a kernel that its operator decides, read from the environment once."""
+"""`KernelConfig`: the settings of a kernel, read once from environment variables."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cgworker.kernel.addresses import Network, read_host_names, read_networks
 # ---------------------------------------------------------------- how a variable is read
 
 
-_MAX_SECONDS = 10**8  # three years: what no clock and no interval of PostgreSQL overflows at
+_MAX_SECONDS = 10**8  # three years, which overflows no clock and no interval of PostgreSQL
 
 
 def _seconds(least: float) -> Callable[[str], int | float]:
@@ -54,7 +54,7 @@ def _switch(text: str) -> bool:
 def _setting(
     variable: str, read: Callable[[str], Any], wanted: str, default: Any = NOTHING, *, secret: bool = False
 ) -> Any:
-    """A field read from an environment variable; `wanted` says in words what the variable may be."""
+    """Define a field that is read from an environment variable; `wanted` describes its valid values."""
     return field(
         default=default,
         repr=not secret,
@@ -150,10 +150,10 @@ class KernelConfig:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> KernelConfig:
-        """The settings of the environment; a variable that is unset or blank leaves the default.
+        """Read the settings from the environment; an unset or blank variable leaves the default.
 
         Raises:
-            UsageError: a variable has a value that cannot be used; the message names it.
+            UsageError: a variable has an invalid value; the message names the variable.
         """
         settings: tuple[Attribute[Any], ...] = fields(cls)
         given = {setting.name: environ.get(setting.metadata["variable"], "").strip() for setting in settings}

@@ -1,4 +1,4 @@
-"""Invitation codes from the operator's file: who may admit conversation workers (admission 8)."""
+"""Invitation codes: the operator's file of codes that admit conversation workers (admission 8)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SHA256 = re.compile(r"(?:sha256:)?([0-9a-f]{64})\Z", re.IGNORECASE)
 
 @frozen(kw_only=True)
 class Invitation:
-    """One code, of which only the SHA-256 is kept, and what it is good for."""
+    """One invitation: the SHA-256 of its code, and what the code permits."""
 
     invite_id: str
     project_id: str
@@ -36,16 +36,16 @@ class Invitation:
 
 @frozen
 class Invitations:
-    """The codes of a file; the first whose code fits decides."""
+    """The invitations of a file; the first one with a code decides."""
 
     entries: tuple[Invitation, ...]
 
     @classmethod
     def load(cls, path: Path | str) -> Invitations:
-        """Read the file, once.
+        """Read the file.
 
         Raises:
-            UsageError: it cannot be read, or an entry is not as admission 8 says.
+            UsageError: the file cannot be read, or an entry is not in the form of admission 8.
         """
         try:
             content = json.loads(Path(path).read_text("utf-8"))
@@ -57,10 +57,10 @@ class Invitations:
             raise UsageError(f"the invitations in {path} cannot be used: {wrong}") from wrong
 
     def approve(self, code: str, *, project_id: str, profile_kind: str) -> Invitation:
-        """The invitation that a code stands for.
+        """Return the invitation of a code.
 
         Raises:
-            ForbiddenError: invitation_code_invalid, with why in words.
+            ForbiddenError: invitation_code_invalid; the message gives the reason.
         """
         sha256 = hashlib.sha256(code.encode()).hexdigest()
         found = next((entry for entry in self.entries if entry.code_sha256 == sha256), None)

@@ -1,4 +1,4 @@
-"""What a kernel does by itself, now and then: end leases, number ledgers, forget keys, analyze what grew."""
+"""Periodic maintenance: reap expired leases, number ledgers, delete old keys, analyze grown tables."""
 
 from __future__ import annotations
 
@@ -24,9 +24,15 @@ FORGET_KEYS = "delete from cg_idempotency_keys where created_at < now() - make_i
 
 
 class Maintenance:
-    """The kernel's chores. Several kernels on one database do them together without harm.
+    """The maintenance of a kernel. Several kernels may maintain one database at the same time.
 
-    With a reaper interval of 0 ended leases are left to claims and reconcile calls; the rest is still done.
+    With a reaper interval of 0 only claims and reconcile calls reap expired leases; the rest is still done.
+
+    Args:
+        config: the intervals.
+        database: the database to maintain.
+        notifier: wakes the agents whose turns are queued again.
+        metrics: counts the reaped turns.
     """
 
     def __init__(
@@ -39,7 +45,7 @@ class Maintenance:
         self._is_in_trouble = False
 
     async def run(self) -> None:
-        """Until cancelled. Trouble is told once, until it is over, and ends nothing."""
+        """Run until cancelled. An error is logged once until it is over, and ends nothing."""
         interval = self._config.claim_reaper_interval_seconds
         while True:
             await asyncio.sleep(interval or _IDLE_SECONDS)
@@ -48,13 +54,13 @@ class Maintenance:
                     await self.reap()
                 await self.tidy()
             except CommonGroundError as trouble:
-                self._tell(trouble)
+                self._log(trouble)
             except Exception:
                 logger.exception("the reaper has a fault and goes on")
             else:
-                self._tell(None)
+                self._log(None)
 
-    def _tell(self, trouble: CommonGroundError | None) -> None:
+    def _log(self, trouble: CommonGroundError | None) -> None:
         if trouble is not None and not self._is_in_trouble:
             logger.warning("the reaper cannot work: %s", trouble)
         if trouble is None and self._is_in_trouble:
@@ -62,13 +68,13 @@ class Maintenance:
         self._is_in_trouble = trouble is not None
 
     async def tidy(self) -> None:
-        """Number the ledgers that nobody reads, forget old keys, and look after what plans are made of."""
+        """Number all ledgers, delete old Idempotency-Keys, and analyze the tables that have grown."""
         await number_all(self._database)
         await analyze_grown(self._database)
         await self._database.execute(FORGET_KEYS, max(_KEEP_KEYS_SECONDS, self._config.claim_timeout_seconds))
 
     async def reap(self) -> None:
-        """Give back every turn whose lease has ended, and wake whoever can claim it."""
+        """Queue every turn again whose lease has ended, and wake the claims that wait for it."""
         while True:
             given_back = await reconcile_batch(self._database, _BATCH)
             for turn, agent in given_back:

@@ -1,4 +1,4 @@
-"""`/metrics`: what a kernel does, and how much work waits, for Prometheus (difference 10)."""
+"""Prometheus metrics of a kernel: its requests, and the work that waits (difference 10)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from cgworker.kernel.long_poll.notifier import Notifier
 from cgworker.kernel.store.backlog import Backlog, count_open_turns
 from cgworker.kernel.store.postgres.database import Database
 
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_BUCKET_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
-_DATABASE_SECONDS = 3.0  # who scrapes gives up after ten, and would then have nothing at all
-_MAX_PROJECTS = 200  # those with the most open turns; a label for each of thousands would drown the rest
+_DATABASE_SECONDS = 3.0  # Prometheus gives up after ten, and would then have no metrics at all
+_MAX_PROJECTS = 200  # those with the most open turns; thousands of labels would drown the rest
 
 
 class Metrics:
-    """The counters of one kernel process, and what is looked up when somebody asks."""
+    """The metrics of one kernel process: counters, and gauges that are read at each scrape."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -32,7 +32,7 @@ class Metrics:
             "Time to the last byte of an answer, waiting included",
             ("method", "path"),
             registry=self._registry,
-            buckets=_SECONDS,
+            buckets=_BUCKET_SECONDS,
         )
         self.claims: Counter = self._counter("claims", "Claims given")
         self.reaped: Counter = self._counter(
@@ -47,16 +47,16 @@ class Metrics:
         )
         self._leases = self._gauge("leases", "Running turns whose lease has not ended", ("project",))
 
-    def _counter(self, name: str, told: str, labels: tuple[str, ...] = ()) -> Counter:
-        return Counter(f"cg_{name}", told, labels, registry=self._registry)
+    def _counter(self, name: str, description: str, labels: tuple[str, ...] = ()) -> Counter:
+        return Counter(f"cg_{name}", description, labels, registry=self._registry)
 
-    def _gauge(self, name: str, told: str, labels: tuple[str, ...] = ()) -> Gauge:
-        return Gauge(f"cg_{name}", told, labels, registry=self._registry)
+    def _gauge(self, name: str, description: str, labels: tuple[str, ...] = ()) -> Gauge:
+        return Gauge(f"cg_{name}", description, labels, registry=self._registry)
 
     async def text(self, database: Database, notifier: Notifier) -> bytes:
-        """Everything in the text format; with the database away, all but what waits there."""
+        """Return all metrics in the text format; without the backlog if the database is unavailable."""
         backlogs = await _backlogs_of(database)
-        # From here on nothing is awaited, so that two who ask at once do not see each other's half.
+        # No await from here on, so that two concurrent scrapes do not mix.
         self._database_up.set(backlogs is not None)
         self._set_backlogs(backlogs or ())
         self._waits.set(notifier.waiting_count)
@@ -76,7 +76,7 @@ class Metrics:
 
 
 async def _backlogs_of(database: Database) -> list[Backlog] | None:
-    """None with the database away."""
+    """Return the open turns; None if the database does not answer."""
     try:
         async with asyncio.timeout(_DATABASE_SECONDS):
             return await count_open_turns(database, max_projects=_MAX_PROJECTS)
@@ -85,14 +85,14 @@ async def _backlogs_of(database: Database) -> list[Backlog] | None:
 
 
 class CountRequests:
-    """ASGI middleware: counts every request under its row of the route table."""
+    """ASGI middleware that counts and times every request by its route."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve the request, and count it when its answer has begun."""
+        """Serve the request, then count it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -107,6 +107,8 @@ class CountRequests:
             await self._app(scope, receive, sending)
         finally:
             operation = scope.get("operation")
-            path = operation.path if operation else "(none)"  # ids of strangers would never end
+            path = (
+                operation.path if operation else "(none)"
+            )  # paths of unknown routes would be unlimited labels
             self._metrics.requests.labels(scope["method"], path, statuses[0] if statuses else 0).inc()
             self._metrics.seconds.labels(scope["method"], path).observe(time.perf_counter() - begun)

@@ -1,8 +1,8 @@
-"""Work that would hold up a kernel's event loop, done in a process beside it.
+"""Offload work that would block the kernel's event loop to a side process.
 
-A thread does not help: what parses JSON keeps the interpreter to itself until it is done, which for a body of
-16 MiB takes up to seconds and hundreds of MiB. The process is started when it is first needed and ends when
-it had nothing to do for a while, or has become large. It ends with its kernel, since its input does.
+A thread does not help: the JSON parser holds the interpreter lock until it is done. For a body of 16 MiB that
+takes up to seconds, and hundreds of MiB. The side process starts when it is first needed. It ends when it has
+been idle for a minute or has become large, and with its kernel, whose end closes its input.
 """
 
 from __future__ import annotations
@@ -29,19 +29,23 @@ T = TypeVar("T")
 _MAX_SECONDS = 60.0
 _IDLE_SECONDS = 60.0
 _MAX_RESIDENT_BYTES = 256 * 2**20
-_SMALL_BYTES = 2**20  # bytes: what is at most as large does not wait for what is larger
+_SMALL_BYTES = 2**20  # requests up to this size have a process of their own: they do not wait for larger ones
 _PROGRAM = "import sys; sys.path[:] = {path!r}; from cgworker.kernel.offload import main; main()"
 
 
 async def offload(function: Callable[..., T], *arguments: Any, size_bytes: int) -> T:
-    """What a function of a module gives for these arguments, in another process; all of it is pickled.
+    """Call a function in a side process and return its result.
+
+    The function, its arguments and its result are pickled, so the function must belong to a module.
 
     Args:
-        size_bytes: how large the arguments are, about.
+        function: the function to call; it may raise InvalidRequest only.
+        arguments: its arguments.
+        size_bytes: the approximate size of the arguments.
 
     Raises:
-        InvalidRequest: the function raised it.
-        KernelOverloaded: it takes longer than a minute, or its process was ended from outside.
+        InvalidRequest: raised by the function.
+        KernelOverloaded: the call took over a minute, or the side process was killed.
     """
     process = _FOR_SMALL if size_bytes <= _SMALL_BYTES else _FOR_LARGE
     is_good, given = await asyncio.get_running_loop().run_in_executor(
@@ -54,7 +58,7 @@ async def offload(function: Callable[..., T], *arguments: Any, size_bytes: int) 
 
 
 class _SideProcess:
-    """One process, and the one thread that speaks to it: what is asked meanwhile waits."""
+    """A side process, and the one thread that talks to it: calls queue in the thread."""
 
     def __init__(self) -> None:
         self.thread = ThreadPoolExecutor(1, "cg-offload")
@@ -65,7 +69,7 @@ class _SideProcess:
         try:
             try:
                 answer = self._exchange(message)
-            except (BrokenPipeError, EOFError):  # it had just ended for want of work
+            except (BrokenPipeError, EOFError):  # it has just ended, because it was idle
                 self._end()
                 answer = self._exchange(message)
         except (OSError, EOFError) as trouble:
@@ -113,7 +117,7 @@ def _send(pipe: IO[bytes], message: bytes) -> None:
 
 
 def _receive(pipe: IO[bytes]) -> bytes:
-    """The next message; raises EOFError at the end."""
+    """Return the next message; raise EOFError at the end of the pipe."""
     head = pipe.read(8)
     if len(head) < 8 or len(message := pipe.read(int.from_bytes(head, "big"))) < int.from_bytes(head, "big"):
         raise EOFError("the process at the other end is gone")
@@ -126,16 +130,16 @@ def _is_readable_within(pipe: IO[bytes], seconds: float) -> bool:
     return bool(waiting.poll(seconds * 1000))
 
 
-# ---------------------------------------------------------------- the process beside
+# ---------------------------------------------------------------- the side process
 
 
 def main() -> None:
-    """Answer what comes on standard input, until it ends or there is reason to begin anew."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is the kernel's matter
-    gc.disable()  # JSON has no cycles, and looking for some among millions of values takes seconds
+    """Answer the calls on standard input until it ends, or the process is idle or too large."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the kernel handles the terminal's Ctrl-C
+    gc.disable()  # JSON has no cycles, and a search among millions of values takes seconds
     requests = sys.stdin.buffer
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what anything prints is no answer
+    os.dup2(2, 1)  # printed text must not mix with the answers
     while _is_readable_within(requests, _IDLE_SECONDS):
         try:
             function, arguments = pickle.loads(_receive(requests))
@@ -147,7 +151,7 @@ def main() -> None:
 
 
 def _resident_bytes() -> int:
-    """What the process holds now; 0 where that is not told. (Its greatest is that of who started it, too.)"""
+    """Return the resident bytes of the process; 0 if unknown. The peak would include the parent's."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     except OSError:

@@ -1,4 +1,4 @@
-"""A kernel as a server: a socket, uvicorn, and an end in which every waiting request is answered."""
+"""The kernel as a server: a socket, uvicorn, and a shutdown that answers every waiting request."""
 
 from __future__ import annotations
 
@@ -27,13 +27,17 @@ MoreRoutes = Callable[[Kernel], Awaitable[Routes]]
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes a free one.
+    """Bind a socket to listen on.
+
+    Args:
+        host: the address.
+        port: the port; 0 takes a free one.
 
     Raises:
-        UsageError: the address is taken or not ours.
+        UsageError: the address is in use, or is no address of this machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # The protocol is named, or asyncio leaves Nagle's algorithm on and each answer waits 40 ms for an ACK.
+    # Name the protocol, or asyncio leaves Nagle's algorithm on and each response waits 40 ms for an ACK.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -48,7 +52,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 class KernelServer(uvicorn.Server):
-    """uvicorn, ended in our order: waiting requests are answered before connections are closed."""
+    """uvicorn with the kernel's shutdown: waiting requests are answered before connections are closed."""
 
     def __init__(self, config: uvicorn.Config, kernel: Kernel, ready: Callable[[KernelServer], None]) -> None:
         super().__init__(config)
@@ -56,21 +60,21 @@ class KernelServer(uvicorn.Server):
         self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to answer requests, and say so."""
+        """Start to answer requests, and call `ready`."""
         await super().startup(sockets)
         self._ready(self)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # a signal handler
-        """SIGTERM or SIGINT; a second one does not wait.
+        """Shut down on SIGTERM or SIGINT; a second signal does not wait for connections.
 
-        uvicorn's own remembers the signal and dies of it in the end; an end in order is no death.
+        uvicorn's own handler raises the signal again at the end; an orderly shutdown must not.
         """
         self._kernel.notifier.close()
         self.force_exit: bool = self.should_exit
         self.should_exit = True
 
     def stop(self) -> None:
-        """End as for a signal; call it in the server's own event loop."""
+        """Shut down as for a signal; call it in the server's own event loop."""
         self.handle_exit(signal.SIGTERM, None)
 
 
@@ -87,10 +91,12 @@ async def serve(
     """Serve a kernel on a migrated database until it is told to stop.
 
     Args:
-        listener: from `bind`; closed at the end.
-        more_routes: makes routes beside the kernel's own, such as the admission service's.
-        has_kernel_routes: False leaves the kernel's own away, but for health and description.
-        wrap: puts something around the application, such as faults for tests.
+        config: the kernel's settings.
+        database: a migrated database.
+        listener: the socket from `bind`; it is closed at the end.
+        more_routes: makes routes besides the kernel's own, such as the admission service's.
+        has_kernel_routes: False omits the kernel's own routes, except health and description.
+        wrap: wraps the application, such as in faults for tests.
         ready: called once requests are answered.
     """
     async with AsyncExitStack() as stack:
@@ -106,7 +112,7 @@ async def serve(
 
 
 def _hosts_of(config: KernelConfig, listener: socket.socket) -> Collection[str] | None:
-    """The names that are answered to, None for every name: CG_ALLOWED_HOSTS says, or the address alone."""
+    """Return the host names to answer to; None answers to every name, on an address that is not loopback."""
     is_open = not config.allowed_hosts and not is_loopback(listener.getsockname()[0])
     return None if is_open else config.allowed_hosts
 

@@ -1,4 +1,4 @@
-"""Reading requests, replying, and refusing: how HTTP looks to the routes (wire 2)."""
+"""Read requests and write responses and refusals for the routes (wire 2)."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ _UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 
 
 async def read(request: Request, cls: type[T]) -> T:
-    """The body as a wire type.
+    """Read the body as a wire type.
 
     Raises:
-        InvalidRequest: 422, with its faults; the input itself is never echoed (difference 1).
-        CommonGroundError, HTTPException: as `read_body`, which reads a large one for known callers only.
+        InvalidRequest: 422, with all faults of the body; they never repeat the input (difference 1).
+        CommonGroundError, HTTPException: raised by `read_body`, which refuses large unauthenticated bodies.
     """
     chunks = await read_body(request)
     size = body_bytes(request)
@@ -55,7 +55,7 @@ async def read(request: Request, cls: type[T]) -> T:
 
 
 def body_bytes(request: Request) -> int:
-    """How large the body was, once it has been read."""
+    """Return the size of the body in bytes, once it has been read."""
     return int(request.state.body_bytes)
 
 
@@ -67,15 +67,15 @@ _NOT_AN_OBJECT = fault(
 
 
 def int_field(default: int, *, minimum: int | None = None, maximum: int | None = None) -> Any:
-    """A field of a query class: an integer within bounds."""
+    """Define a field of a query class: an integer within bounds, which are included."""
     return field(default=default, metadata={"minimum": minimum, "maximum": maximum})
 
 
 def read_query(request: Request, cls: type[Q]) -> Q:
-    """The query parameters as a frozen class of fields with defaults; what else is given is passed over.
+    """Read the query parameters as a frozen class of fields with defaults; ignore unknown parameters.
 
     Raises:
-        InvalidRequest: 422, with every fault.
+        InvalidRequest: 422, with all faults of the query.
     """
     values: dict[str, Any] = {}
     faults: list[dict[str, Any]] = []
@@ -115,7 +115,11 @@ _QUERY_READERS: Mapping[Any, Callable[[str], Any]] = {
 
 
 def path_id(request: Request, name: str) -> str:
-    """An id from the path; one that no column could hold is a 422 and not the database's problem."""
+    """Read an id from the path.
+
+    Raises:
+        InvalidRequest: 422, no column of the database can hold the id.
+    """
     value: str = request.path_params[name]
     if _UNSTORABLE.search(value):
         raise InvalidRequest([fault("value_error", ["path", name], "Value error, not a storable id")])
@@ -123,7 +127,7 @@ def path_id(request: Request, name: str) -> str:
 
 
 def require_same(given: str, expected: str, message: str) -> None:
-    """A body must speak of what its path names, or it is a 409 (wire 3)."""
+    """Raise ConflictError (409) unless the body names what the path names (wire 3)."""
     if given != expected:
         raise ConflictError(message)
 
@@ -132,14 +136,18 @@ _MAX_KEY_LENGTH = 255
 
 
 def idempotency_key(request: Request) -> str | None:
-    """The request's Idempotency-Key, if it has one (difference 4)."""
+    """Return the request's Idempotency-Key; None if it has none (difference 4).
+
+    Raises:
+        InvalidRequest: 422, the key is empty, too long, or not storable.
+    """
     key = request.headers.get("idempotency-key")
     require_key(key, ["header", "idempotency-key"])
     return key
 
 
 def require_key(key: str | None, loc: list[str | int]) -> None:
-    """Raise InvalidRequest if this is given and cannot be an Idempotency-Key."""
+    """Raise InvalidRequest if the key is given and is no valid Idempotency-Key; `loc` is its place."""
     if key is not None and (not key or len(key) > _MAX_KEY_LENGTH or _UNSTORABLE.search(key)):
         msg = f"Value error, must have 1 to {_MAX_KEY_LENGTH} characters"
         raise InvalidRequest([fault("value_error", loc, msg)])
@@ -149,12 +157,12 @@ def require_key(key: str | None, loc: list[str | int]) -> None:
 
 
 def reply(value: Any, *, headers: Mapping[str, str] | None = None, status: int = 200) -> Response:
-    """A wire type or JSON value as the answer."""
+    """Return a response with a wire type or JSON value."""
     return Response(dumps(value), status, headers, "application/json")
 
 
 def error_response(error: CommonGroundError) -> Response:
-    """An error as the answer (wire 2.1)."""
+    """Return the response for an error (wire 2.1)."""
     if isinstance(error, InvalidRequest):
         return reply({"detail": list(error.faults)}, status=422)
     headers = {}
@@ -164,13 +172,13 @@ def error_response(error: CommonGroundError) -> Response:
 
 
 def error_body(error: CommonGroundError) -> dict[str, Any]:
-    """The body of a refusal: the class's name and the message, and nothing else."""
+    """Return the body of a refusal: the name of the error's class, and the message."""
     name = type(error).__name__ if isinstance(error, KernelRefused) else "ServiceUnavailable"
     return {"error": name, "message": error.message}
 
 
 def item_answer(answer: Any) -> ItemAnswer:
-    """What the single route would have answered to one of many items (difference 9)."""
+    """Return the answer for one of many items, as its single route would answer (difference 9)."""
     if isinstance(answer, InvalidRequest):
         return ItemAnswer(status=422, body={"detail": list(answer.faults)})
     if isinstance(answer, CommonGroundError):
@@ -179,25 +187,30 @@ def item_answer(answer: Any) -> ItemAnswer:
 
 
 def next_page(request: Request, name: str, after: int) -> dict[str, str]:
-    """The header that leads to the next page of one that was cut (difference 11)."""
+    """Return the `Link` header to the next page, for a page that was cut (difference 11).
+
+    Args:
+        name: the query parameter that continues the list.
+        after: its value for the next page.
+    """
     query = urlencode({**request.query_params, name: after})
     return {"link": f'<{quote(request.scope["path"])}?{query}>; rel="next"'}
 
 
 async def on_error(_: Request, error: Exception) -> Response:
-    """The one error handler for errors of ours."""
+    """Handle an error of cgworker: answer with its refusal."""
     assert isinstance(error, CommonGroundError)
     return error_response(error)
 
 
 async def on_http_error(_: Request, error: Exception) -> Response:
-    """Unknown routes and wrong methods."""
+    """Handle an unknown route, a wrong method, or another HTTP error."""
     assert isinstance(error, HTTPException)
     return reply({"detail": error.detail}, status=error.status_code, headers=error.headers)
 
 
 async def on_internal_error(request: Request, error: Exception) -> Response:
-    """A fault of ours: nothing should come here; the server logs it with its traceback."""
+    """Handle an unexpected exception, a bug of the kernel; the server logs its traceback."""
     logger.error("%s %s: %s", request.method, request.url.path, type(error).__name__)
     return reply(
         {"error": "InternalError", "message": "the kernel has a fault; its log says more"}, status=500

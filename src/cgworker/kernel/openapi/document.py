@@ -1,4 +1,4 @@
-"""`/openapi.json`: the route table and its wire types, told to whoever writes a client (difference 10)."""
+"""The OpenAPI document of the kernel, generated from its route table and wire types (difference 10)."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ _FAULTS: Schema = {
 
 
 def describe(operations: Iterable[Operation], config: KernelConfig) -> Schema:
-    """The OpenAPI 3.1 document of the operations."""
+    """Generate the OpenAPI 3.1 document of the operations."""
     listed = list(operations)
     schemas = Schemas()
-    for operation in listed:  # answers first: what is sent as well is then named after them
+    for operation in listed:  # answers first: of a type in both, the answer gets the plain name
         _responses(operation, schemas)
     paths: dict[str, Schema] = {}
     for operation in listed:
@@ -130,7 +130,7 @@ def _responses(operation: Operation, schemas: Schemas) -> Schema:
 
 
 def _refusals_of(operation: Operation) -> Iterator[int]:
-    """With what it may refuse; those that say how and what the kernel is do not."""
+    """Yield the statuses with which an operation may refuse; health and description refuse nothing."""
     has_body = operation.takes is not None
     if not has_body and not operation.identified_by:
         return
@@ -141,7 +141,7 @@ def _refusals_of(operation: Operation) -> Iterator[int]:
         yield 413
     yield 422
     if not operation.identified_by and operation.path.startswith("/admin/"):
-        yield 429  # a code is tried that may be a guess
+        yield 429  # redeeming a code is rate limited
     yield 503
 
 

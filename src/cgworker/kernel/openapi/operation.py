@@ -1,6 +1,6 @@
-"""One row of the route table: a method of a path, who serves it, what it takes and what it gives.
+"""One row of the route table: method, path, endpoint, and the types of its request and its answer.
 
-`/openapi.json` is made of these rows, so what is served and what is told cannot drift apart.
+`/openapi.json` is generated from these rows, so it always describes what is served.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ class Operation(Route):
     """A route for exactly one method; the first line of its endpoint's docstring is its summary.
 
     Args:
-        takes: the wire type of the body, None where there is none.
+        takes: the wire type of the body; None for no body.
         gives: the wire type of the answer, or a union of it and None.
-        gives_when_away: the wire type of the answer with the database away, where that is no refusal.
-        media_type: what the answer is written in.
+        gives_when_away: the wire type of the 503 with the database unavailable, if it is no refusal.
+        media_type: the media type of the answer.
         query: the class of the query parameters (see `http.read_query`).
-        headers: request headers beyond those that say who calls, such as Prefer.
-        identified_by: which headers say who calls: "project", "agent" and "bearer", or "bearer" alone; none
-            where anybody may ask, or where each item of the body says it.
-        identify: looks at who sends a large body before it is read, and raises unless they are known; None
-            where nobody says who they are, so that large bodies are refused.
+        headers: request headers besides those of authentication, such as Prefer.
+        identified_by: the headers that authenticate the caller: "project", "agent" and "bearer", or "bearer"
+            alone; none if the route is open, or each item of the body has its own credential.
+        identify: authenticates the caller of a large body before it is read, or raises; None if the headers
+            have no credential, so that large bodies are refused.
         noun: what the operation is about, its tag in `/openapi.json`; None takes the endpoint's module.
     """
 
@@ -53,7 +53,7 @@ class Operation(Route):
         noun: str | None = None,
     ) -> None:
         super().__init__(path, endpoint, methods=[method])
-        self.methods: set[str] = {method}  # not HEAD as well: the reference answers it with a 405
+        self.methods: set[str] = {method}  # without HEAD: the reference answers it with a 405
         self.method = method
         self.takes = takes
         self.gives = gives
@@ -67,7 +67,7 @@ class Operation(Route):
         self.summary: str = (endpoint.__doc__ or "").partition("\n")[0]
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request, and let whoever counts requests know which row it was."""
+        """Serve a request; note its row in the scope for the metrics, and release its body afterwards."""
         scope["operation"] = self
         try:
             await super().handle(scope, receive, send)

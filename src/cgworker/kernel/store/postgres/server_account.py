@@ -1,7 +1,7 @@
-"""Who runs the embedded PostgreSQL: it refuses to run as root, so root has an account made for it.
+"""The account that runs the embedded PostgreSQL. It refuses to run as root, so root creates an account.
 
-The account owns the data and nothing else, and needs no way to it: where root starts something for it,
-the working folder is the data folder already, which a process can use whatever is closed above it.
+The account owns the data folder and nothing else. It needs no access to the folders above: root starts its
+processes in the data folder, and a process can always use its working folder.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if sys.platform != "win32":
     import pwd
 
 ACCOUNT_NAME = "cgworker-postgres"
-"""The account that root has made: its own, since another service's could read and stop this one."""
+"""The account that root creates; an account of another service could read and stop this server."""
 
 SHARED_FOLDER = Path("/var/lib") / ACCOUNT_NAME
-"""A folder that anybody can read, for what the account needs and could not reach elsewhere."""
+"""A world-readable folder, for the programs that the account could not reach elsewhere."""
 
 _WORKING_FOLDER = Path("/proc/self/cwd")
 _ATTEMPTS = 20
@@ -34,7 +34,7 @@ _PAUSE_SECONDS = 0.1
 
 @frozen
 class Account:
-    """The account of a server, by number."""
+    """The account of a server: its user and group ids."""
 
     uid: int
     gid: int
@@ -44,24 +44,27 @@ class Account:
         return self.uid == os.geteuid()
 
     def process_options(self) -> Mapping[str, Any]:
-        """What `subprocess` needs to run something as this account."""
+        """Return the options with which `subprocess` runs a program as this account."""
         return {} if self.is_ours else {"user": self.uid, "group": self.gid, "extra_groups": []}
 
     def own(self, path: Path) -> None:
-        """Hand a file or folder over."""
+        """Give the account a file or folder."""
         if not self.is_ours:
             os.chown(path, self.uid, self.gid)
 
     def name_of(self, folder: Path) -> Path:
-        """What a process of the account calls the folder that is its working folder."""
+        """Return the name by which a process of the account can open its working folder."""
         return folder if self.is_ours or not _WORKING_FOLDER.exists() else _WORKING_FOLDER
 
 
 def server_account(data: Path) -> Account:
-    """The account to run a server as: our own; as root that of its data, or the one made for it.
+    """Return the account to run a server as: our own, or as root the owner of the data or the created one.
+
+    Args:
+        data: the data folder, which may not exist yet.
 
     Raises:
-        UsageError: we are root, and the account is missing and cannot be made.
+        UsageError: this process runs as root, and the account cannot be created.
     """
     if os.geteuid() != 0:
         return Account(os.geteuid(), os.getegid())
@@ -79,7 +82,7 @@ def _find_account() -> Account | None:
 
 
 def _create_account() -> Account:
-    """A new system account; whoever makes one at the same moment locks the list of accounts for a while."""
+    """Create the system account; retry while another process has the list of accounts locked."""
     command = ["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", str(SHARED_FOLDER)]
     command += ["--shell", "/usr/sbin/nologin", ACCOUNT_NAME]
     for _ in range(_ATTEMPTS):

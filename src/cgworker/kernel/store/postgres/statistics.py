@@ -1,14 +1,14 @@
-"""What PostgreSQL knows of the size of its tables, on which its plans depend.
+"""Keep PostgreSQL's table statistics up to date, because its plans depend on them.
 
-Autovacuum looks after that, but once a minute at best: until then a new database is planned for as an empty
-one, and its busy statements cost twice as much, and more with each turn. So the kernel looks as well.
+Autovacuum analyzes tables too, but at most once a minute. Until then a new database is planned for as an
+empty one: frequent statements cost twice as much, and more with each turn. So the kernel analyzes as well.
 """
 
 from __future__ import annotations
 
 from cgworker.kernel.store.postgres.database import Database
 
-# In pages since the last analysis: of a small table a few matter, of a large one a multiple.
+# Growth in pages since the last analysis: a few for a small table, a multiple for a large one.
 LIST_GROWN = r"""
 select relname
 from pg_class
@@ -17,7 +17,7 @@ where relkind = 'r' and relnamespace = current_schema()::regnamespace and relnam
 order by relname
 """
 
-# A table that somebody else analyzes or changes the schema of just now is passed over.
+# Skips a table that another session is analyzing or altering.
 ANALYZE = {
     table: f"analyze (skip_locked) {table}"
     for table in (
@@ -33,7 +33,7 @@ ANALYZE = {
 
 
 async def analyze_grown(database: Database) -> None:
-    """Let the tables that have grown since they were analyzed last be analyzed again."""
+    """Analyze the tables that have grown since they were last analyzed."""
     for row in await database.fetch(LIST_GROWN):
         if statement := ANALYZE.get(row["relname"]):
             await database.execute(statement)
