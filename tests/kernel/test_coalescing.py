@@ -18,13 +18,21 @@ class Wire(asyncio.Transport):
 
     sent: list[bytes] = field(factory=list)
     is_closed: bool = False
+    has_ended: bool = False
 
     def write(self, data: Any) -> None:
         assert not self.is_closed
+        assert not self.has_ended
         self.sent.append(bytes(data))
 
     def writelines(self, list_of_data: Iterable[Any]) -> None:
         self.write(b"".join(list_of_data))
+
+    def write_eof(self) -> None:
+        self.has_ended = True
+
+    def pause_reading(self) -> None:
+        """The client's next bytes wait in its socket."""
 
     def close(self) -> None:
         self.is_closed = True
@@ -90,3 +98,14 @@ async def test_nothing_is_sent_to_who_has_gone(wire: Wire, joined: CoalescingTra
     wire.close()
     await asyncio.sleep(0)
     assert wire.sent == []
+
+
+async def test_nothing_is_sent_after_the_end(wire: Wire, joined: CoalescingTransport) -> None:
+    """A request that came behind one that ends its connection has an answer, but nowhere to send it."""
+    joined.pause_reading()
+    joined.write(b"401")
+    joined.close()
+    for piece in (b"head", b"body", b"more"):
+        joined.write(piece)
+    await asyncio.sleep(0)
+    assert wire.sent == [b"401"]

@@ -87,11 +87,24 @@ class AgentCalls:
     async def feed(
         self, agent: AgentRef, *, after_ledger_seq: int = 0, limit: int = 100, wait_seconds: float = 0
     ) -> FeedPage:
-        """A page of events of the agent and of the turns addressed to it."""
+        """A page of events of the agent and of the turns addressed to it.
+
+        It can be shorter than `limit` although there is more: see `feed_page`.
+        """
+        page, _ = await self.feed_page(
+            agent, after_ledger_seq=after_ledger_seq, limit=limit, wait_seconds=wait_seconds
+        )
+        return page
+
+    async def feed_page(
+        self, agent: AgentRef, *, after_ledger_seq: int = 0, limit: int = 100, wait_seconds: float = 0
+    ) -> tuple[FeedPage, bool]:
+        """As `feed`, and whether there may be more events: the page is full, or the kernel cut it."""
         answer = await self._kernel.send(
             "GET",
             agent_path(agent, "/feed"),
             query={"after_ledger_seq": after_ledger_seq, "limit": limit},
             wait_seconds=wait_seconds,
         )
-        return structure_answer(FeedPage, answer.body)
+        page = structure_answer(FeedPage, answer.body)
+        return page, answer.has_more(len(page.items), limit)

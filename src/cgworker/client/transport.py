@@ -65,6 +65,15 @@ class Answer:
         """True if the kernel honoured `Prefer: wait`."""
         return "wait" in self.headers.get("preference-applied", "")
 
+    @property
+    def is_cut(self) -> bool:
+        """True if the kernel ended a page before what was asked for, for its length (difference 11)."""
+        return 'rel="next"' in self.headers.get("link", "")
+
+    def has_more(self, count: int, limit: int) -> bool:
+        """Whether a page of so many items may not be the last: it is full, or the kernel cut it."""
+        return count > 0 and (count >= limit or self.is_cut)
+
 
 class Transport:
     """Connections to one server.

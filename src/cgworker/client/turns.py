@@ -10,7 +10,7 @@ import anyio
 
 from cgworker.client.backoff import Backoff
 from cgworker.client.paths import project_path, turn_path
-from cgworker.client.transport import REPRESENTED, Answer
+from cgworker.client.transport import REPRESENTED
 from cgworker.errors import KernelTrouble
 from cgworker.wire.converter import ABSENT, structure_answer
 from cgworker.wire.ledger import FeedPage, LedgerEvent
@@ -76,7 +76,7 @@ class TurnCalls:
         query = {"after_turn_seq": after_turn_seq, "limit": limit}
         answer = await self._kernel.send("GET", turn_path(turn, "/context"), query=query)
         page = structure_answer(TurnContext, answer.body)
-        return page, _has_more(len(page.semantic_items), limit, answer)
+        return page, answer.has_more(len(page.semantic_items), limit)
 
     async def records(
         self, turn: TurnRef, *, after_turn_seq: int = 0, page_size: int = 100
@@ -116,7 +116,7 @@ class TurnCalls:
             wait_seconds=wait_seconds,
         )
         page = structure_answer(FeedPage, answer.body)
-        return page, _has_more(len(page.items), limit, answer)
+        return page, answer.has_more(len(page.items), limit)
 
     async def events(self, turn: TurnRef) -> AsyncGenerator[LedgerEvent, None]:
         """All of the turn's events so far, and its children's births and ends, page by page."""
@@ -250,8 +250,3 @@ class TurnCalls:
         body = SettleMany(items=items)
         answer = await self._kernel.send("POST", path, body=body, headers=REPRESENTED)
         return structure_answer(SettleAnswers, answer.body)
-
-
-def _has_more(count: int, limit: int, answer: Answer) -> bool:
-    """Whether a page of so many items may not be the last (difference 11)."""
-    return count > 0 and (count >= limit or 'rel="next"' in answer.headers.get("link", ""))

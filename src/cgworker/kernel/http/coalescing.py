@@ -32,7 +32,9 @@ class CoalescingTransport(asyncio.Transport):
         self._is_leaving = False
 
     def write(self, data: Any) -> None:
-        """Send the data with the held write, or hold it until the next write."""
+        """Send the data with the held write, or hold it until the next write; after `close` drop it."""
+        if self.is_closing():  # it answers a request that was pipelined behind the last one
+            return
         if self._held:
             held, self._held = self._held, b""
             self._transport.writelines((held, data))

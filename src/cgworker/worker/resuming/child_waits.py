@@ -82,12 +82,12 @@ class WaitingParent:
         """Take note of what is new, and wait for something new if there is nothing; True if there was."""
         has_new_events = False
         while True:
-            page = await kernel.turns.feed(
+            page, has_more = await kernel.turns.feed_page(
                 self.turn, after_ledger_seq=self.read_until, limit=_FEED_PAGE, wait_seconds=wait_seconds
             )
             for event in page.items:
                 self._take_note(event)
-            if len(page.items) < _FEED_PAGE:
+            if not has_more:
                 return has_new_events or bool(page.items)
             has_new_events, wait_seconds = True, 0
 

@@ -48,7 +48,7 @@ class SuspendedTurns:
 
     async def _read_feed(self) -> None:
         while True:
-            page = await self._kernel.agents.feed(
+            page, has_more = await self._kernel.agents.feed_page(
                 self._agent, after_ledger_seq=self._read_until, limit=_FEED_PAGE
             )
             for event in page.items:
@@ -58,5 +58,5 @@ class SuspendedTurns:
                     self._put_aside.add(turn)
                 elif event.event_type in ("turn.resumed", "turn.finished"):
                     self._put_aside.discard(turn)
-            if len(page.items) < _FEED_PAGE:
+            if not has_more:
                 return
