@@ -20,7 +20,7 @@ from cgworker.kernel import offload
 from cgworker.kernel.app import Kernel, create_app
 from cgworker.kernel.http import parsing
 from cgworker.kernel.http.bodies import MAX_UNAUTHENTICATED_BYTES, MAX_UNAUTHENTICATED_TOTAL_BYTES, Bodies
-from cgworker.kernel.http.limits import LimitedHttpProtocol
+from cgworker.kernel.http.limits import MAX_PIPELINED, LimitedHttpProtocol
 from cgworker.kernel.http.parsing import MAX_INLINE_VALUES, MAX_INSPECTED_VALUES
 from cgworker.kernel.openapi.operation import Operation
 from tests.kernel.project import Agent, Project, client_of
@@ -230,6 +230,23 @@ def test_what_no_route_has_taken_over_has_an_end(served: Served, monkeypatch: py
         assert opened[-1].recv(4096).startswith(b"HTTP/1.1 503 ")
         assert 100_000 < LimitedHttpProtocol.pending_bytes <= 200_000
         assert httpx.get(f"{served.base_url}/healthz", trust_env=False).status_code == 200
+
+
+def test_requests_that_come_faster_than_their_answers_have_an_end(served: Served) -> None:
+    """Those first in line are answered, in order, and the connection ends with the last of them."""
+    request = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"
+    with connected(served, request * 3000) as connection:
+        answers = b""
+        while more := connection.recv(2**16):
+            answers += more
+    assert answers.count(b"HTTP/1.1 200 OK") == answers.count(b"HTTP/1.1 ") == 1 + MAX_PIPELINED
+    assert answers.count(b"connection: close") == 1
+    with connected(served, request * (1 + MAX_PIPELINED)) as connection:  # so many are no reason to end it
+        answers = b""
+        while answers.count(b"HTTP/1.1 200 OK") < 1 + MAX_PIPELINED:
+            answers += connection.recv(2**16)
+        connection.sendall(request)
+        assert connection.recv(2**16).startswith(b"HTTP/1.1 200 OK")
 
 
 def test_a_connection_goes_on_after_a_large_body_that_was_read(served: Served) -> None:

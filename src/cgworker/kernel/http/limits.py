@@ -23,6 +23,9 @@ HEAD_SECONDS = 30.0
 MAX_PENDING_BYTES = 24 * 2**20
 """How many bytes of heads and bodies may have been read that no route has taken over, of all requests."""
 
+MAX_PIPELINED = 16
+"""How many requests of a connection may wait behind the one that is being answered."""
+
 _UNCOUNTED = 4096  # bytes: smaller requests, which most are, are not counted
 _REFUSAL = b"HTTP/1.1 %d %s\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _REFUSAL_FOR_NOW = _REFUSAL.replace(b"\r\n\r\n", b"\r\nretry-after: 1\r\n\r\n")
@@ -32,12 +35,17 @@ class _HeadTooLong(Exception):
     """Stops the parser; uvicorn then calls `send_400_response`."""
 
 
+class _TooManyPipelined(Exception):
+    """Stops the parser too."""
+
+
 class LimitedHttpProtocol(HttpToolsProtocol):
     """uvicorn's HTTP protocol with limits: refuses a head that is too long (431) or too slow (408).
 
     Without the limits a client could fill the memory with an endless header, or hold connections with heads
     that arrive byte by byte. A large body waits in its socket until a route reads it. If no route does, the
-    connection is closed after the response.
+    connection is closed after the response. So is one with more than `MAX_PIPELINED` requests waiting: a read
+    of 256 KiB has room for fifteen thousand.
     """
 
     pending_bytes: int = 0
@@ -47,6 +55,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     _head_part_bytes = 0  # of an incomplete head, approximately
     _headers_bytes = 0  # of complete headers
     _head_timer: asyncio.TimerHandle | None = None
+    _is_full = False  # no more requests are taken
     _is_in_head = False
     _pending_bytes = 0  # of this connection
     _large: RequestResponseCycle | None = None  # the request whose large body has not arrived yet
@@ -79,7 +88,11 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self._expect_head()
 
     def on_message_begin(self) -> None:
-        """Handle the start of a head."""
+        """Handle the start of a head; where too many requests wait, take no more of this connection."""
+        if len(self.pipeline) >= MAX_PIPELINED:
+            self._is_full, self.cycle.keep_alive = True, False
+            self.flow.pause_reading()
+            raise _TooManyPipelined
         super().on_message_begin()
         self._is_in_head, self._head_bytes, self._headers_bytes = True, 0, 0
 
@@ -106,11 +119,13 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         """Handle the end of a response: drop the rest of the request's body."""
         if self._large is not None:
             self._large.body.clear()
-        self._count_pending(0)
+        self._count_pending(self._pipelined_bytes())
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse a request that the parser rejects: 431 if its head is too long, else 400."""
+        if self._is_full:  # the requests before it are still answered
+            return
         if self._headers_bytes > MAX_HEAD_BYTES - len(self.url):
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         else:
@@ -119,6 +134,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def _watch_pending(self, cycle: RequestResponseCycle | None) -> None:
         """Count the bytes that no route has taken over, and stop reading a large body."""
         body_bytes = 0 if cycle is None or cycle.response_complete else len(cycle.body)
+        body_bytes = self._pipelined_bytes() or body_bytes  # the cycle is among those
         self._count_pending(body_bytes + self._head_part_bytes)
         if self.pending_bytes > MAX_PENDING_BYTES and self._pending_bytes:
             self._count_pending(0)
@@ -131,7 +147,10 @@ class LimitedHttpProtocol(HttpToolsProtocol):
                 self.flow.pause_reading()
 
     def _body_taken(self) -> None:
-        self._count_pending(0)
+        self._count_pending(self._pipelined_bytes())
+
+    def _pipelined_bytes(self) -> int:
+        return sum(len(cycle.body) for cycle, _ in self.pipeline)
 
     def _count_pending(self, count: int) -> None:
         if count <= _UNCOUNTED:
