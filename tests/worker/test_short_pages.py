@@ -45,7 +45,7 @@ def answer(request: httpx.Request) -> httpx.Response:
     after = int(request.url.params["after_ledger_seq"])
     found = [one for one in EVENTS if one["ledger_seq"] > after]
     page = {"items": found[:1], "next_after_ledger_seq": after + len(found[:1])}
-    link = {"link": f"<{request.url.path}?after_ledger_seq={after + 1}>; rel=\"next\""} if found[1:] else {}
+    link = {"link": f'<{request.url.path}?after_ledger_seq={after + 1}>; rel="next"'} if found[1:] else {}
     return httpx.Response(200, json=page, headers=link)
 
 
