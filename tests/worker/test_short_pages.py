@@ -40,8 +40,25 @@ EVENTS = [
 ]
 
 
+def suspended(turn_id: str) -> dict[str, Any]:
+    return {
+        "turn": {"project_id": "p", "turn_id": turn_id},
+        "target_agent": {"project_id": "p", "agent_id": "desk"},
+        "cause": {"kind": "root_request", "request_id": "r"},
+        "state": "suspended",
+        "stop_requested": False,
+        "spawn_key": "k",
+        "created_at": "2026-01-01T00:00:00Z",
+        "updated_at": "2026-01-01T00:00:00Z",
+    }
+
+
 def answer(request: httpx.Request) -> httpx.Response:
     """As a kernel whose pages have room for one event."""
+    if request.url.path.endswith("/projection/turns"):
+        return httpx.Response(200, json={"project_id": "p", "items": [], "limit": 0})
+    if not request.url.path.endswith("/feed"):
+        return httpx.Response(200, json=suspended(request.url.path.rsplit("/")[-1]))
     after = int(request.url.params["after_ledger_seq"])
     found = [one for one in EVENTS if one["ledger_seq"] > after]
     page = {"items": found[:1], "next_after_ledger_seq": after + len(found[:1])}
@@ -64,8 +81,9 @@ async def test_a_parent_reads_its_feed_on_behind_a_page_that_was_cut(kernel: Ker
     assert parent.is_ready
 
 
-async def test_old_suspended_turns_are_found_behind_a_page_that_was_cut(kernel: KernelClient) -> None:
+async def test_old_suspended_turns_are_found_behind_a_page_that_was_cut(
+    kernel: KernelClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The agent's feed is read to its end."""
-    turns = SuspendedTurns(kernel, AGENT)
-    await turns._read_feed()
-    assert turns._put_aside == {PARENT, TurnRef(project_id="p", turn_id="T-9")}
+    monkeypatch.setattr("cgworker.worker.resuming.suspended._MOST_TURNS", 0)
+    assert set(await SuspendedTurns(kernel, AGENT).find()) == {PARENT, TurnRef(project_id="p", turn_id="T-9")}
