@@ -44,7 +44,7 @@ def suspended(turn_id: str) -> dict[str, Any]:
     return {
         "turn": {"project_id": "p", "turn_id": turn_id},
         "target_agent": {"project_id": "p", "agent_id": "desk"},
-        "cause": {"kind": "root_request", "request_id": "r"},
+        "cause": {"kind": "root_request", "id": "r"},
         "state": "suspended",
         "stop_requested": False,
         "spawn_key": "k",
