@@ -35,7 +35,7 @@ from cgworker.wire.admission import (
 )
 
 OPERATOR = "local-admin-service"
-"""Who acts under the admin bearer."""
+"""The user in whose name requests with the admin bearer act."""
 
 
 _BEARER = ("bearer",)
@@ -49,13 +49,14 @@ def admission_routes(
     invitations: Invitations | None = None,
     kernel_base_url: str | None = None,
 ) -> list[Operation]:
-    """The routes of an admission service.
+    """Create the routes of an admission service.
 
     Args:
-        project_id: the one project that is admitted to.
+        config: the kernel's settings.
+        project_id: the one project of the service.
         bearer: the admin API's token.
         invitations: codes that admit conversation workers; None admits them by join invites alone.
-        kernel_base_url: where who joins finds the kernel; None is where it joins.
+        kernel_base_url: the kernel's URL for agents that join; None means the URL at which they join.
     """
     service = _Admission(config, project_id, bearer, invitations, kernel_base_url)
     project = "/admin/v1/projects/{project_id}"
@@ -171,17 +172,17 @@ class _Admission:
         return reply(joined)
 
     async def identify(self, request: Request) -> None:
-        """Raise UnauthorizedError unless the operator asks."""
+        """Raise UnauthorizedError unless the request has the admin bearer."""
         self._require_bearer(request)
 
     def _require_bearer(self, request: Request) -> None:
-        """To the letter, scheme included, and in constant time."""
+        """Compare the whole header, scheme included, in constant time."""
         given = request.headers.get("authorization", "").encode("latin-1")
         if not hmac.compare_digest(given, self._authorization):
             raise UnauthorizedError("Admin Service bearer auth is required")
 
     def _approve(self, admission: Admission, invitation_code: str | None) -> Admission:
-        """The operator's bearer approves reporters; workers need an invitation as well."""
+        """Approve reporters by the admin bearer alone; require an invitation for workers."""
         require_project(admission.project_id, self._project_id)
         if admission.profile_kind != WORKER_PROFILE:
             return admission
@@ -197,11 +198,11 @@ class _Admission:
         return evolve(admission, approved_by=invitation.issued_by_user_id, invite_id=invitation.invite_id)
 
 
-# ---------------------------------------------------------------- what requests must look like
+# ---------------------------------------------------------------- the rules of requests
 
 
 def _admission_of(body: RequestCredentialToken, project_id: str) -> Admission:
-    """The request, trimmed; what a worker asks for beside its kind is not looked at."""
+    """Return the trimmed request; of a worker, the requested role and capabilities are ignored."""
     admission = Admission(
         request_id=_required(body.request_id, "request_id"),
         project_id=project_id,
@@ -255,7 +256,7 @@ def _optional(text: str | None) -> str | None:
 
 
 def _coded(endpoint: Endpoint) -> Endpoint:
-    """Refusals of this service carry a stable code as well (admission 3); a 422 looks as everywhere."""
+    """Wrap an endpoint so that its refusals have a stable code too (admission 3); a 422 is unchanged."""
 
     @wraps(endpoint)
     async def answer(request: Request) -> Response:

@@ -80,9 +80,9 @@ def _notify_claimed(kernel: Any, claimed: Claimed) -> None:
 
 
 def represent(kernel: Any, claimed: Claimed, preferences: Preferences) -> ClaimToken:
-    """The claim as it is to be shown: with what a worker would ask for next, if it prefers that.
+    """Return the claim as it is sent: with its context and lease, if the client prefers that.
 
-    A context that is too large for one page is left out, so that it is asked for page by page.
+    A context that is too large for one page is omitted; the client then reads it page by page.
     """
     if not preferences.wants_representation:
         return claimed.token
@@ -145,7 +145,7 @@ async def claim_many(request: Request) -> Response:
 
 
 def _is_new(found: list[list[ClaimToken] | CommonGroundError]) -> bool:
-    """Whether anybody got a claim, or nobody can."""
+    """Whether an item got a claim, or no item can get one any more."""
     waiting = [claims for claims in found if isinstance(claims, list)]
     return any(waiting) or not waiting
 
@@ -178,7 +178,7 @@ async def claim_each(
     wanted: Sequence[tuple[PresentedCredential, str | None]],
     preferences: Preferences,
 ) -> list[Claimed | CommonGroundError | None]:
-    """By place, the next turn of each bearer, under its Idempotency-Key if it has one."""
+    """Claim the next turn of each bearer, with its Idempotency-Key if it has one; answers by place."""
     limit = _record_limit(preferences)
     claims = [ClaimRequest(ClaimNext(agent=bearer.agent), bearer, key, limit) for bearer, key in wanted]
     outcomes = await resolve_all(await kernel.operations.claim_many(project_id, claims))
@@ -189,7 +189,7 @@ async def claim_each(
 
 
 def _key_at(item: ClaimItem, nth: int) -> str | None:
-    """The key of the item's nth claim; that of the first is the item's, as in the single route."""
+    """Return the key of an item's nth claim; the first has the item's own key, as in the single route."""
     key = item.idempotency_key
     return key if key is None or nth == 0 else f"{key}#{nth}"
 
@@ -197,7 +197,7 @@ def _key_at(item: ClaimItem, nth: int) -> str | None:
 def _claims_of(
     kernel: Any, outcomes: list[Claimed | CommonGroundError | None], preferences: Preferences
 ) -> list[ClaimToken] | CommonGroundError:
-    """What one item got: its claims, or why it got none."""
+    """Return the claims of one item, or the refusal if it got none."""
     claims = [claimed for claimed in outcomes if isinstance(claimed, Claimed)]
     refusals = [refusal for refusal in outcomes if isinstance(refusal, CommonGroundError)]
     if refusals and not claims:

@@ -1,4 +1,4 @@
-"""Routes that say what the others are: for programs and for people."""
+"""Routes that describe the other routes: for programs and for people."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Routes that say how the kernel is; nobody has to say who they are."""
+"""Health and metrics routes, which need no credential."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many items in one request, each with its own bearer, check and answer (difference 9)."""
+"""Requests with many items: each item has its own credential, check and answer (difference 9)."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ Item = TypeVar("Item")
 
 
 def require_count(count: int) -> None:
-    """Raise InvalidRequest if a request asks for too much at once."""
+    """Raise InvalidRequest if a request has too many items."""
     if count > MOST_ITEMS:
         msg = f"Value error, at most {MOST_ITEMS} at once"
         raise InvalidRequest([{"type": "too_long", "loc": ["body", "items"], "msg": msg}])
 
 
 def bearers_of(
-    project_id: str, authorized: Iterable[tuple[AgentRef, str]], noun: str
+    project_id: str, presented: Iterable[tuple[AgentRef, str]], noun: str
 ) -> list[PresentedCredential | CommonGroundError]:
-    """By place, what an item shows of its caller, or why it is refused before it is tried.
+    """Return, by place, the credential that an item presents, or the refusal of its form.
 
     Args:
-        shown: the agent and the bearer of each item.
-        noun: what the item calls its agent by, "agent" or "claim".
+        project_id: the project of the path.
+        presented: the agent and the token of each item.
+        noun: the field of the item that names the agent: "agent" or "claim".
     """
-    return [_bearer_of(project_id, agent, token, noun) for agent, token in authorized]
+    return [_bearer_of(project_id, agent, token, noun) for agent, token in presented]
 
 
 def _bearer_of(
@@ -47,7 +48,7 @@ def _bearer_of(
 def authorized(
     items: Iterable[Item], bearers: Iterable[PresentedCredential | CommonGroundError]
 ) -> Iterator[tuple[Item, PresentedCredential]]:
-    """The items that can be tried, with their bearers."""
+    """Yield the items that have a credential, with it."""
     for item, bearer in zip(items, bearers, strict=True):
         if isinstance(bearer, PresentedCredential):
             yield item, bearer
@@ -56,7 +57,7 @@ def authorized(
 def answers_of(
     bearers: Sequence[PresentedCredential | CommonGroundError], done: Iterable[Any]
 ) -> ItemAnswers:
-    """The refusals, and in order what became of the other items."""
+    """Return the answers in order: the refusals, and the results of the other items."""
     rest = iter(done)
     return ItemAnswers(
         items=tuple(

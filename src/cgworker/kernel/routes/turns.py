@@ -49,14 +49,14 @@ from cgworker.wire.turns import (
 
 @frozen(kw_only=True)
 class TurnQuery:
-    """The state that the caller knows the turn in: with Prefer: wait, an answer means another one."""
+    """The state that the caller knows; with Prefer: wait the answer waits for another one."""
 
     state: str | None = None
 
 
 @frozen(kw_only=True)
 class ContextQuery:
-    """After which record, and how many; a negative limit leaves out so many of the last."""
+    """After which record to start, and how many; a negative limit drops so many from the end."""
 
     after_turn_seq: int = 0
     limit: int = 100
@@ -64,7 +64,7 @@ class ContextQuery:
 
 @frozen(kw_only=True)
 class FeedQuery:
-    """After which event, and how many."""
+    """After which event to start, and how many."""
 
     after_ledger_seq: int = 0
     limit: int = int_field(100, minimum=0)
@@ -146,7 +146,7 @@ async def append(request: Request) -> Response:
     """Add a record under its claim."""
     body = await read(request, AppendRecord)
     key = idempotency_key(request)
-    bearer = await _holder(request, body.claim)
+    bearer = await _claim_bearer(request, body.claim)
     kernel = request.app.state.kernel
     box = await kernel.operations.append(
         body.claim.project_id, Append(body, bearer, key), size_bytes=body_bytes(request)
@@ -159,7 +159,7 @@ async def finish(request: Request) -> Response:
     """Close the turn."""
     body = await read(request, FinishTurn)
     check_outcome(body)
-    bearer = await _holder(request, body.claim)
+    bearer = await _claim_bearer(request, body.claim)
     kernel = request.app.state.kernel
     settled = await kernel.operations.finish(
         body.claim.project_id, Fenced(body.claim, bearer, body), size_bytes=body_bytes(request)
@@ -171,7 +171,7 @@ async def finish(request: Request) -> Response:
 async def suspend(request: Request) -> Response:
     """Put the turn aside."""
     body = await read(request, SuspendTurn)
-    bearer = await _holder(request, body.claim)
+    bearer = await _claim_bearer(request, body.claim)
     kernel = request.app.state.kernel
     settled = await kernel.operations.suspend(body.claim.project_id, Fenced(body.claim, bearer, body))
     notify_settled(kernel, body.claim, settled)
@@ -207,8 +207,8 @@ async def stop(request: Request) -> Response:
     return reply(body.turn)
 
 
-async def _holder(request: Request, claim: ClaimToken) -> PresentedCredential:
-    """Who says to hold the claim, which must be the path's."""
+async def _claim_bearer(request: Request, claim: ClaimToken) -> PresentedCredential:
+    """Return the credential of the claim's agent; raise ConflictError unless the claim is the path's."""
     ref = _path_turn(request)
     require_same(claim.project_id, ref.project_id, "claim project must match path project")
     if claim.turn_id != ref.turn_id:

@@ -1,7 +1,7 @@
-"""Admission: registering an agent and giving it a credential, all or nothing (admission 7, difference 13).
+"""Admission: register an agent and issue its credential, all or nothing (admission 7, difference 13).
 
-Everything happens in one transaction on the kernel's own store, so there is nothing to resume after a crash:
-a request either took place or did not, and repeating it gives the agent another credential.
+Everything happens in one transaction on the kernel's own store, so a crash leaves nothing to resume. A
+repeated request gives the agent another credential.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _CREDENTIAL = "admin_service.byoa_agent_credential.v1"
 
 
 async def admit(database: Database, admission: Admission) -> Admitted:
-    """Let an agent in, or let it in again: the same request gives it another credential.
+    """Admit an agent; a repeat of the same request gives it another credential.
 
     Raises:
         NotFoundError, ConflictError: the project is not ready, the policy refuses, or another request has
@@ -38,10 +38,10 @@ async def admit(database: Database, admission: Admission) -> Admitted:
 
 
 async def redeem_invite(database: Database, project_id: str, code: str) -> Joined:
-    """Let in whoever holds the code of an invite; each use gives a new credential.
+    """Admit the agent of an invite's code; each use gives a new credential.
 
-    The invite also lets an agent in again that was admitted under the same kind of profile before, for
-    instance because it lost its credential.
+    An agent that was admitted with the same kind of profile before may join again, for example because it
+    lost its credential.
 
     Args:
         project_id: the one project that is admitted to.
@@ -64,7 +64,7 @@ async def redeem_invite(database: Database, project_id: str, code: str) -> Joine
 
 
 def require_project(asked: str, admitted: str) -> None:
-    """Raise ForbiddenError unless the project is the one that is admitted to."""
+    """Raise ForbiddenError unless the project is the one of this admission service."""
     if asked != admitted:
         raise ForbiddenError("BYOA registration requester is not authorized for project")
 

@@ -1,4 +1,4 @@
-"""The kinds of agents that admission lets in, and what each is registered as (admission 6)."""
+"""Admission profiles: the kinds of agents that are admitted, and what each is registered as (admission 6)."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ _OFFER: Mapping[str, Any] = {
 
 @frozen(kw_only=True)
 class Admission:
-    """A request to let an agent in, trimmed, and who approved it.
+    """A trimmed request to admit an agent, with its approval.
 
-    `invite_id` names the invite or invitation that stands for the approval; None is the operator's bearer.
+    `invite_id` is the invite or invitation that approves it; None for the operator's bearer.
     """
 
     request_id: str
@@ -65,7 +65,7 @@ class Admission:
 
 
 def check_policy(admission: Admission) -> None:
-    """Refuse a reporter that asks for more than reporters get; what workers ask for is not looked at.
+    """Refuse a reporter that asks for more than reporters get; a worker's wishes are ignored.
 
     Raises:
         ConflictError: in the order and words of admission 4.1.
@@ -81,7 +81,7 @@ def check_policy(admission: Admission) -> None:
 
 
 def registration_of(admission: Admission) -> tuple[AgentSpec, Provenance]:
-    """What the agent is registered as, and who vouches for it."""
+    """Return the spec that the agent is registered with, and its provenance."""
     is_worker = admission.profile_kind == WORKER_PROFILE
     spec = normal_spec(
         AgentSpec(

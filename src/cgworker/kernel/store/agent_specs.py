@@ -1,4 +1,4 @@
-"""What an agent is born as: the rules, the normal form, and its hash (wire 6.2, difference 11)."""
+"""Specs that agents are registered with: rules, normal form and hash (wire 6.2, difference 11)."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from cgworker.kernel.store.offers import normal_metadata
 from cgworker.wire.agents import AgentSpec, Provenance
 
 MAX_ID_LENGTH = 200
-"""How many characters a new project or agent id may have."""
+"""The most characters of a new project or agent id."""
 
 MAX_INTEGER = 2**31 - 1
 """The largest capacity or count that a column holds."""
 
-# What a header and a path carry as it is: printable ASCII without "/", no blank at either end.
+# What a header and a path carry unchanged: printable ASCII without "/", no blank at either end.
 _NEW_ID = re.compile(r"(?! )[ -.0-~]*(?<! )", re.ASCII)
 
 
 def check_registration(spec: AgentSpec, provenance: Provenance) -> None:
-    """Refuse a birth that breaks a rule of the protocol; empty is refused, blank is not.
+    """Refuse a registration that breaks a rule of the protocol; empty text is refused, blank is not.
 
     Raises:
         ConflictError: in the order and words of wire 6.2.
@@ -41,7 +41,7 @@ def check_registration(spec: AgentSpec, provenance: Provenance) -> None:
 
 
 def normal_spec(spec: AgentSpec) -> AgentSpec:
-    """The spec with sorted sets and completed offers.
+    """Return the spec with sorted sets and completed offers.
 
     Raises:
         ConflictError: the metadata breaks a rule of wire 9.
@@ -55,12 +55,12 @@ def normal_spec(spec: AgentSpec) -> AgentSpec:
 
 
 def normal_set(values: Iterable[str]) -> tuple[str, ...]:
-    """Each value once, in order."""
+    """Return each value once, sorted."""
     return tuple(sorted(set(values)))
 
 
 def spec_hash(spec: AgentSpec) -> str:
-    """`admitted_spec_hash` of a normal spec; admission services recompute it, so each bit counts."""
+    """Return the `admitted_spec_hash` of a normal spec; admission services recompute it exactly."""
     facts = {
         "accepts_work": spec.accepts_work,
         "agent_id": spec.agent_id,
@@ -76,13 +76,13 @@ def spec_hash(spec: AgentSpec) -> str:
 
 
 def canonical_hash(facts: object) -> str:
-    """SHA-256 of canonical JSON: sorted keys, no spaces, ASCII."""
+    """Return the SHA-256 of canonical JSON: sorted keys, no spaces, ASCII."""
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def check_at_most(number: int, most: int, *, at: tuple[str, ...]) -> None:
-    """Refuse a number that no column holds; `at` is where in the request it stands.
+    """Refuse a number above a maximum; `at` is its place in the request.
 
     Raises:
         InvalidRequest: 422.
@@ -93,7 +93,7 @@ def check_at_most(number: int, most: int, *, at: tuple[str, ...]) -> None:
 
 
 def check_new_id(id: str, *, at: tuple[str, ...]) -> None:
-    """Refuse a project or agent id that no header or path could carry (differences 11 and 38).
+    """Refuse a new project or agent id that no header or path can carry (differences 11 and 38).
 
     Raises:
         InvalidRequest: 422.

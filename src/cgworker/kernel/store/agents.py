@@ -1,4 +1,4 @@
-"""Agents: birth, presence, metadata, whether they accept work (wire 6.2, 6.3)."""
+"""Agents: registration, presence, metadata, and whether they accept work (wire 6.2, 6.3)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ GET_AGENT = "select * from cg_agents where project_id = $1 and agent_id = $2"
 
 
 async def get_agent(database: Database | Connection, agent: AgentRef) -> AgentSnapshot:
-    """The agent as it stands.
+    """Return the current state of an agent.
 
     Raises:
         NotFoundError: there is no such agent.
@@ -49,7 +49,7 @@ async def get_agent(database: Database | Connection, agent: AgentRef) -> AgentSn
 
 
 def snapshot_of(row: Row) -> AgentSnapshot:
-    """A row of cg_agents as a snapshot."""
+    """Convert a row of cg_agents to a snapshot."""
     return AgentSnapshot(
         agent=AgentRef(project_id=row["project_id"], agent_id=row["agent_id"]),
         enabled=row["enabled"],
@@ -71,7 +71,7 @@ def snapshot_of(row: Row) -> AgentSnapshot:
     )
 
 
-# ---------------------------------------------------------------- birth
+# ---------------------------------------------------------------- registration
 
 
 REGISTER_AGENT = """
@@ -100,7 +100,7 @@ async def register_agent(
     """Register a new agent.
 
     Raises:
-        InvalidRequest: it could not be stored or addressed (difference 11).
+        InvalidRequest: the id cannot be addressed, or a value cannot be stored (difference 11).
         ConflictError: the spec or provenance breaks a rule, or the agent exists already.
     """
     check_new_id(spec.agent_id, at=("body", "spec", "agent_id"))
@@ -135,7 +135,7 @@ async def register_agent(
     return snapshot_of(row)
 
 
-# ---------------------------------------------------------------- what changes later
+# ---------------------------------------------------------------- changes
 
 
 SET_ACCEPTS_WORK = """
@@ -158,11 +158,11 @@ select agent_id from changed
 async def set_accepts_work(
     database: Database, request: SetAcceptsWork, accepts_work: bool, *, may_update_any: bool
 ) -> bool:
-    """Drain or resume an agent; returns whether that changed anything.
+    """Drain or resume an agent, and return whether that changed anything.
 
     Raises:
         NotFoundError: there is no such agent.
-        FencingError: it is another agent, and the caller lacks the grant.
+        FencingError: the caller is another agent and lacks the grant.
     """
     agent, actor_id = request.agent, request.requested_by.agent_id
     said = annotate(request.meta, accepts_work=accepts_work)
@@ -182,7 +182,7 @@ update cg_agents set last_seen_at = clock_timestamp() where project_id = $1 and 
 
 
 async def renew_presence(database: Database, agent: AgentRef) -> None:
-    """Note that the agent is alive; no event, and updated_at stays."""
+    """Note that the agent is alive, without an event or a change of updated_at."""
     await database.execute(RENEW_PRESENCE, agent.project_id, agent.agent_id)
 
 
@@ -197,7 +197,7 @@ async def replace_metadata(database: Database, request: ReplaceMetadata) -> None
     """Replace the agent's public metadata as a whole.
 
     Raises:
-        ConflictError: it breaks a rule of wire 9.
+        ConflictError: the metadata breaks a rule of wire 9.
     """
     agent, metadata = request.agent, normal_metadata(request.public_metadata)
     await database.execute(
@@ -230,11 +230,11 @@ select * from changed
 
 
 async def update_agent(database: Database, update: UpdateAgent) -> AgentSnapshot:
-    """Change what an agent was born with; what is absent, or so already, stays (difference 3).
+    """Change what an agent was registered with; absent fields stay (difference 3).
 
     Raises:
         NotFoundError: there is no such agent.
-        ConflictError, InvalidRequest: a value breaks a rule of birth.
+        ConflictError, InvalidRequest: a value breaks a rule of registration.
     """
     changes = _changes_of(update)
     agent = update.agent
@@ -253,7 +253,7 @@ async def update_agent(database: Database, update: UpdateAgent) -> AgentSnapshot
 
 
 def _changes_of(update: UpdateAgent) -> dict[str, Any]:
-    """The fields that are given, in their normal form."""
+    """Return the given fields in their normal form."""
     changes: dict[str, Any] = {}
     if update.capacity is not ABSENT:
         require(update.capacity > 0, "agent capacity must be positive")

@@ -1,4 +1,4 @@
-"""What a ledger event says besides its type: facts of the system, remarks of the caller (wire 8.1)."""
+"""The annotations of ledger events: facts of the system and remarks of the caller (wire 8.1)."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ RESERVED_KEYS = frozenset(
         "turn_kind",
     }
 )
-"""Keys that only the system sets; a caller's are kept under `caller` and named there."""
+"""Keys that only the system sets; the same keys from a caller are kept and listed under `caller`."""
 
 
 def annotate(meta: Meta | None = None, /, **facts: Any) -> str:
-    """The annotations as JSON text.
+    """Return an event's annotations as JSON text.
 
     Args:
         meta: the caller's remarks.
-        facts: the system's facts; they stand at top level and again under `system`.
+        facts: the system's facts; they appear at top level and again under `system`.
     """
     said: dict[str, Any] = dict(facts)
     if facts:
@@ -49,7 +49,7 @@ def annotate(meta: Meta | None = None, /, **facts: Any) -> str:
 
 
 def with_remarks(meta: Meta | None, *, reason: str | None = None, note: str | None = None) -> Meta:
-    """The caller's remarks, overlaid by what the body itself says."""
+    """Return the caller's remarks, with the reason and note of the body instead of its own."""
     meta = meta or Meta()
     return evolve(
         meta,

@@ -1,4 +1,4 @@
-"""How much work is open, for those who watch the kernel (difference 10)."""
+"""Count the open turns, for metrics (difference 10)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cgworker.kernel.store.postgres.database import Database
 
 @frozen(kw_only=True)
 class Backlog:
-    """The turns of a project that are in one state.
+    """The open turns of a project in one state.
 
     Attributes:
         oldest_seconds: how long ago the oldest of them was dispatched.
@@ -23,7 +23,7 @@ class Backlog:
     held_count: int
 
 
-# Closed turns are not looked at: cg_turns_open and cg_turns_leases hold none, and the oldest turn of each
+# Reads no closed turns: the indexes cg_turns_open and cg_turns_leases have none, and the oldest turn of each
 # group is fetched by its key.
 COUNT_OPEN_TURNS = """
 with open_turns as materialized (
@@ -58,7 +58,7 @@ order by o.project_id, o.state
 
 
 async def count_open_turns(database: Database, *, max_projects: int) -> list[Backlog]:
-    """What is open, by project and state.
+    """Count the open turns by project and state.
 
     Args:
         max_projects: how many projects at most; those with the most open turns.

@@ -1,7 +1,7 @@
-"""Who calls: a credential is checked by the statement that acts on its word (difference 12).
+"""Authenticate callers: each statement checks the credential that it acts for (difference 12).
 
-A busy verb's statement joins `cg_callers` and passes over items whose credential does not stand. Whoever
-got no row asks `identify`, which says why, in the order and words of wire 3.
+The statement of a frequent operation joins `cg_callers` and skips items with an invalid credential. For an
+item without a row, `identify` then finds the reason, in the order and words of wire 3.
 """
 
 from __future__ import annotations
@@ -34,7 +34,13 @@ _TOUCH_SECONDS = 2.0
 
 @frozen
 class PresentedCredential:
-    """A caller as a request shows it: who it says it is, and what is to prove it."""
+    """A credential as a request presents it, unchecked.
+
+    Attributes:
+        agent: the agent that the caller claims to be.
+        credential_id: the id in its token.
+        secret_hash: the hash of the secret in its token.
+    """
 
     agent: AgentRef
     credential_id: str
@@ -42,14 +48,14 @@ class PresentedCredential:
 
     @classmethod
     def of(cls, agent: AgentRef, token: str) -> PresentedCredential:
-        """Raises UnauthorizedError: the token has not the form of one."""
+        """Parse a token; raise UnauthorizedError if it does not have the form of one."""
         parts = TOKEN.match(token)
         if parts is None:
             raise UnauthorizedError("invalid agent credential token format")
         return cls(agent, parts["credential_id"], hash_of(parts["secret"]))
 
     def row(self) -> tuple[str, bytes]:
-        """What a statement compares of it, its agent apart."""
+        """Return the columns that a statement compares, without the agent."""
         return self.credential_id, self.secret_hash
 
 
@@ -62,7 +68,7 @@ class Caller:
     grants: frozenset[str]
 
     def holds(self, grant: str) -> bool:
-        """Whether the agent has the grant, to the letter."""
+        """Whether the agent has exactly this grant."""
         return grant in self.grants
 
     def require_grant(self, grant: str) -> None:
@@ -71,12 +77,12 @@ class Caller:
             raise ConflictError(f"caller missing grant: {grant}")
 
     def require_is(self, actor: AgentRef) -> None:
-        """Raise ForbiddenError unless the caller is who the request says acts."""
+        """Raise ForbiddenError unless the caller is the agent that the request names as acting."""
         if self.agent != actor:
             raise ForbiddenError("authenticated caller identity does not match request body")
 
     def require_reads(self, project_id: str) -> None:
-        """Raise ForbiddenError unless the caller's project is the one read from."""
+        """Raise ForbiddenError unless the caller belongs to the project that it reads."""
         if self.agent.project_id != project_id:
             raise ForbiddenError("authenticated caller project does not match read project")
 
@@ -100,7 +106,7 @@ where c.credential_id = any ($1)
 async def identify(
     database: Database, bearers: Sequence[PresentedCredential]
 ) -> list[Caller | CommonGroundError]:
-    """The agents that the credentials belong to, if they are the ones they say.
+    """Authenticate the presented credentials with one statement.
 
     Returns:
         By place, the caller, or UnauthorizedError or ForbiddenError in the order and words of wire 3.
@@ -114,10 +120,10 @@ async def identify(
 
 
 async def require_caller(database: Database, bearer: PresentedCredential) -> Caller:
-    """The agent that the credential belongs to.
+    """Authenticate one credential, and return its caller.
 
     Raises:
-        UnauthorizedError, ForbiddenError: as `identify`.
+        UnauthorizedError, ForbiddenError: the refusals that `identify` returns.
     """
     return single(await identify(database, [bearer]))
 
@@ -147,8 +153,8 @@ def _check(bearer: PresentedCredential, row: Row | None) -> Caller:
     return Caller(agent=bearer.agent, credential_id=row["credential_id"], grants=frozenset(row["grants"]))
 
 
-# At most once a minute (difference 12); updated_at does not move with it. Nobody waits for it: a row that is
-# locked is being used or revoked by somebody else just now.
+# At most once a minute (difference 12); updated_at does not change. It skips a locked row: another statement
+# is using or revoking the credential.
 TOUCH_CREDENTIALS = """
 update cg_credentials c
 set last_used_at = now()
@@ -163,7 +169,7 @@ where c.credential_id = due.credential_id
 
 
 async def touch(database: Database, credential_ids: Iterable[str]) -> None:
-    """Note that the credentials are in use; what was done on their word stands, also where that fails."""
+    """Note the use of the credentials; a failure is logged and does not affect the request."""
     if due := list(credential_ids):
         try:
             async with asyncio.timeout(_TOUCH_SECONDS):
@@ -175,5 +181,5 @@ async def touch(database: Database, credential_ids: Iterable[str]) -> None:
 async def touch_used(
     database: Database, bearers: Sequence[PresentedCredential], rows: Mapping[int, Row]
 ) -> None:
-    """As `touch`, for those whose row, by place from 1, says that it is due."""
+    """Note the use of those credentials whose row, by place counted from 1, says that it is due."""
     await touch(database, {bearers[at - 1].credential_id for at, row in rows.items() if row["is_touch_due"]})

@@ -13,7 +13,7 @@ from cgworker.wire.credentials import CredentialSummary, IssueCredential, Issued
 from cgworker.wire.refs import AgentRef
 
 TOKEN = re.compile(r"cgac_(?P<credential_id>[A-Za-z0-9_-]+)\.(?P<secret>[A-Za-z0-9_-]+)\Z", re.ASCII)
-"""What a credential looks like to its holder."""
+"""The form of a credential's token."""
 
 _ROUTE_PROVENANCE = "agent_credential_lifecycle_route"
 
@@ -30,14 +30,16 @@ returning *
 async def issue_credential(
     database: Database | Connection, agent: AgentRef, request: IssueCredential, *, issued_by: str | None
 ) -> IssuedCredential:
-    """Issue a credential; its token is shown this once.
+    """Issue a credential; its token is not stored and cannot be read again.
 
     Args:
+        agent: the agent that gets the credential.
+        request: its provenance and its end.
         issued_by: the agent that issues it; None for the operator.
 
     Raises:
         NotFoundError: there is no such agent.
-        ConflictError: it is disabled.
+        ConflictError: the agent is disabled.
     """
     credential_id = f"cred_{secrets.token_urlsafe(18)}"
     secret = secrets.token_urlsafe(32)
@@ -70,7 +72,7 @@ FIND_CREDENTIAL = "select project_id, agent_id from cg_credentials where credent
 
 
 async def revoke_credential(database: Database, agent: AgentRef, credential_id: str) -> CredentialSummary:
-    """Revoke it; from the next request on it is refused. Revoking again keeps the first instant.
+    """Revoke a credential, from the next request on. A repeat keeps the first time of revocation.
 
     Raises:
         NotFoundError, ConflictError: the agent or the credential does not exist, or is another agent's.
@@ -83,7 +85,7 @@ async def revoke_credential(database: Database, agent: AgentRef, credential_id: 
 
 
 async def require_credential(database: Database, agent: AgentRef, credential_id: str) -> None:
-    """Raise unless the agent exists, and the credential exists and is this agent's."""
+    """Raise NotFoundError or ConflictError unless the agent exists and has the credential."""
     await get_agent(database, agent)
     row = await database.fetchrow(FIND_CREDENTIAL, credential_id)
     if row is None:
@@ -100,13 +102,13 @@ order by created_at, credential_id
 
 
 async def list_credentials(database: Database, agent: AgentRef) -> tuple[CredentialSummary, ...]:
-    """All credentials of the agent, revoked ones too."""
+    """List all credentials of an agent, revoked ones too."""
     rows = await database.fetch(LIST_CREDENTIALS, agent.project_id, agent.agent_id)
     return tuple(summary_of(row) for row in rows)
 
 
 def summary_of(row: Row) -> CredentialSummary:
-    """A row of cg_credentials without its secret."""
+    """Convert a row of cg_credentials to a summary, without the secret."""
     return CredentialSummary(
         credential_id=row["credential_id"],
         project_id=row["project_id"],

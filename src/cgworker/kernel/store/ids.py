@@ -1,4 +1,4 @@
-"""Ids, tokens and digests (wire 4)."""
+"""Create and parse ids, tokens and digests (wire 4)."""
 
 from __future__ import annotations
 
@@ -24,34 +24,34 @@ _MAX_PLAIN_DIGITS = 640  # digits; Python converts so many whatever limit it has
 
 
 def turn_id(number: int) -> str:
-    """`T-<n>`."""
+    """Return the id of a turn: `T-<n>`."""
     return f"T-{number}"
 
 
 def turn_ref(project_id: str, number: int) -> TurnRef:
-    """The turn of that number."""
+    """Return the reference of a turn."""
     return TurnRef(project_id=project_id, turn_id=turn_id(number))
 
 
 def turn_number(id: str) -> int:
-    """The number of a turn id; 0, which no turn has, if it is not one."""
+    """Return the number of a turn id; 0, which no turn has, for any other text."""
     found = _TURN_ID.match(id)
     return int(found[1]) if found else 0
 
 
 def new_record_id() -> str:
-    """`record_` and a UUIDv4."""
+    """Create a record id: `record_` and a UUIDv4."""
     return f"record_{_uuid_digits(os.urandom(16), version=4)}"
 
 
 def new_box_id() -> str:
-    """A UUIDv7: its milliseconds first, so that neighbours in time are neighbours in an index."""
+    """Create a box id, a UUIDv7: it starts with the time, so that new ids are adjacent in an index."""
     digits = _uuid_digits(int(time.time() * 1000).to_bytes(6, "big") + os.urandom(10), version=7)
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def _uuid_digits(random: bytes, *, version: int) -> str:
-    """Written by hand: a turn takes five ids, and a `uuid.UUID` longer than what it is made of."""
+    """Set the version and variant bits. A turn needs five ids, and `uuid.UUID` is slower than this."""
     octets = bytearray(random)
     octets[6] = octets[6] & 0x0F | version << 4
     octets[8] = octets[8] & 0x3F | 0x80
@@ -59,22 +59,22 @@ def _uuid_digits(random: bytes, *, version: int) -> str:
 
 
 def keyed_box_id(project_id: str, write_key: str) -> str:
-    """The box that a write key always gives."""
+    """Return the box id of a write key, which is always the same."""
     return str(uuid.uuid5(_WRITE_KEYS, f"{project_id}:{write_key}"))
 
 
 def new_claim_token() -> str:
-    """32 URL-safe characters."""
+    """Create a claim token: 32 URL-safe characters."""
     return secrets.token_urlsafe(24)
 
 
 def hash_of(secret: str) -> bytes:
-    """What is stored of a secret."""
+    """Return the hash that is stored of a secret."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
 
 
 def digest(value: Any) -> bytes:
-    """Equal for values that are equal as jsonb: key order and the spelling of numbers do not matter."""
+    """Return a digest that is equal for values equal as jsonb: any order of keys and form of numbers."""
     text = dumps(value, sort_keys=True)
     if len(text) > _LONG or _HAS_FRACTION_OR_EXPONENT.search(text):
         text = dumps(_plain_numbers(value), sort_keys=True)
@@ -82,7 +82,7 @@ def digest(value: Any) -> bytes:
 
 
 async def digest_of_text(text: str) -> bytes:
-    """The digest of a value that is stored as this text."""
+    """Return the digest of a value that is stored as this text; long texts are parsed in the side process."""
     if len(text) > _QUICK:
         return await offload(_parse_and_digest, text, size_bytes=len(text))
     return _parse_and_digest(text)
@@ -93,7 +93,7 @@ def _parse_and_digest(text: str) -> bytes:
 
 
 def json_text(value: Any) -> JsonText:
-    """The value as JSON text, which `dumps` and `digest` take for the value itself."""
+    """Return the value as JSON text, which `dumps` and `digest` treat as the value itself."""
     text, ordered = dumps(value), dumps(value, sort_keys=True)
     if _HAS_FRACTION_OR_EXPONENT.search(ordered):
         ordered = dumps(_plain_numbers(value), sort_keys=True)
@@ -111,7 +111,7 @@ def _plain_numbers(value: Any) -> Any:
 
 
 def _plain(number: float) -> Any:
-    """One spelling for each number: the digits without trailing zeros, and the exponent."""
+    """Return one form for each number: the digits without trailing zeros, and the exponent."""
     text = number.text if isinstance(number, ExactNumber) else repr(number)
     sign, digits, exponent = _parts(text)
     if not digits:

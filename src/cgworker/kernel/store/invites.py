@@ -1,4 +1,4 @@
-"""Join invites: who holds the code may join as the agent it was made for (admission 5, difference 13)."""
+"""Join invites: codes that each let one agent join (admission 5, difference 13)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from cgworker.wire.admission import WORKER_PROFILE, CreatedInvite, CreateInvite,
 from cgworker.wire.converter import ABSENT
 
 MAX_INVITE_SECONDS = 100 * 365 * 86400
-"""Beyond it an end could not be written down."""
+"""The longest validity in seconds; a later end could not be stored."""
 
 
 def invite_of(row: Row) -> Invite:
-    """A row of cg_invites."""
+    """Convert a row of cg_invites to an invite."""
     return Invite(
         invite_id=row["invite_id"],
         project_id=row["project_id"],
@@ -39,7 +39,7 @@ def invite_of(row: Row) -> Invite:
 
 
 def admission_of(row: Row) -> Admission:
-    """What redeeming an invite asks for."""
+    """Return the admission that an invite stands for."""
     return Admission(
         request_id=row["request_id"],
         project_id=row["project_id"],
@@ -71,12 +71,12 @@ AGENT_EXISTS = "select exists (select from cg_agents where project_id = $1 and a
 async def create_invite(
     database: Database, project_id: str, request: CreateInvite, *, issued_by: str
 ) -> CreatedInvite:
-    """Make an invite. That the agent's name is free shows when it is redeemed only.
+    """Create an invite. Whether the agent's id is free is checked only when the invite is redeemed.
 
     Raises:
-        InvalidRequest: no agent could be registered like this (difference 11).
-        ConflictError: a field is out of bounds; or capacity or grants are given for an agent that exists,
-            to whom an invite gives a new credential and nothing else.
+        InvalidRequest: no agent can be registered with these values (difference 11).
+        ConflictError: a field is out of bounds; or capacity or grants are given for an existing agent, which
+            an invite gives a new credential and nothing else.
     """
     _check_invite(request)
     capacity = 1 if request.capacity is ABSENT else request.capacity
@@ -132,7 +132,7 @@ LIST_INVITES = "select * from cg_invites where project_id = $1 order by created_
 
 
 async def list_invites(database: Database, project_id: str) -> tuple[Invite, ...]:
-    """All invites of the project, newest first."""
+    """List all invites of a project, newest first."""
     return tuple(invite_of(row) for row in await database.fetch(LIST_INVITES, project_id))
 
 
@@ -146,7 +146,7 @@ returning *
 
 
 async def revoke_invite(database: Database, project_id: str, invite_id: str) -> Invite:
-    """Make its code useless; again changes nothing. Credentials that it gave stay.
+    """Revoke an invite; its credentials stay valid. A repeat changes nothing.
 
     Raises:
         NotFoundError: there is no such invite.
@@ -171,7 +171,7 @@ returning *
 
 
 async def find_usable_invite(database: Database | Connection, code: str) -> Row:
-    """The invite of a code; nothing is locked.
+    """Return the invite of a code, without locking it.
 
     Raises:
         ForbiddenError: the code is unknown, or its invite disabled, expired or used up.
@@ -189,10 +189,10 @@ async def find_usable_invite(database: Database | Connection, code: str) -> Row:
 
 
 async def use_invite(connection: Connection, code: str, invite_id: str) -> Invite:
-    """Count a use, as the last statement of the transaction that admits: the row is locked that long only.
+    """Count a use. Call it last in the transaction of the admission, since it locks the invite's row.
 
     Raises:
-        ForbiddenError: somebody else used it up, or it was revoked, meanwhile.
+        ForbiddenError: the invite was used up or revoked meanwhile.
     """
     row = await connection.fetchrow(USE_INVITE, invite_id)
     if row is None:

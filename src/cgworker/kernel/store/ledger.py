@@ -1,9 +1,9 @@
 """The ledger's feeds, and the numbering that makes them complete (difference 6).
 
-Events are written without a number. Before a feed is read, what has been committed by then is numbered, by
-one reader at a time: the lock on the project's head is taken in a statement of its own, so that the next
-statement's snapshot sees everything that earlier numberers did. A number therefore never becomes visible
-after a higher one, and whoever follows a feed sees every event exactly once.
+Events are inserted without a number. Before a feed is read, its committed events are numbered, by one reader
+at a time. The lock on the project's head is taken in a statement of its own, so that the snapshot of the next
+statement sees all earlier numbers. A number therefore never becomes visible after a higher one, and a reader
+that follows a feed sees every event exactly once.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ select project_id from project where project_id is not null
 
 
 async def number_events(database: Database, project_id: str) -> None:
-    """Number what has been committed to the project's ledger and has no number yet."""
+    """Number the committed events of a project's ledger that have no number yet."""
     while await database.fetchval(HAS_UNNUMBERED, project_id):
         if await database.transact(lambda connection: _number_batch(connection, project_id)) < _BATCH:
             return
@@ -88,7 +88,7 @@ async def number_all(database: Database) -> None:
 
 
 def _bounded(events: str) -> str:
-    """The statement for events in order, with those at its end left out that are too much for a page."""
+    """Return the statement that cuts ordered events to the bytes of a page."""
     return f"""
 select * from (
     select *, count(*) over () as found_count,
@@ -142,10 +142,11 @@ TURN_EXISTS = "select exists (select from cg_turns where project_id = $1 and tur
 async def turn_feed(
     database: Database, ref: TurnRef, *, after: int, limit: int, max_items: int
 ) -> tuple[FeedPage, bool]:
-    """Events of the turn, and its children's births and ends, after a number; and whether a bound cut them.
+    """Return events of a turn, and of its children's starts and ends, and whether a limit cut the page.
 
     Args:
-        limit: as the caller asked.
+        after: the page starts after this ledger_seq.
+        limit: the caller's limit.
         max_items: the longest page.
 
     Raises:
@@ -162,7 +163,7 @@ async def turn_feed(
 async def agent_feed(
     database: Database, agent: AgentRef, *, after: int, limit: int, max_items: int
 ) -> tuple[FeedPage, bool]:
-    """As `turn_feed`, of the agent and of the turns addressed to it; an unknown agent has none."""
+    """Return events of an agent and of its turns, like `turn_feed`; an unknown agent has none."""
     await number_events(database, agent.project_id)
     rows = await database.fetch(
         READ_AGENT_FEED, agent.project_id, agent.agent_id, after, min(limit, max_items)
@@ -171,13 +172,13 @@ async def agent_feed(
 
 
 async def project_events(database: Database, project_id: str, *, after: int, limit: int) -> list[Row]:
-    """Rows of the project's ledger after a number."""
+    """Return rows of the project's ledger after a ledger_seq."""
     await number_events(database, project_id)
     return await database.fetch(READ_PROJECT_FEED, project_id, after, limit)
 
 
 def is_cut_by_size(rows: list[Row]) -> bool:
-    """Whether there were more rows within the limit, but for what they come to in bytes."""
+    """Whether the size of the rows, not the limit, cut the page."""
     return bool(rows) and rows[0]["found_count"] > len(rows)
 
 
@@ -204,6 +205,6 @@ def _event_of(row: Row) -> LedgerEvent:
 
 
 def payload_ref_of(row: Row) -> CardBoxRef | None:
-    """The content that an event points to."""
+    """Return the reference of an event's content; None if it has none."""
     box_id = row["payload_box_id"]
     return CardBoxRef(project_id=row["project_id"], cardbox_id=box_id) if box_id else None

@@ -1,4 +1,4 @@
-"""Public metadata: what may stand in it, in its normal form (wire 9)."""
+"""Rules for public metadata, and its normal form (wire 9)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _MODES = ("root_request", "child_derivation")
 
 
 def normal_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The metadata with its offers completed; unknown keys are kept at every level.
+    """Return the metadata with completed offers; unknown keys are kept at every level.
 
     Raises:
-        ConflictError: an offer or the provision breaks a rule, which is named.
+        ConflictError: an offer or the provision breaks a rule; the message names it.
     """
     normal = dict(metadata)
     if normal.get("turn_offers") is not None:

@@ -1,4 +1,4 @@
-"""Projections: lists to look at (wire 11)."""
+"""Projections: lists of agents, offers, turns and events (wire 11)."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def list_agents(
     capability: str | None,
     limit: int,
 ) -> AgentPage:
-    """Agents by id."""
+    """List agents, ordered by id."""
     rows = await database.fetch_planned(
         LIST_AGENTS, project_id, agent_id, enabled_only, accepts_work_only, role, capability, limit
     )
@@ -76,7 +76,7 @@ def _agent_of(row: Row) -> AgentEntry:
 # ---------------------------------------------------------------- offers
 
 
-# Agents without offers are not even read; offers are then judged one by one, since a bad one is told.
+# Reads only agents with offers. Their offers are then checked one by one, since an invalid one is reported.
 LIST_OFFERING_AGENTS = """
 select agent_id, description, enabled, accepts_work, capabilities, public_metadata
 from cg_agents
@@ -99,7 +99,7 @@ async def list_offers(
     accepts_work_only: bool,
     limit: int,
 ) -> OfferPage:
-    """What agents say they can do; an offer beyond an agent's capabilities is left out, and said."""
+    """List agents' offers; an offer beyond the agent's capabilities is a diagnostic instead."""
     rows = await database.fetch_planned(
         LIST_OFFERING_AGENTS, project_id, agent_id, enabled_only, accepts_work_only
     )
@@ -179,7 +179,7 @@ async def list_turns(
     stop_requested_only: bool,
     limit: int,
 ) -> TurnPage:
-    """Turns, the newest first."""
+    """List turns, newest first."""
     rows = await database.fetch_planned(
         LIST_TURNS, project_id, target_agent_id, turn_kind, state, outcome, stop_requested_only, limit
     )
@@ -194,7 +194,7 @@ union all
 
 
 async def get_lineage(database: Database, ref: TurnRef, *, limit: int) -> Lineage:
-    """A turn and its direct children, in the order of their birth.
+    """Return a turn and its direct children, oldest first.
 
     Raises:
         NotFoundError: there is no such turn.
@@ -236,7 +236,7 @@ def _turn_of(row: Row) -> TurnEntry:
 
 
 async def list_events(database: Database, project_id: str, *, after: int, limit: int) -> EventPage:
-    """The project's events after a number."""
+    """List the project's events after a ledger_seq."""
     rows = await project_events(database, project_id, after=after, limit=limit)
     items = tuple(map(_event_of, rows))
     return EventPage(

@@ -1,4 +1,4 @@
-"""Removing what is long over: nothing goes by itself, an operator asks for it (difference 14)."""
+"""Purge old data, on an operator's request only (difference 14)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _BATCH = 500
 
 @frozen(kw_only=True)
 class Purged:
-    """How much was removed."""
+    """The numbers of removed rows."""
 
     turn_count: int = 0
     record_count: int = 0
@@ -20,8 +20,8 @@ class Purged:
     credential_count: int = 0
 
 
-# The spawn keys go with their turns: dispatching one again is then a new turn. What an agent's feed says of
-# the turns goes too, so a feed that is read from its beginning starts after the gap.
+# Removes the dispatch keys with their turns, so the same dispatch then creates a new turn. Removes the events
+# of the turns from all feeds too, so a feed that is read from its beginning starts after the gap.
 PURGE_TURNS = """
 with doomed as (
     select turn_number, spawn_key
@@ -97,7 +97,7 @@ select
 
 
 async def count_purgeable(database: Database, project_id: str, older_than_seconds: float) -> Purged:
-    """Return how much `purge` would remove now; nothing is removed."""
+    """Return how much `purge` would remove now, without removing it."""
     row = await database.fetchrow(COUNT_PURGEABLE, project_id, older_than_seconds)
     assert row is not None
     return Purged(**row)

@@ -1,4 +1,4 @@
-"""The one role of which a turn takes one record only (wire 8)."""
+"""Rules for records: the payload of one role, of which a turn may have only one record (wire 8)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LAUNCH_STARTED = "provision_launch_started"
 
 
 def payload_fault(role: str, payload: Any) -> str | None:
-    """What is wrong with the payload for a record of this role, if anything."""
+    """Return the fault of a payload for a record of this role; None if it is valid."""
     if role != LAUNCH_STARTED:
         return None
     if not isinstance(payload, dict):
@@ -35,7 +35,7 @@ select exists (
 
 
 async def check_singleton(database: Database, turn: TurnRef, role: str, payload: Any) -> None:
-    """Raise ConflictError if the role demands another payload, or the turn has its one record already."""
+    """Raise ConflictError if the payload is not valid for the role, or the turn has its only record of it."""
     if fault := payload_fault(role, payload):
         raise ConflictError(fault)
     if role == LAUNCH_STARTED and await database.fetchval(

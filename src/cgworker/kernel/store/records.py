@@ -1,4 +1,4 @@
-"""Semantic records with their content, as a context shows them (wire 5.1, 6.4)."""
+"""Read semantic records with their content, for the context of a turn (wire 5.1, 6.4)."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from cgworker.wire.refs import CardBoxRef, RecordRef, TurnRef
 
 
 def card_metadata(role: str, **more: str) -> str:
-    """A card's metadata as JSON text."""
+    """Return a card's metadata as JSON text."""
     return dumps({"cg_role": role, "cg_source": "CommonGround", **more}).decode()
 
 
 MAX_PAGE_BYTES = 16 * 2**20
-"""What the payloads or annotations of a page come to at most; what is larger by itself is a page alone."""
+"""The most bytes of payloads or annotations in a page; a larger single item makes a page alone."""
 
 LIST_RECORDS = """
 select * from (
@@ -42,7 +42,7 @@ order by turn_seq
 async def list_records(
     database: Database, ref: TurnRef, *, after_turn_seq: int, limit: int
 ) -> tuple[tuple[SemanticItem, ...], bool]:
-    """Up to `limit` records after a turn_seq, ascending, and whether they are fewer for their size."""
+    """Return up to `limit` records after a turn_seq, ascending, and whether their size cut the page."""
     number = turn_number(ref.turn_id)
     rows = await database.fetch(LIST_RECORDS, ref.project_id, number, after_turn_seq, limit, MAX_PAGE_BYTES)
     return tuple(map(item_of, rows)), bool(rows) and rows[0]["found_count"] > len(rows)
@@ -51,10 +51,11 @@ async def list_records(
 async def get_context(
     database: Database, ref: TurnRef, *, after_turn_seq: int, limit: int, max_items: int
 ) -> tuple[TurnContext, bool]:
-    """The turn and a page of its records, and whether the kernel's bounds cut it.
+    """Return the turn and a page of its records, and whether a limit of the kernel cut the page.
 
     Args:
-        limit: as the caller asked; a negative one drops so many from the end, as the reference does.
+        after_turn_seq: the page starts after this record.
+        limit: the caller's limit; a negative one drops so many from the end, as the reference does.
         max_items: the longest page.
     """
     turn = await get_turn(database, ref)
@@ -66,7 +67,7 @@ async def get_context(
 
 
 def item_of(row: Row) -> SemanticItem:
-    """A row with the columns of LIST_RECORDS as a record with its content."""
+    """Convert a row with the columns of LIST_RECORDS to a record with its content."""
     project_id = row["project_id"]
     box = CardBoxRef(project_id=project_id, cardbox_id=row["box_id"])
     card = Card(

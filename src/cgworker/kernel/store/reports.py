@@ -1,4 +1,4 @@
-"""Work-memory reports: work done elsewhere, on record as a turn that is born closed (wire 10)."""
+"""Work-memory reports: record work done elsewhere as a turn that is closed from the start (wire 10)."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _SUBMISSION = "work_memory_report.atomic.v1"
 _MANIFEST_ROLE = "work_memory_report_manifest"
 _RESULT_ROLE = "work_memory_report_result"
 
-# The same order as a dispatch: the key, then the project's row; no agent is locked, so the two cannot
-# deadlock. Rows of the arrays are the records from the manifest (turn_seq 1) on; the final payload is
-# row 0, content without a record.
+# Locks in the order of a dispatch: the key, then the project's row. It locks no agent, so the two cannot
+# deadlock. The arrays hold the records, from the manifest (turn_seq 1) on; the final payload has turn_seq 0,
+# since it is content without a record.
 SUBMIT_REPORT = """
 with allowed as (
     select p.project_id
@@ -85,7 +85,7 @@ select turn_number from born
 
 @frozen(kw_only=True)
 class _Row:
-    """One stored piece of content."""
+    """One row of cg_records."""
 
     turn_seq: int
     record_id: str
@@ -97,10 +97,10 @@ class _Row:
 
 
 async def submit_report(database: Database, agent: AgentRef, report: Report) -> SubmittedReport:
-    """Put the report on record; a repeat with equal content changes nothing.
+    """Record a report; a repeat with equal content changes nothing.
 
     Raises:
-        ConflictError: it is not a valid report, or another one has its request_id.
+        ConflictError: the report is not valid, or another one has its request_id.
     """
     request_id = _check(report, agent)
     spawn_key = f"work-memory-report:{agent.agent_id}:{request_id}"
@@ -137,11 +137,11 @@ async def submit_report(database: Database, agent: AgentRef, report: Report) -> 
     )
 
 
-# ---------------------------------------------------------------- what a report must look like
+# ---------------------------------------------------------------- the rules of a report
 
 
 def _check(report: Report, agent: AgentRef) -> str:
-    """The trimmed request id of a valid report."""
+    """Raise ConflictError unless the report is valid; return its trimmed request id."""
     if report.kind != MANIFEST_KIND:
         raise ConflictError(f"unsupported work-memory report manifest kind: {report.kind}")
     request_id = report.request_id.strip()
@@ -168,11 +168,11 @@ def _check_record(place: int, record: ReportRecord) -> None:
         raise ConflictError(f"work-memory report record {place} payload is required")
 
 
-# ---------------------------------------------------------------- what is stored of it
+# ---------------------------------------------------------------- the rows of a report
 
 
 def _manifest_of(report: Report, request_id: str) -> dict[str, Any]:
-    """The report in its normal form: roles trimmed, nulls of its own fields left out."""
+    """Return the report in its normal form: roles trimmed, its own null fields omitted."""
     optional = {
         "summary": report.summary,
         "final_payload": report.final_payload,

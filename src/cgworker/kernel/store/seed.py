@@ -1,6 +1,6 @@
-"""Seeding a project: its `admin-service` agent, and the credential it is used with (admission 9).
+"""Seed a project: create its `admin-service` agent and the agent's credential (admission 9).
 
-Where the tokens are kept is the caller's business.
+The caller keeps the tokens.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ADMIN_SERVICE = AgentSpec(
     grants=("agent.credential.issue.any", "agent.credential.revoke.any", "agent.registration.birth"),
     public_metadata={"service": {"kind": "admin_service", "version": "v1"}},
 )
-"""The agent in whose name a project admits others."""
+"""The agent in whose name a project admits other agents."""
 
 _CREDENTIAL = "operator.project_setup.admin_service_credential.v1"
 _COMPARED = (
@@ -44,7 +44,7 @@ _COMPARED = (
 
 @frozen(kw_only=True)
 class ProjectStatus:
-    """What stands of a project's seed. `mismatch_fields` are those in which its admin-service differs."""
+    """The state of a project's seed. `mismatch_fields` are those in which its admin-service differs."""
 
     project_id: str
     admin_service: AgentSnapshot | None
@@ -75,12 +75,12 @@ class ProjectStatus:
 
 
 def admin_service_of(project_id: str) -> AgentRef:
-    """A project's admin-service."""
+    """Return the reference of a project's admin-service."""
     return AgentRef(project_id=project_id, agent_id=ADMIN_SERVICE.agent_id)
 
 
 async def project_status(database: Database | Connection, project_id: str) -> ProjectStatus:
-    """What stands of the project's seed."""
+    """Return the state of a project's seed."""
     row = await database.fetchrow(GET_AGENT, project_id, ADMIN_SERVICE.agent_id)
     if row is None:
         return ProjectStatus(project_id=project_id, admin_service=None)
@@ -110,11 +110,11 @@ on conflict do nothing
 
 
 async def seed_project(database: Database, project_id: str) -> ProjectStatus:
-    """Make the project and its admin-service, if they are not there; no event tells of it.
+    """Create the project and its admin-service if they do not exist, without an event.
 
     Raises:
         InvalidRequest: the project's id cannot be addressed (difference 11).
-        ConflictError: project_bootstrap_conflict, there is another admin-service.
+        ConflictError: project_bootstrap_conflict, the admin-service exists with other values.
     """
     check_new_id(project_id, at=("project_id",))
     await database.execute(
@@ -134,7 +134,7 @@ async def seed_project(database: Database, project_id: str) -> ProjectStatus:
 
 
 async def issue_admin_credential(database: Database, project_id: str) -> str:
-    """A new credential for the project's admin-service; returns its token, which is shown this once."""
+    """Issue a credential for the project's admin-service; return its token, which is not stored."""
     issued = await issue_credential(
         database,
         admin_service_of(project_id),
@@ -154,7 +154,7 @@ select exists (
 
 
 async def is_admin_credential(database: Database, project_id: str, token: str) -> bool:
-    """Whether a token is a credential that the project's admin-service can use now."""
+    """Whether a token is a valid credential of the project's admin-service."""
     parts = TOKEN.match(token)
     if parts is None:
         return False
@@ -166,11 +166,11 @@ async def is_admin_credential(database: Database, project_id: str, token: str) -
 
 
 async def revoke_admin_credential(database: Database, project_id: str, token: str) -> None:
-    """Revoke what a token stands for, if it stands for anything of the project's admin-service."""
+    """Revoke the credential of a token, if it is one of the project's admin-service."""
     if parts := TOKEN.match(token):
         await database.execute(REVOKE_CREDENTIAL, parts["credential_id"], project_id, ADMIN_SERVICE.agent_id)
 
 
 def new_admin_bearer() -> str:
-    """A bearer for a project's admin API."""
+    """Create a bearer token for a project's admin API."""
     return secrets.token_urlsafe(32)

@@ -1,4 +1,4 @@
-"""Turns: reading them, and the operations that need no claim: stop and resume."""
+"""Read turns, and run the operations that need no claim: stop and resume."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ where t.project_id = $1 and t.turn_number = $2
 
 
 async def get_turn(database: Database, ref: TurnRef) -> TurnSnapshot:
-    """The turn as it stands.
+    """Return the current state of a turn.
 
     Raises:
         NotFoundError: there is no such turn.
@@ -42,7 +42,7 @@ async def get_turn(database: Database, ref: TurnRef) -> TurnSnapshot:
 def snapshot_of(
     row: Row, *, final_box_id: str | None = None, final_payload: str | None = None
 ) -> TurnSnapshot:
-    """A row of cg_turns as a snapshot; the payload is passed on as the JSON text that is stored."""
+    """Convert a row of cg_turns to a snapshot; the payload stays the stored JSON text."""
     project_id = row["project_id"]
     box = CardBoxRef(project_id=project_id, cardbox_id=final_box_id) if final_box_id else None
     return TurnSnapshot(
@@ -66,7 +66,7 @@ def snapshot_of(
 
 
 def raw_json(text: str) -> Any:
-    """Stored JSON, written to the wire as it is and never parsed on the way."""
+    """Wrap stored JSON text, so that it is written to the wire as it is, without parsing."""
     return orjson.Fragment(text)
 
 
@@ -95,7 +95,7 @@ FIND_TURN = "select * from cg_turns where project_id = $1 and turn_number = $2"
 async def resume_turn(
     database: Database, ref: TurnRef, request: ResumeTurn, *, may_resume_any: bool
 ) -> AgentRef:
-    """Queue a suspended turn again; returns the agent that can claim it now.
+    """Queue a suspended turn again, and return the agent that can claim it now.
 
     Raises:
         NotFoundError, ConflictError, FencingError: in the order of wire 8: state before authority.
@@ -125,8 +125,7 @@ async def _require_turn(database: Database, ref: TurnRef) -> Row:
 # ---------------------------------------------------------------- stop
 
 
-# A stop is noted once, whatever the state. Where the lease has ended the turn is closed with it, so the
-# agent gets its slot back.
+# Notes a stop once, in any state. If the turn's lease has ended, closes the turn too and frees its slot.
 STOP_TURN = """
 with found as (
     select turn_number, stop_requested as was_requested,
@@ -201,14 +200,14 @@ from queued
 
 @frozen
 class Stopped:
-    """A stop noted: whose turn it is, and the parent if it closed a child."""
+    """A noted stop: the turn's agent, and its parent if the stop closed a child."""
 
     agent: AgentRef
     parent: TurnRef | None
 
 
 async def stop_turn(database: Database, request: StopTurn, *, may_stop_any: bool) -> Stopped:
-    """Note that a turn is to be stopped; one whose lease has ended is closed with it.
+    """Request a stop of a turn; close the turn if its lease has ended.
 
     One that waits to be tried again is queued at once, for a worker to settle it as stopped.
 
