@@ -7,7 +7,6 @@ one of these. An exception is none of them: what it becomes is the worker's `on_
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from attrs import evolve, field, frozen
@@ -18,7 +17,7 @@ SHUTDOWN_REASON = "worker_shutdown"
 """Suspend reason of a turn handed back by a worker that shuts down (difference 21)."""
 
 RETRY_REASON = "worker_retry"
-"""Suspend reason of a turn to be tried again; `not_before` in its annotations (difference 22)."""
+"""Suspend reason of a turn to be tried again; settling it writes `not_before` (difference 22)."""
 
 AWAIT_CHILDREN_REASON = "await_children"
 """Suspend reason of a turn that waits for its children (difference 22)."""
@@ -111,14 +110,10 @@ def retry(after_seconds: float = 0) -> Suspended:
     """Hand the turn back and have it claimed again, by any worker of this agent.
 
     Args:
-        after_seconds: not before this many seconds from now; 0 is at once.
+        after_seconds: not before so many seconds have passed since the turn was suspended, by the kernel's
+            clock; 0 is at once.
     """
-    not_before = datetime.now(UTC) + timedelta(seconds=after_seconds)
-    return Suspended(
-        RETRY_REASON,
-        annotations={"not_before": not_before.isoformat()},
-        resume_after_seconds=after_seconds,
-    )
+    return Suspended(RETRY_REASON, resume_after_seconds=after_seconds)
 
 
 def hand_back() -> Suspended:

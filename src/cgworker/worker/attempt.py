@@ -36,7 +36,7 @@ from cgworker.outcome import (
 )
 from cgworker.renewal import RenewalHooks, RenewalResult, RenewalScheduler
 from cgworker.turn import Turn
-from cgworker.wire.converter import ABSENT
+from cgworker.wire.converter import ABSENT, Absent
 from cgworker.wire.refs import ClaimToken, TurnRef
 from cgworker.worker.batching.calls import PrefetchedClaim, renew
 from cgworker.worker.claimed import FetchedClaim, lease_for, load_turn
@@ -80,6 +80,8 @@ class Attempt:
         self._tasks = tasks
         self._prefetch_claim = claim_ahead
         self._claimed = found.claimed
+        if not isinstance(found.claimed.server_time, Absent):
+            place.kernel_time.note(found.claimed.server_time)
         self._began_at = found.answered_at
         self._lease = lease_for(found.claimed, found.asked_at)
         self._first_renewal = anyio.Event() if self._lease.length_seconds is None else None
@@ -163,6 +165,7 @@ class Attempt:
 
     async def _renew(self, claim: ClaimToken) -> RenewalResult:
         renewal = await renew(self._place.renewing, claim)
+        self._place.kernel_time.note(renewal.server_time)
         self._is_told_of_stops = renewal.stop_requested is not ABSENT
         return RenewalResult(renewal.server_time, renewal.expires_at, renewal.stop_requested is True)
 
@@ -309,7 +312,7 @@ class Attempt:
         place = self._place
         if isinstance(outcome, Suspended):
             try:
-                settled = await suspend_turn(place.kernel, self._lease, outcome)
+                settled = await suspend_turn(place.kernel, self._lease, outcome, place.kernel_time)
             except UNACCEPTABLE as refused:
                 outcome = unacceptable_suspension(refused)
             else:

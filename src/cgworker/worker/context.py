@@ -15,6 +15,7 @@ from cgworker.turn import Turn
 from cgworker.wire.refs import TurnRef
 from cgworker.worker.disk_space import Room
 from cgworker.worker.interruption import is_the_workers_own
+from cgworker.worker.kernel_time import KernelTime
 from cgworker.worker.options import WorkerOptions
 from cgworker.worker.outbox.outbox import Outbox
 from cgworker.worker.routing import Middleware, Routes
@@ -60,6 +61,7 @@ class RunContext:
     """What all attempts of a worker share.
 
     `renewing` is the same kernel on connections of its own, so that nothing else can hold up a renewal.
+    `kernel_time` is what its answers say of its clock.
     `shared_slots` are how many handlers may run at once, together with other workers; None is no such limit.
     """
 
@@ -69,6 +71,7 @@ class RunContext:
     outbox: Outbox
     room: Room
     options: WorkerOptions
+    kernel_time: KernelTime = field(factory=KernelTime)
     listener: Listener | None = None
     shared_slots: anyio.Semaphore | None = None
     middleware: tuple[Middleware, ...] = ()

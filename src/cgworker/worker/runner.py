@@ -80,6 +80,7 @@ class Runner:
             agent,
             place.routes,
             place.outbox,
+            place.kernel_time,
             poll_seconds=place.options.poll_seconds,
             listener=place.listener,
         )

@@ -7,6 +7,7 @@ lease lives; an answer that was lost is found by reading the turn back; only the
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from pathlib import Path
 
 import anyio
@@ -26,12 +27,13 @@ from cgworker.errors import (
 )
 from cgworker.events import logger
 from cgworker.lease import Lease
-from cgworker.outcome import Closed, Failed, Suspended, word_for
+from cgworker.outcome import RETRY_REASON, Closed, Failed, Suspended, word_for
 from cgworker.turn import Turn
 from cgworker.wire.converter import ABSENT, dumps, loads
 from cgworker.wire.meta import Meta
 from cgworker.wire.turns import Finish, Suspend, TurnSnapshot
 from cgworker.worker.batching.calls import PrefetchedClaim, settle
+from cgworker.worker.kernel_time import KernelTime
 from cgworker.worker.outbox.outbox import Outbox, OutboxEntry, OutboxFull
 from cgworker.worker.redaction import as_storable
 
@@ -169,13 +171,22 @@ def is_closed_with(found: TurnSnapshot, outcome: Closed) -> bool:
 # ---------------------------------------------------------------- suspending a turn
 
 
-async def suspend_turn(kernel: KernelClient, lease: Lease, outcome: Suspended) -> Settlement:
+async def suspend_turn(
+    kernel: KernelClient, lease: Lease, outcome: Suspended, kernel_time: KernelTime | None = None
+) -> Settlement:
     """Suspend the turn with this outcome's reason; resuming it is the caller's next step.
+
+    Args:
+        kernel_time: from when the seconds of a retry are counted; other outcomes can do without.
 
     Raises:
         PayloadTooLarge, InvalidRequest, InvariantError: the kernel cannot take such a suspension.
     """
-    meta = Meta(annotations=outcome.annotations) if outcome.annotations else None
+    annotations = dict(outcome.annotations)
+    if kernel_time and outcome.reason == RETRY_REASON and outcome.resume_after_seconds is not None:
+        due_at = kernel_time.now() + timedelta(seconds=outcome.resume_after_seconds)
+        annotations.setdefault("not_before", due_at.isoformat())
+    meta = Meta(annotations=annotations) if annotations else None
     note = None if outcome.note is None else as_storable(outcome.note)
     suspend = Suspend(reason=as_storable(outcome.reason), note=note, meta=meta)
 

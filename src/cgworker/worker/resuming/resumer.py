@@ -10,7 +10,7 @@ would end them. And it sorts out results that wait on the disk for a claim that 
 from __future__ import annotations
 
 from contextlib import aclosing
-from datetime import UTC, datetime
+from datetime import datetime
 
 import anyio
 import anyio.abc
@@ -30,6 +30,7 @@ from cgworker.wire.projections import TurnEntry
 from cgworker.wire.refs import AgentRef, TurnRef
 from cgworker.wire.turns import TurnSnapshot
 from cgworker.worker.batching.limiter import background_calls
+from cgworker.worker.kernel_time import KernelTime
 from cgworker.worker.outbox.outbox import Outbox
 from cgworker.worker.resuming.child_waits import ChildWaitWatcher
 from cgworker.worker.resuming.outbox_sweeper import OutboxSweeper
@@ -49,6 +50,7 @@ class Resumer:
         agent: whose turns.
         routes: what the worker handles.
         outbox: where results wait.
+        kernel_time: by which it is told whether a turn may be tried again.
         poll_seconds: the longest pause between two looks at a kernel that cannot wait.
         listener: told of each turn queued again.
     """
@@ -59,6 +61,7 @@ class Resumer:
         agent: AgentRef,
         routes: Routes,
         outbox: Outbox,
+        kernel_time: KernelTime,
         *,
         poll_seconds: float,
         listener: Listener | None,
@@ -66,6 +69,7 @@ class Resumer:
         self._kernel = kernel
         self._agent = agent
         self._routes = routes
+        self._kernel_time = kernel_time
         self._listener = listener
         self._parents = ChildWaitWatcher(kernel, agent.project_id, poll_seconds, self._wake)
         self._suspended = SuspendedTurns(kernel, agent)
@@ -123,7 +127,8 @@ class Resumer:
             self._not_ours[turn] = facts.updated_at
             return _LOOK_SECONDS
         if remark.not_before is not None and not facts.stop_requested:
-            seconds = (remark.not_before - datetime.now(UTC)).total_seconds()
+            await self._kernel_time.learn(self._kernel)
+            seconds = (remark.not_before - self._kernel_time.now()).total_seconds()
             if seconds > 0:
                 return min(max(seconds, 0.1), _LOOK_SECONDS)
         await self._resume(turn, remark.reason or "")
