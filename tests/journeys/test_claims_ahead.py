@@ -11,7 +11,8 @@ import pytest
 from cgworker import Turn, TurnReport, Worker, WorkerOptions
 from cgworker.errors import HandlerFailed, KernelOverloaded
 from cgworker.kernel.batching.operations import BatchedOperations
-from cgworker.kernel.store.claims.claim import Claimed, ClaimRequest
+from cgworker.kernel.store.claims.claim import Claimed
+from cgworker.kernel.store.claims.reclaim import ClaimRequest
 from cgworker.testing import LocalKernel
 from cgworker.testing.faults import Faults
 from cgworker.wire.refs import TurnRef

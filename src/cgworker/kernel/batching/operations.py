@@ -11,10 +11,11 @@ from cgworker.kernel.long_poll.in_flight_keys import InFlightKeys
 from cgworker.kernel.long_poll.parked_claims import ParkedClaims
 from cgworker.kernel.store.batch import Answers
 from cgworker.kernel.store.claims.append import Append, append_records
-from cgworker.kernel.store.claims.claim import Claimed, ClaimRequest, claim_turns
+from cgworker.kernel.store.claims.claim import Claimed, claim_turns
 from cgworker.kernel.store.claims.dispatch import Dispatched, DispatchRequest, dispatch_turns
 from cgworker.kernel.store.claims.fence import Fenced
 from cgworker.kernel.store.claims.finish import Settled, finish_turns
+from cgworker.kernel.store.claims.reclaim import ClaimRequest
 from cgworker.kernel.store.claims.renew import renew_claims
 from cgworker.kernel.store.claims.suspend import suspend_turns
 from cgworker.kernel.store.postgres.database import Database

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeAlias
 
-from cgworker.kernel.store.claims.claim import ClaimRequest
+from cgworker.kernel.store.claims.reclaim import ClaimRequest
 from cgworker.wire.refs import AgentRef
 
 _Key: TypeAlias = tuple[AgentRef, str]

@@ -16,8 +16,9 @@ from attrs import define
 
 from cgworker.kernel.long_poll.in_flight_keys import InFlightKeys
 from cgworker.kernel.long_poll.long_poll import until_woken
-from cgworker.kernel.store.claims.claim import Claimed, ClaimRequest
+from cgworker.kernel.store.claims.claim import Claimed
 from cgworker.kernel.store.claims.hand_over import WaitingClaim
+from cgworker.kernel.store.claims.reclaim import ClaimRequest
 from cgworker.wire.refs import AgentRef
 
 

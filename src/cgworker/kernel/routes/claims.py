@@ -20,8 +20,9 @@ from cgworker.kernel.openapi.operation import Operation
 from cgworker.kernel.routes.items import answers_of, authorized, bearers_of, require_count
 from cgworker.kernel.store.batch import resolve_all
 from cgworker.kernel.store.callers import PresentedCredential
-from cgworker.kernel.store.claims.claim import Claimed, ClaimRequest
+from cgworker.kernel.store.claims.claim import Claimed
 from cgworker.kernel.store.claims.fence import Fenced
+from cgworker.kernel.store.claims.reclaim import ClaimRequest
 from cgworker.kernel.store.claims.reconcile import reconcile_agent
 from cgworker.kernel.store.claims.renew import renew_claims
 from cgworker.kernel.store.turns import snapshot_of

@@ -1,1 +1,1 @@
-"""What the kernel keeps, and the SQL that keeps it: one file per noun, one statement per verb."""
+"""The kernel's store: SQL and the functions that run it; one file per noun, one statement per operation."""

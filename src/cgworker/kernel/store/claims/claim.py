@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
 from attrs import evolve, field, frozen
 
-from cgworker.errors import ConflictError
 from cgworker.kernel.store.annotations import annotate
 from cgworker.kernel.store.batch import Answer, Answers, Deferred, columns, in_rounds
-from cgworker.kernel.store.callers import PresentedCredential, require_caller, touch_used
+from cgworker.kernel.store.callers import require_caller, touch_used
 from cgworker.kernel.store.claims.fence import retry_later
+from cgworker.kernel.store.claims.reclaim import ClaimRequest, reclaim
 from cgworker.kernel.store.claims.reconcile import RECONCILE_AGENT
-from cgworker.kernel.store.ids import digest, hash_of, new_claim_token, turn_id
+from cgworker.kernel.store.ids import hash_of, new_claim_token, turn_id
 from cgworker.kernel.store.postgres.database import Connection, Database, Row
 from cgworker.kernel.store.records import item_of, list_records
-from cgworker.wire.claims import ClaimNext
-from cgworker.wire.converter import unstructure
 from cgworker.wire.records import SemanticItem
 from cgworker.wire.refs import ClaimToken
 
@@ -141,32 +139,6 @@ left join lateral (
 ) r on true
 order by a.place, r.turn_seq
 """
-
-
-@frozen
-class ClaimRequest:
-    """A request for an agent's next turn.
-
-    Attributes:
-        request: the body of the request.
-        bearer: the credential that the caller presented.
-        key: the Idempotency-Key; None if the request has none (difference 4).
-        record_limit: the number of the turn's records to return with it (difference 8).
-    """
-
-    request: ClaimNext
-    bearer: PresentedCredential
-    key: str | None = None
-    record_limit: int = 0
-
-    def conflict_keys(self) -> Iterator[object]:
-        """Yield the keys that no two requests in one statement may share."""
-        if self.key is not None:
-            yield self.request.agent.agent_id, self.key
-
-    def body_digest(self) -> bytes:
-        """Return the digest of the body, to tell a repeat from another use of the key."""
-        return digest(unstructure(self.request))
 
 
 @frozen
@@ -315,54 +287,13 @@ def _decided(rows: list[Row]) -> list[Row]:
 # ---------------------------------------------------------------- repeats
 
 
-# A statement of its own: simultaneous repeats queue here, and the next statement of each then sees what the
-# one before it did.
-LOCK_KEY = """
-select body_digest
-from cg_idempotency_keys
-where project_id = $1 and agent_id = $2 and route = 'claims:claim' and key = $3
-for update
-"""
-
-# Gives the turn a new token while it still runs under the first claim. The first token becomes void, in case
-# both answers arrive. The first claim has written the event already.
-RECLAIM_TURN = """
-with claimed as (
-    update cg_turns t
-    set claim_token_hash = $4, claim_expires_at = clock_timestamp() + $5, updated_at = clock_timestamp()
-    from cg_idempotency_keys k
-    where k.project_id = $1 and k.agent_id = $2 and k.route = 'claims:claim' and k.key = $3
-        and t.project_id = k.project_id and t.turn_number = k.turn_number
-        and t.state = 'running' and t.claim_agent_id = $2
-        and t.claim_token_hash = decode(k.answer #>> '{}', 'hex') and t.claim_expires_at > clock_timestamp()
-    returning t.*
-), remembered as (
-    update cg_idempotency_keys k
-    set answer = to_json(encode($4, 'hex')), created_at = now()
-    from claimed c
-    where k.project_id = $1 and k.agent_id = $2 and k.route = 'claims:claim' and k.key = $3
-)
-select false as is_blocked, clock_timestamp() as server_time, null::bigint as turn_seq, c.* from claimed c
-"""
-
-FORGET_KEY = """
-delete from cg_idempotency_keys
-where project_id = $1 and agent_id = $2 and route = 'claims:claim' and key = $3
-"""
-
-
 async def _repeat(database: Database, one: ClaimTry, lease: timedelta) -> list[Row]:
     """Repeat a claim: return its turn if that still runs under the first claim, else claim anew."""
-    agent, body = one.claim.request.agent, one.claim.body_digest()
-    scope = (agent.project_id, agent.agent_id, one.claim.key)
+    agent = one.claim.request.agent
 
     async def repeat(connection: Connection) -> list[Row]:
-        first = await connection.fetchval(LOCK_KEY, *scope)
-        if first is not None and first != body:
-            raise ConflictError("idempotency key was used with another body")
-        if rows := await connection.fetch(RECLAIM_TURN, *scope, hash_of(one.token), lease):
+        if rows := await reclaim(connection, one.claim, hash_of(one.token), lease):
             return rows
-        await connection.execute(FORGET_KEY, *scope)
         return await connection.fetch(CLAIM_TURNS, agent.project_id, lease, *columns([one.row()]))
 
     return _decided(await database.transact(repeat, is_racing=True))

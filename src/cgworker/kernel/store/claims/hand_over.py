@@ -12,7 +12,8 @@ from typing import Any
 
 from attrs import frozen
 
-from cgworker.kernel.store.claims.claim import Claimed, ClaimRequest, ClaimTry
+from cgworker.kernel.store.claims.claim import Claimed, ClaimTry
+from cgworker.kernel.store.claims.reclaim import ClaimRequest
 from cgworker.kernel.store.postgres.database import Database, Row
 
 # DISPATCH_TURNS for one turn, followed by CLAIM_TURNS for one claim, with the same names. It takes plain
