@@ -129,6 +129,7 @@ def worker_options() -> str:
     rows = [
         (f"`{option.name}`", f"`{getattr(plain, option.name)!r}`", _as_sentence(meant[option.name]))
         for option in attrs.fields(WorkerOptions)
+        if option.name in meant  # the others take old names
     ]
     return _table(("Option", "Default", "Meaning"), rows)
 

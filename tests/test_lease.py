@@ -110,7 +110,7 @@ async def test_after_a_suspend_that_leaves_some_of_it_the_lease_is_renewed_at_on
             for renewed_count in (1, 2):
                 await anyio.sleep(1)
                 jumped += 22
-                renewals.look_again()
+                renewals.recheck()
                 await anyio.sleep(0.1)
                 assert len(kernel.renewed_at) == renewed_count
         tasks.cancel_scope.cancel()
@@ -196,7 +196,7 @@ async def test_a_lease_that_is_due_sooner_than_all_others_is_not_kept_waiting() 
         renewals = RenewalScheduler(tasks)
         with renewals.keeping(lease(), kernel.keeper()):
             await anyio.sleep(1)
-            with renewals.keeping(lease(3), hasty.keeper(most_seconds=0.5)):
+            with renewals.keeping(lease(3), hasty.keeper(max_seconds=0.5)):
                 await anyio.sleep(0.6)
         tasks.cancel_scope.cancel()
     assert len(hasty.renewed_at) == 1
@@ -319,8 +319,8 @@ async def test_renewing_more_often_can_be_asked_for_and_less_often_cannot() -> N
     """`renew_seconds` only makes it sooner."""
     often, seldom = Kernel(), Kernel()
     async with (
-        keep_renewed(lease(), often.keeper(most_seconds=2.0)),
-        keep_renewed(lease(), seldom.keeper(most_seconds=25.0)),
+        keep_renewed(lease(), often.keeper(max_seconds=2.0)),
+        keep_renewed(lease(), seldom.keeper(max_seconds=25.0)),
     ):
         await anyio.sleep(10.5)
     assert len(often.renewed_at) == 5

@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     # Names on the wire
     from cgworker.wire.refs import AgentRef, TurnRef
     from cgworker.worker import Lifespan, Middleware, TurnReport, Worker, WorkerOptions, handles, run
-    from cgworker.worker.telemetry.instrument import carry_trace, instrument
+    from cgworker.worker.telemetry.instrument import inject_trace, instrument
 
 __all__ = [
     "Adapter",
@@ -107,9 +107,9 @@ __all__ = [
     "Worker",
     "WorkerOptions",
     "answer_question",
-    "carry_trace",
     "fail",
     "handles",
+    "inject_trace",
     "instrument",
     "open_questions",
     "retry",
@@ -163,9 +163,10 @@ _HOMES = {
     "cgworker.turn": ("Turn",),
     "cgworker.wire.refs": ("AgentRef", "TurnRef"),
     "cgworker.worker": ("Lifespan", "Middleware", "TurnReport", "Worker", "WorkerOptions", "handles", "run"),
-    "cgworker.worker.telemetry.instrument": ("carry_trace", "instrument"),
+    "cgworker.worker.telemetry.instrument": ("inject_trace", "instrument"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_HOME_OF["carry_trace"] = "cgworker.worker.telemetry.instrument"  # the old name of inject_trace
 
 
 def __getattr__(name: str) -> Any:

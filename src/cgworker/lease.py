@@ -30,13 +30,13 @@ RENEW_FRACTION = 1 / 3
 """A lease is renewed when this part of it has passed, or sooner (difference 19)."""
 
 _STEP_OFFSET = random.random()  # so that not all processes are in step with each other
-_FEWEST_STEPS = 4  # in an interval
-_MOST_IN_A_STEP = 200
+_MIN_STEPS = 4  # in an interval
+_MAX_IN_A_STEP = 200
 
 _MARGIN_FRACTION = 0.1
-_MOST_MARGIN_SECONDS = 2.0
+_MAX_MARGIN_SECONDS = 2.0
 _UNKNOWN_LENGTH_SECONDS = 10.0
-_LEAST_WAIT_SECONDS = 0.1
+_MIN_WAIT_SECONDS = 0.1
 
 
 def monotonic() -> float:
@@ -70,7 +70,7 @@ class Reason(StrEnum):
     DEADLINE = "deadline"
     """The handler's time limit is over."""
     PARENT_CLOSED = "parent_closed"
-    """The parent turn has ended, and the worker was told to follow it."""
+    """The parent turn has ended, and the worker was follower to follow it."""
 
 
 @frozen
@@ -125,7 +125,7 @@ class Lease:
     @property
     def margin_seconds(self) -> float:
         """How long before its end work is ended, so that it is over when the lease is."""
-        return min(_MOST_MARGIN_SECONDS, self._remaining * _MARGIN_FRACTION)
+        return min(_MAX_MARGIN_SECONDS, self._remaining * _MARGIN_FRACTION)
 
     @property
     def fence_at(self) -> float:
@@ -139,25 +139,25 @@ class Lease:
 
     def bounded(self, wait_seconds: float) -> float:
         """At most a third of what is left before the fence, whatever the kernel said: more tries follow."""
-        return min(wait_seconds, max((self.fence_at - self.clock()) / 3, _LEAST_WAIT_SECONDS))
+        return min(wait_seconds, max((self.fence_at - self.clock()) / 3, _MIN_WAIT_SECONDS))
 
-    def renew_at(self, fraction: float, most_seconds: float | None = None, *, in_step: int = 0) -> float:
+    def renew_at(self, fraction: float, max_seconds: float | None = None, *, in_step: int = 0) -> float:
         """When to renew: after that part of it, or so many seconds; at once while the length is unknown.
 
         Args:
             fraction: the part of the lease.
-            most_seconds: how long at most.
+            max_seconds: how long at most.
             in_step: up to a quarter of that sooner, at an instant that leases of this process have in common,
                 so that their renewals can go in one request; how many there are of them. Of thousands not too
                 many come together, since they would hold up the event loop.
         """
         if self.length_seconds is None:
             return self.asked_at
-        interval = min(self._remaining * fraction, most_seconds or self._remaining)
+        interval = min(self._remaining * fraction, max_seconds or self._remaining)
         due = self.asked_at + interval
         if not in_step or interval <= 0:
             return due
-        group_count = max(in_step / _MOST_IN_A_STEP, _FEWEST_STEPS)
+        group_count = max(in_step / _MAX_IN_A_STEP, _MIN_STEPS)
         step = 2.0 ** math.floor(
             math.log2(interval / group_count)
         )  # also for intervals that differ by a hair
@@ -167,18 +167,18 @@ class Lease:
         """The kernel extended it: both instants are the kernel's, so that its clock cancels out."""
         self.length_seconds = self._remaining = (expires_at - server_time).total_seconds()
         self.asked_at = asked_at
-        for told in self._followers:
-            told(self)
+        for follower in self._followers:
+            follower(self)
 
     @contextmanager
-    def followed_by(self, told: Callable[[Lease], None]) -> Iterator[None]:
+    def followed_by(self, follower: Callable[[Lease], None]) -> Iterator[None]:
         """Tell somebody of the lease as it is, and again each time it is extended within the block."""
-        told(self)
-        self._followers.append(told)
+        follower(self)
+        self._followers.append(follower)
         try:
             yield
         finally:
-            self._followers.remove(told)
+            self._followers.remove(follower)
 
 
 # ---------------------------------------------------------------- calls under it

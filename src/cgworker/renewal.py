@@ -27,7 +27,7 @@ from cgworker.wire.refs import ClaimToken
 
 @frozen
 class RenewalResult:
-    """A renewal that worked, as the keeper needs to know it."""
+    """A renewal that worked, as the hooks needs to know it."""
 
     server_time: datetime
     expires_at: datetime
@@ -36,20 +36,20 @@ class RenewalResult:
 
 @define
 class _HeldCount:
-    """How many leases are kept in this event loop."""
+    """How many leases are renewed in this event loop."""
 
     count: int = 0
 
 
-_KEPT: RunVar[_HeldCount] = RunVar("cgworker_leases_kept")
+_HELD: RunVar[_HeldCount] = RunVar("cgworker_leases_kept")
 
 
-def _kept_here() -> _HeldCount:
+def _held_here() -> _HeldCount:
     try:
-        return _KEPT.get()
+        return _HELD.get()
     except LookupError:
-        _KEPT.set(kept := _HeldCount())
-        return kept
+        _HELD.set(renewed := _HeldCount())
+        return renewed
 
 
 @frozen
@@ -64,8 +64,8 @@ class RenewalHooks:
         renewed: called after each renewal, with how many seconds there are to the next.
         failed: called after each renewal that failed and will be tried again.
         fraction: the part of the lease after which it is renewed.
-        most_seconds: renew after this long at the latest; can only make it sooner.
-        in_step: renew at the same instants as others that are kept in this event loop.
+        max_seconds: renew after this long at the latest; can only make it sooner.
+        in_step: renew at the same instants as others that are renewed in this event loop.
     """
 
     renew: Callable[[ClaimToken], Awaitable[RenewalResult]]
@@ -75,23 +75,23 @@ class RenewalHooks:
     renewed: Callable[[float], None] = lambda _: None
     failed: Callable[[CommonGroundError], None] = lambda _: None
     fraction: float = RENEW_FRACTION
-    most_seconds: float | None = None
+    max_seconds: float | None = None
     in_step: bool = False
-    _kept: _HeldCount = field(init=False, factory=_kept_here)
+    _held: _HeldCount = field(init=False, factory=_held_here)
 
     @contextmanager
     def counted(self) -> Iterator[None]:
-        """Within the block, the lease counts among those that are kept in this event loop."""
-        self._kept.count += 1
+        """Within the block, the lease counts among those that are renewed in this event loop."""
+        self._held.count += 1
         try:
             yield
         finally:
-            self._kept.count -= 1
+            self._held.count -= 1
 
     def next_at(self, lease: Lease) -> float:
         """When to renew, on the lease's clock."""
-        in_step = self._kept.count if self.in_step else 0
-        return lease.renew_at(self.fraction, self.most_seconds, in_step=in_step)
+        in_step = self._held.count if self.in_step else 0
+        return lease.renew_at(self.fraction, self.max_seconds, in_step=in_step)
 
     def seconds_to_next(self, lease: Lease) -> float:
         """How long it is until then; 0 if it is due."""
@@ -100,13 +100,13 @@ class RenewalHooks:
 
 @define(eq=False)
 class _Scheduled:
-    """A lease that is kept, and how to end the task that renews it, once there is one."""
+    """A lease that is renewed, and how to end the task that renews it, once there is one."""
 
     lease: Lease
-    keeper: RenewalHooks
+    hooks: RenewalHooks
     next_at: float
     scope: anyio.CancelScope | None = None
-    nap: anyio.CancelScope | None = None
+    sleep_scope: anyio.CancelScope | None = None
 
     @property
     def seconds_left(self) -> float:
@@ -121,9 +121,9 @@ class _Scheduled:
         if self.scope is not None:
             self.scope.cancel()
 
-    def look_again(self) -> None:
-        if self.nap is not None:
-            self.nap.cancel()
+    def recheck(self) -> None:
+        if self.sleep_scope is not None:
+            self.sleep_scope.cancel()
 
     async def _run(self, scope: anyio.CancelScope) -> None:
         with scope:
@@ -132,31 +132,31 @@ class _Scheduled:
                 await self._renew_until_lost()
             except Exception:  # a fault of ours: it must not end the renewal of others
                 logger.exception("%s: its renewal broke down", self.lease.claim.turn)
-                self.keeper.lost("its renewal broke down")
+                self.hooks.lost("its renewal broke down")
 
     async def _renew_until_lost(self) -> None:
-        lease, keeper, backoff = self.lease, self.keeper, Backoff(0.1, 2.0)
+        lease, hooks, backoff = self.lease, self.hooks, Backoff(0.1, 2.0)
         while True:
             await self._sleep_until(min(self.next_at, lease.fence_at))
             if lease.clock() >= lease.fence_at:
-                keeper.lost("it ran out before it could be renewed")
+                hooks.lost("it ran out before it could be renewed")
                 return
             try:
-                await _renew(lease, keeper)
+                await _renew_once(lease, hooks)
             except KernelRefused as refused:
-                keeper.lost(str(refused))
+                hooks.lost(str(refused))
                 return
             except CommonGroundError as trouble:
-                keeper.failed(trouble)
+                hooks.failed(trouble)
                 self.next_at = lease.clock() + lease.bounded(backoff.next_seconds(trouble))
             else:
                 backoff.reset()
-                self.next_at = keeper.next_at(lease)
+                self.next_at = hooks.next_at(lease)
 
     async def _sleep_until(self, instant: float) -> None:
         # The clock may stand still while we sleep, or jump.
         while (seconds := instant - self.lease.clock()) > 0:
-            with anyio.CancelScope() as self.nap:
+            with anyio.CancelScope() as self.sleep_scope:
                 await anyio.sleep(seconds)
 
 
@@ -171,59 +171,59 @@ class RenewalScheduler:
         self._tasks = tasks
         self._waiting: set[_Scheduled] = set()
         self._started: set[_Scheduled] = set()
-        self._nap: anyio.CancelScope | None = None
-        self._nap_ends_at = 0.0
+        self._sleep_scope: anyio.CancelScope | None = None
+        self._sleep_ends_at = 0.0
 
     @contextmanager
-    def keeping(self, lease: Lease, keeper: RenewalHooks) -> Iterator[None]:
-        """Renew the lease until the block ends, or until it is lost (`keeper.lost`)."""
-        with keeper.counted():
-            renewing = _Scheduled(lease, keeper, keeper.next_at(lease))
-            self._await_its_time(renewing)
-            lease.lost = keeper.lost
+    def keeping(self, lease: Lease, hooks: RenewalHooks) -> Iterator[None]:
+        """Renew the lease until the block ends, or until it is lost (`hooks.lost`)."""
+        with hooks.counted():
+            scheduled = _Scheduled(lease, hooks, hooks.next_at(lease))
+            self._schedule(scheduled)
+            lease.lost = hooks.lost
             try:
                 yield
             finally:
                 lease.lost = _ignore
-                self._waiting.discard(renewing)
-                self._started.discard(renewing)
-                renewing.end()
+                self._waiting.discard(scheduled)
+                self._started.discard(scheduled)
+                scheduled.end()
 
-    def look_again(self) -> None:
+    def recheck(self) -> None:
         """The clock has jumped, as after a suspend: whatever sleeps looks at it anew."""
-        if self._nap is not None:
-            self._nap.cancel()
-        for renewing in self._started:
-            renewing.look_again()
+        if self._sleep_scope is not None:
+            self._sleep_scope.cancel()
+        for scheduled in self._started:
+            scheduled.recheck()
 
-    def _await_its_time(self, renewing: _Scheduled) -> None:
-        self._waiting.add(renewing)
-        if self._nap is None:
-            self._nap = anyio.CancelScope()
-            self._tasks.start_soon(self._start_what_is_due)
-        elif anyio.current_time() + renewing.seconds_left < self._nap_ends_at:
-            self._nap.cancel()
+    def _schedule(self, scheduled: _Scheduled) -> None:
+        self._waiting.add(scheduled)
+        if self._sleep_scope is None:
+            self._sleep_scope = anyio.CancelScope()
+            self._tasks.start_soon(self._start_due)
+        elif anyio.current_time() + scheduled.seconds_left < self._sleep_ends_at:
+            self._sleep_scope.cancel()
 
-    async def _start_what_is_due(self) -> None:
+    async def _start_due(self) -> None:
         """Until none waits any more; the next one begins it anew."""
         while self._waiting:
-            for renewing in [each for each in self._waiting if each.seconds_left <= 0]:
-                self._waiting.remove(renewing)
-                self._started.add(renewing)
-                renewing.start_in(self._tasks)
+            for scheduled in [each for each in self._waiting if each.seconds_left <= 0]:
+                self._waiting.remove(scheduled)
+                self._started.add(scheduled)
+                scheduled.start_in(self._tasks)
             seconds = max(min((each.seconds_left for each in self._waiting), default=0.0), 0.0)
-            self._nap_ends_at = anyio.current_time() + seconds
-            with anyio.CancelScope() as self._nap:
+            self._sleep_ends_at = anyio.current_time() + seconds
+            with anyio.CancelScope() as self._sleep_scope:
                 await anyio.sleep(seconds)
-        self._nap = None
+        self._sleep_scope = None
 
 
 @asynccontextmanager
-async def keep_renewed(lease: Lease, keeper: RenewalHooks) -> AsyncIterator[None]:
+async def keep_renewed(lease: Lease, hooks: RenewalHooks) -> AsyncIterator[None]:
     """As `RenewalScheduler.keeping`, for a lease that is the only one."""
     async with anyio.create_task_group() as tasks:
         try:
-            with RenewalScheduler(tasks).keeping(lease, keeper):
+            with RenewalScheduler(tasks).keeping(lease, hooks):
                 yield
         finally:
             tasks.cancel_scope.cancel()
@@ -233,18 +233,18 @@ def _ignore(_reason: str) -> None:
     """Nobody keeps the lease any more."""
 
 
-async def _renew(lease: Lease, keeper: RenewalHooks) -> None:
+async def _renew_once(lease: Lease, hooks: RenewalHooks) -> None:
     """One attempt. It may take at most a third of what is left, so that others can follow it."""
     asked_at = lease.clock()
     seconds = max((lease.fence_at - asked_at) / 3, 0.05)
     try:
         with anyio.fail_after(seconds):
-            kept = await keeper.renew(lease.claim)
+            renewed = await hooks.renew(lease.claim)
     except TimeoutError:
         raise KernelTrouble(f"no answer to a renewal within {seconds:.1f} s") from None
-    lease.extend(asked_at, server_time=kept.server_time, expires_at=kept.expires_at)
-    keeper.renewed(keeper.seconds_to_next(lease))
-    if kept.stop_requested:
-        keeper.stop()
+    lease.extend(asked_at, server_time=renewed.server_time, expires_at=renewed.expires_at)
+    hooks.renewed(hooks.seconds_to_next(lease))
+    if renewed.stop_requested:
+        hooks.stop()
     with anyio.move_on_after(seconds):
-        await keeper.look_around()
+        await hooks.look_around()

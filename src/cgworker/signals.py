@@ -17,7 +17,7 @@ from typing import Any
 ENDING = (signal.SIGTERM, signal.SIGINT)
 """The signals that end a worker in order; the second of them at once."""
 
-_held: list[int] = []
+_deferred: list[int] = []
 _before: dict[int, Any] = {}
 _forking = threading.local()
 
@@ -52,18 +52,18 @@ def _handlers() -> dict[int, Any]:
 def defer_signals() -> None:
     """From now on remember signals; for the main thread."""
     for number in ENDING:
-        signal.signal(number, lambda number, _: _held.append(number))
+        signal.signal(number, lambda number, _: _deferred.append(number))
 
 
 def take_deferred() -> list[int]:
     """The signals that came since, oldest first; each is told once."""
-    taken = _held[:]
-    del _held[: len(taken)]
+    taken = _deferred[:]
+    del _deferred[: len(taken)]
     return taken
 
 
 @contextmanager
-def heard(at_once: Callable[[], None]) -> Iterator[None]:
+def calling_on_signal(at_once: Callable[[], None]) -> Iterator[None]:
     """Within the block call `at_once` when a signal comes, before whoever handles it.
 
     It is called in the signal's handler, so also while the event loop stands still. In a thread other than

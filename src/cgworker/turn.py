@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, contextmanager
 from functools import cached_property
 from typing import Any, TypeVar, overload
 
 import anyio
 
 from cgworker.client import KernelClient
+from cgworker.deprecation import warn_renamed
 from cgworker.durable.children import Child, Children, ChildResult
 from cgworker.durable.journal import Journal
 from cgworker.durable.questions import Questions
@@ -154,23 +155,38 @@ class Turn:
         """
         return await self._journal.append(payload, role)
 
-    @asynccontextmanager
-    async def stream(
-        self, role: str = "progress", *, most_characters: int = 4096, most_seconds: float = 0.5
-    ) -> AsyncIterator[Stream]:
+    def stream(
+        self,
+        role: str = "progress",
+        *,
+        max_characters: int = 4096,
+        max_seconds: float = 0.5,
+        most_characters: int | None = None,
+        most_seconds: float | None = None,
+    ) -> AbstractAsyncContextManager[Stream]:
         """Publish text as it comes, in few records: `async with turn.stream() as out: await out.write("…")`.
 
-        What was written is recorded at the end of the block, also when the handler is interrupted there, as
+        The rest of the text is recorded at the end of the block, also if the handler is interrupted there, as
         far as the lease allows.
 
         Args:
             role: the role of the records, whose payloads are `{"index": n, "text": ...}`.
-            most_characters: a record is made when so many are waiting.
-            most_seconds: and when they have waited so long.
+            max_characters: make a record once this many characters wait.
+            max_seconds: make a record once text has waited for this many seconds.
+            most_characters: the old name of `max_characters`; deprecated.
+            most_seconds: the old name of `max_seconds`; deprecated.
+
+        Raises:
+            LeaseLost: the kernel did not answer before the lease ended.
+            KernelRefused: the kernel did not accept a record.
         """
-        opened = open_stream(self._journal, role, most_characters=most_characters, most_seconds=most_seconds)
-        async with opened as stream:
-            yield stream
+        if most_characters is not None:
+            warn_renamed("stream(most_characters=)", "stream(max_characters=)")
+            max_characters = most_characters
+        if most_seconds is not None:
+            warn_renamed("stream(most_seconds=)", "stream(max_seconds=)")
+            max_seconds = most_seconds
+        return open_stream(self._journal, role, max_characters=max_characters, max_seconds=max_seconds)
 
     async def dispatch(
         self, agent_id: str, input: Any, *, key: str, kind: str = CONVERSATION_KIND

@@ -158,7 +158,7 @@ async def test_a_worker_that_shuts_down_leaves_the_task_to_the_next(kernel: Loca
             async with working(Worker(desk, at(remote.url), options=OPTIONS)) as worker:
                 await anyio.to_thread.run_sync(partial(remote.waiting.wait, 20))
                 await _recorded(desk, turn, "a2a:task")
-                worker.drain(hurry=True)
+                worker.drain(force=True)
             async with working(Worker(desk, at(remote.url), options=OPTIONS)):
                 await in_state(desk, turn, "running")
                 remote.go_on.set()

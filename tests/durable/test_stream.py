@@ -34,7 +34,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> Any:
 
 async def streamed(journal: SlowJournal, pieces: list[str], *, pause: float = 0, most: int = 4096) -> int:
     """Writes the pieces, and counts the characters."""
-    opened = open_stream(cast("Journal", journal), "progress", most_characters=most, most_seconds=0.2)
+    opened = open_stream(cast("Journal", journal), "progress", max_characters=most, max_seconds=0.2)
     async with opened as out:
         for piece in pieces:
             await out.write(piece)
@@ -55,7 +55,7 @@ async def test_slow_appends_do_not_make_more_records() -> None:
 async def test_writers_side_by_side_make_records_of_the_right_size() -> None:
     """Who waited for another's record does not send the little that came since."""
     journal = SlowJournal(seconds=0.01)
-    opened = open_stream(cast("Journal", journal), "progress", most_characters=100, most_seconds=60)
+    opened = open_stream(cast("Journal", journal), "progress", max_characters=100, max_seconds=60)
     async with opened as out:
 
         async def write(nth: int) -> None:

@@ -109,7 +109,7 @@ async def test_an_unusable_final_file_is_a_failure(script: str) -> None:
 
 async def test_a_final_file_too_large_is_a_typed_failure_and_kept(tmp_path: Path) -> None:
     """The kernel could not take it; a person can still find it."""
-    outcome = await run("echo '\"1234567890\"' > $CG_FINAL_FILE", most_payload_bytes=5)
+    outcome = await run("echo '\"1234567890\"' > $CG_FINAL_FILE", max_payload_bytes=5)
     assert outcome.payload["error"] == "result_too_large"
     [kept] = [file async for file in anyio.Path(tmp_path / "state" / "cgworker" / "kept").iterdir()]
     assert json.loads(await kept.read_text()) == "1234567890"

@@ -174,7 +174,7 @@ async def test_a_result_that_can_neither_be_sent_nor_kept_is_still_a_typed_failu
 
     lines: list[str] = []
     monkeypatch.setattr(shutil, "move", full)
-    outcome = await run("echo 1234567 > $CG_FINAL_FILE", most_payload_bytes=5, on_line=lines.append)
+    outcome = await run("echo 1234567 > $CG_FINAL_FILE", max_payload_bytes=5, on_line=lines.append)
     assert outcome.payload["error"] == "result_too_large"
     assert "No space left" in lines[-1]
 

@@ -222,7 +222,7 @@ async def test_a_slow_renewal_is_noise(kernel: LocalKernel) -> None:
 async def test_a_payload_too_large_is_a_typed_failure_and_kept(kernel: LocalKernel) -> None:
     """Measured before it is sent; the worker does not just fall silent (temporal api #816)."""
     async with await kernel.agent("desk") as desk:
-        worker = Worker(desk, options=WorkerOptions(most_payload_bytes=1000))
+        worker = Worker(desk, options=WorkerOptions(max_payload_bytes=1000))
 
         @worker.turn()
         async def handle(_: Turn) -> str:

@@ -234,7 +234,7 @@ async def test_killed_with_many_results_in_one_file_two_others_deliver_them_all(
     runs = tmp_path / "runs"
     async with await kernel.agent("desk", capacity=8) as desk:
         assert desk.agent is not None
-        outbox = Outbox(WorkerOptions().outbox_folder, most_bytes=2**20)
+        outbox = Outbox(WorkerOptions().outbox_folder, max_bytes=2**20)
         kernel.faults.answer("finish", 503, times=10_000)
         turns = [await kernel.dispatch("desk", {}) for _ in range(8)]
         async with a_process_of(kernel, desk, runs, "killed") as process:

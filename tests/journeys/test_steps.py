@@ -184,7 +184,7 @@ async def test_a_stream_becomes_few_records(kernel: LocalKernel) -> None:
 
         @worker.turn()
         async def talk(turn: Turn) -> Any:
-            async with turn.stream("model_output", most_characters=8192) as out:
+            async with turn.stream("model_output", max_characters=8192) as out:
                 for token in tokens:
                     await out.write(token)
             return {"records": out.record_count, "characters": out.character_count}
@@ -211,7 +211,7 @@ async def test_a_slow_stream_keeps_no_reader_waiting(kernel: LocalKernel) -> Non
 
         @worker.turn()
         async def talk(turn: Turn) -> Any:
-            async with turn.stream(most_seconds=0.01) as out:
+            async with turn.stream(max_seconds=0.01) as out:
                 await out.write("first")
                 await seen.wait()
                 await out.write("second")
@@ -235,14 +235,14 @@ async def test_a_stream_is_saved_when_its_handler_is_ended(kernel: LocalKernel) 
 
         @worker.turn("turn.stop.v1")
         async def stopped(turn: Turn) -> Any:
-            async with turn.stream(most_seconds=60) as out:
+            async with turn.stream(max_seconds=60) as out:
                 await out.write("said until stopped")
                 started.set()
                 await anyio.sleep_forever()
 
         @worker.turn("turn.raise.v1")
         async def raising(turn: Turn) -> Any:
-            async with turn.stream(most_seconds=60) as out:
+            async with turn.stream(max_seconds=60) as out:
                 await out.write("said until it broke")
                 raise ValueError("broke")
 

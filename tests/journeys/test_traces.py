@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import Tracer
 
-from cgworker import AgentRef, KernelClient, Turn, TurnRef, Worker, WorkerOptions, carry_trace, instrument
+from cgworker import AgentRef, KernelClient, Turn, TurnRef, Worker, WorkerOptions, inject_trace, instrument
 from cgworker.events import LeaseLost, TurnSettled
 from cgworker.testing import LocalKernel
 from cgworker.wire.meta import Meta
@@ -128,7 +128,7 @@ async def test_one_trace_goes_from_a_program_over_a_turn_to_its_child(
             return "done"
 
         with seen.tracer.start_as_current_span("my program"):
-            dispatch = carry_trace(asked(kernel, "desk", Meta(annotations={"mine": 1})))
+            dispatch = inject_trace(asked(kernel, "desk", Meta(annotations={"mine": 1})))
             turn = await asker.turns.dispatch(dispatch)
         async with working(parent), working(child):
             assert (await closed(asker, turn)).final_payload == "done"
@@ -186,10 +186,10 @@ async def test_a_turn_handed_to_another_process_links_to_the_dispatch(
         before.turn()(handle)
         after.turn()(again)
         with seen.tracer.start_as_current_span("my program"):
-            turn = await asker.turns.dispatch(carry_trace(asked(kernel, "desk")))
+            turn = await asker.turns.dispatch(inject_trace(asked(kernel, "desk")))
         async with working(before):
             await begun.wait()
-            before.drain(hurry=True)
+            before.drain(force=True)
         await in_state(asker, turn, "queued")
         await after.once()
         await closed(asker, turn)
@@ -236,7 +236,7 @@ async def test_a_feed_that_cannot_be_read_costs_the_parent_and_nothing_else(
             return "done"
 
         with seen.tracer.start_as_current_span("my program"):
-            turn = await asker.turns.dispatch(carry_trace(asked(kernel, "desk")))
+            turn = await asker.turns.dispatch(inject_trace(asked(kernel, "desk")))
         kernel.faults.answer("feed", 503, times=100)
         await worker.once()
         assert (await closed(asker, turn)).final_payload == "done"

@@ -71,7 +71,7 @@ async def test_as_many_groups_as_allowed_are_made_at_once_and_each_call_once() -
     """What comes while there is no room waits for the first that ends; nothing is made twice."""
     calls = Calls()
     answers: dict[int, int] = {}
-    combining = Batcher(calls.make, most_groups=2)
+    combining = Batcher(calls.make, max_groups=2)
 
     async def ask(one: int) -> None:
         answers[one] = await combining(one)
@@ -99,7 +99,7 @@ async def test_who_is_answered_makes_no_group_of_others() -> None:
             await gate.wait()
         return asked
 
-    combining = Batcher(make, gather_seconds=0.05, most_groups=2)
+    combining = Batcher(make, gather_seconds=0.05, max_groups=2)
     ended: list[int] = []
 
     async def ask(one: int) -> None:
@@ -119,19 +119,19 @@ async def test_who_is_answered_makes_no_group_of_others() -> None:
     assert groups == [[1, 2], [3]]
 
 
-@pytest.mark.parametrize("most_groups", [1, 2, 3])
-async def test_callers_that_come_and_go_are_each_answered_once(most_groups: int) -> None:
+@pytest.mark.parametrize("max_groups", [1, 2, 3])
+async def test_callers_that_come_and_go_are_each_answered_once(max_groups: int) -> None:
     """In any order, some cancelled while they wait or lead: the others get their own answers."""
     made: Counter[int] = Counter()
     answers: dict[int, int] = {}
-    luck = Random(most_groups)
+    luck = Random(max_groups)
 
     async def make(asked: Sequence[int]) -> Sequence[int | Exception]:
         made.update(asked)
         await anyio.sleep(luck.random() / 200)
         return [one * 10 for one in asked]
 
-    combining = Batcher(make, most_groups=most_groups)
+    combining = Batcher(make, max_groups=max_groups)
 
     async def ask(one: int) -> None:
         await anyio.sleep(luck.random() / 20)

@@ -29,7 +29,7 @@ class Desk:
     def __init__(self, kernel: KernelClient, folder: Path) -> None:
         self.kernel = kernel
         self.folder = folder
-        self.outbox = Outbox(folder, most_bytes=1_000_000)
+        self.outbox = Outbox(folder, max_bytes=1_000_000)
         self.events: list[Event] = []
 
     async def leave(self, turn: TurnRef, payload: Any) -> None:

@@ -183,7 +183,7 @@ async def test_the_same_worker_at_another_kernel_keeps_its_handlers(
     """`at` gives a worker of its own: what is added to the one is not the other's middleware or state."""
     worker = Worker(desk, lambda turn: f"heard {turn.input}", options=options)
     async with await kernel.agent("elsewhere") as elsewhere:
-        other = worker.at(elsewhere)
+        other = worker.with_kernel(elsewhere)
         turn = await kernel.dispatch("elsewhere", "it")
         await other.once(wait_seconds=5)
         assert (await elsewhere.turns.get(turn)).final_payload == "heard it"

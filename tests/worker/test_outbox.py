@@ -12,14 +12,14 @@ import anyio
 import pytest
 
 from cgworker import Turn, fail, stop, succeed
-from cgworker.worker.outbox.batch_files import BatchFiles, groups_in
+from cgworker.worker.outbox.batch_files import BatchFiles, batch_files_in
 from cgworker.worker.outbox.outbox import Outbox, OutboxEntry, OutboxFull
 from tests.turns import CLAIM_TOKEN, CREDENTIAL, make_turn
 
 
 @pytest.fixture
 def outbox(tmp_path: Path) -> Outbox:
-    return Outbox(tmp_path / "outbox", most_bytes=10_000)
+    return Outbox(tmp_path / "outbox", max_bytes=10_000)
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def outbox(tmp_path: Path) -> Outbox:
 async def test_what_was_put_is_found_by_another_worker(outbox: Outbox, tmp_path: Path, outcome: Any) -> None:
     """Whatever the outcome; no payload and a payload of null are told apart."""
     await outbox.put(make_turn(), outcome)
-    other = Outbox(tmp_path / "outbox", most_bytes=10_000)
+    other = Outbox(tmp_path / "outbox", max_bytes=10_000)
     found = other.find(make_turn())
     assert found is not None
     assert found.outcome == outcome
@@ -121,7 +121,7 @@ async def test_results_that_wait_for_the_disk_share_a_file(outbox: Outbox, tmp_p
     turns = [make_turn(turn_id=f"T-{number}") for number in range(8)]
     entries = await _put_all(outbox, turns)
     assert len({entry.path for entry in entries}) < len(turns)
-    other = Outbox(tmp_path / "outbox", most_bytes=10_000)
+    other = Outbox(tmp_path / "outbox", max_bytes=10_000)
     for turn in turns:
         found = other.find(turn)
         assert found is not None
@@ -138,7 +138,7 @@ async def test_a_shared_file_is_delivered_by_two_processes(outbox: Outbox, tmp_p
     another = BatchFiles(tmp_path / "outbox")
     path, stored = another.find(entries[0].fingerprint) or pytest.fail("it is not found")
     assert (path, stored["turn_id"]) == (entries[0].path, entries[0].turn_id)
-    another.strike(path, [entry.fingerprint for entry in entries if entry.path == path][:2])
+    another.mark_delivered(path, [entry.fingerprint for entry in entries if entry.path == path][:2])
     for entry in entries[2:]:
         await outbox.discard(entry)
     assert not path.exists()
@@ -195,7 +195,7 @@ async def test_a_file_that_cannot_be_read_is_left_alone(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "stat", broken)
         outbox.find(make_turn(turn_id="T-99"))
-        groups_in.cache_clear()
+        batch_files_in.cache_clear()
         outbox.tidy()
         await outbox.discard(entry)
     assert sum(outbox.find(turn) is not None for turn in turns) == len(turns) - 1

@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from cgworker import KernelClient, Succeeded, Turn, TurnRef, Worker, carry_trace, instrument
+from cgworker import KernelClient, Succeeded, Turn, TurnRef, Worker, inject_trace, instrument
 from cgworker.errors import UsageError
 from cgworker.events import HandlerStarted, LeaseLost, TurnClaimed, TurnGivenUp, TurnSettled
 from cgworker.testing import play
@@ -70,7 +70,7 @@ async def test_a_span_of_a_failed_turn_says_what_class_was_raised_and_nothing_of
 async def test_figures_add_up(tmp_path: Path) -> None:
     """A turn given up before it was read was never held."""
     reader = InMemoryMetricReader()
-    outbox = Outbox(tmp_path, most_bytes=100_000)
+    outbox = Outbox(tmp_path, max_bytes=100_000)
     figures = WorkerMetrics(MeterProvider([reader]).get_meter("test"), outbox)
     for turn_id in ("T-1", "T-2"):
         await outbox.put(make_turn(turn_id=turn_id), Succeeded(1))
@@ -107,6 +107,6 @@ def test_without_opentelemetry_a_dispatch_stays_and_a_worker_is_refused_with_wha
         dispatch_key="k",
         authority=RootRequest(request_id="k"),
     )
-    assert carry_trace(dispatch) is dispatch
+    assert inject_trace(dispatch) is dispatch
     with pytest.raises(UsageError, match=r"pip install 'cgworker\[otel\]'"):
         instrument(Worker(KernelClient("http://127.0.0.1:9", agent=AGENT, token="t")))

@@ -101,10 +101,10 @@ class LoopWorker(Worker):
         if self.exit_on_failure and self._last.failed:
             self.drain()
 
-    def drain(self, *, hurry: bool = False) -> None:
+    def drain(self, *, force: bool = False, hurry: bool | None = None) -> None:
         """Claim no more."""
         self._is_drained = True
-        super().drain(hurry=hurry)
+        super().drain(force=force, hurry=hurry)
 
     def _note_exit(self, turn: Turn, command: CommandExit) -> None:
         self._exits[turn.ref] = command

@@ -23,10 +23,10 @@ class Stream:
         character_count: how many characters were written.
     """
 
-    def __init__(self, journal: Journal, role: str, most_characters: int) -> None:
+    def __init__(self, journal: Journal, role: str, max_characters: int) -> None:
         self._journal = journal
         self._role = role
-        self._most_characters = most_characters
+        self._max_characters = max_characters
         self._half = ""  # of a character that was cut in two, its first part
         self._waiting: list[str] = []
         self._waiting_count = 0
@@ -59,7 +59,7 @@ class Stream:
 
     @property
     def _is_due(self) -> bool:
-        return self._waiting_count >= self._most_characters
+        return self._waiting_count >= self._max_characters
 
     def _add(self, text: str) -> None:
         if text:
@@ -122,13 +122,13 @@ class Stream:
 
 @asynccontextmanager
 async def open_stream(
-    journal: Journal, role: str, *, most_characters: int, most_seconds: float
+    journal: Journal, role: str, *, max_characters: int, max_seconds: float
 ) -> AsyncIterator[Stream]:
     """A stream for as long as the block lasts; see `Turn.stream`."""
-    stream = Stream(journal, role, most_characters)
+    stream = Stream(journal, role, max_characters)
     raised: BaseException | None = None
     async with anyio.create_task_group() as beside:
-        beside.start_soon(stream.flush_now_and_then, most_seconds)
+        beside.start_soon(stream.flush_now_and_then, max_seconds)
         try:
             yield stream
         except anyio.get_cancelled_exc_class():

@@ -19,6 +19,7 @@ import anyio
 import anyio.to_thread
 from attrs import evolve, field, frozen
 
+from cgworker.deprecation import use_old_names, warn_renamed
 from cgworker.errors import CommandNotFound, UsageError
 from cgworker.events import logger
 from cgworker.handlers.child import Child, start_child
@@ -78,7 +79,7 @@ class CommandHandler:
         context_limit: put at most so many records into its context file; None puts all.
         environment: how its environment is made; secrets of CommonGround never get into it.
         final_record_role: role of the final record.
-        most_payload_bytes: a final file larger than this is a typed failure, and kept aside.
+        max_payload_bytes: a final file larger than this is a typed failure, and kept aside.
         on_line: gets each line it writes; by default they go to stderr.
         on_exit: told how it ended, before the outcome is settled.
     """
@@ -92,9 +93,22 @@ class CommandHandler:
     context_limit: int | None = field(default=None, kw_only=True)
     environment: ChildEnvironment = field(factory=ChildEnvironment, kw_only=True)
     final_record_role: str = field(default="deliverable", kw_only=True)
-    most_payload_bytes: int = field(default=16 * 1024 * 1024 - 64 * 1024, kw_only=True)
+    max_payload_bytes: int = field(default=16 * 1024 * 1024 - 64 * 1024, kw_only=True)
     on_line: Callable[[str], None] = field(default=write_to_stderr, kw_only=True)
     on_exit: Callable[[Turn, CommandExit], None] = field(default=lambda _turn, _exit: None, kw_only=True)
+
+    _old_max_payload_bytes: int | None = field(
+        default=None, alias="most_payload_bytes", kw_only=True, repr=False, eq=False
+    )
+
+    def __attrs_post_init__(self) -> None:
+        use_old_names(self)
+
+    @property
+    def most_payload_bytes(self) -> int:
+        """The old name of `max_payload_bytes`; deprecated."""
+        warn_renamed("CommandHandler.most_payload_bytes", "max_payload_bytes")
+        return self.max_payload_bytes
 
     def check(self) -> None:
         """Refuse now what could not run later; the worker asks before it claims (difference 17).
@@ -150,7 +164,7 @@ class CommandHandler:
             child.tail,
             folder,
             mask=mask_for(turn.secrets),
-            most_payload_bytes=self.most_payload_bytes,
+            max_payload_bytes=self.max_payload_bytes,
             final_record_role=self.final_record_role,
         )
         try:

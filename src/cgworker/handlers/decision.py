@@ -41,7 +41,7 @@ class CommandResult:
         tail: the last lines of its stderr.
         folder: the files it may have left.
         mask: hides secrets in what they say; it becomes public.
-        most_payload_bytes: how large a final file may be.
+        max_payload_bytes: how large a final file may be.
         final_record_role: role of the final record.
     """
 
@@ -49,7 +49,7 @@ class CommandResult:
     tail: Sequence[str]
     folder: TurnFolder
     mask: Callable[[str], str] = field(kw_only=True)
-    most_payload_bytes: int = field(kw_only=True)
+    max_payload_bytes: int = field(kw_only=True)
     final_record_role: str = field(kw_only=True)
 
     def outcome(self) -> Outcome:
@@ -70,7 +70,7 @@ class CommandResult:
 
     def _suspended(self) -> Outcome:
         try:
-            said = read_json(self.folder.suspend, self.most_payload_bytes, self.mask)
+            said = read_json(self.folder.suspend, self.max_payload_bytes, self.mask)
             reason, note = _reason_and_note(said)
         except FileUnusable as unusable:
             return self._failed("worker_suspend_invalid", str(unusable))
@@ -79,10 +79,10 @@ class CommandResult:
     def _succeeded(self) -> Outcome:
         final = self.folder.final
         size = os.lstat(final).st_size
-        if size > self.most_payload_bytes:
-            raise FinalTooLarge(final, size, self.most_payload_bytes)
+        if size > self.max_payload_bytes:
+            raise FinalTooLarge(final, size, self.max_payload_bytes)
         try:
-            return Succeeded(read_json(final, self.most_payload_bytes, self.mask), self.final_record_role)
+            return Succeeded(read_json(final, self.max_payload_bytes, self.mask), self.final_record_role)
         except FileUnusable as unusable:
             return self._failed("worker_final_invalid", str(unusable))
 

@@ -208,7 +208,7 @@ def _worker_of(
     options: WorkerOptions | None,
 ) -> Worker:
     if isinstance(handler, Worker):
-        return handler.at(client, options=options, listener=listener, lifespan=lifespan)
+        return handler.with_kernel(client, options=options, listener=listener, lifespan=lifespan)
     is_class = isinstance(handler, type) and issubclass(handler, Worker)
     make = handler if is_class else partial(Worker, handler=handler)
     worker: Worker = make(client, options=options or WorkerOptions(), listener=listener, lifespan=lifespan)

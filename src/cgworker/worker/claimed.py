@@ -11,7 +11,7 @@ from cgworker.wire.records import TurnContext
 from cgworker.wire.refs import TurnRef
 from cgworker.worker.context import RunContext
 
-_CLAIM_PAGE = 100  # how many records a claim brings along (difference 8)
+_CLAIM_PAGE_SIZE = 100  # how many records a claim brings along (difference 8)
 
 
 @frozen
@@ -44,7 +44,7 @@ async def load_turn(place: RunContext, claimed: ClaimedTurn, lease: Lease) -> Tu
         LeaseLost: the kernel did not answer before the lease ended.
         KernelRefused, AnswerInvalid: the context cannot be read.
     """
-    context, attempt, page_size = claimed.context, claimed.attempt, _CLAIM_PAGE
+    context, attempt, page_size = claimed.context, claimed.attempt, _CLAIM_PAGE_SIZE
     if isinstance(context, TurnContext):
         has_more = len(context.semantic_items) >= page_size
     else:

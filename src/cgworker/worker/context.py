@@ -1,4 +1,4 @@
-"""What the attempts of a worker share, and what each of them leaves."""
+"""`RunContext`: what the attempts of a worker share."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from attrs import field, frozen
 from cgworker.client import KernelClient
 from cgworker.events import Listener, logger
 from cgworker.lease import Interruption
-from cgworker.outcome import Outcome
 from cgworker.turn import Turn
-from cgworker.wire.refs import TurnRef
 from cgworker.worker.disk_space import Room
 from cgworker.worker.interruption import is_the_workers_own
 from cgworker.worker.kernel_time import KernelTime
@@ -21,48 +19,27 @@ from cgworker.worker.outbox.outbox import Outbox
 from cgworker.worker.routing import Middleware, Routes
 
 
-@frozen(kw_only=True)
-class TurnReport:
-    """What became of one attempt at a turn.
-
-    Attributes:
-        turn: which turn.
-        kind: its turn kind; None if its context could not be read.
-        attempt: which attempt this was, from 1.
-        outcome: what was settled, or would have been; None if there was nothing to settle.
-        settled: whether the kernel has it.
-        interruption: why the handler was ended, if it was.
-        redelivered: the outcome came from the outbox, and the handler was not run.
-        reason: why it is not settled, if it is not.
-        kept_at: where an unsettled result waits.
-        seconds: how long it took, from the claim on.
-        error: what ends the worker, if anything (difference 17).
-    """
-
-    turn: TurnRef
-    kind: str | None = None
-    attempt: int = 1
-    outcome: Outcome | None = None
-    settled: bool = False
-    interruption: Interruption | None = None
-    redelivered: bool = False
-    reason: str | None = None
-    kept_at: str | None = None
-    seconds: float = 0.0
-    error: BaseException | None = field(default=None, eq=False)
-
-
 async def _do_nothing(*_: object) -> None:
     pass
 
 
 @frozen(kw_only=True)
 class RunContext:
-    """What all attempts of a worker share.
+    """What the attempts of a worker share.
 
-    `renewing` is the same kernel on connections of its own, so that nothing else can hold up a renewal.
-    `kernel_time` is what its answers say of its clock.
-    `shared_slots` are how many handlers may run at once, together with other workers; None is no such limit.
+    Attributes:
+        kernel: the kernel, with the agent's identity.
+        renewing: the same kernel on connections of its own, so that no other call can delay a renewal.
+        routes: the handlers by turn kind.
+        outbox: stores results until the kernel has them.
+        room: the state of the folders that the worker writes to.
+        options: the worker's options.
+        kernel_time: the kernel's clock, by its answers.
+        listener: called with every event.
+        shared_slots: limits the handlers that run at once, together with other workers; None is no limit.
+        middleware: runs around every handler.
+        on_claimed: the user's hook for a turn that is about to be worked.
+        on_interrupted: the user's hook for a handler that was ended early.
     """
 
     kernel: KernelClient
@@ -79,8 +56,8 @@ class RunContext:
     on_interrupted: Callable[[Turn, Interruption], Awaitable[None]] = _do_nothing
 
 
-async def tell(hook: Callable[..., Awaitable[None]], *facts: object) -> None:
-    """Call a hook of the user's; what it raises is logged and harms no turn."""
+async def call_hook(hook: Callable[..., Awaitable[None]], *facts: object) -> None:
+    """Call one of the user's hooks. An exception that it raises is logged and does not affect the turn."""
     try:
         await hook(*facts)
     except BaseException as raised:

@@ -63,7 +63,10 @@ class HandlerCall:
     async def end(self) -> None:
         """Wait until it has ended, or has had the time that an interruption gave it to end."""
         turn = self._turn
-        with anyio.CancelScope() as waiting, turn.on_interrupt(lambda told: _bound(waiting, told)):
+        with (
+            anyio.CancelScope() as waiting,
+            turn.on_interrupt(lambda interruption: _bound(waiting, interruption)),
+        ):
             await self._ended.wait()
         while waiting.cancelled_caught and not self._ended.is_set() and turn.shielded_seconds > 0:
             with anyio.move_on_after(turn.shielded_seconds):
@@ -76,8 +79,8 @@ def _with_json(raised: BaseException) -> BaseException:
     if isinstance(raised, HandlerFailed):
         try:
             check_json(raised.payload)
-        except (TypeError, ValueError, RecursionError) as unfit:
-            return unfit
+        except (TypeError, ValueError, RecursionError) as invalid:
+            return invalid
     return raised
 
 
@@ -86,7 +89,7 @@ def _bound(waiting: anyio.CancelScope, interruption: Interruption) -> None:
     waiting.deadline = min(waiting.deadline, anyio.current_time() + seconds)
 
 
-def called_with(handler: Handler, wrap: Callable[[Handler], Handler]) -> Handler:
+def wrap_handler(handler: Handler, wrap: Callable[[Handler], Handler]) -> Handler:
     """The handler as a worker calls it: unwound where its turn is put aside, within middleware."""
     return catching_suspension(wrap(keeping_suspension(_checked(handler))))
 
@@ -120,7 +123,7 @@ def _check(outcome: Any, *, gives_json: bool) -> None:
 
 
 @asynccontextmanager
-async def one_slot_of(slots: anyio.Semaphore | None, turn: Turn) -> AsyncIterator[None]:
+async def acquire_slot(slots: anyio.Semaphore | None, turn: Turn) -> AsyncIterator[None]:
     """One of the slots for the block; an interruption ends the wait for it, without one."""
     if slots is None:
         yield

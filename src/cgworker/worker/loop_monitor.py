@@ -19,7 +19,7 @@ import anyio.abc
 
 from cgworker.events import LoopBlocked, logger
 from cgworker.lease import monotonic
-from cgworker.worker.batching.batcher import shared
+from cgworker.worker.batching.batcher import loop_local
 
 _BEAT_SECONDS = 1.0
 
@@ -104,4 +104,4 @@ class LoopMonitor:
 
 def loop_watch() -> LoopMonitor:
     """The watch of this event loop."""
-    return shared("loop watch", LoopMonitor)
+    return loop_local("loop watch", LoopMonitor)

@@ -1,4 +1,4 @@
-"""How a worker behaves: one frozen object, so that fields can grow."""
+"""`WorkerOptions`: the limits and the behaviour of a worker."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from attrs import field, frozen, validators
 
+from cgworker.deprecation import use_old_names, warn_renamed
 from cgworker.handlers.files import state_folder
 from cgworker.lease import RENEW_FRACTION
 
@@ -42,9 +43,9 @@ class WorkerOptions:
         follow_parent: end the handler of a child turn once the turn that dispatched it is closed.
         outbox_path: where results wait until the kernel has them; by default below `$XDG_STATE_HOME`.
             Workers that share it deliver each other's results.
-        outbox_most_bytes: how much may wait there.
+        outbox_max_bytes: how much may wait there.
         context_page_size: how many records are asked for at a time.
-        most_payload_bytes: a final payload larger than this, as JSON, is a typed failure.
+        max_payload_bytes: a final payload larger than this, as JSON, is a typed failure.
     """
 
     concurrency: int | None = field(default=None, validator=validators.optional(_positive))
@@ -69,11 +70,40 @@ class WorkerOptions:
     stop_children: bool = False
     follow_parent: bool = False
     outbox_path: Path | None = None
-    outbox_most_bytes: int = field(default=1024 * 1024 * 1024, validator=_positive)
+    outbox_max_bytes: int = field(default=1024 * 1024 * 1024, validator=_positive)
     context_page_size: int = field(default=100, validator=[_positive, validators.le(1000)])
-    most_payload_bytes: int = field(default=16 * 1024 * 1024 - 64 * 1024, validator=_positive)
+    max_payload_bytes: int = field(default=16 * 1024 * 1024 - 64 * 1024, validator=_positive)
+    _old_outbox_max_bytes: int | None = field(
+        default=None,
+        alias="outbox_most_bytes",
+        validator=validators.optional(_positive),
+        repr=False,
+        eq=False,
+    )
+    _old_max_payload_bytes: int | None = field(
+        default=None,
+        alias="most_payload_bytes",
+        validator=validators.optional(_positive),
+        repr=False,
+        eq=False,
+    )
+
+    def __attrs_post_init__(self) -> None:
+        use_old_names(self)
 
     @property
     def outbox_folder(self) -> Path:
-        """Where the outbox is."""
+        """The folder of the outbox: `outbox_path`, or the default."""
         return self.outbox_path or state_folder("outbox")
+
+    @property
+    def outbox_most_bytes(self) -> int:
+        """The old name of `outbox_max_bytes`; deprecated."""
+        warn_renamed("WorkerOptions.outbox_most_bytes", "outbox_max_bytes")
+        return self.outbox_max_bytes
+
+    @property
+    def most_payload_bytes(self) -> int:
+        """The old name of `max_payload_bytes`; deprecated."""
+        warn_renamed("WorkerOptions.most_payload_bytes", "max_payload_bytes")
+        return self.max_payload_bytes

@@ -10,7 +10,7 @@ import math
 from weakref import WeakSet
 
 from cgworker.lease import monotonic
-from cgworker.worker.batching.batcher import shared
+from cgworker.worker.batching.batcher import loop_local
 
 _LOOK_SECONDS = 5.0  # at the others
 
@@ -25,7 +25,7 @@ class Patience:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._refused_at: float | None = None
-        self._all: WeakSet[Patience] = shared("credential patience", WeakSet)
+        self._all: WeakSet[Patience] = loop_local("credential patience", WeakSet)
 
     def left_after(self, *, is_refused: bool) -> float:
         """For how many seconds to go on after this failure; 0 or less is no longer."""

@@ -71,28 +71,28 @@ async def finish_turn(
     outcome: Closed,
     *,
     outbox: Outbox,
-    most_payload_bytes: int,
+    max_payload_bytes: int,
     stored: OutboxEntry | None = None,
-    ahead: PrefetchedClaim | None = None,
+    prefetch: PrefetchedClaim | None = None,
 ) -> Settlement:
     """Finish the turn with this outcome.
 
     Args:
         outbox: where the outcome is stored before that.
-        most_payload_bytes: a larger payload is kept aside, and the turn fails.
+        max_payload_bytes: a larger payload is kept aside, and the turn fails.
         stored: where the outcome is in the outbox already.
-        ahead: the next turn, to be claimed in the same request.
+        prefetch: the next turn, to be claimed in the same request.
     """
     entry = stored or await _store(turn, outcome, outbox)
-    if outcome.payload is not ABSENT and len(dumps(outcome.payload)) > most_payload_bytes:
-        return await _close_instead(turn, lease, _too_large(), entry, outbox)
+    if outcome.payload is not ABSENT and len(dumps(outcome.payload)) > max_payload_bytes:
+        return await _fail_instead(turn, lease, _too_large(), entry, outbox)
     try:
-        done = await _finish(turn, lease, outcome, ahead)
+        done = await _finish(turn, lease, outcome, prefetch)
     except UNACCEPTABLE as refused:
         report = _too_large() if isinstance(refused, PayloadTooLarge) else _unacceptable(refused)
-        return await _close_instead(turn, lease, report, entry, outbox)
+        return await _fail_instead(turn, lease, report, entry, outbox)
     except KernelRefused as refused:
-        kept = await _keep(turn, entry, outbox)
+        kept = await _leave_or_dead_letter(turn, entry, outbox)
         return Settlement(done=False, outcome=outcome, reason=str(refused), kept_at=kept)
     if done:
         return Settlement(done=True, outcome=outcome, delivered=entry)
@@ -100,7 +100,7 @@ async def finish_turn(
     return Settlement(done=False, outcome=outcome, reason="no answer before the lease ended", kept_at=kept)
 
 
-async def _keep(turn: Turn, entry: OutboxEntry | None, outbox: Outbox) -> Path | None:
+async def _leave_or_dead_letter(turn: Turn, entry: OutboxEntry | None, outbox: Outbox) -> Path | None:
     """Leave the result for the turn's next claim, or aside if there will be none."""
     if entry is None:
         return None
@@ -122,17 +122,17 @@ async def _store(turn: Turn, outcome: Closed, outbox: Outbox) -> OutboxEntry | N
         return None
 
 
-async def _finish(turn: Turn, lease: Lease, outcome: Closed, ahead: PrefetchedClaim | None = None) -> bool:
+async def _finish(turn: Turn, lease: Lease, outcome: Closed, prefetch: PrefetchedClaim | None = None) -> bool:
     async def send() -> None:
         finish = Finish(
             outcome=word_for(outcome), final_payload=outcome.payload, final_record_role=outcome.role
         )
-        await settle(turn.kernel, lease.claim, finish, ahead)
+        await settle(turn.kernel, lease.claim, finish, prefetch)
 
     return await _send_until_answered(send, turn.kernel, lease, lambda found: is_closed_with(found, outcome))
 
 
-async def _close_instead(
+async def _fail_instead(
     turn: Turn, lease: Lease, report: Failed, entry: OutboxEntry | None, outbox: Outbox
 ) -> Settlement:
     """The kernel cannot take the result: keep it aside, and close the turn with a typed failure."""
@@ -209,7 +209,7 @@ async def _send_until_answered(
     send: Callable[[], Awaitable[None]],
     kernel: KernelClient,
     lease: Lease,
-    is_true: Callable[[TurnSnapshot], bool],
+    is_done: Callable[[TurnSnapshot], bool],
 ) -> bool:
     """Send until there is an answer or the lease ends; True if the outcome is true then.
 
@@ -222,23 +222,23 @@ async def _send_until_answered(
             await send()
             return True
         except KernelRefused:
-            if await _read_back(kernel, lease, is_true):
+            if await _read_back(kernel, lease, is_done):
                 return True
             raise
         except (KernelTrouble, AnswerInvalid) as trouble:
             wait = lease.bounded(backoff.next_seconds(trouble))
             if lease.seconds_left <= wait:
-                return await _read_back(kernel, lease, is_true)
+                return await _read_back(kernel, lease, is_done)
             await anyio.sleep(wait)
 
 
-async def _read_back(kernel: KernelClient, lease: Lease, is_true: Callable[[TurnSnapshot], bool]) -> bool:
+async def _read_back(kernel: KernelClient, lease: Lease, is_done: Callable[[TurnSnapshot], bool]) -> bool:
     """Whether an earlier call, whose answer was lost, was carried out. A read needs no lease."""
     backoff = Backoff(0.1, 2.0)
     with anyio.move_on_after(_READ_BACK_SECONDS):
         while True:
             try:
-                return is_true(await kernel.turns.get(lease.claim.turn))
+                return is_done(await kernel.turns.get(lease.claim.turn))
             except (KernelTrouble, AnswerInvalid) as trouble:
                 await anyio.sleep(min(backoff.next_seconds(trouble), _READ_BACK_SECONDS / 3))
             except CommonGroundError:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -13,23 +13,24 @@ import anyio
 import anyio.abc
 
 from cgworker.client import KernelClient
+from cgworker.deprecation import warn_renamed
 from cgworker.errors import UsageError
-from cgworker.events import Listener, combine_listeners, logger
+from cgworker.events import Listener, combine_listeners
 from cgworker.handlers import CommandHandler, FunctionHandler, Handler
-from cgworker.handlers.folder import FolderUnwritable
 from cgworker.handlers.signature import HandlerFunction
 from cgworker.lease import Interruption
 from cgworker.profiles import resolve_profile
 from cgworker.turn import Turn
 from cgworker.wire.refs import AgentRef
-from cgworker.worker.context import RunContext, TurnReport
+from cgworker.worker.context import RunContext
 from cgworker.worker.disk_space import Room
-from cgworker.worker.lifespan import open_lifespan
 from cgworker.worker.options import WorkerOptions
-from cgworker.worker.outbox.outbox import Outbox
 from cgworker.worker.poller import ClaimPoller
 from cgworker.worker.routing import Middleware, Routes, as_handler, marked_methods
+from cgworker.worker.run_setup import may_claim, open_context
 from cgworker.worker.runner import Runner
+from cgworker.worker.single_run import SingleRun
+from cgworker.worker.turn_report import TurnReport
 
 _NO_AGENT = "a worker needs a kernel client with an agent: KernelClient(url, agent=..., token=...)"
 
@@ -75,9 +76,9 @@ class Worker:
         self._lifespan = lifespan
         self._routes = Routes()
         self._middleware: list[Middleware] = []
-        self._shift: Runner | None = None
+        self._run: Runner | SingleRun | None = None
         self._drain_early = False
-        self._last_shift: Runner | None = None
+        self._last_runner: Runner | None = None
         if handler is not None:
             self.add(None, handler)
         self._add_own_handlers()
@@ -114,7 +115,7 @@ class Worker:
         )
         return cls(kernel, options=options, listener=listener, lifespan=lifespan)
 
-    def at(
+    def with_kernel(
         self,
         kernel: KernelClient,
         *,
@@ -122,13 +123,16 @@ class Worker:
         listener: Listener | None = None,
         lifespan: Lifespan | None = None,
     ) -> Self:
-        """The same worker for the agent of another client: its handlers and hooks, not its work.
+        """Return a copy of this worker for the agent of another client, with the same handlers and hooks.
 
         Args:
             kernel: the kernel, with an agent's identity.
-            options: other limits and behaviour; None keeps them.
-            listener: another listener; None keeps it.
-            lifespan: another lifespan; None keeps it.
+            options: the copy's limits and behaviour; None keeps this worker's.
+            listener: the copy's listener; None keeps this worker's.
+            lifespan: the copy's lifespan; None keeps this worker's.
+
+        Raises:
+            UsageError: the client has no agent identity.
         """
         if kernel.agent is None:
             raise UsageError(_NO_AGENT)
@@ -140,11 +144,16 @@ class Worker:
             _listener=listener or self._listener,
             _lifespan=lifespan or self._lifespan,
             _middleware=list(self._middleware),
-            _shift=None,
-            _last_shift=None,
+            _run=None,
+            _last_runner=None,
             _drain_early=False,
         )
         return worker
+
+    def at(self, kernel: KernelClient, **changed: Any) -> Self:
+        """Do what `with_kernel` does: the old name of it; deprecated."""
+        warn_renamed("Worker.at()", "Worker.with_kernel()")
+        return self.with_kernel(kernel, **changed)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.agent} at {self.kernel.base_url})"
@@ -174,7 +183,7 @@ class Worker:
         Raises:
             UsageError: the signature cannot be a handler's, the kind is taken, or the worker runs.
         """
-        if self._shift is not None:
+        if self._run is not None:
             raise UsageError(f"{self!r} runs already: add its handlers before, or in its lifespan")
         found = as_handler(handler)
         if self._lifespan is None and isinstance(found, FunctionHandler):
@@ -257,15 +266,15 @@ class Worker:
             UsageError: there is no handler, one lacks a resource, or a folder cannot be written; nothing was
                 claimed.
         """
-        async with self._workplace() as place:
+        async with self._open_context() as context:
             found = await ClaimPoller(self.kernel, self.options, self._listener).once(wait_seconds)
             if found is None:
                 return None
-            self._shift = Runner(place, self.agent, lambda: False, self.on_settled)
+            run = self._run = SingleRun(context, self.agent, self.on_settled)
             try:
-                report = await self._shift.work_one(found)
+                report = await run.run(found)
             finally:
-                self._shift = None
+                self._run = None
         if report.error is not None:
             raise report.error
         return report
@@ -288,107 +297,67 @@ class Worker:
             UsageError: there is no handler, one lacks a resource, a folder cannot be written, or the worker
                 runs already.
         """
-        if self._shift is not None:
+        if self._run is not None:
             raise UsageError(f"{self!r} runs already")
-        async with self._workplace(shared_slots) as place:
-            shift = self._shift = self._last_shift = Runner(
-                place, self.agent, partial(self._may_claim, place), self.on_settled
+        async with self._open_context(shared_slots) as context:
+            runner = self._run = self._last_runner = Runner(
+                context, self.agent, partial(may_claim, context, self.select), self.on_settled
             )
             if self._drain_early:
-                shift.drain()
+                runner.drain()
             try:
-                await shift.run(task_status)
+                await runner.run(task_status)
             finally:
-                self._shift = None
-        if shift.error is not None:
-            raise shift.error
+                self._run = None
+        if runner.error is not None:
+            raise runner.error
 
-    def drain(self, *, hurry: bool = False) -> None:
-        """Claim no more; `run()` returns when what is held has ended or was handed back.
+    def drain(self, *, force: bool = False, hurry: bool | None = None) -> None:
+        """Stop claiming. `run()` returns when the turns held have ended or were handed back.
 
         Args:
-            hurry: give what is held no grace.
+            force: give the turns held no grace period.
+            hurry: the old name of `force`; deprecated.
         """
+        if hurry is not None:
+            warn_renamed("drain(hurry=)", "drain(force=)")
+            force = force or hurry
         self._drain_early = True
-        if self._shift is not None:
-            self._shift.drain(hurry=hurry)
+        if self._run is not None:
+            self._run.drain(force=force)
 
     @property
     def held_count(self) -> int:
         """How many turns are held now."""
-        return self._shift.held_count if self._shift is not None else 0
+        return self._run.held_count if self._run is not None else 0
 
     @property
     def stuck_count(self) -> int:
         """How many handlers of this or the last `run()` did not end when they had to."""
-        return self._last_shift.stuck_count if self._last_shift is not None else 0
+        return self._last_runner.stuck_count if self._last_runner is not None else 0
 
     @property
     def is_ended_by_stuck(self) -> bool:
         """Whether a handler that did not end has drained it (`on_stuck="drain"`): its process should end."""
-        return self._last_shift is not None and self._last_shift.is_ended_by_stuck
+        return self._last_runner is not None and self._last_runner.is_ended_by_stuck
 
     @property
     def has_unsettled(self) -> bool:
         """Whether a turn is held, or was since its drain neither settled nor handed back."""
-        return self._last_shift is not None and self._last_shift.has_unsettled
+        return self._last_runner is not None and self._last_runner.has_unsettled
 
-    @asynccontextmanager
-    async def _workplace(self, shared_slots: anyio.Semaphore | None = None) -> AsyncIterator[RunContext]:
-        options, room = self.options, self.room()
-        room.check()
-        async with self._opened_routes() as routes, _closing(self.kernel.with_own_connections()) as renewing:
-            yield RunContext(
-                kernel=self.kernel,
-                renewing=renewing,
-                routes=routes,
-                outbox=Outbox(
-                    options.outbox_folder, most_bytes=options.outbox_most_bytes, on_trouble=room.note
-                ),
-                room=room,
-                options=options,
-                listener=self._listener,
-                shared_slots=shared_slots,
-                middleware=tuple(self._middleware),
-                on_claimed=self.on_claimed,
-                on_interrupted=self.on_interrupted,
-            )
-
-    @asynccontextmanager
-    async def _opened_routes(self) -> AsyncIterator[Routes]:
-        """The routes with what the lifespan gives, checked before anything is claimed."""
-        if self._lifespan is None:
-            self._routes.check()
-            yield self._routes
-            return
-        async with open_lifespan(self._lifespan(self)) as given:
-            routes = self._routes.with_resources(given)
-            routes.check()
-            yield routes
-
-    def _may_claim(self, place: RunContext) -> bool:
-        if not place.room.has_room():
-            return False
-        try:
-            place.routes.check()
-        except FolderUnwritable as unwritable:  # it was writable before the first claim
-            place.room.note(unwritable.trouble)
-            return False
-        if place.shared_slots is not None and place.shared_slots.value == 0:
-            return False
-        try:
-            return self.select()
-        except KeyboardInterrupt:
-            raise
-        except BaseException:
-            logger.exception("select() of %r failed: nothing is claimed until it works", self)
-            return False
-
-
-@asynccontextmanager
-async def _closing(kernel: KernelClient) -> AsyncIterator[KernelClient]:
-    try:
-        yield kernel
-    finally:
-        with anyio.CancelScope(shield=True):
-            await kernel.aclose()
+    def _open_context(
+        self, shared_slots: anyio.Semaphore | None = None
+    ) -> AbstractAsyncContextManager[RunContext]:
+        return open_context(
+            kernel=self.kernel,
+            routes=self._routes,
+            lifespan=None if self._lifespan is None else partial(self._lifespan, self),
+            room=self.room(),
+            options=self.options,
+            listener=self._listener,
+            shared_slots=shared_slots,
+            middleware=tuple(self._middleware),
+            on_claimed=self.on_claimed,
+            on_interrupted=self.on_interrupted,
+        )

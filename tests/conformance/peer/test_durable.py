@@ -95,7 +95,7 @@ async def test_a_stream_reaches_its_readers(desk: Desk) -> None:
 
     @worker.turn()
     async def talk(turn: Turn) -> None:
-        async with turn.stream(most_characters=100) as out:
+        async with turn.stream(max_characters=100) as out:
             for number in range(100):
                 await out.write(f"{number} ")
 

@@ -9,7 +9,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from cgworker import Turn, Worker, carry_trace, instrument
+from cgworker import Turn, Worker, inject_trace, instrument
 from cgworker.wire.turns import Dispatch, RootRequest
 from tests.conformance.peer.elsewhere import OPTIONS, Desk
 
@@ -34,7 +34,7 @@ async def test_a_turn_hangs_under_the_span_it_was_dispatched_in(desk: Desk) -> N
         authority=RootRequest(request_id=key),
     )
     with provider.get_tracer("my.program").start_as_current_span("my program"):
-        turn = await desk.asker.turns.dispatch(carry_trace(dispatch))
+        turn = await desk.asker.turns.dispatch(inject_trace(dispatch))
     await worker.once()
     await desk.closed(turn)
     spans = {span.name: span for span in exporter.get_finished_spans()}

@@ -276,7 +276,7 @@ async def test_a_drained_worker_hands_back_and_the_next_one_goes_on(desk: Desk) 
     turn = await desk.dispatch({})
     async with working(first):
         await started.wait()
-        first.drain(hurry=True)
+        first.drain(force=True)
     assert (await desk.asker.turns.get(turn)).state == "queued"
     second = Worker(desk.kernel, options=OPTIONS)
 

@@ -1,7 +1,7 @@
 """Calls of many turns and agents in one request, where the kernel takes that (difference 9).
 
 A kernel that does not know the routes for many, as the reference's, is asked once in a while; in between
-each call goes by its single route. So does one that is alone, and every one whose group was refused as a
+each call goes by its single route. So does one that is single, and every one whose group was refused as a
 whole: what is wrong with one must not harm the others.
 """
 
@@ -33,16 +33,16 @@ from cgworker.wire.turns import (
     SettleItem,
     Suspend,
 )
-from cgworker.worker.batching.batcher import Batcher, shared
+from cgworker.worker.batching.batcher import Batcher, loop_local
 
-MOST_CLAIMED = 5
+MAX_CLAIMED = 5
 """How many turns one agent asks for at once: times the agents of a group, what one request may ask for."""
 
 _RENEWALS_GATHER_SECONDS = 0.01  # timers of one instant go off one after the other
 _UNKNOWN_ROUTE = frozenset({404, 405})
 _ASK_AGAIN_SECONDS = 300.0
-_MOST_SETTLING = 2  # requests at once: one is on its way while the kernel is at work on the other
-_MOST_BUNDLED_BYTES = 65536  # a request has a limit as a whole
+_MAX_SETTLE_REQUESTS = 2  # requests at once: one is on its way while the kernel is at work on the other
+_MAX_BATCHED_BYTES = 65536  # a request has a limit as a whole
 
 
 def _nothing(_: Any) -> None:
@@ -57,13 +57,13 @@ class _Item:
         item: what it is as an item of the route for many.
         read: what it makes of its item's answer.
         note: is told of its item's answer before that, also of a refusal.
-        alone: makes it by its single route.
-        count: how many turns it is about; one of several takes the route for many also where it is alone.
+        single: makes it by its single route.
+        count: how many turns it is about; one of several takes the route for many also where it is single.
     """
 
     kernel: KernelClient
     item: Any
-    alone: Callable[[], Awaitable[Any]]
+    single: Callable[[], Awaitable[Any]]
     read: Callable[[Any], Any] = _nothing
     note: Callable[[Any], None] = _nothing
     count: int = 1
@@ -74,12 +74,12 @@ class _BatchRefused(Exception):
 
 
 class BatchedCall:
-    """Calls of one kind to one kernel; see `shared`.
+    """Calls of one kind to one kernel; see `loop_local`.
 
     Args:
         send_many: sends items in one request, as the given client.
         gather_seconds: how long the first call waits for others.
-        most_groups: how many requests are under way at once.
+        max_groups: how many requests are under way at once.
     """
 
     def __init__(
@@ -87,11 +87,11 @@ class BatchedCall:
         send_many: Callable[[KernelClient, tuple[Any, ...]], Awaitable[ItemAnswers | SettleAnswers]],
         *,
         gather_seconds: float = 0,
-        most_groups: int = 1,
+        max_groups: int = 1,
     ) -> None:
         self._send_many = send_many
-        self._combining: Batcher[_Item, Any] = Batcher(
-            self._send, gather_seconds=gather_seconds, most_groups=most_groups
+        self._batcher: Batcher[_Item, Any] = Batcher(
+            self._send, gather_seconds=gather_seconds, max_groups=max_groups
         )
         self._ask_again_at = -math.inf
 
@@ -99,34 +99,34 @@ class BatchedCall:
         self,
         kernel: KernelClient,
         item: Any,
-        alone: Callable[[], Awaitable[Any]],
+        single: Callable[[], Awaitable[Any]],
         *,
         read: Callable[[Any], Any] = _nothing,
         note: Callable[[Any], None] = _nothing,
         count: int = 1,
-        apart: bool = False,
+        own_request: bool = False,
     ) -> Any:
-        """Make the call with those that wait; returns what `read` or `alone` does.
+        """Make the call with those that wait; returns what `read` or `single` does.
 
         Args:
-            note: is told of the item's answer, also of a refusal; not where the call goes alone.
+            note: is told of the item's answer, also of a refusal; not where the call goes single.
             count: how many turns it is about.
-            apart: in a request of its own all the same.
+            own_request: in a request of its own all the same.
 
         Raises:
-            KernelRefused, KernelTrouble, AnswerInvalid: as `alone` would.
+            KernelRefused, KernelTrouble, AnswerInvalid: as `single` would.
         """
         if monotonic() < self._ask_again_at:
-            return await alone()
-        call = _Item(kernel=kernel, item=item, alone=alone, read=read, note=note, count=count)
+            return await single()
+        call = _Item(kernel=kernel, item=item, single=single, read=read, note=note, count=count)
         try:
-            return _result(await self._send([call])) if apart else await self._combining(call)
+            return _result(await self._send([call])) if own_request else await self._batcher(call)
         except _BatchRefused:
-            return await alone()
+            return await single()
 
     async def _send(self, calls: Sequence[_Item]) -> Sequence[Any]:
         if sum(call.count for call in calls) == 1:
-            return [await calls[0].alone()]
+            return [await calls[0].single()]
         try:
             answers = await self._send_many(calls[0].kernel, tuple(call.item for call in calls))
         except (TypeError, ValueError):  # one cannot be written as JSON
@@ -137,10 +137,10 @@ class BatchedCall:
             return [_BatchRefused() for _ in calls]
         if len(answers.items) != len(calls):
             return [_BatchRefused() for _ in calls]
-        return [_read_or_tell(call, answer) for call, answer in zip(calls, answers.items, strict=True)]
+        return [_read_answer(call, answer) for call, answer in zip(calls, answers.items, strict=True)]
 
 
-def _read_or_tell(call: _Item, answer: ItemAnswer) -> Any | CommonGroundError:
+def _read_answer(call: _Item, answer: ItemAnswer) -> Any | CommonGroundError:
     call.note(answer)
     if answer.status in (401, 403):  # by itself it reads its token file again
         return _BatchRefused()
@@ -159,31 +159,31 @@ def _result(answers: Sequence[Any]) -> Any:
     return answer
 
 
-def _bundle_of(
+def _batched_call(
     kernel: KernelClient,
     project_id: str,
     verb: Hashable,
     send_many: Callable[[KernelClient, str, tuple[Any, ...]], Awaitable[ItemAnswers | SettleAnswers]],
     *,
     gather_seconds: float = 0,
-    most_groups: int = 1,
+    max_groups: int = 1,
 ) -> BatchedCall:
-    """The bundle of all workers of this event loop that make such calls to this kernel and project."""
+    """The calls of all workers of this event loop that make such calls to this kernel and project."""
 
     async def send(kernel: KernelClient, items: tuple[Any, ...]) -> ItemAnswers | SettleAnswers:
         return await send_many(kernel, project_id, items)
 
     def make() -> BatchedCall:
-        return BatchedCall(send, gather_seconds=gather_seconds, most_groups=most_groups)
+        return BatchedCall(send, gather_seconds=gather_seconds, max_groups=max_groups)
 
-    return shared((verb, kernel.route, project_id), make)
+    return loop_local((verb, kernel.route, project_id), make)
 
 
 # ---------------------------------------------------------------- claiming
 
 
 async def claim(
-    kernel: KernelClient, agent: AgentRef, limit: int, *, key: str, apart: bool = False
+    kernel: KernelClient, agent: AgentRef, limit: int, *, key: str, own_request: bool = False
 ) -> tuple[ClaimedTurn, ...]:
     """Up to `limit` of the agent's turns, as many as there are now, in one request with others that ask.
 
@@ -191,19 +191,19 @@ async def claim(
 
     Args:
         key: makes a repeat give the same turns again (difference 4).
-        apart: in a request of its own, as where the answer to one with others was lost.
+        own_request: in a request of its own, as where the answer to one with others was lost.
     """
 
-    async def alone() -> tuple[ClaimedTurn, ...]:
+    async def single() -> tuple[ClaimedTurn, ...]:
         claimed = (await kernel.claims.claim(agent, idempotency_key=key)).claimed
         return () if claimed is None else (claimed,)
 
     if not kernel.secrets:
-        return await alone()
-    bundle = _bundle_of(kernel, agent.project_id, "claim", lambda one, *rest: one.claims.claim_many(*rest))
+        return await single()
+    calls = _batched_call(kernel, agent.project_id, "claim", lambda one, *rest: one.claims.claim_many(*rest))
     item = ClaimItem(agent=agent, credential=kernel.secrets[0], limit=limit, idempotency_key=key)
-    claimed: tuple[ClaimedTurn, ...] = await bundle.call(
-        kernel, item, alone, read=_read_claims, count=limit, apart=apart
+    claimed: tuple[ClaimedTurn, ...] = await calls.call(
+        kernel, item, single, read=_read_claims, count=limit, own_request=own_request
     )
     return claimed
 
@@ -219,7 +219,7 @@ async def renew(kernel: KernelClient, claim: ClaimToken) -> Renewal:
     """Extend the lease, in one request with others that are due."""
     if not kernel.secrets:
         return await kernel.claims.renew(claim)
-    bundle = _bundle_of(
+    calls = _batched_call(
         kernel,
         claim.project_id,
         "renew",
@@ -227,7 +227,7 @@ async def renew(kernel: KernelClient, claim: ClaimToken) -> Renewal:
         gather_seconds=_RENEWALS_GATHER_SECONDS,
     )
     item = RenewItem(claim=claim, credential=kernel.secrets[0])
-    renewal: Renewal = await bundle.call(
+    renewal: Renewal = await calls.call(
         kernel, item, lambda: kernel.claims.renew(claim), read=partial(structure_answer, Renewal)
     )
     return renewal
@@ -252,7 +252,7 @@ class PrefetchedClaim:
     is_answered: bool = False
     claimed: ClaimedTurn | None = None
 
-    def take(self, answer: SettleAnswer) -> None:
+    def collect(self, answer: SettleAnswer) -> None:
         """What the kernel answered. One in trouble, or not to be read, is none, and harms no settled turn."""
         if not isinstance(said := answer.next, ItemAnswer) or said.status >= 500:
             return
@@ -263,15 +263,18 @@ class PrefetchedClaim:
 
 
 async def settle(
-    kernel: KernelClient, claim: ClaimToken, outcome: Finish | Suspend, ahead: PrefetchedClaim | None = None
+    kernel: KernelClient,
+    claim: ClaimToken,
+    outcome: Finish | Suspend,
+    prefetch: PrefetchedClaim | None = None,
 ) -> None:
     """Finish or suspend the turn, in one request with others that wait.
 
     Args:
-        ahead: claim the agent's next turn as well, if the kernel can do that in the same request.
+        prefetch: claim the agent's next turn as well, if the kernel can do that in the same request.
     """
 
-    async def alone() -> None:
+    async def single() -> None:
         if isinstance(outcome, Finish):
             await kernel.turns.finish(
                 claim,
@@ -283,30 +286,30 @@ async def settle(
             await kernel.turns.suspend(claim, outcome.reason, note=outcome.note, meta=outcome.meta)
 
     if not kernel.secrets or _is_large(outcome):
-        await alone()
+        await single()
         return
     item = SettleItem(
         claim=claim,
         credential=kernel.secrets[0],
         finish=outcome if isinstance(outcome, Finish) else None,
         suspend=outcome if isinstance(outcome, Suspend) else None,
-        next=ABSENT if ahead is None else NextClaim(idempotency_key=ahead.key),
+        next=ABSENT if prefetch is None else NextClaim(idempotency_key=prefetch.key),
     )
-    bundle = _bundle_of(
+    calls = _batched_call(
         kernel,
         claim.project_id,
         "settle",
         lambda one, *rest: one.turns.settle_many(*rest),
-        most_groups=_MOST_SETTLING,
+        max_groups=_MAX_SETTLE_REQUESTS,
     )
-    if ahead is None:
-        await bundle.call(kernel, item, alone)
+    if prefetch is None:
+        await calls.call(kernel, item, single)
     else:
-        ahead.asked_at = monotonic()
-        await bundle.call(kernel, item, alone, note=ahead.take, count=2)
+        prefetch.asked_at = monotonic()
+        await calls.call(kernel, item, single, note=prefetch.collect, count=2)
 
 
 def _is_large(outcome: Finish | Suspend) -> bool:
     if isinstance(outcome, Suspend) or outcome.final_payload is ABSENT:
         return False
-    return len(dumps(outcome.final_payload)) > _MOST_BUNDLED_BYTES
+    return len(dumps(outcome.final_payload)) > _MAX_BATCHED_BYTES

@@ -9,11 +9,11 @@ from __future__ import annotations
 import anyio
 
 from cgworker.client import KernelClient
-from cgworker.worker.batching.batcher import shared
+from cgworker.worker.batching.batcher import loop_local
 
 _AT_ONCE = 16
 
 
 def background_calls(kernel: KernelClient) -> anyio.Semaphore:
     """Enter it for the call: a few of them are made at a time, of all workers of this event loop."""
-    return shared(("patient calls", kernel.route), lambda: anyio.Semaphore(_AT_ONCE))
+    return loop_local(("background calls", kernel.route), lambda: anyio.Semaphore(_AT_ONCE))

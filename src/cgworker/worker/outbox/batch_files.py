@@ -40,7 +40,7 @@ class _File:
 
 
 class BatchFiles:
-    """The shared files of a folder. Made by `groups_in`; safe to be used by several threads.
+    """The shared files of a folder. Made by `batch_files_in`; safe to be used by several threads.
 
     Args:
         folder: which; it need not be there yet.
@@ -50,7 +50,7 @@ class BatchFiles:
         self._folder = folder
         self._known: dict[str, _File] = {}
         self._others: frozenset[str] = frozenset()
-        self._looked_at = -math.inf
+        self._scanned_at = -math.inf
         self._lock = threading.Lock()
 
     def find(self, fingerprint: str, *, since: float = math.inf) -> tuple[Path, Stored] | None:
@@ -60,7 +60,7 @@ class BatchFiles:
             since: if the folder was looked at after this instant of `lease.monotonic`, that is enough.
         """
         with self._lock:
-            for name, file in self._look(since).items():
+            for name, file in self._scan(since).items():
                 if fingerprint in file.results:
                     return self._folder / name, read_line(file.results[fingerprint])
         return None
@@ -70,30 +70,30 @@ class BatchFiles:
         with self._lock:
             return [
                 (self._folder / name, [read_line(line) for line in file.results.values()])
-                for name, file in self._look().items()
+                for name, file in self._scan().items()
             ]
 
     def has_file(self, name: str, *, since: float = math.inf) -> bool:
         """Whether another file of this name is in the folder; `since` as above."""
         with self._lock:
-            self._look(since)
+            self._scan(since)
             return name in self._others
 
-    def _look(self, since: float = math.inf) -> dict[str, _File]:
+    def _scan(self, since: float = math.inf) -> dict[str, _File]:
         """The files as they are now; what is known of those that are gone is forgotten."""
-        if self._looked_at < since:
-            self._looked_at = monotonic()
+        if self._scanned_at < since:
+            self._scanned_at = monotonic()
             names = _names_in(self._folder)
             self._known = {name: self._read(name) for name in names if name.endswith(SUFFIX)}
             self._others = frozenset(names) - self._known.keys()
         return self._known
 
-    def take_note(self, path: Path, results: Mapping[str, bytes]) -> None:
+    def remember(self, path: Path, results: Mapping[str, bytes]) -> None:
         """A file was written here, with these lines by fingerprint: it need not be read."""
         with self._lock:
             self._known[path.name] = _File(sum(map(len, results.values())), True, dict(results))
 
-    def strike(self, path: Path, fingerprints: Collection[str]) -> None:
+    def mark_delivered(self, path: Path, fingerprints: Collection[str]) -> None:
         """The kernel has these results of a file. It need not be on the disk: a closed turn is never claimed
         again."""
         with self._lock:
@@ -101,19 +101,19 @@ class BatchFiles:
             are_all = known is not None and known.is_whole and not known.results.keys() - fingerprints
             if are_all:
                 del self._known[path.name]
-        if are_all or (_append_strikes(path, fingerprints) and self._is_struck(path)):
+        if are_all or (_append_delivered(path, fingerprints) and self._are_all_delivered(path)):
             path.unlink(missing_ok=True)
 
-    def _is_struck(self, path: Path) -> bool:
+    def _are_all_delivered(self, path: Path) -> bool:
         """Whether nothing waits in the file any more, whoever struck it."""
         with self._lock:
             file = self._read(path.name)
         return file.is_whole and not file.results
 
-    def struck(self) -> list[Path]:
+    def delivered(self) -> list[Path]:
         """The files in which nothing waits any more, but which nobody has removed."""
         with self._lock:
-            files = self._look().items()
+            files = self._scan().items()
             return [self._folder / name for name, file in files if file.is_whole and not file.results]
 
     def _read(self, name: str) -> _File:
@@ -124,7 +124,7 @@ class BatchFiles:
             if path.stat().st_size > known.size:
                 with path.open("rb") as file:
                     file.seek(known.size)
-                    _take_in(known, file.read())
+                    _read_lines(known, file.read())
             known.is_whole = True
         except FileNotFoundError:
             return _File()
@@ -133,7 +133,7 @@ class BatchFiles:
         return known
 
 
-def _append_strikes(path: Path, fingerprints: Iterable[str]) -> bool:
+def _append_delivered(path: Path, fingerprints: Iterable[str]) -> bool:
     """Whether the file was there."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
@@ -145,7 +145,7 @@ def _append_strikes(path: Path, fingerprints: Iterable[str]) -> bool:
     return True
 
 
-def _take_in(known: _File, data: bytes) -> None:
+def _read_lines(known: _File, data: bytes) -> None:
     """Read the whole lines; half a one may still grow."""
     end = data.rfind(b"\n") + 1
     known.size += end
@@ -175,6 +175,6 @@ def _names_in(folder: Path) -> list[str]:
 
 
 @lru_cache(maxsize=64)
-def groups_in(folder: Path) -> BatchFiles:
+def batch_files_in(folder: Path) -> BatchFiles:
     """The shared files of a folder; workers of a process know together what they have read."""
     return BatchFiles(folder)

@@ -30,15 +30,15 @@ from cgworker.outcome import Closed, Failed, Stopped, Succeeded, word_for
 from cgworker.turn import Turn
 from cgworker.wire.converter import ABSENT, dumps
 from cgworker.wire.refs import AgentRef
-from cgworker.worker.batching.batcher import Batcher, shared
+from cgworker.worker.batching.batcher import Batcher, loop_local
 from cgworker.worker.outbox import batch_files
-from cgworker.worker.outbox.batch_files import BatchFiles, Stored, groups_in, read_line
+from cgworker.worker.outbox.batch_files import BatchFiles, Stored, batch_files_in, read_line
 
 T = TypeVar("T")
 U = TypeVar("U")
 
 _LEFT_SECONDS = 3600.0
-_MOST_SHARED_BYTES = 8192  # what waits in shared files is held in memory, too
+_MAX_SHARED_BYTES = 8192  # what waits in shared files is held in memory, too
 
 _BY_WORD: dict[str, type[Closed]] = {"succeeded": Succeeded, "failed": Failed, "stopped": Stopped}
 
@@ -84,19 +84,19 @@ class Outbox:
 
     Args:
         folder: made when needed, 0700.
-        most_bytes: how much it may hold; what is kept aside counts, and goes first when room is needed.
+        max_bytes: how much it may hold; what is kept aside counts, and goes first when room is needed.
         on_trouble: told when the disk does not take a result.
     """
 
     def __init__(
-        self, folder: Path, *, most_bytes: int, on_trouble: Callable[[OSError], None] = lambda _: None
+        self, folder: Path, *, max_bytes: int, on_trouble: Callable[[OSError], None] = lambda _: None
     ) -> None:
         self._folder = folder
         self._on_trouble = on_trouble
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
 
     @property
-    def _kept_folder(self) -> Path:
+    def _dead_letters_folder(self) -> Path:
         return self._folder / "kept"
 
     # ------------------------------------------------------------ one result
@@ -125,24 +125,24 @@ class Outbox:
                 it is looked at now.
         """
         own = f"{turn.ref.turn_id}.{turn.fingerprint}.json"
-        if self._groups.has_file(own, since=since):
+        if self._batch_files.has_file(own, since=since):
             stored = _read_own(self._folder / own)
             if stored.get("fingerprint") == turn.fingerprint:
                 return _entry_of(self._folder / own, stored)
-        found = self._groups.find(turn.fingerprint, since=since)
+        found = self._batch_files.find(turn.fingerprint, since=since)
         return None if found is None else _entry_of(*found)
 
     def waiting(self, kernel_url: str, agent: AgentRef) -> list[OutboxEntry]:
         """The results of an agent that the kernel does not have yet."""
         of_agent = {"kernel": kernel_url, "agent": str(agent)}.items()
         own = [(path, _read_own(path)) for path in self._own_files()]
-        shared = [(path, stored) for path, group in self._groups.waiting() for stored in group]
+        shared = [(path, stored) for path, group in self._batch_files.waiting() for stored in group]
         found = [_entry_of(path, stored) for path, stored in own + shared if of_agent <= stored.items()]
         return [entry for entry in found if entry is not None]
 
     def waiting_count(self) -> int:
         """How many results the kernel does not have yet; those kept aside are not counted."""
-        return sum(1 for _ in self._own_files()) + sum(len(group) for _, group in self._groups.waiting())
+        return sum(1 for _ in self._own_files()) + sum(len(group) for _, group in self._batch_files.waiting())
 
     def tidy(self) -> None:
         """Remove what a worker that was killed has left in the folder and nobody needs."""
@@ -150,15 +150,15 @@ class Outbox:
             with suppress(OSError):  # another process tidies as well
                 if time.time() - path.stat().st_mtime > _LEFT_SECONDS:
                     path.unlink()
-        for path in self._groups.struck():
+        for path in self._batch_files.delivered():
             path.unlink(missing_ok=True)
 
     def _own_files(self) -> Iterable[Path]:
         return self._folder.glob("*.json")
 
     @property
-    def _groups(self) -> BatchFiles:
-        return groups_in(self._folder)
+    def _batch_files(self) -> BatchFiles:
+        return batch_files_in(self._folder)
 
     async def discard(self, entry: OutboxEntry) -> None:
         """The kernel has it."""
@@ -172,23 +172,23 @@ class Outbox:
             that shares the outbox has delivered it meanwhile.
         """
         try:
-            return self._move_aside(entry)
+            return self._move_to_dead_letters(entry)
         except OSError as immovable:
             logger.warning("%s: what cannot be delivered could not be kept aside: %s", entry.path, immovable)
             return entry.path
 
-    def _move_aside(self, entry: OutboxEntry) -> Path | None:
-        kept = make_private_folder(self._kept_folder) / entry.own_name
+    def _move_to_dead_letters(self, entry: OutboxEntry) -> Path | None:
+        kept = make_private_folder(self._dead_letters_folder) / entry.own_name
         if not entry.is_shared:
             try:
                 return entry.path.replace(kept)
             except FileNotFoundError:
                 return None
-        found = self._groups.find(entry.fingerprint)
+        found = self._batch_files.find(entry.fingerprint)
         if found is None:
             return None
         write_private(kept, dumps(found[1]) + b"\n", sync=True)
-        self._groups.strike(entry.path, [entry.fingerprint])
+        self._batch_files.mark_delivered(entry.path, [entry.fingerprint])
         return kept
 
     # ------------------------------------------------------------ the disk
@@ -205,7 +205,7 @@ class Outbox:
         self, verb: str, make: Callable[[Sequence[Any]], Awaitable[Sequence[Any]]]
     ) -> Batcher[Any, Any]:
         """All workers of an event loop that have this outbox wait for the disk together."""
-        return shared((Outbox, verb, self._folder, self._most_bytes), lambda: Batcher(make))
+        return loop_local((Outbox, verb, self._folder, self._max_bytes), lambda: Batcher(make))
 
     async def _write_all(self, results: Sequence[_Result]) -> Sequence[Path | Exception]:
         return await _in_own_thread(self._write_files, results)
@@ -216,13 +216,13 @@ class Outbox:
     def _write_files(self, results: Sequence[_Result]) -> list[Path | Exception]:
         """Write them, the small ones into one file; where that fails, each for itself."""
         small = [result for result in results if _is_small(result)]
-        together: Path | Exception | None = self._write_or_tell(small) if len(small) > 1 else None
+        together: Path | Exception | None = self._try_to_write(small) if len(small) > 1 else None
         return [
-            together if isinstance(together, Path) and _is_small(result) else self._write_or_tell([result])
+            together if isinstance(together, Path) and _is_small(result) else self._try_to_write([result])
             for result in results
         ]
 
-    def _write_or_tell(self, results: Sequence[_Result]) -> Path | Exception:
+    def _try_to_write(self, results: Sequence[_Result]) -> Path | Exception:
         try:
             return self._write(results)
         except (OSError, OutboxFull) as unwritable:
@@ -245,17 +245,17 @@ class Outbox:
             raise
         _sync_folder(self._folder)
         if len(results) > 1:
-            self._groups.take_note(path, {result.fingerprint: result.line for result in results})
+            self._batch_files.remember(path, {result.fingerprint: result.line for result in results})
         return path
 
     def _discard_files(self, entries: Sequence[OutboxEntry]) -> list[None]:
-        struck: dict[Path, list[str]] = {}
+        delivered: dict[Path, list[str]] = {}
         for entry in entries:
             if entry.is_shared:
-                struck.setdefault(entry.path, []).append(entry.fingerprint)
+                delivered.setdefault(entry.path, []).append(entry.fingerprint)
             else:
-                struck.setdefault(entry.path, [])
-        for path, fingerprints in struck.items():
+                delivered.setdefault(entry.path, [])
+        for path, fingerprints in delivered.items():
             try:
                 self._discard_from(path, fingerprints)
             except OSError as unwritable:  # it is noticed again with what a worker has left
@@ -264,20 +264,20 @@ class Outbox:
 
     def _discard_from(self, path: Path, fingerprints: Sequence[str]) -> None:
         if fingerprints:
-            self._groups.strike(path, fingerprints)
+            self._batch_files.mark_delivered(path, fingerprints)
         else:
             path.unlink(missing_ok=True)
 
     def _make_room(self, needed: int) -> None:
-        kept = _files_in(self._kept_folder)
+        kept = _files_in(self._dead_letters_folder)
         used = sum(file.size for file in [*_files_in(self._folder), *kept])
         for file in sorted(kept, key=lambda file: file.changed_at):
-            if used + needed <= self._most_bytes:
+            if used + needed <= self._max_bytes:
                 break
             file.path.unlink(missing_ok=True)
             used -= file.size
-        if used + needed > self._most_bytes:
-            raise OutboxFull(f"{self._folder} holds {used} bytes; {needed} more are over {self._most_bytes}")
+        if used + needed > self._max_bytes:
+            raise OutboxFull(f"{self._folder} holds {used} bytes; {needed} more are over {self._max_bytes}")
 
 
 async def _in_own_thread(work: Callable[[T], U], given: T) -> U:
@@ -286,7 +286,7 @@ async def _in_own_thread(work: Callable[[T], U], given: T) -> U:
 
 
 def _is_small(result: _Result) -> bool:
-    return len(result.line) <= _MOST_SHARED_BYTES
+    return len(result.line) <= _MAX_SHARED_BYTES
 
 
 def _facts_of(turn: Turn, outcome: Closed) -> dict[str, Any]:

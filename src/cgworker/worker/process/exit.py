@@ -23,7 +23,7 @@ from attrs import define, field
 from cgworker import events
 from cgworker.events import Event, logger
 from cgworker.lease import monotonic
-from cgworker.worker.runner import AFTER_GRACE_SECONDS
+from cgworker.worker.drain import AFTER_GRACE_SECONDS
 from cgworker.worker.worker import Worker
 
 _CLOSING_SECONDS = 5.0  # from the workers' end to the end of `run()`: connections, the lifespans' ends
@@ -53,10 +53,10 @@ class Ending:
             worker.listen(self._note)
         threading.Thread(target=self._count, name="cgworker: the end", daemon=True).start()
 
-    def begin(self, hurry: bool) -> None:
+    def begin(self, force: bool) -> None:
         """The workers were told to drain; may be called by a signal handler."""
         options = [worker.options for worker in self._workers]
-        grace = 0 if hurry else max((each.grace_seconds for each in options), default=0)
+        grace = 0 if force else max((each.grace_seconds for each in options), default=0)
         interrupt = max((each.interrupt_seconds for each in options), default=0)
         self._deadlines.put(monotonic() + grace + interrupt + AFTER_GRACE_SECONDS + _CLOSING_SECONDS)
 
@@ -73,7 +73,7 @@ class Ending:
             case events.WorkerDraining():
                 self._draining += 1
                 if self._draining == len(self._workers):
-                    self.begin(hurry=False)
+                    self.begin(force=False)
             case events.WorkerStopped():
                 self._stopped += 1
                 if self._stopped == len(self._workers) and any(each.stuck_count for each in self._workers):

@@ -91,7 +91,7 @@ def run_loop(
 
     def end() -> None:
         for worker in workers:
-            worker.drain(hurry=True)
+            worker.drain(force=True)
 
     options = dict(backend_options)
     if backend == "asyncio":
@@ -158,9 +158,9 @@ async def _drain_on_signals(
     *,
     task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
-    def drain(hurry: bool) -> None:
+    def drain(force: bool) -> None:
         for worker in workers:
-            worker.drain(hurry=hurry)
+            worker.drain(force=force)
 
     await watch_signals(drain, at_once=at_once, task_status=task_status)
 
@@ -178,7 +178,7 @@ async def watch_signals(
         at_once: what to do in the signal's handler, before that, even if the event loop stands still.
         task_status: started once the signals held since `signals.defer_signals()` have been told.
     """
-    hurry, heard_count = False, 0
+    force, heard_count = False, 0
 
     def hear() -> None:
         nonlocal heard_count
@@ -186,14 +186,14 @@ async def watch_signals(
         at_once(heard_count > 1)
 
     def tell(number: int) -> None:
-        nonlocal hurry
-        logger.info("%s: %s", signal.Signals(number).name, "ending at once" if hurry else "draining")
-        drain(hurry)
-        hurry = True
+        nonlocal force
+        logger.info("%s: %s", signal.Signals(number).name, "ending at once" if force else "draining")
+        drain(force)
+        force = True
 
     try:
         receiver = anyio.open_signal_receiver(*signals.ENDING)
-        with signals.not_inherited(), receiver as received, signals.heard(hear):
+        with signals.not_inherited(), receiver as received, signals.calling_on_signal(hear):
             for number in signals.take_deferred():
                 hear()
                 tell(number)

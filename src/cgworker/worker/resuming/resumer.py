@@ -38,7 +38,7 @@ from cgworker.worker.resuming.suspended import SuspendedTurns
 from cgworker.worker.routing import Routes
 from cgworker.worker.suspension import SuspensionCause, cause_of_suspension
 
-_LOOK_SECONDS = 120.0
+_SCAN_SECONDS = 120.0
 _AFTER_TROUBLE_SECONDS = 30.0
 
 
@@ -50,7 +50,7 @@ class Resumer:
         agent: whose turns.
         routes: what the worker handles.
         outbox: where results wait.
-        kernel_time: by which it is told whether a turn may be tried again.
+        kernel_time: the kernel's clock, which decides when a turn may be tried again.
         poll_seconds: the longest pause between two looks at a kernel that cannot wait.
         listener: told of each turn queued again.
     """
@@ -71,39 +71,39 @@ class Resumer:
         self._routes = routes
         self._kernel_time = kernel_time
         self._listener = listener
-        self._parents = ChildWaitWatcher(kernel, agent.project_id, poll_seconds, self._wake)
+        self._child_waits = ChildWaitWatcher(kernel, agent.project_id, poll_seconds, self._wake)
         self._suspended = SuspendedTurns(kernel, agent)
-        self._leftovers = OutboxSweeper(outbox, kernel, agent, listener)
+        self._sweeper = OutboxSweeper(outbox, kernel, agent, listener)
         self._not_ours: dict[TurnRef, datetime] = {}
 
     async def run(self, tasks: anyio.abc.TaskGroup) -> None:
         """Look now, and then now and again, until cancelled; parents are watched in tasks of this group."""
-        with self._parents.watched_in(tasks):
+        with self._child_waits.watched_in(tasks):
             while True:
-                next_look_seconds = await self.look()
-                await anyio.sleep(next_look_seconds)
+                next_scan_seconds = await self.scan()
+                await anyio.sleep(next_scan_seconds)
 
-    def take_note(self, turn: TurnRef, suspended: Suspended) -> None:
+    def track(self, turn: TurnRef, suspended: Suspended) -> None:
         """One of this worker's turns was suspended."""
         if suspended.reason == AWAIT_CHILDREN_REASON:
-            self._parents.add(turn)
+            self._child_waits.add(turn)
 
-    async def look(self) -> float:
-        """Sort out and queue again what is due; returns in how many seconds to look again."""
+    async def scan(self) -> float:
+        """Sort out and queue again what is due; returns in how many seconds to scan again."""
         try:
             async with background_calls(self._kernel):
-                await self._leftovers.sweep()
+                await self._sweeper.sweep()
                 suspended = await self._suspended.find()
-            waits = [await self._look_at(turn, facts) for turn, facts in suspended.items()]
+            waits = [await self._check(turn, facts) for turn, facts in suspended.items()]
         except CommonGroundError as trouble:
             logger.debug("looking after what was put aside failed: %s", trouble)
             return _AFTER_TROUBLE_SECONDS
         self._not_ours = {turn: at for turn, at in self._not_ours.items() if turn in suspended}
-        return min(waits, default=_LOOK_SECONDS)
+        return min(waits, default=_SCAN_SECONDS)
 
-    async def _look_at(self, turn: TurnRef, facts: TurnEntry | TurnSnapshot) -> float:
-        if self._parents.watches(turn) or self._not_ours.get(turn) == facts.updated_at:
-            return _LOOK_SECONDS
+    async def _check(self, turn: TurnRef, facts: TurnEntry | TurnSnapshot) -> float:
+        if self._child_waits.watches(turn) or self._not_ours.get(turn) == facts.updated_at:
+            return _SCAN_SECONDS
         try:
             return await self._resume_if_due(turn, facts)
         except KernelRefused as refused:  # the others need not wait for it
@@ -119,35 +119,35 @@ class Resumer:
             logger.warning("%s stays suspended for now (%s): %s", turn, reason, trouble)
 
     async def _resume_if_due(self, turn: TurnRef, facts: TurnEntry | TurnSnapshot) -> float:
-        remark = await self._last_remark(turn)
-        if remark.reason == AWAIT_CHILDREN_REASON:
-            self._parents.add(turn)
-            return _LOOK_SECONDS
-        if not self._is_ours(remark, facts):
+        cause = await self._last_cause(turn)
+        if cause.reason == AWAIT_CHILDREN_REASON:
+            self._child_waits.add(turn)
+            return _SCAN_SECONDS
+        if not self._is_ours(cause, facts):
             self._not_ours[turn] = facts.updated_at
-            return _LOOK_SECONDS
-        if remark.not_before is not None and not facts.stop_requested:
+            return _SCAN_SECONDS
+        if cause.not_before is not None and not facts.stop_requested:
             await self._kernel_time.learn(self._kernel)
-            seconds = (remark.not_before - self._kernel_time.now()).total_seconds()
+            seconds = (cause.not_before - self._kernel_time.now()).total_seconds()
             if seconds > 0:
-                return min(max(seconds, 0.1), _LOOK_SECONDS)
-        await self._resume(turn, remark.reason or "")
-        return _LOOK_SECONDS
+                return min(max(seconds, 0.1), _SCAN_SECONDS)
+        await self._resume(turn, cause.reason or "")
+        return _SCAN_SECONDS
 
-    def _is_ours(self, remark: SuspensionCause, facts: TurnEntry | TurnSnapshot) -> bool:
-        if remark.reason == NO_HANDLER_REASON:
+    def _is_ours(self, cause: SuspensionCause, facts: TurnEntry | TurnSnapshot) -> bool:
+        if cause.reason == NO_HANDLER_REASON:
             return self._routes.find(facts.turn_kind) is not None
-        if remark.reason == AWAIT_ANSWER_REASON:
+        if cause.reason == AWAIT_ANSWER_REASON:
             return facts.stop_requested
-        return remark.reason in (SHUTDOWN_REASON, RETRY_REASON)
+        return cause.reason in (SHUTDOWN_REASON, RETRY_REASON)
 
-    async def _last_remark(self, turn: TurnRef) -> SuspensionCause:
-        remark = SuspensionCause(None, {})
+    async def _last_cause(self, turn: TurnRef) -> SuspensionCause:
+        cause = SuspensionCause(None, {})
         async with aclosing(self._kernel.turns.events(turn)) as events:
             async for event in events:
                 if event.event_type == "turn.suspended" and event.subject_id == turn.turn_id:
-                    remark = cause_of_suspension(event)
-        return remark
+                    cause = cause_of_suspension(event)
+        return cause
 
     async def _wake(self, parent: TurnRef) -> None:
         await self._resume(parent, AWAIT_CHILDREN_REASON)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve
 
+from cgworker.deprecation import warn_renamed
 from cgworker.errors import UsageError
 from cgworker.wire.meta import Meta
 from cgworker.wire.turns import Dispatch
@@ -46,18 +47,19 @@ def instrument(
         from cgworker.worker.telemetry.spans import Spans
     except ImportError as missing:
         raise UsageError("OpenTelemetry is not installed: pip install 'cgworker[otel]'") from missing
-    outbox = Outbox(worker.options.outbox_folder, most_bytes=worker.options.outbox_most_bytes)
+    outbox = Outbox(worker.options.outbox_folder, max_bytes=worker.options.outbox_max_bytes)
     worker.middleware(Spans(trace.get_tracer("cgworker", tracer_provider=tracer_provider)).around)
     worker.listen(WorkerMetrics(metrics.get_meter("cgworker", meter_provider=meter_provider), outbox).note)
 
 
-def carry_trace(dispatch: Dispatch) -> Dispatch:
-    """The dispatch with the current span in its annotations, for `kernel.turns.dispatch`.
+def inject_trace(dispatch: Dispatch) -> Dispatch:
+    """Return the dispatch with the current span in its annotations, for `kernel.turns.dispatch`.
 
-    An instrumented worker's span then hangs under it. Without OpenTelemetry or a span it is as it was.
+    The span of an instrumented worker then becomes a child of the current span. Without OpenTelemetry, or
+    outside any span, the dispatch is returned unchanged.
 
     Args:
-        dispatch: its own annotations stay.
+        dispatch: the dispatch, whose own annotations stay.
     """
     try:
         from cgworker.worker.telemetry.spans import current_trace
@@ -66,3 +68,9 @@ def carry_trace(dispatch: Dispatch) -> Dispatch:
     meta = dispatch.meta or Meta()
     annotations = {**meta.annotations, **current_trace()}
     return evolve(dispatch, meta=evolve(meta, annotations=annotations)) if annotations else dispatch
+
+
+def carry_trace(dispatch: Dispatch) -> Dispatch:
+    """Do what `inject_trace` does: the old name of it; deprecated."""
+    warn_renamed("carry_trace()", "inject_trace()")
+    return inject_trace(dispatch)

@@ -247,7 +247,7 @@ async def _adapter(
     async with as_actor(server, agent) as kernel, anyio.create_task_group() as beside:
         adapter = LoopWorker(kernel, runtime.handler(folder_per_turn=folder_per_turn), options=options)
         ending.watch([adapter])
-        drain = partial(watch_signals, lambda hurry: adapter.drain(hurry=hurry), at_once=ending.begin)
+        drain = partial(watch_signals, lambda force: adapter.drain(force=force), at_once=ending.begin)
         await beside.start(drain)
         yield adapter
         beside.cancel_scope.cancel()

@@ -65,7 +65,7 @@ class RunFlags:
             "poll_seconds": self.idle_sleep_seconds,
         }
         said = {name: value for name, value in given.items() if value is not None}
-        return worker.at(worker.kernel, options=evolve(worker.options, **said))
+        return worker.with_kernel(worker.kernel, options=evolve(worker.options, **said))
 
     def words(self) -> list[str]:
         """The flags as they are typed."""

@@ -151,8 +151,8 @@ class _Work:
             anyio.create_task_group() as beside,
         ):
 
-            def end_on_signal(hurry: bool) -> None:
-                beside.start_soon(_end, child, 0.0 if hurry else _END_SECONDS)
+            def end_on_signal(force: bool) -> None:
+                beside.start_soon(_end, child, 0.0 if force else _END_SECONDS)
 
             def end_on_loss(reason: str) -> None:
                 beside.start_soon(self._end_unless_settled, child, reason)
@@ -178,7 +178,7 @@ class _Work:
 
     def _keeper(self, lost: Callable[[str], None]) -> RenewalHooks:
         return RenewalHooks(
-            renew=self._renew, lost=lost, stop=lambda: None, most_seconds=self._renew_interval_seconds
+            renew=self._renew, lost=lost, stop=lambda: None, max_seconds=self._renew_interval_seconds
         )
 
     async def _renew(self, claim: ClaimToken) -> RenewalResult:

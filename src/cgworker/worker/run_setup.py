@@ -1,0 +1,118 @@
+"""Open what a run of a worker needs, and decide before each claim whether to claim."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import anyio
+
+from cgworker.client import KernelClient
+from cgworker.events import Listener, logger
+from cgworker.handlers.folder import FolderUnwritable
+from cgworker.lease import Interruption
+from cgworker.turn import Turn
+from cgworker.worker.context import RunContext
+from cgworker.worker.disk_space import Room
+from cgworker.worker.lifespan import open_lifespan
+from cgworker.worker.options import WorkerOptions
+from cgworker.worker.outbox.outbox import Outbox
+from cgworker.worker.routing import Middleware, Routes
+
+OpenLifespan = Callable[[], AbstractAsyncContextManager[Mapping[str, Any] | None]]
+
+
+@asynccontextmanager
+async def open_context(
+    *,
+    kernel: KernelClient,
+    routes: Routes,
+    lifespan: OpenLifespan | None,
+    room: Room,
+    options: WorkerOptions,
+    listener: Listener | None,
+    shared_slots: anyio.Semaphore | None,
+    middleware: tuple[Middleware, ...],
+    on_claimed: Callable[[Turn], Awaitable[None]],
+    on_interrupted: Callable[[Turn, Interruption], Awaitable[None]],
+) -> AsyncIterator[RunContext]:
+    """Yield what the attempts of a run share, with the lifespan entered and everything checked.
+
+    Args:
+        lifespan: makes the worker's lifespan; None if it has none. The other arguments are those of
+            `RunContext`.
+
+    Raises:
+        CommandNotFound: the command of a command handler is missing.
+        UsageError: there is no handler, one lacks a resource, or a folder cannot be written.
+    """
+    room.check()
+    async with (
+        _open_routes(routes, lifespan) as opened,
+        _closing(kernel.with_own_connections()) as renewing,
+    ):
+        yield RunContext(
+            kernel=kernel,
+            renewing=renewing,
+            routes=opened,
+            outbox=Outbox(options.outbox_folder, max_bytes=options.outbox_max_bytes, on_trouble=room.note),
+            room=room,
+            options=options,
+            listener=listener,
+            shared_slots=shared_slots,
+            middleware=middleware,
+            on_claimed=on_claimed,
+            on_interrupted=on_interrupted,
+        )
+
+
+@asynccontextmanager
+async def _open_routes(routes: Routes, lifespan: OpenLifespan | None) -> AsyncIterator[Routes]:
+    """Yield the routes with the resources of the lifespan, checked before anything is claimed."""
+    if lifespan is None:
+        routes.check()
+        yield routes
+        return
+    async with open_lifespan(lifespan()) as given:
+        opened = routes.with_resources(given)
+        opened.check()
+        yield opened
+
+
+@asynccontextmanager
+async def _closing(kernel: KernelClient) -> AsyncIterator[KernelClient]:
+    try:
+        yield kernel
+    finally:
+        with anyio.CancelScope(shield=True):
+            await kernel.aclose()
+
+
+def may_claim(context: RunContext, select: Callable[[], bool]) -> bool:
+    """Whether the worker may claim now: it has disk space, its handlers can run, and a slot is free.
+
+    Args:
+        context: what the attempts of the worker share.
+        select: the user's `Worker.select`. An exception that it raises is logged and counts as False.
+
+    Raises:
+        CommandNotFound: the command of a command handler is missing.
+        UsageError: a handler cannot run any more.
+    """
+    if not context.room.has_room():
+        return False
+    try:
+        context.routes.check()
+    except FolderUnwritable as unwritable:  # it was writable before the first claim
+        context.room.note(unwritable.trouble)
+        return False
+    if context.shared_slots is not None and context.shared_slots.value == 0:
+        return False
+    try:
+        return select()
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        logger.exception("%r failed: nothing is claimed until it works", select)
+        return False
