@@ -166,13 +166,14 @@ _HOMES = {
     "cgworker.worker.telemetry.instrument": ("inject_trace", "instrument"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_HOME_OF["carry_trace"] = "cgworker.worker.telemetry.instrument"  # the old name of inject_trace
+_OLD_HOME_OF = {"carry_trace": "cgworker.worker.telemetry.instrument"}  # deprecated names
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
+    home = _HOME_OF.get(name) or _OLD_HOME_OF.get(name)
+    if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(import_module(_HOME_OF[name]), name)
+    found = getattr(import_module(home), name)
     globals()[name] = found
     return found
 
