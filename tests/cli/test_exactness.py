@@ -133,3 +133,19 @@ def _is_zombie(pid: int) -> bool:
     """Ended, but its parent stands still and has not noticed."""
     stat = Path(f"/proc/{pid}/stat")
     return stat.exists() and ") Z " in stat.read_text()
+
+
+def test_a_page_that_the_kernel_cut_is_told(
+    cg: Cg, kernel: Kernel, desk: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On stderr, with the option that reads on; a page that is whole has no such line."""
+    monkeypatch.setattr("cgworker.kernel.store.records.MAX_PAGE_BYTES", 1)
+    turn_id = kernel.dispatch(agent_of(desk))
+    assert cg("worker", "once", "--profile", desk, "--command", *THREE_RECORDS).exit_code == 0
+    context = ("turn", "context", "--profile", desk, "--project-id", kernel.project, "--turn-id", turn_id)
+    cut = cg(*context)
+    assert len(cut.result["semantic_items"]) == 1
+    assert (
+        "cut the page after 1 of at most 100; read on with cg turn context --after-turn-seq 1" in cut.stderr
+    )
+    assert "cut" not in cg(*context, "--limit", "1").stderr

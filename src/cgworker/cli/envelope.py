@@ -66,3 +66,16 @@ def _line_of(value: Any) -> bytes:
 def say(text: str) -> None:
     """Tell on stderr what is not the answer: hints, warnings and failures."""
     print(printable(text, keep="\t\n"), file=sys.stderr)  # noqa: T201 - the command line prints
+
+
+def tell_cut(count: int, limit: int, has_more: bool, *, flag: str, after: int) -> None:
+    """Tell on stderr that the kernel cut a page before the limit (difference 11), and how to read on.
+
+    Args:
+        count: how many items the page has.
+        limit: how many were asked for; a page of so many says by itself that there may be more.
+        flag: the option that names where a page begins.
+        after: where the next page begins.
+    """
+    if has_more and count < limit:
+        say(f"hint: the kernel cut the page after {count} of at most {limit}; read on with {flag} {after}")

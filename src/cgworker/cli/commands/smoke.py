@@ -11,6 +11,7 @@ from cgworker.cli.command import command, group
 from cgworker.cli.commands.dispatch import anchors
 from cgworker.cli.commands.project import the_offer
 from cgworker.cli.connect import as_actor, parse_profile_name
+from cgworker.cli.context_page import read_context_page
 from cgworker.cli.options import DispatchKey, KernelFlags, PollIntervalMs, RequestId, TimeoutSeconds
 from cgworker.cli.payload import parse_json
 from cgworker.cli.results import SmokeDispatch, SmokeResult
@@ -63,7 +64,7 @@ async def pair(
         offer = the_offer(offers, f"target offer not found: agent_id={to} turn_kind={turn_kind}")
         turn = await kernel.turns.dispatch(work)
         terminal = await wait_until_closed(kernel, turn, timeout_seconds, poll_interval_ms / 1000)
-        context = await kernel.turns.context(turn, limit=100)
+        context = await read_context_page(kernel, turn, 0, 100)
     return SmokeResult(
         project_id=actor.project_id,
         from_=actor.agent_id,

@@ -11,6 +11,7 @@ from cgworker.cli.command import command, group
 from cgworker.cli.commands.agent import credential, publish_offers, register
 from cgworker.cli.commands.profile import check_can_keep, keep_credential
 from cgworker.cli.connect import admin_url, as_actor, as_reader, authorities, kernel_url
+from cgworker.cli.envelope import tell_cut
 from cgworker.cli.options import (
     AdminBaseUrl,
     AfterLedgerSeq,
@@ -166,9 +167,12 @@ async def feed(
     """Show what happened to an agent and to the turns given to it."""
     agent = AgentRef(project_id=project_id, agent_id=agent_id)
     async with as_reader(server, caller) as kernel:
-        return await kernel.agents.feed(
+        page, has_more = await kernel.agents.feed_page(
             agent, after_ledger_seq=after_ledger_seq, limit=limit, wait_seconds=wait_seconds
         )
+    after = page.next_after_ledger_seq
+    tell_cut(len(page.items), limit, has_more, flag="--after-ledger-seq", after=after)
+    return page
 
 
 def _refs(project_id: str, agent_id: str, requested_by: str | None) -> tuple[AgentRef, AgentRef]:

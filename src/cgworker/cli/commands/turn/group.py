@@ -9,6 +9,8 @@ import typer
 from cgworker.cli.command import command, group
 from cgworker.cli.commands.turn import follow, questions
 from cgworker.cli.connect import as_actor, as_reader
+from cgworker.cli.context_page import read_context_page
+from cgworker.cli.envelope import tell_cut
 from cgworker.cli.options import (
     AfterLedgerSeq,
     CallerFlags,
@@ -54,7 +56,7 @@ async def context(
     """Show a turn's records with their content."""
     turn = TurnRef(project_id=project_id, turn_id=turn_id)
     async with as_reader(server, caller) as kernel:
-        return await kernel.turns.context(turn, after_turn_seq=after_turn_seq, limit=limit)
+        return await read_context_page(kernel, turn, after_turn_seq, limit)
 
 
 @command(app, "wait")
@@ -113,9 +115,12 @@ async def feed(
     """Show what happened to a turn."""
     turn = TurnRef(project_id=project_id, turn_id=turn_id)
     async with as_reader(server, caller) as kernel:
-        return await kernel.turns.feed(
+        page, has_more = await kernel.turns.feed_page(
             turn, after_ledger_seq=after_ledger_seq, limit=limit, wait_seconds=wait_seconds
         )
+    after = page.next_after_ledger_seq
+    tell_cut(len(page.items), limit, has_more, flag="--after-ledger-seq", after=after)
+    return page
 
 
 def _refs(project_id: str, agent_id: str, turn_id: str) -> tuple[AgentRef, TurnRef]:

@@ -8,6 +8,7 @@ import typer
 
 from cgworker.cli.command import command, group
 from cgworker.cli.connect import as_claim_holder
+from cgworker.cli.context_page import read_context_page
 from cgworker.cli.options import AgentId, ContextAfter, ContextLimit, ProjectId, RequestedBy, ServerFlags
 from cgworker.cli.payload import bare, check_place, read_claim, read_json, write_json_file
 from cgworker.cli.results import (
@@ -71,7 +72,7 @@ async def read_context(
         "agent_id": claim.agent_id,
     }
     try:
-        context = await kernel.turns.context(claim.turn, after_turn_seq=after_turn_seq, limit=limit)
+        context = await read_context_page(kernel, claim.turn, after_turn_seq, limit)
     except CommonGroundError as unread:
         try:
             await kernel.turns.suspend(claim, "context_fetch_error", note=str(unread))
