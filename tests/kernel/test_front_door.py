@@ -232,6 +232,18 @@ def test_what_no_route_has_taken_over_has_an_end(served: Served, monkeypatch: py
         assert httpx.get(f"{served.base_url}/healthz", trust_env=False).status_code == 200
 
 
+def test_a_target_and_the_number_of_headers_have_bounds(served: Served) -> None:
+    """Reading thirty thousand parameters, or headers, would hold up everybody."""
+    begin = b"GET /v3r1/projects/p/projection/feed"
+    for head, status in (
+        (b"?" + b"a&" * 30_000 + b" HTTP/1.1\r\nhost: localhost\r\n\r\n", b"414"),
+        (b" HTTP/1.1\r\nhost: localhost\r\n" + b"x: y\r\n" * 15_000 + b"\r\n", b"431"),
+        (b"?" + b"a&" * 3000 + b" HTTP/1.1\r\nhost: localhost\r\n" + b"x: y\r\n" * 100 + b"\r\n", b"401"),
+    ):
+        with connected(served, begin + head) as connection:
+            assert connection.recv(4096).startswith(b"HTTP/1.1 " + status)
+
+
 def test_requests_that_come_faster_than_their_answers_have_an_end(served: Served) -> None:
     """Those first in line are answered, in order, and the connection ends with the last of them."""
     request = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"

@@ -17,6 +17,12 @@ from cgworker.kernel.http.coalescing import CoalescingTransport
 MAX_HEAD_BYTES = 64 * 1024
 """How many bytes the target and the headers of a request may have together."""
 
+MAX_TARGET_BYTES = 8 * 1024
+"""How many bytes the target may have: 64 KiB of parameters take 60 ms to read."""
+
+MAX_HEADERS = 200
+"""How many headers a request may have."""
+
 HEAD_SECONDS = 30.0
 """How many seconds a client may take to send a head, from its connection or its first byte on."""
 
@@ -96,11 +102,17 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._is_in_head, self._head_bytes, self._headers_bytes = True, 0, 0
 
+    def on_url(self, url: bytes) -> None:
+        """Collect the target, or a part of it."""
+        super().on_url(url)
+        if len(self.url) > MAX_TARGET_BYTES:
+            raise _HeadTooLong
+
     def on_header(self, name: bytes, value: bytes) -> None:
         """Count a complete header; this covers a head that arrives in one piece."""
         super().on_header(name, value)
         self._headers_bytes += len(name) + len(value)
-        if len(self.url) + self._headers_bytes > MAX_HEAD_BYTES:
+        if len(self.url) + self._headers_bytes > MAX_HEAD_BYTES or len(self.headers or ()) > MAX_HEADERS:
             raise _HeadTooLong
 
     def on_headers_complete(self) -> None:
@@ -123,10 +135,12 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse a request that the parser rejects: 431 if its head is too long, else 400."""
+        """Refuse a request that the parser rejects: 414 or 431 if its head is too long, else 400."""
         if self._is_full:  # the requests before it are still answered
             return
-        if self._headers_bytes > MAX_HEAD_BYTES - len(self.url):
+        if len(self.url) > MAX_TARGET_BYTES:
+            self._refuse(HTTPStatus.REQUEST_URI_TOO_LONG)
+        elif self._headers_bytes > MAX_HEAD_BYTES - len(self.url) or len(self.headers or ()) > MAX_HEADERS:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         else:
             super().send_400_response(msg)
