@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Iterator
 from enum import Enum
+from itertools import chain
 from typing import Any
 
 from attrs import NOTHING
@@ -13,6 +14,7 @@ from attrs import NOTHING
 import cgworker
 import cgworker.testing
 
+_INNER_BASES = ("cgworker.interruptible", "cgworker.worker.hooks")
 _SECTIONS = ("Args:", "Attributes:", "Returns:", "Raises:")
 
 
@@ -77,9 +79,10 @@ def _default(default: Any) -> str:
 
 
 def _members(cls: type) -> Iterator[str]:
-    """Its own public methods and properties, one line each."""
+    """Its public methods and properties, one line each, with those of its inner bases."""
+    bases = [base for base in cls.__mro__[1:] if base.__module__ in _INNER_BASES]
     lines = []
-    for name, found in vars(cls).items():
+    for name, found in chain.from_iterable(vars(each).items() for each in (cls, *bases)):
         if name.startswith("_"):
             continue
         member = found.__func__ if isinstance(found, classmethod | staticmethod) else found

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
 from functools import cached_property
 from typing import Any, TypeVar, overload
-
-import anyio
 
 from cgworker.client import KernelClient
 from cgworker.deprecation import warn_renamed
@@ -19,7 +16,8 @@ from cgworker.durable.journal import Journal
 from cgworker.durable.questions import Questions
 from cgworker.durable.steps import Steps
 from cgworker.durable.stream import Stream, open_stream
-from cgworker.lease import Interrupted, Interruption, Lease, Reason, call_until_lease_ends
+from cgworker.interruptible import Interruptible
+from cgworker.lease import Lease, call_until_lease_ends
 from cgworker.outcome import Suspended, Suspending
 from cgworker.wire.converter import unstructure_plain
 from cgworker.wire.meta import Meta
@@ -30,7 +28,7 @@ from cgworker.wire.turns import CONVERSATION_KIND, ChildDerivation, Dispatch, Tu
 T = TypeVar("T")
 
 
-class Turn:
+class Turn(Interruptible):
     """One attempt at one turn, as its handler sees it. Made by the worker.
 
     Args:
@@ -58,15 +56,12 @@ class Turn:
         more_records: bool = False,
     ) -> None:
         self._kernel = kernel
-        self._lease = lease
+        super().__init__(lease)
         self._journal = Journal(kernel, lease, context, page_size=page_size, more_records=more_records)
-        self._interrupt_hooks: list[Callable[[Interruption], None]] = []
-        self._shielded_until = -math.inf
         self._fingerprint = fingerprint_of(context.turn, kernel)
         self.snapshot: TurnSnapshot = context.turn
         self.attempt = attempt
         self.annotate: Callable[[], Mapping[str, Any]] = dict
-        self.interruption: Interruption | None = None
         self.suspension: Suspended | None = None
         self.no_room: OSError | None = None
 
@@ -318,59 +313,6 @@ class Turn:
         except Suspending as suspending:
             self.suspension = suspending.outcome
             raise
-
-    # ------------------------------------------------------------ how it is ended
-
-    @property
-    def stop_requested(self) -> bool:
-        """True once somebody has asked for the turn to be stopped."""
-        return self.interruption is not None and self.interruption.reason is Reason.STOP
-
-    def check(self) -> None:
-        """For handlers in threads, now and then: end here if the turn is being interrupted.
-
-        Raises:
-            Interrupted: it is; let it through.
-        """
-        if self.interruption is not None:
-            raise Interrupted(self.interruption)
-
-    @contextmanager
-    def shield(self, seconds: float) -> Iterator[anyio.CancelScope]:
-        """Finish something although the turn is being interrupted: `with turn.shield(5): await save()`.
-
-        Args:
-            seconds: how long at most; never longer than the lease lasts.
-        """
-        with anyio.move_on_after(min(seconds, max(self.seconds_left, 0)), shield=True) as scope:
-            self._shielded_until = max(self._shielded_until, scope.deadline)
-            yield scope
-
-    @property
-    def shielded_seconds(self) -> float:
-        """How long a `shield` may still go on, if it did not end sooner; 0 if there is none."""
-        return max(self._shielded_until - anyio.current_time(), 0)
-
-    def interrupt(self, reason: Reason, note: str | None = None, *, grace_seconds: float = 0.0) -> None:
-        """End the handler, for the worker. The first reason stands, but a lost lease outranks it."""
-        if self.interruption is not None and reason is not Reason.LEASE_LOST:
-            return
-        if self.interruption is not None and self.interruption.reason is Reason.LEASE_LOST:
-            return
-        self.interruption = Interruption(reason, note, grace_seconds)
-        for hook in list(self._interrupt_hooks):
-            hook(self.interruption)
-
-    @contextmanager
-    def on_interrupt(self, hook: Callable[[Interruption], None]) -> Iterator[None]:
-        """Be told of interruptions within the block, at once if there is one already."""
-        self._interrupt_hooks.append(hook)
-        try:
-            if self.interruption is not None:
-                hook(self.interruption)
-            yield
-        finally:
-            self._interrupt_hooks.remove(hook)
 
 
 def fingerprint_of(turn: TurnSnapshot, kernel: KernelClient) -> str:

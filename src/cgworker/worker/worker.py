@@ -18,12 +18,11 @@ from cgworker.errors import UsageError
 from cgworker.events import Listener, combine_listeners
 from cgworker.handlers import CommandHandler, FunctionHandler, Handler
 from cgworker.handlers.signature import HandlerFunction
-from cgworker.lease import Interruption
 from cgworker.profiles import resolve_profile
-from cgworker.turn import Turn
 from cgworker.wire.refs import AgentRef
 from cgworker.worker.context import RunContext
 from cgworker.worker.disk_space import Room
+from cgworker.worker.hooks import WorkerHooks
 from cgworker.worker.options import WorkerOptions
 from cgworker.worker.poller import ClaimPoller
 from cgworker.worker.routing import Middleware, Routes, as_handler, marked_methods
@@ -40,7 +39,7 @@ Lifespan = Callable[["Worker"], AbstractAsyncContextManager[Mapping[str, Any] | 
 """Opens what handlers need while a worker runs, and yields it by name."""
 
 
-class Worker:
+class Worker(WorkerHooks):
     """Works the turns of one agent.
 
     Handlers come from `@worker.turn(kind)`, `worker.add(kind, handler)`, methods marked with
@@ -48,14 +47,14 @@ class Worker:
 
     Args:
         kernel: the kernel, with the agent's identity.
-        handler: handles every kind without a handler of its own; a function works as under `@worker.turn()`.
+        handler: handles every kind without a handler of its own; a function is taken as by `@worker.turn()`.
         options: limits and behaviour.
-        listener: is told of every event, in the worker's own task; it must not block.
-        lifespan: an async context manager, called with the worker. It is entered before the first claim and
-            left after the drain; functions get what it yields by the names of their parameters.
+        listener: called with every event, in the worker's own task; it must not block.
+        lifespan: a function that takes the worker and returns an async context manager. It is entered before
+            the first claim and left after the drain; functions get what it yields by parameter name.
 
     Raises:
-        UsageError: the kernel has no agent identity, or a handler's signature cannot be one's.
+        UsageError: the client has no agent identity, or the signature of a handler is wrong.
     """
 
     def __init__(
@@ -93,13 +92,13 @@ class Worker:
         listener: Listener | None = None,
         lifespan: Lifespan | None = None,
     ) -> Self:
-        """A worker for a profile of the `cg` CLI: base URL, identity and credential as it keeps them.
+        """Make a worker from a profile of the `cg` CLI, with its base URL, identity and credential.
 
         Args:
             name: `<project>/<agent>`.
-            config_path: the CLI's config file; by default where the CLI looks for it.
+            config_path: the CLI's config file; by default the one that the CLI uses.
             options: limits and behaviour.
-            listener: is told of every event, in the worker's own task; it must not block.
+            listener: called with every event, as for `Worker`.
             lifespan: opens what handlers need, as for `Worker`.
 
         Raises:
@@ -161,12 +160,15 @@ class Worker:
     # ------------------------------------------------------------ handlers
 
     def turn(self, kind: str | None = None) -> Callable[[Function], Function]:
-        """Decorate a function `(turn)` or `(turn, input)` as the handler of a kind; None is every other kind.
+        """Decorate a function `(turn)` or `(turn, input)` as the handler of a kind.
 
         Further parameters are resources of the lifespan: `(turn, question, *, database)`.
 
+        Args:
+            kind: the turn kind; None is every kind without a handler of its own.
+
         Raises:
-            UsageError: the signature cannot be a handler's, or the kind has a handler already.
+            UsageError: the signature is not that of a handler, or the kind has a handler already.
         """
 
         def add(function: Function) -> Function:
@@ -176,12 +178,15 @@ class Worker:
         return add
 
     def add(self, kind: str | None, handler: Handler | HandlerFunction) -> None:
-        """Send turns of a kind to a handler, such as a `CommandHandler`; None is every other kind.
+        """Send turns of a kind to a handler.
 
-        A function is taken as under `@worker.turn(kind)`.
+        Args:
+            kind: the turn kind; None is every kind without a handler of its own.
+            handler: a handler such as a `CommandHandler`, or a function as for `@worker.turn(kind)`.
 
         Raises:
-            UsageError: the signature cannot be a handler's, the kind is taken, or the worker runs.
+            UsageError: the signature is not that of a handler, the kind has a handler already, or the worker
+                is running.
         """
         if self._run is not None:
             raise UsageError(f"{self!r} runs already: add its handlers before, or in its lifespan")
@@ -196,28 +201,28 @@ class Worker:
         return self._routes.by_kind
 
     def check_commands(self) -> None:
-        """See whether the commands of command handlers could be run now.
+        """Check that the commands of command handlers can be run now.
 
         Raises:
-            CommandNotFound: one is missing.
-            UsageError: one of its folders or files cannot be used.
+            CommandNotFound: a command is missing.
+            UsageError: a folder or file of a command cannot be used.
         """
         for handler in self._routes.handlers:
             if isinstance(handler, CommandHandler):
                 handler.check()
 
     def room(self) -> Room:
-        """The folders that it writes to: the outbox, and those of its commands.
+        """Return the watch over the folders that the worker writes to: the outbox and those of its commands.
 
         Raises:
-            UsageError: there is no place for one.
+            UsageError: no default place for a folder is known.
         """
         commands = [each for each in self._routes.handlers if isinstance(each, CommandHandler)]
         folders = [self.options.outbox_folder, *(folder for each in commands for folder in each.folders)]
         return Room(folders, self.agent, self._listener)
 
     def listen(self, listener: Listener) -> None:
-        """Tell one more listener of every event, from the next `run()` or `once()` on; it must not block."""
+        """Add a listener, called with every event from the next `run()` or `once()` on; it must not block."""
         self._listener = combine_listeners(self._listener, listener)
 
     def middleware(self, function: Middleware) -> Middleware:
@@ -228,37 +233,19 @@ class Worker:
     def _add_own_handlers(self) -> None:
         for kind, method in marked_methods(self).items():
             self.add(kind, FunctionHandler.of(method))
-        if type(self).handle is not Worker.handle:
+        if type(self).handle is not WorkerHooks.handle:
             self.add(None, FunctionHandler.of(self.handle))
 
-    # ------------------------------------------------------------ what a subclass may override
-
-    async def handle(self, turn: Turn) -> Any:
-        """Handle a turn of any kind that has no handler of its own."""
-        raise NotImplementedError  # never registered as a handler unless overridden
-
-    def select(self) -> bool:
-        """Whether to claim now; asked again within seconds if not."""
-        return True
-
-    async def on_claimed(self, turn: Turn) -> None:
-        """A turn was claimed and is about to be worked."""
-
-    async def on_interrupted(self, turn: Turn, interruption: Interruption) -> None:
-        """A handler was ended before its time; its turn is about to be settled."""
-
-    async def on_settled(self, report: TurnReport) -> None:
-        """An attempt has ended, settled or not."""
-
-    # ------------------------------------------------------------ running
-
     async def once(self, *, wait_seconds: float = 0) -> TurnReport | None:
-        """Claim one turn and work it; None if there was none.
+        """Claim one turn and work it.
 
-        A `drain()` meanwhile ends it in order, and so does being cancelled.
+        A `drain()` ends it in order, and so does a cancellation.
 
         Args:
-            wait_seconds: how long the kernel may wait for work.
+            wait_seconds: how long the kernel may wait for work, in seconds; it caps this at 60.
+
+        Returns:
+            What became of the turn; None if there was none.
 
         Raises:
             KernelRefused, KernelTrouble: the claim could not be made.
@@ -285,11 +272,11 @@ class Worker:
         shared_slots: anyio.Semaphore | None = None,
         task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Work turns until `drain()`, or until cancelled, which drains at once.
+        """Work turns until `drain()`. A cancellation drains with no grace period.
 
         Args:
-            shared_slots: how many handlers at once, together with other workers, besides this worker's
-                own `options.concurrency`.
+            shared_slots: limits the handlers that run at once, together with other workers, besides this
+                worker's own `options.concurrency`; None is no further limit.
             task_status: started once the worker claims.
 
         Raises:
@@ -328,22 +315,22 @@ class Worker:
 
     @property
     def held_count(self) -> int:
-        """How many turns are held now."""
+        """The number of turns held now."""
         return self._run.held_count if self._run is not None else 0
 
     @property
     def stuck_count(self) -> int:
-        """How many handlers of this or the last `run()` did not end when they had to."""
+        """The number of handlers of this or the last `run()` that did not end when they had to."""
         return self._last_runner.stuck_count if self._last_runner is not None else 0
 
     @property
     def is_ended_by_stuck(self) -> bool:
-        """Whether a handler that did not end has drained it (`on_stuck="drain"`): its process should end."""
+        """Whether a stuck handler has drained it (`on_stuck="drain"`), so that its process should end."""
         return self._last_runner is not None and self._last_runner.is_ended_by_stuck
 
     @property
     def has_unsettled(self) -> bool:
-        """Whether a turn is held, or was since its drain neither settled nor handed back."""
+        """Whether a turn is held, or ended since the drain without being settled or handed back."""
         return self._last_runner is not None and self._last_runner.has_unsettled
 
     def _open_context(
