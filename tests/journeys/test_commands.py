@@ -84,6 +84,20 @@ async def test_progress_lines_become_records_in_order(kernel: LocalKernel) -> No
         ]
 
 
+async def test_a_line_that_is_being_recorded_when_the_command_ends_stays_the_first(
+    kernel: LocalKernel,
+) -> None:
+    """It is neither lost nor recorded after those that the command wrote at last."""
+    script = "echo 1 >> $CG_PROGRESS_FILE; sleep 0.8; echo 2 >> $CG_PROGRESS_FILE; echo 1 > $CG_FINAL_FILE"
+    async with await kernel.agent("desk") as desk:
+        worker = Worker(desk, CommandHandler(["sh", "-c", script]))
+        turn = await kernel.dispatch("desk", {})
+        kernel.faults.delay("append", 1.2)
+        await worker.once()
+        records = [item async for item in desk.turns.records(turn)]
+        assert [r.payload for r in records if r.record.record_role == "progress"] == [1, 2]
+
+
 async def test_no_secret_gets_out_through_a_command(
     kernel: LocalKernel,
     tmp_path: Path,

@@ -229,11 +229,8 @@ async def _ended(child: Child, progress: ProgressFile) -> int:
     """Its exit status. A command that ends before the first look at its progress needs no task for that."""
     with anyio.move_on_after(LOOK_SECONDS):
         return await child.wait()
-    async with anyio.create_task_group() as beside:
-        beside.start_soon(progress.follow)
-        exit_code = await child.wait()
-        beside.cancel_scope.cancel()
-    return exit_code
+    async with progress.followed():
+        return await child.wait()
 
 
 async def _end_in_steps(child: Child, folder: TurnFolder, turn: Turn, interruption: Interruption) -> None:

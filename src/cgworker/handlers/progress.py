@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
@@ -47,11 +48,27 @@ class ProgressFile:
         self._is_over = False
         self._complained = False
 
-    async def follow(self) -> None:
-        """Record new lines, now and every quarter of a second, until cancelled."""
-        while not self._is_over:
+    @asynccontextmanager
+    async def followed(self) -> AsyncIterator[None]:
+        """Record new lines during the block, now and every quarter of a second.
+
+        The records under way at its end are waited for, as long as for the rest: the kernel may still carry
+        out one that is given up, and then after the next.
+        """
+        ended = anyio.Event()
+        async with anyio.create_task_group() as beside:
+            beside.start_soon(self._follow, ended)
+            yield
+            ended.set()
+            beside.cancel_scope.deadline = anyio.current_time() + self._rest_seconds
+        if beside.cancel_scope.cancelled_caught:
+            self._end("there was more than could be recorded in time")
+
+    async def _follow(self, ended: anyio.Event) -> None:
+        while not (self._is_over or ended.is_set()):
             await self._record_new(_MOST_RECORDS_A_LOOK)
-            await anyio.sleep(LOOK_SECONDS)
+            with anyio.move_on_after(LOOK_SECONDS):
+                await ended.wait()
 
     async def record_rest(self) -> None:
         """Record what is left when the command has ended: for some seconds; nothing after a lost lease."""
@@ -60,13 +77,15 @@ class ProgressFile:
             return
         if not self._is_there:  # most commands have nothing to tell
             return
-        with anyio.move_on_after(
-            _REST_WHEN_INTERRUPTED_SECONDS if interruption else _REST_SECONDS
-        ) as recording:
+        with anyio.move_on_after(self._rest_seconds) as recording:
             while not self._is_over and await self._record_new(_MOST_RECORDS_A_LOOK):
                 pass
         if recording.cancelled_caught:
             self._complain("there was more than could be recorded in time")
+
+    @property
+    def _rest_seconds(self) -> float:
+        return _REST_WHEN_INTERRUPTED_SECONDS if self._turn.interruption else _REST_SECONDS
 
     @property
     def _is_there(self) -> bool:
