@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -117,9 +117,23 @@ def saying(said: Any, task_id: str | None = None, **how: Any) -> SendMessageRequ
     return SendMessageRequest(message=message)
 
 
-async def said(client: Client, request: SendMessageRequest) -> list[StreamResponse]:
+async def said(
+    client: Client, request: SendMessageRequest, *, begun: Callable[[], None] = lambda: None
+) -> list[StreamResponse]:
+    """All that the stream tells; `begun` is called when it has begun."""
+    events = []
     with anyio.fail_after(20):
-        return [event async for event in client.send_message(request)]
+        async for event in client.send_message(request):
+            begun()
+            events.append(event)
+    return events
+
+
+def words_at_last(events: list[StreamResponse]) -> Any:
+    """What the last event says: the task itself, if that was all there was to tell."""
+    last = events[-1]
+    status = last.task.status if last.HasField("task") else last.status_update.status
+    return value_of(status.message.parts)
 
 
 async def task_after(client: Client, events: list[StreamResponse]) -> Task:
@@ -144,10 +158,12 @@ def states(events: list[StreamResponse]) -> list[str]:
 
 async def test_a_message_is_a_turn_and_its_result_an_artifact(door: KernelClient, desk: KernelClient) -> None:
     """What the handler streams comes as it is written; other progress is a status."""
+    begun = anyio.Event()
     worker = Worker(desk, options=OPTIONS)
 
     @worker.turn()
     async def handle(turn: Turn) -> Any:
+        await begun.wait()
         async with turn.stream() as out:
             await out.write("Hel")
             await out.flush()
@@ -155,7 +171,7 @@ async def test_a_message_is_a_turn_and_its_result_an_artifact(door: KernelClient
         return {"answer": turn.input["text"].upper()}
 
     async with offered(door) as url, client_of(url) as client, working(worker):
-        events = await said(client, saying("hi"))
+        events = await said(client, saying("hi"), begun=begun.set)
         task = await task_after(client, events)
     *pieces, last = [event.artifact_update for event in events if event.HasField("artifact_update")]
     so_far = "".join(text_of(artifact.parts) for artifact in events[0].task.artifacts)
@@ -240,10 +256,12 @@ async def test_who_does_not_want_to_wait_looks_later(door: KernelClient, desk: K
 # ---------------------------------------------------------------- questions
 
 
+@pytest.mark.parametrize("late_seconds", [0, 1], ids=["asked while it is told", "asked before"])
 async def test_a_question_is_input_required_and_the_next_message_answers_it(
-    door: KernelClient, desk: KernelClient
+    kernel: LocalKernel, door: KernelClient, desk: KernelClient, late_seconds: float
 ) -> None:
     """At most once: a repeat of the answer changes nothing; an answer that does not fit is refused."""
+    kernel.faults.delay_response("dispatch", late_seconds)
     worker = Worker(desk, options=OPTIONS)
 
     @worker.turn()
@@ -255,7 +273,7 @@ async def test_a_question_is_input_required_and_the_next_message_answers_it(
     async with offered(door) as url, client_of(url) as client, working(worker):
         asked = await said(client, saying("bells, please"))
         assert states(asked)[-1] == "input_required"
-        assert value_of(asked[-1].status_update.status.message.parts) == {"text": "How many?"}
+        assert words_at_last(asked) == {"text": "How many?"}
         task_id = asked[0].task.id
         with pytest.raises(A2AError):
             await said(client, saying("many", task_id))
