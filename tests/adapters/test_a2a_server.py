@@ -400,6 +400,53 @@ def test_a_number_that_a2a_would_change_is_refused(number: float) -> None:
     assert value_of(parts_of({"a": [2**53, 0.5, True]})) == {"a": [2**53, 0.5, True]}
 
 
+@pytest.mark.parametrize("number", ["9007199254740993", "-9007199254740993", "1e400", "1" * 5000])
+@pytest.mark.usefixtures("desk")
+async def test_a_message_with_a_number_that_a2a_would_change_is_refused(
+    kernel: LocalKernel, door: KernelClient, number: str
+) -> None:
+    """It came as JSON, which has numbers of any size; the agent would have got another one."""
+    async with offered(door) as url, httpx.AsyncClient(timeout=20) as http:
+        answer = await http.post(url, content=message_with(number), headers={"A2A-Version": "1.0"})
+    assert answer.json()["id"] == 7
+    assert answer.json()["error"]["code"] == -32602
+    assert "A2A cannot carry the number" in answer.json()["error"]["message"]
+    assert (await door.projections.turns(kernel.project_id)).items == ()
+
+
+@pytest.mark.parametrize("number", ["9007199254740992", "1e300", "1.0e16", "0.1"])
+async def test_a_message_with_a_number_that_a_float_holds_arrives(
+    door: KernelClient, desk: KernelClient, number: str
+) -> None:
+    """Also one that is beyond 2**53 and was sent as a float: as such it is passed on."""
+    async with offered(door) as url, httpx.AsyncClient(timeout=20) as http:
+        answer = await http.post(url, content=message_with(number), headers={"A2A-Version": "1.0"})
+    task = answer.json()["result"]["task"]
+    assert task["history"][0]["parts"][0]["data"] == {"n": float(number)}
+    assert desk.agent is not None
+    turn = TurnRef(project_id=desk.agent.project_id, turn_id=task["id"])
+    assert [item.payload async for item in door.turns.records(turn)] == [{"n": float(number)}]
+
+
+def message_with(number: str) -> bytes:
+    """A request, as bytes, for a data part that holds this number."""
+    return (
+        b'{"jsonrpc":"2.0","id":7,"method":"SendMessage","params":{"configuration":{"returnImmediately":true},'
+        b'"message":{"messageId":"m","role":"ROLE_USER","parts":[{"data":{"n":' + number.encode() + b"}}]}}}"
+    )
+
+
+@pytest.mark.usefixtures("desk")
+@pytest.mark.parametrize("levels", [300, 100_000])
+async def test_a_body_that_is_nested_deeply_is_refused(door: KernelClient, levels: int) -> None:
+    """By a 4xx that says so; Python's parser breaks on the deeper one, and the server goes on."""
+    async with offered(door) as url, httpx.AsyncClient(timeout=20) as http:
+        body = message_with("[" * levels + "]" * levels)
+        answer = await http.post(url, content=body, headers={"A2A-Version": "1.0"})
+        assert (answer.status_code, "nested deeper" in answer.text) == (400, True)
+        assert (await http.get(f"{url}/.well-known/agent-card.json")).status_code == 200
+
+
 async def test_a_body_has_a_greatest_size(door: KernelClient) -> None:
     """Whether or not its length is told; one that fits is read as it came."""
 

@@ -1,13 +1,23 @@
-"""What an A2A server lets in: callers who are who they say, and bodies of a bounded size."""
+"""What an A2A server lets in: callers who are who they say, and bodies that stay what they are."""
 
 from __future__ import annotations
 
-from starlette.responses import PlainTextResponse
+import json
+from typing import Any
+
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cgworker.adapters.a2a_parts import NumberLost, check_numbers
+from cgworker.wire.converter import loads
+
+_MOST_LEVELS = 100  # protobuf follows no more, and at some thousands Python's own parser breaks
+_PARSE_ERROR, _INVALID_REQUEST, _INVALID_PARAMS = -32700, -32600, -32602  # JSON-RPC's
 
 
 class Door:
-    """Refuses callers whom the authentication does not know (401), and bodies that are too large (413).
+    """Refuses callers whom the authentication does not know (401), and bodies that are too large (413),
+    nested too deeply (400), or hold numbers that A2A's floats would change (a JSON-RPC error).
 
     Starlette's `AuthenticationMiddleware` lets a caller without a credential pass as nobody in particular:
     all of them together would be one user, who sees the tasks of all.
@@ -39,9 +49,52 @@ class Door:
                 return
             if not message.get("more_body", False):
                 break
+        if (fault := _fault_in(bytes(body))) is not None:
+            await fault(scope, receive, send)
+            return
         waiting: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
 
         async def again() -> Message:
             return waiting.pop() if waiting else await receive()
 
         await self._app(scope, again, send)
+
+
+def _fault_in(body: bytes) -> Response | None:
+    """The answer to a body that the SDK would break on, or change in silence; None to any other."""
+    try:
+        request = loads(body)
+    except json.JSONDecodeError as broken:
+        if "depth limit" in str(broken):  # orjson's own
+            return _too_deep()
+        return _error(_PARSE_ERROR, f"not JSON: {broken}", 200)
+    except RecursionError:
+        return _too_deep()
+    if _is_deeper(request, _MOST_LEVELS):
+        return _too_deep()
+    if not isinstance(request, dict):
+        return None
+    try:
+        check_numbers(request.get("params"))
+    except NumberLost as lost:
+        return _error(_INVALID_PARAMS, str(lost), 200, request.get("id"))
+    return None
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if not isinstance(value, list):
+        return False
+    return levels == 0 or any(_is_deeper(each, levels - 1) for each in value)
+
+
+def _too_deep() -> Response:
+    return _error(_INVALID_REQUEST, f"JSON is nested deeper than {_MOST_LEVELS} levels", 400)
+
+
+def _error(code: int, message: str, status: int, request_id: Any = None) -> Response:
+    """A JSON-RPC error; where the request's id is no id, as without one."""
+    told = request_id if isinstance(request_id, str | int) and not isinstance(request_id, bool) else None
+    error = {"jsonrpc": "2.0", "id": told, "error": {"code": code, "message": message}}
+    return JSONResponse(error, status)

@@ -23,7 +23,7 @@ def parts_of(value: Any) -> list[Part]:
     Raises:
         NumberLost: an integer beyond 2**53, or a number that no float holds.
     """
-    _check_numbers(value)
+    check_numbers(value)
     if isinstance(value, Mapping) and value.keys() == {"text"}:
         value = value["text"]
     return [new_text_part(value) if isinstance(value, str) else new_data_part(value)]
@@ -55,25 +55,38 @@ def plain(message: Any) -> Any:
     return _with_whole_numbers(MessageToDict(message))
 
 
-def _check_numbers(value: Any) -> None:
+def check_numbers(value: Any) -> None:
+    """Look at each number of a JSON value.
+
+    Raises:
+        NumberLost: an integer beyond 2**53, or a number that no float holds.
+    """
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, list | tuple):
         for each in value:
-            _check_numbers(each)
+            check_numbers(each)
     elif (isinstance(value, int) and abs(value) > _LARGEST) or (
         isinstance(value, float) and not math.isfinite(value)
     ):
         raise NumberLost(
-            f"A2A cannot carry the number {value!r:.40}: integers go to 2**53, others to 1.8e308; "
+            f"A2A cannot carry the number {_spelled(value)}: integers go to 2**53, others to 1.8e308; "
             "send it as a text"
         )
 
 
+def _spelled(number: float) -> str:
+    """As it is told; Python refuses to spell an integer of thousands of digits."""
+    if isinstance(number, float) or abs(number) < 10**40:
+        return f"{number!r:.40}"
+    return "of more than 40 digits"
+
+
 def _with_whole_numbers(value: Any) -> Any:
-    """A2A carries every number as a float; whole ones were most likely integers."""
+    """A2A carries every number as a float; whole ones up to 2**53 were most likely integers."""
     if isinstance(value, dict):
         return {name: _with_whole_numbers(each) for name, each in value.items()}
     if isinstance(value, list):
         return [_with_whole_numbers(each) for each in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    is_whole = isinstance(value, float) and value.is_integer() and abs(value) <= _LARGEST
+    return int(value) if is_whole else value
