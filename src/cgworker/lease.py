@@ -1,7 +1,7 @@
-"""The claim's time limit as its holder sees it, and why a handler is ended before its time.
+"""The lease of a claim as its holder counts it, and the reasons why a handler is interrupted.
 
-The lease fences itself: it is counted on a monotonic clock, from before the request that got it, so it never
-ends later here than at the kernel; work on the turn is ended a margin before that. `renewal.py` keeps it.
+A lease is counted on a monotonic clock, from before the request that got it, so it never ends later here than
+at the kernel. Work on the turn ends a margin before that. `renewal.py` renews leases.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ Clock = Callable[[], float]
 T = TypeVar("T")
 
 RENEW_FRACTION = 1 / 3
-"""A lease is renewed when this part of it has passed, or sooner (difference 19)."""
+"""The part of a lease after which it is renewed at the latest (difference 19)."""
 
-_STEP_OFFSET = random.random()  # so that not all processes are in step with each other
+_STEP_OFFSET = random.random()  # so that processes do not renew in step with each other
 _MIN_STEPS = 4  # in an interval
 _MAX_IN_A_STEP = 200
 
@@ -40,7 +40,7 @@ _MIN_WAIT_SECONDS = 0.1
 
 
 def monotonic() -> float:
-    """Seconds on a clock that never goes back and, where there is one, counts suspended time too."""
+    """Return seconds on a clock that never goes back and, where possible, counts time of suspend too."""
     return _READ_CLOCK()
 
 
@@ -59,14 +59,14 @@ _READ_CLOCK = _best_clock()
 
 
 class Reason(StrEnum):
-    """Why a handler is being ended: the same words in Python, stop files, logs and records."""
+    """Why a handler is interrupted; Python, stop files, logs and records use the same words."""
 
     STOP = "stop"
-    """Somebody asked for the turn to be stopped."""
+    """A stop of the turn was requested."""
     LEASE_LOST = "lease_lost"
-    """The claim is no longer ours; nothing may be written."""
+    """The claim no longer belongs to this worker; nothing may be written."""
     SHUTDOWN = "shutdown"
-    """The worker shuts down and its grace is over."""
+    """The worker shuts down and its grace period is over."""
     DEADLINE = "deadline"
     """The handler's time limit is over."""
     PARENT_CLOSED = "parent_closed"
@@ -75,7 +75,13 @@ class Reason(StrEnum):
 
 @frozen
 class Interruption:
-    """A handler is being ended, why, and how long it has to end by itself."""
+    """The interruption of a handler.
+
+    Attributes:
+        reason: why.
+        note: why, for people.
+        grace_seconds: how long the handler has to end by itself.
+    """
 
     reason: Reason
     note: str | None = None
@@ -83,7 +89,7 @@ class Interruption:
 
 
 class Interrupted(BaseException):
-    """Raised by `turn.check()` in a thread that has to end; outside Exception, so that it gets through."""
+    """Ends a handler in a thread, from `turn.check()`; no Exception, so that handlers do not catch it."""
 
     def __init__(self, interruption: Interruption) -> None:
         super().__init__(interruption.reason)
@@ -95,15 +101,15 @@ class Interrupted(BaseException):
 
 @define
 class Lease:
-    """How long the claim still holds.
+    """The time for which a claim is valid.
 
     Attributes:
-        claim: the claim it belongs to.
-        length_seconds: how long a renewal makes it; None while unknown, which the reference's kernel
-            leaves it until the first renewal.
-        asked_at: when the request that got or extended it was about to be sent, on `clock`.
-        clock: seconds on a monotonic clock.
-        lost: called with the reason in words when a call under it shows that it is over.
+        claim: the claim.
+        length_seconds: the full length of the lease; None while unknown, as at the reference's kernel until
+            the first renewal.
+        asked_at: when the request that got or renewed it was about to be sent, on `clock`.
+        clock: returns seconds on a monotonic clock.
+        lost: called with the reason in words when a call under the lease shows that it is over.
     """
 
     claim: ClaimToken
@@ -119,12 +125,12 @@ class Lease:
 
     @property
     def ends_at(self) -> float:
-        """When it ends, on `clock`: never later than at the kernel."""
+        """When it ends, on `clock`; never later than at the kernel."""
         return self.asked_at + self._remaining
 
     @property
     def margin_seconds(self) -> float:
-        """How long before its end work is ended, so that it is over when the lease is."""
+        """How many seconds before its end work is ended, so that the work is over in time."""
         return min(_MAX_MARGIN_SECONDS, self._remaining * _MARGIN_FRACTION)
 
     @property
@@ -134,22 +140,23 @@ class Lease:
 
     @property
     def seconds_left(self) -> float:
-        """How long until it ends; negative afterwards."""
+        """The seconds until it ends; negative afterwards."""
         return self.ends_at - self.clock()
 
     def bounded(self, wait_seconds: float) -> float:
-        """At most a third of what is left before the fence, whatever the kernel said: more tries follow."""
+        """Limit a wait to a third of the time left before the fence, so that more tries can follow."""
         return min(wait_seconds, max((self.fence_at - self.clock()) / 3, _MIN_WAIT_SECONDS))
 
     def renew_at(self, fraction: float, max_seconds: float | None = None, *, in_step: int = 0) -> float:
-        """When to renew: after that part of it, or so many seconds; at once while the length is unknown.
+        """Return when to renew the lease, on `clock`; at once while its length is unknown.
 
         Args:
-            fraction: the part of the lease.
-            max_seconds: how long at most.
-            in_step: up to a quarter of that sooner, at an instant that leases of this process have in common,
-                so that their renewals can go in one request; how many there are of them. Of thousands not too
-                many come together, since they would hold up the event loop.
+            fraction: renew after this part of the lease.
+            max_seconds: renew after so many seconds at the latest; None is no such limit.
+            in_step: how many leases this process holds. The renewal is moved forward, by a quarter of the
+                interval at most, to an instant that several leases share, so that their renewals go in one
+                request. With thousands of leases there are more such instants, since a very large request
+                would delay the event loop. 0 moves nothing.
         """
         if self.length_seconds is None:
             return self.asked_at
@@ -160,11 +167,17 @@ class Lease:
         group_count = max(in_step / _MAX_IN_A_STEP, _MIN_STEPS)
         step = 2.0 ** math.floor(
             math.log2(interval / group_count)
-        )  # also for intervals that differ by a hair
+        )  # the same for intervals that differ a little
         return due - (due / step - _STEP_OFFSET) % 1 * step
 
     def extend(self, asked_at: float, *, server_time: datetime, expires_at: datetime) -> None:
-        """The kernel extended it: both instants are the kernel's, so that its clock cancels out."""
+        """Extend the lease after a renewal. Both instants are the kernel's, so that its clock cancels out.
+
+        Args:
+            asked_at: when the renewal was about to be sent, on `clock`.
+            server_time: the kernel's time at the renewal.
+            expires_at: when the lease ends by the kernel's clock.
+        """
         self.length_seconds = self._remaining = (expires_at - server_time).total_seconds()
         self.asked_at = asked_at
         for follower in self._followers:
@@ -172,7 +185,7 @@ class Lease:
 
     @contextmanager
     def followed_by(self, follower: Callable[[Lease], None]) -> Iterator[None]:
-        """Tell somebody of the lease as it is, and again each time it is extended within the block."""
+        """Call a function with the lease now, and again each time it is extended within the block."""
         follower(self)
         self._followers.append(follower)
         try:

@@ -1,7 +1,7 @@
-"""What a handler decides about its turn: a small closed set of answers.
+"""Outcomes: what a handler decides about its turn.
 
-A handler may return a plain value (the turn succeeded with it), None (it succeeded without a payload) or
-one of these. An exception is none of them: what it becomes is the worker's `on_error`.
+A handler returns one of these, a plain value (a success with this payload) or None (a success without a
+payload). An exception is not an outcome: the worker's `on_error` says what it becomes.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Failed:
 
 @frozen
 class Stopped:
-    """The work was ended before it was done, because somebody asked for that."""
+    """The work was ended early, because a stop was requested."""
 
     payload: Any = ABSENT
     role: str = "deliverable"
@@ -55,13 +55,13 @@ class Stopped:
 
 @frozen
 class Suspended:
-    """The turn is put aside.
+    """The turn is suspended.
 
     Attributes:
-        reason: why, one word for programs.
+        reason: why, as a word for programs.
         note: why, for people; public.
         annotations: facts kept in the ledger event.
-        resume_after_seconds: when the worker queues the turn again by itself; None leaves that to others.
+        resume_after_seconds: after how many seconds the worker resumes the turn; None leaves it suspended.
     """
 
     reason: str
@@ -71,10 +71,10 @@ class Suspended:
 
 
 class Suspending(BaseException):
-    """Unwinds a handler whose turn is put aside by `turn.children` or `turn.ask`.
+    """Unwinds a handler whose turn is suspended by `turn.children` or `turn.ask`.
 
-    It is outside Exception, so that a handler's `except Exception` lets it through. Let it through: the turn
-    is suspended whatever the handler returns instead.
+    It is no Exception, so that `except Exception` in a handler does not catch it. Do not catch it otherwise:
+    the turn is suspended whatever the handler returns instead.
     """
 
     def __init__(self, outcome: Suspended) -> None:
@@ -87,22 +87,41 @@ Outcome = Closed | Suspended
 
 
 def succeed(payload: Any = ABSENT, role: str = "deliverable") -> Succeeded:
-    """Close the turn as succeeded. `succeed(None)` leaves a record of null, `succeed()` none."""
+    """Close the turn as succeeded.
+
+    Args:
+        payload: any JSON value for the final record; without it there is none. None is a record of null.
+        role: the role of the final record.
+    """
     return Succeeded(payload, role)
 
 
 def fail(payload: Any = ABSENT, role: str = "error_report") -> Failed:
-    """Close the turn as failed. The payload is public: say what went wrong, not what is secret."""
+    """Close the turn as failed.
+
+    Args:
+        payload: any JSON value that says what went wrong. It is public: put no secrets into it.
+        role: the role of the final record.
+    """
     return Failed(payload, role)
 
 
 def stop(payload: Any = ABSENT) -> Stopped:
-    """Close the turn as stopped, with what there is."""
+    """Close the turn as stopped.
+
+    Args:
+        payload: any JSON value, such as an incomplete result.
+    """
     return Stopped(payload)
 
 
 def suspend(reason: str, note: str | None = None) -> Suspended:
-    """Put the turn aside until somebody with the right to do so resumes it."""
+    """Suspend the turn until it is resumed, which needs the right to do so.
+
+    Args:
+        reason: why, as a word for programs.
+        note: why, for people; public.
+    """
     return Suspended(reason, note)
 
 
@@ -117,30 +136,30 @@ def retry(after_seconds: float = 0) -> Suspended:
 
 
 def hand_back() -> Suspended:
-    """Hand the turn back because the worker shuts down: not a failure, and it spends no attempt."""
+    """Hand the turn back because the worker shuts down. This is no failure and uses up no attempt."""
     return Suspended(SHUTDOWN_REASON, resume_after_seconds=0)
 
 
 def outcome_of(value: Any) -> Outcome:
-    """What a handler's return value stands for."""
+    """Return the outcome that a handler's return value stands for."""
     if isinstance(value, Succeeded | Failed | Stopped | Suspended):
         return value
     return Succeeded() if value is None else Succeeded(value)
 
 
 def plain_outcome(outcome: Outcome) -> Outcome:
-    """The outcome with its payload as JSON, as whoever reads the turn will get it.
+    """Return the outcome with its payload as plain JSON, as readers of the turn will get it.
 
     Raises:
-        TypeError, ValueError: the payload is not JSON: the handler's error, here and not when it is settled.
+        TypeError, ValueError: the payload is not JSON, which is the handler's fault.
     """
     if isinstance(outcome, Suspended) or outcome.payload is ABSENT:
         return outcome
     payload = unstructure_plain(outcome.payload)
-    dumps(payload)  # refuses what is too deep, and text that is none
+    dumps(payload)  # refuses what is nested too deeply, and invalid text
     return evolve(outcome, payload=payload)
 
 
 def word_for(outcome: Outcome) -> str:
-    """The outcome as the wire names it; "suspended" for what leaves the turn open."""
+    """Return the outcome's word on the wire; "suspended" for one that leaves the turn open."""
     return type(outcome).__name__.lower()

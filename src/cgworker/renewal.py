@@ -1,9 +1,7 @@
-"""Keeping a lease: renewed in time, in a task of its own, as long as a scope lasts.
+"""Renew leases in time, each as long as a scope lasts.
 
-- **One failed renewal is noise; the clock decides.** Only the kernel's refusal, or running out of time,
-  ends a lease.
-- **Renewal is a scope.** It encloses the handler *and* the settle call, and a drain changes nothing about
-  it.
+- **One failed renewal changes nothing.** Only a refusal by the kernel, or the end of its time, ends a lease.
+- **Renewal is a scope.** It encloses the handler *and* the settle request; a drain does not end it.
 """
 
 from __future__ import annotations
@@ -36,7 +34,7 @@ class RenewalResult:
 
 @define
 class _HeldCount:
-    """How many leases are renewed in this event loop."""
+    """How many leases are held in this event loop."""
 
     count: int = 0
 
@@ -57,14 +55,14 @@ class RenewalHooks:
     """What keeping a lease needs from its surroundings.
 
     Attributes:
-        renew: extends the claim at the kernel.
+        renew: renews the claim at the kernel.
         lost: called once, when the lease is lost, with the reason in words.
-        stop: called at every renewal that finds a stop requested.
-        look_around: called after each renewal, for what that did not tell; may take as long as it did.
-        renewed: called after each renewal, with how many seconds there are to the next.
-        failed: called after each renewal that failed and will be tried again.
-        fraction: the part of the lease after which it is renewed.
-        max_seconds: renew after this long at the latest; can only make it sooner.
+        stop: called after each renewal that reports a stop request.
+        look_around: called after each renewal to check what that did not report; it has as much time.
+        renewed: called after each renewal, with the seconds to the next one.
+        failed: called after each renewal that failed and will be repeated.
+        fraction: renew after this part of the lease.
+        max_seconds: renew after so many seconds at the latest; None is no such limit.
         in_step: renew at the same instants as others that are renewed in this event loop.
     """
 
@@ -89,12 +87,12 @@ class RenewalHooks:
             self._held.count -= 1
 
     def next_at(self, lease: Lease) -> float:
-        """When to renew, on the lease's clock."""
+        """Return when to renew, on the lease's clock."""
         in_step = self._held.count if self.in_step else 0
         return lease.renew_at(self.fraction, self.max_seconds, in_step=in_step)
 
     def seconds_to_next(self, lease: Lease) -> float:
-        """How long it is until then; 0 if it is due."""
+        """Return the seconds until the next renewal; 0 if it is due."""
         return max(self.next_at(lease) - lease.clock(), 0.0)
 
 
@@ -110,7 +108,7 @@ class _Scheduled:
 
     @property
     def seconds_left(self) -> float:
-        """How long nothing is to be done."""
+        """The seconds until the lease must be renewed or is lost."""
         return min(self.next_at, self.lease.fence_at) - self.lease.clock()
 
     def start_in(self, tasks: anyio.abc.TaskGroup) -> None:
@@ -127,10 +125,10 @@ class _Scheduled:
 
     async def _run(self, scope: anyio.CancelScope) -> None:
         with scope:
-            await anyio.lowlevel.checkpoint()  # it may have ended before it began
+            await anyio.lowlevel.checkpoint()  # the scope may have been cancelled already
             try:
                 await self._renew_until_lost()
-            except Exception:  # a fault of ours: it must not end the renewal of others
+            except Exception:  # a fault of ours, which must not end the renewal of other leases
                 logger.exception("%s: its renewal broke down", self.lease.claim.turn)
                 self.hooks.lost("its renewal broke down")
 
@@ -154,17 +152,17 @@ class _Scheduled:
                 self.next_at = hooks.next_at(lease)
 
     async def _sleep_until(self, instant: float) -> None:
-        # The clock may stand still while we sleep, or jump.
+        # The clock may stop or jump while this task sleeps.
         while (seconds := instant - self.lease.clock()) > 0:
             with anyio.CancelScope() as self.sleep_scope:
                 await anyio.sleep(seconds)
 
 
 class RenewalScheduler:
-    """Renews leases, each in a task of its own, which it gets when it is first due: most turns end before.
+    """Renews leases. A lease gets a task when its first renewal is due, since most turns end before that.
 
     Args:
-        tasks: where these tasks run, and another that waits for whichever lease is due next.
+        tasks: runs these tasks, and one more that waits for the next lease that is due.
     """
 
     def __init__(self, tasks: anyio.abc.TaskGroup) -> None:
@@ -190,7 +188,7 @@ class RenewalScheduler:
                 scheduled.end()
 
     def recheck(self) -> None:
-        """The clock has jumped, as after a suspend: whatever sleeps looks at it anew."""
+        """Wake the sleeping tasks to read the clock again, after it has jumped as by a suspend."""
         if self._sleep_scope is not None:
             self._sleep_scope.cancel()
         for scheduled in self._started:
@@ -205,7 +203,7 @@ class RenewalScheduler:
             self._sleep_scope.cancel()
 
     async def _start_due(self) -> None:
-        """Until none waits any more; the next one begins it anew."""
+        """Start the task of each lease that is due, until no lease waits."""
         while self._waiting:
             for scheduled in [each for each in self._waiting if each.seconds_left <= 0]:
                 self._waiting.remove(scheduled)
@@ -230,11 +228,11 @@ async def keep_renewed(lease: Lease, hooks: RenewalHooks) -> AsyncIterator[None]
 
 
 def _ignore(_reason: str) -> None:
-    """Nobody keeps the lease any more."""
+    """Do nothing: the lease is no longer renewed."""
 
 
 async def _renew_once(lease: Lease, hooks: RenewalHooks) -> None:
-    """One attempt. It may take at most a third of what is left, so that others can follow it."""
+    """Try one renewal, within a third of the time left, so that further tries can follow."""
     asked_at = lease.clock()
     seconds = max((lease.fence_at - asked_at) / 3, 0.05)
     try:

@@ -1,8 +1,7 @@
-"""SIGTERM and SIGINT from a worker's first moments on: none is lost before somebody can drain for it.
+"""Defer SIGTERM and SIGINT from a process's first moments on, until its workers can drain.
 
-A worker needs some tenths of a second to be ready. A deploy that ends it meanwhile must meet a worker that
-ends in order, and not one that dies of the signal. Imports nothing but the standard library, for the sake
-of those tenths.
+A worker needs some tenths of a second to start. If a deploy ends it meanwhile, it must still end in order and
+not die of the signal. This module imports only the standard library, to be ready early.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 ENDING = (signal.SIGTERM, signal.SIGINT)
-"""The signals that end a worker in order; the second of them at once."""
+"""The signals that drain a worker; a second one drains it with no grace period."""
 
 _deferred: list[int] = []
 _before: dict[int, Any] = {}
@@ -24,10 +23,10 @@ _forking = threading.local()
 
 @contextmanager
 def deferred_signals() -> Iterator[None]:
-    """Within the block remember signals instead of dying of them, until other handlers take their place.
+    """Defer signals within the block, until other handlers take over.
 
-    Those that nobody has taken are raised again at its end. In a thread other than the main one it does
-    nothing: signals are the main thread's.
+    Signals that were not taken by `take_deferred` are raised again at its end. Outside the main thread this
+    does nothing, since signals belong to the main thread.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -50,13 +49,13 @@ def _handlers() -> dict[int, Any]:
 
 
 def defer_signals() -> None:
-    """From now on remember signals; for the main thread."""
+    """Defer signals from now on; to be called in the main thread."""
     for number in ENDING:
         signal.signal(number, lambda number, _: _deferred.append(number))
 
 
 def take_deferred() -> list[int]:
-    """The signals that came since, oldest first; each is told once."""
+    """Return the deferred signals, oldest first, and forget them."""
     taken = _deferred[:]
     del _deferred[: len(taken)]
     return taken
@@ -64,13 +63,13 @@ def take_deferred() -> list[int]:
 
 @contextmanager
 def calling_on_signal(at_once: Callable[[], None]) -> Iterator[None]:
-    """Within the block call `at_once` when a signal comes, before whoever handles it.
+    """Call `at_once` when a signal comes within the block, before the signal's other handler.
 
-    It is called in the signal's handler, so also while the event loop stands still. In a thread other than
-    the main one it does nothing.
+    It is called in the signal handler, so also while the event loop is blocked. Outside the main thread this
+    does nothing.
 
     Args:
-        at_once: what to do; only what a signal's handler may, which is next to nothing.
+        at_once: what to do. It may do only what is safe in a signal handler.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -94,10 +93,10 @@ def calling_on_signal(at_once: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def not_inherited() -> Iterator[None]:
-    """Within the block a forked child has the signal handlers from before a worker began to listen.
+    """Give children forked within the block the signal handlers from before the worker listened.
 
-    Else `terminate()` would not end it: its parent's event loop would be told of the signal instead, by the
-    pipe that they share, and would drain. In a thread other than the main one it does nothing.
+    Otherwise `terminate()` would not end a child, and its parent would drain: the signal would reach the
+    parent's event loop by the pipe that they share. Outside the main thread this does nothing.
     """
     if not hasattr(os, "register_at_fork") or threading.current_thread() is not threading.main_thread():
         yield
@@ -111,11 +110,11 @@ def not_inherited() -> Iterator[None]:
 
 
 _inherited: list[dict[int, Any]] = []
-"""The handlers from before a worker began to listen, while one does."""
+"""The signal handlers from before a worker listened; empty while none does."""
 
 
 def _hold_back() -> None:
-    """A signal that comes while a child is made waits until the child is itself."""
+    """Block signals during a fork, until the child has its own handlers."""
     if _inherited:
         _forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
 

@@ -1,4 +1,4 @@
-"""What a worker has to know of a turn before its handler can run."""
+"""Load a claimed turn: its lease, its context and the number of the attempt."""
 
 from __future__ import annotations
 
@@ -11,12 +11,18 @@ from cgworker.wire.records import TurnContext
 from cgworker.wire.refs import TurnRef
 from cgworker.worker.context import RunContext
 
-_CLAIM_PAGE_SIZE = 100  # how many records a claim brings along (difference 8)
+_CLAIM_PAGE_SIZE = 100  # the most records that a claim carries (difference 8)
 
 
 @frozen
 class FetchedClaim:
-    """A claim, and when on `lease.monotonic` it was asked for and was there."""
+    """A claim that was made.
+
+    Attributes:
+        claimed: the claim and the turn.
+        asked_at: when its request was about to be sent, on `lease.monotonic`.
+        answered_at: when its answer had arrived, on `lease.monotonic`.
+    """
 
     claimed: ClaimedTurn
     asked_at: float
@@ -24,10 +30,10 @@ class FetchedClaim:
 
 
 def lease_for(claimed: ClaimedTurn, asked_at: float) -> Lease:
-    """The lease of a claim. Of one that was long waited for only a renewal tells how much is left.
+    """Return the lease of a claim; its length is unknown after a long poll, until the first renewal.
 
-    It began somewhere between the request and the answer. Counting from the request is safe, and after a
-    short wait good enough; after a long one nothing might be left of it, though it has just begun.
+    The lease began at some moment between the request and the answer. Counting from the request is safe, and
+    accurate enough after a short wait. After a long wait the lease would seem over though it has just begun.
     """
     length = claimed.lease_seconds
     if isinstance(length, float):
@@ -38,7 +44,7 @@ def lease_for(claimed: ClaimedTurn, asked_at: float) -> Lease:
 
 
 async def load_turn(place: RunContext, claimed: ClaimedTurn, lease: Lease) -> Turn:
-    """The turn of a claim: what the claim brought of it, and what else has to be asked for.
+    """Load the turn of a claim, and ask the kernel for what the claim does not carry.
 
     Raises:
         LeaseLost: the kernel did not answer before the lease ended.
@@ -66,7 +72,7 @@ async def load_turn(place: RunContext, claimed: ClaimedTurn, lease: Lease) -> Tu
 
 
 async def _count_attempts(place: RunContext, turn: TurnRef) -> int:
-    """1 + the claims that expired since the turn was last suspended, from its feed (difference 26)."""
+    """Return 1 + the claims that expired since the last suspension, by the turn's feed (difference 26)."""
     expired = 0
     async for event in place.kernel.turns.events(turn):
         if event.event_type == "turn.suspended":

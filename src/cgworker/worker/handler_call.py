@@ -1,4 +1,4 @@
-"""One call of a handler, in a task of its own: a handler that does not end holds up nobody but itself."""
+"""Call a handler in a task of its own, so that a handler that does not end delays nothing else."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from cgworker.worker.exits import mark_handlers_tasks
 from cgworker.worker.interruption import catching_suspension, is_the_workers_own, keeping_suspension
 
 _UNWINDING_SECONDS = 2.0
-"""What a handler of ours may take longer than its grace, as to read the rest of a child's output."""
+"""How many seconds beyond its grace a handler may take, as to read the rest of a child's output."""
 
 
 class HandlerCall:
-    """A handler called with its turn. `start_soon(call.run)` and `await call.end()`.
+    """One call of a handler with its turn: `start_soon(call.run)`, then `await call.end()`.
 
     Args:
         turn: the turn.
         handler: the handler, with middleware around it.
 
     Attributes:
-        outcome: what it decided; None if it was cancelled, raised, or goes on.
-        raised: what it raised, if it did.
-        is_stuck: it was to end, and did not in the time that an interruption gave it.
+        outcome: the handler's outcome; None if the handler was cancelled, raised, or still runs.
+        raised: the exception that the handler raised, if any.
+        is_stuck: whether the handler did not end in the time that an interruption gave it.
     """
 
     def __init__(self, turn: Turn, handler: Handler) -> None:
@@ -44,7 +44,7 @@ class HandlerCall:
         self.is_stuck: bool = False
 
     async def run(self) -> None:
-        """Call it; only the worker's cancellation gets out."""
+        """Call the handler. Nothing is raised but the worker's own cancellation."""
         mark_handlers_tasks()
         try:
             with (
@@ -61,7 +61,7 @@ class HandlerCall:
             self._ended.set()
 
     async def end(self) -> None:
-        """Wait until it has ended, or has had the time that an interruption gave it to end."""
+        """Wait until the handler has ended, or the time that an interruption gave it is over."""
         turn = self._turn
         with (
             anyio.CancelScope() as waiting,
@@ -75,7 +75,7 @@ class HandlerCall:
 
 
 def _with_json(raised: BaseException) -> BaseException:
-    """What was raised; a failure in a handler's own words that are no JSON is another failure."""
+    """Return what was raised, or the JSON error if the payload of a `HandlerFailed` is not JSON."""
     if isinstance(raised, HandlerFailed):
         try:
             check_json(raised.payload)
@@ -90,12 +90,12 @@ def _bound(waiting: anyio.CancelScope, interruption: Interruption) -> None:
 
 
 def wrap_handler(handler: Handler, wrap: Callable[[Handler], Handler]) -> Handler:
-    """The handler as a worker calls it: unwound where its turn is put aside, within middleware."""
+    """Wrap a handler in middleware, with suspensions by `turn.ask` and `turn.children` as outcomes."""
     return catching_suspension(wrap(keeping_suspension(_checked(handler))))
 
 
 def _checked(handler: Handler) -> Handler:
-    """The handler; an outcome that could not be settled is its own fault, here and now."""
+    """Wrap a handler so that it raises at once if its outcome could not be settled."""
     gives_json = isinstance(handler, FunctionHandler | CommandHandler)
 
     async def call(turn: Turn) -> Outcome:
@@ -107,10 +107,10 @@ def _checked(handler: Handler) -> Handler:
 
 
 def _check(outcome: Any, *, gives_json: bool) -> None:
-    """Refuse what could not be settled.
+    """Check that an outcome can be settled.
 
     Raises:
-        TypeError, ValueError: it is no outcome, or what it carries is not JSON.
+        TypeError, ValueError: it is not an outcome, or its content is not JSON: the handler's fault.
     """
     if isinstance(outcome, Suspended):
         if not isinstance(outcome.reason, str) or not isinstance(outcome.note, str | None):
@@ -124,7 +124,7 @@ def _check(outcome: Any, *, gives_json: bool) -> None:
 
 @asynccontextmanager
 async def acquire_slot(slots: anyio.Semaphore | None, turn: Turn) -> AsyncIterator[None]:
-    """One of the slots for the block; an interruption ends the wait for it, without one."""
+    """Hold a slot for the block. An interruption ends the wait, and the block then runs without a slot."""
     if slots is None:
         yield
         return

@@ -1,4 +1,4 @@
-"""What comes out of a handler that was ended before its end: unwound by itself, or interrupted."""
+"""Turn an early end of a handler into an outcome: a suspension from within, or an interruption."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from cgworker.wire.converter import ABSENT
 
 
 def catching_suspension(handler: Handler) -> Handler:
-    """The handler, or middleware around one, with what unwinds it as its outcome.
+    """Wrap a handler, or middleware around one, so that `Suspending` becomes its outcome.
 
-    It may come out of a task group among others.
+    `Suspending` may also come in the exception group of a task group.
     """
 
     async def call(turn: Turn) -> Outcome:
@@ -38,7 +38,7 @@ def catching_suspension(handler: Handler) -> Handler:
 
 
 def keeping_suspension(handler: Handler) -> Handler:
-    """The handler, whose suspension stands also where it caught what unwinds it; middleware sees it."""
+    """Wrap a handler so that its suspension counts even if the handler caught `Suspending`."""
     unwound = catching_suspension(handler)
 
     async def call(turn: Turn) -> Outcome:
@@ -49,7 +49,7 @@ def keeping_suspension(handler: Handler) -> Handler:
 
 
 def is_the_workers_own(raised: BaseException) -> bool:
-    """Whether what came out of a user's code is not that code's: the worker's cancellation, or Ctrl-C."""
+    """Whether an exception out of user code is not that code's own: the worker's cancellation, or Ctrl-C."""
     if isinstance(raised, KeyboardInterrupt):
         return threading.current_thread() is threading.main_thread()
     is_cancellation = isinstance(raised, anyio.get_cancelled_exc_class())
@@ -57,7 +57,7 @@ def is_the_workers_own(raised: BaseException) -> bool:
 
 
 def lost_lease_in(raised: BaseException) -> LeaseLost | None:
-    """The lost lease that an exception tells of: itself, one of its group, or what it was raised from."""
+    """Find a `LeaseLost` in an exception: itself, in its group, its causes or its contexts."""
     seen: set[int] = set()
     waiting: list[BaseException | None] = [raised]
     while waiting:
@@ -76,7 +76,16 @@ def lost_lease_in(raised: BaseException) -> LeaseLost | None:
 def outcome_after(
     interruption: Interruption, decided: Outcome | None, time_limit_seconds: float | None
 ) -> Outcome | None:
-    """What an interrupted handler's outcome becomes (differences 20 and 21)."""
+    """Return what the outcome of an interrupted handler becomes (differences 20 and 21).
+
+    Args:
+        interruption: why the handler was ended.
+        decided: the handler's own outcome, if it had one.
+        time_limit_seconds: the time limit, for the report.
+
+    Returns:
+        The outcome to settle; None if the lease was lost before there was a result.
+    """
     has_result = isinstance(decided, Succeeded) and decided.payload is not ABSENT
     match interruption.reason:
         case Reason.LEASE_LOST:

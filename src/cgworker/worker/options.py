@@ -17,34 +17,35 @@ _not_negative: Any = validators.ge(0)
 
 @frozen(kw_only=True)
 class WorkerOptions:
-    """Options of a worker; every limit there is.
+    """The limits and the behaviour of a worker.
 
     Attributes:
-        concurrency: how many turns at once; None is the agent's capacity.
+        concurrency: the most turns at once; None is the agent's capacity.
         wait_seconds: how long one request for work may wait at the kernel, which caps it at 60.
-        poll_seconds: the longest pause between requests for work at a kernel that cannot wait.
-        grace_seconds: how long held turns may go on after a drain began, one deadline for all.
+        poll_seconds: the longest pause between claim requests at a kernel that cannot long-poll.
+        grace_seconds: how long the turns held may go on after a drain began; one deadline for all.
         interrupt_seconds: how long an interrupted handler has to end by itself.
         time_limit_seconds: how long a handler may take; None is no limit, and the default.
-        presence_seconds: how often the agent is said to be there (`last_seen_at`), besides at the start and
-            at the end; None is never. 300 keeps an idle worker below two requests a minute.
+        presence_seconds: how often to publish the agent's presence (`last_seen_at`), besides at the start
+            and at the end; None is never. 300 keeps an idle worker below two requests a minute.
         renew_fraction: the part of a lease after which it is renewed, a third at most.
         renew_seconds: renew at least this often; can only make it sooner.
         refused_seconds: a worker whose credential the kernel refuses (401, 403) for so long ends with
             `CredentialRefused`; among others of its event loop it goes on trying until all are refused.
         max_attempts: a turn whose claims ended this often without a result is closed as failed.
-        on_error: what an exception of a handler becomes: "fail" closes the turn as failed, "suspend" puts it
-            aside with reason `handler_error`.
+        on_error: what an exception of a handler becomes: "fail" closes the turn as failed, "suspend"
+            suspends it with reason `handler_error`.
         on_stuck: what happens when a handler does not end in time: "release" gives its slot to other work,
             "drain" ends the worker, and with status 1 the process that `run()` or `cg` owns, so that
-            whoever supervises it starts a new one.
+            its supervisor starts a new one.
         stop_children: when a turn is stopped, ask for its children to be stopped too; needs the grant
             `turn.stop.any`.
         follow_parent: end the handler of a child turn once the turn that dispatched it is closed.
-        outbox_path: where results wait until the kernel has them; by default below `$XDG_STATE_HOME`.
+        outbox_path: the folder where results wait until the kernel has them; by default below
+            `$XDG_STATE_HOME`.
             Workers that share it deliver each other's results.
-        outbox_max_bytes: how much may wait there.
-        context_page_size: how many records are asked for at a time.
+        outbox_max_bytes: the most bytes that may wait there.
+        context_page_size: the records to ask for at a time.
         max_payload_bytes: a final payload larger than this, as JSON, is a typed failure.
     """
 

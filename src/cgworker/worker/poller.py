@@ -1,4 +1,4 @@
-"""Asking for work, through outages, until there is some."""
+"""Claim turns for one agent: poll the kernel, through outages, until there is work."""
 
 from __future__ import annotations
 
@@ -45,30 +45,30 @@ _RELEASE_SECONDS = 2.0
 
 @frozen
 class _ClaimRequest:
-    """What was request for: how many turns at max_count, under which Idempotency-Key."""
+    """A claim request: the most turns to claim, and its Idempotency-Key."""
 
     limit: int
     key: str = field(factory=lambda: uuid.uuid4().hex)
 
     def each_key(self) -> Iterator[str]:
-        """The key of each of the claims (difference 9)."""
+        """Iterate over the keys of the single claims (difference 9)."""
         return (self.key if nth == 0 else f"{self.key}#{nth}" for nth in range(self.limit))
 
 
 class ClaimPoller:
-    """Asks for one agent's work.
+    """Claims the turns of one agent.
 
-    Each request carries an Idempotency-Key that is kept until an answer comes: a claim whose answer was
-    lost is found by asking again (difference 4).
+    Each request carries an Idempotency-Key, which is kept until an answer comes. A claim whose answer was
+    lost is found by repeating the request with the same key (difference 4).
 
-    As long as there is work whenever it is request for, it is request for without waiting, for all free slots
-    and in one request with other agents, or prefetch, in the request that settles the turn before. Else one
-    request waits at the kernel, which answers as soon as there is a turn.
+    As long as each request finds work, the poller does not wait: it asks for all free slots in one request
+    together with other agents, or it prefetches a claim in the request that settles the turn before.
+    Otherwise it long-polls: one request waits at the kernel, which answers as soon as there is a turn.
 
     Args:
         kernel: the kernel, with the agent's identity.
-        options: how long to wait, how often to ask.
-        listener: is told when claiming stops working, and when it works again.
+        options: how long to wait and how often to poll.
+        listener: called when claiming begins to fail, and when it works again.
     """
 
     def __init__(self, kernel: KernelClient, options: WorkerOptions, listener: Listener | None) -> None:
@@ -85,13 +85,20 @@ class ClaimPoller:
         self._reconciled_at = monotonic()
 
     async def once(self, wait_seconds: float) -> FetchedClaim | None:
-        """Ask once; a request without an answer is repeated once, to find a claim whose answer was lost.
+        """Ask for one turn. An unanswered request is repeated once, to find a claim whose answer was lost.
 
-        Where there is no work, the agent's expired claims are given back first: a kernel that does not do it
-        by itself would otherwise have none for ever (difference 26).
+        If there is no work, the agent's expired claims are reconciled and the request is repeated, since a
+        kernel that does not reconcile by itself would never have work again (difference 26).
+
+        Args:
+            wait_seconds: how long the kernel may wait for work.
+
+        Returns:
+            The claim; None if there is no work.
 
         Raises:
-            KernelRefused, KernelTrouble: there is no answer to be had.
+            KernelRefused: the kernel refused the claim.
+            KernelTrouble: no answer came.
         """
         try:
             found = await self._request_and_wait(wait_seconds)
@@ -103,16 +110,19 @@ class ClaimPoller:
         return found[0] if found else None
 
     async def next(self, may_claim: Callable[[], bool], max_count: int) -> Sequence[FetchedClaim]:
-        """Ask until there is work. Being cancelled keeps no turn: what is claimed then is given back.
+        """Ask until there is work. After a cancellation no claim is kept: what was claimed is released.
 
         Args:
-            may_claim: request before each claim; while it says no, nothing is claimed. What it raises
-                gets out.
-            max_count: how many turns at max_count.
+            may_claim: called before each claim; nothing is claimed while it returns False. Its exceptions
+                are raised.
+            max_count: the most turns to claim.
+
+        Raises:
+            CredentialRefused: the kernel has refused the credential for `options.refused_seconds`.
         """
         idle = Backoff(_FIRST_POLL_SECONDS, self._options.poll_seconds)
         while True:
-            while not may_claim():  # noqa: ASYNC110  # nobody tells when a user's `select` changes its mind
+            while not may_claim():  # noqa: ASYNC110  # no event says when a user's `select` changes its mind
                 await anyio.sleep(idle.next_seconds())
             found = await self.retry_until_answered(lambda: self._request(may_claim, max_count))
             if found:
@@ -122,11 +132,11 @@ class ClaimPoller:
                 await anyio.sleep(idle.next_seconds())
 
     def prefetch(self) -> PrefetchedClaim | None:
-        """The next claim, to be made when a turn is settled; None if nobody knows that there is work."""
+        """Return a claim to go along with a settle request; None unless the last request found work."""
         return PrefetchedClaim() if self._is_busy else None
 
     def collect(self, prefetch: PrefetchedClaim) -> FetchedClaim | None:
-        """What came of it. One whose answer was lost is request for again."""
+        """Return the claim that was made; None if there was none. A lost answer is asked for again later."""
         if not prefetch.is_answered:
             self._unanswered.append(_ClaimRequest(1, prefetch.key))
             return None
@@ -136,9 +146,9 @@ class ClaimPoller:
         return FetchedClaim(prefetch.claimed, prefetch.asked_at, monotonic())
 
     async def release(self, found: FetchedClaim) -> None:
-        """It was claimed, and is not to be worked here: whoever of the agent's workers is there may take it.
+        """Release a claim that is not to be worked here, so that another worker can claim the turn.
 
-        If that fails it comes back when its lease ends.
+        If that fails, the turn is queued again when its lease ends.
         """
         claimed = found.claimed
         with anyio.move_on_after(_RELEASE_SECONDS, shield=True):
@@ -149,7 +159,7 @@ class ClaimPoller:
                 logger.debug("%s comes back by itself, it could not be given back: %s", claimed.turn, trouble)
 
     async def release_prefetched(self, prefetch: PrefetchedClaim) -> None:
-        """What came of it, as `release`."""
+        """Release the claim that was prefetched, if one was made."""
         if prefetch.is_answered and prefetch.claimed is not None:
             await self.release(FetchedClaim(prefetch.claimed, prefetch.asked_at, monotonic()))
         elif not prefetch.is_answered and prefetch.asked_at:
@@ -157,12 +167,12 @@ class ClaimPoller:
                 await self._release_claim_of(prefetch.key)
 
     async def release_unanswered(self) -> None:
-        """Nobody waits any more for what was not answered: the last to be request of a claimer.
+        """Release claims whose answer never came. Call this last: the poller must not be used afterwards.
 
-        A claim that was in it is given again by its key.
+        The requests are repeated with their keys, which yields the claims that were made.
         """
         self._patience.end()
-        if self._waits is False:  # the kernel knows no keys: it would give another turn
+        if self._waits is False:  # the kernel does not know keys: a repeat would claim another turn
             return
         with anyio.move_on_after(_RELEASE_SECONDS, shield=True):
             while self._unanswered:
@@ -180,7 +190,7 @@ class ClaimPoller:
                 await self.release(FetchedClaim(answer.claimed, asked_at, monotonic()))
 
     async def capacity(self) -> int:
-        """How many turns the agent may hold; request until it is answered."""
+        """Return how many turns the agent may hold, asking until the kernel answers."""
 
         async def ask() -> int:
             async with background_calls(self._kernel):
@@ -189,12 +199,20 @@ class ClaimPoller:
         return await self.retry_until_answered(ask)
 
     async def retry_until_answered(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Make a call until it is answered, backing off; failures are told once per change."""
+        """Repeat a call, backing off, until it is answered. A failure is reported once, not at every try.
+
+        Args:
+            call: makes one request.
+
+        Raises:
+            CredentialRefused: the kernel has refused the credential for `options.refused_seconds`.
+            UsageError: this program or its surroundings are at fault, and the kernel was not asked.
+        """
         backoff = Backoff(0.2, _MAX_BACKOFF_SECONDS)
         while True:
             try:
                 answer = await call()
-            except UsageError:  # of our own program or its surroundings; the kernel was not request
+            except UsageError:  # at fault is our own program or its surroundings, not the kernel
                 raise
             except CommonGroundError as trouble:
                 is_refused = isinstance(trouble, UnauthorizedError | ForbiddenError)
@@ -212,9 +230,9 @@ class ClaimPoller:
                 return answer
 
     async def reconcile(self) -> int:
-        """Have this agent's expired claims given back, and say how many were.
+        """Have the kernel release this agent's expired claims, and return how many there were.
 
-        A kernel that does it by itself does not mind.
+        Needed only at a kernel that does not do it by itself; harmless at others. A failure counts as 0.
         """
         try:
             async with background_calls(self._kernel):
@@ -226,7 +244,7 @@ class ClaimPoller:
     # ------------------------------------------------------------ one request
 
     async def _request(self, may_claim: Callable[[], bool], max_count: int) -> Sequence[FetchedClaim]:
-        """One request for one turn that is allowed already, or for several that are."""
+        """Make one claim request. `may_claim` has allowed one turn, and is called for each further one."""
         if self._unanswered and (lost := self._unanswered[0]).limit > 1:
             found = await self._request_now(lost.limit)
         elif self._is_busy:
@@ -236,9 +254,9 @@ class ClaimPoller:
         return found or await self._request_and_wait(self._options.wait_seconds)
 
     async def _request_now(self, limit: int) -> Sequence[FetchedClaim]:
-        """For what there is now, with others that ask; not to be cancelled, since the answer is near.
+        """Claim what is queued now, in one request with other agents, shielded since the answer comes soon.
 
-        A repeat takes as long as it may: the first answer may have been too large for a slow line.
+        A repeat has no time limit: the first answer may have been too large for a slow connection.
         """
         is_repeat = bool(self._unanswered)
         request, asked_at = self._current_request(limit), monotonic()
@@ -253,7 +271,7 @@ class ClaimPoller:
         raise KernelTimedOut(f"no answer from {self._kernel.base_url} within {_REQUEST_NOW_SECONDS:g} s")
 
     async def _request_and_wait(self, wait_seconds: float) -> Sequence[FetchedClaim]:
-        """For one turn, which may be a while in coming."""
+        """Claim one turn, waiting for it at the kernel."""
         request, asked_at = self._current_request(1), monotonic()
         try:
             answer = await self._kernel.claims.claim(
@@ -270,13 +288,13 @@ class ClaimPoller:
         return [FetchedClaim(answer.claimed, asked_at, monotonic())]
 
     def _current_request(self, limit: int) -> _ClaimRequest:
-        """What is request for now: the same again, as long as there is no answer."""
+        """Return the request to make now: the unanswered one again, or a new one."""
         if not self._unanswered:
             self._unanswered.append(_ClaimRequest(limit))
         return self._unanswered[0]
 
     async def _reconcile_now_and_then(self) -> None:
-        """A kernel that cannot wait is the reference's, which does not reconcile by itself."""
+        """Reconcile now and then: a kernel without long polls, the reference's, does not do it itself."""
         if monotonic() - self._reconciled_at > _RECONCILE_SECONDS:
             self._reconciled_at = monotonic()
             await self.reconcile()
@@ -299,7 +317,7 @@ class ClaimPoller:
 
 
 def _count_allowed(may_claim: Callable[[], bool], max_count: int) -> int:
-    """How many claims are allowed, the one that was request about already among them."""
+    """Count the turns that may be claimed now, with the one that `may_claim` has just allowed."""
     allowed = 1
     while allowed < max_count and may_claim():
         allowed += 1

@@ -1,7 +1,7 @@
-"""Make an outcome true at the kernel, or say why not.
+"""Settle a turn: send its outcome to the kernel, or say why that failed.
 
-The order is the point: the result is in the outbox before the first call; the call is repeated while the
-lease lives; an answer that was lost is found by reading the turn back; only then may the outbox be cleared.
+The order matters. The result is in the outbox before the first request; the request is repeated while the
+lease lasts; after a lost answer the turn is read back; only then may the outbox entry be removed.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ from cgworker.worker.redaction import as_storable
 _READ_BACK_SECONDS = 10.0
 
 UNACCEPTABLE: tuple[type[KernelRefused], ...] = (PayloadTooLarge, InvalidRequest, InvariantError)
-"""What the kernel will not take, however often it is sent."""
+"""Errors of the kernel that a repeat of the request cannot change."""
 
 
 @frozen(kw_only=True)
 class Settlement:
-    """What came of settling.
+    """The result of settling.
 
     Attributes:
-        done: the outcome is true at the kernel.
-        outcome: what was settled; not what was asked for if the kernel could not take that.
-        reason: why not, if not.
-        kept_at: where the result waits, or was kept aside.
-        delivered: what the outbox holds of it and needs no more.
+        done: whether the kernel has the outcome.
+        outcome: the outcome that was sent; a typed failure if the kernel could not accept the handler's.
+        reason: why the outcome is not settled, or why it was replaced.
+        kept_at: the outbox or dead-letter file of an undelivered result.
+        delivered: the outbox entry that can be removed now.
     """
 
     done: bool
@@ -78,10 +78,13 @@ async def finish_turn(
     """Finish the turn with this outcome.
 
     Args:
-        outbox: where the outcome is stored before that.
-        max_payload_bytes: a larger payload is kept aside, and the turn fails.
-        stored: where the outcome is in the outbox already.
-        prefetch: the next turn, to be claimed in the same request.
+        turn: the turn.
+        lease: bounds the repeats of the request.
+        outcome: how the turn is closed.
+        outbox: stores the outcome before the first request.
+        max_payload_bytes: a payload whose JSON is larger becomes a dead letter, and the turn fails.
+        stored: the entry of the outcome if the outbox holds it already.
+        prefetch: a claim of the next turn to make in the same request.
     """
     entry = stored or await _store(turn, outcome, outbox)
     if outcome.payload is not ABSENT and len(dumps(outcome.payload)) > max_payload_bytes:
@@ -101,7 +104,7 @@ async def finish_turn(
 
 
 async def _leave_or_dead_letter(turn: Turn, entry: OutboxEntry | None, outbox: Outbox) -> Path | None:
-    """Leave the result for the turn's next claim, or aside if there will be none."""
+    """Leave the result for the turn's next claim; make it a dead letter if there will be no such claim."""
     if entry is None:
         return None
     try:
@@ -114,10 +117,10 @@ async def _leave_or_dead_letter(turn: Turn, entry: OutboxEntry | None, outbox: O
 
 
 async def _store(turn: Turn, outcome: Closed, outbox: Outbox) -> OutboxEntry | None:
-    """A disk that does not take the result must not keep the kernel from having it."""
+    """Store the outcome. A full or broken disk does not stop delivery: the error is logged."""
     try:
         return await outbox.put(turn, outcome)
-    except (OSError, OutboxFull, RuntimeError) as unwritable:  # RuntimeError: there is no thread to be had
+    except (OSError, OutboxFull, RuntimeError) as unwritable:  # RuntimeError: no thread could be started
         logger.error("%s: the result could not be stored before it is sent: %s", turn.ref, unwritable)
         return None
 
@@ -135,7 +138,7 @@ async def _finish(turn: Turn, lease: Lease, outcome: Closed, prefetch: Prefetche
 async def _fail_instead(
     turn: Turn, lease: Lease, report: Failed, entry: OutboxEntry | None, outbox: Outbox
 ) -> Settlement:
-    """The kernel cannot take the result: keep it aside, and close the turn with a typed failure."""
+    """Close the turn with a typed failure, since the kernel cannot accept the result: a dead letter now."""
     kept = outbox.dead_letter(entry) if entry else None
     try:
         done = await _finish(turn, lease, report)
@@ -153,7 +156,7 @@ def _unacceptable(refused: KernelRefused) -> Failed:
 
 
 def unacceptable_suspension(refused: KernelRefused) -> Failed:
-    """How a turn ends whose suspension the kernel cannot take (difference 17)."""
+    """Return the failure of a turn whose suspension the kernel cannot accept (difference 17)."""
     message = f"the kernel refused the suspension: {refused}"
     return Failed({"error": "worker_suspend_invalid", "message": message})
 
@@ -177,10 +180,13 @@ async def suspend_turn(
     """Suspend the turn with this outcome's reason; resuming it is the caller's next step.
 
     Args:
-        kernel_time: from when the seconds of a retry are counted; other outcomes can do without.
+        kernel: the kernel, with the agent's identity.
+        lease: bounds the repeats of the request.
+        outcome: the reason and note.
+        kernel_time: the clock from which the delay of a retry counts; other outcomes do not need it.
 
     Raises:
-        PayloadTooLarge, InvalidRequest, InvariantError: the kernel cannot take such a suspension.
+        PayloadTooLarge, InvalidRequest, InvariantError: the kernel cannot accept this suspension.
     """
     annotations = dict(outcome.annotations)
     if kernel_time and outcome.reason == RETRY_REASON and outcome.resume_after_seconds is not None:
@@ -211,10 +217,10 @@ async def _send_until_answered(
     lease: Lease,
     is_done: Callable[[TurnSnapshot], bool],
 ) -> bool:
-    """Send until there is an answer or the lease ends; True if the outcome is true then.
+    """Repeat a request until it is answered or the lease ends; True if the kernel has the outcome then.
 
     Raises:
-        KernelRefused: and reading the turn back does not show that it is true already.
+        KernelRefused: the kernel refused, and reading the turn back does not show the outcome.
     """
     backoff = Backoff(0.1, 5.0)
     while True:
@@ -233,7 +239,7 @@ async def _send_until_answered(
 
 
 async def _read_back(kernel: KernelClient, lease: Lease, is_done: Callable[[TurnSnapshot], bool]) -> bool:
-    """Whether an earlier call, whose answer was lost, was carried out. A read needs no lease."""
+    """Whether an earlier request, whose answer was lost, was carried out. Reading needs no lease."""
     backoff = Backoff(0.1, 2.0)
     with anyio.move_on_after(_READ_BACK_SECONDS):
         while True:

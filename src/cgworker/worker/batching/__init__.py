@@ -1,1 +1,1 @@
-"""Batching: calls of many turns and agents in one request."""
+"""Batching: calls of many turns and agents go in one request."""

@@ -1,7 +1,7 @@
-"""Calls that wait for one another, made as one: what a database calls group commit.
+"""Make calls in batches, as a database does with group commit.
 
-While a call is under way, those that come gather; when it has ended, all that wait go together. A call that
-is alone goes at once, so nothing is delayed when there is little to do.
+While one batch is under way, new calls gather; when it has ended, all waiting calls form the next batch. A
+call that comes while none is under way goes at once, so batching delays nothing under a light load.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LOOP_VALUES: anyio.lowlevel.RunVar[dict[Hashable, Any]] = anyio.lowlevel.RunVar
 
 @define(eq=False)
 class _Call(Generic[Request, Answer]):
-    """One call: taken while it is made, over when it is answered or nobody waits for the answer."""
+    """One call: taken while its batch is under way, over when it is answered or its caller was cancelled."""
 
     request: Request
     answer: Answer | Exception | None = None
@@ -33,33 +33,33 @@ class _Call(Generic[Request, Answer]):
     _changed: anyio.Event | None = None
 
     async def wait_for_change(self) -> None:
-        """Until it is answered, or may be made."""
+        """Wait until the call is answered, or may lead the next batch."""
         self._changed = anyio.Event()
         await self._changed.wait()
 
     def notify(self) -> None:
-        """There is news."""
+        """Wake the caller."""
         if self._changed is not None:
             self._changed.set()
 
     def end(self, answer: Answer | Exception) -> None:
-        """It is answered."""
+        """Set the answer and wake the caller."""
         self.answer, self.is_over = answer, True
         self.notify()
 
 
 class Batcher(Generic[Request, Answer]):
-    """Makes the calls of many tasks a group at a time. Each caller gets its own answer or error.
+    """Makes the calls of many tasks in batches. Each caller gets its own answer or error.
 
-    A caller that is cancelled takes only its own call along; the others of its group are made again, so
-    what is combined must bear to be repeated.
+    If the caller that leads a batch is cancelled, only its own call is dropped. The others of the batch are
+    made again, so calls must be safe to repeat.
 
     Args:
-        make: makes the calls of a group; returns by place the answers, or the exceptions to be raised. What
-            it raises, every caller of the group gets.
-        gather_seconds: how long the first of a group waits for others; by default only until those that
-            were woken together with it have come.
-        max_groups: how many groups are made at once.
+        make: makes the calls of a batch, and returns their answers, or exceptions to raise, in order. What
+            it raises itself, every caller of the batch gets.
+        gather_seconds: how long the first call of a batch waits for others; by default only until callers
+            that were woken at the same time have called.
+        max_groups: the most batches under way at once.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Batcher(Generic[Request, Answer]):
         self._group_count = 0
 
     async def __call__(self, request: Request) -> Answer:
-        """Make this call, with those that wait."""
+        """Make this call in a batch with others that wait, and return its answer or raise its exception."""
         mine: _Call[Request, Answer] = _Call(request)
         self._waiting.append(mine)
         try:
@@ -93,7 +93,7 @@ class Batcher(Generic[Request, Answer]):
         return cast("Answer", mine.answer)
 
     async def _make_group(self, mine: _Call[Request, Answer]) -> None:
-        """Make the calls that wait by then, this one's among them; if another group has taken it, nothing."""
+        """Make the waiting calls, this one among them; none if another batch has taken it meanwhile."""
         self._group_count += 1
         group: list[_Call[Request, Answer]] = []
         try:
@@ -121,26 +121,31 @@ class Batcher(Generic[Request, Answer]):
             return [failed] * len(request)
 
     def _put_back(self, calls: list[_Call[Request, Answer]]) -> None:
-        """Who made them was cancelled: they are the first to be made again."""
+        """Queue calls again, before all others, because the caller that led their batch was cancelled."""
         for call in calls:
             call.is_taken = False
         self._waiting = calls + self._waiting
 
     def _drop(self, mine: _Call[Request, Answer]) -> None:
-        """It was cancelled: nobody waits for it; if it was told to go on, another is."""
+        """Drop the call of a cancelled caller. If it was about to lead a batch, wake the next caller."""
         mine.is_over = True
         if mine in self._waiting:
             self._waiting.remove(mine)
         self._wake_next()
 
     def _wake_next(self) -> None:
-        """There is room for a group, or may be: whose call has waited longest makes it."""
+        """Wake the caller that has waited longest: it leads the next batch if one may begin."""
         if self._waiting:
             self._waiting[0].notify()
 
 
 def loop_local(key: Hashable, make: Callable[[], Value]) -> Value:
-    """What all workers of this event loop share under a key; made when it is first request for."""
+    """Return what all workers of this event loop share under a key, and make it at the first call.
+
+    Args:
+        key: names the value within the event loop.
+        make: makes the value.
+    """
     try:
         found = _LOOP_VALUES.get()
     except LookupError:

@@ -1,8 +1,8 @@
-"""Calls of many turns and agents in one request, where the kernel takes that (difference 9).
+"""Claim, renew and settle many turns in one request, where the kernel supports that (difference 9).
 
-A kernel that does not know the routes for many, as the reference's, is asked once in a while; in between
-each call goes by its single route. So does one that is single, and every one whose group was refused as a
-whole: what is wrong with one must not harm the others.
+A kernel without the batch routes, such as the reference's, is asked for them once every five minutes; in
+between each call uses its single route. So does a call that is alone in its batch, and every call of a batch
+that was refused as a whole: one wrong call must not harm the others.
 """
 
 from __future__ import annotations
@@ -36,29 +36,31 @@ from cgworker.wire.turns import (
 from cgworker.worker.batching.batcher import Batcher, loop_local
 
 MAX_CLAIMED = 5
-"""How many turns one agent asks for at once: times the agents of a group, what one request may ask for."""
+"""The most turns that one agent asks for at once; times the agents in a batch, one request may ask for."""
 
-_RENEWALS_GATHER_SECONDS = 0.01  # timers of one instant go off one after the other
+_RENEWALS_GATHER_SECONDS = 0.01  # timers that are due at one instant fire one after the other
 _UNKNOWN_ROUTE = frozenset({404, 405})
 _ASK_AGAIN_SECONDS = 300.0
-_MAX_SETTLE_REQUESTS = 2  # requests at once: one is on its way while the kernel is at work on the other
-_MAX_BATCHED_BYTES = 65536  # a request has a limit as a whole
+_MAX_SETTLE_REQUESTS = 2  # requests at once: one travels while the kernel works on the other
+_MAX_BATCHED_BYTES = 65536  # the whole request has a limit
 
 
 def _nothing(_: Any) -> None:
-    """What is read of an answer that tells nothing."""
+    """Read nothing from an answer."""
 
 
 @frozen(eq=False, kw_only=True)
 class _Item:
-    """A call that may go with others.
+    """A call that may go in a batch.
 
     Attributes:
-        item: what it is as an item of the route for many.
-        read: what it makes of its item's answer.
-        note: is told of its item's answer before that, also of a refusal.
-        single: makes it by its single route.
-        count: how many turns it is about; one of several takes the route for many also where it is single.
+        kernel: the client to call with.
+        item: the call as an item of the batch route.
+        single: makes the call by its single route.
+        read: turns the answer to the item into the result.
+        note: called with the answer to the item before `read`, also with a refusal.
+        count: how many turns the call covers; a call that covers more than one uses the batch route even if
+            it is alone.
     """
 
     kernel: KernelClient
@@ -70,16 +72,16 @@ class _Item:
 
 
 class _BatchRefused(Exception):
-    """The group was refused as a whole."""
+    """The batch was refused as a whole, so that each of its calls is to be made by itself."""
 
 
 class BatchedCall:
-    """Calls of one kind to one kernel; see `loop_local`.
+    """Batches the calls of one kind to one kernel; `loop_local` shares it among workers.
 
     Args:
-        send_many: sends items in one request, as the given client.
-        gather_seconds: how long the first call waits for others.
-        max_groups: how many requests are under way at once.
+        send_many: sends items in one request, with the given client.
+        gather_seconds: how long the first call of a batch waits for others.
+        max_groups: the most requests under way at once.
     """
 
     def __init__(
@@ -106,12 +108,16 @@ class BatchedCall:
         count: int = 1,
         own_request: bool = False,
     ) -> Any:
-        """Make the call with those that wait; returns what `read` or `single` does.
+        """Make the call, in a batch if others wait, and return the result of `read` or `single`.
 
         Args:
-            note: is told of the item's answer, also of a refusal; not where the call goes single.
-            count: how many turns it is about.
-            own_request: in a request of its own all the same.
+            kernel: the client to call with.
+            item: the call as an item of the batch route.
+            single: makes the call by its single route.
+            read: turns the answer to the item into the result.
+            note: called with the answer to the item, also with a refusal; not if `single` was used.
+            count: how many turns the call covers.
+            own_request: use the batch route, but in a request of its own.
 
         Raises:
             KernelRefused, KernelTrouble, AnswerInvalid: as `single` would.
@@ -129,10 +135,12 @@ class BatchedCall:
             return [await calls[0].single()]
         try:
             answers = await self._send_many(calls[0].kernel, tuple(call.item for call in calls))
-        except (TypeError, ValueError):  # one cannot be written as JSON
+        except (TypeError, ValueError):  # an item cannot be written as JSON
             return [_BatchRefused() for _ in calls]
         except (KernelRefused, AnswerInvalid) as refused:
-            if getattr(refused, "status", None) in _UNKNOWN_ROUTE:  # or of a proxy while the kernel restarts
+            if (
+                getattr(refused, "status", None) in _UNKNOWN_ROUTE
+            ):  # or the answer of a proxy while the kernel restarts
                 self._ask_again_at = monotonic() + _ASK_AGAIN_SECONDS
             return [_BatchRefused() for _ in calls]
         if len(answers.items) != len(calls):
@@ -142,7 +150,7 @@ class BatchedCall:
 
 def _read_answer(call: _Item, answer: ItemAnswer) -> Any | CommonGroundError:
     call.note(answer)
-    if answer.status in (401, 403):  # by itself it reads its token file again
+    if answer.status in (401, 403):  # the single route reads the token file again
         return _BatchRefused()
     if answer.status >= 400:
         return error_of(answer.status, dumps(answer.body).decode(), {})
@@ -168,7 +176,7 @@ def _batched_call(
     gather_seconds: float = 0,
     max_groups: int = 1,
 ) -> BatchedCall:
-    """The calls of all workers of this event loop that make such calls to this kernel and project."""
+    """Return the batch that the workers of this event loop share for such calls to a kernel and project."""
 
     async def send(kernel: KernelClient, items: tuple[Any, ...]) -> ItemAnswers | SettleAnswers:
         return await send_many(kernel, project_id, items)
@@ -185,13 +193,19 @@ def _batched_call(
 async def claim(
     kernel: KernelClient, agent: AgentRef, limit: int, *, key: str, own_request: bool = False
 ) -> tuple[ClaimedTurn, ...]:
-    """Up to `limit` of the agent's turns, as many as there are now, in one request with others that ask.
+    """Claim the agent's queued turns without waiting, in one request with other agents.
 
-    A kernel that does not know the route gives one.
+    A kernel that does not know the batch route gives at most one turn.
 
     Args:
-        key: makes a repeat give the same turns again (difference 4).
-        own_request: in a request of its own, as where the answer to one with others was lost.
+        kernel: the kernel, with the agent's identity.
+        agent: the agent.
+        limit: the most turns to claim.
+        key: the Idempotency-Key; a repeat with it gives the same turns again (difference 4).
+        own_request: use a request of its own, as after the answer to a batch was lost.
+
+    Raises:
+        KernelRefused, KernelTrouble, AnswerInvalid: as for a single claim.
     """
 
     async def single() -> tuple[ClaimedTurn, ...]:
@@ -216,7 +230,11 @@ def _read_claims(body: Any) -> tuple[ClaimedTurn, ...]:
 
 
 async def renew(kernel: KernelClient, claim: ClaimToken) -> Renewal:
-    """Extend the lease, in one request with others that are due."""
+    """Renew a claim, in one request with others that are due.
+
+    Raises:
+        KernelRefused, KernelTrouble, AnswerInvalid: as for a single renewal.
+    """
     if not kernel.secrets:
         return await kernel.claims.renew(claim)
     calls = _batched_call(
@@ -238,12 +256,12 @@ async def renew(kernel: KernelClient, claim: ClaimToken) -> Renewal:
 
 @define(eq=False)
 class PrefetchedClaim:
-    """A claim that goes along with a settle call: the slot that the one gives back, the other takes.
+    """A claim that goes along with a settle request, for the slot that settling frees.
 
     Attributes:
-        key: its Idempotency-Key: the settle call may be repeated.
-        asked_at: when it was last about to be asked for, on `lease.monotonic`.
-        is_answered: whether the kernel has said what came of it.
+        key: its Idempotency-Key, since the settle request may be repeated.
+        asked_at: when the last request for it was about to be sent, on `lease.monotonic`; 0 before.
+        is_answered: whether the kernel has answered the claim.
         claimed: the agent's next turn, if there was one.
     """
 
@@ -253,7 +271,7 @@ class PrefetchedClaim:
     claimed: ClaimedTurn | None = None
 
     def collect(self, answer: SettleAnswer) -> None:
-        """What the kernel answered. One in trouble, or not to be read, is none, and harms no settled turn."""
+        """Take the kernel's answer. An error of the kernel, or an unreadable answer, counts as no answer."""
         if not isinstance(said := answer.next, ItemAnswer) or said.status >= 500:
             return
         with suppress(AnswerInvalid):
@@ -271,7 +289,13 @@ async def settle(
     """Finish or suspend the turn, in one request with others that wait.
 
     Args:
-        prefetch: claim the agent's next turn as well, if the kernel can do that in the same request.
+        kernel: the kernel, with the agent's identity.
+        claim: the claim of the turn.
+        outcome: the request to finish or suspend.
+        prefetch: a claim of the agent's next turn to make in the same request, if the kernel can do that.
+
+    Raises:
+        KernelRefused, KernelTrouble, AnswerInvalid: as for a single call.
     """
 
     async def single() -> None:

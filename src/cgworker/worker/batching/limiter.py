@@ -1,7 +1,7 @@
-"""Calls that can wait: what a worker asks when it starts, and now and again afterwards.
+"""Limit calls that can wait, such as those that a worker makes at its start.
 
-Thousands of workers that start in one process would else ask at one time, and keep the event loop from the
-renewals of those that have turns already.
+Without the limit, thousands of workers that start in one process would all call at once, and delay the
+renewals of those that hold turns already.
 """
 
 from __future__ import annotations
@@ -15,5 +15,9 @@ _AT_ONCE = 16
 
 
 def background_calls(kernel: KernelClient) -> anyio.Semaphore:
-    """Enter it for the call: a few of them are made at a time, of all workers of this event loop."""
+    """Return a semaphore to enter for such a call: it lets 16 run at a time in this event loop.
+
+    Args:
+        kernel: the kernel to be called; each kernel has a limit of its own.
+    """
     return loop_local(("background calls", kernel.route), lambda: anyio.Semaphore(_AT_ONCE))

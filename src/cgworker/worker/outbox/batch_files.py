@@ -1,9 +1,9 @@
-"""Files in which several results wait together, since it is the disk that takes time.
+"""Files that hold several results each, because one sync of the disk for all of them is faster.
 
-A result is a line, and another line strikes it when the kernel has it. A file appears whole, by a rename,
-and from then on only grows: what was read of it need not be read again. So several processes share a folder
-without talking to each other, and whoever strikes a file's last result removes it. A strike that is lost, as
-two at once may be on a network folder, leaves a file behind and nothing else.
+A result is a line; another line marks it as delivered. A file appears complete, by a rename, and from then on
+only grows, so what was read of it need not be read again. Several processes can share a folder without any
+other coordination: the process that marks the last result removes the file. A mark that is lost, as when two
+are written at once on a network folder, leaves a file behind and does no other harm.
 """
 
 from __future__ import annotations
@@ -24,14 +24,17 @@ from cgworker.wire.converter import dumps, loads
 SUFFIX = ".group"
 
 Stored = dict[str, Any]
-"""A result as it stands on the disk."""
+"""A result as it is stored: a JSON object."""
 
 
 @define
 class _File:
-    """What of a file is known: up to where, and by fingerprint the results that are not struck, as lines.
+    """What has been read of a file.
 
-    One that could not be read the last time is not whole: there may be more in it.
+    Attributes:
+        size: how many bytes were read.
+        is_whole: whether the last read succeeded; if not, there may be more in the file.
+        results: the lines of undelivered results by fingerprint.
     """
 
     size: int = 0
@@ -40,10 +43,10 @@ class _File:
 
 
 class BatchFiles:
-    """The shared files of a folder. Made by `batch_files_in`; safe to be used by several threads.
+    """The shared files of a folder. Made by `batch_files_in`; safe to use from several threads.
 
     Args:
-        folder: which; it need not be there yet.
+        folder: the folder, which need not exist yet.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -54,10 +57,12 @@ class BatchFiles:
         self._lock = threading.Lock()
 
     def find(self, fingerprint: str, *, since: float = math.inf) -> tuple[Path, Stored] | None:
-        """The result of a turn that waits in one of the files, and in which.
+        """Find the undelivered result of a turn, and the file that holds it.
 
         Args:
-            since: if the folder was looked at after this instant of `lease.monotonic`, that is enough.
+            fingerprint: the turn's fingerprint.
+            since: a scan of the folder after this instant of `lease.monotonic` is used again; by default the
+                folder is scanned now.
         """
         with self._lock:
             for name, file in self._scan(since).items():
@@ -66,7 +71,7 @@ class BatchFiles:
         return None
 
     def waiting(self) -> list[tuple[Path, list[Stored]]]:
-        """All files, with what waits in each."""
+        """Return all files, each with its undelivered results."""
         with self._lock:
             return [
                 (self._folder / name, [read_line(line) for line in file.results.values()])
@@ -74,13 +79,13 @@ class BatchFiles:
             ]
 
     def has_file(self, name: str, *, since: float = math.inf) -> bool:
-        """Whether another file of this name is in the folder; `since` as above."""
+        """Whether the folder has another file, not a shared one, of this name; `since` as in `find`."""
         with self._lock:
             self._scan(since)
             return name in self._others
 
     def _scan(self, since: float = math.inf) -> dict[str, _File]:
-        """The files as they are now; what is known of those that are gone is forgotten."""
+        """Return the files as they are now, and forget those that are gone."""
         if self._scanned_at < since:
             self._scanned_at = monotonic()
             names = _names_in(self._folder)
@@ -89,13 +94,15 @@ class BatchFiles:
         return self._known
 
     def remember(self, path: Path, results: Mapping[str, bytes]) -> None:
-        """A file was written here, with these lines by fingerprint: it need not be read."""
+        """Remember a file that this process wrote, by its lines, so that it need not be read."""
         with self._lock:
             self._known[path.name] = _File(sum(map(len, results.values())), True, dict(results))
 
     def mark_delivered(self, path: Path, fingerprints: Collection[str]) -> None:
-        """The kernel has these results of a file. It need not be on the disk: a closed turn is never claimed
-        again."""
+        """Mark results of a file as delivered, and remove the file if none is left.
+
+        The mark is not synced: a closed turn is never claimed again.
+        """
         with self._lock:
             known = self._known.get(path.name)
             are_all = known is not None and known.is_whole and not known.results.keys() - fingerprints
@@ -105,19 +112,19 @@ class BatchFiles:
             path.unlink(missing_ok=True)
 
     def _are_all_delivered(self, path: Path) -> bool:
-        """Whether nothing waits in the file any more, whoever struck it."""
+        """Whether the file holds no undelivered result, whichever process has marked them."""
         with self._lock:
             file = self._read(path.name)
         return file.is_whole and not file.results
 
     def delivered(self) -> list[Path]:
-        """The files in which nothing waits any more, but which nobody has removed."""
+        """Return the files without an undelivered result that no process has removed."""
         with self._lock:
             files = self._scan().items()
             return [self._folder / name for name, file in files if file.is_whole and not file.results]
 
     def _read(self, name: str) -> _File:
-        """What the file says, of which only the new part is read; where that fails, what is known stands."""
+        """Read the new part of a file. If that fails, keep what was read before."""
         known = self._known.get(name) or _File()
         path = self._folder / name
         try:
@@ -134,19 +141,19 @@ class BatchFiles:
 
 
 def _append_delivered(path: Path, fingerprints: Iterable[str]) -> bool:
-    """Whether the file was there."""
+    """Append marks to a file; False if the file is gone."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
     except FileNotFoundError:
         return False
     lines = b"".join(dumps({"delivered": fingerprint}) + b"\n" for fingerprint in fingerprints)
     with os.fdopen(descriptor, "wb") as file:
-        file.write(b"\n" + lines)  # what stands there before may be torn
+        file.write(b"\n" + lines)  # the line before may be incomplete
     return True
 
 
 def _read_lines(known: _File, data: bytes) -> None:
-    """Read the whole lines; half a one may still grow."""
+    """Take in complete lines only: the last one may still grow."""
     end = data.rfind(b"\n") + 1
     known.size += end
     for line in data[:end].splitlines():
@@ -158,7 +165,7 @@ def _read_lines(known: _File, data: bytes) -> None:
 
 
 def read_line(line: bytes) -> Stored:
-    """A line; nothing if it was torn, as by a crash while it was appended."""
+    """Parse a line; empty if it is incomplete, as after a crash while it was appended."""
     try:
         stored = loads(line)
     except (ValueError, RecursionError):
@@ -176,5 +183,5 @@ def _names_in(folder: Path) -> list[str]:
 
 @lru_cache(maxsize=64)
 def batch_files_in(folder: Path) -> BatchFiles:
-    """The shared files of a folder; workers of a process know together what they have read."""
+    """Return the shared files of a folder; the workers of a process share what was read of them."""
     return BatchFiles(folder)

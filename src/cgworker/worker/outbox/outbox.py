@@ -1,11 +1,11 @@
-"""Where a result waits on disk until the kernel has it.
+"""Store results on disk until the kernel has them.
 
-A result is written here, and is on the disk, before the first call that settles it. If the answer never
-comes and the turn is claimed again, by this worker or by one that shares the folder, the stored result is
-delivered and the handler is not run again.
+A result is written and synced before the first request that settles it. If the answer never comes and the
+turn is claimed again, by this worker or another that shares the folder, the stored result is delivered and
+the handler does not run again.
 
-A result has a file named by its turn's fingerprint; small ones that come to the disk at the same moment share
-one (batch_files.py). Files appear by a rename, so they are whole or not there.
+A result has a file named after its turn's fingerprint. Small results that are written at the same moment
+share a file (batch_files.py). Files appear by a rename, so a file is either complete or absent.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 _LEFT_SECONDS = 3600.0
-_MAX_SHARED_BYTES = 8192  # what waits in shared files is held in memory, too
+_MAX_SHARED_BYTES = 8192  # results in shared files are also held in memory
 
 _BY_WORD: dict[str, type[Closed]] = {"succeeded": Succeeded, "failed": Failed, "stopped": Stopped}
 
 
 class OutboxFull(CommonGroundError):
-    """The outbox holds as much as it may; deliver or remove what is kept aside in it."""
+    """The outbox has reached its size limit: deliver its results, or remove dead letters from it."""
 
     code = "outbox_full"
 
 
 @frozen
 class OutboxEntry:
-    """A result on disk: in which file, and what it is of."""
+    """A result on disk: its file, its turn and its outcome."""
 
     path: Path
     outcome: Closed
@@ -61,18 +61,18 @@ class OutboxEntry:
 
     @property
     def own_name(self) -> str:
-        """What its file is called if it has one of its own."""
+        """The name of its file if it does not share one."""
         return f"{self.turn_id}.{self.fingerprint}.json"
 
     @property
     def is_shared(self) -> bool:
-        """Whether others are in its file."""
+        """Whether its file holds other results too."""
         return self.path.suffix == batch_files.SUFFIX
 
 
 @frozen
 class _Result:
-    """A result on its way to the disk, as a line."""
+    """A result to be written, as a line of JSON."""
 
     own_name: str
     fingerprint: str
@@ -80,12 +80,12 @@ class _Result:
 
 
 class Outbox:
-    """Results on disk.
+    """Stores results on disk.
 
     Args:
-        folder: made when needed, 0700.
-        max_bytes: how much it may hold; what is kept aside counts, and goes first when room is needed.
-        on_trouble: told when the disk does not take a result.
+        folder: its folder, which is made when needed, with mode 0700.
+        max_bytes: the most bytes it may hold. Dead letters count, and are removed first when it is full.
+        on_trouble: called when a result cannot be written.
     """
 
     def __init__(
@@ -102,10 +102,10 @@ class Outbox:
     # ------------------------------------------------------------ one result
 
     async def put(self, turn: Turn, outcome: Closed) -> OutboxEntry:
-        """Store the outcome; it is on the disk when this returns.
+        """Store an outcome. It is synced to the disk when this returns.
 
         Raises:
-            OutboxFull: there is no room.
+            OutboxFull: it would exceed its size limit.
             OSError: the folder cannot be written.
         """
         entry = OutboxEntry(self._folder, outcome, turn.ref.turn_id, turn.fingerprint, turn.attempt)
@@ -117,12 +117,12 @@ class Outbox:
             raise
 
     def find(self, turn: Turn, *, since: float = math.inf) -> OutboxEntry | None:
-        """The stored outcome of this very turn, or None.
+        """Find the stored outcome of a turn; None if there is none.
 
         Args:
-            since: when its claim was there, on `lease.monotonic`. What an earlier claim's holder stored was
-                stored before; so turns that were claimed together need one look at the folder. By default
-                it is looked at now.
+            turn: the turn.
+            since: when its claim arrived, on `lease.monotonic`. An earlier holder had stored its result by
+                then, so one scan of the folder serves all turns claimed together. By default it is now.
         """
         own = f"{turn.ref.turn_id}.{turn.fingerprint}.json"
         if self._batch_files.has_file(own, since=since):
@@ -133,7 +133,7 @@ class Outbox:
         return None if found is None else _entry_of(*found)
 
     def waiting(self, kernel_url: str, agent: AgentRef) -> list[OutboxEntry]:
-        """The results of an agent that the kernel does not have yet."""
+        """Return an agent's results that the kernel does not have yet, without the dead letters."""
         of_agent = {"kernel": kernel_url, "agent": str(agent)}.items()
         own = [(path, _read_own(path)) for path in self._own_files()]
         shared = [(path, stored) for path, group in self._batch_files.waiting() for stored in group]
@@ -141,11 +141,11 @@ class Outbox:
         return [entry for entry in found if entry is not None]
 
     def waiting_count(self) -> int:
-        """How many results the kernel does not have yet; those kept aside are not counted."""
+        """Count the results that the kernel does not have yet; dead letters are not counted."""
         return sum(1 for _ in self._own_files()) + sum(len(group) for _, group in self._batch_files.waiting())
 
     def tidy(self) -> None:
-        """Remove what a worker that was killed has left in the folder and nobody needs."""
+        """Remove useless files that a killed worker has left in the folder."""
         for path in self._folder.glob("*.tmp"):
             with suppress(OSError):  # another process tidies as well
                 if time.time() - path.stat().st_mtime > _LEFT_SECONDS:
@@ -161,14 +161,14 @@ class Outbox:
         return batch_files_in(self._folder)
 
     async def discard(self, entry: OutboxEntry) -> None:
-        """The kernel has it."""
+        """Remove a result that the kernel has."""
         await self._discarding(entry)
 
     def dead_letter(self, entry: OutboxEntry) -> Path | None:
-        """It can no longer be delivered: move it where a person can find it.
+        """Move a result that can no longer be delivered to the dead letters, the folder `kept`.
 
         Returns:
-            Where it is now, which is where it was if the disk does not let it be moved; None if a worker
+            The path of the result, which is the old one if it could not be moved; None if another worker
             that shares the outbox has delivered it meanwhile.
         """
         try:
@@ -204,7 +204,7 @@ class Outbox:
     def _shared(
         self, verb: str, make: Callable[[Sequence[Any]], Awaitable[Sequence[Any]]]
     ) -> Batcher[Any, Any]:
-        """All workers of an event loop that have this outbox wait for the disk together."""
+        """Share a batcher with the workers of this event loop that use the same outbox."""
         return loop_local((Outbox, verb, self._folder, self._max_bytes), lambda: Batcher(make))
 
     async def _write_all(self, results: Sequence[_Result]) -> Sequence[Path | Exception]:
@@ -214,7 +214,7 @@ class Outbox:
         return await _in_own_thread(self._discard_files, entries)
 
     def _write_files(self, results: Sequence[_Result]) -> list[Path | Exception]:
-        """Write them, the small ones into one file; where that fails, each for itself."""
+        """Write results, the small ones into one file; if that fails, each to a file of its own."""
         small = [result for result in results if _is_small(result)]
         together: Path | Exception | None = self._try_to_write(small) if len(small) > 1 else None
         return [
@@ -258,7 +258,7 @@ class Outbox:
         for path, fingerprints in delivered.items():
             try:
                 self._discard_from(path, fingerprints)
-            except OSError as unwritable:  # it is noticed again with what a worker has left
+            except OSError as unwritable:  # the sweeper finds it later
                 logger.warning("%s: what the kernel has could not be removed: %s", path, unwritable)
         return [None for _ in entries]
 
@@ -281,7 +281,7 @@ class Outbox:
 
 
 async def _in_own_thread(work: Callable[[T], U], given: T) -> U:
-    """Whatever else waits for a thread: a handler's blocking calls must not keep results from the disk."""
+    """Run in a thread outside the shared limit: blocking calls of handlers must not delay the disk."""
     return await anyio.to_thread.run_sync(work, given, limiter=anyio.CapacityLimiter(1))
 
 
@@ -303,7 +303,7 @@ def _facts_of(turn: Turn, outcome: Closed) -> dict[str, Any]:
 
 
 def _entry_of(path: Path, stored: Stored) -> OutboxEntry | None:
-    """The result; None if it is none, as what another version wrote, or a person."""
+    """Return the result; None if the file is not one, as when another version or a person wrote it."""
     try:
         outcome = _BY_WORD[stored["outcome"]](stored.get("payload", ABSENT), stored["role"])
         return OutboxEntry(path, outcome, stored["turn_id"], stored["fingerprint"], stored.get("attempt", 1))
@@ -312,7 +312,7 @@ def _entry_of(path: Path, stored: Stored) -> OutboxEntry | None:
 
 
 def _read_own(path: Path) -> Stored:
-    """The result of a file of its own; nothing if it is gone, or not whole."""
+    """Read a file with one result; empty if it is gone or incomplete."""
     try:
         return read_line(path.read_bytes())
     except OSError:
@@ -321,7 +321,7 @@ def _read_own(path: Path) -> Stored:
 
 @frozen
 class _OnDisk:
-    """A file as it was found."""
+    """A file with its size and time of change."""
 
     path: Path
     size: int
@@ -340,7 +340,7 @@ def _files_in(folder: Path) -> list[_OnDisk]:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable, where folders can be synced."""
+    """Sync the folder, so that the rename is durable, where the system can do that."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)

@@ -1,10 +1,10 @@
-"""Queueing again what this agent's workers have put aside for later (difference 22).
+"""Resume turns that workers of this agent have suspended for later (difference 22).
 
-Which turns those are stands in the ledger, so any live worker of the agent can do it, also for one that
-was killed half way: turns suspended with `worker_shutdown`, with `worker_retry` once their `not_before`
-has passed or they are to be stopped, with `await_children` once these are closed, and with `no_handler` if
-there is one now. Never any others, but for those that asked a question and are to be stopped: nobody else
-would end them. And it sorts out results that wait on the disk for a claim that will not come.
+The ledger says which turns those are, so any live worker of the agent can resume them, also after another
+worker was killed. Turns are resumed that were suspended with `worker_shutdown`; with `worker_retry`, once
+`not_before` has passed or a stop is requested; with `await_children`, once the children are closed; with
+`no_handler`, if there is a handler now; and with `await_answer`, once a stop is requested, since nothing else
+would end them. No other turns are resumed. The resumer also sweeps the outbox.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ _AFTER_TROUBLE_SECONDS = 30.0
 
 
 class Resumer:
-    """Looks after the suspended turns of one agent.
+    """Resumes the suspended turns of one agent when they are due.
 
     Args:
         kernel: calls under the agent's identity.
-        agent: whose turns.
-        routes: what the worker handles.
-        outbox: where results wait.
+        agent: the agent.
+        routes: the kinds of turn that the worker handles.
+        outbox: the outbox to sweep.
         kernel_time: the kernel's clock, which decides when a turn may be tried again.
-        poll_seconds: the longest pause between two looks at a kernel that cannot wait.
-        listener: told of each turn queued again.
+        poll_seconds: the longest pause between two reads at a kernel that cannot long-poll.
+        listener: called for each resumed turn.
     """
 
     def __init__(
@@ -77,19 +77,19 @@ class Resumer:
         self._not_ours: dict[TurnRef, datetime] = {}
 
     async def run(self, tasks: anyio.abc.TaskGroup) -> None:
-        """Look now, and then now and again, until cancelled; parents are watched in tasks of this group."""
+        """Scan now and then until cancelled. Waiting parents are watched in tasks of this group."""
         with self._child_waits.watched_in(tasks):
             while True:
                 next_scan_seconds = await self.scan()
                 await anyio.sleep(next_scan_seconds)
 
     def track(self, turn: TurnRef, suspended: Suspended) -> None:
-        """One of this worker's turns was suspended."""
+        """Watch the children of a turn of this worker that was just suspended to wait for them."""
         if suspended.reason == AWAIT_CHILDREN_REASON:
             self._child_waits.add(turn)
 
     async def scan(self) -> float:
-        """Sort out and queue again what is due; returns in how many seconds to scan again."""
+        """Sweep the outbox, resume the turns that are due, and return the seconds until the next scan."""
         try:
             async with background_calls(self._kernel):
                 await self._sweeper.sweep()
@@ -106,12 +106,12 @@ class Resumer:
             return _SCAN_SECONDS
         try:
             return await self._resume_if_due(turn, facts)
-        except KernelRefused as refused:  # the others need not wait for it
+        except KernelRefused as refused:  # the other turns need not wait for it
             logger.debug("%s stays suspended for now: %s", turn, refused)
             return _AFTER_TROUBLE_SECONDS
 
     async def resume_later(self, turn: TurnRef, after_seconds: float, reason: str) -> None:
-        """Queue a turn again after a while, without asking the ledger."""
+        """Resume a turn after some seconds, without reading the ledger."""
         await anyio.sleep(after_seconds)
         try:
             await self._resume(turn, reason)
@@ -155,6 +155,6 @@ class Resumer:
     async def _resume(self, turn: TurnRef, reason: str) -> None:
         try:
             await self._kernel.turns.resume(turn, requested_by=self._agent)
-        except ConflictError:  # another worker was quicker
+        except ConflictError:  # another worker has resumed it
             return
         emit(self._listener, TurnResumed(turn=turn, reason=reason))
