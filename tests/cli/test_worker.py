@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from cgworker.private import replace_private
 from tests.cli.conftest import Cg, Kernel
 from tests.cli.test_servers import free_port
 from tests.handlers.test_child import is_alive
@@ -87,6 +88,37 @@ def test_a_loop_says_that_it_is_ready_to_who_asks_and_to_who_started_it(
     assert systemd.hear() == "STOPPING=1"
     assert not is_ready(port)
     systemd.close()
+
+
+IMPATIENT = """
+import functools
+from cgworker.cli.app import main
+from cgworker.cli.commands.worker import loop
+loop.WorkerOptions = functools.partial(loop.WorkerOptions, refused_seconds=1, wait_seconds=1)
+main()
+"""
+
+
+def test_a_loop_whose_credential_stays_refused_ends_with_1_and_says_so(cg: Cg, desk: str) -> None:
+    """A process that can do nothing any more does not look alive; who started it can tell."""
+    port = free_port()
+    flags = ["worker", "loop", "--profile", desk, "--health-port", str(port), "--command", "true"]
+    program = [sys.executable, "-c", IMPATIENT, *flags]
+    env = {**os.environ, "HOME": str(cg.home)}
+    with subprocess.Popen(
+        program, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as loop:
+        try:
+            until(lambda: is_ready(port))
+            replace_private(cg.home / f"{agent_of(desk)}.token", "cgac_cred_none.of-anybody\n")
+            said, log = loop.communicate(timeout=40)
+        finally:
+            loop.kill()
+    assert loop.returncode == 1
+    told = json.loads(said)
+    assert (told["error"]["code"], told["error"]["status"]) == ("unauthorized", 401)
+    assert f"refused the credential of {desk} for 1 s" in told["error"]["message"]
+    assert b"ClaimingFailed" in log
 
 
 def test_a_health_port_that_is_taken_is_said_before_anything_is_claimed(
