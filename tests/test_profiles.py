@@ -8,13 +8,9 @@ from threading import Thread
 import pytest
 
 from cgworker.errors import ProfileError, UsageError
+from cgworker.paths import credential_path
 from cgworker.private import replace_private
-from cgworker.profiles import (
-    ConfigFile,
-    Profile,
-    credential_path,
-    resolve_profile,
-)
+from cgworker.profiles import ConfigFile, Profile, resolve_profile
 from cgworker.wire.refs import AgentRef
 
 TOKEN = "cgac_cred_x.secret"

@@ -17,7 +17,9 @@ from typing import Any
 
 from attrs import field, frozen
 
-from cgworker.errors import ProfileError, UsageError
+from cgworker.errors import ProfileError
+from cgworker.local_server import find_server
+from cgworker.paths import home
 from cgworker.private import check_private, make_private_folder, replace_private
 from cgworker.wire.refs import AgentRef
 
@@ -109,14 +111,23 @@ def resolve_profile(
     """
     config = ConfigFile.locate(config_path, environ).read()
     profile = config.profile(name)
-    base_url = non_blank(environ.get("CG_BASE_URL")) or config.base_url or DEFAULT_BASE_URL
     return Connection(
-        base_url=base_url,
+        base_url=kernel_url_of(config, profile.project_id, environ),
         agent=profile.agent,
         token=read_profile_token(profile),
         token_file=profile.token_file,
         ca_file=ca_file_of(config, environ),
     )
+
+
+def kernel_url_of(
+    config: Config, project_id: str | None = None, environ: Mapping[str, str] = os.environ
+) -> str:
+    """The kernel's address: CG_BASE_URL, else the config's, else where `cg local run` serves the project."""
+    chosen = non_blank(environ.get("CG_BASE_URL")) or config.base_url
+    if chosen is None and project_id is not None:
+        chosen = find_server(project_id)
+    return chosen or DEFAULT_BASE_URL
 
 
 def ca_file_of(config: Config, environ: Mapping[str, str] = os.environ) -> Path | None:
@@ -143,7 +154,7 @@ class ConfigFile:
         """The file given, else CG_CONFIG_PATH, else `~/.config/commonground/config.json`."""
         chosen = non_blank(str(path)) if path is not None else non_blank(environ.get("CG_CONFIG_PATH"))
         if chosen is None:
-            return cls(_home() / ".config" / "commonground" / "config.json")
+            return cls(home() / ".config" / "commonground" / "config.json")
         return cls(Path(chosen).expanduser())
 
     def read(self) -> Config:
@@ -272,27 +283,6 @@ def _invalid(message: str) -> ProfileError:
 # ---------------------------------------------------------------- token files
 
 
-def credentials_folder() -> Path:
-    """Where the tokens of credentials are kept."""
-    return _data_folder() / "credentials"
-
-
-def credential_path(project_id: str, agent_id: str, credential_id: str) -> Path:
-    """Where the token of an agent's credential belongs."""
-    folder = credentials_folder() / _name(project_id) / _name(agent_id)
-    return folder / f"{_name(credential_id)}.token"
-
-
-def admin_service_path(project_id: str) -> Path:
-    """Where the operator of a project keeps the credential of its `admin-service` (admission 9)."""
-    return _operator_folder(project_id) / "admin-service.cgac"
-
-
-def admin_bearer_path(project_id: str) -> Path:
-    """Where the operator of a project keeps the bearer of its admin API (admission 9)."""
-    return _operator_folder(project_id) / "admin-api-bearer.token"
-
-
 def read_profile_token(profile: Profile) -> str:
     """The profile's token.
 
@@ -313,30 +303,3 @@ def read_profile_token(profile: Profile) -> str:
 
 def _stale(message: str) -> ProfileError:
     return ProfileError("profile_stale", message, status=401)
-
-
-def _operator_folder(project_id: str) -> Path:
-    return _data_folder().joinpath("operator", "projects", _name(project_id))
-
-
-def _home() -> Path:
-    try:
-        return Path.home()
-    except RuntimeError:
-        what = "HOME is not set, and this user has no entry in the password file"
-        raise UsageError(
-            f"there is no home folder: {what}; set HOME, or CG_CONFIG_PATH for the config"
-        ) from None
-
-
-def _data_folder() -> Path:
-    return _home() / ".local" / "share" / "commonground"
-
-
-def _name(text: str) -> str:
-    """An id that is safe as the name of a file."""
-    if text in ("", ".", "..") or "/" in text or "\\" in text or "\0" in text:
-        raise _invalid(
-            f"an id that names a file must not be empty, dots or contain path separators: {text!r}"
-        )
-    return text

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from cgworker.profiles import ConfigFile, admin_bearer_path, credential_path
+from cgworker.paths import admin_bearer_path, credential_path
+from cgworker.profiles import ConfigFile
 from tests.cli.conftest import Cg, Ran
 from tests.cli.test_terminal import on_a_terminal
 

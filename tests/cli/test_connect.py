@@ -17,13 +17,9 @@ from cgworker.cli.connect import (
 from cgworker.cli.options import AdminFlags, CallerFlags, OperatorFlags, ServerFlags
 from cgworker.client import KernelClient
 from cgworker.errors import CommonGroundError, ProfileError, UsageError
+from cgworker.paths import admin_bearer_path, admin_service_path
 from cgworker.private import replace_private
-from cgworker.profiles import (
-    ConfigFile,
-    Profile,
-    admin_bearer_path,
-    admin_service_path,
-)
+from cgworker.profiles import ConfigFile, Profile
 from cgworker.wire.refs import AgentRef
 from tests.cli.conftest import Cg
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cgworker.profiles import credential_path
+from cgworker.paths import credential_path
 from tests.cli.conftest import Cg, Kernel, Ran
 
 RIGHTS = ("agent.registration.birth", "agent.credential.issue.any", "agent.credential.revoke.any")

@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
-from cgworker.profiles import admin_bearer_path, admin_service_path
+from cgworker.paths import admin_bearer_path, admin_service_path
 from tests.cli.conftest import Cg
 from tests.databases import a_database
 

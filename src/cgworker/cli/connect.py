@@ -11,16 +11,15 @@ from pathlib import Path
 from cgworker.cli.options import AdminFlags, CallerFlags, KernelFlags, OperatorFlags, ServerFlags
 from cgworker.client import AdmissionClient, KernelClient
 from cgworker.errors import ProfileError, UsageError
+from cgworker.paths import admin_bearer_path, admin_service_path
 from cgworker.private import check_private, read_secret
 from cgworker.profiles import (
-    DEFAULT_BASE_URL,
     Config,
     ConfigFile,
     Profile,
     TokenSource,
-    admin_bearer_path,
-    admin_service_path,
     ca_file_of,
+    kernel_url_of,
     non_blank,
     read_profile_token,
 )
@@ -126,9 +125,9 @@ def parse_profile_name(name: str) -> AgentRef:
     return AgentRef(project_id=project_id, agent_id=agent_id)
 
 
-def kernel_url(base_url: str | None, config_path: str | None) -> str:
+def kernel_url(base_url: str | None, config_path: str | None, project_id: str | None = None) -> str:
     """The kernel's address."""
-    return _kernel_url(base_url, ConfigFile.locate(config_path).read())
+    return _kernel_url(base_url, ConfigFile.locate(config_path).read(), project_id)
 
 
 def _as_profile(server: KernelFlags | OperatorFlags, config: Config, profile: Profile) -> KernelClient:
@@ -143,7 +142,7 @@ def _client(
     token_file: Path | None,
 ) -> KernelClient:
     return KernelClient(
-        _kernel_url(server.base_url, config),
+        _kernel_url(server.base_url, config, agent.project_id if agent else None),
         agent=agent,
         token=token,
         token_file=token_file,
@@ -156,8 +155,8 @@ def authorities(ca_file: str | None, config: Config) -> str | Path | None:
     return non_blank(ca_file) or ca_file_of(config)
 
 
-def _kernel_url(base_url: str | None, config: Config) -> str:
-    return non_blank(base_url) or _env("CG_BASE_URL") or config.base_url or DEFAULT_BASE_URL
+def _kernel_url(base_url: str | None, config: Config, project_id: str | None) -> str:
+    return non_blank(base_url) or kernel_url_of(config, project_id)
 
 
 def _profile_given(server: KernelFlags, config: Config, actor: AgentRef) -> Profile | None:
@@ -224,24 +223,31 @@ def _check_caller_is(profile: Profile, caller: CallerFlags) -> None:
 # ---------------------------------------------------------------- an admission service
 
 
-def admin_url(admin_base_url: str | None, base_url: str | None, config: Config) -> str:
+def admin_url(
+    admin_base_url: str | None, base_url: str | None, config: Config, project_id: str | None = None
+) -> str:
     """The admission service's address: the kernel's, unless another is named."""
     return (
         non_blank(admin_base_url)
         or _env("CG_ADMIN_BASE_URL")
         or config.admin_base_url
-        or _kernel_url(base_url, config)
+        or _kernel_url(base_url, config, project_id)
     )
 
 
-def admin_token(admin: AdminFlags, config: Config) -> str | None:
-    """The operator's bearer, if one is given anywhere."""
+def admin_token(admin: AdminFlags, config: Config, project_id: str) -> str | None:
+    """The operator's bearer, if one is given anywhere or the project's own file is on this machine.
+
+    Raises:
+        ProfileError: profile_token_permissions or admin_auth_token_file_invalid; others may read the file.
+    """
     flags = TokenSource(token=admin.admin_auth_token, token_file=admin.admin_auth_token_file)
-    return _first_token(flags, "CG_ADMIN_AUTH_TOKEN", config.admin_auth)
+    given = _first_token(flags, "CG_ADMIN_AUTH_TOKEN", config.admin_auth)
+    return given or _default_admin_token(project_id)
 
 
 def as_operator(admin: AdminFlags, project_id: str, *, to: str) -> AdmissionClient:
-    """The admission service, with the operator's bearer; the project's own file is looked at last.
+    """The admission service, with the operator's bearer.
 
     Args:
         to: what for, as the message about a missing bearer says it.
@@ -250,11 +256,11 @@ def as_operator(admin: AdminFlags, project_id: str, *, to: str) -> AdmissionClie
         ProfileError: admin_auth_required or admin_auth_token_file_invalid.
     """
     config = ConfigFile.locate(admin.config).read()
-    token = admin_token(admin, config) or _default_admin_token(project_id)
+    token = admin_token(admin, config, project_id)
     if token is None:
         message = f"Admin Service bearer token is required to {to}"
         raise ProfileError("admin_auth_required", message, status=401)
-    url = admin_url(admin.admin_base_url, None, config)
+    url = admin_url(admin.admin_base_url, None, config, project_id)
     return AdmissionClient(url, token=token, ca_file=authorities(admin.ca_file, config))
 
 

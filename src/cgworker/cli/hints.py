@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cgworker.errors import FencingError, KernelTimedOut, KernelUnreachable
+from cgworker.local_server import find_servers
 
 _BY_CODE: Mapping[str, str] = {
     "profile_missing": "`cg agent join URL CODE` makes a profile; `cg doctor` shows which there are.",
@@ -63,7 +64,7 @@ def advice_for(raised: BaseException, code: str) -> str | None:
         if _names_no_server(raised.__cause__):
             return "A server's address begins with http:// or https://: mend --base-url, or the config's."
         at = _address(raised)
-        return f"Is a server running at {at}? `cg local run` starts one; --base-url names another."
+        return f"Is a server running at {at}? {_elsewhere(at)}"
     if isinstance(raised, FencingError) and (grant := _grant_wanted(raised)):
         return (
             f"Only the turn's or agent's own agent may, or one with the grant {grant}: "
@@ -85,6 +86,16 @@ def _how_to_get(module: str) -> str:
 
 def _grant_wanted(refused: FencingError) -> str | None:
     return next((grant for text, grant in _BY_REFUSAL.items() if text in refused.message), None)
+
+
+def _elsewhere(at: str) -> str:
+    for project, url in find_servers().items():
+        if url != at:
+            return (
+                f"`cg local run` serves {project} at {url}: to use it, `cg setup project client-config "
+                f"--project-id {project} --base-url {url} --admin-base-url {url}`."
+            )
+    return "`cg local run` starts one; --base-url names another."
 
 
 def _names_no_server(cause: BaseException | None) -> bool:

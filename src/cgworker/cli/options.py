@@ -127,7 +127,7 @@ BaseUrl = Annotated[
     Flag(
         "--base-url",
         metavar="URL",
-        help="The kernel.  [env: CG_BASE_URL; default: the config's, http://127.0.0.1:8000]",
+        help="The kernel.  [env: CG_BASE_URL; default: the config's, that of `cg local run`, http://127.0.0.1:8000]",
     ),
 ]
 AdminBaseUrl = Annotated[

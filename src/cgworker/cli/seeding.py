@@ -18,12 +18,9 @@ from cgworker.kernel.store.seed import (
     revoke_admin_credential,
     seed_project,
 )
+from cgworker.paths import admin_bearer_path, admin_service_path
 from cgworker.private import read_secret, replace_private
-from cgworker.profiles import (
-    admin_bearer_path,
-    admin_service_path,
-    non_blank,
-)
+from cgworker.profiles import non_blank
 
 
 @frozen(kw_only=True)

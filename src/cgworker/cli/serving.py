@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 
 from attrs import evolve, frozen
 
@@ -18,11 +19,9 @@ from cgworker.kernel.invitation_codes import Invitations
 from cgworker.kernel.routes.admission import admission_routes
 from cgworker.kernel.server import KernelServer, Routes, bind, serve
 from cgworker.kernel.store.seed import has_projects, project_status
+from cgworker.local_server import announced
 from cgworker.private import read_secret
-from cgworker.profiles import (
-    DEFAULT_BASE_URL,
-    non_blank,
-)
+from cgworker.profiles import DEFAULT_BASE_URL, non_blank
 from cgworker.worker.process.gc_tuning import relax_gc
 
 
@@ -119,12 +118,25 @@ async def run_local(config: KernelConfig, admission: AdmissionSetup, base_url: s
         port = listener.getsockname()[1]
         async with open_or_print(config, "cg local run") as database:
             await prepare(database, admission.project_id, admission.files)
-            base_url = base_url or f"http://127.0.0.1:{port}"
+            base_url = base_url or f"http://{_reachable(config.host)}:{port}"
             _say(
                 f"Starting CommonGround local server project={admission.project_id} base_url={base_url} "
                 f"host={config.host} port={port} paths=/v3r1,/admin/v1"
             )
-            await serve(config, database, listener, more_routes=admission.routes, ready=_leave_be)
+            with ExitStack() as stack:
+
+                def begun(server: KernelServer) -> None:
+                    stack.enter_context(announced(admission.project_id, base_url))
+                    _leave_be(server)
+
+                await serve(config, database, listener, more_routes=admission.routes, ready=begun)
+
+
+def _reachable(host: str) -> str:
+    """The address at which this machine reaches what listens there, as a URL has it."""
+    if host in ("0.0.0.0", "::"):  # compared, not listened on
+        return "127.0.0.1" if host == "0.0.0.0" else "[::1]"
+    return f"[{host}]" if ":" in host else host
 
 
 async def run_admission(config: KernelConfig, admission: AdmissionSetup, base_url: str | None) -> None:

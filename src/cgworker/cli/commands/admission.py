@@ -85,7 +85,7 @@ async def create(
             created = await admission.create_invite(project_id, wanted)
         except KernelRefused as refused:
             raise reset_code(refused, "admin_auth_required") from refused
-    address = non_blank(join_base_url) or _admission_address(admin)
+    address = non_blank(join_base_url) or _admission_address(admin, project_id)
     result = InviteResult(
         project_id=project_id,
         agent_id=created.invite.agent_id,
@@ -152,5 +152,6 @@ async def run(
     await run_admission(config_of(listen, admission_environ()), admission, address)
 
 
-def _admission_address(admin: AdminFlags) -> str:
-    return admin_url(admin.admin_base_url, None, ConfigFile.locate(admin.config).read()).rstrip("/")
+def _admission_address(admin: AdminFlags, project_id: str) -> str:
+    config = ConfigFile.locate(admin.config).read()
+    return admin_url(admin.admin_base_url, None, config, project_id).rstrip("/")

@@ -124,7 +124,7 @@ def _trusted(server: ServerFlags) -> str | Path | None:
 
 
 async def _at_agent(server: ServerFlags, profile: Profile) -> str:
-    base_url = kernel_url(server.base_url, server.config)
+    base_url = kernel_url(server.base_url, server.config, profile.project_id)
     token = read_profile_token(profile)
     async with KernelClient(base_url, agent=profile.agent, token=token, ca_file=_trusted(server)) as kernel:
         agent = await kernel.agents.get(profile.agent)

@@ -28,7 +28,8 @@ async def run(
 
     Without PG_DSN it has its own PostgreSQL, whose data stays in the XDG data folder. It makes the schema,
     the project and the operator's secret files itself. It listens at CG_HOST and CG_PORT, or
-    127.0.0.1:8000, and honours all other CG_* variables as `cg service run` does.
+    127.0.0.1:8000, and honours all other CG_* variables as `cg service run` does. While it runs, other
+    commands of this user find it on this machine, wherever it listens, unless they are told of another.
     """
     from cgworker.cli.serving import AdmissionSetup, config_of, run_local
 

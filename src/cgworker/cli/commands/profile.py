@@ -13,15 +13,9 @@ from cgworker.cli.options import AdminFlags, BaseUrl, ProjectId
 from cgworker.cli.results import EnsuredProfile
 from cgworker.client import AdmissionClient, KernelClient
 from cgworker.errors import ForbiddenError, KernelRefused, ProfileError, UnauthorizedError, UsageError
+from cgworker.paths import credential_path, credentials_folder
 from cgworker.private import check_writable, replace_private
-from cgworker.profiles import (
-    ConfigFile,
-    Profile,
-    credential_path,
-    credentials_folder,
-    non_blank,
-    read_profile_token,
-)
+from cgworker.profiles import ConfigFile, Profile, non_blank, read_profile_token
 from cgworker.wire.admission import REPORTER_PROFILE, Admitted, RequestCredentialToken
 
 app: typer.Typer = group("Make profiles of this machine, and the agents behind them.")
@@ -86,14 +80,14 @@ async def ensure_agent(
     config = config_file.read()
     trusted = authorities(admin.ca_file, config)
     existing = config.profiles.get(profile.strip())
-    if existing and await _works(existing, kernel_url(base_url, admin.config), trusted):
+    if existing and await _works(existing, kernel_url(base_url, admin.config, project_id), trusted):
         return _ensured(existing)
-    token = admin_token(admin, config)
+    token = admin_token(admin, config, project_id)
     if token is None:
         message = "Admin Service bearer token is required to ensure an Agent profile"
         raise ProfileError("profile_auth_required", message, status=401)
     check_can_keep(config_file)
-    address = admin_url(admin.admin_base_url, base_url, config)
+    address = admin_url(admin.admin_base_url, base_url, config, project_id)
     async with AdmissionClient(address, token=token, ca_file=trusted) as admission:
         try:
             admitted = await admission.request_token(project_id, request)

@@ -14,7 +14,8 @@ from cgworker.cli.command import command, group
 from cgworker.cli.options import AdminBaseUrl, AdminBearerFile, AdminServiceFile, BaseUrl, ConfigPath, PgDsn
 from cgworker.cli.results import ClientConfig, ProjectSetup
 from cgworker.errors import UsageError
-from cgworker.profiles import DEFAULT_BASE_URL, ConfigFile, admin_bearer_path, non_blank
+from cgworker.paths import admin_bearer_path
+from cgworker.profiles import DEFAULT_BASE_URL, ConfigFile, non_blank
 
 if TYPE_CHECKING:
     from cgworker.cli.seeding import OperatorFiles

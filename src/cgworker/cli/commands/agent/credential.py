@@ -13,10 +13,8 @@ from cgworker.cli.connect import as_admin_service
 from cgworker.cli.options import AgentId, OperatorFlags, ProjectId
 from cgworker.cli.payload import read_duration
 from cgworker.cli.results import IssuedToFile
+from cgworker.paths import credential_path
 from cgworker.private import replace_private
-from cgworker.profiles import (
-    credential_path,
-)
 from cgworker.wire.credentials import Credentials, IssueCredential, IssuedCredential, RevokedCredential
 from cgworker.wire.refs import AgentRef
 
