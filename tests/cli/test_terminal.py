@@ -52,7 +52,7 @@ def test_a_person_sees_what_is_waited_for_and_why_it_failed(cg: Cg, kernel: Kern
     profile = kernel.profile(cg, "desk-2")
     turn_id = kernel.dispatch("desk-2")
     flags = ("--profile", profile, "--project-id", kernel.project, "--turn-id", turn_id)
-    seen = on_a_terminal("turn", "wait", *flags, "--timeout-seconds", "0.5", "--poll-interval-ms", "100")
+    seen = on_a_terminal("turn", "wait", *flags, "--timeout-seconds", "3", "--poll-interval-ms", "100")
     assert f"{turn_id} is queued" in seen
     assert "✗ " in seen
     assert '{"ok"' not in seen

@@ -84,7 +84,7 @@ async def test_a_turn_costs_less_where_there_are_many(kernel: LocalKernel) -> No
 
 
 async def test_leases_are_renewed_together_and_three_times_each(kernel: LocalKernel) -> None:
-    """Twelve turns of 2 s leases, held for 4 s: as many requests as for one of them."""
+    """Twelve turns of 2 s leases, held for 4 s: hardly more requests than for one of them."""
 
     async def hold(_: Turn) -> None:
         await anyio.sleep(4)
@@ -95,7 +95,8 @@ async def test_leases_are_renewed_together_and_three_times_each(kernel: LocalKer
             for turn in turns:
                 await closed(client, turn)
     renewals = counted.asked["renew"] + counted.asked["renew-many"]
-    assert 5 <= renewals <= 24, counted.asked  # in up to three steps; by themselves they would be 72 or more
+    # In three steps at most, and some more on a slow machine; by themselves they would be 72 or more.
+    assert 5 <= renewals <= 36, counted.asked
 
 
 async def test_an_idle_worker_asks_nothing_more_while_it_waits(new_project: NewProject) -> None:

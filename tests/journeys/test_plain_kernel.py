@@ -8,6 +8,7 @@ import pytest
 from cgworker import Turn, Worker, WorkerOptions
 from cgworker.testing import LocalKernel
 from tests.journeys.conftest import closed, working
+from tests.kernels import NewProject
 
 
 @pytest.fixture
@@ -35,17 +36,16 @@ async def test_turns_are_worked_by_polling(plain: LocalKernel) -> None:
 
 
 async def test_a_handler_has_all_records_of_a_turn_that_is_many_pages_by_its_size(
-    kernel: LocalKernel,
+    new_project: NewProject,
 ) -> None:
     """The kernel cuts its pages, and the claim comes without any: the worker follows the links."""
-    async with await kernel.agent("desk") as desk:
+    async with new_project() as kernel, await kernel.agent("desk") as desk:  # a lease that lasts for all that
         assert desk.agent is not None
         turn = await kernel.dispatch("desk", {})
         claim = (await desk.claims.claim(desk.agent)).claimed
         assert claim is not None
         for _ in range(4):
             await desk.turns.append(claim.claim, "x" * 6_000_000)
-            await desk.claims.renew(claim.claim)
         await desk.turns.suspend(claim.claim, "later")
         await desk.turns.resume(turn, requested_by=desk.agent)
         worker = Worker(desk)

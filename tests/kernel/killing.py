@@ -108,6 +108,7 @@ class MortalKernel:
             "PG_DSN": self.dsn,
             "CG_PORT": str(self.port),
             "CG_CLAIM_REAPER_INTERVAL_SECONDS": "0",
+            "CG_CLAIM_TIMEOUT_SECONDS": "600",  # a test ends leases, slow restarts do not
             "HOME": str(self.folder),
             "XDG_CONFIG_HOME": str(self.folder / "config"),
             "XDG_DATA_HOME": str(self.folder / "data"),
