@@ -1,7 +1,7 @@
-"""What happens in a worker, as frozen facts for listeners; and the listener that logs them.
+"""Events of a worker, for listeners, and the listener that logs them.
 
-A listener is called with each event, in the worker's own task: it must be quick, must not block, and
-what it raises is logged and forgotten.
+A listener is called with each event, in the worker's own task. It must be quick and must not block; an
+exception that it raises is logged.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ logger: logging.Logger = logging.getLogger("cgworker")
 
 @frozen(kw_only=True)
 class Event:
-    """Something happened; `level` is how loudly the log says it."""
+    """An event of a worker; `level` is its log level."""
 
     level: ClassVar[int] = logging.INFO
 
 
 @frozen(kw_only=True)
 class WorkerStarted(Event):
-    """A worker began to claim; its limits are said once, so that none is hidden."""
+    """A worker began to claim; the event names its limits."""
 
     agent: AgentRef
     kernel: str
@@ -42,7 +42,7 @@ class WorkerStarted(Event):
 
 @frozen(kw_only=True)
 class WorkerDraining(Event):
-    """A worker claims no more and lets what it holds end."""
+    """A worker has stopped claiming and waits for the turns it holds."""
 
     agent: AgentRef
     held_count: int
@@ -51,7 +51,7 @@ class WorkerDraining(Event):
 
 @frozen(kw_only=True)
 class WorkerStopped(Event):
-    """A worker ended; `handed_back` are the turns that did not make it."""
+    """A worker has ended; `handed_back` names the turns that had not ended in the grace period."""
 
     agent: AgentRef
     handed_back: tuple[str, ...]
@@ -59,9 +59,10 @@ class WorkerStopped(Event):
 
 @frozen(kw_only=True)
 class ClaimingFailed(Event):
-    """Claiming does not work; said once per change, not once per attempt.
+    """Claiming fails; reported when the error changes, not at each try.
 
-    `refused`: the kernel does not take the agent's credential.
+    Attributes:
+        refused: whether the kernel refuses the agent's credential.
     """
 
     level: ClassVar[int] = logging.WARNING
@@ -114,7 +115,7 @@ class LeaseRenewed(TurnEvent):
 
 @frozen(kw_only=True)
 class RenewalFailed(TurnEvent):
-    """One renewal failed: noise, as long as the lease lives."""
+    """One renewal failed; this does no harm as long as the lease lasts."""
 
     level: ClassVar[int] = logging.WARNING
     error: str
@@ -131,7 +132,7 @@ class LeaseLost(TurnEvent):
 
 @frozen(kw_only=True)
 class LoopBlocked(Event):
-    """The event loop did not run for a while; `stack` names who kept it."""
+    """The event loop did not run for a while; `stack` shows the code that blocked it."""
 
     level: ClassVar[int] = logging.WARNING
     seconds: float
@@ -140,7 +141,7 @@ class LoopBlocked(Event):
 
 @frozen(kw_only=True)
 class TurnInterrupted(TurnEvent):
-    """A running handler is being ended."""
+    """A running handler was interrupted."""
 
     reason: str
 
@@ -163,7 +164,7 @@ class HandlerStuck(TurnEvent):
 
 @frozen(kw_only=True)
 class ResultKept(TurnEvent):
-    """A result could not be delivered yet and waits in the outbox, or is kept aside for a person."""
+    """A result could not be delivered: it waits in the outbox, or is a dead letter for a person to see."""
 
     level: ClassVar[int] = logging.WARNING
     path: str
@@ -172,11 +173,11 @@ class ResultKept(TurnEvent):
 
 @frozen(kw_only=True)
 class TurnSettled(TurnEvent):
-    """The outcome is true at the kernel.
+    """The kernel has the outcome.
 
     Attributes:
-        failure: the word for a failure, as its report has it.
-        exit_status: that of its command.
+        failure: the word for a failure, from its report.
+        exit_status: the exit status of the handler's command, if any.
     """
 
     outcome: str
@@ -188,7 +189,7 @@ class TurnSettled(TurnEvent):
 
 @frozen(kw_only=True)
 class TurnGivenUp(TurnEvent):
-    """The outcome could not be made true at the kernel; another worker may have the turn."""
+    """The outcome could not be settled; another worker may have the turn."""
 
     level: ClassVar[int] = logging.WARNING
     outcome: str | None
@@ -197,7 +198,7 @@ class TurnGivenUp(TurnEvent):
 
 @frozen(kw_only=True)
 class TurnResumed(Event):
-    """A turn that this worker's agent had put aside was queued again."""
+    """A suspended turn of this worker's agent was resumed."""
 
     turn: TurnRef
     reason: str
@@ -207,7 +208,7 @@ Listener = Callable[[Event], None]
 
 
 def log_event(event: Event) -> None:
-    """The listener that logs: one line an event, the facts also as attributes of the record."""
+    """Log an event in one line, with its facts also as attributes of the log record."""
     if not logger.isEnabledFor(event.level):
         return
     facts = {name: _spell(value) for name, value in asdict(event, recurse=False).items()}
@@ -234,7 +235,7 @@ _worked_turn: ContextVar[Mapping[str, Any]] = ContextVar("cgworker_turn", defaul
 
 @contextmanager
 def logged_as(*, turn: TurnRef, agent: AgentRef, attempt: int) -> Iterator[None]:
-    """What is logged within the block, also in tasks and threads begun there, is about this turn."""
+    """Mark what is logged within the block, also in tasks and threads started there, as about this turn."""
     set_back = _worked_turn.set({"cg_turn": str(turn), "cg_agent": str(agent), "cg_attempt": attempt})
     try:
         yield
@@ -257,7 +258,7 @@ class TurnLogFilter(logging.Filter):
 
 
 def emit(listener: Listener | None, event: Event) -> None:
-    """Log the event and tell the listener; a listener that raises harms nobody."""
+    """Log an event and call the listener. An exception of the listener is logged."""
     log_event(event)
     if listener is None:
         return
@@ -270,7 +271,7 @@ def emit(listener: Listener | None, event: Event) -> None:
 
 
 def combine_listeners(first: Listener | None, second: Listener) -> Listener:
-    """One listener that tells two; the second hears of an event also if the first raises on it."""
+    """Return a listener that calls two; the second is called even if the first raises."""
     if first is None:
         return second
 

@@ -1,4 +1,4 @@
-"""`Turn`: what a handler sees of its turn, and may do about it."""
+"""`Turn`: a handler's view of its turn, and the calls that it can make."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ T = TypeVar("T")
 
 
 class Turn(Interruptible):
-    """One attempt at one turn, as its handler sees it. Made by the worker.
+    """One attempt at one turn, as its handler sees it. The worker makes it.
 
     Args:
         kernel: calls under the agent's identity.
         lease: the lease of the claim held.
         context: the turn and the first page of its records.
-        attempt: 1 for the first try; grows with each claim that ended without a result.
-        page_size: how many records a further page is asked for.
+        attempt: the number of the attempt, from 1; it grows with each claim that ended without a result.
+        page_size: the size of further pages of records.
         more_records: whether there may be records after those in `context`.
 
     Attributes:
-        no_room: set by a handler that could not begin for want of disk space or the like; the worker then
-            claims nothing until there is room.
+        no_room: set by a handler that could not begin, as for lack of disk space; the worker then claims
+            nothing until there is room.
         annotate: what dispatches of children carry in `meta.annotations`; middleware may replace it.
     """
 
@@ -80,11 +80,11 @@ class Turn(Interruptible):
     def _questions(self) -> Questions:
         return Questions(self._journal)
 
-    # ------------------------------------------------------------ what it is
+    # ------------------------------------------------------------ what the turn is
 
     @property
     def ref(self) -> TurnRef:
-        """The turn's name."""
+        """The turn's reference: its project and its id."""
         return self.snapshot.turn
 
     @property
@@ -99,22 +99,22 @@ class Turn(Interruptible):
 
     @property
     def input(self) -> Any:
-        """What the turn was dispatched with: the payload of its first record."""
+        """The input of the turn: the payload of its first record."""
         return self._journal.input
 
     @property
     def fingerprint(self) -> str:
-        """What tells this turn from every other, also after a database reset gave its id away again."""
+        """A value that no other turn has, even after a database reset has given the turn's id away again."""
         return self._fingerprint
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must not get out through a child, a log or a record."""
+        """Values that must not get into child processes, logs or records."""
         return (self._lease.claim.token, *self._kernel.secrets)
 
     @property
     def kernel(self) -> KernelClient:
-        """Calls under the agent's identity, for what has no method here."""
+        """The client with the agent's identity, for calls that have no method here."""
         return self._kernel
 
     @property
@@ -124,21 +124,21 @@ class Turn(Interruptible):
 
     @property
     def seconds_left(self) -> float:
-        """How long the lease lasts if it were not renewed again."""
+        """The seconds until the lease ends, if it is not renewed again."""
         return self._lease.seconds_left
 
     async def records(self, role: str | None = None) -> tuple[SemanticItem, ...]:
-        """The turn's records so far, oldest first, those of earlier attempts included.
+        """Return the turn's records so far, oldest first, those of earlier attempts included.
 
         Args:
-            role: only records of this role.
+            role: only records of this role; None is all.
         """
         return await self._journal.records(role)
 
-    # ------------------------------------------------------------ what it may do
+    # ------------------------------------------------------------ records and children
 
     async def record(self, payload: Any, role: str = "progress") -> CardBoxRef:
-        """Append a public process record, exactly once, whatever happens to the answer.
+        """Append a public process record: exactly once, even if the answer is lost.
 
         Args:
             payload: any JSON value, or an object of an attrs class or a dataclass.
@@ -146,7 +146,7 @@ class Turn(Interruptible):
 
         Raises:
             LeaseLost: the kernel did not answer before the lease ended.
-            KernelRefused: the kernel said no, for instance because the claim is no longer ours.
+            KernelRefused: the kernel refused, for instance because the claim is no longer valid.
         """
         return await self._journal.append(payload, role)
 
@@ -186,7 +186,7 @@ class Turn(Interruptible):
     async def dispatch(
         self, agent_id: str, input: Any, *, key: str, kind: str = CONVERSATION_KIND
     ) -> TurnRef:
-        """Dispatch a child turn under this turn's claim; repeating it with the same key gives the same turn.
+        """Dispatch a child turn under this turn's claim. A repeat with the same key gives the same turn.
 
         Args:
             agent_id: an agent of the same project.
@@ -196,7 +196,7 @@ class Turn(Interruptible):
 
         Raises:
             LeaseLost: the kernel did not answer before the lease ended.
-            KernelRefused: the kernel said no, for instance because the agent does not exist.
+            KernelRefused: the kernel refused, for instance because the agent does not exist.
         """
         target = AgentRef(project_id=self.ref.project_id, agent_id=agent_id)
         annotations = self.annotate()
@@ -215,11 +215,11 @@ class Turn(Interruptible):
         return await self.dispatch(child.agent_id, child.input, key=name, kind=child.kind)
 
     def _derive_key(self, key: str) -> str:
-        """The project-wide dispatch key of this turn's child `key`: readable where the rules allow it."""
+        """Return the project-wide dispatch key of this turn's child `key`: readable if the rules allow it."""
         plain = re.fullmatch(r"[A-Za-z0-9._:@/-]{1,90}", key)
         return f"{self.ref.turn_id}:{key if plain else hashlib.sha256(key.encode()).hexdigest()}"
 
-    # ------------------------------------------------------------ what it keeps, to begin again from the top
+    # ------------------------------------------------------------ durable steps, children and questions
 
     @overload
     async def once(self, key: str, make: Callable[[], Any]) -> Any: ...
@@ -228,28 +228,29 @@ class Turn(Interruptible):
     async def once(self, key: str, make: Callable[[], Any], *, returns: type[T]) -> T: ...
 
     async def once(self, key: str, make: Callable[[], Any], *, returns: Any = Any) -> Any:
-        """Do something once in the turn's life: later attempts find what came of it.
+        """Run a step once in the turn's life; later attempts get its stored result.
 
-        It is kept as a public record of role `step`. Only if the worker dies between doing it and keeping
-        it, it is done again.
+        The result is stored as a public record of role `step`. The step runs again only if the worker dies
+        after running it and before storing the result.
 
         Args:
             key: names the step within the turn; a loop needs a key for each round.
-            make: does it; sync or async, without arguments. What it raises gets out, and nothing is kept.
-            returns: what to read the value as, such as an attrs class; by default it stays plain JSON.
+            make: the step, a sync or async function without arguments. Its exceptions are raised, and then
+                nothing is stored.
+            returns: the type to read the value as, such as an attrs class; by default it is plain JSON.
 
         Raises:
             LeaseLost: the kernel did not answer before the lease ended.
-            KernelRefused: the kernel did not take the record; PayloadTooLarge if the value is too large.
-            TypeError, ValueError: what `make` returned is not JSON.
+            KernelRefused: the kernel refused the record; PayloadTooLarge if the value is too large.
+            TypeError, ValueError: the value that `make` returned is not JSON.
         """
         return await self._steps.once(key, make, returns)
 
     def child(self, agent_id: str, input: Any, *, kind: str = CONVERSATION_KIND) -> Child:
-        """A turn for another agent of the project, for `children`.
+        """Describe a turn for another agent of the project, for `children`.
 
         Args:
-            agent_id: which agent.
+            agent_id: the agent.
             input: any JSON value, or an object of an attrs class or a dataclass.
             kind: the turn kind; the agent must have that capability.
         """
@@ -258,14 +259,14 @@ class Turn(Interruptible):
     async def children(
         self, wanted: Mapping[str, Child], *, first: int | None = None
     ) -> dict[str, ChildResult]:
-        """Give turns to other agents, and come back when they are closed.
+        """Dispatch turns to other agents, and return their results when they are closed.
 
-        Until then the turn is suspended and holds no slot. The handler is unwound by `Suspending`, and
-        begins again from the top when there is enough; then this returns, with equal results each time.
+        Until then the turn is suspended and holds no slot. `Suspending` unwinds the handler, which starts
+        again from the top when enough children are closed; then this returns, with equal results each time.
 
         Args:
             wanted: the children by name; a name stands for the same child in every attempt and every call.
-            first: come back as soon as so many are closed, with those; by default all of them.
+            first: return as soon as this many are closed, with those; by default all of them.
 
         Returns:
             Results by name. A child that failed or was stopped is a result as well.
@@ -273,7 +274,7 @@ class Turn(Interruptible):
         Raises:
             UsageError: a name stands for another child already, or `first` cannot be met.
             LeaseLost: the kernel did not answer before the lease ended.
-            KernelRefused: the kernel said no, for instance because an agent does not exist.
+            KernelRefused: the kernel refused, for instance because an agent does not exist.
         """
         with self._noting_suspension():
             return await self._children.results(wanted, first)
@@ -285,29 +286,29 @@ class Turn(Interruptible):
     async def ask(self, schema: Any, question: Any, *, key: str) -> Any: ...
 
     async def ask(self, schema: Any, question: Any, *, key: str) -> Any:
-        """Ask people or programs something, and come back with the answer.
+        """Ask people or programs a question, and return the answer.
 
-        Until then the turn is suspended and holds no slot. The handler is unwound by `Suspending`, and
-        begins again from the top when somebody has answered (`cg turn answer`, `answer_question`). An answer
-        that does not fit is kept as refused, and the turn goes on waiting.
+        Until then the turn is suspended and holds no slot. `Suspending` unwinds the handler, which starts
+        again from the top after an answer (`cg turn answer`, `answer_question`). An answer that does not fit
+        the schema is recorded as refused, and the turn stays suspended.
 
         Args:
-            schema: what the answer is: an attrs class, a dataclass, a type such as `bool` or
+            schema: the type of the answer: an attrs class, a dataclass, a type such as `bool` or
                 `Literal["yes", "no"]`, or a JSON Schema as a dict.
-            question: what is asked, any JSON value; public. It has to be the same in every attempt.
+            question: any JSON value; public. It must be the same in every attempt.
             key: names the question within the turn.
 
         Raises:
-            UsageError: the schema is none, or the key is another question's already.
+            UsageError: the schema is not valid, or the key belongs to another question.
             LeaseLost: the kernel did not answer before the lease ended.
-            KernelRefused: the kernel did not take a record.
+            KernelRefused: the kernel refused a record.
         """
         with self._noting_suspension():
             return await self._questions.ask(schema, question, key)
 
     @contextmanager
     def _noting_suspension(self) -> Iterator[None]:
-        """What put the turn aside stands, even if the handler catches what unwinds it."""
+        """Note a suspension, so that it counts even if the handler catches `Suspending`."""
         try:
             yield
         except Suspending as suspending:
@@ -316,7 +317,7 @@ class Turn(Interruptible):
 
 
 def fingerprint_of(turn: TurnSnapshot, kernel: KernelClient) -> str:
-    """The `Turn.fingerprint` of a turn at a kernel."""
+    """Return the `Turn.fingerprint` of a turn at a kernel."""
     born = turn.created_at.isoformat()
     facts = [kernel.base_url, str(turn.target_agent), turn.turn.turn_id, turn.spawn_key, born]
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:40]

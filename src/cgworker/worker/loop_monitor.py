@@ -1,4 +1,4 @@
-"""Noticing that the event loop stood still, and naming who kept it.
+"""Notice that the event loop was blocked, and log the code that blocked it.
 
 A handler that blocks the loop (a plain `time.sleep`, a heavy computation) keeps every renewal from being
 sent. The loop beats once a second; a thread looks at the beat, and when it fails says where the loop's

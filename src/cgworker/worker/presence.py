@@ -1,4 +1,4 @@
-"""Saying that an agent is there, for those who look at `last_seen_at`."""
+"""Publish that an agent is present, which sets its `last_seen_at`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _LAST_WORD_SECONDS = 2.0
 
 
 async def publish_presence(kernel: KernelClient, agent: AgentRef, every_seconds: float) -> None:
-    """Say it now, now and then, and once more when cancelled. That it cannot be said harms nobody.
+    """Publish the presence now, at each interval, and once more when cancelled. Failures are only logged.
 
     Args:
         kernel: calls under the agent's identity.
-        agent: who is there.
+        agent: the agent.
         every_seconds: the pause between two times.
     """
     try:

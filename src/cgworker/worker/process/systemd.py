@@ -1,7 +1,7 @@
-"""Telling a supervisor such as systemd how the workers are, by its notification protocol (`sd_notify(3)`).
+"""Notify a supervisor such as systemd of the workers' state, by `sd_notify(3)`.
 
-A few lines of our own, since that is all there is to it: a datagram with a word to the socket that
-`NOTIFY_SOCKET` names. Where it names none, nobody asked, and nothing is said.
+The protocol needs a few lines only: a datagram with a word to the socket that `NOTIFY_SOCKET` names. If the
+variable is not set, nothing is sent.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ async def notifying_systemd(workers: Sequence[Worker]) -> AsyncIterator[None]:
 
 
 class SystemdNotifier:
-    """Who is told.
+    """Reports the state of the workers to systemd.
 
     Args:
         address: the path of its socket, or `@` and the name of an abstract one.
@@ -93,7 +93,7 @@ class SystemdNotifier:
 
 
 def watchdog_seconds() -> float | None:
-    """How long the supervisor bears silence; None if it does not mind, or means another process."""
+    """Return the watchdog timeout in seconds (WATCHDOG_USEC); None if unset, or WATCHDOG_PID is another's."""
     if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
     try:

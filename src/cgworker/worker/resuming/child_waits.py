@@ -1,9 +1,8 @@
-"""Parents: suspended turns that wait for their children, and go on when enough of these are closed.
+"""Watch suspended parents that wait for their children, and resume them when enough of these are closed.
 
-Who waits for whom stands in the ledger, so any live worker of the parent's agent can wake it, also for one
-that was killed. A kernel that can wait tells at once: of few parents by the feed of each, which has nothing
-else in it; of many by the project's feed, on one connection, and then the parent's own feed is read. A kernel
-that cannot wait is asked now and again.
+The ledger says which turn waits for which, so any live worker of the parent's agent can resume it, also after
+another worker was killed. With few parents, the feed of each is long-polled. With many, the project's feed is
+long-polled on one connection, and says which parent's feed to read. A kernel that cannot long-poll is polled.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _TELLING = ("turn.finished", "turn.resumed", "turn.stop_requested")  # of the pa
 
 
 class WaitingParent:
-    """A suspended turn and the children it waits for, as its feed tells.
+    """A suspended turn and the children it waits for, by its feed.
 
     Attributes:
         read_until: up to which event its feed has been read.
@@ -65,7 +64,7 @@ class WaitingParent:
 
     @property
     def has_new_events(self) -> bool:
-        """Whether somebody said so since the last wait for that."""
+        """Whether `tell` was called since the last `wait_for_news`."""
         return self._news.is_set()
 
     def tell(self) -> None:
@@ -73,7 +72,7 @@ class WaitingParent:
         self._news.set()
 
     async def wait_for_news(self) -> None:
-        """Until somebody says so."""
+        """Wait until `tell` is called, for five minutes at most."""
         with anyio.move_on_after(_SURE_SECONDS):
             await self._news.wait()
         self._news = anyio.Event()
@@ -107,7 +106,7 @@ class WaitingParent:
                 self._closed.add(event.subject_id)
 
     def _read_remark(self, remark: SuspensionCause) -> None:
-        """Which children, and how many; whoever does not say waits for all there are."""
+        """Read which children the turn waits for, and how many; by default all that there are."""
         said = remark.annotations.get("await_children")
         said = said if isinstance(said, Mapping) else {}
         turns, first = said.get("turns"), said.get("first")
@@ -122,8 +121,8 @@ class ChildWaitWatcher:
     Args:
         kernel: calls under the agent's identity.
         project_id: the agent's project.
-        poll_seconds: the longest pause between two looks at a kernel that cannot wait.
-        resume: queues a parent again.
+        poll_seconds: the longest pause between two reads at a kernel that cannot long-poll.
+        resume: resumes a parent.
     """
 
     def __init__(
@@ -142,7 +141,7 @@ class ChildWaitWatcher:
         self._is_listening = False
 
     def watches(self, turn: TurnRef) -> bool:
-        """Whether it is being watched already."""
+        """Whether the turn is being watched."""
         return turn.turn_id in self._watched
 
     def add(self, turn: TurnRef) -> None:
@@ -190,7 +189,7 @@ class ChildWaitWatcher:
                 except KernelTrouble as trouble:
                     await anyio.sleep(pause.next_seconds(trouble))
                     parent.tell()
-        except CommonGroundError as trouble:  # whoever looks for suspended turns finds it again
+        except CommonGroundError as trouble:  # the resumer's scan finds it again
             logger.warning("%s stays suspended, it cannot be watched: %s", parent.turn, trouble)
         finally:
             del self._watched[parent.turn.turn_id]

@@ -1,4 +1,4 @@
-"""Results that no claim will ask for: a worker was killed, or cut off, and meanwhile its turn was closed."""
+"""Sweep the outbox: results whose turn was closed meanwhile, so that no claim will ask for them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _OLD_SECONDS = 60.0  # a younger one may be on its way to the kernel
 
 
 class OutboxSweeper:
-    """What waits in the outbox for one agent's turns.
+    """Removes old results of one agent from the outbox.
 
     Args:
-        outbox: where.
-        kernel: calls under the agent's identity.
-        agent: whose results.
-        listener: told of each result that is kept aside.
+        outbox: the outbox.
+        kernel: the client with the agent's identity.
+        agent: the agent.
+        listener: called for each result that becomes a dead letter.
     """
 
     def __init__(
@@ -37,10 +37,10 @@ class OutboxSweeper:
         self._listener = listener
 
     async def sweep(self) -> None:
-        """Remove what the kernel has, and keep aside what it can have no more; the rest waits for its claim.
+        """Remove results that the kernel has, and make those that it can no longer accept dead letters.
 
         Raises:
-            KernelRefused, KernelTrouble: the kernel cannot say how a turn stands.
+            KernelRefused, KernelTrouble: the state of a turn could not be read.
         """
         for entry in await anyio.to_thread.run_sync(self._find_old):
             turn = TurnRef(project_id=self._agent.project_id, turn_id=entry.turn_id)
@@ -63,7 +63,7 @@ class OutboxSweeper:
             return []
 
     async def _look_at(self, turn: TurnRef, entry: OutboxEntry) -> TurnSnapshot | None:
-        """The turn, if it is still the one that the result belongs to."""
+        """Return the turn; None if it is gone, or is not the one that the result belongs to."""
         try:
             found = await self._kernel.turns.get(turn)
         except NotFoundError:

@@ -1,4 +1,4 @@
-"""Which turns of an agent are suspended: all of them, however many."""
+"""Find all suspended turns of an agent, however many there are."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class SuspendedTurns:
 
     Args:
         kernel: calls under the agent's identity.
-        agent: whose turns.
+        agent: the agent.
     """
 
     def __init__(self, kernel: KernelClient, agent: AgentRef) -> None:
@@ -29,7 +29,7 @@ class SuspendedTurns:
         self._read_until = 0
 
     async def find(self) -> dict[TurnRef, TurnEntry | TurnSnapshot]:
-        """What there is to know of each."""
+        """Return the suspended turns, each with its snapshot or its entry of the projection."""
         page = await self._kernel.projections.turns(
             self._agent.project_id,
             target_agent_id=self._agent.agent_id,
