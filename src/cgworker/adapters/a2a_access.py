@@ -16,8 +16,10 @@ _PARSE_ERROR, _INVALID_REQUEST, _INVALID_PARAMS = -32700, -32600, -32602  # JSON
 
 
 class Door:
-    """Refuses callers whom the authentication does not know (401), and bodies that are too large (413),
-    nested too deeply (400), or hold numbers that A2A's floats would change (a JSON-RPC error).
+    """Refuses callers and bodies that must not reach the SDK.
+
+    A caller whom the authentication does not know is a 401, a body that is too large a 413, one that is
+    nested too deeply a 400, and one with numbers that A2A's floats would change a JSON-RPC error.
 
     Starlette's `AuthenticationMiddleware` lets a caller without a credential pass as nobody in particular:
     all of them together would be one user, who sees the tasks of all.
