@@ -41,7 +41,8 @@ test: .venv/development ## all that the gate runs: `make check`, and beside it e
 	@$(MAKE) --no-print-directory --jobs=2 check test-all test-postgres test-pythons
 
 test-all: .venv/development
-	$(BIN)/pytest --cov --hypothesis-profile=gate $(SHARED)=$(PROCESSES)
+	$(BIN)/pytest -m "not serial" --cov --cov-fail-under=0 --cov-report= --hypothesis-profile=gate $(SHARED)=$(PROCESSES)
+	$(BIN)/pytest -m serial --cov --cov-append --hypothesis-profile=gate
 
 # Claims, states, waiting and the schema are what a PostgreSQL may see otherwise.
 test-postgres: .venv/development
@@ -53,7 +54,7 @@ test-pythons:
 	@sh tests/pythons.sh
 
 test-fast: .venv/development ## the tests that start no process and tell no long story, for the loop at the desk
-	$(BIN)/pytest -m "not slow" $(SHARED)=2
+	$(BIN)/pytest -m "not slow and not serial" $(SHARED)=2
 
 conformance: .venv/development ## replay the recordings, and let the reference's own software be the peer
 	@test -n "$(PEER_PYTHON)" || { echo "The reference needs Python 3.13 or newer and there is none on the" \

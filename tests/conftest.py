@@ -42,15 +42,22 @@ SLOW = [
     *("worker/test_init.py", "worker/test_serve.py"),
 ]
 
+# What a busy neighbour would change: when processes and leases end, how plans are made. These run after the
+# others, one at a time.
+SERIAL = ["cli/test_exactness.py", "journeys/test_commands.py", "kernel/test_statements.py"]
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what is slow, and refuse names that are others in each process: the processes compare them."""
     slow = [Path(__file__).parent / each for each in SLOW]
+    serial = [Path(__file__).parent / each for each in SERIAL]
     for item in items:
         if " at 0x" in item.nodeid:
             raise pytest.UsageError(f"{item.nodeid} is named by an address: give its parameter an id")
         if any(item.path.is_relative_to(each) for each in slow):
             item.add_marker(pytest.mark.slow)
+        if item.path in serial:
+            item.add_marker(pytest.mark.serial)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -186,6 +186,12 @@ CALLS = {
         answer=events,
         query={"after_ledger_seq": "3", "limit": "5"},
     ),
+    "agents.feed_page": Call(
+        lambda k: k.agents.feed_page(AGENT, after_ledger_seq=3, limit=5),
+        f"GET {V}/agents/a/feed",
+        answer=events,
+        query={"after_ledger_seq": "3", "limit": "5"},
+    ),
     "credentials.issue": Call(
         lambda k: k.credentials.issue(OTHER, IssueCredential(expires_at=NOW)),
         f"POST {V}/agents/b/credentials:issue",
