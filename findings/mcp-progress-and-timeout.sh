@@ -4,8 +4,7 @@
 # Guess: `read_timeout_seconds` bounds the silence between messages, so a tool that reports
 #   progress every 0.2 s outlives a limit of 0.7 s.
 # Seen: The limit is on the whole call: three reports arrive, then MCPError -32001 after 0.7 s.
-# Why it matters: A long tool with a heartbeat is cut off and, as the server sees a cancelled
-#   request, its work is lost or done twice.
+# Why it matters: A long tool with a heartbeat is cut off in the middle of its work.
 set -euo pipefail
 
 dir=$(mktemp -d)
