@@ -47,7 +47,7 @@ test-all: .venv/development
 # Claims, states, waiting and the schema are what a PostgreSQL may see otherwise.
 test-postgres: .venv/development
 	$(if $(OLD_POSTGRES),CG_TEST_PG_BIN=$(OLD_POSTGRES) $(BIN)/pytest -q --hypothesis-profile=gate \
-		$(foreach file,claims hand_over many migrate states waiting,tests/kernel/test_$(file).py),\
+		$(foreach file,claims hand_over long_poll many migrate states,tests/kernel/test_$(file).py),\
 		@echo "PostgreSQL 15 is not installed: it is NOT tested here")
 
 test-pythons:
