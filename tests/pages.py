@@ -1,7 +1,7 @@
 """The documentation's code blocks, and what stands before them says is to be done with each.
 
-`<!-- run -->` runs the block, `<!-- run in the background -->` leaves it running to the page's end, and
-`<!-- file: NAME -->` saves it. A reader sees none of these.
+`<!-- run -->` runs the block, `<!-- run in the background -->` leaves each of its lines running to the page's
+end, and `<!-- file: NAME -->` saves it. A reader sees none of these.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 _BLOCK = re.compile(
-    r"^(?:<!-- (?P<mark>run|run in the background|file: (?P<file>\S+)) -->\n)?"
+    r"^(?:<!-- (?P<mark>run|run in the background|file: (?P<file>\S+)) -->\n(?:<!-- made: \S+ -->\n\n)?)?"
     r"```(?P<language>\w+)\n(?P<code>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )

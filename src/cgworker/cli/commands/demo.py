@@ -57,11 +57,9 @@ async def demo(
 
 async def _admit(stage: DemoShell, url: str) -> None:
     """A worker joins by an invite, a requester by the operator's bearer."""
-    await stage.run("setup", "project", "client-config", "--base-url", url, "--admin-base-url", url)
     invite = await stage.run(
-        "admission", "invite", "create",
-        "--project-id", "cg-demo", "--agent-id", "worker-1", "--join-base-url", url,
-    )  # fmt: skip
+        "admission", "invite", "create", "--project-id", "cg-demo", "--agent-id", "worker-1"
+    )
     stage.say(f"worker-1 is invited: {invite['join_command']}")
     joined = await stage.run("agent", "join", url, invite["join_code"])
     stage.say(f"this machine has the profile {joined['profile']}")
