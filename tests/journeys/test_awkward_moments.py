@@ -185,7 +185,7 @@ async def test_claims_that_are_long_in_coming_are_waited_for(
     patient: LocalKernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Several together may be too large for a slow line: given up once, they are asked for with more time."""
-    monkeypatch.setattr("cgworker.worker.poller._AT_ONCE_SECONDS", 0.2)
+    monkeypatch.setattr("cgworker.worker.poller._REQUEST_NOW_SECONDS", 0.2)
     async with await patient.agent("desk", capacity=3) as desk:
         turns = [await patient.dispatch("desk", {}) for _ in range(6)]
         patient.faults.delay_response("claim", 0.4, times=1000)
