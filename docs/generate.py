@@ -24,7 +24,7 @@ import turn_life
 from cgworker import WorkerOptions, errors
 from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.metrics import Metrics
-from cgworker.lifecycle import TRANSITIONS, TurnEvent, TurnState
+from cgworker.lifecycle import TRANSITIONS, Trigger, TurnState
 
 DOCS = Path(__file__).parent
 _PLACE = re.compile(r"(<!-- made: (?P<name>[\w-]+) -->\n).*?(<!-- /made -->)", re.DOTALL)
@@ -92,7 +92,7 @@ def transitions() -> str:
     """The table of lifecycle.py: a row an event, a column a state."""
     rows = [
         (f"`{event}`", *(str(TRANSITIONS.get((state, event), "")) for state in TurnState))
-        for event in TurnEvent
+        for event in Trigger
     ]
     return _table(("", *(f"when {state}" for state in TurnState)), rows)
 

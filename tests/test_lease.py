@@ -90,11 +90,11 @@ async def test_looking_around_after_a_renewal_undoes_none() -> None:
     kernel = Kernel()
     looks: list[float] = []
 
-    async def look_around() -> None:
+    async def check_further() -> None:
         looks.append(anyio.current_time())
         await anyio.sleep(3600)
 
-    async with keep_renewed(lease(), kernel.keeper(look_around=look_around)):
+    async with keep_renewed(lease(), kernel.keeper(check_further=check_further)):
         await anyio.sleep(100)
     assert kernel.lost == []
     assert len(looks) >= 5

@@ -1,13 +1,12 @@
-"""The turn's state machine, as one table.
+"""The state machine of a turn, as one table.
 
-The kernel decides by it, tests enumerate it, the docs draw their picture from it.
-Rules (wire 8):
+The tests compare the kernel with it, and the docs draw it. The rules (wire 8):
 
-- A turn is born queued by a dispatch; a work-memory report is born closed.
+- A dispatch makes a queued turn; a work-memory report makes a closed one.
 - Only a claim makes a queued turn running, and only a running turn has a claim.
-- The holder of the claim may renew, append, finish or suspend, until the lease ends.
-- An ended lease gives the turn back (reconcile), or closes it if a stop is asked for then.
-- Closed is final. A stop may still be noted on a closed turn, which changes no state.
+- The holder of the claim may renew, append, dispatch children, finish or suspend until the lease ends.
+- After the lease has ended, reconciling queues the turn again, and a stop request closes it.
+- A closed turn stays closed. A stop request on it is noted and changes no state.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from cgworker.errors import InvariantError
 
 
 class TurnState(StrEnum):
-    """Where a turn is in its life."""
+    """The states of a turn."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -28,15 +27,15 @@ class TurnState(StrEnum):
 
 
 class TurnOutcome(StrEnum):
-    """How a closed turn ended."""
+    """The outcomes of a closed turn."""
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     STOPPED = "stopped"
 
 
-class TurnEvent(StrEnum):
-    """What can happen to a turn. Operations of a claim's holder presuppose a live lease."""
+class Trigger(StrEnum):
+    """What can change the state of a turn. Operations of the claim's holder need a lease that lasts."""
 
     CLAIM = "claim"
     RENEW = "renew"
@@ -46,37 +45,37 @@ class TurnEvent(StrEnum):
     SUSPEND = "suspend"
     RESUME = "resume"
     RECONCILE = "reconcile"
-    """The lease has ended: the turn is given back."""
+    """The lease has ended, and the turn is queued again."""
     STOP = "stop"
-    """A stop is asked for while no ended lease stands in the way."""
+    """A stop is requested; the turn has no claim, or one whose lease has not ended."""
     STOP_EXPIRED = "stop_expired"
-    """A stop is asked for after the lease has ended."""
+    """A stop is requested after the lease of the claim has ended."""
 
 
-TRANSITIONS: Mapping[tuple[TurnState, TurnEvent], TurnState] = {
-    (TurnState.QUEUED, TurnEvent.CLAIM): TurnState.RUNNING,
-    (TurnState.QUEUED, TurnEvent.STOP): TurnState.QUEUED,
-    (TurnState.RUNNING, TurnEvent.RENEW): TurnState.RUNNING,
-    (TurnState.RUNNING, TurnEvent.APPEND): TurnState.RUNNING,
-    (TurnState.RUNNING, TurnEvent.DISPATCH_CHILD): TurnState.RUNNING,
-    (TurnState.RUNNING, TurnEvent.FINISH): TurnState.CLOSED,
-    (TurnState.RUNNING, TurnEvent.SUSPEND): TurnState.SUSPENDED,
-    (TurnState.RUNNING, TurnEvent.RECONCILE): TurnState.QUEUED,
-    (TurnState.RUNNING, TurnEvent.STOP): TurnState.RUNNING,
-    (TurnState.RUNNING, TurnEvent.STOP_EXPIRED): TurnState.CLOSED,
-    (TurnState.SUSPENDED, TurnEvent.RESUME): TurnState.QUEUED,
-    (TurnState.SUSPENDED, TurnEvent.STOP): TurnState.SUSPENDED,
-    (TurnState.CLOSED, TurnEvent.STOP): TurnState.CLOSED,
+TRANSITIONS: Mapping[tuple[TurnState, Trigger], TurnState] = {
+    (TurnState.QUEUED, Trigger.CLAIM): TurnState.RUNNING,
+    (TurnState.QUEUED, Trigger.STOP): TurnState.QUEUED,
+    (TurnState.RUNNING, Trigger.RENEW): TurnState.RUNNING,
+    (TurnState.RUNNING, Trigger.APPEND): TurnState.RUNNING,
+    (TurnState.RUNNING, Trigger.DISPATCH_CHILD): TurnState.RUNNING,
+    (TurnState.RUNNING, Trigger.FINISH): TurnState.CLOSED,
+    (TurnState.RUNNING, Trigger.SUSPEND): TurnState.SUSPENDED,
+    (TurnState.RUNNING, Trigger.RECONCILE): TurnState.QUEUED,
+    (TurnState.RUNNING, Trigger.STOP): TurnState.RUNNING,
+    (TurnState.RUNNING, Trigger.STOP_EXPIRED): TurnState.CLOSED,
+    (TurnState.SUSPENDED, Trigger.RESUME): TurnState.QUEUED,
+    (TurnState.SUSPENDED, Trigger.STOP): TurnState.SUSPENDED,
+    (TurnState.CLOSED, Trigger.STOP): TurnState.CLOSED,
 }
 
 
-def advance(state: TurnState, event: TurnEvent) -> TurnState:
-    """The state after `event`.
+def advance(state: TurnState, trigger: Trigger) -> TurnState:
+    """Return the state after a trigger.
 
     Raises:
         InvariantError: the table has no such transition; the kernel refuses the operation.
     """
     try:
-        return TRANSITIONS[state, event]
+        return TRANSITIONS[state, trigger]
     except KeyError:
-        raise InvariantError(f"a {state} turn cannot take {event}") from None
+        raise InvariantError(f"a {state} turn cannot take {trigger}") from None

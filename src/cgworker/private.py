@@ -1,6 +1,7 @@
-"""Files and folders that are their owner's alone: where secrets and what leads to them are kept.
+"""Read and write files that only their owner may read: secrets, and what leads to them.
 
-Files are 0600 in 0700 folders, written whole or not at all, and refused when others could read them.
+Files have mode 0600, in folders of mode 0700. They are written whole or not at all, and a file that other
+users can read or write is refused.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from cgworker.errors import ProfileError
 
 
 def check_private(path: Path) -> None:
-    """Refuse a file that others may read or write.
+    """Refuse a file that other users may read or write.
 
     Raises:
-        ProfileError: profile_token_permissions.
-        FileNotFoundError: there is none.
+        ProfileError: they may (`profile_token_permissions`); the user must change the file's mode.
+        FileNotFoundError: there is no such file.
     """
     if sys.platform != "win32" and stat.S_IMODE(path.stat().st_mode) & 0o077:
         message = f"token file permissions must be 0600: {path}"
@@ -28,10 +29,10 @@ def check_private(path: Path) -> None:
 
 
 def read_secret(path: Path) -> str | None:
-    """The secret in a file of one's own; None if it is empty or there is none.
+    """Return the secret in a private file, without space around it; None if there is no file or no secret.
 
     Raises:
-        ProfileError: profile_token_permissions; others may read or write it.
+        ProfileError: other users may read or write it (`profile_token_permissions`).
     """
     try:
         check_private(path)
@@ -41,7 +42,11 @@ def read_secret(path: Path) -> str | None:
 
 
 def replace_private(path: Path, text: str) -> None:
-    """Write the file, 0600, whole and on the disk, or leave what was there."""
+    """Replace a file, with mode 0600, and flush it to the disk; after a failure the old file is still there.
+
+    Raises:
+        OSError: the file or its folder cannot be written.
+    """
     make_private_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -57,17 +62,17 @@ def replace_private(path: Path, text: str) -> None:
 
 
 def make_private_folder(folder: Path) -> None:
-    """Make the folder and those above it that are missing, each 0700; what exists is left as it is."""
+    """Make the folder and the missing ones above it, each with mode 0700; existing ones are not changed."""
     if not folder.is_dir():
         make_private_folder(folder.parent)
         folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def check_writable(folder: Path) -> None:
-    """Refuse a folder that could not be written, before something happens whose result must be kept there.
+    """Make the folder if it is missing, and refuse one that cannot be written.
 
     Raises:
-        OSError: it cannot be made, or is closed to us.
+        OSError: it cannot be made or written.
     """
     make_private_folder(folder)
     if not os.access(folder, os.W_OK | os.X_OK):

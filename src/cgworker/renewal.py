@@ -58,7 +58,7 @@ class RenewalHooks:
         renew: renews the claim at the kernel.
         lost: called once, when the lease is lost, with the reason in words.
         stop: called after each renewal that reports a stop request.
-        look_around: called after each renewal to check what that did not report; it has as much time.
+        check_further: called after each renewal to check what that did not report; it has as much time.
         renewed: called after each renewal, with the seconds to the next one.
         failed: called after each renewal that failed and will be repeated.
         fraction: renew after this part of the lease.
@@ -69,7 +69,7 @@ class RenewalHooks:
     renew: Callable[[ClaimToken], Awaitable[RenewalResult]]
     lost: Callable[[str], None]
     stop: Callable[[], None]
-    look_around: Callable[[], Awaitable[None]] = anyio.lowlevel.checkpoint
+    check_further: Callable[[], Awaitable[None]] = anyio.lowlevel.checkpoint
     renewed: Callable[[float], None] = lambda _: None
     failed: Callable[[CommonGroundError], None] = lambda _: None
     fraction: float = RENEW_FRACTION
@@ -245,4 +245,4 @@ async def _renew_once(lease: Lease, hooks: RenewalHooks) -> None:
     if renewed.stop_requested:
         hooks.stop()
     with anyio.move_on_after(seconds):
-        await hooks.look_around()
+        await hooks.check_further()

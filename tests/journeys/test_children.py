@@ -116,7 +116,7 @@ async def test_many_parents_need_few_connections(
     kernel: LocalKernel, monkeypatch: pytest.MonkeyPatch, *, can_wait: bool
 ) -> None:
     """Of few the own feeds are watched, of many the project's; each goes on once its child is closed."""
-    monkeypatch.setattr("cgworker.worker.resuming.child_waits._MOST_FEEDS", 3)
+    monkeypatch.setattr("cgworker.worker.resuming.child_waits._MAX_FEEDS", 3)
     if not can_wait:
         kernel.faults.ignore_preferences()
     async with await kernel.agent("desk") as desk, await kernel.agent("expert") as expert:
@@ -144,7 +144,7 @@ async def test_no_waiting_parent_is_too_old_to_be_found(
     kernel: LocalKernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A list of suspended turns has only the youngest, here those that wait for a person for ever."""
-    monkeypatch.setattr("cgworker.worker.resuming.suspended._MOST_TURNS", 2)
+    monkeypatch.setattr("cgworker.worker.resuming.suspended._MAX_TURNS", 2)
     kinds = ["turn.conversation.v1", "turn.question.v1"]
     async with await kernel.agent("desk", kinds=kinds) as desk, await kernel.agent("expert") as expert:
 

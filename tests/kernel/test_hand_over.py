@@ -429,7 +429,7 @@ async def test_a_statement_of_unknown_outcome_loses_no_claim(
     requester: Agent, worker: Agent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was committed and nobody was told: the claim looks for itself, and finds its turn by its key."""
-    published = Database.fetch_racing
+    published = Database.fetch_retrying_duplicates
 
     async def lose(self: Database, statement: str, *values: Any) -> Any:
         rows = await published(self, statement, *values)
@@ -438,7 +438,7 @@ async def test_a_statement_of_unknown_outcome_loses_no_claim(
         return rows
 
     waiter = await waiting(worker, {**WAIT, "Idempotency-Key": "k"})
-    monkeypatch.setattr(Database, "fetch_racing", lose)
+    monkeypatch.setattr(Database, "fetch_retrying_duplicates", lose)
     body = requester.dispatching(worker)
     assert (await requester.ask("POST", "turns:dispatch", body)).status_code == 503
     claim = await waiter.claim()

@@ -85,5 +85,5 @@ async def test_old_suspended_turns_are_found_behind_a_page_that_was_cut(
     kernel: KernelClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The agent's feed is read to its end."""
-    monkeypatch.setattr("cgworker.worker.resuming.suspended._MOST_TURNS", 0)
+    monkeypatch.setattr("cgworker.worker.resuming.suspended._MAX_TURNS", 0)
     assert set(await SuspendedTurns(kernel, AGENT).find()) == {PARENT, TurnRef(project_id="p", turn_id="T-9")}

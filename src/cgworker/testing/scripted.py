@@ -16,7 +16,7 @@ from attrs import define, field
 
 from cgworker.client import KernelClient
 from cgworker.errors import InvariantError
-from cgworker.lifecycle import TurnEvent, TurnState, advance
+from cgworker.lifecycle import Trigger, TurnState, advance
 from cgworker.testing.verbs import verb_of
 from cgworker.wire.converter import ABSENT, dumps, loads
 from cgworker.wire.refs import AgentRef
@@ -64,7 +64,7 @@ class ScriptedTurn:
         """What its current claim's holder has to show."""
         return f"{self.turn_id}-claim-{self.claims_count}"
 
-    def change(self, event: TurnEvent, name: str | None = None, **annotations: Any) -> None:
+    def change(self, event: Trigger, name: str | None = None, **annotations: Any) -> None:
         """Go on to the state that an event leads to, and keep the event under its name."""
         try:
             self.state = advance(self.state, event)
@@ -170,7 +170,7 @@ class ScriptedKernel(httpx.AsyncBaseTransport):
 
     def resume(self, **annotations: Any) -> None:
         """Somebody resumes the turn, with these annotations."""
-        self.turn.change(TurnEvent.RESUME, "turn.resumed", caller={"annotations": annotations})
+        self.turn.change(Trigger.RESUME, "turn.resumed", caller={"annotations": annotations})
 
     @property
     def suspended_with(self) -> Mapping[str, Any]:
@@ -223,7 +223,7 @@ class ScriptedKernel(httpx.AsyncBaseTransport):
     def _claim(self) -> Any:
         if self.turn.state is not TurnState.QUEUED:
             return None
-        self.turn.change(TurnEvent.CLAIM, "turn.claimed")
+        self.turn.change(Trigger.CLAIM, "turn.claimed")
         self.turn.claims_count += 1
         now = datetime.now(UTC)
         return {
@@ -255,7 +255,7 @@ class ScriptedKernel(httpx.AsyncBaseTransport):
 
     def _append(self, body: Any) -> Any:
         self._fence(body["claim"])
-        self.turn.change(TurnEvent.APPEND, "turn.progress_appended")
+        self.turn.change(Trigger.APPEND, "turn.progress_appended")
         self._on_record(body["role"], body["payload"])
         return self.turn.add_record(body["payload"], body["role"])
 
@@ -277,7 +277,7 @@ class ScriptedKernel(httpx.AsyncBaseTransport):
 
     def _finish(self, body: Any) -> Any:
         self._fence(body["claim"])
-        self.turn.change(TurnEvent.FINISH, "turn.finished")
+        self.turn.change(Trigger.FINISH, "turn.finished")
         self.turn.close(body["outcome"], body.get("final_payload", ABSENT), body["final_record_role"])
         return {"ok": True}
 
@@ -289,11 +289,11 @@ class ScriptedKernel(httpx.AsyncBaseTransport):
             "note": body.get("note"),
             "annotations": meta.get("annotations", {}),
         }
-        self.turn.change(TurnEvent.SUSPEND, "turn.suspended", caller=said)
+        self.turn.change(Trigger.SUSPEND, "turn.suspended", caller=said)
         return {"ok": True}
 
     def _resume(self, body: Any) -> Any:
-        self.turn.change(TurnEvent.RESUME, "turn.resumed", caller=_remarks(body))
+        self.turn.change(Trigger.RESUME, "turn.resumed", caller=_remarks(body))
         return {"ok": True}
 
     # ------------------------------------------------------------ reading

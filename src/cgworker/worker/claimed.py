@@ -43,38 +43,37 @@ def lease_for(claimed: ClaimedTurn, asked_at: float) -> Lease:
     return Lease(claimed.claim, monotonic())
 
 
-async def load_turn(place: RunContext, claimed: ClaimedTurn, lease: Lease) -> Turn:
+async def load_turn(context: RunContext, claimed: ClaimedTurn, lease: Lease) -> Turn:
     """Load the turn of a claim, and ask the kernel for what the claim does not carry.
 
     Raises:
         LeaseLost: the kernel did not answer before the lease ended.
         KernelRefused, AnswerInvalid: the context cannot be read.
     """
-    context, attempt, page_size = claimed.context, claimed.attempt, _CLAIM_PAGE_SIZE
-    if isinstance(context, TurnContext):
-        has_more = len(context.semantic_items) >= page_size
+    carried, attempt, page_size = claimed.context, claimed.attempt, _CLAIM_PAGE_SIZE
+    if isinstance(carried, TurnContext):
+        turn_context, has_more = carried, len(carried.semantic_items) >= page_size
     else:
-        page_size = place.options.context_page_size
-        page = await call_until_lease_ends(
-            lambda: place.kernel.turns.context_page(claimed.turn, limit=page_size), lease
+        page_size = context.options.context_page_size
+        turn_context, has_more = await call_until_lease_ends(
+            lambda: context.kernel.turns.context_page(claimed.turn, limit=page_size), lease
         )
-        context, has_more = page
     if not isinstance(attempt, int):
-        attempt = await call_until_lease_ends(lambda: _count_attempts(place, claimed.turn), lease)
+        attempt = await call_until_lease_ends(lambda: _count_attempts(context, claimed.turn), lease)
     return Turn(
-        kernel=place.kernel,
+        kernel=context.kernel,
         lease=lease,
-        context=context,
+        context=turn_context,
         attempt=attempt,
         page_size=page_size,
         more_records=has_more,
     )
 
 
-async def _count_attempts(place: RunContext, turn: TurnRef) -> int:
+async def _count_attempts(context: RunContext, turn: TurnRef) -> int:
     """Return 1 + the claims that expired since the last suspension, by the turn's feed (difference 26)."""
     expired = 0
-    async for event in place.kernel.turns.events(turn):
+    async for event in context.kernel.turns.events(turn):
         if event.event_type == "turn.suspended":
             expired = 0
         elif event.event_type == "turn.claim_reconciled":

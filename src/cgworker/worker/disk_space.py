@@ -17,7 +17,7 @@ from cgworker.handlers.files import try_to_write
 from cgworker.lease import monotonic
 from cgworker.wire.refs import AgentRef
 
-_MOST_SECONDS = 30.0
+_MAX_SECONDS = 30.0
 _CALM_SECONDS = 120.0  # trouble after so long is new trouble
 
 
@@ -34,7 +34,7 @@ class Room:
         self._folders = tuple(dict.fromkeys(folders))
         self._agent = agent
         self._listener = listener
-        self._backoff = Backoff(1.0, _MOST_SECONDS)
+        self._backoff = Backoff(1.0, _MAX_SECONDS)
         self._fault: str | None = None
         self._look_at = 0.0
         self._troubled_at = -math.inf

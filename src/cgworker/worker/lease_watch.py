@@ -112,7 +112,7 @@ class LeaseWatch:
             renew=self._renew,
             lost=self.lose,
             stop=lambda: self.interrupt(Reason.STOP),
-            look_around=self._check_stop_and_parent,
+            check_further=self._check_stop_and_parent,
             renewed=self._note_renewal,
             failed=self._note_failed_renewal,
             fraction=options.renew_fraction,

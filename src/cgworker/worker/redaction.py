@@ -10,9 +10,9 @@ from typing import Any
 from cgworker.handlers.environment import mask_for
 from cgworker.outcome import Failed
 
-_MOST_CHARACTERS = 2000
-_MOST_LOOKED_AT = 100_000
-_MOST_WORD_CHARACTERS = 100
+_MAX_CHARACTERS = 2000
+_MAX_LOOKED_AT = 100_000
+_MAX_WORD_CHARACTERS = 100
 
 # What secrets look like, for those that are not known: bearer tokens, keys, passwords in URLs and settings.
 _LOOKS_SECRET = re.compile(
@@ -36,11 +36,11 @@ class TracebackUnfit(Exception):
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
     """The text without these secrets or what looks like one, cut to 2,000 characters that can be stored."""
     known = tuple(secrets)
-    masked = _LOOKS_SECRET.sub("***", mask_for(known)(as_storable(text[:_MOST_LOOKED_AT])))
-    if len(text) > _MOST_LOOKED_AT:  # the cut may have left the beginning of a secret, which no mask knows
+    masked = _LOOKS_SECRET.sub("***", mask_for(known)(as_storable(text[:_MAX_LOOKED_AT])))
+    if len(text) > _MAX_LOOKED_AT:  # the cut may have left the beginning of a secret, which no mask knows
         masked = masked[: -max(map(len, known), default=1)]
-    is_whole = len(text) <= _MOST_LOOKED_AT and len(masked) <= _MOST_CHARACTERS
-    return masked if is_whole else masked[: _MOST_CHARACTERS - 1] + "…"
+    is_whole = len(text) <= _MAX_LOOKED_AT and len(masked) <= _MAX_CHARACTERS
+    return masked if is_whole else masked[: _MAX_CHARACTERS - 1] + "…"
 
 
 def as_storable(text: str) -> str:
@@ -70,7 +70,7 @@ def failure_of(outcome: object) -> dict[str, Any]:
         return {}
     word, status = report.get("error"), report.get("child_exit_code")
     return {
-        "failure": as_storable("".join([word]))[:_MOST_WORD_CHARACTERS] if isinstance(word, str) else "",
+        "failure": as_storable("".join([word]))[:_MAX_WORD_CHARACTERS] if isinstance(word, str) else "",
         "exit_status": status if isinstance(status, int) else None,
     }
 
@@ -87,7 +87,7 @@ def loggable(error: BaseException, secrets: Iterable[str]) -> BaseException:
         return TracebackUnfit(
             f"{type(error).__name__}: its traceback cannot be written ({unwritable!r:.200})"
         )
-    if len(text) > _MOST_LOOKED_AT:
+    if len(text) > _MAX_LOOKED_AT:
         report = error_report(error, secrets)
         return TracebackUnfit(
             f"{report['type']}, with a traceback of {len(text)} characters: {report['message']}"

@@ -41,7 +41,7 @@ async def test_many_parents_are_woken_by_the_projects_feed(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its events name whose child was closed, as ours do."""
-    monkeypatch.setattr("cgworker.worker.resuming.child_waits._MOST_FEEDS", 1)
+    monkeypatch.setattr("cgworker.worker.resuming.child_waits._MAX_FEEDS", 1)
     helper = Worker(desk.helper_kernel, options=OPTIONS)
     worker = Worker(desk.kernel, options=OPTIONS)
 

@@ -67,7 +67,7 @@ class BatchedOperations:
         """
         if len(dispatches) > 1:
             return await dispatch_turns(self._database, project_id, dispatches, lease=self._lease)
-        with self.parked.offered(dispatches[0].request.target_agent) as waiting:
+        with self.parked.offering(dispatches[0].request.target_agent) as waiting:
             return await dispatch_turns(
                 self._database, project_id, dispatches, lease=self._lease, waiting=waiting
             )

@@ -29,32 +29,32 @@ class _Parked:
     Attributes:
         claim: the claim request.
         woken: ends the wait.
-        offer: the result of an offer to a dispatch, if there was one.
+        offered: the result of an offer to a dispatch; None while there was no offer.
     """
 
     claim: ClaimRequest
     woken: asyncio.Event
-    offer: asyncio.Future[Claimed | None] | None = None
+    offered: asyncio.Future[Claimed | None] | None = None
 
     @property
     def is_free(self) -> bool:
         """Whether the claim can be offered: it has no offer, and nothing has woken it."""
-        return self.offer is None and not self.woken.is_set()
+        return self.offered is None and not self.woken.is_set()
 
-    def take(self) -> WaitingClaim:
-        """Offer the claim to a dispatch."""
-        self.offer = asyncio.get_running_loop().create_future()
-        return WaitingClaim(self.claim, self.settle)
+    def begin_offer(self) -> WaitingClaim:
+        """Return the claim for a dispatch, and offer it to no other."""
+        self.offered = asyncio.get_running_loop().create_future()
+        return WaitingClaim(self.claim, self.end_offer)
 
-    def settle(self, claimed: Claimed | None) -> None:
+    def end_offer(self, claimed: Claimed | None) -> None:
         """Set the result of the offer; only the first result counts.
 
         A claim that got nothing then runs its own statement: its turn may be queued, or the outcome of the
         dispatch unknown. It is woken in the next round of the event loop, so that the dispatch, which needs
         less time, is answered first.
         """
-        if self.offer is not None and not self.offer.done():  # or its request was cancelled
-            self.offer.set_result(claimed)
+        if self.offered is not None and not self.offered.done():  # or its request was cancelled
+            self.offered.set_result(claimed)
         asyncio.get_running_loop().call_soon(self.woken.set)
 
 
@@ -92,7 +92,7 @@ class ParkedClaims:
             self._by_agent[agent].remove(parked)
             if not self._by_agent[agent]:
                 del self._by_agent[agent]
-        claimed = None if parked.offer is None else await parked.offer
+        claimed = None if parked.offered is None else await parked.offered
         if claimed is not None:
             self._wake_repeats(claim)
         return claimed
@@ -104,7 +104,7 @@ class ParkedClaims:
                 other.woken.set()
 
     @contextmanager
-    def offered(self, agent: AgentRef) -> Iterator[WaitingClaim | None]:
+    def offering(self, agent: AgentRef) -> Iterator[WaitingClaim | None]:
         """Offer the agent's longest waiting free claim to the block alone; None if there is none."""
         parked = next((one for one in self._by_agent.get(agent, ()) if self._is_free(one)), None)
         if parked is None:
@@ -112,9 +112,9 @@ class ParkedClaims:
             return
         with self._keys.holding([parked.claim]):
             try:
-                yield parked.take()
+                yield parked.begin_offer()
             finally:
-                parked.settle(None)
+                parked.end_offer(None)
 
     def _is_free(self, parked: _Parked) -> bool:
         return parked.is_free and not self._keys.has(parked.claim)

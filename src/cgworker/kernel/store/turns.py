@@ -199,14 +199,14 @@ from queued
 
 
 @frozen
-class Stopped:
+class StopResult:
     """A noted stop: the turn's agent, and its parent if the stop closed a child."""
 
     agent: AgentRef
     parent: TurnRef | None
 
 
-async def stop_turn(database: Database, request: StopTurn, *, may_stop_any: bool) -> Stopped:
+async def stop_turn(database: Database, request: StopTurn, *, may_stop_any: bool) -> StopResult:
     """Request a stop of a turn; close the turn if its lease has ended.
 
     One that waits to be tried again is queued at once, for a worker to settle it as stopped.
@@ -230,7 +230,7 @@ async def stop_turn(database: Database, request: StopTurn, *, may_stop_any: bool
         await _require_turn(database, ref)
         raise FencingError("requested_by is not authorized to stop this turn")
     is_closed_child = row["is_over"] and row["parent_number"] is not None
-    return Stopped(
+    return StopResult(
         AgentRef(project_id=ref.project_id, agent_id=row["target_agent_id"]),
         turn_ref(ref.project_id, row["parent_number"]) if is_closed_child else None,
     )

@@ -23,9 +23,9 @@ from cgworker.wire.converter import dumps
 from cgworker.worker.worker import Worker
 
 FAILING_SECONDS = 120.0
-_MOST_HEAD_BYTES = 8192
+_MAX_HEAD_BYTES = 8192
 _READ_SECONDS = 5.0
-_MOST_CONNECTIONS = 32
+_MAX_CONNECTIONS = 32
 
 
 class Health:
@@ -115,7 +115,7 @@ async def serve_health(
         OSError: the port is taken.
     """
     healths = {str(worker.agent): Health(worker, failing_seconds=failing_seconds) for worker in workers}
-    connections = anyio.Semaphore(_MOST_CONNECTIONS)
+    connections = anyio.Semaphore(_MAX_CONNECTIONS)
     async with await anyio.create_tcp_listener(local_host=host, local_port=port) as listener:
         task_status.started(listener.extra(anyio.abc.SocketAttribute.local_port))
         await listener.serve(partial(_answer, healths, connections))
@@ -151,7 +151,7 @@ async def _read_target(stream: anyio.abc.SocketStream) -> str | None:
     """The path of a GET; None of anything else."""
     head = b""
     while b"\r\n\r\n" not in head:
-        if len(head) > _MOST_HEAD_BYTES:
+        if len(head) > _MAX_HEAD_BYTES:
             return None
         head += await stream.receive()
     method, _, rest = head.split(b"\r\n", 1)[0].partition(b" ")

@@ -24,7 +24,7 @@ from cgworker.wire.refs import TurnRef
 from cgworker.worker.batching.limiter import background_calls
 from cgworker.worker.suspension import SuspensionCause, cause_of_suspension
 
-_MOST_FEEDS = 16  # each takes a connection while the kernel waits
+_MAX_FEEDS = 16  # each takes a connection while the kernel waits
 _WAIT_SECONDS = 50.0
 _SURE_SECONDS = 300.0  # should the project's feed have skipped an event, as the reference's may
 _AT_ONCE_SECONDS = 0.05
@@ -95,7 +95,7 @@ class WaitingParent:
         is_own = event.subject_id == self.turn.turn_id
         match event.event_type:
             case "turn.suspended" if is_own:
-                self._read_remark(cause_of_suspension(event))
+                self._read_cause(cause_of_suspension(event))
             case "turn.resumed" | "turn.finished" if is_own:
                 self._is_waiting = False
             case "turn.stop_requested" if is_own:
@@ -105,12 +105,12 @@ class WaitingParent:
             case "turn.finished":
                 self._closed.add(event.subject_id)
 
-    def _read_remark(self, remark: SuspensionCause) -> None:
+    def _read_cause(self, cause: SuspensionCause) -> None:
         """Read which children the turn waits for, and how many; by default all that there are."""
-        said = remark.annotations.get("await_children")
+        said = cause.annotations.get("await_children")
         said = said if isinstance(said, Mapping) else {}
         turns, first = said.get("turns"), said.get("first")
-        self._is_waiting = remark.reason == AWAIT_CHILDREN_REASON
+        self._is_waiting = cause.reason == AWAIT_CHILDREN_REASON
         self._awaited = frozenset(map(str, turns)) if isinstance(turns, list) else None
         self._first = first if isinstance(first, int) else None
 
@@ -153,7 +153,7 @@ class ChildWaitWatcher:
 
     @property
     def _is_crowded(self) -> bool:
-        return len(self._watched) > _MOST_FEEDS
+        return len(self._watched) > _MAX_FEEDS
 
     @contextmanager
     def watched_in(self, tasks: anyio.abc.TaskGroup) -> Iterator[None]:

@@ -46,11 +46,13 @@ class OutboxSweeper:
             turn = TurnRef(project_id=self._agent.project_id, turn_id=entry.turn_id)
             found = await self._look_at(turn, entry)
             if found is None:
-                self._keep_aside(turn, entry, "its turn is gone")
+                self._make_dead_letter(turn, entry, "its turn is gone")
             elif found.state == "closed" and is_closed_with(found, entry.outcome):
                 await self._outbox.discard(entry)
             elif found.state == "closed":
-                self._keep_aside(turn, entry, f"its turn was closed as {found.outcome} by somebody else")
+                self._make_dead_letter(
+                    turn, entry, f"its turn was closed as {found.outcome} by somebody else"
+                )
 
     def _find_old(self) -> list[OutboxEntry]:
         try:
@@ -70,7 +72,7 @@ class OutboxSweeper:
             return None
         return found if fingerprint_of(found, self._kernel) == entry.fingerprint else None
 
-    def _keep_aside(self, turn: TurnRef, entry: OutboxEntry, reason: str) -> None:
+    def _make_dead_letter(self, turn: TurnRef, entry: OutboxEntry, reason: str) -> None:
         if (kept := self._outbox.dead_letter(entry)) is not None:
             emit(
                 self._listener,

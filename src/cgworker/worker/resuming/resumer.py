@@ -96,7 +96,7 @@ class Resumer:
                 suspended = await self._suspended.find()
             waits = [await self._check(turn, facts) for turn, facts in suspended.items()]
         except CommonGroundError as trouble:
-            logger.debug("looking after what was put aside failed: %s", trouble)
+            logger.debug("looking for suspended turns failed: %s", trouble)
             return _AFTER_TROUBLE_SECONDS
         self._not_ours = {turn: at for turn, at in self._not_ours.items() if turn in suspended}
         return min(waits, default=_SCAN_SECONDS)

@@ -7,7 +7,7 @@ from cgworker.wire.projections import TurnEntry
 from cgworker.wire.refs import AgentRef, TurnRef
 from cgworker.wire.turns import TurnSnapshot
 
-_MOST_TURNS = 500  # what a projection gives: the youngest
+_MAX_TURNS = 500  # what a projection gives: the youngest
 _FEED_PAGE = 500
 
 
@@ -25,7 +25,7 @@ class SuspendedTurns:
     def __init__(self, kernel: KernelClient, agent: AgentRef) -> None:
         self._kernel = kernel
         self._agent = agent
-        self._put_aside: set[TurnRef] = set()
+        self._from_feed: set[TurnRef] = set()
         self._read_until = 0
 
     async def find(self) -> dict[TurnRef, TurnEntry | TurnSnapshot]:
@@ -34,14 +34,14 @@ class SuspendedTurns:
             self._agent.project_id,
             target_agent_id=self._agent.agent_id,
             state="suspended",
-            limit=_MOST_TURNS,
+            limit=_MAX_TURNS,
         )
         found: dict[TurnRef, TurnEntry | TurnSnapshot] = {
             TurnRef(project_id=page.project_id, turn_id=entry.turn_id): entry for entry in page.items
         }
-        if len(page.items) == _MOST_TURNS:
+        if len(page.items) == _MAX_TURNS:
             await self._read_feed()
-            for turn in self._put_aside:
+            for turn in self._from_feed:
                 if turn not in found and (older := await self._kernel.turns.get(turn)).state == "suspended":
                     found[turn] = older
         return found
@@ -55,8 +55,8 @@ class SuspendedTurns:
                 self._read_until = event.ledger_seq
                 turn = TurnRef(project_id=self._agent.project_id, turn_id=event.subject_id)
                 if event.event_type == "turn.suspended":
-                    self._put_aside.add(turn)
+                    self._from_feed.add(turn)
                 elif event.event_type in ("turn.resumed", "turn.finished"):
-                    self._put_aside.discard(turn)
+                    self._from_feed.discard(turn)
             if not has_more:
                 return

@@ -24,10 +24,10 @@ from cgworker.wire.refs import TurnRef
 from cgworker.worker.suspension import cause_of_suspension
 
 _W3C = TraceContextTextMapPropagator()
-_MOST_CHARACTERS = 512
+_MAX_CHARACTERS = 512
 _FEED_PAGE = 100
 _READ_SECONDS = 2.0
-_MOST_REMEMBERED = 1000
+_MAX_REMEMBERED = 1000
 
 
 def current_trace() -> dict[str, str]:
@@ -38,7 +38,7 @@ def current_trace() -> dict[str, str]:
 
 
 @frozen
-class Origin:
+class RunOrigin:
     """Where a run of a handler comes from.
 
     Attributes:
@@ -50,18 +50,18 @@ class Origin:
     is_first: bool
 
 
-async def read_origin(turn: Turn) -> Origin:
+async def read_origin(turn: Turn) -> RunOrigin:
     """From the turn's feed; where that does not answer soon, the run stands for itself."""
     try:
         with anyio.fail_after(_READ_SECONDS):
             page = await turn.kernel.turns.feed(turn.ref, limit=_FEED_PAGE)
     except (CommonGroundError, TimeoutError) as trouble:
         logger.debug("%s: the trace it belongs to could not be read: %s", turn.ref, trouble)
-        return Origin(None, turn.attempt == 1)
+        return RunOrigin(None, turn.attempt == 1)
     own = [event for event in page.items if event.subject_id == turn.ref.turn_id]
     born = next((event for event in own if event.event_type == "turn.spawned"), None)
     claim_count = sum(event.event_type == "turn.claimed" for event in own)
-    return Origin(_span_in(cause_of_suspension(born).annotations) if born else None, claim_count <= 1)
+    return RunOrigin(_span_in(cause_of_suspension(born).annotations) if born else None, claim_count <= 1)
 
 
 def _span_in(annotations: Mapping[str, Any]) -> trace.SpanContext | None:
@@ -69,7 +69,7 @@ def _span_in(annotations: Mapping[str, Any]) -> trace.SpanContext | None:
     carrier = {
         name: value
         for name in _W3C.fields
-        if isinstance(value := annotations.get(name), str) and len(value) <= _MOST_CHARACTERS
+        if isinstance(value := annotations.get(name), str) and len(value) <= _MAX_CHARACTERS
     }
     found = trace.get_current_span(_W3C.extract(carrier, Context())).get_span_context()
     return found if found.is_valid else None
@@ -105,26 +105,26 @@ class Spans:
             if origin.is_first:
                 self._remember(turn.ref, span.get_span_context())
             turn.annotate = current_trace
-            return await _told(span, turn, call_next)
+            return await _run_in_span(span, turn, call_next)
 
-    def _links_of(self, turn: TurnRef, origin: Origin) -> list[trace.Link]:
+    def _links_of(self, turn: TurnRef, origin: RunOrigin) -> list[trace.Link]:
         first = None if origin.is_first else self._first_runs.get(turn, origin.dispatched_in)
         return [trace.Link(first)] if first else []
 
     def _remember(self, turn: TurnRef, run: trace.SpanContext) -> None:
         self._first_runs[turn] = run
-        if len(self._first_runs) > _MOST_REMEMBERED:
+        if len(self._first_runs) > _MAX_REMEMBERED:
             del self._first_runs[next(iter(self._first_runs))]
 
 
-def _parent_of(origin: Origin) -> Context:
+def _parent_of(origin: RunOrigin) -> Context:
     """Never the span that happens to be current where the worker runs."""
     if origin.dispatched_in is None or not origin.is_first:
         return Context()
     return trace.set_span_in_context(trace.NonRecordingSpan(origin.dispatched_in), Context())
 
 
-async def _told(span: trace.Span, turn: Turn, call_next: Handler) -> Outcome:
+async def _run_in_span(span: trace.Span, turn: Turn, call_next: Handler) -> Outcome:
     try:
         outcome = await call_next(turn)
     except Exception as raised:

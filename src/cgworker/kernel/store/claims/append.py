@@ -138,7 +138,7 @@ async def append_records(
     async def append(some: list[Append]) -> Answers[CardBoxRef]:
         boxes = [CardBoxRef(project_id=project_id, cardbox_id=new_box_id()) for _ in some]
         sent = columns(map(_row_of, some, boxes))
-        rows = rows_by_place(await database.fetch_racing(APPEND_RECORDS, project_id, *sent))
+        rows = rows_by_place(await database.fetch_retrying_duplicates(APPEND_RECORDS, project_id, *sent))
         await touch_used(database, [item.bearer for item in some], rows)
         good = {place: boxes[place - 1] for place in rows}
         return by_place(some, good, lambda item: _repeat_or_refuse(database, item))

@@ -178,7 +178,7 @@ async def claim_turns(
         tries = [ClaimTry(item) for item in some]
         sent = columns(one.row() for one in tries)
         rows: dict[int, list[Row]] = {}
-        for row in await database.fetch_racing(CLAIM_TURNS, project_id, lease, *sent):
+        for row in await database.fetch_retrying_duplicates(CLAIM_TURNS, project_id, lease, *sent):
             rows.setdefault(row["asked_place"], []).append(row)
         await touch_used(database, [item.bearer for item in some], {at: row[0] for at, row in rows.items()})
         return [
@@ -272,9 +272,9 @@ async def _reconcile_and_claim(database: Database, one: ClaimTry, lease: timedel
         await connection.execute(RECONCILE_AGENT, agent.project_id, agent.agent_id, annotate())
         return await connection.fetch(CLAIM_TURNS, agent.project_id, lease, *columns([one.row()]))
 
-    rows = await database.transact(both, is_racing=True)
+    rows = await database.transact(both, retries_duplicates=True)
     while _decided(rows)[0]["is_blocked"]:  # another lease ended between the two statements
-        rows = await database.transact(both, is_racing=True)
+        rows = await database.transact(both, retries_duplicates=True)
     return await _with_all_records(database, one, one.claimed(rows, gave_back=True))
 
 
@@ -296,4 +296,4 @@ async def _repeat(database: Database, one: ClaimTry, lease: timedelta) -> list[R
             return rows
         return await connection.fetch(CLAIM_TURNS, agent.project_id, lease, *columns([one.row()]))
 
-    return _decided(await database.transact(repeat, is_racing=True))
+    return _decided(await database.transact(repeat, retries_duplicates=True))

@@ -140,7 +140,7 @@ async def finish_turns(
 
     async def finish(some: list[Fenced[Finish]]) -> Answers[Settled]:
         rows = rows_by_place(
-            await database.fetch_racing(FINISH_TURNS, project_id, *columns(map(_row_of, some)))
+            await database.fetch_retrying_duplicates(FINISH_TURNS, project_id, *columns(map(_row_of, some)))
         )
         await touch_used(database, [item.bearer for item in some], rows)
         closed = {place: Settled(_parent_of(project_id, row)) for place, row in rows.items()}

@@ -196,7 +196,7 @@ async def hand_over(
         KernelOverloaded: the database is unavailable.
     """
     one = ClaimTry(waiting.claim)
-    rows = await database.fetch_racing(HAND_OVER_TURN, project_id, lease, *dispatch, *one.row())
+    rows = await database.fetch_retrying_duplicates(HAND_OVER_TURN, project_id, lease, *dispatch, *one.row())
     if rows and rows[0]["state"] == "running" and (claimed := one.claimed(rows)):
         waiting.give(claimed)
     return rows

@@ -40,7 +40,7 @@ _CONFLICTS: tuple[type[asyncpg.PostgresError], ...] = (
     asyncpg.SerializationError,
     asyncpg.InvalidCachedStatementError,
 )
-_RACES: tuple[type[asyncpg.PostgresError], ...] = (*_CONFLICTS, asyncpg.UniqueViolationError)
+_DUPLICATES_TOO: tuple[type[asyncpg.PostgresError], ...] = (*_CONFLICTS, asyncpg.UniqueViolationError)
 
 # The database is unreachable, starting, stopping, overloaded, or lacks the schema or the permissions.
 _UNAVAILABLE = (
@@ -118,13 +118,13 @@ class Database:
         """Return all rows of one statement, which runs as its own transaction."""
         return await self._run(lambda connection: connection.fetch(statement, *values))
 
-    async def fetch_racing(self, statement: str, *values: Any) -> list[Row]:
+    async def fetch_retrying_duplicates(self, statement: str, *values: Any) -> list[Row]:
         """Like `fetch`, for a statement that checks for existing keys and inserts the others.
 
         If another transaction inserts a key between the check and the insert, the insert violates the unique
         key. The statement is then run again, and finds the key.
         """
-        return await self._run(lambda connection: connection.fetch(statement, *values), _RACES)
+        return await self._run(lambda connection: connection.fetch(statement, *values), _DUPLICATES_TOO)
 
     async def fetch_planned(self, statement: str, *values: Any) -> list[Row]:
         """Like `fetch`, but plan for these values: no single plan suits optional filters."""
@@ -147,19 +147,21 @@ class Database:
         """Run one statement and return its command tag."""
         return await self._run(lambda connection: connection.execute(statement, *values))
 
-    async def transact(self, work: Callable[[Connection], Awaitable[T]], *, is_racing: bool = False) -> T:
+    async def transact(
+        self, work: Callable[[Connection], Awaitable[T]], *, retries_duplicates: bool = False
+    ) -> T:
         """Run several statements as one transaction.
 
         Args:
             work: runs the statements; it is called again after a conflict with another transaction.
-            is_racing: whether a violated unique key is such a conflict, as in `fetch_racing`.
+            retries_duplicates: call it again after a violated unique key too.
         """
 
         async def in_transaction(connection: Connection) -> T:
             async with connection.transaction():
                 return await work(connection)
 
-        return await self._run(in_transaction, _RACES if is_racing else _CONFLICTS)
+        return await self._run(in_transaction, _DUPLICATES_TOO if retries_duplicates else _CONFLICTS)
 
     async def _run(
         self,
