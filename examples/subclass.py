@@ -15,7 +15,7 @@ class Desk(Worker):
 
     @handles("turn.conversation.v1")
     async def answer(self, turn: Turn, question: dict[str, Any]) -> dict[str, Any] | Outcome:
-        """Answer a question; put aside what needs a person."""
+        """Answer a question; suspend what needs a person."""
         if question.get("needs_approval"):
             return suspend("waiting_for_approval", note="somebody has to look at this first")
         return {"text": f"You asked: {question.get('task')}", "attempt": turn.attempt}

@@ -70,7 +70,7 @@ class Reason(StrEnum):
     DEADLINE = "deadline"
     """The handler's time limit is over."""
     PARENT_CLOSED = "parent_closed"
-    """The parent turn has ended, and the worker was follower to follow it."""
+    """The parent turn has ended, and the worker was set to follow it."""
 
 
 @frozen

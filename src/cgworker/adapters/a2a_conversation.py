@@ -183,12 +183,12 @@ class Conversation:
         if self.task_id is None and not await self._find_task():
             return await self._send(request)
         client = await self._connect()
-        task = await self._insist(lambda: client.get_task(GetTaskRequest(id=self.task_id)))
+        task = await self._retry(lambda: client.get_task(GetTaskRequest(id=self.task_id)))
         if self._stands_still(task.status):
             return task
         if self._is_before(task.status) and not _has(task, request.message):
             if not task.history:
-                self._insist_on_repeats()
+                self._check_repeatable()
             return await self._send(request)
         if not self._streams:
             return None
@@ -208,7 +208,7 @@ class Conversation:
             else:
                 return None
         client = await self._connect()  # the task as a whole, with all its artifacts
-        return await self._insist(lambda: client.get_task(GetTaskRequest(id=self.task_id)))
+        return await self._retry(lambda: client.get_task(GetTaskRequest(id=self.task_id)))
 
     async def _publish(self, event: StreamResponse, text: Stream) -> bool:
         """Make records of what the agent does; whether the task stands still."""
@@ -276,16 +276,16 @@ class Conversation:
         client = await self._connect()
         request = ListTasksRequest(context_id=self._turn.fingerprint)
         try:
-            listed = await self._insist(lambda: client.list_tasks(request))
+            listed = await self._retry(lambda: client.list_tasks(request))
         except AgentFailed:  # not every agent can list its tasks
             listed = ListTasksResponse()
         if not listed.tasks:
-            self._insist_on_repeats()
+            self._check_repeatable()
             return False
         await self._keep_task(listed.tasks[0].id)
         return True
 
-    def _insist_on_repeats(self) -> None:
+    def _check_repeatable(self) -> None:
         """Nothing tells whether the message arrived: to send it again may be to say it twice."""
         if not self._send_again:
             raise _Ended(fail({"error": "a2a_unknown_whether_sent"}))
@@ -295,12 +295,12 @@ class Conversation:
     async def _connect(self) -> Client:
         """The agent as its card describes it."""
         if self._client is None:
-            card = await self._insist(A2ACardResolver(self._http, self._url).get_agent_card)
+            card = await self._retry(A2ACardResolver(self._http, self._url).get_agent_card)
             self._streams = card.capabilities.streaming
             self._client = ClientFactory(ClientConfig(httpx_client=self._http)).create(card)
         return self._client
 
-    async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def _retry(self, call: Callable[[], Awaitable[T]]) -> T:
         """Make a call that may be repeated, until it is answered or the retries are spent."""
         backoff = Backoff(0.2, 5.0)
         for is_last in (*[False] * self._retries, True):

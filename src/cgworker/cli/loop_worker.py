@@ -45,7 +45,7 @@ class LastTurn:
 
     @property
     def unread(self) -> bool:
-        """Whether the turn was put aside because its context could not be read."""
+        """Whether the turn was suspended because its context could not be read."""
         return self.report.kind is None and isinstance(self.report.outcome, Suspended)
 
 

@@ -77,7 +77,7 @@ class ClosedTurn(TurnResult):
 
 @frozen(kw_only=True)
 class SuspendedTurn(ClosedTurn):
-    """A turn put aside under its claim."""
+    """A turn that was suspended under its claim."""
 
     reason: str
 

@@ -37,7 +37,7 @@ class ClaimWithContext:
 
 @frozen(kw_only=True)
 class ContextNotRead:
-    """A claimed turn whose context could not be read: it was put aside again."""
+    """A claimed turn whose context could not be read: it was suspended again."""
 
     claimed: bool = True
     project_id: str
@@ -140,13 +140,13 @@ class WorkedTurn:
 
     @property
     def exit_status(self) -> int:
-        """1 unless the turn was closed well or put aside (command line 1)."""
+        """1 unless the turn was closed well or suspended (command line 1)."""
         return int(self.suspended is ABSENT and self.outcome not in ("succeeded", "stopped"))
 
 
 @frozen(kw_only=True)
 class UnreadTurn:
-    """A turn that a worker put aside because its context could not be read."""
+    """A turn that a worker suspended because its context could not be read."""
 
     claimed: bool = True
     project_id: str

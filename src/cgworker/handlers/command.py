@@ -79,7 +79,7 @@ class CommandHandler:
         context_limit: put at most so many records into its context file; None puts all.
         environment: how its environment is made; secrets of CommonGround never get into it.
         final_record_role: role of the final record.
-        max_payload_bytes: a final file larger than this is a typed failure, and kept aside.
+        max_payload_bytes: a larger final file fails the turn with `result_too_large`; the file is kept.
         on_line: gets each line it writes; by default they go to stderr.
         on_exit: told how it ended, before the outcome is settled.
     """

@@ -100,7 +100,7 @@ class Played:
 
     @property
     def suspended_reason(self) -> str | None:
-        """Why the turn is put aside, if it is."""
+        """Why the turn is suspended, if it is."""
         return self.outcome.reason if isinstance(self.outcome, Suspended) else None
 
     @property

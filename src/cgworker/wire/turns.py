@@ -154,7 +154,7 @@ class FinishTurn(Finish):
 
 @frozen(kw_only=True)
 class Suspend:
-    """Why a turn is put aside."""
+    """Why a turn is suspended."""
 
     reason: str
     note: str | None = None

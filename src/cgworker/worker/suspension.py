@@ -29,7 +29,7 @@ class SuspensionCause:
 
 
 def cause_of_suspension(event: LedgerEvent) -> SuspensionCause:
-    """The remark of the caller who suspended the turn."""
+    """Return the cause that the caller gave when it suspended the turn."""
     caller = event.annotations.get("caller")
     caller = caller if isinstance(caller, Mapping) else {}
     said = caller.get("annotations")

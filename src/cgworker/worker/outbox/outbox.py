@@ -174,7 +174,7 @@ class Outbox:
         try:
             return self._move_to_dead_letters(entry)
         except OSError as immovable:
-            logger.warning("%s: what cannot be delivered could not be kept aside: %s", entry.path, immovable)
+            logger.warning("%s: a dead letter could not be moved: %s", entry.path, immovable)
             return entry.path
 
     def _move_to_dead_letters(self, entry: OutboxEntry) -> Path | None:

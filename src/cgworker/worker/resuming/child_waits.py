@@ -85,12 +85,12 @@ class WaitingParent:
                 self.turn, after_ledger_seq=self.read_until, limit=_FEED_PAGE, wait_seconds=wait_seconds
             )
             for event in page.items:
-                self._take_note(event)
+                self._follow(event)
             if not has_more:
                 return has_new_events or bool(page.items)
             has_new_events, wait_seconds = True, 0
 
-    def _take_note(self, event: LedgerEvent) -> None:
+    def _follow(self, event: LedgerEvent) -> None:
         self.read_until = event.ledger_seq
         is_own = event.subject_id == self.turn.turn_id
         match event.event_type:

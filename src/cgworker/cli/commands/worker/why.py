@@ -21,7 +21,7 @@ from cgworker.wire.turns import TurnSnapshot
 
 app: typer.Typer = typer.Typer()
 
-# What a turn put aside with one of these waits for (difference 22).
+# What a turn that was suspended with one of these reasons waits for (difference 22).
 _SUSPENDED = {
     "worker_shutdown": "a worker that was shut down handed it back; any live worker of {agent} resumes it",
     "worker_retry": "it is to be tried again; any live worker of {agent} resumes it when its time has come",
@@ -133,10 +133,10 @@ def _why_suspended(turn: TurnSnapshot, events: list[LedgerEvent]) -> str:
     agent = turn.target_agent.agent_id
     known = _SUSPENDED.get(reason or "")
     if known:
-        return f"put aside ({reason}): " + known.format(agent=agent, kind=turn.turn_kind)
+        return f"suspended ({reason}): " + known.format(agent=agent, kind=turn.turn_kind)
     said = ": ".join(filter(None, [reason, note])) or "without a reason"
     command = f"cg turn resume --turn-id {turn.turn.turn_id} --requested-by {agent}"
-    return f"put aside ({said}); {agent}, or a holder of turn.resume.any, may resume it: `{command}`"
+    return f"suspended ({said}); {agent}, or a holder of turn.resume.any, may resume it: `{command}`"
 
 
 def _why_closed(turn: TurnSnapshot, events: list[LedgerEvent]) -> str:

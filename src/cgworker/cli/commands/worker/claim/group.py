@@ -65,7 +65,7 @@ async def claim_next(
 async def read_context(
     kernel: KernelClient, claim: ClaimToken, after_turn_seq: int, limit: int
 ) -> ClaimWithContext | ContextNotRead:
-    """The claim with its context; a turn whose context cannot be read is put aside, not left to run out."""
+    """Return the claim with its context; suspend the turn if its context cannot be read."""
     facts: dict[str, Any] = {
         "project_id": claim.project_id,
         "turn_id": claim.turn_id,
