@@ -70,6 +70,26 @@ async def test_every_statement_fits_the_schema(dsn: str) -> None:
     await connection.close()
 
 
+async def test_asking_the_clock_costs_nothing(dsn: str) -> None:
+    """Each plan holds PostgreSQL's functions in place of the kernel's, which every statement asks."""
+    found = statements()
+    assert [name for name, text in found.items() if _PLAIN_CLOCK.search(text)] == []
+    asking = {name: text for name, text in found.items() if "cg_now()" in text or "cg_clock()" in text}
+    assert {"store.claims.claim.CLAIM_TURNS", "store.claims.dispatch.DISPATCH_TURNS"} <= asking.keys()
+    connection = await asyncpg.connect(dsn)
+    await connection.execute("set plan_cache_mode = force_generic_plan")
+    called = [
+        name
+        for name, text in asking.items()
+        if re.search(r"cg_(now|clock)\(", json.dumps(await _plan_of(connection, text)))
+    ]
+    await connection.close()
+    assert called == []
+
+
+_PLAIN_CLOCK = re.compile(r"(?<![a-z_.])(now|clock_timestamp|statement_timestamp)\(\)")
+
+
 # ---------------------------------------------------------------- on large tables
 
 
@@ -126,7 +146,7 @@ async def _plan_of(connection: Connection, statement: str) -> Any:
     count = max((int(number) for number in re.findall(r"\$(\d+)", statement)), default=0)
     await connection.execute(f"prepare examined as {statement}")
     values = f"({', '.join(['null'] * count)})" if count else ""
-    plan = await connection.fetchval(f"explain (format json) execute examined {values}")
+    plan = await connection.fetchval(f"explain (verbose, format json) execute examined {values}")
     await connection.execute("deallocate examined")
     return json.loads(plan)[0]["Plan"]
 

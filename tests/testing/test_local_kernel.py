@@ -234,3 +234,56 @@ def test_it_needs_no_pytest_and_leaves_no_process_or_file() -> None:
     listed = subprocess.run(["ps", "-eo", "args"], check=True, capture_output=True, text=True).stdout
     assert folder not in listed
     assert not Path(folder).exists()
+
+
+# ---------------------------------------------------------------- its clock
+
+
+async def test_a_day_of_the_kernel_takes_no_day(kernel: LocalKernel) -> None:
+    """Leases end by the moved clock, and the turn is given back at once."""
+    worker, requester = await kernel.agent("worker"), await kernel.agent("requester")
+    turn = await kernel.dispatch("worker", "work")
+    lost = await claimed(worker)
+    await kernel.advance(86_400)
+    assert (await requester.turns.get(turn)).state == "queued"
+    with pytest.raises(FencingError):
+        await worker.turns.finish(lost, "succeeded")
+    assert (await claimed(worker)).attempt == 2
+
+
+async def test_the_clock_is_moved_from_where_it_stands(kernel: LocalKernel) -> None:
+    """Twice an hour is two hours, in events and states alike."""
+    worker = await kernel.agent("worker")
+    first = await kernel.dispatch("worker", "work")
+    await kernel.advance(3600)
+    await kernel.advance(3600.5)
+    second = await kernel.dispatch("worker", "work")
+    early, late = await worker.turns.get(first), await worker.turns.get(second)
+    assert 7200.4 < (late.created_at - early.created_at).total_seconds() < 7300
+    events = (await worker.turns.feed(second)).items
+    assert all((event.created_at - early.created_at).total_seconds() > 7200.4 for event in events)
+
+
+async def test_advancing_wakes_who_waits_for_an_ended_lease(kernel: LocalKernel) -> None:
+    """A long poll for work gets the turn that the reaper gives back."""
+    worker = await kernel.agent("worker", capacity=2)
+    await kernel.dispatch("worker", "work")
+    await claimed(worker)
+    assert worker.agent is not None
+    found: list[Any] = []
+
+    async def wait() -> None:
+        assert worker.agent is not None
+        found.append((await worker.claims.claim(worker.agent, wait_seconds=20)).claimed)
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait)
+            await anyio.sleep(0.2)
+            await kernel.advance(31)
+    assert found[0] is not None
+
+
+async def test_the_clock_goes_forward_only(kernel: LocalKernel) -> None:
+    with pytest.raises(ValueError, match="forward only"):
+        await kernel.advance(-1)

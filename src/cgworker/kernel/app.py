@@ -32,6 +32,7 @@ from cgworker.kernel.routes import (
     turns,
 )
 from cgworker.kernel.store.postgres.database import Database
+from cgworker.kernel.timers import Timers
 
 SERVER_ROUTES: Sequence[BaseRoute] = [*health.routes, *description.routes]
 # Routes are matched in this order, so the frequent ones come first.
@@ -55,24 +56,45 @@ class Kernel:
     database: Database
     notifier: Notifier
     operations: BatchedOperations
-    metrics: Metrics = field(factory=Metrics)
+    timers: Timers
+    maintenance: Maintenance
+    metrics: Metrics
     bodies: Bodies = field(factory=Bodies)
+
+    async def do_what_is_due(self) -> None:
+        """Do at once what is due by the kernel's clock, and let all waiting requests look again.
+
+        It is for whoever has moved the clock; else the kernel does so itself.
+        """
+        if self.config.claim_reaper_interval_seconds:
+            await self.maintenance.reap()
+        await self.timers.do_what_is_due()
+        self.notifier.wake_all()
 
 
 @asynccontextmanager
 async def open_kernel(config: KernelConfig, database: Database) -> AsyncIterator[Kernel]:
-    """Open a kernel on a migrated database; its notifier and maintenance run until the block ends."""
+    """Open a kernel on a migrated database; its notifier, timer and maintenance run until the block ends."""
     notifier = Notifier(database.dsn)
-    kernel = Kernel(config, database, notifier, BatchedOperations(database, config.lease))
+    metrics = Metrics()
+    kernel = Kernel(
+        config,
+        database,
+        notifier,
+        BatchedOperations(database, config.lease),
+        Timers(database, notifier),
+        Maintenance(config, database, notifier, metrics),
+        metrics,
+    )
     notifier.start()
-    reaper = Maintenance(config, database, notifier, kernel.metrics)
-    reaping = asyncio.create_task(reaper.run())
+    tasks = [asyncio.create_task(kernel.maintenance.run()), asyncio.create_task(kernel.timers.run())]
     try:
         yield kernel
     finally:
         notifier.close()
-        reaping.cancel()
-        await asyncio.gather(reaping, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await notifier.stop()
 
 

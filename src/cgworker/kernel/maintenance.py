@@ -20,7 +20,7 @@ _BATCH = 500
 _KEEP_KEYS_SECONDS = 3600.0
 _IDLE_SECONDS = 5.0
 
-FORGET_KEYS = "delete from cg_idempotency_keys where created_at < now() - make_interval(secs => $1)"
+FORGET_KEYS = "delete from cg_idempotency_keys where created_at < cg_now() - make_interval(secs => $1)"
 
 
 class Maintenance:

@@ -56,7 +56,7 @@ class KernelServer(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, kernel: Kernel, ready: Callable[[KernelServer], None]) -> None:
         super().__init__(config)
-        self._kernel = kernel
+        self.kernel = kernel
         self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -69,7 +69,7 @@ class KernelServer(uvicorn.Server):
 
         uvicorn's own handler raises the signal again at the end; an orderly shutdown must not.
         """
-        self._kernel.notifier.close()
+        self.kernel.notifier.close()
         self.force_exit: bool = self.should_exit
         self.should_exit = True
 

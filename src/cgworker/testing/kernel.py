@@ -18,6 +18,7 @@ import anyio
 import anyio.to_thread
 
 from cgworker.client import KernelClient
+from cgworker.kernel.app import Kernel
 from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.server import KernelServer, bind, serve
 from cgworker.kernel.store.agents import register_agent
@@ -25,6 +26,7 @@ from cgworker.kernel.store.credentials import issue_credential
 from cgworker.kernel.store.postgres.database import Database
 from cgworker.testing.databases import fresh_database
 from cgworker.testing.faults import Faults, per_project
+from cgworker.testing.kernel_clock import move_clock
 from cgworker.wire.agents import AgentSpec, Provenance
 from cgworker.wire.credentials import IssueCredential
 from cgworker.wire.refs import AgentRef, TurnRef
@@ -35,7 +37,7 @@ T = TypeVar("T")
 _START_SECONDS = 60.0
 
 END_LEASE = """
-update cg_turns set claim_expires_at = clock_timestamp() - interval '1 second'
+update cg_turns set claim_expires_at = cg_clock() - interval '1 second'
 where project_id = $1 and turn_number = $2 and state = 'running'
 """
 
@@ -53,11 +55,12 @@ class LocalKernel:
         faults: what goes wrong with the project's requests, on demand.
     """
 
-    def __init__(self, base_url: str, database: Database, faults: dict[str, Faults]) -> None:
+    def __init__(self, base_url: str, kernel: Kernel, faults: dict[str, Faults]) -> None:
         self.base_url = base_url
         self.project_id: str = _new_project_id()
         self.faults: Faults = Faults(self._end_lease)
-        self._database = database
+        self._kernel = kernel
+        self._database = kernel.database
         self._faults_by_project = faults
         self._loop = asyncio.get_running_loop()
         self._tokens: dict[str, str] = {}
@@ -139,6 +142,27 @@ class LocalKernel:
                 while found.state != "closed":
                     found = await requester.turns.get(turn, state=found.state, wait_seconds=20)
         return found
+
+    async def advance(self, seconds: float) -> None:
+        """Move the kernel's clock forward, and do at once what is due by it: no test has to wait for a day.
+
+        Leases that end meanwhile are over, also those of handlers that run: their workers lose them. What
+        waits for the kernel by its own clock, such as a handler's `asyncio.sleep`, notices nothing. The clock
+        is that of the kernel, so of all its projects.
+
+        Args:
+            seconds: how far; at least 0.
+
+        Raises:
+            ValueError: `seconds` is negative.
+        """
+        if seconds < 0:
+            raise ValueError(f"the clock goes forward only, not by {seconds:g} s")
+        await self._in_loop(self._advance(seconds))
+
+    async def _advance(self, seconds: float) -> None:
+        await move_clock(self._database, seconds)
+        await self._kernel.do_what_is_due()
 
     async def aclose(self) -> None:
         """Close the clients that were handed out; `local_kernel` does."""
@@ -238,11 +262,12 @@ class _Served:
         ):
             listener = bind("127.0.0.1", 0)
             faults: dict[str, Faults] = {}
-            kernel = LocalKernel(f"http://127.0.0.1:{listener.getsockname()[1]}", database, faults)
+            base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
 
             def ready(server: KernelServer) -> None:
                 loop = asyncio.get_running_loop()
-                self._kernel, self._end = kernel, lambda: loop.call_soon_threadsafe(server.stop)
+                self._kernel = LocalKernel(base_url, server.kernel, faults)
+                self._end = lambda: loop.call_soon_threadsafe(server.stop)
                 self._settled.set()
 
             await serve(self._config, database, listener, wrap=partial(per_project, faults), ready=ready)

@@ -52,6 +52,11 @@ def feed_topic(project_id: str) -> str:
     return _topic("feed", project_id)
 
 
+def timer_topic() -> str:
+    """The topic of instants that are earlier than those the kernels' timers are set for."""
+    return _topic("timer")
+
+
 def turn_topics(turn: TurnRef, agent: AgentRef, parent: TurnRef | None = None) -> tuple[str, ...]:
     """The topics of an event of a turn.
 
@@ -102,7 +107,7 @@ class Notifier:
     def close(self) -> None:
         """Wake all waiting requests, and let no request wait any more: the kernel shuts down."""
         self.is_closing = True
-        self._wake_all()
+        self.wake_all()
 
     async def stop(self) -> None:
         """Stop to listen and to notify; this wakes no request."""
@@ -140,7 +145,8 @@ class Notifier:
             for event in self._waiting.get(topic, ()):
                 event.set()
 
-    def _wake_all(self) -> None:
+    def wake_all(self) -> None:
+        """Wake all waiting requests of this kernel."""
         self._wake_here(list(self._waiting))
 
     async def _keep_connected(self) -> None:
@@ -154,7 +160,7 @@ class Notifier:
                     connection.terminate()
             except _CONNECTION_ERRORS as refused:
                 self._log_once(refused)
-            self._wake_all()
+            self.wake_all()
             await asyncio.sleep(_RECONNECT_SECONDS)
 
     def _log_once(self, refused: BaseException) -> None:
@@ -174,7 +180,7 @@ class Notifier:
         await connection.execute(_ASYNCHRONOUS_COMMIT)
         await connection.add_listener(_CHANNEL, partial(self._on_notify, connection.get_server_pid()))
         self._is_loss_logged = False
-        self._wake_all()
+        self.wake_all()
         while not connection.is_closed():
             await self._news.wait()
             topics = list(self._unsent)[:_MAX_TOPICS_PER_NOTIFY]

@@ -141,7 +141,7 @@ async def register_agent(
 SET_ACCEPTS_WORK = """
 with changed as (
     update cg_agents
-    set accepts_work = $3, updated_at = clock_timestamp()
+    set accepts_work = $3, updated_at = cg_clock()
     where project_id = $1 and agent_id = $2 and accepts_work <> $3 and (agent_id = $4 or $6)
     returning *
 ), logged as (
@@ -177,7 +177,7 @@ async def set_accepts_work(
 
 
 RENEW_PRESENCE = """
-update cg_agents set last_seen_at = clock_timestamp() where project_id = $1 and agent_id = $2
+update cg_agents set last_seen_at = cg_clock() where project_id = $1 and agent_id = $2
 """
 
 
@@ -188,7 +188,7 @@ async def renew_presence(database: Database, agent: AgentRef) -> None:
 
 REPLACE_METADATA = """
 update cg_agents
-set public_metadata = $3::json, has_offers = $4, updated_at = clock_timestamp()
+set public_metadata = $3::json, has_offers = $4, updated_at = cg_clock()
 where project_id = $1 and agent_id = $2
 """
 
@@ -214,7 +214,7 @@ with changed as (
     update cg_agents
     set capacity = coalesce($3, capacity), enabled = coalesce($4, enabled),
         capabilities = coalesce($5, capabilities), grants = coalesce($6, grants),
-        updated_at = clock_timestamp()
+        updated_at = cg_clock()
     where project_id = $1 and agent_id = $2
         and (capacity, enabled, capabilities, grants) is distinct from (
             coalesce($3, capacity), coalesce($4, enabled), coalesce($5, capabilities), coalesce($6, grants))

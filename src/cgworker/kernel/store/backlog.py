@@ -34,7 +34,7 @@ with open_turns as materialized (
 ), held as materialized (
     select project_id, count(*) as held_count
     from cg_turns
-    where state = 'running' and claim_expires_at > now() and turn_number > 0
+    where state = 'running' and claim_expires_at > cg_now() and turn_number > 0
     group by project_id
 ), busiest as (
     select project_id
@@ -49,7 +49,7 @@ from busiest
 join open_turns o using (project_id)
 left join held h using (project_id)
 cross join lateral (
-    select greatest(0, extract(epoch from now() - t.created_at))::float8 as seconds
+    select greatest(0, extract(epoch from cg_now() - t.created_at))::float8 as seconds
     from cg_turns t
     where t.project_id = o.project_id and t.turn_number = o.oldest_number
 ) oldest

@@ -89,8 +89,8 @@ class Caller:
 
 FIND_CALLERS = """
 select c.credential_id, c.secret_hash, c.status, c.project_id, c.agent_id,
-    coalesce(c.expires_at <= now(), false) as is_expired,
-    c.last_used_at is null or c.last_used_at < now() - interval '1 minute' as is_touch_due,
+    coalesce(c.expires_at <= cg_now(), false) as is_expired,
+    c.last_used_at is null or c.last_used_at < cg_now() - interval '1 minute' as is_touch_due,
     a.agent_id is not null as has_agent, a.enabled, a.grants
 from cg_credentials c
 left join lateral (
@@ -157,11 +157,11 @@ def _check(bearer: PresentedCredential, row: Row | None) -> Caller:
 # is using or revoking the credential.
 TOUCH_CREDENTIALS = """
 update cg_credentials c
-set last_used_at = now()
+set last_used_at = cg_now()
 from (
     select credential_id
     from cg_credentials
-    where credential_id = any ($1) and (last_used_at is null or last_used_at < now() - interval '1 minute')
+    where credential_id = any ($1) and (last_used_at is null or last_used_at < cg_now() - interval '1 minute')
     for no key update skip locked
 ) due
 where c.credential_id = due.credential_id

@@ -63,7 +63,7 @@ async def issue_credential(
 
 REVOKE_CREDENTIAL = """
 update cg_credentials
-set status = 'revoked', revoked_at = coalesce(revoked_at, clock_timestamp()), updated_at = clock_timestamp()
+set status = 'revoked', revoked_at = coalesce(revoked_at, cg_clock()), updated_at = cg_clock()
 where credential_id = $1 and project_id = $2 and agent_id = $3
 returning *
 """

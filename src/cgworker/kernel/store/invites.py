@@ -61,7 +61,7 @@ def admission_of(row: Row) -> Admission:
 CREATE_INVITE = """
 insert into cg_invites (invite_id, project_id, agent_id, request_id, code_hash, profile_kind, runtime_kind,
     display_name, description, capacity, grants, issued_by_user_id, expires_at, max_uses)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, now() + make_interval(secs => $13), $14)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, cg_now() + make_interval(secs => $13), $14)
 returning *
 """
 
@@ -138,8 +138,8 @@ async def list_invites(database: Database, project_id: str) -> tuple[Invite, ...
 
 REVOKE_INVITE = """
 update cg_invites
-set disabled_at = coalesce(disabled_at, now()),
-    updated_at = case when disabled_at is null then now() else updated_at end
+set disabled_at = coalesce(disabled_at, cg_now()),
+    updated_at = case when disabled_at is null then cg_now() else updated_at end
 where project_id = $1 and invite_id = $2
 returning *
 """
@@ -160,12 +160,12 @@ async def revoke_invite(database: Database, project_id: str, invite_id: str) -> 
 # ---------------------------------------------------------------- redeeming
 
 
-FIND_INVITE = "select *, expires_at <= now() as is_expired from cg_invites where code_hash = $1"
+FIND_INVITE = "select *, expires_at <= cg_now() as is_expired from cg_invites where code_hash = $1"
 
 USE_INVITE = """
 update cg_invites
-set use_count = use_count + 1, last_redeemed_at = now(), updated_at = now()
-where invite_id = $1 and disabled_at is null and expires_at > now() and use_count < max_uses
+set use_count = use_count + 1, last_redeemed_at = cg_now(), updated_at = cg_now()
+where invite_id = $1 and disabled_at is null and expires_at > cg_now() and use_count < max_uses
 returning *
 """
 

@@ -26,7 +26,7 @@ PURGE_TURNS = """
 with doomed as (
     select turn_number, spawn_key
     from cg_turns
-    where project_id = $1 and state = 'closed' and closed_at < now() - make_interval(secs => $2)
+    where project_id = $1 and state = 'closed' and closed_at < cg_now() - make_interval(secs => $2)
     order by turn_number
     limit $3
     for update skip locked
@@ -59,7 +59,7 @@ select
 PURGE_KEYS = """
 with gone as (
     delete from cg_idempotency_keys
-    where project_id = $1 and created_at < now() - make_interval(secs => $2)
+    where project_id = $1 and created_at < cg_now() - make_interval(secs => $2)
     returning 1
 )
 select count(*) from gone
@@ -68,7 +68,7 @@ select count(*) from gone
 PURGE_CREDENTIALS = """
 with gone as (
     delete from cg_credentials
-    where project_id = $1 and status = 'revoked' and revoked_at < now() - make_interval(secs => $2)
+    where project_id = $1 and status = 'revoked' and revoked_at < cg_now() - make_interval(secs => $2)
     returning 1
 )
 select count(*) from gone
@@ -79,7 +79,7 @@ COUNT_PURGEABLE = """
 with doomed as (
     select turn_number
     from cg_turns
-    where project_id = $1 and state = 'closed' and closed_at < now() - make_interval(secs => $2)
+    where project_id = $1 and state = 'closed' and closed_at < cg_now() - make_interval(secs => $2)
 )
 select
     (select count(*) from doomed) as turn_count,
@@ -87,11 +87,11 @@ select
     (select count(*) from cg_ledger join doomed using (turn_number) where project_id = $1) as event_count,
     (
         select count(*) from cg_idempotency_keys
-        where project_id = $1 and created_at < now() - make_interval(secs => $2)
+        where project_id = $1 and created_at < cg_now() - make_interval(secs => $2)
     ) as key_count,
     (
         select count(*) from cg_credentials
-        where project_id = $1 and status = 'revoked' and revoked_at < now() - make_interval(secs => $2)
+        where project_id = $1 and status = 'revoked' and revoked_at < cg_now() - make_interval(secs => $2)
     ) as credential_count
 """
 

@@ -53,14 +53,14 @@ with allowed as (
         'closed', 'succeeded', (select max(turn_seq) from item),
         (select 'work_memory_report_result' from item where turn_seq = 0),
         (select turn_seq from item where turn_seq = 0),
-        now(), clock_timestamp(), now()
+        cg_now(), cg_clock(), cg_now()
     from numbered
     returning *
 ), recorded as (
     insert into cg_records (project_id, turn_number, turn_seq, record_id, role, box_id, card_id,
         metadata, payload, created_at)
     select b.project_id, b.turn_number, i.turn_seq, i.record_id, i.role, i.box_id, i.card_id,
-        i.metadata::json, i.payload::json, clock_timestamp()
+        i.metadata::json, i.payload::json, cg_clock()
     from born b
     cross join item i
 ), logged as (

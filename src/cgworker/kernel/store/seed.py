@@ -148,7 +148,7 @@ IS_ADMIN_CREDENTIAL = """
 select exists (
     select from cg_credentials
     where credential_id = $1 and secret_hash = $2 and project_id = $3 and agent_id = $4
-        and status = 'active' and (expires_at is null or expires_at > now())
+        and status = 'active' and (expires_at is null or expires_at > cg_now())
 )
 """
 

@@ -76,7 +76,7 @@ def raw_json(text: str) -> Any:
 RESUME_TURN = """
 with resumed as (
     update cg_turns
-    set state = 'queued', updated_at = clock_timestamp()
+    set state = 'queued', updated_at = cg_clock()
     where project_id = $1 and turn_number = $2 and state = 'suspended' and (target_agent_id = $3 or $4)
     returning *
 ), logged as (
@@ -129,7 +129,7 @@ async def _require_turn(database: Database, ref: TurnRef) -> Row:
 STOP_TURN = """
 with found as (
     select turn_number, stop_requested as was_requested,
-        state, state = 'running' and claim_expires_at <= clock_timestamp() as is_over
+        state, state = 'running' and claim_expires_at <= cg_clock() as is_over
     from cg_turns
     where project_id = $1 and turn_number = $2 and (target_agent_id = $3 or $4)
     for no key update
@@ -138,11 +138,11 @@ with found as (
     set stop_requested = true,
         state = case when f.is_over then 'closed' else t.state end,
         outcome = case when f.is_over then 'stopped' else t.outcome end,
-        closed_at = case when f.is_over then clock_timestamp() else t.closed_at end,
+        closed_at = case when f.is_over then cg_clock() else t.closed_at end,
         claim_agent_id = case when f.is_over then null else t.claim_agent_id end,
         claim_token_hash = case when f.is_over then null else t.claim_token_hash end,
         claim_expires_at = case when f.is_over then null else t.claim_expires_at end,
-        updated_at = clock_timestamp()
+        updated_at = cg_clock()
     from found f
     where t.project_id = $1 and t.turn_number = $2 and (f.is_over or not f.was_requested)
     returning t.*, f.was_requested, f.is_over
@@ -184,7 +184,7 @@ with suspension as (
     ) as annotations
 ), queued as (
     update cg_turns t
-    set state = 'queued', updated_at = clock_timestamp()
+    set state = 'queued', updated_at = cg_clock()
     from suspension s
     where t.project_id = $1 and t.turn_number = $2 and t.state = 'suspended'
         and s.annotations #>> '{caller,reason}' = 'worker_retry'

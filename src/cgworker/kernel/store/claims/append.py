@@ -44,7 +44,7 @@ with sent as (
         from cg_turns
         where project_id = $1 and turn_number = s.turn_number
             and claim_agent_id = s.agent_id and claim_token_hash = s.token_hash
-            and claim_expires_at > clock_timestamp()
+            and claim_expires_at > cg_clock()
         for no key update
     ) t
     where (  -- not EXISTS: see __init__.py
@@ -63,7 +63,7 @@ with sent as (
 ), counted as (
     -- Count the records, which numbers the new ones.
     update cg_turns t
-    set record_count = t.record_count + 1, updated_at = clock_timestamp()
+    set record_count = t.record_count + 1, updated_at = cg_clock()
     from held h
     where t.project_id = $1 and t.turn_number = any (array(select turn_number from held))
         and t.turn_number = h.turn_number
@@ -73,7 +73,7 @@ with sent as (
     insert into cg_records (project_id, turn_number, turn_seq, record_id, role, box_id, card_id,
         metadata, payload, created_at)
     select $1, c.turn_number, c.record_count, s.record_id, s.role, s.box_id, s.card_id,
-        s.metadata::json, s.payload::json, clock_timestamp()
+        s.metadata::json, s.payload::json, cg_clock()
     from counted c
     join sent s on s.place = c.place
 ), logged as (

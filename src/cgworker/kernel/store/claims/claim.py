@@ -50,7 +50,7 @@ with asked as (
             select t.turn_number
             from cg_turns t
             where t.project_id = $1 and t.target_agent_id = a.agent_id
-                and t.state = 'running' and t.claim_expires_at <= now()
+                and t.state = 'running' and t.claim_expires_at <= cg_now()
             order by t.claim_expires_at
             limit 1
         ) is not null as is_blocked
@@ -92,8 +92,8 @@ with asked as (
     -- Give an agent's nth turn to its nth request, as far as the slots go.
     update cg_turns t
     set state = 'running', claim_agent_id = a.agent_id, claim_token_hash = a.token_hash,
-        claim_expires_at = clock_timestamp() + $2, settled_token_hash = null, settled_digest = null,
-        updated_at = clock_timestamp()
+        claim_expires_at = cg_clock() + $2, settled_token_hash = null, settled_digest = null,
+        updated_at = cg_clock()
     from asked a
     join slots s on s.agent_id = a.agent_id
     join next n on n.agent_id = a.agent_id and n.nth = a.nth
@@ -119,7 +119,7 @@ with asked as (
     where a.key is not null
 )
 -- One row per request, or per record of its turn if it asks for records.
-select a.place as asked_place, a.is_touch_due, g.is_blocked, clock_timestamp() as server_time, c.*, r.*
+select a.place as asked_place, a.is_touch_due, g.is_blocked, cg_clock() as server_time, c.*, r.*
 from asked a
 join asking g on g.agent_id = a.agent_id
 left join claimed c on c.place = a.place

@@ -56,14 +56,14 @@ with sent as (
         from cg_turns
         where project_id = $1 and turn_number = s.parent_number
             and claim_agent_id = s.parent_agent_id and claim_token_hash = s.parent_hash
-            and claim_expires_at > clock_timestamp()
+            and claim_expires_at > cg_clock()
             and (claim_agent_id = s.requester_id or s.may_dispatch_any)
         for no key update
     ) t
 ), extended as (
     -- Extend the parents' leases.
     update cg_turns
-    set claim_expires_at = clock_timestamp() + $2, updated_at = clock_timestamp()
+    set claim_expires_at = cg_clock() + $2, updated_at = cg_clock()
     where project_id = $1 and turn_number = any (array(select parent_number from held))
 ), spawned as (
     -- Take the dispatch keys of roots and fenced children. A key that is taken already means a replay.
@@ -92,14 +92,14 @@ with sent as (
     insert into cg_turns (project_id, turn_number, target_agent_id, requested_by_agent_id, turn_kind,
         cause_kind, cause_id, parent_number, spawn_key, state, record_count, created_at, updated_at)
     select $1, turn_number, target_id, requester_id, turn_kind,
-        cause_kind, cause_id, parent_number, spawn_key, 'queued', 1, clock_timestamp(), clock_timestamp()
+        cause_kind, cause_id, parent_number, spawn_key, 'queued', 1, cg_clock(), cg_clock()
     from numbered
 ), recorded as (
     -- The first record of each, its input.
     insert into cg_records (project_id, turn_number, turn_seq, record_id, role, box_id, card_id,
         metadata, payload, created_at)
     select $1, turn_number, 1, record_id, 'bootstrap', box_id, card_id,
-        '{"cg_role":"bootstrap_bundle","cg_source":"CommonGround"}', input::json, clock_timestamp()
+        '{"cg_role":"bootstrap_bundle","cg_source":"CommonGround"}', input::json, cg_clock()
     from numbered
 ), logged as (
     -- Two events for each turn; the first one also names the parent.

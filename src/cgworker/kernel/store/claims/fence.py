@@ -36,7 +36,7 @@ def claim_columns(claim: ClaimToken) -> tuple[int, str, bytes]:
 
 
 FIND_CLAIM = """
-select state, claim_agent_id, claim_token_hash, claim_expires_at <= clock_timestamp() as is_over,
+select state, claim_agent_id, claim_token_hash, claim_expires_at <= cg_clock() as is_over,
     settled_token_hash, settled_digest
 from cg_turns
 where project_id = $1 and turn_number = $2

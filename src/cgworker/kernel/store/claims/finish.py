@@ -51,7 +51,7 @@ with sent as (
         from cg_turns
         where project_id = $1 and turn_number = s.turn_number
             and claim_agent_id = s.agent_id and claim_token_hash = s.token_hash
-            and claim_expires_at > clock_timestamp()
+            and claim_expires_at > cg_clock()
         for no key update
     ) t
     where s.payload is null or s.role <> 'provision_launch_started' or (  -- not EXISTS: see __init__.py
@@ -64,7 +64,7 @@ with sent as (
 ), closed as (
     -- Close them: end the claim, keep what identifies a repeat, and count the final record.
     update cg_turns t
-    set state = 'closed', outcome = s.outcome, closed_at = clock_timestamp(), updated_at = clock_timestamp(),
+    set state = 'closed', outcome = s.outcome, closed_at = cg_clock(), updated_at = cg_clock(),
         claim_agent_id = null, claim_token_hash = null, claim_expires_at = null,
         settled_token_hash = s.token_hash, settled_digest = s.content_digest,
         record_count = t.record_count + (s.payload is not null)::int,
@@ -92,7 +92,7 @@ with sent as (
     insert into cg_records (project_id, turn_number, turn_seq, record_id, role, box_id, card_id,
         metadata, payload, created_at)
     select $1, c.turn_number, c.final_seq, s.record_id, s.role, s.box_id, s.card_id,
-        s.metadata::json, s.payload::json, clock_timestamp()
+        s.metadata::json, s.payload::json, cg_clock()
     from closed c
     join sent s on s.place = c.place
     where s.payload is not null

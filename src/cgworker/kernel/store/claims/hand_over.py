@@ -44,14 +44,14 @@ with sent as (
         from cg_turns
         where project_id = $1 and turn_number = s.parent_number
             and claim_agent_id = s.parent_agent_id and claim_token_hash = s.parent_hash
-            and claim_expires_at > clock_timestamp()
+            and claim_expires_at > cg_clock()
             and (claim_agent_id = s.requester_id or s.may_dispatch_any)
         for no key update
     ) t
 ), extended as (
     -- Extend the parent's lease.
     update cg_turns
-    set claim_expires_at = clock_timestamp() + $2, updated_at = clock_timestamp()
+    set claim_expires_at = cg_clock() + $2, updated_at = cg_clock()
     where project_id = $1 and turn_number = (select parent_number from held)
 ), spawned as (
     -- Take the dispatch key. If it is taken already, nothing below happens: the caller looks for a replay.
@@ -99,7 +99,7 @@ with sent as (
             select turn_number
             from cg_turns
             where project_id = $1 and target_agent_id = a.agent_id and state = 'running'
-                and claim_expires_at <= now()
+                and claim_expires_at <= cg_now()
             order by claim_expires_at
             limit 1
         ) is null
@@ -116,8 +116,8 @@ with sent as (
     select $1, c.turn_number, s.target_id, s.requester_id, s.turn_kind,
         s.cause_kind, s.cause_id, s.parent_number, s.spawn_key,
         case when h.agent_id is null then 'queued' else 'running' end, h.agent_id, h.token_hash,
-        case when h.agent_id is not null then clock_timestamp() + $2 end, 1,
-        clock_timestamp(), clock_timestamp()
+        case when h.agent_id is not null then cg_clock() + $2 end, 1,
+        cg_clock(), cg_clock()
     from counted c
     cross join sent s
     left join handed h on true
@@ -127,7 +127,7 @@ with sent as (
     insert into cg_records (project_id, turn_number, turn_seq, record_id, role, box_id, card_id,
         metadata, payload, created_at)
     select $1, c.turn_number, 1, s.record_id, 'bootstrap', s.box_id, s.card_id,
-        '{"cg_role":"bootstrap_bundle","cg_source":"CommonGround"}', s.input::json, clock_timestamp()
+        '{"cg_role":"bootstrap_bundle","cg_source":"CommonGround"}', s.input::json, cg_clock()
     from counted c
     cross join sent s
     returning turn_seq, record_id, role, box_id, card_id, metadata, payload, created_at as recorded_at
@@ -157,7 +157,7 @@ with sent as (
     where h.key is not null
 )
 -- The turn's row, with the input record if the claim asked for records.
-select 1 as place, s.is_touch_due, clock_timestamp() as server_time, b.*, r.*
+select 1 as place, s.is_touch_due, cg_clock() as server_time, b.*, r.*
 from born b
 cross join sent s
 left join handed h on true

@@ -55,20 +55,20 @@ for update
 RECLAIM_TURN = """
 with claimed as (
     update cg_turns t
-    set claim_token_hash = $4, claim_expires_at = clock_timestamp() + $5, updated_at = clock_timestamp()
+    set claim_token_hash = $4, claim_expires_at = cg_clock() + $5, updated_at = cg_clock()
     from cg_idempotency_keys k
     where k.project_id = $1 and k.agent_id = $2 and k.route = 'claims:claim' and k.key = $3
         and t.project_id = k.project_id and t.turn_number = k.turn_number
         and t.state = 'running' and t.claim_agent_id = $2
-        and t.claim_token_hash = decode(k.answer #>> '{}', 'hex') and t.claim_expires_at > clock_timestamp()
+        and t.claim_token_hash = decode(k.answer #>> '{}', 'hex') and t.claim_expires_at > cg_clock()
     returning t.*
 ), remembered as (
     update cg_idempotency_keys k
-    set answer = to_json(encode($4, 'hex')), created_at = now()
+    set answer = to_json(encode($4, 'hex')), created_at = cg_now()
     from claimed c
     where k.project_id = $1 and k.agent_id = $2 and k.route = 'claims:claim' and k.key = $3
 )
-select false as is_blocked, clock_timestamp() as server_time, null::bigint as turn_seq, c.* from claimed c
+select false as is_blocked, cg_clock() as server_time, null::bigint as turn_seq, c.* from claimed c
 """
 
 FORGET_KEY = """

@@ -15,19 +15,19 @@ with ended as (
     -- Lock the agent's turns whose lease has ended.
     select project_id, turn_number
     from cg_turns
-    where project_id = $1 and claim_expires_at <= clock_timestamp()
+    where project_id = $1 and claim_expires_at <= cg_clock()
         and turn_number = any (array(
             select turn_number
             from cg_turns
             where project_id = $1 and target_agent_id = $2 and state = 'running'
-                and claim_expires_at <= clock_timestamp()
+                and claim_expires_at <= cg_clock()
         ))
     order by turn_number
     for no key update
 ), given_back as (
     update cg_turns t
     set state = 'queued', claim_agent_id = null, claim_token_hash = null, claim_expires_at = null,
-        attempt = t.attempt + 1, updated_at = clock_timestamp()
+        attempt = t.attempt + 1, updated_at = cg_clock()
     from ended e
     where t.project_id = e.project_id and t.turn_number = e.turn_number
     returning t.*
@@ -63,14 +63,14 @@ with ended as (
     -- Lock a batch of turns whose lease has ended.
     select project_id, turn_number
     from cg_turns
-    where state = 'running' and claim_expires_at <= now() and turn_number > 0
+    where state = 'running' and claim_expires_at <= cg_now() and turn_number > 0
     order by claim_expires_at
     limit $1
     for no key update skip locked
 ), given_back as (
     update cg_turns t
     set state = 'queued', claim_agent_id = null, claim_token_hash = null, claim_expires_at = null,
-        attempt = t.attempt + 1, updated_at = clock_timestamp()
+        attempt = t.attempt + 1, updated_at = cg_clock()
     from ended e
     where t.project_id = e.project_id and t.turn_number = e.turn_number
     returning t.*

@@ -28,16 +28,16 @@ with sent as (
         from cg_turns
         where project_id = $1 and turn_number = s.turn_number
             and claim_agent_id = s.agent_id and claim_token_hash = s.token_hash
-            and claim_expires_at > clock_timestamp()
+            and claim_expires_at > cg_clock()
         for no key update
     ) t
 )
 update cg_turns t
-set claim_expires_at = clock_timestamp() + $2, updated_at = clock_timestamp()
+set claim_expires_at = cg_clock() + $2, updated_at = cg_clock()
 from held h
 where t.project_id = $1 and t.turn_number = any (array(select turn_number from held))
     and t.turn_number = h.turn_number
-returning h.place, h.is_touch_due, clock_timestamp() as server_time, t.claim_expires_at, t.stop_requested
+returning h.place, h.is_touch_due, cg_clock() as server_time, t.claim_expires_at, t.stop_requested
 """
 
 

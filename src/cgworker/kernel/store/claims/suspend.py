@@ -40,13 +40,13 @@ with sent as (
         from cg_turns
         where project_id = $1 and turn_number = s.turn_number
             and claim_agent_id = s.agent_id and claim_token_hash = s.token_hash
-            and claim_expires_at > clock_timestamp()
+            and claim_expires_at > cg_clock()
         for no key update
     ) t
 ), suspended as (
     -- Suspend them: end the claim, and keep what identifies a repeat.
     update cg_turns t
-    set state = 'suspended', updated_at = clock_timestamp(), attempt = 1,
+    set state = 'suspended', updated_at = cg_clock(), attempt = 1,
         claim_agent_id = null, claim_token_hash = null, claim_expires_at = null,
         settled_token_hash = s.token_hash, settled_digest = s.content_digest
     from held h

@@ -1,0 +1,106 @@
+"""The kernel's timer: one for the earliest instant at which something is due, in each kernel process.
+
+Nothing is polled. Who lets something be due earlier than all before says so with `Timers.expect`; all kernels
+on the database then set their timers anew, so that each instant is kept by every kernel that lives. A
+notification that is lost costs at most a re-check.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from cgworker.errors import CommonGroundError
+from cgworker.kernel.long_poll.long_poll import until_woken
+from cgworker.kernel.long_poll.notifier import Notifier, timer_topic, turn_topics, work_topic
+from cgworker.kernel.store.due import WokenTurn, seconds_to_next, wake_turns
+from cgworker.kernel.store.postgres.database import Database
+
+logger: logging.Logger = logging.getLogger("cgworker.kernel")
+
+_BATCH = 500
+_RECHECK_SECONDS = 10.0
+_TROUBLE_SECONDS = 1.0
+
+
+class Timers:
+    """The timer of a kernel. Several kernels may share a database; each instant is acted on once.
+
+    Args:
+        database: where what is due is looked for.
+        notifier: wakes the claims that wait for what is due, and the timers of other kernels.
+    """
+
+    def __init__(self, database: Database, notifier: Notifier) -> None:
+        self._database = database
+        self._notifier = notifier
+        # The earliest instant that this kernel knows of, by the clock of the event loop.
+        self._next_at = float("inf")
+        self._is_looking = False
+        self._is_in_trouble = False
+
+    def expect(self, seconds: float) -> None:
+        """Set the timers of all kernels anew, if what is due in so many seconds is the earliest.
+
+        Call it after the commit. It may be called for anything: most calls do nothing.
+        """
+        due_at = _time() + seconds
+        if due_at < self._next_at:
+            self._next_at = due_at
+            if not self._is_looking:
+                self._notifier.wake(timer_topic())
+
+    async def run(self) -> None:
+        """Run until cancelled. An error is logged once until it is over, and ends nothing."""
+        with self._notifier.waiting([timer_topic()]) as woken:
+            while True:
+                woken.clear()
+                seconds = await self._look()
+                await until_woken(woken, min(max(0.0, seconds), _RECHECK_SECONDS))
+
+    async def _look(self) -> float:
+        """Do what is due; return how long until more is, or until it is worth another try."""
+        self._next_at, self._is_looking = float("inf"), True
+        try:
+            await self.do_what_is_due()
+            found = await seconds_to_next(self._database)
+            seconds = float("inf") if found is None else found
+            self._log(None)
+        except CommonGroundError as trouble:
+            seconds = _TROUBLE_SECONDS
+            self._log(trouble)
+        except Exception:
+            seconds = _TROUBLE_SECONDS
+            logger.exception("the timer has a fault and goes on")
+        finally:
+            self._is_looking = False
+        expected_at, self._next_at = self._next_at, min(self._next_at, _time() + seconds)
+        if self._next_at == expected_at < float("inf"):  # it may have been committed after we looked
+            self._notifier.wake(timer_topic())
+        return seconds
+
+    def _log(self, trouble: CommonGroundError | None) -> None:
+        if trouble is not None and not self._is_in_trouble:
+            logger.warning("the timer cannot work: %s", trouble)
+        if trouble is None and self._is_in_trouble:
+            logger.warning("the timer works again")
+        self._is_in_trouble = trouble is not None
+
+    async def do_what_is_due(self) -> None:
+        """Let all turns be claimed that are due now, and wake the claims that wait for them."""
+        while True:
+            turns = await wake_turns(self._database, _BATCH)
+            self._notifier.wake(
+                *(work_topic(woken.agent) for woken in turns),
+                *(topic for woken in turns if woken.is_resumed for topic in _topics_of(woken)),
+            )
+            if len(turns) < _BATCH:
+                return
+
+
+def _topics_of(woken: WokenTurn) -> tuple[str, ...]:
+    return turn_topics(woken.turn, woken.agent)
+
+
+def _time() -> float:
+    return asyncio.get_running_loop().time()
