@@ -337,7 +337,7 @@ async def test_a_lease_is_counted_from_before_its_request_by_the_kernels_own_clo
     assert kept.seconds_left == pytest.approx(6)
 
 
-async def test_insisting_ends_with_the_lease() -> None:
+async def test_a_repeated_call_ends_with_the_lease() -> None:
     """A call is repeated while work under the lease may go on, and not after."""
     began_at = anyio.current_time()
 
@@ -349,7 +349,7 @@ async def test_insisting_ends_with_the_lease() -> None:
     assert LENGTH - 8 < anyio.current_time() - began_at < LENGTH
 
 
-async def test_insisting_honours_retry_after() -> None:
+async def test_a_repeated_call_honours_retry_after() -> None:
     """A kernel that says when to come back is not asked sooner."""
     asked_at = []
 

@@ -16,11 +16,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TypeVar
 
-import anyio
 from attrs import define, field, frozen
 
-from cgworker.client.backoff import Backoff
 from cgworker.errors import FencingError, KernelTrouble, LeaseLost
+from cgworker.retry import Backoff, retry
 from cgworker.wire.refs import ClaimToken
 
 Clock = Callable[[], float]
@@ -213,17 +212,17 @@ async def call_until_lease_ends(
             that the claim holds no more.
         KernelRefused: the kernel said no.
     """
-    backoff = Backoff(0.1, 5.0)
-    while True:
-        try:
-            return await call()
-        except FencingError as fenced:
-            if not shows_claim:
-                raise
-            lease.lost(str(fenced))
-            raise LeaseLost(str(fenced)) from fenced
-        except KernelTrouble as trouble:
-            wait = lease.bounded(backoff.next_seconds(trouble))
-            if lease.clock() + wait >= lease.fence_at:
-                raise LeaseLost(f"no answer before the lease ended: {trouble}") from trouble
-            await anyio.sleep(wait)
+
+    def wait(trouble: Exception, seconds: float) -> float:
+        seconds = lease.bounded(seconds)
+        if lease.clock() + seconds >= lease.fence_at:
+            raise LeaseLost(f"no answer before the lease ended: {trouble}") from trouble
+        return seconds
+
+    try:
+        return await retry(call, on=KernelTrouble, backoff=Backoff(0.1, 5.0), wait=wait)
+    except FencingError as fenced:
+        if not shows_claim:
+            raise
+        lease.lost(str(fenced))
+        raise LeaseLost(str(fenced)) from fenced

@@ -16,10 +16,10 @@ import anyio.lowlevel
 from anyio.lowlevel import RunVar
 from attrs import define, field, frozen
 
-from cgworker.client.backoff import Backoff
 from cgworker.errors import CommonGroundError, KernelRefused, KernelTrouble
 from cgworker.events import logger
 from cgworker.lease import RENEW_FRACTION, Lease
+from cgworker.retry import Backoff
 from cgworker.wire.refs import ClaimToken
 
 

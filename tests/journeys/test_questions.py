@@ -173,6 +173,28 @@ async def test_an_answer_whose_own_answer_was_lost_is_delivered_once(kernel: Loc
             assert (await closed(desk, turn)).final_payload == {"answer": True}
 
 
+async def test_an_answer_is_delivered_though_reading_back_fails_once_too(
+    kernel: LocalKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel restarts: the answer to the resume is lost, and then the question whether it arrived."""
+    async with await kernel.agent("desk") as desk:
+        turn = await kernel.dispatch("desk", {})
+        async with working(asking(desk, bool)):
+            await in_state(desk, turn, "suspended")
+        resume = desk.turns.resume
+
+        async def resume_badly(*args: Any, **options: Any) -> None:
+            monkeypatch.undo()
+            kernel.faults.drop_response("resume")
+            kernel.faults.answer("feed")
+            await resume(*args, **options)
+
+        monkeypatch.setattr(desk.turns, "resume", resume_badly)
+        assert await answer_question(desk, turn, True) == "approval"
+        async with working(asking(desk, bool)):
+            assert (await closed(desk, turn)).final_payload == {"answer": True}
+
+
 async def test_questions_and_steps_survive_one_another(kernel: LocalKernel) -> None:
     """Two questions and a step between them: each asked and done once, over three claims."""
     async with await kernel.agent("desk") as desk:

@@ -30,10 +30,10 @@ from a2a.types import (
 from a2a.utils.errors import A2AError
 
 from cgworker.adapters.a2a_parts import parts_of, plain, said_in, text_of, value_of
-from cgworker.client.backoff import Backoff
 from cgworker.durable.stream import Stream
 from cgworker.handlers.environment import mask_for
 from cgworker.outcome import Outcome, fail, stop, succeed
+from cgworker.retry import Backoff, retry
 from cgworker.turn import Turn
 from cgworker.wire.converter import dumps, loads
 
@@ -166,17 +166,16 @@ class Conversation:
 
     async def _send(self, request: SendMessageRequest) -> Message | Task | None:
         """Send the message; None if the connection was lost over it."""
-        backoff = Backoff(0.2, 5.0)
-        for is_last in (*[False] * self._retries, True):
-            try:
-                return await self._follow((await self._connect()).send_message(request))
-            except A2AError as error:
-                if _was_sent(error) and _may_pass(error):
-                    return None
-                if is_last or not _may_pass(error):
-                    raise self._failed(error) from None
-            await anyio.sleep(backoff.next_seconds())
-        raise AssertionError("the last attempt either returns or raises")
+
+        async def send() -> Message | Task | None:
+            return await self._follow((await self._connect()).send_message(request))
+
+        try:
+            return await self._retry_if(send, lambda error: _may_pass(error) and not _was_sent(error))
+        except A2AError as error:
+            if _was_sent(error) and _may_pass(error):
+                return None
+            raise self._failed(error) from None
 
     async def _catch_up(self, request: SendMessageRequest) -> Message | Task | None:
         """Where the task stands, or will stand; None if that cannot be said yet."""
@@ -301,16 +300,21 @@ class Conversation:
         return self._client
 
     async def _retry(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Make a call that may be repeated, until it is answered or the retries are spent."""
-        backoff = Backoff(0.2, 5.0)
-        for is_last in (*[False] * self._retries, True):
-            try:
-                return await call()
-            except A2AError as error:
-                if is_last or not _may_pass(error):
-                    raise self._failed(error) from None
-            await anyio.sleep(backoff.next_seconds())
-        raise AssertionError("the last attempt either returns or raises")
+        """Make a call that may be repeated, until it is answered or the retries are spent.
+
+        Raises:
+            AgentFailed: the agent refused the call, or was unreachable each time.
+        """
+        try:
+            return await self._retry_if(call, _may_pass)
+        except A2AError as error:
+            raise self._failed(error) from None
+
+    async def _retry_if(self, call: Callable[[], Awaitable[T]], on: Callable[[A2AError], bool]) -> T:
+        def may_repeat(error: Exception) -> bool:
+            return isinstance(error, A2AError) and on(error)
+
+        return await retry(call, on=may_repeat, backoff=Backoff(0.2, 5.0), attempts=self._retries + 1)
 
     def _failed(self, error: Exception) -> AgentFailed:
         return AgentFailed(f"{type(error).__name__}: {self._mask(str(error))}")

@@ -42,12 +42,12 @@ from cgworker.adapters.a2a_mapping import MODES, answer_of, skill_of, told_in_a2
 from cgworker.adapters.a2a_parts import value_of
 from cgworker.adapters.a2a_tasks import STANDING, TurnAsTask, Update, annotation_for, origin_in
 from cgworker.client import KernelClient
-from cgworker.client.backoff import Backoff
 from cgworker.durable.questions import answer_question, questions_of
 from cgworker.errors import (
     ConflictError,
     UsageError,
 )
+from cgworker.retry import Backoff
 from cgworker.wire.converter import dumps
 from cgworker.wire.meta import Meta
 from cgworker.wire.refs import AgentRef, TurnRef

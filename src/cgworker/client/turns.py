@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from cgworker.client.backoff import Backoff
 from cgworker.client.paths import project_path, turn_path
 from cgworker.client.transport import REPRESENTED
 from cgworker.errors import KernelTrouble
+from cgworker.retry import Backoff
 from cgworker.wire.converter import ABSENT, structure_answer
 from cgworker.wire.ledger import FeedPage, LedgerEvent
 from cgworker.wire.meta import Meta

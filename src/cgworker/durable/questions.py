@@ -22,11 +22,11 @@ import anyio
 from attrs import frozen
 
 from cgworker.client import KernelClient
-from cgworker.client.backoff import Backoff
 from cgworker.durable.contract import check_contract, fault_of_trouble, faults_of
 from cgworker.durable.journal import Journal
 from cgworker.errors import ConflictError, FencingError, InvalidRequest, KernelTrouble, UsageError
 from cgworker.outcome import AWAIT_ANSWER_REASON, Suspended, Suspending
+from cgworker.retry import Backoff, retry
 from cgworker.wire.converter import ABSENT, dumps, loads, structure_plain, unstructure_plain
 from cgworker.wire.ledger import LedgerEvent
 from cgworker.wire.meta import Meta
@@ -321,19 +321,16 @@ async def _deliver(kernel: KernelClient, turn: TurnRef, answer: Mapping[str, Any
         raise UsageError(
             "answering needs a kernel client with an agent: KernelClient(url, agent=..., token=...)"
         )
-    backoff = Backoff(0.2, 5.0)
-    for is_last in (*[False] * (_TRIES - 1), True):
+    agent, meta = kernel.agent, Meta(annotations={"answer": answer})
+
+    async def resume() -> None:
         try:
-            await kernel.turns.resume(
-                turn, requested_by=kernel.agent, meta=Meta(annotations={"answer": answer})
-            )
-            return
-        except (ConflictError, KernelTrouble) as trouble:
-            if await _find_answer(kernel, turn, answer["id"]) is not None:
-                return
-            if is_last or isinstance(trouble, ConflictError):
+            await kernel.turns.resume(turn, requested_by=agent, meta=meta)
+        except (ConflictError, KernelTrouble):
+            if await _find_answer(kernel, turn, answer["id"]) is None:
                 raise
-            await anyio.sleep(backoff.next_seconds(trouble))
+
+    await retry(resume, on=KernelTrouble, backoff=Backoff(0.2, 5.0), attempts=_TRIES)
 
 
 async def _find_answer(kernel: KernelClient, turn: TurnRef, answer_id: str) -> Mapping[str, Any] | None:

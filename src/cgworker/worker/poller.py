@@ -11,7 +11,6 @@ import anyio
 from attrs import field, frozen
 
 from cgworker.client import KernelClient
-from cgworker.client.backoff import Backoff
 from cgworker.errors import (
     CommonGroundError,
     CredentialRefused,
@@ -24,6 +23,7 @@ from cgworker.errors import (
 from cgworker.events import ClaimingFailed, ClaimingRecovered, Listener, emit, logger
 from cgworker.lease import monotonic
 from cgworker.outcome import hand_back
+from cgworker.retry import Backoff, retry
 from cgworker.worker.batching import calls
 from cgworker.worker.batching.calls import PrefetchedClaim
 from cgworker.worker.batching.limiter import background_calls
@@ -209,25 +209,22 @@ class ClaimPoller:
             UsageError: this program or its surroundings are at fault, and the kernel was not asked.
         """
         backoff = Backoff(0.2, _MAX_BACKOFF_SECONDS)
-        while True:
-            try:
-                answer = await call()
-            except UsageError:  # at fault is our own program or its surroundings, not the kernel
-                raise
-            except CommonGroundError as trouble:
-                is_refused = isinstance(trouble, UnauthorizedError | ForbiddenError)
-                left = self._patience.left_after(is_refused=is_refused)
-                if left <= 0:
-                    raise CredentialRefused(
-                        f"the kernel has refused the credential of {self._agent} for"
-                        f" {self._options.refused_seconds:g} s: {trouble}"
-                    ) from trouble
-                wait = min(backoff.next_seconds(trouble), _MAX_BACKOFF_SECONDS, left)
-                self._report_failure(str(trouble), wait, is_refused=is_refused)
-                await anyio.sleep(wait)
-            else:
-                self._report_success()
-                return answer
+        answer = await retry(call, on=_is_from_kernel, backoff=backoff, wait=self._wait_after)
+        self._report_success()
+        return answer
+
+    def _wait_after(self, trouble: Exception, seconds: float) -> float:
+        """Report the failure, and return the seconds until the next try."""
+        is_refused = isinstance(trouble, UnauthorizedError | ForbiddenError)
+        left = self._patience.left_after(is_refused=is_refused)
+        if left <= 0:
+            raise CredentialRefused(
+                f"the kernel has refused the credential of {self._agent} for"
+                f" {self._options.refused_seconds:g} s: {trouble}"
+            ) from trouble
+        seconds = min(seconds, _MAX_BACKOFF_SECONDS, left)
+        self._report_failure(str(trouble), seconds, is_refused=is_refused)
+        return seconds
 
     async def reconcile(self) -> int:
         """Have the kernel release this agent's expired claims, and return how many there were.
@@ -314,6 +311,11 @@ class ClaimPoller:
         if self._last_failure is not None:
             self._last_failure = None
             emit(self._listener, ClaimingRecovered(agent=self._agent))
+
+
+def _is_from_kernel(error: Exception) -> bool:
+    """Whether a failure came from the kernel or the network, not from this program or its surroundings."""
+    return isinstance(error, CommonGroundError) and not isinstance(error, UsageError)
 
 
 def _count_allowed(may_claim: Callable[[], bool], max_count: int) -> int:

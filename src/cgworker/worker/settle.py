@@ -7,6 +7,7 @@ lease lasts; after a lost answer the turn is read back; only then may the outbox
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,7 +15,6 @@ import anyio
 from attrs import frozen
 
 from cgworker.client import KernelClient
-from cgworker.client.backoff import Backoff
 from cgworker.errors import (
     AnswerInvalid,
     CommonGroundError,
@@ -22,12 +22,14 @@ from cgworker.errors import (
     InvariantError,
     KernelRefused,
     KernelTrouble,
+    LeaseLost,
     NotFoundError,
     PayloadTooLarge,
 )
 from cgworker.events import logger
 from cgworker.lease import Lease
 from cgworker.outcome import RETRY_REASON, Closed, Failed, Suspended, word_for
+from cgworker.retry import Backoff, retry
 from cgworker.turn import Turn
 from cgworker.wire.converter import ABSENT, dumps, loads
 from cgworker.wire.meta import Meta
@@ -38,6 +40,7 @@ from cgworker.worker.outbox.outbox import Outbox, OutboxEntry, OutboxFull
 from cgworker.worker.redaction import as_storable
 
 _READ_BACK_SECONDS = 10.0
+_UNANSWERED = (KernelTrouble, AnswerInvalid)
 
 UNACCEPTABLE: tuple[type[KernelRefused], ...] = (PayloadTooLarge, InvalidRequest, InvariantError)
 """Errors of the kernel that a repeat of the request cannot change."""
@@ -222,31 +225,31 @@ async def _send_until_answered(
     Raises:
         KernelRefused: the kernel refused, and reading the turn back does not show the outcome.
     """
-    backoff = Backoff(0.1, 5.0)
-    while True:
-        try:
-            await send()
-            return True
-        except KernelRefused:
-            if await _read_back(kernel, lease, is_done):
-                return True
+
+    def wait(trouble: Exception, seconds: float) -> float:
+        seconds = lease.bounded(seconds)
+        if lease.seconds_left <= seconds:
+            raise LeaseLost("no answer before the lease ended") from trouble
+        return seconds
+
+    try:
+        await retry(send, on=_UNANSWERED, backoff=Backoff(0.1, 5.0), wait=wait)
+    except KernelRefused:
+        if not await _read_back(kernel, lease, is_done):
             raise
-        except (KernelTrouble, AnswerInvalid) as trouble:
-            wait = lease.bounded(backoff.next_seconds(trouble))
-            if lease.seconds_left <= wait:
-                return await _read_back(kernel, lease, is_done)
-            await anyio.sleep(wait)
+    except LeaseLost:
+        return await _read_back(kernel, lease, is_done)
+    return True
 
 
 async def _read_back(kernel: KernelClient, lease: Lease, is_done: Callable[[TurnSnapshot], bool]) -> bool:
     """Whether an earlier request, whose answer was lost, was carried out. Reading needs no lease."""
-    backoff = Backoff(0.1, 2.0)
-    with anyio.move_on_after(_READ_BACK_SECONDS):
-        while True:
-            try:
-                return is_done(await kernel.turns.get(lease.claim.turn))
-            except (KernelTrouble, AnswerInvalid) as trouble:
-                await anyio.sleep(min(backoff.next_seconds(trouble), _READ_BACK_SECONDS / 3))
-            except CommonGroundError:
-                return False
-    return False
+    found: TurnSnapshot | None = None
+    with anyio.move_on_after(_READ_BACK_SECONDS), suppress(CommonGroundError):
+        found = await retry(
+            lambda: kernel.turns.get(lease.claim.turn),
+            on=_UNANSWERED,
+            backoff=Backoff(0.1, 2.0),
+            wait=lambda _, seconds: min(seconds, _READ_BACK_SECONDS / 3),
+        )
+    return found is not None and is_done(found)
