@@ -21,6 +21,7 @@ from cgworker import (
     open_questions,
     suspend,
 )
+from cgworker.client.turns import TurnCalls
 from cgworker.errors import ConflictError, InvalidRequest
 from cgworker.testing import LocalKernel
 from cgworker.wire.meta import Meta
@@ -181,7 +182,7 @@ async def test_an_answer_is_delivered_though_reading_back_fails_once_too(
         turn = await kernel.dispatch("desk", {})
         async with working(asking(desk, bool)):
             await in_state(desk, turn, "suspended")
-        resume = desk.turns.resume
+        resume = TurnCalls.resume
 
         async def resume_badly(*args: Any, **options: Any) -> None:
             monkeypatch.undo()
@@ -189,7 +190,7 @@ async def test_an_answer_is_delivered_though_reading_back_fails_once_too(
             kernel.faults.answer("feed")
             await resume(*args, **options)
 
-        monkeypatch.setattr(desk.turns, "resume", resume_badly)
+        monkeypatch.setattr(TurnCalls, "resume", resume_badly)
         assert await answer_question(desk, turn, True) == "approval"
         async with working(asking(desk, bool)):
             assert (await closed(desk, turn)).final_payload == {"answer": True}
