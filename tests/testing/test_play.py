@@ -241,3 +241,9 @@ async def test_children_dispatched_directly_are_seen() -> None:
     assert [(each.name, each.agent_id, each.input) for each in played.children] == [
         ("first", "expert", {"part": 1})
     ]
+
+
+async def test_playing_warns_of_no_secret_in_the_open(caplog: pytest.LogCaptureFixture) -> None:
+    """The scripted kernel is in the same process: no credential crosses a network."""
+    await play(answer, Question("Ship it?"))
+    assert "plain http" not in caplog.text

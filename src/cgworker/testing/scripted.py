@@ -161,7 +161,7 @@ class ScriptedKernel(httpx.AsyncBaseTransport):
     def client(self) -> KernelClient:
         """The real client, with this kernel in place of a network."""
         http = httpx.AsyncClient(transport=self)
-        return KernelClient("http://play.invalid", agent=self.turn.agent, token="play", http=http)
+        return KernelClient("https://play.invalid", agent=self.turn.agent, token="play", http=http)
 
     def end_child(self, child: ScriptedTurn, outcome: str, payload: Any) -> None:
         """Somebody has done a child's work."""
