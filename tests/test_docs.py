@@ -51,6 +51,7 @@ EVERY = "every block"
 NOT_RUN = {
     ("README.md", "make demo"): "it installs into the clone; tests/cli/test_servers.py runs `cg demo`",
     ("docs/how-to/production.md", EVERY): "tests/test_production.py walks the page, less systemd itself",
+    ("README.md", "python3 -m venv .venv"): "`make dist` installs so",
     (
         "docs/tutorial/first-handler.md",
         "python3 -m venv .venv",
