@@ -13,6 +13,7 @@ from cgworker.errors import (
     CommonGroundError,
     HandlerFailed,
     InvalidRequest,
+    KernelLacks,
     KernelOverloaded,
     KernelRefused,
     ProfileError,
@@ -33,6 +34,8 @@ def make(cls: type[CommonGroundError]) -> CommonGroundError:
         return HandlerFailed({"error": "it_broke"})
     if cls is ProfileError:
         return ProfileError("profile_missing", "CLI profile not found: p/a", status=404)
+    if cls is KernelLacks:
+        return KernelLacks("telling turns something", "http://127.0.0.1:8000")
     return cls("what happened")
 
 

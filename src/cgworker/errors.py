@@ -15,6 +15,7 @@
     │   │   └── KernelTimedOut          no answer in time; the request may have been carried out
     │   └── KernelOverloaded       408, 425, 429, 5xx; says when to come back, if the kernel did
     ├── AnswerInvalid              what answered does not speak this protocol
+    ├── KernelLacks           501  the kernel does not have what was asked of it, as the reference's has not
     ├── CredentialRefused     401  a worker's credential stayed refused, whatever its token file said
     ├── LeaseLost                  the lease ended, or is about to, while work went on
     ├── HandlerFailed              the handler's own fault, with a payload fit to be published
@@ -168,6 +169,23 @@ class AnswerInvalid(CommonGroundError):
 
     code = "invalid_json"
     status = 422
+
+
+class KernelLacks(CommonGroundError):
+    """The kernel does not have what was asked of it, such as the reference's kernel; nothing was done.
+
+    Args:
+        what: what it lacks, as in "telling turns something".
+        kernel: the address of the kernel.
+    """
+
+    code = "kernel_lacks"
+    status = 501
+
+    def __init__(self, what: str, kernel: str) -> None:
+        super().__init__(f"the kernel at {kernel} lacks this: {what}")
+        self.what = what
+        self.kernel = kernel
 
 
 class CredentialRefused(CommonGroundError):

@@ -48,6 +48,8 @@ class Trigger(StrEnum):
     """The lease has ended, and the turn is queued again."""
     STOP = "stop"
     """A stop is requested; the turn has no claim, or one whose lease has not ended."""
+    TELL = "tell"
+    """The turn is told something, which needs no claim."""
     STOP_EXPIRED = "stop_expired"
     """A stop is requested after the lease of the claim has ended."""
 
@@ -55,6 +57,7 @@ class Trigger(StrEnum):
 TRANSITIONS: Mapping[tuple[TurnState, Trigger], TurnState] = {
     (TurnState.QUEUED, Trigger.CLAIM): TurnState.RUNNING,
     (TurnState.QUEUED, Trigger.STOP): TurnState.QUEUED,
+    (TurnState.QUEUED, Trigger.TELL): TurnState.QUEUED,
     (TurnState.RUNNING, Trigger.RENEW): TurnState.RUNNING,
     (TurnState.RUNNING, Trigger.APPEND): TurnState.RUNNING,
     (TurnState.RUNNING, Trigger.DISPATCH_CHILD): TurnState.RUNNING,
@@ -62,9 +65,11 @@ TRANSITIONS: Mapping[tuple[TurnState, Trigger], TurnState] = {
     (TurnState.RUNNING, Trigger.SUSPEND): TurnState.SUSPENDED,
     (TurnState.RUNNING, Trigger.RECONCILE): TurnState.QUEUED,
     (TurnState.RUNNING, Trigger.STOP): TurnState.RUNNING,
+    (TurnState.RUNNING, Trigger.TELL): TurnState.RUNNING,
     (TurnState.RUNNING, Trigger.STOP_EXPIRED): TurnState.CLOSED,
     (TurnState.SUSPENDED, Trigger.RESUME): TurnState.QUEUED,
     (TurnState.SUSPENDED, Trigger.STOP): TurnState.SUSPENDED,
+    (TurnState.SUSPENDED, Trigger.TELL): TurnState.SUSPENDED,
     (TurnState.CLOSED, Trigger.STOP): TurnState.CLOSED,
 }
 

@@ -29,7 +29,10 @@ _RECORDED_ON = "2026-11-2"  # instants of other days were written into requests,
 _HASH = re.compile(r"[0-9a-f]{64}")
 _LEDGER_NUMBERS = ("ledger_seq", "next_after_ledger_seq")
 
-ADDED = {("claims:renew", "$.stop_requested is added")}  # difference 8
+ADDED = {
+    ("claims:renew", "$.stop_requested is added"),  # difference 8
+    ("claims:renew", "$.record_count is added"),  # difference 32
+}
 
 
 @frozen

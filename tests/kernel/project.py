@@ -152,6 +152,10 @@ class Agent:
         body = {"turn": turn, "requested_by": self.json, **more}
         return await self.ask("POST", f"management/turns/{turn_id}:stop", body)
 
+    async def tell(self, turn_id: str, message: Any, **more: Any) -> httpx.Response:
+        body = {"requested_by": self.json, "message": message, **more}
+        return await self.ask("POST", f"turns/{turn_id}:tell", body)
+
 
 async def end_lease(project: Project, turn_id: str) -> None:
     """Let the lease of a running turn have ended, by the database's clock."""

@@ -38,6 +38,8 @@ class Story:
                 return _was_done(await worker.resume(turn_id))
             case Trigger.STOP:
                 return _was_done(await worker.stop(turn_id))
+            case Trigger.TELL:
+                return _was_done(await worker.tell(turn_id, self.step))
             case Trigger.STOP_EXPIRED:
                 await end_lease(worker.project, turn_id)
                 return _was_done(await worker.stop(turn_id))

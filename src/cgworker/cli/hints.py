@@ -51,6 +51,7 @@ _EXTRAS: Mapping[str, str] = {
 _BY_REFUSAL: Mapping[str, str] = {
     "authorized to resume": "turn.resume.any",
     "authorized to stop": "turn.stop.any",
+    "authorized to tell": "turn.tell.any",
     "authorized to update agent accepts_work": "agent.accepts_work.update.any",
     "authorized to dispatch child": "turn.dispatch.any",
 }

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from cgworker.client.lacking import requiring
 from cgworker.client.paths import project_path, turn_path
 from cgworker.client.transport import REPRESENTED
-from cgworker.errors import KernelTrouble
+from cgworker.errors import KernelLacks, KernelTrouble, UsageError
 from cgworker.retry import Backoff
-from cgworker.wire.converter import ABSENT, structure_answer
+from cgworker.wire.converter import ABSENT, structure_answer, unstructure_plain
 from cgworker.wire.ledger import FeedPage, LedgerEvent
 from cgworker.wire.meta import Meta
 from cgworker.wire.records import AppendRecord, SemanticItem, TurnContext
@@ -26,6 +27,7 @@ from cgworker.wire.turns import (
     SettleMany,
     StopTurn,
     SuspendTurn,
+    TellTurn,
     TurnSnapshot,
 )
 
@@ -35,6 +37,13 @@ if TYPE_CHECKING:
 _FEED_PAGE = 500
 _FOLLOW_SECONDS = 50.0
 _AT_ONCE_SECONDS = 0.05  # a kernel that has nothing to say and answers sooner cannot wait
+
+
+def require_agent(kernel: KernelClient) -> AgentRef:
+    """Return the agent that the client calls as; raise UsageError if it has none."""
+    if kernel.agent is None:
+        raise UsageError("this call needs a client with an agent: KernelClient(url, agent=..., token=...)")
+    return kernel.agent
 
 
 class TurnCalls:
@@ -77,6 +86,29 @@ class TurnCalls:
         answer = await self._kernel.send("GET", turn_path(turn, "/context"), query=query)
         page = structure_answer(TurnContext, answer.body)
         return page, answer.has_more(len(page.semantic_items), limit)
+
+    async def wait_for_records(
+        self, turn: TurnRef, *, after_turn_seq: int, wait_seconds: float
+    ) -> TurnContext:
+        """The turn and its next record after `after_turn_seq`: once there is one, or the turn is closed.
+
+        Args:
+            turn: the turn.
+            after_turn_seq: the last record that is known.
+            wait_seconds: how long the kernel may wait, 1 at least; after that the page is empty.
+
+        Raises:
+            KernelLacks: the kernel cannot wait for records, as the reference's cannot.
+        """
+        answer = await self._kernel.send(
+            "GET",
+            turn_path(turn, "/context"),
+            query={"after_turn_seq": after_turn_seq, "limit": 1},
+            wait_seconds=wait_seconds,
+        )
+        if not answer.waited:
+            raise KernelLacks("waiting for a turn's records", self._kernel.base_url)
+        return structure_answer(TurnContext, answer.body)
 
     async def records(
         self, turn: TurnRef, *, after_turn_seq: int = 0, page_size: int = 100
@@ -231,6 +263,44 @@ class TurnCalls:
             turn_path(turn, ":resume"),
             body=ResumeTurn(requested_by=requested_by, note=note, meta=meta),
         )
+
+    async def tell(
+        self,
+        turn: TurnRef,
+        message: Any,
+        *,
+        key: str | None = None,
+        requested_by: AgentRef | None = None,
+        meta: Meta | None = None,
+    ) -> CardBoxRef:
+        """Tell a turn something that its handler gets by `turn.messages()`, now or when it runs again.
+
+        Allowed are the turn's requester, its own agent, and agents with the grant `turn.tell.any`.
+
+        Args:
+            turn: a turn that is not closed.
+            message: any JSON value; public.
+            key: names the message within the turn, so that a repeat of the call does nothing.
+            requested_by: who says it; by default the client's agent.
+            meta: remarks for the ledger.
+
+        Returns:
+            Where the content of the record is.
+
+        Raises:
+            ConflictError: the turn is closed, or the key belongs to another message.
+            FencingError: this agent may not tell the turn anything.
+            KernelLacks: the kernel has no messages, as the reference's has not.
+            UsageError: neither the call nor the client names an agent.
+        """
+        sender = requested_by or require_agent(self._kernel)
+        with requiring("telling turns something", self._kernel.base_url):
+            answer = await self._kernel.send(
+                "POST",
+                turn_path(turn, ":tell"),
+                body=TellTurn(requested_by=sender, message=unstructure_plain(message), key=key, meta=meta),
+            )
+        return structure_answer(CardBoxRef, answer.body)
 
     async def stop(self, turn: TurnRef, *, requested_by: AgentRef, meta: Meta | None = None) -> TurnRef:
         """Ask for the turn to be stopped; another agent's needs the grant `turn.stop.any`."""

@@ -55,12 +55,13 @@ class RenewClaim:
 
 @frozen(kw_only=True)
 class Renewal:
-    """A lease extended; `stop_requested` is absent from the reference's kernel (difference 8)."""
+    """A lease extended; the reference's kernel gives no `stop_requested` and no `record_count` (8, 32)."""
 
     server_time: datetime
     expires_at: datetime
     recommended_interval_seconds: float
     stop_requested: bool | Absent = ABSENT
+    record_count: int | Absent = ABSENT
 
 
 @frozen(kw_only=True)

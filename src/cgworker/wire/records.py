@@ -12,6 +12,9 @@ from cgworker.wire.meta import Meta, Trace
 from cgworker.wire.refs import CardBoxRef, ClaimToken, RecordRef, TurnRef
 from cgworker.wire.turns import TurnSnapshot
 
+MESSAGE_ROLE = "message"
+"""The role of what a turn was told, `{"from", "message", "key"}` (difference 32)."""
+
 
 @frozen(kw_only=True)
 class Card:

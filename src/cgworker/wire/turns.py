@@ -190,6 +190,17 @@ class StopTurn:
 
 
 @frozen(kw_only=True)
+class TellTurn:
+    """Tell a turn something, in any state but closed (difference 32). A repeat of the key does nothing."""
+
+    requested_by: AgentRef
+    message: Any
+    key: str | None = None
+    meta: Meta | None = None
+    trace: Trace | None = None
+
+
+@frozen(kw_only=True)
 class Done:
     """The operation took place, or had taken place before."""
 

@@ -1,4 +1,4 @@
-"""Routes about turns (wire 6.3, 6.4, differences 4, 7, 9)."""
+"""Routes about turns (wire 6.3, 6.4, differences 4, 7, 9, 32)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cgworker.errors import ConflictError
-from cgworker.kernel.access import authenticate, bearer_acting_as, long_poll_as_reader, require_reader
+from cgworker.kernel.access import authenticate, bearer_acting_as, long_poll_as_reader
 from cgworker.kernel.http.messages import (
     body_bytes,
     idempotency_key,
@@ -22,7 +22,7 @@ from cgworker.kernel.http.messages import (
 from cgworker.kernel.long_poll.long_poll import Preferences
 from cgworker.kernel.long_poll.notifier import turn_topic, turn_topics, work_topic
 from cgworker.kernel.openapi.operation import Operation
-from cgworker.kernel.routes import settlements
+from cgworker.kernel.routes import messages, settlements
 from cgworker.kernel.routes.settlements import notify_settled
 from cgworker.kernel.store.callers import PresentedCredential
 from cgworker.kernel.store.claims.append import Append
@@ -108,17 +108,22 @@ async def get(request: Request) -> Response:
 
 
 async def context(request: Request) -> Response:
-    """The turn and a page of its records."""
-    ref, query = _path_turn(request), read_query(request, ContextQuery)
+    """The turn and a page of its records, at once, or when there are some after `after_turn_seq`."""
+    ref, query, preferences = _path_turn(request), read_query(request, ContextQuery), Preferences(request)
     after, limit = query.after_turn_seq, query.limit
-    await require_reader(request, ref.project_id)
     kernel = request.app.state.kernel
     max_items = kernel.config.max_page_items
-    found, is_cut = await get_context(
-        kernel.database, ref, after_turn_seq=after, limit=limit, max_items=max_items
+    found, is_cut = await long_poll_as_reader(
+        request,
+        ref.project_id,
+        [turn_topic(ref)],
+        lambda: get_context(kernel.database, ref, after_turn_seq=after, limit=limit, max_items=max_items),
+        is_new=lambda page: bool(page[0].semantic_items) or page[0].turn.state == "closed" or limit == 0,
+        wait_seconds=preferences.wait_seconds,
     )
-    last = found.semantic_items[-1:]
-    headers = next_page(request, "after_turn_seq", last[0].record.turn_seq) if is_cut and last else None
+    headers, last = preferences.applied(), found.semantic_items[-1:]
+    if is_cut and last:
+        headers |= next_page(request, "after_turn_seq", last[0].record.turn_seq)
     return reply(found, headers=headers)
 
 
@@ -226,7 +231,7 @@ routes: list[Operation] = [
     Operation("POST", _V + "/turns:dispatch", dispatch, takes=Dispatch, gives=TurnRef),
     Operation("POST", _T + ":finish", finish, takes=FinishTurn, gives=Done),
     *settlements.routes,
-    Operation("GET", _T + "/context", context, query=ContextQuery, gives=TurnContext),
+    Operation("GET", _T + "/context", context, query=ContextQuery, headers=("Prefer",), gives=TurnContext),
     Operation("GET", _T + "/feed", feed, query=FeedQuery, headers=("Prefer",), gives=FeedPage),
     Operation(
         "POST",
@@ -238,6 +243,7 @@ routes: list[Operation] = [
     ),
     Operation("POST", _T + ":suspend", suspend, takes=SuspendTurn, gives=Done),
     Operation("POST", _T + ":resume", resume, takes=ResumeTurn, gives=Done),
+    *messages.routes,
     Operation("GET", _T, get, query=TurnQuery, headers=("Prefer",), gives=TurnSnapshot),
     Operation("POST", _V + "/management/turns/{turn_id}:stop", stop, takes=StopTurn, gives=TurnRef),
 ]

@@ -37,7 +37,8 @@ set claim_expires_at = cg_clock() + $2, updated_at = cg_clock()
 from held h
 where t.project_id = $1 and t.turn_number = any (array(select turn_number from held))
     and t.turn_number = h.turn_number
-returning h.place, h.is_touch_due, cg_clock() as server_time, t.claim_expires_at, t.stop_requested
+returning h.place, h.is_touch_due, cg_clock() as server_time, t.claim_expires_at,
+    t.stop_requested, t.record_count
 """
 
 
@@ -71,4 +72,5 @@ def _renewal_of(row: Row, lease: timedelta) -> Renewal:
         expires_at=row["claim_expires_at"],
         recommended_interval_seconds=max(1.0, lease.total_seconds() / 2),
         stop_requested=row["stop_requested"],
+        record_count=row["record_count"],
     )

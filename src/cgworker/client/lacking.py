@@ -1,0 +1,39 @@
+"""Tell a kernel that lacks an addition, such as the reference's, from one that refuses a request."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from cgworker.errors import KernelLacks, KernelRefused
+
+
+@contextmanager
+def requiring(what: str, kernel: str) -> Iterator[None]:
+    """Turn the refusal of a route that the kernel does not have into `KernelLacks`.
+
+    Args:
+        what: what the route is for, as in "telling turns something".
+        kernel: the address of the kernel.
+
+    Raises:
+        KernelLacks: the kernel has no such route.
+    """
+    try:
+        yield
+    except KernelRefused as refused:
+        if _is_of_no_route(refused):
+            raise KernelLacks(what, kernel) from refused
+        raise
+
+
+def _is_of_no_route(refused: KernelRefused) -> bool:
+    """Whether the path or its method is unknown. The refusal of a route itself names an error class."""
+    if refused.status == 405:
+        return True
+    try:
+        body = json.loads(refused.answer or "")
+    except ValueError:
+        return False
+    return refused.status == 404 and isinstance(body, dict) and "error" not in body
