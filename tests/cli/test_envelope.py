@@ -127,7 +127,7 @@ def test_a_validation_answer_is_shown_to_the_letter() -> None:
 
 def test_a_fault_of_our_own_shows_where_it_is(cg: Cg, monkeypatch: pytest.MonkeyPatch) -> None:
     """The envelope is for the program, the traceback for the bug report."""
-    monkeypatch.setattr("cgworker.cli.commands.turn.group.as_reader", lambda *_: 1 / 0)
+    monkeypatch.setattr("cgworker.cli.commands.turn.get.as_reader", lambda *_: 1 / 0)
     ran = cg("turn", "get", "--project-id", "p", "--turn-id", "T-1")
     assert (ran.exit_code, ran.error["code"]) == (1, "internal_error")
     assert "ZeroDivisionError" in ran.stderr

@@ -93,8 +93,8 @@ def test_a_loop_says_that_it_is_ready_to_who_asks_and_to_who_started_it(
 IMPATIENT = """
 import functools
 from cgworker.cli.app import main
-from cgworker.cli.commands.worker import loop
-loop.WorkerOptions = functools.partial(loop.WorkerOptions, refused_seconds=1, wait_seconds=1)
+from cgworker.cli import command_flags as flags
+flags.WorkerOptions = functools.partial(flags.WorkerOptions, refused_seconds=1, wait_seconds=1)
 main()
 """
 

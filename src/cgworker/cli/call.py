@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import shlex
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -54,8 +53,3 @@ def fail(raised: Exception, write: Callable[[Problem], None]) -> int:
         sys.stderr.write(printable("".join(traceback.format_exception(raised)), keep="\t\n"))
     write(problem)
     return 1
-
-
-def words_of(rest: str) -> tuple[str, ...]:
-    """The words of a --command, which came as one."""
-    return tuple(shlex.split(rest))

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from importlib.util import find_spec
 from itertools import takewhile
-from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import attrs
 import typer
@@ -54,7 +54,7 @@ class RestOfLine(PlainHelp):
     """A command whose --command takes the rest of the line, whatever it looks like (command line 4)."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Hand the rest to the option as one word, quoted; `call.words_of` takes it apart again."""
+        """Hand the rest to the option as one word, quoted; `payload.split_command` splits it again."""
         if "--command" in args:
             start = args.index("--command") + 1
             words = args[start:]
@@ -77,8 +77,6 @@ _DOUBT = (
     "or write `--command -- {command} ...` if it is meant so"
 )
 
-Work = TypeVar("Work", bound=Callable[..., Any])
-
 _AS_JSON = "as_json"
 _JSON = Annotated[bool, typer.Option("--json", help="One line of JSON, also on a terminal.")]
 
@@ -93,44 +91,52 @@ def markup_mode() -> Literal["rich"] | None:
     return "rich" if sys.stdout.isatty() else None
 
 
-def command(
-    app: typer.Typer, name: str, *, has_json_flag: bool = True, **settings: Any
-) -> Callable[[Work], Work]:
-    """Make the function the command `name` of `app`; its docstring is the help.
+def add_command(
+    app: typer.Typer,
+    name: str,
+    work: Callable[..., Any],
+    *,
+    has_json_flag: bool = True,
+    cls: type[PlainHelp] = PlainHelp,
+) -> None:
+    """Make a function a command of a group.
 
-    A parameter `as_json` of it is no flag: it is told whether `--json` was given.
-    What it returns is printed: as the JSON envelope, or for people on a terminal (`views.py`). A result
-    with an `exit_status` ends `cg` with it.
+    The function's parameters are the flags, and its docstring is the help. A parameter `as_json` is no flag:
+    it says whether `--json` was given. The result is printed as the JSON envelope, or for people on a
+    terminal (`views.py`). A result with an `exit_status` ends `cg` with it.
 
     Args:
+        app: the group.
+        name: the command's word.
+        work: the function.
         has_json_flag: whether `--json` asks for the envelope; a command may need the word for itself.
+        cls: how typer reads the command's line.
+    """
+    app.command(name, cls=cls)(_callback(work, has_json_flag))
+
+
+def add_program(
+    app: typer.Typer, name: str, work: Callable[..., Any], *, cls: type[PlainHelp] = PlainHelp
+) -> None:
+    """Make a function that prints for itself, such as a server, a command of a group.
+
+    It has no envelope: a failure is one line on stderr (command line 1).
+
+    Args:
+        app: the group.
+        name: the command's word.
+        work: the function.
+        cls: how typer reads the command's line.
     """
 
-    def register(work: Work) -> Work:
-        app.command(name, **{"cls": PlainHelp, **settings})(_callback(work, has_json_flag))
-        return work
+    def run(**flags: Any) -> int:
+        try:
+            do(work, flags, use_uvloop=find_spec("uvloop") is not None)
+        except Exception as raised:
+            return fail(raised, write_failure)
+        return 0
 
-    return register
-
-
-def program(app: typer.Typer, name: str, **settings: Any) -> Callable[[Work], Work]:
-    """Make the function a command that prints for itself, such as a server.
-
-    It has no envelope; what ends it is one line on stderr (command line 1).
-    """
-
-    def register(work: Work) -> Work:
-        def run(**flags: Any) -> int:
-            try:
-                do(work, flags, use_uvloop=find_spec("uvloop") is not None)
-            except Exception as raised:
-                return fail(raised, write_failure)
-            return 0
-
-        app.command(name, **{"cls": PlainHelp, **settings})(_spread(work, run))
-        return work
-
-    return register
+    app.command(name, cls=cls)(_spread(work, run))
 
 
 def _callback(work: Callable[..., Any], has_json_flag: bool) -> Callable[..., Call]:
@@ -159,6 +165,7 @@ def _spread(
     callback.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer reads
     callback.__annotations__ = {}
     callback.__doc__ = work.__doc__
+    callback.__module__ = work.__module__
     return callback
 
 

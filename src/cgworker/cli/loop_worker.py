@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
+import anyio
 from attrs import evolve, frozen
 
+from cgworker.cli.command_flags import CommandFlags
+from cgworker.cli.connect import as_actor, worker_agent
+from cgworker.cli.options import ServerFlags
 from cgworker.cli.results import (
     TurnResult,
 )
@@ -21,13 +27,15 @@ from cgworker.cli.worker_results import (
 from cgworker.client import KernelClient
 from cgworker.errors import CommonGroundError
 from cgworker.handlers import CommandExit, CommandHandler
-from cgworker.handlers.environment import ChildEnvironment
 from cgworker.lease import Reason
 from cgworker.outcome import Failed, Suspended, word_for
+from cgworker.printable import log_to_stderr
 from cgworker.turn import Turn
 from cgworker.wire.converter import ABSENT
 from cgworker.wire.refs import TurnRef
 from cgworker.worker import TurnReport, Worker, WorkerOptions
+from cgworker.worker.process.exit import Ending
+from cgworker.worker.process.serve import watch_signals
 
 
 @frozen
@@ -163,11 +171,27 @@ def _unread(report: TurnReport, facts: dict[str, Any]) -> UnreadTurn:
     )
 
 
-def environment_of(clean: bool, wanted: Iterable[str] | None) -> ChildEnvironment:
-    """The command's environment: `NAME=VALUE` sets a variable, `NAME` passes ours on."""
-    added: dict[str, str] = {}
-    for each in wanted or ():
-        name, given, value = each.partition("=")
-        if given or name in os.environ:
-            added[name] = value if given else os.environ[name]
-    return ChildEnvironment(clean=clean, added=added)
+@asynccontextmanager
+async def running_worker(
+    server: ServerFlags,
+    runtime: CommandFlags,
+    options: WorkerOptions,
+    *,
+    folder_per_turn: bool,
+    ending: Ending,
+) -> AsyncIterator[LoopWorker]:
+    """The worker, drained by SIGTERM and SIGINT."""
+    agent = worker_agent(server, runtime.project_id, runtime.agent_id)
+    async with as_actor(server, agent) as kernel, anyio.create_task_group() as beside:
+        worker = LoopWorker(kernel, runtime.handler(folder_per_turn=folder_per_turn), options=options)
+        ending.watch([worker])
+        drain = partial(watch_signals, lambda force: worker.drain(force=force), at_once=ending.begin)
+        await beside.start(drain)
+        yield worker
+        beside.cancel_scope.cancel()
+
+
+def log_worker_to_stderr(level: int) -> None:
+    """Log to stderr from this level on, and of httpx only warnings."""
+    log_to_stderr(level)
+    logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -61,6 +61,17 @@ DispatchKey = Annotated[
     str | None,
     Flag("--dispatch-key", metavar="KEY", help="What makes a repeat the same turn."),
 ]
+ActingAgent = Annotated[
+    str | None,
+    Flag("--agent-id", metavar="AGENT", help="Whom you act as.  [default: the profile's agent]"),
+]
+MaybeTurnKind = Annotated[str | None, Flag("--turn-kind", metavar="KIND", help="Only of this kind.")]
+ClaimFile = Annotated[
+    str, Flag("--claim-file", metavar="FILE", help="The claim, as `cg worker claim next` wrote it.")
+]
+ClaimOutFile = Annotated[
+    str | None, Flag("--claim-out-file", metavar="FILE", help="Write the claim there, for you alone.")
+]
 Capacity = Annotated[
     int | None, Flag("--capacity", min=1, metavar="N", help="How many turns it may run at once.")
 ]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
 from attrs import frozen
 
+from cgworker.cli.options import Flag
 from cgworker.errors import InvalidRequest, UsageError
 from cgworker.private import check_writable, replace_private
 from cgworker.wire.converter import ANSWERS, dumps, loads, structure_plain
@@ -22,14 +23,14 @@ class PayloadFlags:
     """Where the payload is: exactly one of them."""
 
     payload_file: Annotated[
-        str | None, typer.Option("--payload-file", metavar="FILE", help="A file with the payload's JSON.")
+        str | None, Flag("--payload-file", metavar="FILE", help="A file with the payload's JSON.")
     ] = None
     payload_json: Annotated[
-        str | None, typer.Option("--payload-json", metavar="JSON", help="The payload itself.")
+        str | None, Flag("--payload-json", metavar="JSON", help="The payload itself.")
     ] = None
-    payload_stdin: Annotated[
-        bool, typer.Option("--payload-stdin", help="Read the payload from standard input.")
-    ] = False
+    payload_stdin: Annotated[bool, Flag("--payload-stdin", help="Read the payload from standard input.")] = (
+        False
+    )
 
     def read(self) -> Any:
         """The payload.
@@ -144,3 +145,15 @@ def read_duration(text: str, flag: str) -> int:
     if seconds <= 0:
         raise UsageError(f"{flag} must be greater than zero")
     return seconds
+
+
+def split_command(words: str) -> tuple[str, ...]:
+    """Split the value of `--command`, which holds the rest of the line as one quoted word.
+
+    Args:
+        words: the value, quoted as `shlex.join` does.
+
+    Returns:
+        The command and its arguments.
+    """
+    return tuple(shlex.split(words))

@@ -17,20 +17,17 @@ from typing import Annotated
 import anyio
 import typer
 
-from cgworker.cli.call import words_of
-from cgworker.cli.command import RestOfLine, program
+from cgworker.cli.command import RestOfLine, add_program
 from cgworker.cli.demo_shell import DemoShell, ended_by_signals
+from cgworker.cli.payload import split_command
 from cgworker.client import KernelClient
 from cgworker.errors import KernelTrouble
-
-app: typer.Typer = typer.Typer(add_completion=False)
 
 _EXAMPLE = Path("examples/conversation_worker/worker_runtime.py")
 _ECHO = ("sh", "-c", 'cp "$CG_INPUT_FILE" "$CG_FINAL_FILE"')
 _START_SECONDS = 60.0
 
 
-@program(app, "demo", cls=RestOfLine)
 async def demo(
     command: Annotated[
         str,
@@ -42,7 +39,7 @@ async def demo(
     ] = "",
 ) -> None:
     """Start a kernel, let a worker join it, give it a turn, show the answer, and clean up."""
-    runtime = words_of(command) or _default_runtime()
+    runtime = split_command(command) or _default_runtime()
     with tempfile.TemporaryDirectory(prefix="cg-demo-") as home:
         stage = DemoShell(Path(home))
         async with ended_by_signals(), _kernel(stage) as url:
@@ -106,3 +103,7 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+app: typer.Typer = typer.Typer(add_completion=False)
+add_program(app, "demo", demo, cls=RestOfLine)

@@ -6,21 +6,16 @@ from typing import Annotated
 
 import typer
 
-from cgworker.cli.command import command
+from cgworker.cli.anchors import anchors
+from cgworker.cli.command import add_command
 from cgworker.cli.connect import as_actor
 from cgworker.cli.options import DispatchKey, ProjectId, RequestedBy, RequestId, ServerFlags
 from cgworker.cli.payload import PayloadFlags
 from cgworker.cli.results import DispatchedTurn
-from cgworker.errors import UsageError
-from cgworker.profiles import non_blank
 from cgworker.wire.refs import AgentRef
-from cgworker.wire.turns import Dispatch, RootRequest, read_anchor
-from cgworker.wire.values import Fault
-
-app: typer.Typer = typer.Typer(add_completion=False)
+from cgworker.wire.turns import Dispatch, RootRequest
 
 
-@command(app, "dispatch")
 async def dispatch(
     server: ServerFlags,
     project_id: ProjectId,
@@ -53,17 +48,5 @@ async def dispatch(
     )
 
 
-def anchors(command_name: str, request_id: str | None, dispatch_key: str | None) -> tuple[str, str]:
-    """The request id and the dispatch key; where one is missing the other stands in for it.
-
-    Raises:
-        UsageError: both are missing, or one has a form the kernel would refuse.
-    """
-    request_id, dispatch_key = non_blank(request_id), non_blank(dispatch_key)
-    one = request_id or dispatch_key
-    if one is None:
-        raise UsageError(f"{command_name} requires --request-id or --dispatch-key")
-    try:
-        return read_anchor(request_id or one, "request_id"), read_anchor(dispatch_key or one, "dispatch_key")
-    except Fault as fault:
-        raise UsageError(fault.msg) from fault
+app: typer.Typer = typer.Typer(add_completion=False)
+add_command(app, "dispatch", dispatch)

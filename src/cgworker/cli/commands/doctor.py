@@ -12,7 +12,7 @@ from pathlib import Path
 
 import typer
 
-from cgworker.cli.command import command
+from cgworker.cli.command import add_command
 from cgworker.cli.connect import authorities, kernel_url
 from cgworker.cli.options import ServerFlags
 from cgworker.cli.problems import problem_of
@@ -22,13 +22,10 @@ from cgworker.client import KernelClient
 from cgworker.errors import KernelOverloaded, KernelRefused, ProfileError
 from cgworker.profiles import ConfigFile, Profile, non_blank, read_profile_token
 
-app: typer.Typer = typer.Typer(add_completion=False)
-
 _MOST_SKEW_SECONDS = 5.0
 _SKEW_ADVICE = "Set this machine's clock, or the server's. Leases do not depend on it; expiry times shown do."
 
 
-@command(app, "doctor")
 async def doctor(server: ServerFlags) -> Diagnosis:
     """Check the config, the database of PG_DSN, the profiles, their tokens, the server and the clocks."""
     with progress("looking"):
@@ -132,3 +129,7 @@ async def _at_agent(server: ServerFlags, profile: Profile) -> str:
         return "the kernel accepts its token; it takes no turns"
     kinds = ", ".join(agent.capabilities) or "no kind of turn"
     return f"the kernel accepts its token; it takes {kinds}, {agent.capacity} at once"
+
+
+app: typer.Typer = typer.Typer(add_completion=False)
+add_command(app, "doctor", doctor)

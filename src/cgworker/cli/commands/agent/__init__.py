@@ -1,1 +1,1 @@
-"""`cg agent`: `group.py` holds the group, a file beside it each larger command."""
+"""`cg agent`: a file for each command; `group.py` assembles them."""

@@ -1,4 +1,4 @@
-"""`cg agent publish-offers`: tell others what a worker handles, and what each kind of turn takes."""
+"""`cg agent publish-offers`: publish the kinds of turns that a worker handles."""
 
 from __future__ import annotations
 
@@ -6,10 +6,6 @@ from typing import Annotated, Any
 
 import typer
 from attrs import frozen
-
-from cgworker.cli.command import command
-
-app: typer.Typer = typer.Typer()
 
 
 @frozen(kw_only=True)
@@ -19,7 +15,6 @@ class PublishedOffers:
     published: tuple[Any, ...]
 
 
-@command(app, "publish-offers")
 async def publish_offers(
     app: Annotated[
         str,

@@ -1,1 +1,1 @@
-"""`cg turn`: `group.py` holds the group, a file beside it each larger command."""
+"""`cg turn`: a file for each command; `group.py` assembles them."""

@@ -1,4 +1,4 @@
-"""`cg turn follow`: a turn's records as they are made."""
+"""`cg turn follow`: print a turn's records as they are made."""
 
 from __future__ import annotations
 
@@ -7,18 +7,13 @@ from typing import Annotated
 
 import typer
 
-from cgworker.cli.command import program
-from cgworker.cli.commands.turn.questions import ActingAgent
 from cgworker.cli.connect import as_actor, worker_agent
 from cgworker.cli.envelope import write_line
-from cgworker.cli.options import ProfilesProjectId, ServerFlags
+from cgworker.cli.options import ActingAgent, ProfilesProjectId, ServerFlags
 from cgworker.wire.records import SemanticItem
 from cgworker.wire.refs import TurnRef
 
-app: typer.Typer = typer.Typer()
 
-
-@program(app, "follow")
 async def follow(
     server: ServerFlags,
     turn_id: Annotated[str, typer.Argument(metavar="TURN", help="The turn, such as T-7.")],

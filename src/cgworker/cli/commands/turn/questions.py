@@ -1,4 +1,4 @@
-"""`cg turn questions|answer`: what suspended turns wait to be told, and telling them."""
+"""`cg turn questions`: the questions that suspended turns wait for."""
 
 from __future__ import annotations
 
@@ -6,23 +6,12 @@ from typing import Annotated
 
 import typer
 
-from cgworker.cli.command import command
 from cgworker.cli.connect import as_actor, worker_agent
-from cgworker.cli.options import ProfilesProjectId, ServerFlags
-from cgworker.cli.payload import parse_json
-from cgworker.cli.results import Answered, Questions
-from cgworker.durable.questions import answer_question, open_questions
-from cgworker.wire.refs import TurnRef
-
-app: typer.Typer = typer.Typer()
-
-ActingAgent = Annotated[
-    str | None,
-    typer.Option("--agent-id", metavar="AGENT", help="Whom you act as.  [default: the profile's agent]"),
-]
+from cgworker.cli.options import ActingAgent, ProfilesProjectId, ServerFlags
+from cgworker.cli.results import Questions
+from cgworker.durable.questions import open_questions
 
 
-@command(app, "questions")
 async def questions(
     server: ServerFlags,
     project_id: ProfilesProjectId = None,
@@ -37,23 +26,3 @@ async def questions(
     async with as_actor(server, actor) as kernel:
         found = await open_questions(kernel, actor.project_id, agent_id=target_agent)
     return Questions(project_id=actor.project_id, items=found)
-
-
-@command(app, "answer", has_json_flag=False)
-async def answer(
-    server: ServerFlags,
-    turn_id: Annotated[str, typer.Argument(metavar="TURN", help="The turn, such as T-7.")],
-    value: Annotated[str, typer.Option("--json", metavar="JSON", help="The answer.")],
-    key: Annotated[
-        str | None, typer.Option("--key", metavar="KEY", help="Which question, where several are open.")
-    ] = None,
-    project_id: ProfilesProjectId = None,
-    agent_id: ActingAgent = None,
-) -> Answered:
-    """Answer a turn's question, and have the turn go on. The answer must fit the question's schema."""
-    actor = worker_agent(server, project_id, agent_id, command_name="cg turn answer")
-    said = parse_json(value)
-    async with as_actor(server, actor) as kernel:
-        turn = TurnRef(project_id=actor.project_id, turn_id=turn_id)
-        answered = await answer_question(kernel, turn, said, key=key)
-    return Answered(project_id=actor.project_id, turn_id=turn_id, key=answered, value=said)

@@ -1,1 +1,1 @@
-"""`cg worker`: `group.py` holds the group, a file beside it each larger command."""
+"""`cg worker`: a file for each command; `group.py` assembles them."""

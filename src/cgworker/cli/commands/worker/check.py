@@ -7,17 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from cgworker.cli.call import words_of
-from cgworker.cli.command import RestOfLine, command
-from cgworker.cli.payload import parse_json, read_json
+from cgworker.cli.payload import parse_json, read_json, split_command
 from cgworker.cli.worker_results import Card
 from cgworker.errors import UsageError
 from cgworker.testing.checking import DEFAULT_TURNS, TURNS, CommandCheck
 
-app: typer.Typer = typer.Typer()
 
-
-@command(app, "check", cls=RestOfLine)
 async def check(
     command: Annotated[
         str,
@@ -40,7 +35,7 @@ async def check(
     1 if something failed; what was not shown is not a failure.
     """
     logging.getLogger("cgworker").setLevel(logging.ERROR)  # that a checked turn is ended is no news
-    argv = words_of(command)
+    argv = split_command(command)
     examination = CommandCheck(argv, _turns(turns_file, turns_json), time_limit_seconds)
     checks = tuple([each async for each in examination.run()])
     verdicts = [each.verdict for each in checks]

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import typer
 
-from cgworker.cli.command import RestOfLine, command, group
-from cgworker.cli.commands.worker import check, loop, replay, run, why
+from cgworker.cli.command import RestOfLine, add_command, group
+from cgworker.cli.commands.worker.check import check
 from cgworker.cli.commands.worker.claim import group as claim
-from cgworker.cli.commands.worker.claim import run as claim_run
+from cgworker.cli.commands.worker.loop import loop
+from cgworker.cli.commands.worker.once import once
+from cgworker.cli.commands.worker.replay import replay
+from cgworker.cli.commands.worker.run import run
+from cgworker.cli.commands.worker.why import why
 
 app: typer.Typer = group("Work an agent's turns.")
-command(app, "once", cls=RestOfLine)(loop.once)
-command(app, "loop", cls=RestOfLine)(loop.loop)
-command(app, "run")(run.run)
+add_command(app, "once", once, cls=RestOfLine)
+add_command(app, "loop", loop, cls=RestOfLine)
+add_command(app, "run", run)
+add_command(app, "why", why)
+add_command(app, "check", check, cls=RestOfLine)
+add_command(app, "replay", replay, cls=RestOfLine)
 app.add_typer(claim.app, name="claim")
-claim.app.add_typer(claim_run.app)
-app.add_typer(why.app)
-app.add_typer(check.app)
-app.add_typer(replay.app)

@@ -11,10 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from cgworker.cli.apps import load_workers
-from cgworker.cli.call import words_of
-from cgworker.cli.command import RestOfLine, command
 from cgworker.cli.connect import as_actor, worker_agent
 from cgworker.cli.options import ServerFlags
+from cgworker.cli.payload import split_command
 from cgworker.cli.worker_results import Replay
 from cgworker.client import KernelClient
 from cgworker.errors import UsageError
@@ -25,10 +24,7 @@ from cgworker.wire.converter import dumps, unstructure
 from cgworker.wire.refs import TurnRef
 from cgworker.worker import Worker
 
-app: typer.Typer = typer.Typer()
 
-
-@command(app, "replay", cls=RestOfLine)
 async def replay(
     server: ServerFlags,
     turn: Annotated[str, typer.Argument(metavar="TURN", help="The turn, such as T-7; it has to be closed.")],
@@ -79,7 +75,7 @@ async def _handler(
             yield kernel, worker
     else:
         async with as_actor(server, worker_agent(server, None, None)) as kernel:
-            yield kernel, worker or CommandHandler(words_of(command or ""))
+            yield kernel, worker or CommandHandler(split_command(command or ""))
 
 
 def _only_one(app: str) -> Worker:

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from cgworker.cli.command import command
 from cgworker.cli.connect import as_reader, project_of
 from cgworker.cli.options import CallerFlags, ProfilesProjectId, ServerFlags
 from cgworker.cli.results import StoryLine, Why
@@ -18,8 +17,6 @@ from cgworker.wire.ledger import LedgerEvent
 from cgworker.wire.projections import TurnEntry
 from cgworker.wire.refs import TurnRef
 from cgworker.wire.turns import TurnSnapshot
-
-app: typer.Typer = typer.Typer()
 
 # What a turn that was suspended with one of these reasons waits for (difference 22).
 _SUSPENDED = {
@@ -46,7 +43,6 @@ _TOLD = {
 }
 
 
-@command(app, "why")
 async def why(
     server: ServerFlags,
     caller: CallerFlags,

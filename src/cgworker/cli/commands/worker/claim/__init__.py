@@ -1,1 +1,1 @@
-"""`cg worker claim`: `group.py` holds the group, a file beside it each larger command."""
+"""`cg worker claim`: a file for each command; `group.py` assembles them."""

@@ -13,11 +13,11 @@ import typer
 from attrs import evolve, frozen
 
 from cgworker import signals
-from cgworker.cli.command import command
-from cgworker.cli.commands.worker.claim.group import ClaimOutFile, read_context
 from cgworker.cli.connect import as_claim_holder
+from cgworker.cli.context_page import read_context
 from cgworker.cli.options import (
     AgentId,
+    ClaimOutFile,
     ContextAfter,
     ContextLimit,
     ProjectId,
@@ -45,12 +45,9 @@ from cgworker.wire.refs import AgentRef, ClaimToken
 from cgworker.worker.process.dumpable import close_memory
 from cgworker.worker.process.serve import watch_signals
 
-app: typer.Typer = typer.Typer()
-
 _END_SECONDS = 5.0
 
 
-@command(app, "run")
 async def run(
     server: ServerFlags,
     project_id: ProjectId,

@@ -1,0 +1,1 @@
+"""`cg admin`: a file for each command; `group.py` assembles them."""

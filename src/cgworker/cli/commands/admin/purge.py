@@ -1,0 +1,79 @@
+"""`cg admin purge`: remove closed turns of some age from a project's database."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import attrs
+import typer
+
+from cgworker.cli.options import PgDsn
+from cgworker.cli.payload import read_duration
+from cgworker.cli.progress import progress
+from cgworker.cli.results import PurgedProject
+from cgworker.errors import UsageError
+from cgworker.printable import printable
+
+if TYPE_CHECKING:
+    from cgworker.kernel.store.purge import Purged
+
+
+async def purge(
+    older_than: Annotated[
+        str,
+        typer.Option(
+            "--older-than",
+            metavar="DURATION",
+            help="How long it has been over, with its unit: 90d, 12h, 30m, 45s.",
+        ),
+    ],
+    project_id: Annotated[
+        str, typer.Option("--project-id", metavar="PROJECT", help="The project.")
+    ] = "cg-demo",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask, also on a terminal.")] = False,
+    pg_dsn: PgDsn = None,
+) -> PurgedProject:
+    """Remove closed turns of that age with all they left, old idempotency keys and revoked credentials.
+
+    On a terminal it says what would go, and asks. Nothing is removed by itself. Feeds start after the gap,
+    and a dispatch key whose turn is gone makes a new turn.
+    """
+    from cgworker.cli.database import open_for_command
+    from cgworker.kernel.store import purge as store
+
+    seconds = read_duration(older_than, "--older-than")
+    async with open_for_command("cg admin purge", pg_dsn) as database:
+        asks = not yes and sys.stdin.isatty() and sys.stderr.isatty()
+        if dry_run or asks:
+            purged = await store.count_purgeable(database, project_id, seconds)
+        if asks and not dry_run:
+            _confirm(f"Remove for ever from {project_id} what is over for {older_than}: {_told(purged)}?")
+        if not dry_run:
+            with progress("removing what is over"):
+                purged = await store.purge(database, project_id, seconds)
+    return PurgedProject(
+        project_id=project_id, older_than_seconds=seconds, dry_run=dry_run, **attrs.asdict(purged)
+    )
+
+
+def _told(counts: Purged) -> str:
+    return ", ".join(
+        f"{count} {name.removesuffix('_count').replace('_', ' ')}{'' if count == 1 else 's'}"
+        for name, count in attrs.asdict(counts).items()
+    )
+
+
+def _confirm(question: str) -> None:
+    """Go on if a person says so.
+
+    Raises:
+        UsageError: they did not.
+    """
+    sys.stderr.write(f"{printable(question)} [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise UsageError("nothing was removed: it was not confirmed; --yes does not ask")

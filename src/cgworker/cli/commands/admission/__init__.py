@@ -1,0 +1,1 @@
+"""`cg admission`: a file for each command; `group.py` assembles them."""

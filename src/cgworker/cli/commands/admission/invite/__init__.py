@@ -1,0 +1,1 @@
+"""`cg admission invite`: a file for each command; `group.py` assembles them."""

@@ -1,0 +1,91 @@
+"""`cg admission invite create`: invite an agent."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cgworker.cli.connect import admin_url, as_operator
+from cgworker.cli.options import (
+    AdminFlags,
+    Capacity,
+    Grants,
+    ProjectId,
+)
+from cgworker.cli.payload import read_duration, write_json_file
+from cgworker.cli.problems import reset_code
+from cgworker.cli.results import InviteResult
+from cgworker.errors import KernelRefused
+from cgworker.profiles import ConfigFile, non_blank
+from cgworker.wire.admission import WORKER_PROFILE, CreateInvite
+from cgworker.wire.converter import ABSENT
+
+
+async def create(
+    admin: AdminFlags,
+    agent_id: Annotated[str, typer.Option("--agent-id", metavar="AGENT", help="The agent to be.")],
+    project_id: ProjectId = "cg-demo",
+    profile_kind: Annotated[
+        str, typer.Option("--profile-kind", metavar="KIND", help="What it may do.")
+    ] = WORKER_PROFILE,
+    runtime_kind: Annotated[
+        str, typer.Option("--runtime-kind", metavar="KIND", help="What runs behind it, for people to read.")
+    ] = "manual.shell.v1",
+    display_name: Annotated[
+        str | None, typer.Option("--display-name", metavar="NAME", help="What people call it.")
+    ] = None,
+    description: Annotated[
+        str | None, typer.Option("--description", metavar="TEXT", help="What it is for.")
+    ] = None,
+    expires_in: Annotated[
+        str, typer.Option("--expires-in", metavar="DURATION", help="How long the code works: 24h, 60m, 7d.")
+    ] = "24h",
+    max_uses: Annotated[
+        int, typer.Option("--max-uses", min=1, metavar="N", help="How often the code works.")
+    ] = 1,
+    capacity: Capacity = None,
+    grant: Grants = None,
+    join_base_url: Annotated[
+        str | None,
+        typer.Option("--join-base-url", metavar="URL", help="The address the agent is to join at."),
+    ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option("--out", metavar="FILE", help="Write the result there as well, for you alone."),
+    ] = None,
+) -> InviteResult:
+    """Invite an agent. The code is shown this once; send it to whom it is for."""
+    wanted = CreateInvite(
+        agent_id=agent_id,
+        profile_kind=profile_kind,
+        runtime_kind=runtime_kind,
+        display_name=display_name,
+        description=description,
+        expires_in_seconds=read_duration(expires_in, "--expires-in"),
+        single_use=max_uses == 1,
+        max_uses=max_uses,
+        capacity=ABSENT if capacity is None else capacity,
+        grants=tuple(grant) if grant else ABSENT,
+    )
+    async with as_operator(admin, project_id, to="create an Agent join invite") as admission:
+        try:
+            created = await admission.create_invite(project_id, wanted)
+        except KernelRefused as refused:
+            raise reset_code(refused, "admin_auth_required") from refused
+    address = non_blank(join_base_url) or _admission_address(admin, project_id)
+    result = InviteResult(
+        project_id=project_id,
+        agent_id=created.invite.agent_id,
+        invite=created.invite,
+        join_command=f"cg agent join {address} {created.join_code}",
+        join_code=created.join_code,
+    )
+    if out is not None:
+        write_json_file(out, result, pretty=True)
+    return result
+
+
+def _admission_address(admin: AdminFlags, project_id: str) -> str:
+    config = ConfigFile.locate(admin.config).read()
+    return admin_url(admin.admin_base_url, None, config, project_id).rstrip("/")

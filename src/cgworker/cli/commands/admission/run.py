@@ -1,0 +1,51 @@
+"""`cg admission run`: an admission service without a kernel."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from cgworker.cli.options import (
+    AdminBearerFile,
+    AdminServiceFile,
+    ListenFlags,
+    MaybeProjectId,
+)
+from cgworker.profiles import non_blank
+
+
+async def run(
+    listen: ListenFlags,
+    project_id: MaybeProjectId = None,
+    admin_service_token_file: AdminServiceFile = None,
+    admin_auth_token_file: AdminBearerFile = None,
+    base_url: Annotated[
+        str | None,
+        typer.Option(
+            "--base-url",
+            metavar="URL",
+            help="How clients reach the kernel; who joins is told.  [env: CG_BASE_URL]",
+        ),
+    ] = None,
+    invite_config_json: Annotated[
+        str | None,
+        typer.Option(
+            "--invite-config-json",
+            metavar="FILE",
+            help="Invitation codes that admit conversation workers.  [env: CG_ADMIN_INVITE_CONFIG_JSON]",
+        ),
+    ] = None,
+) -> None:
+    """Run an admission service without a kernel, on the same database, until SIGTERM or SIGINT.
+
+    It listens at CG_ADMIN_HOST and CG_ADMIN_PORT, or 127.0.0.1:8001; CG_ADMIN_LOG_LEVEL is its log level.
+    """
+    from cgworker.cli.serving import AdmissionSetup, admission_environ, config_of, run_admission
+
+    admission = AdmissionSetup.of(
+        project_id, admin_service_token_file, admin_auth_token_file, invitations=invite_config_json
+    )
+    address = non_blank(base_url) or non_blank(os.environ.get("CG_BASE_URL"))
+    await run_admission(config_of(listen, admission_environ()), admission, address)

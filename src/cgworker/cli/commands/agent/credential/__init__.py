@@ -1,0 +1,1 @@
+"""`cg agent credential`: a file for each command; `group.py` assembles them."""

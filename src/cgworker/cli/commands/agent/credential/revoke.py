@@ -1,0 +1,26 @@
+"""`cg agent credential revoke`: end a credential."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cgworker.cli.connect import as_admin_service
+from cgworker.cli.options import AgentId, OperatorFlags, ProjectId
+from cgworker.wire.credentials import RevokedCredential
+from cgworker.wire.refs import AgentRef
+
+
+async def revoke(
+    operator: OperatorFlags,
+    project_id: ProjectId,
+    agent_id: AgentId,
+    credential_id: Annotated[
+        str, typer.Option("--credential-id", metavar="CREDENTIAL", help="Which one (cred_...).")
+    ],
+) -> RevokedCredential:
+    """Revoke a credential. It is refused from the next request on, by every kernel."""
+    agent = AgentRef(project_id=project_id, agent_id=agent_id)
+    async with as_admin_service(operator, project_id) as kernel:
+        return RevokedCredential(credential=await kernel.credentials.revoke(agent, credential_id))

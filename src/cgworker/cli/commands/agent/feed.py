@@ -1,0 +1,37 @@
+"""`cg agent feed`: the ledger's events about an agent and its turns."""
+
+from __future__ import annotations
+
+from cgworker.cli.connect import as_reader
+from cgworker.cli.envelope import tell_cut
+from cgworker.cli.options import (
+    AfterLedgerSeq,
+    AgentId,
+    CallerFlags,
+    FollowSeconds,
+    PageLimit,
+    ProjectId,
+    ServerFlags,
+)
+from cgworker.wire.ledger import FeedPage
+from cgworker.wire.refs import AgentRef
+
+
+async def feed(
+    server: ServerFlags,
+    caller: CallerFlags,
+    project_id: ProjectId,
+    agent_id: AgentId,
+    after_ledger_seq: AfterLedgerSeq = 0,
+    limit: PageLimit = 100,
+    wait_seconds: FollowSeconds = 0,
+) -> FeedPage:
+    """Show what happened to an agent and to the turns given to it."""
+    agent = AgentRef(project_id=project_id, agent_id=agent_id)
+    async with as_reader(server, caller) as kernel:
+        page, has_more = await kernel.agents.feed_page(
+            agent, after_ledger_seq=after_ledger_seq, limit=limit, wait_seconds=wait_seconds
+        )
+    after = page.next_after_ledger_seq
+    tell_cut(len(page.items), limit, has_more, flag="--after-ledger-seq", after=after)
+    return page

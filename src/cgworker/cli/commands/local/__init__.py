@@ -1,0 +1,1 @@
+"""`cg local`: a file for each command; `group.py` assembles them."""

@@ -1,0 +1,1 @@
+"""`cg profile`: a file for each command; `group.py` assembles them."""

@@ -1,0 +1,1 @@
+"""`cg project`: a file for each command; `group.py` assembles them."""

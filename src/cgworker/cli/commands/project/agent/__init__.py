@@ -1,0 +1,1 @@
+"""`cg project agent`: a file for each command; `group.py` assembles them."""

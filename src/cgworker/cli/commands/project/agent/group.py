@@ -1,0 +1,11 @@
+"""`cg project agent`: a project's agents."""
+
+from __future__ import annotations
+
+import typer
+
+from cgworker.cli.command import add_command, group
+from cgworker.cli.commands.project.agent.list import list_agents
+
+app: typer.Typer = group("A project's agents.")
+add_command(app, "list", list_agents)

@@ -1,0 +1,42 @@
+"""`cg project agent list`: a project's agents."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cgworker.cli.connect import as_reader
+from cgworker.cli.options import (
+    AcceptsWorkOnly,
+    CallerFlags,
+    EnabledOnly,
+    Limit,
+    ProjectId,
+    ServerFlags,
+)
+from cgworker.wire.projections import AgentPage
+
+
+async def list_agents(
+    server: ServerFlags,
+    caller: CallerFlags,
+    project_id: ProjectId,
+    enabled_only: EnabledOnly = False,
+    accepts_work_only: AcceptsWorkOnly = False,
+    role: Annotated[str | None, typer.Option("--role", metavar="ROLE", help="Only with this role.")] = None,
+    capability: Annotated[
+        str | None, typer.Option("--capability", metavar="KIND", help="Only those that can do this.")
+    ] = None,
+    limit: Limit = None,
+) -> AgentPage:
+    """List agents by their id."""
+    async with as_reader(server, caller) as kernel:
+        return await kernel.projections.agents(
+            project_id,
+            enabled_only=enabled_only,
+            accepts_work_only=accepts_work_only,
+            role=role,
+            capability=capability,
+            limit=limit,
+        )

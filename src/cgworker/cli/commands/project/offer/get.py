@@ -1,0 +1,32 @@
+"""`cg project offer get`: one agent's offer for one kind of turn."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cgworker.cli.connect import as_reader
+from cgworker.cli.offers import only_offer
+from cgworker.cli.options import (
+    AgentId,
+    CallerFlags,
+    ProjectId,
+    ServerFlags,
+)
+from cgworker.wire.projections import OfferEntry
+
+
+async def get_offer(
+    server: ServerFlags,
+    caller: CallerFlags,
+    project_id: ProjectId,
+    turn_kind: Annotated[str, typer.Option("--turn-kind", metavar="KIND", help="The kind of turn.")],
+    agent_id: AgentId,
+) -> OfferEntry:
+    """Show one agent's offer for one kind of turn."""
+    async with as_reader(server, caller) as kernel:
+        page = await kernel.projections.turn_offers(
+            project_id, turn_kind=turn_kind, agent_id=agent_id, limit=2
+        )
+    return only_offer(page, f"turn offer not found: agent_id={agent_id} turn_kind={turn_kind}")

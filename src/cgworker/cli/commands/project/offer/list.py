@@ -1,0 +1,43 @@
+"""`cg project offer list`: what a project's agents offer to do."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cgworker.cli.connect import as_reader
+from cgworker.cli.options import (
+    AcceptsWorkOnly,
+    CallerFlags,
+    EnabledOnly,
+    Limit,
+    MaybeTurnKind,
+    ProjectId,
+    ServerFlags,
+)
+from cgworker.wire.projections import OfferPage
+
+
+async def list_offers(
+    server: ServerFlags,
+    caller: CallerFlags,
+    project_id: ProjectId,
+    turn_kind: MaybeTurnKind = None,
+    agent_id: Annotated[
+        str | None, typer.Option("--agent-id", metavar="AGENT", help="Only this agent's.")
+    ] = None,
+    enabled_only: EnabledOnly = False,
+    accepts_work_only: AcceptsWorkOnly = False,
+    limit: Limit = None,
+) -> OfferPage:
+    """List what agents say they can do."""
+    async with as_reader(server, caller) as kernel:
+        return await kernel.projections.turn_offers(
+            project_id,
+            turn_kind=turn_kind,
+            agent_id=agent_id,
+            enabled_only=enabled_only,
+            accepts_work_only=accepts_work_only,
+            limit=limit,
+        )

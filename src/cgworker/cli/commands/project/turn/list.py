@@ -1,0 +1,48 @@
+"""`cg project turn list`: a project's turns."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cgworker.cli.connect import as_reader
+from cgworker.cli.options import (
+    CallerFlags,
+    Limit,
+    MaybeTurnKind,
+    ProjectId,
+    ServerFlags,
+)
+from cgworker.lifecycle import TurnOutcome, TurnState
+from cgworker.wire.projections import TurnPage
+
+
+async def list_turns(
+    server: ServerFlags,
+    caller: CallerFlags,
+    project_id: ProjectId,
+    target_agent_id: Annotated[
+        str | None, typer.Option("--target-agent-id", metavar="AGENT", help="Only those for this agent.")
+    ] = None,
+    turn_kind: MaybeTurnKind = None,
+    state: Annotated[TurnState | None, typer.Option("--state", help="Only turns in this state.")] = None,
+    outcome: Annotated[
+        TurnOutcome | None, typer.Option("--outcome", help="Only turns that ended so.")
+    ] = None,
+    stop_requested_only: Annotated[
+        bool, typer.Option("--stop-requested-only", help="Only those asked to stop.")
+    ] = False,
+    limit: Limit = None,
+) -> TurnPage:
+    """List turns, the newest first."""
+    async with as_reader(server, caller) as kernel:
+        return await kernel.projections.turns(
+            project_id,
+            target_agent_id=target_agent_id,
+            turn_kind=turn_kind,
+            state=state and state.value,
+            outcome=outcome and outcome.value,
+            stop_requested_only=stop_requested_only,
+            limit=limit,
+        )

@@ -1,0 +1,1 @@
+"""`cg provision`: a file for each command; `group.py` assembles them."""

@@ -1,0 +1,11 @@
+"""`cg provision`: ask a provisioner for agents."""
+
+from __future__ import annotations
+
+import typer
+
+from cgworker.cli.command import add_command, group
+from cgworker.cli.commands.provision.spawn import spawn
+
+app: typer.Typer = group("Ask a provisioner for agents.")
+add_command(app, "spawn", spawn)

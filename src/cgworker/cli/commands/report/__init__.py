@@ -1,0 +1,1 @@
+"""`cg report`: a file for each command; `group.py` assembles them."""

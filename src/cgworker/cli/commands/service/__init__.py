@@ -1,0 +1,1 @@
+"""`cg service`: a file for each command; `group.py` assembles them."""

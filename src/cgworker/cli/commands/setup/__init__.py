@@ -1,0 +1,1 @@
+"""`cg setup`: a file for each command; `group.py` assembles them."""

@@ -1,0 +1,16 @@
+"""`cg setup project status`: what is prepared of a project."""
+
+from __future__ import annotations
+
+from cgworker.cli.project_flags import SetupFlags
+from cgworker.cli.results import ProjectSetup
+
+
+async def show_status(setup: SetupFlags) -> ProjectSetup:
+    """Show what stands of a project's preparation."""
+    from cgworker.cli.database import open_for_command
+    from cgworker.cli.seeding import status
+
+    files = setup.files()
+    async with open_for_command("cg setup project", setup.pg_dsn) as database:
+        return await status(database, setup.name, files)

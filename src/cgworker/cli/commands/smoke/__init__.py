@@ -1,0 +1,1 @@
+"""`cg smoke`: a file for each command; `group.py` assembles them."""

@@ -1,0 +1,33 @@
+"""`cg turn answer`: answer the question of a suspended turn."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cgworker.cli.connect import as_actor, worker_agent
+from cgworker.cli.options import ActingAgent, ProfilesProjectId, ServerFlags
+from cgworker.cli.payload import parse_json
+from cgworker.cli.results import Answered
+from cgworker.durable.questions import answer_question
+from cgworker.wire.refs import TurnRef
+
+
+async def answer(
+    server: ServerFlags,
+    turn_id: Annotated[str, typer.Argument(metavar="TURN", help="The turn, such as T-7.")],
+    value: Annotated[str, typer.Option("--json", metavar="JSON", help="The answer.")],
+    key: Annotated[
+        str | None, typer.Option("--key", metavar="KEY", help="Which question, where several are open.")
+    ] = None,
+    project_id: ProfilesProjectId = None,
+    agent_id: ActingAgent = None,
+) -> Answered:
+    """Answer a turn's question, and have the turn go on. The answer must fit the question's schema."""
+    actor = worker_agent(server, project_id, agent_id, command_name="cg turn answer")
+    said = parse_json(value)
+    async with as_actor(server, actor) as kernel:
+        turn = TurnRef(project_id=actor.project_id, turn_id=turn_id)
+        answered = await answer_question(kernel, turn, said, key=key)
+    return Answered(project_id=actor.project_id, turn_id=turn_id, key=answered, value=said)

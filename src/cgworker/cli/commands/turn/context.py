@@ -1,0 +1,35 @@
+"""`cg turn context`: a page of a turn's records."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cgworker.cli.connect import as_reader
+from cgworker.cli.context_page import read_context_page
+from cgworker.cli.options import (
+    CallerFlags,
+    PageLimit,
+    ProjectId,
+    ServerFlags,
+    TurnId,
+)
+from cgworker.wire.records import TurnContext
+from cgworker.wire.refs import TurnRef
+
+
+async def context(
+    server: ServerFlags,
+    caller: CallerFlags,
+    project_id: ProjectId,
+    turn_id: TurnId,
+    after_turn_seq: Annotated[
+        int, typer.Option("--after-turn-seq", metavar="N", help="Only records after this one.")
+    ] = 0,
+    limit: PageLimit = 100,
+) -> TurnContext:
+    """Show a turn's records with their content."""
+    turn = TurnRef(project_id=project_id, turn_id=turn_id)
+    async with as_reader(server, caller) as kernel:
+        return await read_context_page(kernel, turn, after_turn_seq, limit)

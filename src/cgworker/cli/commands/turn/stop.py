@@ -1,0 +1,35 @@
+"""`cg turn stop`: ask the worker of a turn to stop it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cgworker.cli.connect import as_actor
+from cgworker.cli.options import (
+    ProjectId,
+    RequestedBy,
+    ServerFlags,
+    TurnId,
+)
+from cgworker.cli.results import RequestedTurn
+from cgworker.wire.meta import Meta
+from cgworker.wire.refs import AgentRef, TurnRef
+
+
+async def stop(
+    server: ServerFlags,
+    project_id: ProjectId,
+    turn_id: TurnId,
+    requested_by: RequestedBy,
+    reason: Annotated[
+        str | None, typer.Option("--reason", metavar="TEXT", help="Why, for the ledger.")
+    ] = None,
+) -> RequestedTurn:
+    """Ask for a turn to be stopped. A worker hears it while it runs the turn, and closes it."""
+    actor = AgentRef(project_id=project_id, agent_id=requested_by)
+    turn = TurnRef(project_id=project_id, turn_id=turn_id)
+    async with as_actor(server, actor) as kernel:
+        await kernel.turns.stop(turn, requested_by=actor, meta=Meta(reason=reason) if reason else None)
+        return RequestedTurn.of(await kernel.turns.get(turn), requested_by=requested_by)

@@ -1,0 +1,57 @@
+"""`cg worker claim dispatch-child`: dispatch a turn under a claimed turn."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cgworker.cli.connect import as_claim_holder
+from cgworker.cli.options import (
+    ClaimFile,
+    RequestedBy,
+    ServerFlags,
+)
+from cgworker.cli.payload import read_claim, read_json
+from cgworker.cli.worker_results import (
+    DispatchedChild,
+)
+from cgworker.wire.refs import AgentRef
+from cgworker.wire.turns import CONVERSATION_KIND, ChildDerivation, Dispatch
+
+
+async def dispatch_child(
+    server: ServerFlags,
+    claim_file: ClaimFile,
+    requested_by: RequestedBy,
+    target_agent: Annotated[str, typer.Option("--target-agent", metavar="AGENT", help="Who is to do it.")],
+    payload_file: Annotated[
+        str, typer.Option("--payload-file", metavar="FILE", help="What is to be done, as JSON.")
+    ],
+    dispatch_key: Annotated[
+        str, typer.Option("--dispatch-key", metavar="KEY", help="What makes a repeat the same turn.")
+    ],
+    turn_kind: Annotated[
+        str, typer.Option("--turn-kind", metavar="KIND", help="What kind of turn it is.")
+    ] = CONVERSATION_KIND,
+) -> DispatchedChild:
+    """Give an agent work under a claimed turn. Its lease gets more time with it."""
+    claim = read_claim(claim_file)
+    actor = AgentRef(project_id=claim.project_id, agent_id=requested_by)
+    child = Dispatch(
+        requested_by=actor,
+        target_agent=AgentRef(project_id=claim.project_id, agent_id=target_agent),
+        input=read_json(payload_file),
+        turn_kind=turn_kind,
+        dispatch_key=dispatch_key,
+        authority=ChildDerivation(parent_claim=claim),
+    )
+    async with as_claim_holder(server, actor) as kernel:
+        turn = await kernel.turns.dispatch(child)
+    return DispatchedChild(
+        project_id=turn.project_id,
+        turn_id=turn.turn_id,
+        agent_id=target_agent,
+        parent_turn_id=claim.turn_id,
+        dispatch_key=dispatch_key.strip(),
+    )

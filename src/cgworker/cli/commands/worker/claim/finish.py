@@ -1,0 +1,40 @@
+"""`cg worker claim finish`: close a claimed turn."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cgworker.cli.connect import as_claim_holder
+from cgworker.cli.options import (
+    ClaimFile,
+    ServerFlags,
+)
+from cgworker.cli.payload import read_claim, read_json
+from cgworker.cli.results import (
+    ClosedTurn,
+)
+from cgworker.lifecycle import TurnOutcome
+from cgworker.wire.converter import ABSENT
+
+
+async def finish(
+    server: ServerFlags,
+    claim_file: ClaimFile,
+    outcome: Annotated[TurnOutcome, typer.Option("--outcome", help="How the turn ends.")],
+    payload_file: Annotated[
+        str | None, typer.Option("--payload-file", metavar="FILE", help="What came of it, as JSON.")
+    ] = None,
+    final_record_role: Annotated[
+        str, typer.Option("--final-record-role", metavar="ROLE", help="What kind of record that is.")
+    ] = "deliverable",
+) -> ClosedTurn:
+    """Close a claimed turn."""
+    claim = read_claim(claim_file)
+    payload = ABSENT if payload_file is None else read_json(payload_file)
+    async with as_claim_holder(server, claim.agent) as kernel:
+        await kernel.turns.finish(
+            claim, outcome.value, final_payload=payload, final_record_role=final_record_role
+        )
+        return ClosedTurn.of(await kernel.turns.get(claim.turn), claimed_by=claim.agent_id)

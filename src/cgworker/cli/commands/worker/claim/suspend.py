@@ -1,0 +1,30 @@
+"""`cg worker claim suspend`: put a claimed turn aside."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cgworker.cli.connect import as_claim_holder
+from cgworker.cli.options import (
+    ClaimFile,
+    ServerFlags,
+)
+from cgworker.cli.payload import read_claim
+from cgworker.cli.results import (
+    SuspendedTurn,
+)
+
+
+async def suspend(
+    server: ServerFlags,
+    claim_file: ClaimFile,
+    reason: Annotated[str, typer.Option("--reason", metavar="WORD", help="Why, in a word.")],
+    note: Annotated[str | None, typer.Option("--note", metavar="TEXT", help="Why, in a sentence.")] = None,
+) -> SuspendedTurn:
+    """Put a claimed turn aside until it is resumed."""
+    claim = read_claim(claim_file)
+    async with as_claim_holder(server, claim.agent) as kernel:
+        await kernel.turns.suspend(claim, reason, note=note)
+        return SuspendedTurn.of(await kernel.turns.get(claim.turn), claimed_by=claim.agent_id, reason=reason)

@@ -1,0 +1,35 @@
+"""`cg worker once`: work one turn with a command."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+
+import anyio
+
+from cgworker.cli.command_flags import CommandFlags
+from cgworker.cli.loop_worker import log_worker_to_stderr, running_worker
+from cgworker.cli.options import ServerFlags
+from cgworker.cli.worker_results import (
+    NothingClaimed,
+    UnreadTurn,
+    WorkedTurn,
+)
+from cgworker.worker.process.dumpable import close_memory
+from cgworker.worker.process.exit import Ending, ending_in_time
+
+
+def once(server: ServerFlags, runtime: CommandFlags) -> WorkedTurn | UnreadTurn | NothingClaimed:
+    """Claim one turn, run the command on it, and settle it by what the command leaves."""
+    close_memory()
+    log_worker_to_stderr(logging.WARNING)
+    with ending_in_time() as ending:
+        return anyio.run(partial(_once, server, runtime, ending))
+
+
+async def _once(
+    server: ServerFlags, runtime: CommandFlags, ending: Ending
+) -> WorkedTurn | UnreadTurn | NothingClaimed:
+    options = runtime.options()
+    async with running_worker(server, runtime, options, folder_per_turn=False, ending=ending) as worker:
+        return await worker.work_one()

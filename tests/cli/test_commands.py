@@ -1,0 +1,39 @@
+"""A command's file has the command's name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cgworker.cli.commands
+from cgworker.cli.root import root_command
+
+FOLDER = Path(cgworker.cli.commands.__path__[0])
+
+
+def commands(of: Any, *words: str) -> Iterator[tuple[str, Any]]:
+    """The commands below a word, each as the path of its words and typer's object for it."""
+    if not hasattr(of, "list_commands"):
+        yield "/".join(words).replace("-", "_"), of
+        return
+    for word in of.list_commands(None):
+        yield from commands(of.get_command(None, word), *words, word)
+
+
+def test_each_command_is_in_the_file_of_its_name() -> None:
+    """`cg turn stop` is in commands/turn/stop.py, and so is every other command in the file of its words."""
+    modules = {path: command.callback.__module__ for path, command in commands(root_command())}
+    assert modules == {path: f"cgworker.cli.commands.{path.replace('/', '.')}" for path in modules}
+    assert "turn/stop" in modules
+    assert "worker/claim/run" in modules
+
+
+def test_the_folder_of_commands_holds_nothing_else() -> None:
+    """Each file is a command, but for those that assemble a group."""
+    files = {
+        str(path.relative_to(FOLDER).with_suffix(""))
+        for path in FOLDER.rglob("*.py")
+        if path.name not in ("__init__.py", "group.py")
+    }
+    assert files == {path for path, _ in commands(root_command())}
