@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import pkgutil
 import re
 import subprocess
 import sys
@@ -28,6 +29,12 @@ def test_the_list_is_what_can_be_imported_and_what_type_checkers_see() -> None:
     }
     assert seen == set(cgworker._HOME_OF.items())  # noqa: SLF001  # there is no other way to see it
     assert set(cgworker.__all__) == {name for name, _ in seen}
+
+
+def test_no_public_name_is_that_of_a_module() -> None:
+    """The import system puts a module on its package, over a name that is looked up on demand."""
+    modules = {module.name for module in pkgutil.iter_modules(cgworker.__path__)}
+    assert not modules & set(cgworker.__all__)
 
 
 def test_importing_the_package_loads_no_http_client_and_no_kernel() -> None:

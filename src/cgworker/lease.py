@@ -19,7 +19,7 @@ from typing import TypeVar
 from attrs import define, field, frozen
 
 from cgworker.errors import FencingError, KernelTrouble, LeaseLost
-from cgworker.retry import Backoff, retry
+from cgworker.retrying import Backoff, retry
 from cgworker.wire.refs import ClaimToken
 
 Clock = Callable[[], float]

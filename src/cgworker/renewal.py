@@ -19,7 +19,7 @@ from attrs import define, field, frozen
 from cgworker.errors import CommonGroundError, KernelRefused, KernelTrouble
 from cgworker.events import logger
 from cgworker.lease import RENEW_FRACTION, Lease
-from cgworker.retry import Backoff
+from cgworker.retrying import Backoff
 from cgworker.wire.refs import ClaimToken
 
 

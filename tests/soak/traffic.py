@@ -10,7 +10,7 @@ from typing import Any
 from attrs import define, field
 
 from cgworker import AgentRef, KernelClient, KernelTrouble, TurnRef
-from cgworker.retry import Backoff
+from cgworker.retrying import Backoff
 from cgworker.wire.projections import EventEntry
 from cgworker.wire.turns import Dispatch, RootRequest
 from tests.soak.stage import PROJECT

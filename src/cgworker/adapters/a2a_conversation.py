@@ -33,7 +33,7 @@ from cgworker.adapters.a2a_parts import parts_of, plain, said_in, text_of, value
 from cgworker.durable.stream import Stream
 from cgworker.handlers.environment import mask_for
 from cgworker.outcome import Outcome, fail, stop, succeed
-from cgworker.retry import Backoff, retry
+from cgworker.retrying import Backoff, retry
 from cgworker.turn import Turn
 from cgworker.wire.converter import dumps, loads
 

@@ -47,7 +47,7 @@ from cgworker.errors import (
     ConflictError,
     UsageError,
 )
-from cgworker.retry import Backoff
+from cgworker.retrying import Backoff
 from cgworker.wire.converter import dumps
 from cgworker.wire.meta import Meta
 from cgworker.wire.refs import AgentRef, TurnRef

@@ -12,7 +12,7 @@ from cgworker.client.lacking import requiring
 from cgworker.client.paths import project_path, turn_path
 from cgworker.client.transport import REPRESENTED
 from cgworker.errors import KernelLacks, KernelTrouble, UsageError
-from cgworker.retry import Backoff
+from cgworker.retrying import Backoff
 from cgworker.wire.converter import ABSENT, structure_answer, unstructure_plain
 from cgworker.wire.ledger import FeedPage, LedgerEvent
 from cgworker.wire.meta import Meta

@@ -26,7 +26,7 @@ from cgworker.durable.contract import check_contract, fault_of_trouble, faults_o
 from cgworker.durable.journal import Journal
 from cgworker.errors import ConflictError, FencingError, InvalidRequest, KernelTrouble, UsageError
 from cgworker.outcome import AWAIT_ANSWER_REASON, Suspended, Suspending
-from cgworker.retry import Backoff, retry
+from cgworker.retrying import Backoff, retry
 from cgworker.wire.converter import ABSENT, dumps, loads, structure_plain, unstructure_plain
 from cgworker.wire.ledger import LedgerEvent
 from cgworker.wire.meta import Meta

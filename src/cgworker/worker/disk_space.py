@@ -14,7 +14,7 @@ from cgworker.errors import UsageError
 from cgworker.events import ClaimingFailed, ClaimingRecovered, Listener, emit
 from cgworker.handlers.files import try_to_write
 from cgworker.lease import monotonic
-from cgworker.retry import Backoff
+from cgworker.retrying import Backoff
 from cgworker.wire.refs import AgentRef
 
 _MAX_SECONDS = 30.0

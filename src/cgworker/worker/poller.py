@@ -23,7 +23,7 @@ from cgworker.errors import (
 from cgworker.events import ClaimingFailed, ClaimingRecovered, Listener, emit, logger
 from cgworker.lease import monotonic
 from cgworker.outcome import hand_back
-from cgworker.retry import Backoff, retry
+from cgworker.retrying import Backoff, retry
 from cgworker.worker.batching import calls
 from cgworker.worker.batching.calls import PrefetchedClaim
 from cgworker.worker.batching.limiter import background_calls

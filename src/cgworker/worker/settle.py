@@ -29,7 +29,7 @@ from cgworker.errors import (
 from cgworker.events import logger
 from cgworker.lease import Lease
 from cgworker.outcome import RETRY_REASON, Closed, Failed, Suspended, word_for
-from cgworker.retry import Backoff, retry
+from cgworker.retrying import Backoff, retry
 from cgworker.turn import Turn
 from cgworker.wire.converter import ABSENT, dumps, loads
 from cgworker.wire.meta import Meta

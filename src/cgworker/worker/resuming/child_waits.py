@@ -18,7 +18,7 @@ from cgworker.errors import CommonGroundError, KernelTrouble
 from cgworker.events import logger
 from cgworker.lease import monotonic
 from cgworker.outcome import AWAIT_CHILDREN_REASON
-from cgworker.retry import Backoff
+from cgworker.retrying import Backoff
 from cgworker.wire.ledger import LedgerEvent
 from cgworker.wire.refs import TurnRef
 from cgworker.worker.batching.limiter import background_calls

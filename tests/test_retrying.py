@@ -15,7 +15,7 @@ from cgworker.errors import (
     KernelUnreachable,
     NotFoundError,
 )
-from cgworker.retry import Backoff, retry
+from cgworker.retrying import Backoff, retry
 from cgworker.testing import virtual_time
 
 
