@@ -94,7 +94,7 @@ class Harm:
 
 def _hostile(operation: Operation, size: int) -> bytes:
     """As many faults as so many bytes can have: empty items, or keys that nobody knows."""
-    if hasattr(operation.takes, "most_items"):
+    if hasattr(operation.takes, "max_items"):
         return b'{"items":[' + b"{}," * ((size - 16) // 3) + b"{}]}"
     return b"{" + b",".join(b'"%06x":0' % number for number in range((size - 2) // 11)) + b"}"
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     # Writing handlers
     # Running workers
     from cgworker.client import AdmissionClient, KernelClient
+    from cgworker.durable.answers import OpenQuestion, answer_question, open_questions
     from cgworker.durable.children import Child, ChildResult
-    from cgworker.durable.questions import OpenQuestion, answer_question, open_questions
     from cgworker.durable.stream import Stream
 
     # What can go wrong
@@ -122,8 +122,8 @@ __all__ = [
 # Where the names live. They are imported when they are first asked for: a program pays for what it uses.
 _HOMES = {
     "cgworker.client": ("AdmissionClient", "KernelClient"),
+    "cgworker.durable.answers": ("OpenQuestion", "answer_question", "open_questions"),
     "cgworker.durable.children": ("Child", "ChildResult"),
-    "cgworker.durable.questions": ("OpenQuestion", "answer_question", "open_questions"),
     "cgworker.durable.stream": ("Stream",),
     "cgworker.errors": (
         "CommonGroundError",

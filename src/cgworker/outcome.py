@@ -11,7 +11,8 @@ from typing import Any
 
 from attrs import evolve, field, frozen
 
-from cgworker.wire.converter import ABSENT, dumps, unstructure_plain
+from cgworker.wire.absent import ABSENT
+from cgworker.wire.converter import dumps, unstructure_plain
 
 SHUTDOWN_REASON = "worker_shutdown"
 """Suspend reason of a turn handed back by a worker that shuts down (difference 21)."""

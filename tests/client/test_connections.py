@@ -182,7 +182,7 @@ async def test_requests_at_one_time_have_connections_of_their_own() -> None:
 
 async def test_a_client_has_so_many_requests_under_way_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """Others wait until one has ended, each in its turn; who waits too long is told."""
-    monkeypatch.setattr("cgworker.client.connections._MOST_CONNECTIONS", 2)
+    monkeypatch.setattr("cgworker.client.connections._MAX_CONNECTIONS", 2)
     go_on, seen, most = anyio.Event(), 0, 0
 
     async def serve(stream: SocketStream) -> None:

@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 from cgworker.durable import schema_validation
 from cgworker.durable.contract import check_contract, faults_of
 from cgworker.durable.regex import PatternRefused, compile_pattern
-from cgworker.durable.schema_validation import MOST_WORK, TooMuchWork, Work, errors_of
+from cgworker.durable.schema_validation import MAX_WORK, TooMuchWork, Work, errors_of
 from cgworker.errors import UsageError
 
 LINE = "^a$"  # Python's `re` finds it in "a\n" too, RE2 does not
@@ -260,7 +260,7 @@ def work_of(value: Any, schema: Any) -> int:
     work = Work()
     for _ in errors_of(value, schema, work):
         pass
-    return MOST_WORK - work.left
+    return MAX_WORK - work.left
 
 
 @pytest.mark.parametrize(
@@ -306,7 +306,7 @@ def test_an_answer_that_takes_too_much_work_is_refused(
     """Whatever it is that costs: steps, expressions, messages."""
     check_contract(schema)
     monkeypatch.setattr("cgworker.durable.contract.check_contract", lambda _: None)
-    monkeypatch.setattr(schema_validation, "MOST_WORK", 5_000)
+    monkeypatch.setattr(schema_validation, "MAX_WORK", 5_000)
     *_, last = faults_of(value, schema)
     assert (last["type"], "5,000 steps" in last["msg"]) == ("unchecked", True)
 
@@ -315,7 +315,7 @@ def test_a_schema_that_takes_too_much_work_is_refused_when_it_is_asked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """By its own size, or by that of its expressions."""
-    monkeypatch.setattr(schema_validation, "MOST_WORK", 5_000)
+    monkeypatch.setattr(schema_validation, "MAX_WORK", 5_000)
     for schema in (
         {"properties": {f"p{n}": {"type": "string"} for n in range(500)}},
         {"allOf": [{"pattern": f"(a|b){{{n},{n + 500}}}"} for n in range(100)]},

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from cgworker import KernelClient, Turn, UsageError, Worker, WorkerOptions
-from cgworker.durable.questions import answer_question, questions_of
+from cgworker.durable.answers import answer_question, questions_of
 from cgworker.testing import LocalKernel, local_kernel
 from cgworker.testing.replaying import replay
 from cgworker.wire.refs import TurnRef

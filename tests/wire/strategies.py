@@ -15,7 +15,7 @@ import attrs
 from hypothesis import strategies as st
 
 import cgworker.wire
-from cgworker.wire.converter import ABSENT, Absent
+from cgworker.wire.absent import ABSENT, Absent
 from cgworker.wire.turns import Anchor, ChildDerivation, RootRequest
 
 text = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)

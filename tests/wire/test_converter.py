@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from cgworker.errors import AnswerInvalid, InvalidRequest
+from cgworker.wire.absent import ABSENT
 from cgworker.wire.agents import AgentSpec, RegisterAgent, UpdateAgent
 from cgworker.wire.claims import ClaimedTurn, ClaimItem, ClaimNext, Renewal
-from cgworker.wire.converter import ABSENT, dumps, loads, structure_answer, structure_request, unstructure
+from cgworker.wire.converter import dumps, loads, structure_answer, structure_request, unstructure
 from cgworker.wire.credentials import IssueCredential
 from cgworker.wire.refs import AgentRef, ClaimToken, TurnRef
 from cgworker.wire.reports import Report

@@ -12,7 +12,7 @@ from cgworker.wire import faults
 from cgworker.wire.agents import AgentSpec
 from cgworker.wire.claims import ClaimMany, RenewClaim, RenewMany
 from cgworker.wire.converter import dumps, structure_request
-from cgworker.wire.turns import MOST_ITEMS, SettleMany
+from cgworker.wire.turns import MAX_ITEMS, SettleMany
 
 
 class Watched(list[Any]):
@@ -35,7 +35,7 @@ def faults_of(cls: type, value: Any) -> tuple[dict[str, Any], ...]:
 @pytest.mark.parametrize("cls", [SettleMany, ClaimMany, RenewMany])
 def test_the_items_of_a_bulk_request_are_counted_before_they_are_read(cls: type) -> None:
     """A thousand and one are refused with one fault, and none of them was looked at."""
-    items = Watched([{}] * (MOST_ITEMS + 1))
+    items = Watched([{}] * (MAX_ITEMS + 1))
     [fault] = faults_of(cls, {"items": items})
     assert (fault["type"], fault["loc"], items.looked_at) == ("too_long", ["body", "items"], 0)
 
@@ -43,16 +43,16 @@ def test_the_items_of_a_bulk_request_are_counted_before_they_are_read(cls: type)
 def test_at_most_fifty_faults_are_named_and_the_others_are_counted() -> None:
     """An object of a million unknown keys is refused with fifty names and the number of the others."""
     *named, last = faults_of(RenewClaim, {"claim": None, **{f"k{n}": 0 for n in range(1_000_000)}})
-    assert len(named) == faults.MOST
+    assert len(named) == faults.MAX_FAULTS
     assert (last["type"], last["loc"]) == ("too_many_faults", ["body"])
-    assert last["msg"] == f"{1_000_001 - faults.MOST} more faults are not named here"
+    assert last["msg"] == f"{1_000_001 - faults.MAX_FAULTS} more faults are not named here"
 
 
 def test_a_list_is_looked_at_until_it_has_fifty_faults() -> None:
     """Each fault is an exception; the items after the fiftieth are counted and cost none."""
     capabilities = Watched(["good", *[1] * 80_000])
     *named, last = faults_of(AgentSpec, {"agent_id": "a", "role": "r", "capabilities": capabilities})
-    assert (len(named), capabilities.looked_at) == (faults.MOST, faults.MOST + 1)
+    assert (len(named), capabilities.looked_at) == (faults.MAX_FAULTS, faults.MAX_FAULTS + 1)
     assert named[0]["loc"] == ["body", "capabilities", 1]
     assert last["msg"] == "0 more faults are not named here, and 79950 more items were not looked at"
 

@@ -42,7 +42,7 @@ from cgworker.adapters.a2a_mapping import MODES, answer_of, skill_of, told_in_a2
 from cgworker.adapters.a2a_parts import value_of
 from cgworker.adapters.a2a_tasks import STANDING, TurnAsTask, Update, annotation_for, origin_in
 from cgworker.client import KernelClient
-from cgworker.durable.questions import answer_question, questions_of
+from cgworker.durable.answers import answer_question, questions_of
 from cgworker.errors import (
     ConflictError,
     UsageError,

@@ -18,7 +18,8 @@ from a2a.types import (
 from attrs import frozen
 
 from cgworker.adapters.a2a_parts import parts_of
-from cgworker.durable.questions import OpenQuestion, answer_in
+from cgworker.durable.answers import OpenQuestion
+from cgworker.durable.questions import answer_in
 from cgworker.wire.ledger import LedgerEvent
 from cgworker.wire.records import SemanticItem
 from cgworker.wire.turns import TurnSnapshot

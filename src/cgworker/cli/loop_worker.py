@@ -31,7 +31,7 @@ from cgworker.lease import Reason
 from cgworker.outcome import Failed, Suspended, word_for
 from cgworker.printable import log_to_stderr
 from cgworker.turn import Turn
-from cgworker.wire.converter import ABSENT
+from cgworker.wire.absent import ABSENT
 from cgworker.wire.refs import TurnRef
 from cgworker.worker import TurnReport, Worker, WorkerOptions
 from cgworker.worker.process.exit import Ending

@@ -12,7 +12,7 @@ from typing import Any, Self
 from attrs import field, frozen
 from cattrs.gen import make_dict_unstructure_fn, override
 
-from cgworker.durable.questions import OpenQuestion
+from cgworker.durable.answers import OpenQuestion
 from cgworker.wire.admission import Invite
 from cgworker.wire.agents import AgentSnapshot
 from cgworker.wire.converter import ANSWERS

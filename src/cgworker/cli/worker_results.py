@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from attrs import field, frozen
 
 from cgworker.cli.results import TurnResult
-from cgworker.wire.converter import ABSENT, Absent
+from cgworker.wire.absent import ABSENT, Absent
 from cgworker.wire.records import TurnContext
 from cgworker.wire.refs import CardBoxRef
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class AgentCalls:
-    """`kernel.agents`."""
+    """Calls about agents, as `kernel.agents`; see `KernelClient` for what they raise."""
 
     __slots__ = ("_kernel",)
 
@@ -34,11 +34,30 @@ class AgentCalls:
         self._kernel = kernel
 
     async def get(self, agent: AgentRef) -> AgentSnapshot:
-        """The agent as it stands."""
+        """Return the agent's current state.
+
+        Args:
+            agent: the agent.
+
+        Raises:
+            NotFoundError: there is no such agent in the project.
+        """
         return structure_answer(AgentSnapshot, (await self._kernel.send("GET", agent_path(agent))).body)
 
     async def register(self, project_id: str, spec: AgentSpec, provenance: Provenance) -> AgentSnapshot:
-        """Register a new agent; needs the grant `agent.registration.birth`."""
+        """Register a new agent; this needs the grant `agent.registration.birth`.
+
+        Args:
+            project_id: the project the agent belongs to.
+            spec: the agent's id, capacity, capabilities and grants.
+            provenance: the source that vouches for the registration.
+
+        Returns:
+            The agent as registered.
+
+        Raises:
+            ConflictError: the agent exists already, or the calling agent does not hold the grant.
+        """
         answer = await self._kernel.send(
             "POST",
             project_path(project_id, "/agents:register"),
@@ -47,19 +66,47 @@ class AgentCalls:
         return structure_answer(AgentSnapshot, answer.body)
 
     async def update(self, update: UpdateAgent) -> AgentSnapshot:
-        """Change capacity, enabled, capabilities or grants (difference 3).
+        """Change an agent's capacity, capabilities, grants, or whether it is enabled (difference 3).
 
-        Needs the grant `agent.registration.birth`.
+        This needs the grant `agent.registration.birth`.
+
+        Args:
+            update: the agent and the fields to change; absent fields stay as they are.
+
+        Returns:
+            The agent as updated.
+
+        Raises:
+            ConflictError: the calling agent does not hold the grant.
+            NotFoundError: there is no such agent.
         """
         path = agent_path(update.agent, ":update", under="/management")
         return structure_answer(AgentSnapshot, (await self._kernel.send("POST", path, body=update)).body)
 
     async def drain(self, agent: AgentRef, *, requested_by: AgentRef, meta: Meta | None = None) -> None:
-        """Let the agent accept no more work; turns already queued wait."""
+        """Stop the agent from accepting work; turns that are queued already stay queued.
+
+        Args:
+            agent: the agent to drain.
+            requested_by: the calling agent.
+            meta: annotations for the ledger event.
+
+        Raises:
+            FencingError: the calling agent may not manage this agent.
+        """
         await self._set_accepts_work(agent, "drain", requested_by, meta)
 
     async def resume(self, agent: AgentRef, *, requested_by: AgentRef, meta: Meta | None = None) -> None:
-        """Let the agent accept work again."""
+        """Let the agent accept work again.
+
+        Args:
+            agent: the agent to resume.
+            requested_by: the calling agent.
+            meta: annotations for the ledger event.
+
+        Raises:
+            FencingError: the calling agent may not manage this agent.
+        """
         await self._set_accepts_work(agent, "resume", requested_by, meta)
 
     async def _set_accepts_work(
@@ -72,12 +119,21 @@ class AgentCalls:
         )
 
     async def renew_presence(self, agent: AgentRef) -> None:
-        """Say that the agent is alive (`last_seen_at`)."""
+        """Report that the agent is alive; the kernel sets its `last_seen_at`.
+
+        Args:
+            agent: the calling agent.
+        """
         path = agent_path(agent, ":heartbeat-presence", under="/management")
         await self._kernel.send("POST", path, body=RenewPresence(agent=agent))
 
     async def replace_metadata(self, agent: AgentRef, public_metadata: Mapping[str, Any]) -> None:
-        """Replace the agent's own public metadata as a whole."""
+        """Replace all of the agent's public metadata.
+
+        Args:
+            agent: the calling agent.
+            public_metadata: the new metadata, a JSON object.
+        """
         await self._kernel.send(
             "PUT",
             agent_path(agent, "/public-metadata", under="/management"),
@@ -87,9 +143,15 @@ class AgentCalls:
     async def feed(
         self, agent: AgentRef, *, after_ledger_seq: int = 0, limit: int = 100, wait_seconds: float = 0
     ) -> FeedPage:
-        """A page of events of the agent and of the turns addressed to it.
+        """Return a page of events of the agent and of the turns addressed to it.
 
-        It can be shorter than `limit` although there is more: see `feed_page`.
+        The page may be shorter than `limit` although there are more events; `feed_page` tells.
+
+        Args:
+            agent: the agent.
+            after_ledger_seq: return only events with a higher number.
+            limit: the most events to return.
+            wait_seconds: how long the kernel may wait for a first event; 0 does not wait.
         """
         page, _ = await self.feed_page(
             agent, after_ledger_seq=after_ledger_seq, limit=limit, wait_seconds=wait_seconds
@@ -99,7 +161,16 @@ class AgentCalls:
     async def feed_page(
         self, agent: AgentRef, *, after_ledger_seq: int = 0, limit: int = 100, wait_seconds: float = 0
     ) -> tuple[FeedPage, bool]:
-        """As `feed`, and whether there may be more events: the page is full, or the kernel cut it."""
+        """Return a page as `feed` does, and whether there may be more events.
+
+        There may be more if the page is full, or if the kernel cut it for its size (difference 11).
+
+        Args:
+            agent: the agent.
+            after_ledger_seq: return only events with a higher number.
+            limit: the most events to return.
+            wait_seconds: how long the kernel may wait for a first event; 0 does not wait.
+        """
         answer = await self._kernel.send(
             "GET",
             agent_path(agent, "/feed"),

@@ -31,14 +31,19 @@ if TYPE_CHECKING:
 
 @frozen
 class ClaimAnswer:
-    """What came of asking for work: a claim or none, and whether the kernel waited as asked."""
+    """The answer to a claim request.
+
+    Attributes:
+        claimed: the claim, or None if there was no work.
+        waited: True if the kernel waited for work as asked (difference 7).
+    """
 
     claimed: ClaimedTurn | None
     waited: bool
 
 
 class ClaimCalls:
-    """`kernel.claims`."""
+    """Calls about claims, as `kernel.claims`; see `KernelClient` for what they raise."""
 
     __slots__ = ("_kernel",)
 
@@ -53,12 +58,17 @@ class ClaimCalls:
         idempotency_key: str | None = None,
         meta: Meta | None = None,
     ) -> ClaimAnswer:
-        """Claim the agent's oldest queued turn, with its context where the kernel gives it.
+        """Claim the agent's oldest queued turn, with its context if the kernel includes it (difference 8).
 
         Args:
+            agent: the calling agent.
             wait_seconds: how long the kernel may wait for work; the reference's kernel answers at once.
-            idempotency_key: a repeat with this key gives the same turn again, with a fresh token
+            idempotency_key: repeating a request with the same key claims the same turn, with a new token
                 (difference 4; the reference's kernel ignores it).
+            meta: annotations for the ledger event.
+
+        Raises:
+            KernelRefused: the agent may not claim, for instance because it is disabled.
         """
         headers = dict(REPRESENTED)
         if idempotency_key:
@@ -74,14 +84,31 @@ class ClaimCalls:
         return ClaimAnswer(claimed, answer.waited)
 
     async def renew(self, claim: ClaimToken) -> Renewal:
-        """Extend the lease; refused once it has ended."""
+        """Extend the lease of a claim.
+
+        Args:
+            claim: the claim.
+
+        Returns:
+            When the lease ends now, and when to renew it next.
+
+        Raises:
+            FencingError: the lease has ended, or the turn is claimed anew.
+        """
         path = project_path(claim.project_id, "/claims:renew")
         return structure_answer(
             Renewal, (await self._kernel.send("POST", path, body=RenewClaim(claim=claim))).body
         )
 
     async def reconcile_expired(self, agent: AgentRef) -> Reconciled:
-        """Give back the agent's own turns whose lease has ended."""
+        """Return the agent's turns whose lease has ended to the queue.
+
+        Args:
+            agent: the calling agent.
+
+        Returns:
+            How many turns were examined, and how many were returned.
+        """
         path = project_path(agent.project_id, "/claims:reconcile-expired")
         answer = await self._kernel.send("POST", path, body=ReconcileExpired(agent=agent))
         return structure_answer(Reconciled, answer.body)
@@ -89,7 +116,19 @@ class ClaimCalls:
     async def claim_many(
         self, project_id: str, items: tuple[ClaimItem, ...], *, wait_seconds: float = 0
     ) -> ItemAnswers:
-        """Claim for many agents in one request (difference 9; 404 from the reference's kernel)."""
+        """Claim turns for many agents in one request (difference 9).
+
+        Args:
+            project_id: the project of all the agents.
+            items: the agents, each with its credential and how many turns to claim.
+            wait_seconds: how long the kernel may wait until there is work for at least one item.
+
+        Returns:
+            One answer per item, by index.
+
+        Raises:
+            NotFoundError: from the reference's kernel, which does not have this route.
+        """
         path = project_path(project_id, "/claims:claim-many")
         body = ClaimMany(items=items)
         answer = await self._kernel.send(
@@ -98,7 +137,18 @@ class ClaimCalls:
         return structure_answer(ItemAnswers, answer.body)
 
     async def renew_many(self, project_id: str, items: tuple[RenewItem, ...]) -> ItemAnswers:
-        """Renew many claims in one request (difference 9; 404 from the reference's kernel)."""
+        """Renew many claims in one request (difference 9).
+
+        Args:
+            project_id: the project of all the claims.
+            items: the claims, each with its agent's credential.
+
+        Returns:
+            One answer per item, by index.
+
+        Raises:
+            NotFoundError: from the reference's kernel, which does not have this route.
+        """
         path = project_path(project_id, "/claims:renew-many")
         return structure_answer(
             ItemAnswers, (await self._kernel.send("POST", path, body=RenewMany(items=items))).body

@@ -1,7 +1,7 @@
-"""What the environment says of how a server is reached: by which proxy, and which authorities are trusted.
+"""Read from the environment how to reach a server: its proxy and the trusted certificate authorities.
 
-The variables and their meaning are httpx's: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, in either case,
-and SSL_CERT_FILE and SSL_CERT_DIR.
+The variables and their meaning are those of httpx: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, in
+upper or lower case, and SSL_CERT_FILE and SSL_CERT_DIR.
 """
 
 from __future__ import annotations
@@ -19,7 +19,11 @@ _TRUST_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 def proxy_for(url: httpx.URL) -> str | None:
-    """The proxy through which the server is to be reached; None if directly."""
+    """Return the address of the proxy for a server; None means to connect directly.
+
+    Args:
+        url: the address of the server.
+    """
     said = getproxies()
     proxy = said.get(url.scheme) or said.get("all")
     if not proxy or any(_is_meant(url, entry.strip()) for entry in said.get("no", "").split(",")):
@@ -28,7 +32,7 @@ def proxy_for(url: httpx.URL) -> str | None:
 
 
 def _is_meant(url: httpx.URL, entry: str) -> bool:
-    """Whether an entry of NO_PROXY is for the server: `*`, a domain with all below it, an address, a URL."""
+    """Return True if an entry of NO_PROXY covers the server: `*`, a domain, an address or a URL."""
     if entry == "*":
         return True
     if not entry:
@@ -50,23 +54,23 @@ def _is_meant(url: httpx.URL, entry: str) -> bool:
 
 
 def trusted(ca_file: str | None) -> ssl.SSLContext:
-    """The authorities whose certificates are trusted.
+    """Return the TLS settings with the trusted certificate authorities.
 
     Args:
-        ca_file: the one file they stand in; None leaves that to SSL_CERT_FILE and SSL_CERT_DIR, and then to
-            the authorities that httpx brings along.
+        ca_file: a PEM file with the certificates. None takes those of SSL_CERT_FILE and SSL_CERT_DIR, or
+            else the public ones that httpx comes with.
 
     Raises:
-        UsageError: a file cannot be read, or has no certificate in it.
+        UsageError: the caller's fault: a file cannot be read, or has no certificate in it.
     """
     return _trusted(ca_file, *(os.environ.get(name) for name in _TRUST_VARIABLES))
 
 
-@lru_cache(maxsize=32)  # reading them takes tens of milliseconds, and a process may have thousands of clients
+@lru_cache(maxsize=32)  # reading takes tens of milliseconds, and a process may have thousands of clients
 def _trusted(ca_file: str | None, *variables: str | None) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=ca_file) if ca_file else httpx.create_ssl_context()
-    except OSError as unreadable:  # ssl.SSLError is one
+    except OSError as unreadable:  # includes ssl.SSLError
         told = [f"{name}={value}" for name, value in zip(_TRUST_VARIABLES, variables, strict=True) if value]
         named = ca_file or ", ".join(told)
         raise UsageError(
@@ -75,11 +79,16 @@ def _trusted(ca_file: str | None, *variables: str | None) -> ssl.SSLContext:
 
 
 def tls_fault_of(error: BaseException, server: str) -> str | None:
-    """What is wrong with the encryption, and what to do; None if the error is of another kind."""
+    """Return what is wrong with the TLS connection and what to do; None if the error is of another kind.
+
+    Args:
+        error: the exception.
+        server: the address of the server, for the text.
+    """
     if isinstance(error, ssl.SSLCertVerificationError):
         way_out = (
             "the name in the address must be one of the certificate's"
-            if error.verify_code in (62, 64)  # not for this name, not for this address
+            if error.verify_code in (62, 64)  # the certificate is for another name, or another address
             else "if its authority is a private one, name the file with the authority's certificate:"
             " SSL_CERT_FILE, --ca-file or ca_file"
         )

@@ -1,4 +1,4 @@
-"""`KernelClient`: everything an agent can ask of a kernel, by noun."""
+"""`KernelClient`: all calls of an agent to a kernel, grouped by noun."""
 
 from __future__ import annotations
 
@@ -23,24 +23,38 @@ from cgworker.wire.refs import AgentRef
 
 
 class KernelClient:
-    """A kernel, spoken to as one agent.
+    """A client of a kernel that acts as one agent.
 
-    Use it as `async with KernelClient(...) as kernel:`, or call `aclose()`.
+    Use it as `async with KernelClient(...) as kernel:`, or call `aclose()`. Every call raises
+    `KernelRefused` when the kernel says no, `KernelTrouble` when no usable answer came and `AnswerInvalid`
+    when the server does not speak the protocol. Nothing is retried.
 
     Args:
-        base_url: where the kernel listens.
-        agent: who calls; None sends no identity, which only the health routes accept.
+        base_url: the address of the kernel, such as `http://127.0.0.1:8000`.
+        agent: the calling agent; None sends no identity, which only the health routes accept.
         token: the agent's credential (`cgac_...`).
-        token_file: the file it stands in (0600). It is read again when it changes, and when the kernel
-            refuses the token (401, 403); a request that was refused is then made once more.
-        timeout_seconds: how long to wait for one answer, long polls apart.
-        http: an httpx client to use instead of an own one; it is then not closed here.
-        ca_file: the certificates of the authorities that are trusted, one PEM file; by default those of
-            SSL_CERT_FILE or SSL_CERT_DIR, else the public ones. Proxies are those of HTTP_PROXY,
-            HTTPS_PROXY, ALL_PROXY and NO_PROXY.
+        token_file: a file with the credential (mode 0600), instead of `token`. It is read again when it
+            changes, and when the kernel refuses the token (401, 403); the refused request is then sent once
+            more.
+        timeout_seconds: how long to wait for one answer; the time of a long poll comes on top.
+        http: an httpx client to use; the caller closes it. By default the client makes its own.
+        ca_file: a PEM file with the trusted certificate authorities; by default those of SSL_CERT_FILE or
+            SSL_CERT_DIR, else the public ones. Proxies are those of HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and
+            NO_PROXY.
 
-    Every call raises `KernelRefused` when the kernel says no, `KernelTrouble` when no usable answer came
-    and `AnswerInvalid` when what answered does not speak the protocol. Nothing is retried.
+    Attributes:
+        turns: calls about turns.
+        claims: calls about claims.
+        agents: calls about agents.
+        credentials: calls about credentials.
+        reports: calls about work-memory reports.
+        projections: lists of agents, offers, turns and events.
+        agent: the calling agent; None if it sends no identity.
+
+    Raises:
+        UsageError: `base_url` is not an address of a server.
+        ProfileError: other users may read `token_file`.
+        OSError: `token_file` cannot be read.
     """
 
     def __init__(
@@ -69,21 +83,24 @@ class KernelClient:
 
     @property
     def base_url(self) -> str:
-        """Where the kernel listens, without a trailing slash."""
+        """The address of the kernel, without a trailing slash."""
         return self._transport.base_url
 
     @property
     def route(self) -> Hashable:
-        """How the kernel is reached: clients that have this in common could send each other's calls."""
+        """The way to the kernel. Clients with equal routes may send each other's calls."""
         return self.base_url, self._http, self._transport.ca_file
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The credential, for who has to keep it out of logs and children; then those it replaced."""
+        """The credential and those it replaced, to be kept out of logs and child processes."""
         return self._token.secrets
 
     def with_own_connections(self) -> KernelClient:
-        """The same agent at the same kernel on connections of their own, unless they were given."""
+        """Return a client for the same agent and kernel that does not share this client's connections.
+
+        An httpx client that was given as `http` is still shared.
+        """
         same = KernelClient(
             self.base_url,
             agent=self.agent,
@@ -106,7 +123,7 @@ class KernelClient:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the connections, if they are this client's own."""
+        """Close the connections, unless they belong to an httpx client that was given as `http`."""
         await self._transport.aclose()
 
     async def send(
@@ -119,7 +136,23 @@ class KernelClient:
         headers: Mapping[str, str] | None = None,
         wait_seconds: float = 0,
     ) -> Answer:
-        """Any request, with this agent's identity; the calls by noun are made of it."""
+        """Send a request with this agent's identity; all calls by noun use this.
+
+        Args:
+            method: the HTTP method.
+            path: the path, with its segments encoded.
+            body: a wire type or JSON value; None sends no body.
+            query: the query parameters; those that are None are left out.
+            headers: more headers.
+            wait_seconds: how long the kernel may wait for news (`Prefer: wait`); 0 does not ask it to.
+
+        Raises:
+            KernelRefused: the kernel said no.
+            KernelTrouble: no usable answer came; the request may or may not have been carried out.
+            AnswerInvalid: the answer is not JSON, or a redirect.
+            UsageError: the caller's fault: a header cannot be sent, or the environment names a proxy or
+                certificate authorities that cannot be used. Nothing was sent.
+        """
 
         async def send() -> Answer:
             return await self._transport.send(
@@ -134,13 +167,17 @@ class KernelClient:
         sent = self._token.text
         try:
             return await send()
-        except (UnauthorizedError, ForbiddenError):  # it was not carried out
+        except (UnauthorizedError, ForbiddenError):  # the request was not carried out
             if self._token.text == sent and not self._token.read_again():
                 raise
         return await send()
 
     async def readyz(self) -> Mapping[str, Any]:
-        """What the kernel says of itself; raises `KernelOverloaded` while its database is away."""
+        """Return the kernel's report of its own state.
+
+        Raises:
+            KernelOverloaded: the kernel's database is away.
+        """
         answer: Mapping[str, Any] = (await self.send("GET", "/readyz")).body
         return answer
 

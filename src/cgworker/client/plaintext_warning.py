@@ -1,4 +1,4 @@
-"""A warning about secrets that travel in the open."""
+"""Warn when credentials travel unencrypted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ logger: logging.Logger = logging.getLogger("cgworker")
 
 @cache
 def warn_of_plain_http(base_url: str) -> None:
-    """Log, once for each address, that what proves who one is goes unencrypted to another machine."""
+    """Log a warning, once per address, if credentials go to another machine unencrypted.
+
+    Args:
+        base_url: the address of the server.
+    """
     url = urlsplit(base_url)
     if url.scheme.lower() == "http" and not _is_loopback(url.hostname or ""):
         logger.warning(

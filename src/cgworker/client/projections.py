@@ -15,7 +15,11 @@ Page = TypeVar("Page")
 
 
 class ProjectionCalls:
-    """`kernel.projections`. Filters that are None, and flags that are false, do not filter."""
+    """Lists of a project, as `kernel.projections`; see `KernelClient` for what the calls raise.
+
+    A filter that is None, and a flag that is false, does not filter. `limit` is the most entries to return;
+    None takes the kernel's default.
+    """
 
     __slots__ = ("_kernel",)
 
@@ -33,7 +37,17 @@ class ProjectionCalls:
         capability: str | None = None,
         limit: int | None = None,
     ) -> AgentPage:
-        """Agents by id."""
+        """Return the project's agents, ordered by id.
+
+        Args:
+            project_id: the project.
+            agent_id: return only this agent.
+            enabled_only: return only agents that are enabled.
+            accepts_work_only: return only agents that accept work.
+            role: return only agents of this role.
+            capability: return only agents with this capability.
+            limit: the most entries to return.
+        """
         return await self._page(
             AgentPage,
             project_id,
@@ -56,7 +70,16 @@ class ProjectionCalls:
         accepts_work_only: bool | None = None,
         limit: int | None = None,
     ) -> OfferPage:
-        """What agents say they can do, by turn kind and agent."""
+        """Return the turn kinds that agents offer, ordered by kind and agent.
+
+        Args:
+            project_id: the project.
+            turn_kind: return only offers of this kind.
+            agent_id: return only offers of this agent.
+            enabled_only: return only offers of agents that are enabled.
+            accepts_work_only: return only offers of agents that accept work.
+            limit: the most entries to return.
+        """
         return await self._page(
             OfferPage,
             project_id,
@@ -79,7 +102,17 @@ class ProjectionCalls:
         stop_requested_only: bool | None = None,
         limit: int | None = None,
     ) -> TurnPage:
-        """Turns, the newest first."""
+        """Return the project's turns, newest first.
+
+        Args:
+            project_id: the project.
+            target_agent_id: return only turns addressed to this agent.
+            turn_kind: return only turns of this kind.
+            state: return only turns in this state.
+            outcome: return only turns with this outcome.
+            stop_requested_only: return only turns that were asked to stop.
+            limit: the most entries to return.
+        """
         return await self._page(
             TurnPage,
             project_id,
@@ -93,7 +126,13 @@ class ProjectionCalls:
         )
 
     async def lineage(self, project_id: str, turn_id: str, *, limit: int | None = None) -> Lineage:
-        """A turn and its direct children."""
+        """Return a turn and its direct children.
+
+        Args:
+            project_id: the project.
+            turn_id: the turn.
+            limit: the most children to return.
+        """
         return await self._page(Lineage, project_id, f"turns/{segment(turn_id)}/lineage", limit=limit)
 
     async def feed(
@@ -104,7 +143,14 @@ class ProjectionCalls:
         limit: int | None = None,
         wait_seconds: float = 0,
     ) -> EventPage:
-        """The project's events after a sequence number."""
+        """Return the project's events after a sequence number, in ascending order.
+
+        Args:
+            project_id: the project.
+            after_ledger_seq: return only events with a higher number; None starts at the first.
+            limit: the most events to return.
+            wait_seconds: how long the kernel may wait for a first event; 0 does not wait.
+        """
         return await self._page(
             EventPage,
             project_id,

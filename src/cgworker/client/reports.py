@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class ReportCalls:
-    """`kernel.reports`."""
+    """Calls about work-memory reports, as `kernel.reports`; see `KernelClient` for what they raise."""
 
     __slots__ = ("_kernel",)
 
@@ -23,10 +23,18 @@ class ReportCalls:
         self._kernel = kernel
 
     async def submit(self, agent: AgentRef, report: Report | Mapping[str, Any]) -> SubmittedReport:
-        """Put work done elsewhere on record; a repeat with equal content changes nothing.
+        """Put work that was done elsewhere on record; repeating it with equal content changes nothing.
 
         Args:
-            report: the manifest; a mapping is sent as it is, for the kernel to judge.
+            agent: the calling agent.
+            report: the manifest; a mapping is sent as it is, and the kernel checks it.
+
+        Returns:
+            The turn that records the work, and whether it existed already.
+
+        Raises:
+            ConflictError: the report's fault, for instance a `request_id` of another report.
+            InvalidRequest: the report does not have the form of a manifest.
         """
         answer = await self._kernel.send("POST", agent_path(agent, "/work-memory-reports"), body=report)
         return structure_answer(SubmittedReport, answer.body)

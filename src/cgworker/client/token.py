@@ -1,4 +1,4 @@
-"""An agent's credential as its client holds it: a text, or a file in which another may stand tomorrow."""
+"""An agent's credential: a text, or a file whose content may change."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from cgworker.private import read_secret
 
 _logger = logging.getLogger("cgworker")
 
-_MOST_KEPT = 3  # earlier tokens that are kept out of logs and children as well
+_MAX_KEPT = 3  # earlier tokens, which must be kept out of logs and child processes as well
 
 
 class Token:
-    """A token; one that stands in a file is read again when the file changes.
+    """A token. If it is in a file, it is read again when the file changes.
 
     Args:
-        text: the token; None is what the file says.
-        file: where it stands; None if it never changes.
+        text: the token; None takes the content of the file.
+        file: the file with the token; None means that the token never changes.
 
     Raises:
-        ProfileError: others may read the file.
-        OSError: it cannot be read.
+        ProfileError: other users may read the file.
+        OSError: the file cannot be read.
     """
 
     def __init__(self, text: str | None, file: Path | None) -> None:
@@ -32,7 +32,7 @@ class Token:
 
     @property
     def text(self) -> str | None:
-        """The token now."""
+        """The current token."""
         if self._file is not None and (found := self._look()) is not None and found != self._seen:
             self._seen = found
             self._read(self._file)
@@ -40,12 +40,12 @@ class Token:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The token now, and those before it."""
+        """The current token, and earlier ones."""
         current = self.text
         return tuple(known for known in (current, *self._known[1:]) if known is not None)
 
     def read_again(self) -> bool:
-        """Read the file although it does not seem to have changed; returns whether there is another token."""
+        """Read the file even if it seems unchanged; return True if the token is another one now."""
         if self._file is None:
             return False
         before = self._known[0]
@@ -53,7 +53,7 @@ class Token:
         return self._known[0] != before
 
     def _look(self) -> tuple[int, int, int] | None:
-        """What changes with the file; None while it is not there, as when it is being replaced."""
+        """Return what changes whenever the file does; None while it is missing, as when it is replaced."""
         try:
             found = self._file.stat() if self._file is not None else None
         except OSError:
@@ -61,11 +61,11 @@ class Token:
         return None if found is None else (found.st_mtime_ns, found.st_ino, found.st_size)
 
     def _read(self, file: Path) -> None:
-        """Take what stands there; what cannot be read leaves the token that there is."""
+        """Read the token from the file; keep the current one if the file cannot be read."""
         try:
             text = read_secret(file)
         except (OSError, ValueError, CommonGroundError) as unreadable:
             _logger.warning("the token file %s cannot be read again: %s", file, unreadable)
             return
         if text is not None and text != self._known[0]:
-            self._known = [text, *self._known[:_MOST_KEPT]]
+            self._known = [text, *self._known[:_MAX_KEPT]]

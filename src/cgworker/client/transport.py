@@ -1,6 +1,6 @@
-"""One HTTP exchange: send, read, and turn every way it can fail into an error of ours.
+"""One HTTP exchange: send a request, read the answer, and translate every failure into an error of ours.
 
-Nothing is retried here: only who asked knows whether asking twice is right.
+Nothing is retried here: only the caller knows whether a repeat is safe.
 """
 
 from __future__ import annotations
@@ -55,7 +55,12 @@ _CODES: Mapping[int, str] = {400: "bad_request", 422: "invalid_input"}
 
 @frozen
 class Answer:
-    """A successful answer: its JSON, and whether the kernel waited as asked (difference 7)."""
+    """A successful answer: its JSON, and whether the kernel waited as asked (difference 7).
+
+    Attributes:
+        body: the JSON value; None if the answer has no body.
+        headers: the answer's headers.
+    """
 
     body: Any
     headers: Mapping[str, str]
@@ -67,11 +72,16 @@ class Answer:
 
     @property
     def is_cut(self) -> bool:
-        """True if the kernel ended a page before what was asked for, for its length (difference 11)."""
+        """True if the kernel ended a page early because of its size (difference 11)."""
         return 'rel="next"' in self.headers.get("link", "")
 
     def has_more(self, count: int, limit: int) -> bool:
-        """Whether a page of so many items may not be the last: it is full, or the kernel cut it."""
+        """Return True if the page may not be the last one: it is full, or the kernel cut it.
+
+        Args:
+            count: how many items the page has.
+            limit: how many were asked for.
+        """
         return count > 0 and (count >= limit or self.is_cut)
 
 
@@ -79,15 +89,14 @@ class Transport:
     """Connections to one server.
 
     Args:
-        base_url: where it listens, such as `http://127.0.0.1:8000`.
-        timeout_seconds: how long to wait for one answer, long polls apart.
-        http: a client to use instead of an own one, for instance with another transport; it is then not
-            closed here.
-        ca_file: the authorities whose certificates are trusted, as one file; by default those of
-            SSL_CERT_FILE or SSL_CERT_DIR, else the public ones.
+        base_url: the address of the server, such as `http://127.0.0.1:8000`.
+        timeout_seconds: how long to wait for one answer; the time of a long poll comes on top.
+        http: an httpx client to use, for instance with another transport; the caller closes it.
+        ca_file: a PEM file with the trusted certificate authorities; by default those of SSL_CERT_FILE or
+            SSL_CERT_DIR, else the public ones.
 
     Raises:
-        UsageError: the address is none.
+        UsageError: the caller's fault: `base_url` is not an address of a server.
     """
 
     def __init__(
@@ -107,7 +116,7 @@ class Transport:
 
     @property
     def _connections(self) -> Connections:
-        """Our own, made when they are needed: in a process of many agents, most clients never ask."""
+        """Our own connections, made on demand: among many agents, most clients never send anything."""
         self._own = self._own or Connections(self.ca_file)
         return self._own
 
@@ -129,16 +138,19 @@ class Transport:
         """Send one request and read its answer.
 
         Args:
+            method: the HTTP method.
+            path: the path, with its segments encoded.
             body: a wire type or JSON value; None sends no body.
-            query: parameters; those that are None are left out.
-            wait_seconds: ask the kernel to wait this long for news (`Prefer: wait`); 0 does not ask.
+            query: the query parameters; those that are None are left out.
+            headers: more headers.
+            wait_seconds: how long the kernel may wait for news (`Prefer: wait`); 0 does not ask it to.
 
         Raises:
             KernelRefused: the kernel said no.
-            KernelTrouble: no usable answer; the request may or may not have been carried out.
+            KernelTrouble: no usable answer came; the request may or may not have been carried out.
             AnswerInvalid: the answer is not JSON, or a redirect.
-            UsageError: a header would carry what none can, or the proxy or the authorities that the
-                environment names cannot be used; nothing was sent.
+            UsageError: the caller's fault: a header cannot be sent, or the environment names a proxy or
+                certificate authorities that cannot be used. Nothing was sent.
         """
         content = None if body is None else dumps(body)
         sent = {"content-type": "application/json", **(headers or {})} if content else dict(headers or {})
@@ -171,14 +183,14 @@ class Transport:
         if response.status_code >= 400:
             raise error_of(response.status_code, response.text, response.headers)
         if response.status_code >= 300:
-            # A redirect has no body, and no body would read as "no work".
+            # A redirect has no body, and an empty body would be read as "no work".
             raise AnswerInvalid(
                 f"{self.base_url} redirects to {response.headers.get('location')}: use that address"
             )
         return Answer(_parse(response), response.headers)
 
     async def _exchange(self, method: str, url: str, **request: Any) -> httpx.Response:
-        """By the client that was given; without one none is made, it would cost as much as all the rest."""
+        """Send with the given httpx client, or without one: making one costs more than all the rest."""
         if self._given is not None:
             return await self._given.send(self._given.build_request(method, url, **request))
         asked = httpx.Request(method, _read_address(url), **request)
@@ -189,18 +201,18 @@ class Transport:
             finally:
                 await response.aclose()
         except httpx.RequestError as broken:
-            broken.request = asked  # so that who reports it can say which server it was
+            broken.request = asked  # an error report names the server
             raise
         response.request = asked
         return response
 
 
-# Reading an address takes longer than to send the request; those of many requests are the same.
+# Parsing an address takes longer than sending the request, and many requests have the same address.
 _read_address = lru_cache(maxsize=128)(httpx.URL)
 
 
 def _reason_of(broken: Exception, server: str) -> str:
-    """What the operating system said, or TLS: it names the fault where httpx names the attempt."""
+    """Return the reason that the operating system or TLS gave; httpx's own text names only the attempt."""
     said, error = None, cast("BaseException | None", broken)
     while error is not None:
         if (fault := tls_fault_of(error, server)) is not None:
@@ -218,7 +230,7 @@ def _reason_of(broken: Exception, server: str) -> str:
 
 
 def _check_address(base_url: str) -> None:
-    """Refuse what paths cannot be put behind, and what would break deep below httpx."""
+    """Refuse an address that no path can be appended to, or that breaks inside httpx."""
     if re.search(r"[\x00-\x20\x7f?#]", base_url):
         raise UsageError(
             f"not an address of a server: {base_url!r} has blanks, control characters, a query or a fragment"
@@ -232,9 +244,9 @@ _HEADER_VALUE = re.compile(r"[\x20-\x7e\t]*")
 
 
 def _check_headers(headers: Mapping[str, str]) -> None:
-    """Refuse what would end a header and begin another (CR, LF, NUL), or what no header can carry.
+    """Refuse a header value with CR, LF, NUL or another character that no header can carry.
 
-    The value is not shown: it may be a secret.
+    The message does not show the value, which may be a secret.
     """
     for name, value in headers.items():
         if not _HEADER_VALUE.fullmatch(value) or not _HEADER_VALUE.fullmatch(name):
@@ -254,7 +266,13 @@ _CARRIES: Mapping[str, str] = {
 
 
 def error_of(status: int, text: str, headers: Mapping[str, str]) -> CommonGroundError:
-    """The error that an answer of 400 and above stands for; its `answer` is the text as it came."""
+    """Return the error that an answer of status 400 or above stands for.
+
+    Args:
+        status: the HTTP status.
+        text: the answer's body; it becomes the error's `answer`.
+        headers: the answer's headers.
+    """
     error = _error_of(status, text, headers)
     error.answer = text
     return error
@@ -294,13 +312,13 @@ def _json_or_none(text: str) -> Any:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds of a Retry-After; one given as a date counts as not given."""
+    """Return the seconds of a Retry-After header; None if there is none or it is a date."""
     said = headers.get("retry-after", "").strip()
     return float(said) if said.isascii() and said.isdigit() else None
 
 
 def _spelled(query: Mapping[str, Any] | None) -> dict[str, str] | None:
-    """As httpx is to send it; None, where there is none, spares it reading the address twice."""
+    """Return the query as httpx sends it; None if it is empty, so that httpx parses the URL only once."""
     if not query:
         return None
     return {

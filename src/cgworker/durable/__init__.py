@@ -1,1 +1,1 @@
-"""What a turn keeps in public, so that its handler can begin again from the top and find what it had."""
+"""Durable state of a turn: its steps, children, questions and streams survive a restart of its handler."""

@@ -1,9 +1,9 @@
-"""Children: turns that a turn gives to other agents, and waits for without holding a slot.
+"""Children: turns that a turn dispatches to other agents. The turn waits for them without holding a slot.
 
-Which children there are is kept as a record of role `children`, `{"turns": {name: {"turn_id", "agent_id",
-"turn_kind"}}}`. The turn is suspended with reason `await_children`, and says in `meta.annotations` which
-turns it waits for: `{"await_children": {"turns": [turn ids], "first": how many}}`. Any worker of its agent
-resumes it once so many of them are closed (difference 22).
+The list of children is kept as a record of role `children`, `{"turns": {name: {"turn_id", "agent_id",
+"turn_kind"}}}`. The turn is suspended with reason `await_children`, and `meta.annotations` names the turns
+it waits for: `{"await_children": {"turns": [turn ids], "first": how many}}`. Any worker of the same agent
+resumes the turn once that many of them are closed (difference 22).
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ CHILDREN_ROLE = "children"
 
 @frozen
 class Child:
-    """A turn to be given to another agent of the project.
+    """A turn to dispatch to another agent of the project.
 
     Attributes:
-        agent_id: which.
+        agent_id: the agent that gets the turn.
         input: any JSON value, or an object of a class with fields.
-        kind: the turn kind; the agent must have that capability.
+        kind: the turn kind; the agent must have it among its capabilities.
     """
 
     agent_id: str
@@ -42,12 +42,12 @@ class Child:
 
 @frozen
 class ChildResult:
-    """How a child ended.
+    """The result of a closed child.
 
     Attributes:
-        turn: which turn it was.
+        turn: the child's turn.
         outcome: "succeeded", "failed" or "stopped".
-        payload: what it left, or None.
+        payload: the child's final payload; None if it left none.
     """
 
     turn: TurnRef
@@ -56,13 +56,13 @@ class ChildResult:
 
     @property
     def succeeded(self) -> bool:
-        """Whether it did what it was asked for."""
+        """True if the child's outcome is "succeeded"."""
         return self.outcome == "succeeded"
 
 
 @frozen
 class _Known:
-    """A child that was dispatched, as the record keeps it."""
+    """A child that was dispatched, as the record stores it."""
 
     turn_id: str
     agent_id: str
@@ -74,9 +74,9 @@ class Children:
 
     Args:
         journal: the turn's records and events.
-        kernel: calls under the agent's identity.
+        kernel: makes calls under the agent's identity.
         lease: the lease of the claim held.
-        dispatch: gives one child its turn, by its name; repeating it gives the same turn.
+        dispatch: dispatches the named child; dispatching it again returns the same turn.
     """
 
     def __init__(
@@ -93,7 +93,22 @@ class Children:
         self._wanted: dict[str, Child] = {}
 
     async def results(self, wanted: Mapping[str, Child], first: int | None) -> dict[str, ChildResult]:
-        """The results by name, or the turn is suspended until there are enough; see `Turn.children`."""
+        """Return the results by name, or suspend the turn until there are enough; see `Turn.children`.
+
+        Args:
+            wanted: the children by name.
+            first: how many results are enough; None means all.
+
+        Returns:
+            The results of the children that closed first, at most `first` of them, by name.
+
+        Raises:
+            Suspending: too few children are closed yet; the worker suspends the turn.
+            UsageError: the handler's fault. `first` is out of range, or a name was used for another child
+                before.
+            LeaseLost: the kernel did not answer before the lease ended.
+            KernelRefused: the kernel refused a call, for instance because the claim is no longer ours.
+        """
         enough = len(wanted) if first is None else first
         if not 0 <= enough <= len(wanted) or first == 0:
             raise UsageError(
@@ -103,11 +118,11 @@ class Children:
         closed = [turn_id for turn_id in await self._closed_ids() if turn_id in names]
         if len(closed) < enough:
             raise Suspending(_awaiting(tuple(names), first))
-        chosen = set(closed[:enough])  # the first in the ledger's order, the same on every attempt
+        chosen = set(closed[:enough])  # in the ledger's order, which is the same on every attempt
         return {names[turn_id]: await self._result(turn_id) for turn_id in names if turn_id in chosen}
 
     async def _dispatched(self, wanted: Mapping[str, Child]) -> dict[str, str]:
-        """The names of the wanted children by turn id; who has no turn yet gets one."""
+        """Dispatch the children that have no turn yet; return the names of all wanted children by turn id."""
         known = await self._known()
         for name, child in wanted.items():
             self._refuse_another(name, child, known.get(name))
@@ -121,7 +136,10 @@ class Children:
         return {(known | born)[name].turn_id: name for name in wanted}
 
     def _refuse_another(self, name: str, child: Child, known: _Known | None) -> None:
-        """A name is for one child, here and in earlier attempts; its input may come out otherwise by then."""
+        """Raise UsageError if the name belongs to another child, in this attempt or an earlier one.
+
+        The input is compared within this attempt only: another attempt may compute a different one.
+        """
         plain = evolve(child, input=unstructure_plain(child.input))
         is_known = known is None or (known.agent_id, known.turn_kind) == (child.agent_id, child.kind)
         if not is_known or self._wanted.setdefault(name, plain) != plain:

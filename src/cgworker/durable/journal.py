@@ -1,4 +1,4 @@
-"""A turn's records and events as the holder of its claim reads them, and appending to them exactly once."""
+"""Journal: read a turn's records and events, and append each record exactly once."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _FEED_PAGE = 500
 
 
 class Journal:
-    """The records and events of one turn, under its claim.
+    """The records and events of one turn, read and appended under its claim.
 
     Args:
-        kernel: calls under the agent's identity.
+        kernel: makes calls under the agent's identity.
         lease: the lease of the claim held.
         context: the turn and the first page of its records.
-        page_size: how many records a further page is asked for.
-        more_records: whether there may be records after those in `context`.
+        page_size: how many records to request per further page.
+        more_records: True if there may be records after those in `context`.
     """
 
     def __init__(
@@ -48,9 +48,9 @@ class Journal:
         self._known_boxes: set[str] | None = None
         self.turn: TurnRef = context.turn.turn
 
-    @cached_property  # most turns need neither, and a lock takes a kilobyte
+    @cached_property  # most turns need neither lock, and a lock takes a kilobyte
     def _reading(self) -> anyio.Lock:
-        """Two tasks that read on at once would both keep the same page."""
+        """The lock for reading: two tasks that read at once would both store the same page."""
         return anyio.Lock()
 
     @cached_property
@@ -59,13 +59,21 @@ class Journal:
 
     @property
     def input(self) -> Any:
-        """The payload of the turn's first record; None if it has none."""
+        """The payload of the turn's first record; None if it has no records."""
         return self._records[0].payload if self._records else None
 
     # ------------------------------------------------------------ reading
 
     async def records(self, role: str | None = None) -> tuple[SemanticItem, ...]:
-        """The records so far, oldest first; those of one role, if it is given."""
+        """Return the turn's records so far, oldest first; read from the kernel what is missing.
+
+        Args:
+            role: return only the records of this role; None returns all.
+
+        Raises:
+            LeaseLost: the kernel did not answer before the lease ended.
+            KernelRefused: the kernel refused the call.
+        """
         async with self._reading:
             while self._more_records:
                 page, self._more_records = await call_until_lease_ends(self._next_page, self._lease)
@@ -73,7 +81,7 @@ class Journal:
         return tuple(item for item in self._records if role is None or item.record.record_role == role)
 
     async def _expect_more(self) -> None:
-        """There are records after those that another task may be reading just now."""
+        """Note that the turn has records which are not read yet, once a read in progress has ended."""
         async with self._reading:
             self._more_records = True
 
@@ -84,7 +92,12 @@ class Journal:
         )
 
     async def events(self) -> tuple[LedgerEvent, ...]:
-        """The turn's events so far, and its children's births and ends, oldest first."""
+        """Return the turn's events so far, and its children's births and ends, oldest first.
+
+        Raises:
+            LeaseLost: the kernel did not answer before the lease ended.
+            KernelRefused: the kernel refused the call.
+        """
         async with self._reading:
             while True:
                 page, has_more = await call_until_lease_ends(self._next_events, self._lease)
@@ -99,16 +112,21 @@ class Journal:
     # ------------------------------------------------------------ appending
 
     async def append(self, payload: Any, role: str, *, key: str | None = None) -> CardBoxRef:
-        """Append a record, exactly once, whatever happens to the answer.
+        """Append a record exactly once, even if the kernel's answer is lost.
 
         Args:
             payload: a JSON value, or an object of a class with fields.
             role: the record's role.
-            key: the same for the same record, if the caller may append it again after a cancellation.
+            key: the idempotency key. Pass the same key to append the same record again after a
+                cancellation; by default each call has a key of its own.
+
+        Returns:
+            The reference of the stored content.
 
         Raises:
             LeaseLost: the kernel did not answer before the lease ended.
-            KernelRefused: the kernel said no, for instance because the claim is no longer ours.
+            KernelRefused: the kernel refused the call, for instance because the claim is no longer ours.
+            TypeError: the payload is not JSON.
         """
         payload = unstructure_plain(payload)
         async with self._appending:
@@ -121,7 +139,7 @@ class Journal:
             return ref
 
     async def _append(self, payload: Any, role: str, key: str) -> CardBoxRef:
-        """One try. After a lost answer the records tell whether it was carried out."""
+        """Try once to append. If the reply is lost, read the records to learn whether it was stored."""
         try:
             return await self._kernel.turns.append(self._lease.claim, payload, role=role, idempotency_key=key)
         except KernelTrouble:
@@ -130,7 +148,7 @@ class Journal:
             raise
 
     async def _find_appended(self, payload: Any, role: str) -> CardBoxRef | None:
-        """The record, if it is there after all: only the claim's holder appends, and one at a time."""
+        """Return the record if the kernel stored it: only the claim's holder appends, and one at a time."""
         await self._expect_more()
         for item in await self.records(role):
             is_new = item.record.cardbox_ref.cardbox_id not in (self._known_boxes or ())

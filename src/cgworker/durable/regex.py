@@ -1,7 +1,7 @@
-"""Regular expressions of JSON Schemas, run by RE2: its time grows with the text, whatever the pattern.
+"""Run the regular expressions of JSON Schemas in RE2, in time linear in the length of the text.
 
-JSON Schema means the expressions of JavaScript (ECMA-262). RE2 spells some of them otherwise, and has no
-lookarounds and no backreferences at all, which is why it is bounded: those are refused by name.
+JSON Schema uses the expressions of JavaScript (ECMA-262). RE2 spells some of them differently. It has no
+lookarounds and no backreferences, because they need unbounded time: a pattern with one is refused.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import re2
 
-_MOST_MEMORY = 1 << 21  # bytes for one expression; what needs more is refused when it is compiled
+_MAX_MEMORY = 1 << 21  # bytes for one expression; RE2 refuses to compile one that needs more
 
 _TOKEN = re.compile(
     r"""
@@ -36,18 +36,21 @@ _NO_SPACE = (
 
 
 class PatternRefused(ValueError):
-    """An expression that cannot be used; the text says what in it, and what to do."""
+    """A pattern cannot be used; the text names the part at fault and what to do."""
 
 
 def compile_pattern(pattern: str) -> Any:
-    """An expression of a JSON Schema, compiled by RE2.
+    """Compile a pattern of a JSON Schema with RE2.
+
+    Args:
+        pattern: a regular expression in JavaScript's syntax.
 
     Raises:
-        PatternRefused: it is none, or RE2 cannot do what it asks for.
+        PatternRefused: the pattern is not valid, or uses what RE2 does not have.
     """
     options = re2.Options()
-    options.log_errors = False  # it would write to stderr
-    options.max_mem = _MOST_MEMORY
+    options.log_errors = False  # RE2 would write them to stderr
+    options.max_mem = _MAX_MEMORY
     try:
         return re2.compile(_translated(pattern), options)
     except (re2.error, UnicodeError) as broken:
@@ -57,7 +60,7 @@ def compile_pattern(pattern: str) -> Any:
 
 
 def _translated(pattern: str) -> str:
-    """The expression in RE2's spelling."""
+    """Return the pattern in RE2's spelling."""
     pieces: list[str] = []
     inside, end = False, 0
     for found in _TOKEN.finditer(pattern):
@@ -82,7 +85,7 @@ def _translated(pattern: str) -> str:
 
 
 def _character(pattern: str, found: re.Match[str]) -> str:
-    """A character, or a class of them, that is spelled in another way."""
+    """Return a character escape, or a Unicode property, in RE2's spelling."""
     if found["name"]:
         return f"{found[0][:2]}{{{found['name']}}}"
     if found["control"]:

@@ -1,4 +1,4 @@
-"""All that a JSON Schema is made of, its own parts and what it refers to, looked at before it is used."""
+"""Check every part of a JSON Schema, and everything it refers to, before the schema is used."""
 
 from __future__ import annotations
 
@@ -19,16 +19,21 @@ _ALL_IN_PLACE = ("allOf", "anyOf", "oneOf")
 
 
 class SchemaRefused(ValueError):
-    """A schema that cannot be used; the text says why."""
+    """A schema cannot be used; the text gives the reason."""
 
 
 def check_parts(schema: Mapping[str, Any], work: Work) -> None:
-    """Raise if a part of the schema cannot be used, be it one that only a reference leads to.
+    """Check every part of the schema, including parts that only a reference leads to.
+
+    Args:
+        schema: the schema.
+        work: the budget for the check; see `Work`.
 
     Raises:
-        SchemaRefused: it is no JSON Schema, or refers to what is not in it, or to itself without end.
-        PatternRefused: an expression in it cannot be used.
-        Exception: what else referencing and jsonschema raise, such as RecursionError.
+        SchemaRefused: it is not a valid JSON Schema, or has a reference that leads outside of it or round
+            in circles.
+        PatternRefused: a regular expression in it cannot be used.
+        Exception: anything else that referencing and jsonschema raise, such as RecursionError.
     """
     in_place: dict[int, list[int]] = {}
     waiting = [(schema, REGISTRY.resolver_with_root(DRAFT202012.create_resource(schema)))]
@@ -51,7 +56,7 @@ def _check_form(part: Any, work: Work) -> None:
 def _survey(
     part: Any, resolver: Any, work: Work, in_place: dict[int, list[int]]
 ) -> Iterator[tuple[Any, Any]]:
-    """What the part and the schemas in it refer to; notes which schemas apply in place of which."""
+    """Yield the schemas that the part refers to; note in `in_place` which ones apply to the same value."""
     inside = [(part, resolver)]
     while inside:
         schema, resolver = inside.pop()
@@ -74,7 +79,7 @@ def _referred(resolver: Any, reference: str) -> Any:
 
 
 def _applied_in_place(schema: Mapping[str, Any]) -> Iterator[Any]:
-    """The schemas in this one that apply to the same value."""
+    """Yield the subschemas that apply to the same value as this schema."""
     yield from (schema[keyword] for keyword in _IN_PLACE if keyword in schema)
     for keyword in _ALL_IN_PLACE:
         yield from schema.get(keyword, ())

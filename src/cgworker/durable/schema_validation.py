@@ -1,9 +1,9 @@
-"""A value checked against a JSON Schema with a bounded amount of work, and without Python's `re`.
+"""Check a value against a JSON Schema with a bounded amount of work, and without Python's `re`.
 
-jsonschema's own validator is extended, in three ways. Its expressions are run by RE2. Its work is counted:
-one for each schema that is applied to a value, more for keywords and messages that cost more. And a schema
-is 2020-12 from its top to its bottom: jsonschema itself takes another class of validator below a reference
-to a schema that names its dialect, and what is extended here would be lost there.
+jsonschema's validator is extended in three ways. Regular expressions run in RE2. Work is counted: one for
+each schema that is applied to a value, more for expensive keywords and messages. And a schema is read as
+2020-12 throughout: jsonschema itself switches to another validator class behind a reference to a schema
+that names its dialect, and would lose these extensions there.
 """
 
 from __future__ import annotations
@@ -20,43 +20,52 @@ from referencing import Registry
 
 from cgworker.durable.regex import compile_pattern
 
-MOST_WORK = 200_000
-"""How much one check may do: a second or two of one processor."""
+MAX_WORK = 200_000
+"""The budget of one check, in units of work: one or two seconds of one processor."""
 
-_CHARACTERS = 1000  # of a message, or instructions of an expression times characters: as costly as one schema
-_ENTRIES = 16  # of what a keyword lists
-_ERROR = 5  # what it takes to make one, and to keep it
-_LISTS = frozenset({"enum", "const", "dependentRequired"})  # keywords that look at all that is in them
+# The unit of cost is one schema applied to a value. One unit pays for so many characters of a message (or
+# characters of a text times instructions of an expression), and for so many entries that a keyword lists.
+_CHARACTERS = 1000
+_ENTRIES = 16
+_ERROR = 5  # the cost of making an error and keeping it
+_LISTS = frozenset({"enum", "const", "dependentRequired"})  # keywords that read all of their own value
 
 Errors = Iterator[ValidationError]
 
 
 class TooMuchWork(Exception):
-    """The value, the schema, or the two together cost more to check than is allowed."""
+    """The check costs more work than is allowed, because of the value, the schema, or both."""
 
 
 @attrs.define
 class Work:
-    """What one check may still do, and the expressions that it has compiled."""
+    """The remaining budget of one check, and the expressions that it has compiled."""
 
-    left: int = attrs.field(factory=lambda: MOST_WORK)
+    left: int = attrs.field(factory=lambda: MAX_WORK)
     patterns: dict[str, Any] = attrs.field(factory=dict)
 
     def spend(self, amount: int) -> None:
-        """Take so much off.
+        """Subtract an amount from the budget.
+
+        Args:
+            amount: the cost; 1 is the cost of applying one schema to a value.
 
         Raises:
-            TooMuchWork: there is not so much left.
+            TooMuchWork: less than the amount is left.
         """
         self.left -= amount
         if self.left < 0:
-            raise TooMuchWork(f"it takes more than {MOST_WORK:,} steps")
+            raise TooMuchWork(f"it takes more than {MAX_WORK:,} steps")
 
     def compiled(self, pattern: str) -> Any:
-        """The expression, ready to be searched for.
+        """Return the compiled expression; compile it on first use.
+
+        Args:
+            pattern: a regular expression in JavaScript's syntax.
 
         Raises:
-            PatternRefused: it cannot be used.
+            PatternRefused: the pattern cannot be used.
+            TooMuchWork: the expression costs more than is left.
         """
         if (found := self.patterns.get(pattern)) is None:
             self.patterns[pattern] = found = compile_pattern(pattern)
@@ -64,7 +73,16 @@ class Work:
         return found
 
     def matches(self, pattern: str, text: str) -> bool:
-        """Whether the expression is found in the text."""
+        """Return True if the expression is found in the text.
+
+        Args:
+            pattern: a regular expression in JavaScript's syntax.
+            text: the text to search.
+
+        Raises:
+            PatternRefused: the pattern cannot be used.
+            TooMuchWork: the search costs more than is left.
+        """
         compiled = self.compiled(pattern)
         self.spend(len(text) * compiled.programsize // _CHARACTERS)
         return compiled.search(text) is not None
@@ -74,16 +92,21 @@ _work: ContextVar[Work] = ContextVar("work")
 
 
 def errors_of(value: Any, schema: Any, work: Work) -> Errors:
-    """What in the value does not fit the schema.
+    """Yield what is wrong with the value under the schema.
+
+    Args:
+        value: any JSON value.
+        schema: the schema.
+        work: the budget for the check.
 
     Raises:
-        TooMuchWork: it takes more work than is left.
-        Exception: whatever jsonschema makes of odd schemas and values, such as RecursionError.
+        TooMuchWork: the check costs more work than is left.
+        Exception: anything that jsonschema raises for odd schemas and values, such as RecursionError.
     """
-    # With a registry of its own it fetches nothing that a schema refers to.
+    # An empty registry: nothing that a schema refers to is fetched.
     errors = _bounded()(schema, registry=Registry()).iter_errors(value)
     while True:
-        token = _work.set(work)  # for each error: between them other checks may run
+        token = _work.set(work)  # for each error: another check may run between two of them
         try:
             error = next(errors, None)
         finally:
@@ -95,17 +118,17 @@ def errors_of(value: Any, schema: Any, work: Work) -> Errors:
 
 @cache
 def _bounded() -> Any:
-    """The extended class."""
+    """Return the extended validator class."""
     all_keywords = {**Draft202012Validator.VALIDATORS, **_OWN}
     counted = {name: partial(_counted, name, keyword) for name, keyword in all_keywords.items()}
-    extend: Any = validators.extend  # its stubs tell no types
+    extend: Any = validators.extend  # untyped in the stubs
     bounded = extend(Draft202012Validator, counted)
     bounded.evolve = _evolve
     return bounded
 
 
 def _evolve(validator: Any, **changes: Any) -> Any:
-    """The same validator for another schema, whatever dialect that names."""
+    """Return the same validator for another schema, whatever dialect the schema names."""
     _work.get().spend(1)
     return attrs.evolve(validator, **changes)
 
@@ -113,7 +136,7 @@ def _evolve(validator: Any, **changes: Any) -> Any:
 def _counted(
     name: str, keyword: Callable[..., Errors | None], validator: Any, value: Any, instance: Any, schema: Any
 ) -> Errors:
-    """A keyword that pays for what it lists and for the messages that it writes."""
+    """Run a keyword, and charge the work budget for the entries it lists and the messages it writes."""
     work = _work.get()
     if isinstance(value, list | dict):
         work.spend((_size(value) if name in _LISTS else len(value)) // _ENTRIES)
@@ -123,13 +146,13 @@ def _counted(
 
 
 def _size(value: Any) -> int:
-    """How many values a value is made of."""
+    """Return how many values a JSON value consists of."""
     if isinstance(value, dict):
         return 1 + sum(map(_size, value.values()))
     return 1 + sum(map(_size, value)) if isinstance(value, list) else 1
 
 
-# ---------------------------------------------------------------- keywords that jsonschema has no bounds for
+# ---------------------------------------------------------------- keywords that are unbounded in jsonschema
 
 
 def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Errors:  # noqa: ARG001
@@ -176,7 +199,7 @@ def _unevaluated_items(validator: Any, allowed: Any, instance: Any, schema: Any)
 
 
 def _unique_items(validator: Any, unique: Any, instance: Any, schema: Any) -> Errors:  # noqa: ARG001
-    """By their canonical form: to compare each with each takes the square of their number."""
+    """Compare items by their canonical form: comparing each pair would take quadratic time."""
     if not unique or not validator.is_type(instance, "array"):
         return
     _work.get().spend(_size(instance))
@@ -219,7 +242,7 @@ def _unexpected(what: str, names: list[Any]) -> ValidationError:
 
 
 def _canonical(value: Any) -> Any:
-    """The value with one spelling for each number: 1 and 1.0 are the same to JSON Schema."""
+    """Return the value with one spelling for each number: 1 and 1.0 are equal in JSON Schema."""
     if isinstance(value, dict):
         return {name: _canonical(each) for name, each in value.items()}
     if isinstance(value, list):
@@ -227,11 +250,11 @@ def _canonical(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-# ---------------------------------------------------------------- what other keywords have looked at
+# ---------------------------------------------------------------- what other keywords have evaluated
 
 
 def _evaluated(validator: Any, instance: Any, schema: Any) -> set[Any]:
-    """The properties, or the indexes, that keywords of the schema and of those in its place apply to."""
+    """Return the properties or indexes that the schema's keywords, and those of `_in_place`, apply to."""
     if not isinstance(schema, Mapping):
         return set()
     own = _own_items if isinstance(instance, list) else _own_properties
@@ -265,10 +288,10 @@ def _own_items(validator: Any, instance: list[Any], schema: Mapping[str, Any]) -
 
 
 def _in_place(validator: Any, instance: Any, schema: Mapping[str, Any]) -> Iterator[Any]:
-    """The validators of the schemas that apply to the very same value."""
+    """Yield validators for the subschemas that apply to the same value."""
     for keyword in ("$ref", "$dynamicRef"):
         if keyword in schema:
-            resolved = validator._resolver.lookup(schema[keyword])  # noqa: SLF001  # as jsonschema's own do
+            resolved = validator._resolver.lookup(schema[keyword])  # noqa: SLF001  # as jsonschema's own keywords do
             yield validator.evolve(schema=resolved.contents, _resolver=resolved.resolver)
     for keyword in ("allOf", "anyOf", "oneOf"):
         yield from (validator.evolve(schema=inner) for inner in schema.get(keyword, ()))

@@ -1,7 +1,7 @@
-"""Steps: work that is done once in a turn's life, however often its handler begins again.
+"""Steps: work that is done once in a turn's life, however often its handler starts again.
 
-A step is kept as a record of role `step`, `{"key": ..., "value": ...}`. It is done again only if the worker
-died between doing it and keeping it.
+A step is stored as a record of role `step`, `{"key": ..., "value": ...}`. It is repeated only if the worker
+died after doing it and before storing it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,11 @@ STEP_ROLE = "step"
 
 
 class Steps:
-    """The steps of one turn."""
+    """The steps of one turn.
+
+    Args:
+        journal: the turn's records and events.
+    """
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
@@ -28,8 +32,19 @@ class Steps:
         self._locks: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
 
     async def once(self, key: str, make: Callable[[], Any], returns: Any) -> Any:
-        """The value of the step, made now if no attempt has made it yet; see `Turn.once`."""
-        async with self._locks[key]:  # the same step in two tasks is still one step
+        """Return the value of the step; compute and store it if no attempt has done so yet. See `Turn.once`.
+
+        Args:
+            key: the step's name within the turn.
+            make: computes the value; may be async.
+            returns: the type that the stored value is read as.
+
+        Raises:
+            TypeError: the value is not JSON.
+            LeaseLost: the kernel did not answer before the lease ended.
+            KernelRefused: the kernel refused a call, for instance because the claim is no longer ours.
+        """
+        async with self._locks[key]:  # two tasks may ask for the same step
             values = await self._load()
             if key not in values:
                 values[key] = await self._make(key, make)
@@ -39,14 +54,14 @@ class Steps:
         if self._values is None:
             kept = [item.payload for item in await self._journal.records(STEP_ROLE)]
             found = {step["key"]: step["value"] for step in reversed(kept) if _is_step(step)}
-            if self._values is None:  # no other task was quicker
+            if self._values is None:  # another task may have loaded them meanwhile
                 self._values = found
         return self._values
 
     async def _make(self, key: str, make: Callable[[], Any | Awaitable[Any]]) -> Any:
         made = make()
         value = unstructure_plain(await made if inspect.isawaitable(made) else made)
-        found = loads(dumps(value))  # the very value that a later attempt will find
+        found = loads(dumps(value))  # exactly the value that a later attempt will read
         await self._journal.append({"key": key, "value": value}, STEP_ROLE)
         return found
 

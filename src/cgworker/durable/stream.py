@@ -1,4 +1,4 @@
-"""A stream of text, such as a model's tokens, as a few public records."""
+"""Stream: record a stream of text, such as a model's tokens, as a few public records."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LAST_SECONDS = 2.0
 
 
 class Stream:
-    """Text on its way into records, `{"index": n, "text": ...}`: write to it, the rest is done by itself.
+    """Text that is recorded in pieces, `{"index": n, "text": ...}`, while it is written.
 
     Attributes:
         record_count: how many records it has become so far.
@@ -27,7 +27,7 @@ class Stream:
         self._journal = journal
         self._role = role
         self._max_characters = max_characters
-        self._half = ""  # of a character that was cut in two, its first part
+        self._half = ""  # the first half (surrogate) of a character that was cut in two
         self._waiting: list[str] = []
         self._waiting_count = 0
         self._sending: tuple[str, str] | None = None
@@ -37,23 +37,31 @@ class Stream:
         self.character_count: int = 0
 
     async def write(self, text: str) -> None:
-        """Add text. Waits only when so much is there that a record is due.
+        """Add text. This waits only when enough text is there for the next record.
 
-        A character may come in two halves (surrogates), as from a runtime that counts in UTF-16; a half that
-        stays alone becomes U+FFFD.
+        A character may come in two halves (surrogates), as from a runtime that counts in UTF-16; a half
+        that stays alone becomes U+FFFD.
+
+        Args:
+            text: the text to add; it may be empty.
 
         Raises:
             LeaseLost: the kernel did not answer before the lease ended.
-            KernelRefused: the kernel said no.
+            KernelRefused: the kernel refused the record, for instance because the claim is no longer ours.
         """
         self._add(self._joined(text))
         while self._is_due:
             async with self._flushing:
-                if self._is_due:  # nobody was quicker
+                if self._is_due:  # another task may have sent it meanwhile
                     await self._send()
 
     async def flush(self) -> None:
-        """Make a record of what waits, now. What is written meanwhile waits for the next one."""
+        """Record the buffered text now. Text that is written meanwhile goes into the next record.
+
+        Raises:
+            LeaseLost: the kernel did not answer before the lease ended.
+            KernelRefused: the kernel refused the record, for instance because the claim is no longer ours.
+        """
         async with self._flushing:
             await self._send()
 
@@ -69,7 +77,7 @@ class Stream:
             self._news.set()
 
     def _joined(self, text: str) -> str:
-        """The text without its halves of characters: joined, kept for the next text, or replaced."""
+        """Join half characters (surrogates): keep a trailing first half for later, replace a lone half."""
         text, self._half = self._half + text, ""
         if text.isascii():
             return text
@@ -78,7 +86,7 @@ class Stream:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
     async def _send(self) -> None:
-        """What a cancelled flush was sending is sent again as it was, under its old key; then what waits."""
+        """Send what a cancelled flush left, unchanged and under its old key; then send the buffered text."""
         while self._sending or self._waiting:
             is_rest = self._sending is not None
             self._sending = self._sending or (self._take(), uuid.uuid4().hex)
@@ -95,24 +103,33 @@ class Stream:
         return text
 
     async def flush_now_and_then(self, seconds: float) -> None:
-        """Let nothing wait longer than so long, until cancelled."""
+        """Record text at most `seconds` after it was written, until cancelled.
+
+        Args:
+            seconds: the longest time that text waits for its record.
+        """
         while True:
             await self._news.wait()
             self._news = anyio.Event()
             await anyio.sleep(seconds)
             try:
                 await self.flush()
-            except CommonGroundError as trouble:  # the next write, or the end, says it to the handler
+            except CommonGroundError as trouble:  # the next write, or the end, raises it to the handler
                 logger.debug("a stream could not be recorded yet: %s", trouble)
 
     async def finish(self) -> None:
-        """Make a record of the rest: no more will come."""
+        """Record the rest of the text; no more will be written.
+
+        Raises:
+            LeaseLost: the kernel did not answer before the lease ended.
+            KernelRefused: the kernel refused the record, for instance because the claim is no longer ours.
+        """
         half, self._half = self._half, ""
         self._add(half and "\N{REPLACEMENT CHARACTER}")
         await self.flush()
 
     async def flush_what_can_be(self) -> None:
-        """The handler is being ended: save what there is, but keep nobody waiting for it."""
+        """Record the rest of the text, in two seconds at most: the handler is being ended."""
         with anyio.move_on_after(_LAST_SECONDS, shield=True):
             try:
                 await self.finish()
@@ -124,7 +141,17 @@ class Stream:
 async def open_stream(
     journal: Journal, role: str, *, max_characters: int, max_seconds: float
 ) -> AsyncIterator[Stream]:
-    """A stream for as long as the block lasts; see `Turn.stream`."""
+    """Open a stream for the duration of the block; see `Turn.stream`.
+
+    Args:
+        journal: the turn's records and events.
+        role: the role of the records.
+        max_characters: record the buffered text once it has this many characters.
+        max_seconds: record the buffered text at least this often.
+
+    Yields:
+        The stream to write to.
+    """
     stream = Stream(journal, role, max_characters)
     raised: BaseException | None = None
     async with anyio.create_task_group() as beside:

@@ -22,7 +22,8 @@ from cgworker.lease import Interruption, Reason
 from cgworker.outcome import Outcome, Suspended, outcome_of, plain_outcome, word_for
 from cgworker.testing.scripted import ScriptedKernel, ScriptedTurn, payload_of
 from cgworker.turn import Turn
-from cgworker.wire.converter import ABSENT, unstructure_plain
+from cgworker.wire.absent import ABSENT
+from cgworker.wire.converter import unstructure_plain
 from cgworker.wire.refs import AgentRef
 from cgworker.wire.turns import CONVERSATION_KIND
 from cgworker.worker import TurnReport, Worker, WorkerOptions

@@ -18,7 +18,8 @@ from cgworker.client import KernelClient
 from cgworker.errors import InvariantError
 from cgworker.lifecycle import Trigger, TurnState, advance
 from cgworker.testing.verbs import verb_of
-from cgworker.wire.converter import ABSENT, dumps, loads
+from cgworker.wire.absent import ABSENT
+from cgworker.wire.converter import dumps, loads
 from cgworker.wire.refs import AgentRef
 
 _LEASE_SECONDS = 30.0

@@ -1,4 +1,4 @@
-"""What travels between a client and the kernel: frozen attrs classes, one file per noun.
+"""Wire types: what a client and a kernel send each other, as frozen attrs classes, one file per noun.
 
-The classes know nothing of JSON; `wire.converter` turns them into it and back.
+The classes know nothing of JSON; `wire.converter` converts them to JSON and back.
 """

@@ -1,4 +1,4 @@
-"""Admission: how an external runtime becomes an agent (admission 4)."""
+"""Admission: requests that make an external runtime an agent, and their answers (admission 4)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from cgworker.wire.converter import ABSENT, Absent
+from cgworker.wire.absent import ABSENT, Absent
 
 REPORTER_PROFILE = "byoa.work_memory_reporter.v1"
 WORKER_PROFILE = "byoa.conversation_worker.v1"
@@ -16,7 +16,7 @@ WORKER_PROFILE = "byoa.conversation_worker.v1"
 
 @frozen(kw_only=True)
 class RequestCredentialToken:
-    """Admit an agent and issue its credential (admission 4.1)."""
+    """Admit an agent and issue a credential for it (admission 4.1)."""
 
     request_id: str
     requested_agent_id: str
@@ -34,7 +34,7 @@ class RequestCredentialToken:
 class CreateInvite:
     """Invite an agent to join (admission 4.2).
 
-    `capacity` and `grants` are left out when absent, since the reference refuses them (difference 3).
+    `capacity` and `grants` are not sent when absent, since the reference refuses them (difference 3).
     """
 
     agent_id: str
@@ -51,7 +51,7 @@ class CreateInvite:
 
 @frozen(kw_only=True)
 class Invite:
-    """A join invite, without its code."""
+    """An invite to join, without its code."""
 
     invite_id: str
     project_id: str
@@ -73,7 +73,7 @@ class Invite:
 
 @frozen(kw_only=True)
 class CreatedInvite:
-    """A new invite; `join_code` is shown this once."""
+    """A new invite with its `join_code`, which cannot be read again."""
 
     invite: Invite
     join_code: str = field(repr=False)
@@ -88,12 +88,14 @@ class InviteList:
 
 @frozen(kw_only=True)
 class RevokedInvite:
+    """The invite as revoked (difference 13)."""
+
     invite: Invite
 
 
 @frozen(kw_only=True)
 class RedeemInvite:
-    """Join with a code; the code is the authority."""
+    """Join with the code of an invite; no other credential is needed (admission 4.3)."""
 
     join_code: str = field(repr=False)
 
@@ -113,7 +115,7 @@ class AdmittedProfile:
 
 @frozen(kw_only=True)
 class Admitted:
-    """An agent admitted, with a new credential; `agent_credential_token` is shown this once."""
+    """An admitted agent with a new `agent_credential_token`, which cannot be read again."""
 
     request_id: str
     project_id: str
@@ -128,7 +130,7 @@ class Admitted:
 class Joined(Admitted):
     """An agent admitted by an invite.
 
-    `kernel_base_url` is where it finds the kernel, if that is not where it joined.
+    `kernel_base_url` is the kernel's address, if it differs from the address used for joining.
     """
 
     invite: Invite

@@ -1,4 +1,4 @@
-"""Agents: birth, presence, metadata, whether they accept work (wire 6.2, 6.3, 9)."""
+"""Agents: registration, presence, metadata, and whether they accept work (wire 6.2, 6.3, 9)."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 from attrs import field, frozen
 
-from cgworker.wire.converter import ABSENT, Absent
+from cgworker.wire.absent import ABSENT, Absent
 from cgworker.wire.meta import Meta, Trace
 from cgworker.wire.refs import AgentRef
 
 
 @frozen(kw_only=True)
 class AgentSnapshot:
-    """An agent as it stands."""
+    """The current state of an agent."""
 
     agent: AgentRef
     enabled: bool
@@ -38,7 +38,7 @@ class AgentSnapshot:
 
 @frozen(kw_only=True)
 class AgentSpec:
-    """What an agent is born as. `capacity` is how many turns it may have running at once."""
+    """The properties of a new agent. `capacity` is how many turns it may have running at once."""
 
     agent_id: str
     role: str
@@ -53,7 +53,7 @@ class AgentSpec:
 
 @frozen(kw_only=True)
 class Provenance:
-    """Who vouches for a registration."""
+    """The source that vouches for a registration."""
 
     kind: str
     external_ref: str
@@ -70,7 +70,7 @@ class RegisterAgent:
 
 @frozen(kw_only=True)
 class UpdateAgent:
-    """Change what an agent was born with; what is absent stays (difference 3, not in the reference)."""
+    """Change an agent; absent fields stay as they are (difference 3, not in the reference)."""
 
     agent: AgentRef
     requested_by: AgentRef
@@ -84,7 +84,7 @@ class UpdateAgent:
 
 @frozen(kw_only=True)
 class SetAcceptsWork:
-    """Drain or resume an agent; the route says which."""
+    """Drain or resume an agent; the route tells which."""
 
     agent: AgentRef
     requested_by: AgentRef
@@ -94,7 +94,7 @@ class SetAcceptsWork:
 
 @frozen(kw_only=True)
 class RenewPresence:
-    """Say that the agent is alive."""
+    """Report that the agent is alive."""
 
     agent: AgentRef
     meta: Meta | None = None
@@ -103,7 +103,7 @@ class RenewPresence:
 
 @frozen(kw_only=True)
 class ReplaceMetadata:
-    """Replace the agent's public metadata as a whole."""
+    """Replace all of the agent's public metadata."""
 
     agent: AgentRef
     public_metadata: Mapping[str, Any] = field(factory=dict)

@@ -1,4 +1,4 @@
-"""Claims: getting one, keeping it, and giving expired ones back (wire 6.4, 8.2)."""
+"""Claims: claim a turn, renew the lease, and return turns whose lease ended (wire 6.4, 8.2)."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import ClassVar
 
 from attrs import field, frozen
 
-from cgworker.wire.converter import ABSENT, Absent
+from cgworker.wire.absent import ABSENT, Absent
 from cgworker.wire.meta import Meta, Trace
 from cgworker.wire.records import TurnContext
 from cgworker.wire.refs import AgentRef, ClaimToken
-from cgworker.wire.turns import MOST_ITEMS
+from cgworker.wire.turns import MAX_ITEMS
 
 
 @frozen(kw_only=True)
 class ClaimedTurn(ClaimToken):
-    """A claim with what a worker would ask for next (difference 8); the reference gives the claim alone."""
+    """A claim with the data that a worker needs next (difference 8); the reference sends only the claim."""
 
     context: TurnContext | Absent = ABSENT
     lease_seconds: float | Absent = ABSENT
@@ -25,7 +25,7 @@ class ClaimedTurn(ClaimToken):
 
     @property
     def claim(self) -> ClaimToken:
-        """The claim alone, as other requests show it."""
+        """The claim alone, as other requests carry it."""
         return ClaimToken(
             project_id=self.project_id,
             turn_id=self.turn_id,
@@ -55,7 +55,7 @@ class RenewClaim:
 
 @frozen(kw_only=True)
 class Renewal:
-    """A lease extended; the reference's kernel gives no `stop_requested` and no `record_count` (8, 32)."""
+    """The new end of a lease; the reference's kernel sends no `stop_requested` or `record_count` (8, 32)."""
 
     server_time: datetime
     expires_at: datetime
@@ -66,7 +66,7 @@ class Renewal:
 
 @frozen(kw_only=True)
 class ReconcileExpired:
-    """Give back the agent's turns whose lease ended; `agent` defaults to the caller."""
+    """Return the agent's turns whose lease has ended to the queue; `agent` defaults to the caller."""
 
     agent: AgentRef | None = None
     meta: Meta | None = None
@@ -75,7 +75,7 @@ class ReconcileExpired:
 
 @frozen(kw_only=True)
 class Reconciled:
-    """How many expired claims were looked at and given back."""
+    """How many expired claims were examined and returned to the queue."""
 
     scanned_count: int
     reconciled_count: int
@@ -86,10 +86,10 @@ class Reconciled:
 
 @frozen(kw_only=True)
 class ClaimItem:
-    """Up to `limit` turns for one agent, under that agent's own credential.
+    """Claim up to `limit` turns for one agent, with that agent's own credential.
 
-    `idempotency_key` is to the item what the header is to the single route (difference 4): a repeat gives the
-    same turns again.
+    `idempotency_key` has the meaning of the header of the single route (difference 4): repeating the
+    request claims the same turns.
     """
 
     agent: AgentRef
@@ -100,16 +100,16 @@ class ClaimItem:
 
 @frozen(kw_only=True)
 class ClaimMany:
-    """Claims for many agents; each item is answered with a list of claims, empty when there is no work."""
+    """Claim turns for many agents. Each answer is a list of claims, empty if there is no work."""
 
-    most_items: ClassVar[int] = MOST_ITEMS
+    max_items: ClassVar[int] = MAX_ITEMS
 
     items: tuple[ClaimItem, ...]
 
 
 @frozen(kw_only=True)
 class RenewItem:
-    """One claim to keep."""
+    """Renew one claim, with its agent's own credential."""
 
     claim: ClaimToken
     credential: str = field(repr=False)
@@ -117,8 +117,8 @@ class RenewItem:
 
 @frozen(kw_only=True)
 class RenewMany:
-    """Claims to keep, of any agents of the project."""
+    """Renew claims of any agents of the project."""
 
-    most_items: ClassVar[int] = MOST_ITEMS
+    max_items: ClassVar[int] = MAX_ITEMS
 
     items: tuple[RenewItem, ...]

@@ -1,4 +1,4 @@
-"""Agent credentials (wire 6.2)."""
+"""Credentials of agents (wire 6.2)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cgworker.wire.converter import ANSWERS, REQUESTS
 from cgworker.wire.values import read_moment
 
 Moment = Annotated[datetime, "moment"]
-"""An instant that may be sent as a number as well (see `read_moment`)."""
+"""An instant that may also be sent as a number (see `read_moment`)."""
 
 
 @frozen(kw_only=True)
@@ -35,7 +35,7 @@ class CredentialSummary:
 
 @frozen(kw_only=True)
 class IssueCredential:
-    """Issue a credential; without `expires_at` it does not end by itself."""
+    """Issue a credential; without `expires_at` it does not expire."""
 
     expires_at: Moment | None = None
     provenance_kind: str | None = None
@@ -45,7 +45,7 @@ class IssueCredential:
 
 @frozen(kw_only=True)
 class IssuedCredential:
-    """A new credential; `token` is shown this once."""
+    """A new credential with its `token`, which cannot be read again."""
 
     credential: CredentialSummary
     token: str = field(repr=False)
@@ -53,12 +53,14 @@ class IssuedCredential:
 
 @frozen(kw_only=True)
 class RevokedCredential:
+    """The credential as revoked."""
+
     credential: CredentialSummary
 
 
 @frozen(kw_only=True)
 class Credentials:
-    """All credentials of an agent, revoked ones too."""
+    """All credentials of an agent, including revoked ones."""
 
     credentials: tuple[CredentialSummary, ...]
 

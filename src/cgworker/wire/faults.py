@@ -1,4 +1,4 @@
-"""What is wrong with a value, fault by fault with its path, as a 422 tells it (wire 2.1)."""
+"""Faults of a value, each with its path, as an answer of status 422 lists them (wire 2.1)."""
 
 from __future__ import annotations
 
@@ -12,32 +12,42 @@ from cattrs.errors import ForbiddenExtraKeysError
 from cgworker.errors import InvalidRequest
 from cgworker.wire.values import Fault, ItemFaults
 
-MOST: Final = 50
-"""How many faults are named; of the others only their number is told."""
+MAX_FAULTS: Final = 50
+"""The most faults that are listed; the others are only counted."""
 
-_LONGEST = 300  # characters of a name or a message: both can hold what was sent
+_MAX_CHARACTERS = 300  # of a name or a message, which may quote the value that was sent
 
 Loc = tuple[str | int, ...]
 
 
 def faults_of(broken: BaseException, at: str) -> list[dict[str, Any]]:
-    """The first `MOST` faults that an exception of cattrs stands for, and how many more there are.
+    """Return the first `MAX_FAULTS` faults in an exception of cattrs, and the number of the others.
 
     Args:
+        broken: the exception.
         at: the first element of each fault's path.
     """
     found = _Found()
     _collect(broken, (at,), found)
-    return found.told(at)
+    return found.to_list(at)
 
 
 def require_count(cls: type, value: Any, at: str) -> None:
-    """Raise InvalidRequest if a request has more items than its class takes."""
-    most = getattr(cls, "most_items", None)
-    if most is None or not isinstance(value, dict) or not isinstance(items := value.get("items"), list):
+    """Check the number of `items` in a request.
+
+    Args:
+        cls: the request's wire type, with the limit in `max_items`; without one nothing is checked.
+        value: the JSON value of the request.
+        at: the first element of the fault's path.
+
+    Raises:
+        InvalidRequest: the sender's fault: there are more items than `max_items`.
+    """
+    max_items = getattr(cls, "max_items", None)
+    if max_items is None or not isinstance(value, dict) or not isinstance(items := value.get("items"), list):
         return
-    if len(items) > most:
-        msg = f"Value error, at most {most} at once"
+    if len(items) > max_items:
+        msg = f"Value error, at most {max_items} at once"
         raise InvalidRequest([{"type": "too_long", "loc": [at, "items"], "msg": msg}])
 
 
@@ -48,12 +58,24 @@ class _Found:
     unseen_count: int = 0
 
     def add(self, type: str, loc: Loc, msg: str) -> None:
-        if len(self.named) < MOST:
+        """Keep a fault, or only count it.
+
+        Args:
+            type: the machine-readable word of wire 2.1.
+            loc: the path to the value.
+            msg: the text for people.
+        """
+        if len(self.named) < MAX_FAULTS:
             self.named.append({"type": type, "loc": list(map(_cut, loc)), "msg": _cut(msg)})
         else:
             self.more_count += 1
 
-    def told(self, at: str) -> list[dict[str, Any]]:
+    def to_list(self, at: str) -> list[dict[str, Any]]:
+        """Return the faults that were kept, and a last one with the number of the others.
+
+        Args:
+            at: the path of that last fault.
+        """
         if not self.more_count and not self.unseen_count:
             return self.named
         msg = f"{self.more_count} more faults are not named here"
@@ -63,12 +85,12 @@ class _Found:
 
 
 def _cut(text: Any) -> Any:
-    is_long = isinstance(text, str) and len(text) > _LONGEST
-    return f"{text[:_LONGEST]}…" if is_long else text
+    is_long = isinstance(text, str) and len(text) > _MAX_CHARACTERS
+    return f"{text[:_MAX_CHARACTERS]}…" if is_long else text
 
 
 def _collect(broken: BaseException, loc: Loc, found: _Found) -> None:
-    """All faults, the missing fields of an object before its others (as the reference orders them)."""
+    """Collect all faults. Missing fields of an object come before its others, as in the reference."""
     if isinstance(broken, ItemFaults):
         for place, error in broken.by_place:
             _collect(error, (*loc, place), found)
@@ -76,7 +98,7 @@ def _collect(broken: BaseException, loc: Loc, found: _Found) -> None:
     elif isinstance(broken, ClassValidationError | IterableValidationError):
         _collect_group(broken, loc, found)
     elif isinstance(broken, ForbiddenExtraKeysError):
-        left = max(0, MOST - len(found.named))
+        left = max(0, MAX_FAULTS - len(found.named))
         for name in islice(broken.extra_fields, left):
             found.add("extra_forbidden", (*loc, name), "Extra inputs are not permitted")
         found.more_count += max(0, len(broken.extra_fields) - left)

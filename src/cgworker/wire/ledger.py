@@ -13,7 +13,7 @@ from cgworker.wire.refs import CardBoxRef, Cause
 
 @frozen(kw_only=True)
 class LedgerEvent:
-    """A fact. `ledger_seq` increases within a project, in the order in which facts became visible."""
+    """An event. `ledger_seq` increases within a project, in the order in which events became visible."""
 
     ledger_seq: int
     project_id: str
@@ -31,7 +31,7 @@ class LedgerEvent:
 
 @frozen(kw_only=True)
 class FeedPage:
-    """Events after a sequence number, ascending; ask again after `next_after_ledger_seq`."""
+    """Events in ascending order. The next page begins after `next_after_ledger_seq`."""
 
     items: tuple[LedgerEvent, ...]
     next_after_ledger_seq: int

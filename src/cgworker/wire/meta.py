@@ -1,4 +1,4 @@
-"""What any operation may carry along: the caller's remarks, and a trace that kernels discard."""
+"""Optional data of any request: the caller's annotations, and a trace that kernels discard."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from attrs import field, frozen
 
 @frozen(kw_only=True)
 class Meta:
-    """The caller's remarks; kept in the ledger event under `annotations.caller` (wire 8.1)."""
+    """The caller's annotations. The ledger event keeps them under `annotations.caller` (wire 8.1)."""
 
     note: str | None = None
     reason: str | None = None
@@ -19,7 +19,7 @@ class Meta:
 
 @frozen(kw_only=True)
 class Trace:
-    """Accepted everywhere and discarded, as the reference does (wire 5)."""
+    """A trace; it is accepted everywhere and discarded, as in the reference (wire 5)."""
 
     trace_id: str | None = None
     parent_trace_id: str | None = None

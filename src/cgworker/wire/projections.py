@@ -1,4 +1,4 @@
-"""Projections: lists to look at, never authority (wire 11)."""
+"""Projections: lists for reading, never a basis for decisions (wire 11)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cgworker.wire.refs import CardBoxRef
 
 @frozen(kw_only=True)
 class Diagnostic:
-    """Something a projection left out, and why."""
+    """Something that a projection left out, and the reason."""
 
     code: str
     message: str
@@ -22,7 +22,7 @@ class Diagnostic:
 
 @frozen(kw_only=True)
 class AgentEntry:
-    """An agent in a list; `grants` is null when there are none."""
+    """An agent in a list; `grants` is null if it has none."""
 
     agent_id: str
     role: str | None = None
@@ -37,7 +37,7 @@ class AgentEntry:
 
 @frozen(kw_only=True)
 class OfferEntry:
-    """A turn kind that an agent says it can do."""
+    """A turn kind that an agent offers."""
 
     agent_id: str
     agent_label: str | None = None
@@ -90,6 +90,8 @@ class EventEntry:
 
 @frozen(kw_only=True)
 class AgentPage:
+    """Agents of a project, ordered by id."""
+
     project_id: str
     items: tuple[AgentEntry, ...]
     limit: int
@@ -98,6 +100,8 @@ class AgentPage:
 
 @frozen(kw_only=True)
 class OfferPage:
+    """Turn kinds that agents of a project offer."""
+
     project_id: str
     items: tuple[OfferEntry, ...]
     limit: int
@@ -106,6 +110,8 @@ class OfferPage:
 
 @frozen(kw_only=True)
 class TurnPage:
+    """Turns of a project, newest first."""
+
     project_id: str
     items: tuple[TurnEntry, ...]
     limit: int
@@ -114,6 +120,8 @@ class TurnPage:
 
 @frozen(kw_only=True)
 class EventPage:
+    """Ledger events of a project, in ascending order."""
+
     project_id: str
     items: tuple[EventEntry, ...]
     limit: int
@@ -123,7 +131,7 @@ class EventPage:
 
 @frozen(kw_only=True)
 class Lineage:
-    """A turn and its children. `parent` is the turn asked for, not its parent (wire 11)."""
+    """A turn and its children. `parent` is the requested turn, not its parent (wire 11)."""
 
     project_id: str
     turn_id: str

@@ -35,7 +35,7 @@ class Card:
 
 @frozen(kw_only=True)
 class CardBox:
-    """A box and the cards in it; a box holds exactly one card."""
+    """A box and the ids of its cards; a box holds exactly one card."""
 
     card_ids: tuple[str, ...]
     box_id: str
@@ -43,7 +43,7 @@ class CardBox:
 
 @frozen(kw_only=True)
 class HydratedBox:
-    """A box with the content of its cards. Clients of the reference refuse any other key in here."""
+    """A box with the content of its cards. The reference's clients refuse any further key in it."""
 
     ref: CardBoxRef
     box: CardBox
@@ -52,7 +52,7 @@ class HydratedBox:
 
 @frozen(kw_only=True)
 class SemanticRecord:
-    """One entry of a turn's record; `turn_seq` counts from 1."""
+    """One record of a turn; `turn_seq` counts from 1."""
 
     ref: RecordRef
     turn: TurnRef
@@ -77,7 +77,7 @@ class SemanticItem:
 
 @frozen(kw_only=True)
 class TurnContext:
-    """A turn and a page of its records, ascending. Ask for the next page after the last `turn_seq`."""
+    """A turn and a page of its records, ascending. The next page begins after the last `turn_seq`."""
 
     turn: TurnSnapshot
     semantic_items: tuple[SemanticItem, ...]
@@ -85,7 +85,7 @@ class TurnContext:
 
 @frozen(kw_only=True)
 class AppendRecord:
-    """Add a record to a turn under its claim."""
+    """Append a record to a turn under its claim."""
 
     claim: ClaimToken
     payload: Any

@@ -1,4 +1,4 @@
-"""How agents, turns, claims and content are named."""
+"""References: the names of agents, turns, claims and content."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class RecordRef:
 
 @frozen(kw_only=True)
 class Cause:
-    """Why a turn or an event exists: an external request, or the parent turn."""
+    """Why a turn or an event exists: an external request, or a parent turn."""
 
     kind: str
     id: str
@@ -55,7 +55,7 @@ class Cause:
 
 @frozen(kw_only=True)
 class ClaimToken:
-    """The right to work one turn. `token` is secret; `expires_at` is by the kernel's clock."""
+    """The right to work on a turn. `token` is secret; `expires_at` is by the kernel's clock."""
 
     project_id: str
     turn_id: str
@@ -65,8 +65,10 @@ class ClaimToken:
 
     @property
     def turn(self) -> TurnRef:
+        """The claimed turn."""
         return TurnRef(project_id=self.project_id, turn_id=self.turn_id)
 
     @property
     def agent(self) -> AgentRef:
+        """The agent that holds the claim."""
         return AgentRef(project_id=self.project_id, agent_id=self.agent_id)

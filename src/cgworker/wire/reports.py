@@ -1,4 +1,4 @@
-"""Work-memory reports: work done elsewhere, put on record as a closed turn (wire 10)."""
+"""Work-memory reports: work done elsewhere, recorded as a closed turn (wire 10)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ReportRecord:
 
 @frozen(kw_only=True)
 class Report:
-    """The manifest of a report; `request_id` makes it idempotent."""
+    """The manifest of a report; repeating it with the same `request_id` changes nothing."""
 
     kind: str = MANIFEST_KIND
     request_id: str
@@ -36,7 +36,7 @@ class Report:
 
 @frozen(kw_only=True)
 class SubmittedReport:
-    """`status` is "submitted", or "already_submitted" for a repeat."""
+    """The result: `status` is "submitted", or "already_submitted" for a repeat."""
 
     status: str
     turn: TurnRef

@@ -1,4 +1,4 @@
-"""Turns: dispatching them, reading them, and ending one's work on them (wire 6.3, 6.4)."""
+"""Turns: dispatch, read, settle, resume and stop them (wire 6.3, 6.4)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Annotated, Any, ClassVar
 
 from attrs import field, frozen
 
-from cgworker.wire.converter import ABSENT, ANSWERS, REQUESTS, Absent, unstructure
+from cgworker.wire.absent import ABSENT, Absent
+from cgworker.wire.converter import ANSWERS, REQUESTS, unstructure
 from cgworker.wire.meta import Meta, Trace
 from cgworker.wire.refs import AgentRef, CardBoxRef, Cause, ClaimToken, TurnRef
 from cgworker.wire.values import Fault
@@ -19,7 +20,7 @@ CONVERSATION_KIND = "turn.conversation.v1"
 
 @frozen(kw_only=True)
 class TurnSnapshot:
-    """A turn as it stands. `final_cardbox_ref` tells a final payload of null from none."""
+    """The current state of a turn. `final_cardbox_ref` tells a final payload of null from a missing one."""
 
     turn: TurnRef
     target_agent: AgentRef
@@ -55,14 +56,14 @@ class RootRequest:
 
 @frozen(kw_only=True)
 class ChildDerivation:
-    """Dispatch a child of a turn that is being worked on, under its claim."""
+    """Dispatch a child of a claimed turn, under its claim."""
 
     parent_claim: ClaimToken
 
 
 @frozen(kw_only=True)
 class Dispatch:
-    """Give an agent work. One `dispatch_key` names one turn of the project, whoever repeats it."""
+    """Dispatch a turn to an agent. A `dispatch_key` identifies one turn of the project."""
 
     requested_by: AgentRef
     target_agent: AgentRef
@@ -78,10 +79,14 @@ _ANCHOR = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/-]*\Z")
 
 
 def read_anchor(value: object, name: str) -> str:
-    """A dispatch key or request id, trimmed: 1 to 128 characters (wire 4).
+    """Read a dispatch key or request id of 1 to 128 characters, and trim it (wire 4).
+
+    Args:
+        value: the JSON value.
+        name: the field's name, for the message.
 
     Raises:
-        Fault: with the reference's wording; `name` is the field it speaks of.
+        Fault: the sender's fault, in the reference's wording.
     """
     if not isinstance(value, str):
         raise Fault("string_type", "Input should be a valid string")
@@ -101,7 +106,7 @@ def read_anchor(value: object, name: str) -> str:
 
 @frozen(kw_only=True)
 class _Authority:
-    """Either kind, as it travels."""
+    """Either kind of authority, in its form on the wire."""
 
     mode: str
     request_id: str | None = None
@@ -131,7 +136,7 @@ def _write_authority(authority: RootRequest | ChildDerivation) -> dict[str, Any]
     return {"mode": "child_derivation", "parent_claim": unstructure(authority.parent_claim)}
 
 
-# ---------------------------------------------------------------- the end of one's work
+# ---------------------------------------------------------------- settling
 
 
 @frozen(kw_only=True)
@@ -163,7 +168,7 @@ class Suspend:
 
 @frozen(kw_only=True)
 class SuspendTurn(Suspend):
-    """Put the turn aside until it is resumed."""
+    """Suspend the turn until it is resumed."""
 
     claim: ClaimToken
     trace: Trace | None = None
@@ -171,7 +176,7 @@ class SuspendTurn(Suspend):
 
 @frozen(kw_only=True)
 class ResumeTurn:
-    """Queue a suspended turn again."""
+    """Return a suspended turn to the queue."""
 
     requested_by: AgentRef
     note: str | None = None
@@ -181,7 +186,7 @@ class ResumeTurn:
 
 @frozen(kw_only=True)
 class StopTurn:
-    """Ask for a turn to be stopped."""
+    """Request that a turn be stopped."""
 
     turn: TurnRef
     requested_by: AgentRef
@@ -202,7 +207,7 @@ class TellTurn:
 
 @frozen(kw_only=True)
 class Done:
-    """The operation took place, or had taken place before."""
+    """The operation took place, now or at an earlier attempt."""
 
     ok: bool = True
 
@@ -210,20 +215,20 @@ class Done:
 # ---------------------------------------------------------------- many in one request (difference 9)
 
 
-MOST_ITEMS = 1000
+MAX_ITEMS = 1000
 """How many turns one request can claim, renew or settle."""
 
 
 @frozen(kw_only=True)
 class NextClaim:
-    """The agent's next turn, claimed when this one is settled; `idempotency_key` as in `ClaimItem`."""
+    """Claim the agent's next turn when this one is settled; `idempotency_key` as in `ClaimItem`."""
 
     idempotency_key: str | None = None
 
 
 @frozen(kw_only=True)
 class SettleItem:
-    """One turn to finish or to suspend, exactly one of the two is given; and whether to claim the next."""
+    """Either finish or suspend one turn, and optionally claim the next one."""
 
     claim: ClaimToken
     credential: str = field(repr=False)
@@ -234,16 +239,16 @@ class SettleItem:
 
 @frozen(kw_only=True)
 class SettleMany:
-    """Turns to settle, of any agents of the project."""
+    """Settle turns of any agents of the project."""
 
-    most_items: ClassVar[int] = MOST_ITEMS
+    max_items: ClassVar[int] = MAX_ITEMS
 
     items: tuple[SettleItem, ...]
 
 
 @frozen(kw_only=True)
 class ItemAnswer:
-    """What the single route would have answered to one item."""
+    """The answer that the single route would give to one item."""
 
     status: int
     body: Any
@@ -258,7 +263,7 @@ class ItemAnswers:
 
 @frozen(kw_only=True)
 class SettleAnswer(ItemAnswer):
-    """And what a claim of the agent's next turn would have been answered, where it was asked for."""
+    """The answer to one item, and the answer to the claim of the next turn, if it was requested."""
 
     next: ItemAnswer | Absent = ABSENT
 

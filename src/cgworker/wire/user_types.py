@@ -1,7 +1,7 @@
-"""What a converter has to know to read a user's own types from JSON, where nothing is converted in silence.
+"""Read a user's own types from JSON, without silent conversions.
 
-A string is no list, `1` is no `"1"` and no `True`; the values of a `dict[str, int]` are looked at; of a union
-the first member that fits is taken, classes that know all the fields before those that do not.
+A string is not a list, and `1` is neither `"1"` nor `True`; the values of a `dict[str, int]` are checked.
+For a union the first member that fits is used; classes that have all the keys as fields come first.
 """
 
 from __future__ import annotations
@@ -30,37 +30,65 @@ Read = Callable[[Any, Any], Any]
 
 
 def has_fields(cls: Any) -> bool:
-    """Whether it is an attrs class or a dataclass."""
+    """Return True for an attrs class or a dataclass.
+
+    Args:
+        cls: any type.
+    """
     return isinstance(cls, type) and (attrs.has(cls) or dataclasses.is_dataclass(cls))
 
 
 def members_of(kind: Any) -> tuple[Any, ...]:
-    """The members of a union; none of anything else."""
+    """Return the members of a union; empty for any other type.
+
+    Args:
+        kind: any type.
+    """
     return get_args(kind) if get_origin(kind) in (Union, UnionType) else ()
 
 
 def is_choice(kind: Any) -> bool:
-    """Whether it is one of so many values: an Enum or a Literal."""
+    """Return True for an Enum or a Literal.
+
+    Args:
+        kind: any type.
+    """
     return get_origin(kind) is Literal or (isinstance(kind, type) and issubclass(kind, Enum))
 
 
 def is_mapping(kind: Any) -> bool:
-    """Whether it is `dict` or `Mapping`, with or without the type of its values."""
+    """Return True for `dict` or `Mapping`, with or without the type of its values.
+
+    Args:
+        kind: any type.
+    """
     return kind in (dict, Mapping) or get_origin(kind) in (dict, Mapping)
 
 
 def is_list(kind: Any) -> bool:
-    """Whether it is a sequence of any length other than a tuple, which the converter knows."""
+    """Return True for a sequence of any length other than a tuple, which the converter reads itself.
+
+    Args:
+        kind: any type.
+    """
     return is_sequence(kind) and not is_tuple(kind)
 
 
 def is_tuple(kind: Any) -> bool:
-    """Whether it is a tuple, of any length or of given items, or a NamedTuple."""
+    """Return True for a tuple of any form, or a NamedTuple.
+
+    Args:
+        kind: any type.
+    """
     return kind is tuple or get_origin(kind) is tuple or is_namedtuple(kind)
 
 
 def items_of(kind: Any) -> tuple[Any, ...] | None:
-    """The types of a tuple's items by position; None where it may have any number of one type."""
+    """Return the types of a tuple's items by position; None if it holds any number of one type.
+
+    Args:
+        kind: a tuple type.
+    """
     if is_namedtuple(kind):
         hints = get_type_hints(kind, include_extras=True)
         return tuple(hints.get(name, Any) for name in kind._fields)
@@ -69,12 +97,20 @@ def items_of(kind: Any) -> tuple[Any, ...] | None:
 
 
 def required_count(kind: Any) -> int:
-    """How many items of a tuple must be there: all but a NamedTuple's that have a default."""
+    """Return how many items a tuple needs: all of them, except those of a NamedTuple with a default.
+
+    Args:
+        kind: a tuple type.
+    """
     return len(items_of(kind) or ()) - len(getattr(kind, "_field_defaults", ()))
 
 
 def register_hooks(converter: Converter) -> Converter:
-    """The converter, with these types."""
+    """Add the reading of these types to a converter, and return it.
+
+    Args:
+        converter: the converter.
+    """
     converter.register_structure_hook_func(lambda kind: kind is object, lambda value, _: value)
     converter.register_structure_hook(bytes, _refuse)
     converter.register_structure_hook_func(lambda kind: kind is NoneType, _read_null)
@@ -116,7 +152,7 @@ def _has_items(kind: Any) -> bool:
 
 
 def _reads_items(kind: Any, converter: Converter) -> Read:
-    """A tuple whose items each have their own type, or a NamedTuple."""
+    """Read a tuple whose items have a type each, or a NamedTuple."""
     members, least = items_of(kind) or (), required_count(kind)
     readers = [converter.get_structure_hook(member) for member in members]
     wanted = str(len(members)) if least == len(members) else f"{least} to {len(members)}"
@@ -160,7 +196,7 @@ def _reads_if(wanted: type, name: str, read_it: Read) -> Read:
 
 
 def _reads_choice(kind: Any, _: Converter) -> Read:
-    """One of so many values, of the same type as well: `True` is not `1`."""
+    """Read one of several values. Its type must be equal too: `True` is not `1`."""
     choices = {(type(value), value): member for value, member in choices_of(kind)}
     shown = ", ".join(repr(value) for _, value in choices)
 
@@ -174,19 +210,23 @@ def _reads_choice(kind: Any, _: Converter) -> Read:
 
 
 def choices_of(kind: Any) -> list[tuple[Any, Any]]:
-    """The values of an Enum or a Literal as they travel, and what each of them stands for."""
+    """Return the JSON values of an Enum or a Literal, each with the member it stands for.
+
+    Args:
+        kind: the Enum or Literal.
+    """
     if get_origin(kind) is Literal:
         return [(each.value if isinstance(each, Enum) else each, each) for each in get_args(kind)]
     return [(member.value, member) for member in kind]
 
 
 def _is_open_union(kind: Any) -> bool:
-    """A union of more than one type and None. cattrs guesses at classes, and not always the same one."""
+    """Return True for a union of several types besides None. cattrs would guess the class, inconsistently."""
     return len([each for each in members_of(kind) if each is not NoneType]) > 1
 
 
 def _reads_first_that_fits(kind: Any, converter: Converter) -> Read:
-    # An int would be read as a float, but not the other way round.
+    # float comes last, because it accepts an int as well.
     members = sorted(members_of(kind), key=lambda member: member is float)
     readers = {member: converter.get_structure_hook(member) for member in members}
 
@@ -202,7 +242,7 @@ def _reads_first_that_fits(kind: Any, converter: Converter) -> Read:
 
 
 def _unknown_count(kind: Any, value: Any) -> int:
-    """How many keys of an object a class has no field for: the class with the fewest is tried first."""
+    """Return how many keys are not fields of a class: the class with the fewest is tried first."""
     if not isinstance(value, dict) or not has_fields(kind):
         return 0
     return len(value.keys() - set(get_type_hints(kind)))

@@ -1,7 +1,7 @@
-"""How a user's own values are written as JSON: by what they are, wherever they stand.
+"""Write a user's own values as JSON, by their own type and at any depth.
 
-A dataclass or an attrs class is the object of its fields, all of them and nothing else, whether it is the
-whole value, an item of a list or deep in a dict, and whatever type its own field was declared with.
+A dataclass or an attrs class becomes an object of all its fields and nothing else, whether it is the whole
+value, an item of a list or deep in a dict, and whatever type its field was declared with.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ Write = Callable[[Any], Any]
 
 
 def written(value: Any, write_own: Write) -> Any:
-    """The value as dicts, lists, strings, numbers, flags and None.
+    """Convert a value to dicts, lists, strings, numbers, booleans and None.
 
     Args:
+        value: the value.
         write_own: writes the classes of this package, some of which have a form of their own.
 
     Raises:
@@ -54,13 +55,17 @@ def _written(value: Any, write_own: Write) -> Any:
     if (names := field_names(type(value))) is not None:
         return {name: _written(getattr(value, name), write_own) for name in names}
     try:
-        return orjson.loads(orjson.dumps(value))  # instants, days, times and UUIDs are text
+        return orjson.loads(orjson.dumps(value))  # datetimes, dates, times and UUIDs become text
     except TypeError:
         refuse(value)
 
 
 def spell_large(value: Any) -> Any:
-    """The same JSON with every integer over 64 bits as an exact number."""
+    """Return the same JSON with every integer of more than 64 bits as an exact number.
+
+    Args:
+        value: JSON values.
+    """
     if isinstance(value, dict):
         return {key: spell_large(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -71,7 +76,11 @@ def spell_large(value: Any) -> Any:
 
 
 def field_names(cls: type) -> tuple[str, ...] | None:
-    """The fields of an attrs class or a dataclass; None of any other."""
+    """Return the names of the fields of an attrs class or a dataclass; None for any other class.
+
+    Args:
+        cls: the class.
+    """
     if attrs.has(cls):
         return tuple(field.name for field in attrs.fields(cls))
     if dataclasses.is_dataclass(cls):
@@ -80,12 +89,23 @@ def field_names(cls: type) -> tuple[str, ...] | None:
 
 
 def is_own(cls: type) -> bool:
-    """Whether it is a class with fields of this package."""
+    """Return True for a class of this package that has fields.
+
+    Args:
+        cls: the class.
+    """
     return attrs.has(cls) and cls.__module__.startswith("cgworker.")
 
 
 def refuse(value: Any) -> NoReturn:
-    """Say that the value is not JSON."""
+    """Raise TypeError: the value is not JSON.
+
+    Args:
+        value: the value.
+
+    Raises:
+        TypeError: always.
+    """
     raise TypeError(f"{type(value).__name__} is not JSON")
 
 

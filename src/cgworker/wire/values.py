@@ -1,5 +1,4 @@
-"""What a single value may look like: the readers of strings, numbers, flags and instants, and what is wrong
-with those that cannot be read.
+"""Read single values: strings, numbers, booleans and instants.
 
 Requests are read laxly where the reference is lax, answers strictly (wire 2).
 """
@@ -15,7 +14,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class ExactNumber(float):
-    """A JSON number that a float cannot hold, or not in this spelling; behaves as the nearest float."""
+    """A JSON number that a float cannot hold or spells differently; it behaves as the nearest float."""
 
     text: str
 
@@ -32,9 +31,9 @@ class ExactNumber(float):
 
 
 class JsonText:
-    """A JSON value that is written as it is: as it was sent, and with sorted keys, to be compared.
+    """A JSON value that is written as it is: as it was sent, or with sorted keys for comparing.
 
-    It stands for a large value that a kernel stores and never looks into.
+    The kernel uses it for large values that it stores and never reads.
     """
 
     __slots__ = ("ordered", "text")
@@ -45,7 +44,7 @@ class JsonText:
 
 
 class Fault(ValueError):
-    """One thing wrong with one value; `type` is the machine-readable word of wire 2.1."""
+    """A fault of one value; `type` is the machine-readable word of wire 2.1."""
 
     def __init__(self, type: str, msg: str) -> None:
         super().__init__(msg)
@@ -54,7 +53,15 @@ class Fault(ValueError):
 
 
 def read_str(value: Any, _: Any) -> str:
-    """A string without NUL, which PostgreSQL cannot keep; nothing is turned into one."""
+    """Read a string. It must not contain NUL, which PostgreSQL cannot store; nothing is converted.
+
+    Args:
+        value: the JSON value.
+        _: the type, which cattrs passes.
+
+    Raises:
+        Fault: the value is not such a string.
+    """
     if not isinstance(value, str):
         raise Fault("string_type", "Input should be a valid string")
     if "\0" in value:
@@ -63,7 +70,7 @@ def read_str(value: Any, _: Any) -> str:
 
 
 class ItemFaults(Fault):
-    """What is wrong with the items of a list, by place, and how many items were not looked at after that."""
+    """The faults of a list's items, by index, and the number of items that were not read after them."""
 
     def __init__(self, by_place: Sequence[tuple[int, Exception]], unseen_count: int) -> None:
         super().__init__("value_error", "some items are not valid")
@@ -76,7 +83,15 @@ _FALSE = frozenset({"0", "false", "f", "no", "n", "off"})
 
 
 def read_lax_bool(value: Any, _: Any = bool) -> bool:
-    """A bool as the reference reads one: also 0 and 1, and words such as "yes" and "off"."""
+    """Read a bool as the reference does: also 0 and 1, and words such as "yes" and "off".
+
+    Args:
+        value: the JSON value.
+        _: the type, which cattrs passes.
+
+    Raises:
+        Fault: the value stands for no bool.
+    """
     if isinstance(value, bool):
         return value
     if isinstance(value, int | float) and value in (0, 1):
@@ -90,7 +105,15 @@ _INTEGER_TEXT = re.compile(r"\s*[+-]?[0-9]+(\.0*)?\s*\Z", re.ASCII)
 
 
 def read_lax_int(value: Any, _: Any = int) -> int:
-    """An integer as the reference reads one: also 2.0 and "2"; kept within PostgreSQL's bigint."""
+    """Read an integer as the reference does, also 2.0 and "2"; it must fit into PostgreSQL's bigint.
+
+    Args:
+        value: the JSON value.
+        _: the type, which cattrs passes.
+
+    Raises:
+        Fault: the value stands for no integer, or for one that is too large.
+    """
     number = _to_int(value)
     if not -(2**63) <= number < 2**63:
         raise Fault("int_parsing_size", "Unable to parse input string as an integer, exceeded maximum size")
@@ -111,28 +134,60 @@ def _to_int(value: Any) -> int:
 
 
 def read_strict_bool(value: Any, _: Any) -> bool:
-    """A bool, and nothing that might stand for one."""
+    """Read a bool; no other value is converted.
+
+    Args:
+        value: the JSON value.
+        _: the type, which cattrs passes.
+
+    Raises:
+        Fault: the value is not a bool.
+    """
     if not isinstance(value, bool):
         raise Fault("bool_type", "Input should be a valid boolean")
     return value
 
 
 def read_strict_int(value: Any, _: Any) -> int:
-    """An integer, and nothing that might stand for one."""
+    """Read an integer; no other value is converted.
+
+    Args:
+        value: the JSON value.
+        _: the type, which cattrs passes.
+
+    Raises:
+        Fault: the value is not an integer.
+    """
     if isinstance(value, bool) or not isinstance(value, int):
         raise Fault("int_type", "Input should be a valid integer")
     return value
 
 
 def read_float(value: Any, _: Any) -> float:
-    """A number, as a float."""
+    """Read a number as a float.
+
+    Args:
+        value: the JSON value.
+        _: the type, which cattrs passes.
+
+    Raises:
+        Fault: the value is not a number.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise Fault("float_type", "Input should be a valid number")
     return float(value)
 
 
 def read_datetime(value: Any, _: Any) -> datetime:
-    """An instant as `datetime.fromisoformat` reads it; without an offset it is taken as UTC."""
+    """Read an instant as `datetime.fromisoformat` does; without an offset it is UTC.
+
+    Args:
+        value: the JSON value.
+        _: the type, which cattrs passes.
+
+    Raises:
+        Fault: the value is not an instant.
+    """
     if not isinstance(value, str):
         raise Fault("datetime_type", "Input should be a valid datetime")
     try:
@@ -147,8 +202,17 @@ _SECONDS_UP_TO = 2e10
 
 
 def read_moment(value: Any, _: Any = datetime) -> datetime:
-    """An instant as the reference reads one that is not a claim's: also seconds since 1970, or milliseconds
-    where seconds would be too many; also as text."""
+    """Read an instant other than a claim's, as the reference does: also a number, or a number as text.
+
+    A number means seconds since 1970; one too large for that means milliseconds.
+
+    Args:
+        value: the JSON value.
+        _: the type, which cattrs passes.
+
+    Raises:
+        Fault: the value is not an instant.
+    """
     if isinstance(value, str) and not _NUMBER_TEXT.match(value):
         return read_datetime(value.upper(), datetime)
     if isinstance(value, bool) or not isinstance(value, str | int | float):
@@ -162,7 +226,15 @@ def read_moment(value: Any, _: Any = datetime) -> datetime:
 
 
 def read_mapping(value: Any, _: Any) -> Mapping[str, Any]:
-    """An object; its keys are strings, since it was JSON."""
+    """Read an object; its keys are strings, since it was JSON.
+
+    Args:
+        value: the JSON value.
+        _: the type, which cattrs passes.
+
+    Raises:
+        Fault: the value is not an object.
+    """
     if not isinstance(value, dict):
         raise Fault("dict_type", "Input should be a valid dictionary")
     return value

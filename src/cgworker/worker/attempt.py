@@ -34,7 +34,7 @@ from cgworker.outcome import (
 )
 from cgworker.renewal import RenewalHooks, RenewalScheduler
 from cgworker.turn import Turn
-from cgworker.wire.converter import Absent
+from cgworker.wire.absent import Absent
 from cgworker.wire.refs import TurnRef
 from cgworker.worker.batching.calls import PrefetchedClaim
 from cgworker.worker.claimed import FetchedClaim, lease_for, load_turn

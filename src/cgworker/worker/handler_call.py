@@ -14,7 +14,8 @@ from cgworker.handlers.forked import ending_forked_children
 from cgworker.lease import Interruption
 from cgworker.outcome import Failed, Outcome, Stopped, Succeeded, Suspended
 from cgworker.turn import Turn
-from cgworker.wire.converter import ABSENT, check_json
+from cgworker.wire.absent import ABSENT
+from cgworker.wire.converter import check_json
 from cgworker.worker.exits import mark_handlers_tasks
 from cgworker.worker.interruption import catching_suspension, is_the_workers_own, keeping_suspension
 

@@ -12,7 +12,7 @@ from cgworker.handlers import Handler
 from cgworker.lease import Interrupted, Interruption, Reason
 from cgworker.outcome import Failed, Outcome, Stopped, Succeeded, Suspended, Suspending, hand_back
 from cgworker.turn import Turn
-from cgworker.wire.converter import ABSENT
+from cgworker.wire.absent import ABSENT
 
 
 def catching_suspension(handler: Handler) -> Handler:

@@ -13,8 +13,8 @@ from cgworker.events import Event, emit
 from cgworker.lease import Interruption, Lease, Reason, monotonic
 from cgworker.renewal import RenewalHooks, RenewalResult
 from cgworker.turn import Turn
+from cgworker.wire.absent import ABSENT
 from cgworker.wire.claims import ClaimedTurn
-from cgworker.wire.converter import ABSENT
 from cgworker.wire.refs import ClaimToken
 from cgworker.worker.batching.calls import renew
 from cgworker.worker.context import RunContext

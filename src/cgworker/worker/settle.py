@@ -31,7 +31,8 @@ from cgworker.lease import Lease
 from cgworker.outcome import RETRY_REASON, Closed, Failed, Suspended, word_for
 from cgworker.retrying import Backoff, retry
 from cgworker.turn import Turn
-from cgworker.wire.converter import ABSENT, dumps, loads
+from cgworker.wire.absent import ABSENT
+from cgworker.wire.converter import dumps, loads
 from cgworker.wire.meta import Meta
 from cgworker.wire.turns import Finish, Suspend, TurnSnapshot
 from cgworker.worker.batching.calls import PrefetchedClaim, settle

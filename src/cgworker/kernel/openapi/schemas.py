@@ -15,7 +15,8 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import attrs
 
-from cgworker.wire.converter import ABSENT, Absent, unstructure
+from cgworker.wire.absent import ABSENT, Absent
+from cgworker.wire.converter import unstructure
 from cgworker.wire.credentials import Moment
 from cgworker.wire.turns import Anchor, ChildDerivation, RootRequest
 

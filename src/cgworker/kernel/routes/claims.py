@@ -26,6 +26,7 @@ from cgworker.kernel.store.claims.reclaim import ClaimRequest
 from cgworker.kernel.store.claims.reconcile import reconcile_agent
 from cgworker.kernel.store.claims.renew import renew_claims
 from cgworker.kernel.store.turns import snapshot_of
+from cgworker.wire.absent import ABSENT
 from cgworker.wire.claims import (
     ClaimedTurn,
     ClaimItem,
@@ -37,7 +38,6 @@ from cgworker.wire.claims import (
     RenewClaim,
     RenewMany,
 )
-from cgworker.wire.converter import ABSENT
 from cgworker.wire.records import TurnContext
 from cgworker.wire.refs import ClaimToken
 from cgworker.wire.turns import ItemAnswers

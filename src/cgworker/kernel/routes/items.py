@@ -9,15 +9,15 @@ from cgworker.errors import CommonGroundError, ConflictError, InvalidRequest, Un
 from cgworker.kernel.http.messages import item_answer
 from cgworker.kernel.store.callers import PresentedCredential
 from cgworker.wire.refs import AgentRef
-from cgworker.wire.turns import MOST_ITEMS, ItemAnswers
+from cgworker.wire.turns import MAX_ITEMS, ItemAnswers
 
 Item = TypeVar("Item")
 
 
 def require_count(count: int) -> None:
     """Raise InvalidRequest if a request has too many items."""
-    if count > MOST_ITEMS:
-        msg = f"Value error, at most {MOST_ITEMS} at once"
+    if count > MAX_ITEMS:
+        msg = f"Value error, at most {MAX_ITEMS} at once"
         raise InvalidRequest([{"type": "too_long", "loc": ["body", "items"], "msg": msg}])
 
 

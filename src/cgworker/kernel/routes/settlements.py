@@ -21,7 +21,7 @@ from cgworker.kernel.store.claims.claim import Claimed
 from cgworker.kernel.store.claims.fence import Fenced
 from cgworker.kernel.store.claims.finish import Settled, check_outcome, finish_turns
 from cgworker.kernel.store.claims.suspend import suspend_turns
-from cgworker.wire.converter import ABSENT
+from cgworker.wire.absent import ABSENT
 from cgworker.wire.refs import ClaimToken
 from cgworker.wire.turns import (
     Done,

@@ -19,6 +19,7 @@ from cgworker.kernel.store.annotations import annotate
 from cgworker.kernel.store.offers import has_offers, normal_metadata
 from cgworker.kernel.store.postgres.database import Connection, Database, Row
 from cgworker.kernel.store.turns import raw_json
+from cgworker.wire.absent import ABSENT
 from cgworker.wire.agents import (
     AgentSnapshot,
     AgentSpec,
@@ -27,7 +28,7 @@ from cgworker.wire.agents import (
     SetAcceptsWork,
     UpdateAgent,
 )
-from cgworker.wire.converter import ABSENT, dumps
+from cgworker.wire.converter import dumps
 from cgworker.wire.refs import AgentRef
 
 # ---------------------------------------------------------------- reading

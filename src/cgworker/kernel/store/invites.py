@@ -9,8 +9,8 @@ from cgworker.kernel.store.admission_profiles import Admission
 from cgworker.kernel.store.agent_specs import MAX_INTEGER, check_at_most, check_new_id, normal_set, require
 from cgworker.kernel.store.ids import hash_of
 from cgworker.kernel.store.postgres.database import Connection, Database, Row
+from cgworker.wire.absent import ABSENT
 from cgworker.wire.admission import WORKER_PROFILE, CreatedInvite, CreateInvite, Invite
-from cgworker.wire.converter import ABSENT
 
 MAX_INVITE_SECONDS = 100 * 365 * 86400
 """The longest validity in seconds; a later end could not be stored."""

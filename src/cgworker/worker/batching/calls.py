@@ -20,8 +20,9 @@ from cgworker.client import KernelClient
 from cgworker.client.transport import error_of
 from cgworker.errors import AnswerInvalid, CommonGroundError, KernelRefused
 from cgworker.lease import monotonic
+from cgworker.wire.absent import ABSENT
 from cgworker.wire.claims import ClaimedTurn, ClaimItem, Renewal, RenewItem
-from cgworker.wire.converter import ABSENT, dumps, structure_answer
+from cgworker.wire.converter import dumps, structure_answer
 from cgworker.wire.refs import AgentRef, ClaimToken
 from cgworker.wire.turns import (
     Finish,

@@ -28,7 +28,8 @@ from cgworker.events import logger
 from cgworker.handlers.files import make_private_folder, write_private
 from cgworker.outcome import Closed, Failed, Stopped, Succeeded, word_for
 from cgworker.turn import Turn
-from cgworker.wire.converter import ABSENT, dumps
+from cgworker.wire.absent import ABSENT
+from cgworker.wire.converter import dumps
 from cgworker.wire.refs import AgentRef
 from cgworker.worker.batching.batcher import Batcher, loop_local
 from cgworker.worker.outbox import batch_files

@@ -20,7 +20,7 @@ from cgworker.cli.results import JoinedAgent
 from cgworker.client import AdmissionClient
 from cgworker.errors import KernelRefused, UsageError
 from cgworker.profiles import ConfigFile, non_blank
-from cgworker.wire.converter import Absent
+from cgworker.wire.absent import Absent
 
 
 async def join(

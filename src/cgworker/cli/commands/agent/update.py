@@ -9,8 +9,8 @@ import typer
 from cgworker.cli.connect import as_admin_service
 from cgworker.cli.options import AgentId, Capabilities, Capacity, Grants, OperatorFlags, ProjectId
 from cgworker.errors import UsageError
+from cgworker.wire.absent import ABSENT, Absent
 from cgworker.wire.agents import AgentSnapshot, UpdateAgent
-from cgworker.wire.converter import ABSENT, Absent
 from cgworker.wire.refs import AgentRef
 
 

@@ -10,7 +10,7 @@ from cgworker.cli.connect import as_actor, worker_agent
 from cgworker.cli.options import ActingAgent, ProfilesProjectId, ServerFlags
 from cgworker.cli.payload import parse_json
 from cgworker.cli.results import Answered
-from cgworker.durable.questions import answer_question
+from cgworker.durable.answers import answer_question
 from cgworker.wire.refs import TurnRef
 
 

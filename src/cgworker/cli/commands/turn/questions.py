@@ -9,7 +9,7 @@ import typer
 from cgworker.cli.connect import as_actor, worker_agent
 from cgworker.cli.options import ActingAgent, ProfilesProjectId, ServerFlags
 from cgworker.cli.results import Questions
-from cgworker.durable.questions import open_questions
+from cgworker.durable.answers import open_questions
 
 
 async def questions(

@@ -24,7 +24,8 @@ from cgworker.kernel.store.postgres.database import Database, Row
 from cgworker.kernel.store.record_rules import check_singleton, payload_fault
 from cgworker.kernel.store.records import card_metadata
 from cgworker.lifecycle import TurnOutcome
-from cgworker.wire.converter import ABSENT, dumps
+from cgworker.wire.absent import ABSENT
+from cgworker.wire.converter import dumps
 from cgworker.wire.refs import TurnRef
 from cgworker.wire.turns import Finish
 

@@ -18,8 +18,8 @@ from cgworker.cli.problems import reset_code
 from cgworker.cli.results import InviteResult
 from cgworker.errors import KernelRefused
 from cgworker.profiles import ConfigFile, non_blank
+from cgworker.wire.absent import ABSENT
 from cgworker.wire.admission import WORKER_PROFILE, CreateInvite
-from cgworker.wire.converter import ABSENT
 
 
 async def create(

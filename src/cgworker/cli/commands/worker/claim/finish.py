@@ -16,7 +16,7 @@ from cgworker.cli.results import (
     ClosedTurn,
 )
 from cgworker.lifecycle import TurnOutcome
-from cgworker.wire.converter import ABSENT
+from cgworker.wire.absent import ABSENT
 
 
 async def finish(

@@ -40,7 +40,8 @@ from cgworker.handlers.folder import temporary_folder
 from cgworker.lease import Lease, monotonic
 from cgworker.lifecycle import TurnState
 from cgworker.renewal import RenewalHooks, RenewalResult, keep_renewed
-from cgworker.wire.converter import ABSENT, dumps
+from cgworker.wire.absent import ABSENT
+from cgworker.wire.converter import dumps
 from cgworker.wire.refs import AgentRef, ClaimToken
 from cgworker.worker.process.dumpable import close_memory
 from cgworker.worker.process.serve import watch_signals

@@ -1,0 +1,134 @@
+"""Read and write wire types: the hooks of the converters for requests and answers."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from datetime import datetime
+from functools import reduce
+from operator import or_
+from typing import Any, Union, get_args, get_origin
+
+import attrs
+from cattrs import Converter
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
+
+from cgworker.wire.absent import ABSENT, Absent
+from cgworker.wire.faults import MAX_FAULTS
+from cgworker.wire.user_types import has_fields, is_mapping
+from cgworker.wire.user_values import is_own
+from cgworker.wire.values import (
+    ExactNumber,
+    Fault,
+    ItemFaults,
+    read_datetime,
+    read_float,
+    read_lax_bool,
+    read_lax_int,
+    read_mapping,
+    read_str,
+    read_strict_bool,
+    read_strict_int,
+)
+
+Read = Callable[[Any, Any], Any]
+
+
+def wire_converter(write_user_value: Callable[[Any], Any], *, strict: bool) -> Converter:
+    """Return a converter of wire types.
+
+    Args:
+        write_user_value: converts a user's own value to JSON values.
+        strict: read requests: unknown fields are refused, and values are read as laxly as in the reference.
+    """
+    converter = Converter(forbid_extra_keys=strict, detailed_validation=True)
+    converter.register_structure_hook(str, read_str)
+    converter.register_structure_hook(bool, read_lax_bool if strict else read_strict_bool)
+    converter.register_structure_hook(int, read_lax_int if strict else read_strict_int)
+    converter.register_structure_hook(float, read_float)
+    converter.register_structure_hook(datetime, read_datetime)
+    converter.register_unstructure_hook(datetime, lambda instant: instant)  # orjson writes it
+    converter.register_unstructure_hook(ExactNumber, lambda number: number)
+    converter.register_structure_hook_factory(has_fields, _reads_object(converter, strict=strict))
+    converter.register_unstructure_hook_func(has_fields, write_user_value)
+    converter.register_unstructure_hook_factory(is_own, _writes_object(converter))
+    converter.register_structure_hook_factory(_is_tuple, _reads_tuple(converter))
+    converter.register_structure_hook_func(is_mapping, read_mapping)
+    converter.register_unstructure_hook_func(is_mapping, lambda stored: stored)  # JSON already, or JsonText
+    converter.register_structure_hook_factory(_is_maybe_absent, _reads_present(converter))
+    return converter
+
+
+def _reads_tuple(converter: Converter) -> Callable[[Any], Read]:
+    def factory(cls: Any) -> Read:
+        kind = get_args(cls)[0]
+        read_item = converter.get_structure_hook(kind)
+
+        def read(value: Any, _: Any) -> tuple[Any, ...]:
+            if not isinstance(value, list):
+                raise Fault("list_type", "Input should be a valid list")
+            return _read_items(value, read_item, kind)
+
+        return read
+
+    return factory
+
+
+def _read_items(items: list[Any], read: Read, kind: Any) -> tuple[Any, ...]:
+    """Read all items. After `MAX_FAULTS` faults the rest is not read, since each fault costs an exception."""
+    good, bad = [], []
+    for place, item in enumerate(items):
+        try:
+            good.append(read(item, kind))
+        except Exception as fault:
+            bad.append((place, fault))
+            if len(bad) == MAX_FAULTS:
+                raise ItemFaults(bad, len(items) - place - 1) from None
+    if bad:
+        raise ItemFaults(bad, 0)
+    return tuple(good)
+
+
+def _is_tuple(cls: Any) -> bool:
+    return get_origin(cls) is tuple
+
+
+def _is_maybe_absent(cls: Any) -> bool:
+    return get_origin(cls) in (Union, types.UnionType) and Absent in get_args(cls)
+
+
+def _reads_present(converter: Converter) -> Callable[[Any], Read]:
+    """Read a field that may be absent: if it is present, it has one of the other types of its union."""
+
+    def factory(cls: Any) -> Read:
+        present: Any = reduce(or_, (kind for kind in get_args(cls) if kind is not Absent))
+        read = converter.get_structure_hook(present)
+        return lambda value, _: read(value, present)
+
+    return factory
+
+
+def _reads_object(converter: Converter, *, strict: bool) -> Callable[[Any], Read]:
+    def factory(cls: Any) -> Read:
+        read_fields = make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=strict)
+
+        def read(value: Any, _: Any) -> Any:
+            if not isinstance(value, dict):
+                raise Fault(
+                    "model_attributes_type",
+                    "Input should be a valid dictionary or object to extract fields from",
+                )
+            return read_fields(value, cls)
+
+        return read
+
+    return factory
+
+
+def _writes_object(converter: Converter) -> Callable[[Any], Callable[[Any], dict[str, Any]]]:
+    def factory(cls: Any) -> Callable[[Any], dict[str, Any]]:
+        may_be_absent = [field.name for field in attrs.fields(cls) if field.default is ABSENT]
+        left_out = {name: override(omit_if_default=True) for name in may_be_absent}
+        return make_dict_unstructure_fn(cls, converter, **left_out)  # type: ignore[arg-type]  # by field name
+
+    return factory
