@@ -86,15 +86,19 @@ class Timers:
             logger.warning("the timer works again")
         self._is_in_trouble = trouble is not None
 
-    async def do_what_is_due(self) -> None:
-        """Let all turns be claimed that are due now, and wake the claims that wait for them."""
+    async def do_what_is_due(self, *, batch: int = _BATCH) -> None:
+        """Let all turns be claimed that are due now, and wake the claims that wait for them.
+
+        Args:
+            batch: how many turns one statement takes.
+        """
         while True:
-            turns = await wake_turns(self._database, _BATCH)
+            turns = await wake_turns(self._database, batch)
             self._notifier.wake(
                 *(work_topic(woken.agent) for woken in turns),
                 *(topic for woken in turns if woken.is_resumed for topic in _topics_of(woken)),
             )
-            if len(turns) < _BATCH:
+            if len(turns) < batch:
                 return
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from attrs import frozen
 
+from cgworker.wire.absent import ABSENT, Absent
 from cgworker.wire.refs import CardBoxRef
 
 
@@ -54,7 +55,7 @@ class OfferEntry:
 
 @frozen(kw_only=True)
 class TurnEntry:
-    """A turn in a list."""
+    """A turn in a list; `resume_at` as in `TurnSnapshot`."""
 
     turn_id: str
     project_turn_seq: int
@@ -68,6 +69,7 @@ class TurnEntry:
     created_at: datetime
     updated_at: datetime
     closed_at: datetime | None = None
+    resume_at: datetime | Absent = ABSENT
 
 
 @frozen(kw_only=True)

@@ -12,7 +12,7 @@ from cgworker.wire.absent import ABSENT, Absent
 from cgworker.wire.converter import ANSWERS, REQUESTS, unstructure
 from cgworker.wire.meta import Meta, Trace
 from cgworker.wire.refs import AgentRef, CardBoxRef, Cause, ClaimToken, TurnRef
-from cgworker.wire.values import Fault
+from cgworker.wire.values import Fault, read_delay
 
 CONVERSATION_KIND = "turn.conversation.v1"
 """The turn kind of a general conversation, the default of a dispatch."""
@@ -20,7 +20,10 @@ CONVERSATION_KIND = "turn.conversation.v1"
 
 @frozen(kw_only=True)
 class TurnSnapshot:
-    """The current state of a turn. `final_cardbox_ref` tells a final payload of null from a missing one."""
+    """The current state of a turn. `final_cardbox_ref` tells a final payload of null from a missing one.
+
+    `resume_at` is when the kernel queues a suspended turn; others do not have it (difference 30).
+    """
 
     turn: TurnRef
     target_agent: AgentRef
@@ -38,6 +41,7 @@ class TurnSnapshot:
     created_at: datetime
     updated_at: datetime
     closed_at: datetime | None = None
+    resume_at: datetime | Absent = ABSENT
 
 
 # ---------------------------------------------------------------- dispatch
@@ -45,6 +49,10 @@ class TurnSnapshot:
 
 Anchor = Annotated[str, "anchor"]
 """What makes a dispatch repeatable: its key, and the request id of a root (see `read_anchor`)."""
+
+
+Delay = Annotated[float, "delay"]
+"""A number of seconds from now, by the kernel's clock (see `read_delay`)."""
 
 
 @frozen(kw_only=True)
@@ -159,11 +167,15 @@ class FinishTurn(Finish):
 
 @frozen(kw_only=True)
 class Suspend:
-    """Why a turn is suspended."""
+    """Why a turn is suspended, and after how many seconds the kernel queues it again (difference 30).
+
+    Without `resume_after_seconds` it waits until somebody resumes it.
+    """
 
     reason: str
     note: str | None = None
     meta: Meta | None = None
+    resume_after_seconds: Delay | Absent = ABSENT
 
 
 @frozen(kw_only=True)
@@ -278,6 +290,7 @@ class SettleAnswers:
 REQUESTS.register_structure_hook_func(
     lambda cls: cls is Anchor, lambda value, _: read_anchor(value, "dispatch_key")
 )
+REQUESTS.register_structure_hook_func(lambda cls: cls is Delay, read_delay)
 for _converter in (REQUESTS, ANSWERS):
     _converter.register_structure_hook(RootRequest | ChildDerivation, _read_authority)
     _converter.register_unstructure_hook(RootRequest | ChildDerivation, _write_authority)

@@ -178,6 +178,18 @@ def read_float(value: Any, _: Any) -> float:
     return float(value)
 
 
+MAX_DELAY_SECONDS = 10**9
+"""The longest delay that a request can ask for: some thirty years."""
+
+
+def read_delay(value: Any, _: Any = float) -> float:
+    """A number of seconds to wait, from 0 to `MAX_DELAY_SECONDS`."""
+    seconds = read_float(value, float)
+    if not 0 <= seconds <= MAX_DELAY_SECONDS:
+        raise Fault("value_error", f"Input should be a number of seconds from 0 to {MAX_DELAY_SECONDS}")
+    return seconds
+
+
 def read_datetime(value: Any, _: Any) -> datetime:
     """Read an instant as `datetime.fromisoformat` does; without an offset it is UTC.
 

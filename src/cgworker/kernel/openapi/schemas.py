@@ -18,7 +18,8 @@ import attrs
 from cgworker.wire.absent import ABSENT, Absent
 from cgworker.wire.converter import unstructure
 from cgworker.wire.credentials import Moment
-from cgworker.wire.turns import Anchor, ChildDerivation, RootRequest
+from cgworker.wire.turns import Anchor, ChildDerivation, Delay, RootRequest
+from cgworker.wire.values import MAX_DELAY_SECONDS
 
 Schema = dict[str, Any]
 
@@ -32,6 +33,7 @@ _PLAIN: Mapping[Any, Schema] = {
     datetime: _INSTANT,
     types.NoneType: {"type": "null"},
     Anchor: {"type": "string", "maxLength": 128, "pattern": r"^[A-Za-z0-9][A-Za-z0-9._:@/-]*$"},
+    Delay: {"type": "number", "minimum": 0, "maximum": MAX_DELAY_SECONDS},
     Moment: {"anyOf": [_INSTANT, {"type": "number", "description": "Seconds since 1970."}]},
 }
 

@@ -139,8 +139,13 @@ async def _claim_next(
 
 
 def notify_settled(kernel: Any, claim: ClaimToken, settled: Settled) -> None:
-    """Wake the requests that wait for the settled turn, its agent, its parent or its project."""
+    """Wake the requests that wait for the settled turn, its agent, its parent or its project.
+
+    A turn that is to be queued again may also be the earliest that the timers wait for.
+    """
     kernel.notifier.wake(work_topic(claim.agent), *turn_topics(claim.turn, claim.agent, settled.parent))
+    if settled.due_seconds is not None:
+        kernel.timers.expect(settled.due_seconds)
 
 
 routes: list[Operation] = [

@@ -8,7 +8,7 @@ from cgworker.errors import NotFoundError
 from cgworker.kernel.store.ids import turn_id, turn_number
 from cgworker.kernel.store.ledger import payload_ref_of, project_events
 from cgworker.kernel.store.postgres.database import Database, Row
-from cgworker.kernel.store.turns import raw_json
+from cgworker.kernel.store.turns import raw_json, resume_at
 from cgworker.wire.converter import loads
 from cgworker.wire.projections import (
     AgentEntry,
@@ -155,7 +155,7 @@ def _offer_of(row: Row, metadata: dict[str, Any], offer: dict[str, Any]) -> Offe
 
 LIST_TURNS = """
 select turn_number, target_agent_id, turn_kind, state, outcome, stop_requested, cause_kind, cause_id,
-    created_at, updated_at, closed_at
+    created_at, updated_at, closed_at, due_at
 from cg_turns
 where project_id = $1 and turn_number > 0
     and ($2::text is null or target_agent_id = $2)
@@ -229,6 +229,7 @@ def _turn_of(row: Row) -> TurnEntry:
         created_at=row["created_at"],
         updated_at=row["updated_at"],
         closed_at=row["closed_at"],
+        resume_at=resume_at(row),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -11,6 +12,7 @@ from cgworker.errors import ConflictError, FencingError, NotFoundError
 from cgworker.kernel.store.annotations import annotate, with_remarks
 from cgworker.kernel.store.ids import turn_id, turn_number, turn_ref
 from cgworker.kernel.store.postgres.database import Connection, Database, Row
+from cgworker.wire.absent import ABSENT, Absent
 from cgworker.wire.meta import Meta
 from cgworker.wire.refs import AgentRef, CardBoxRef, Cause, TurnRef
 from cgworker.wire.turns import ResumeTurn, StopTurn, TurnSnapshot
@@ -62,7 +64,13 @@ def snapshot_of(
         created_at=row["created_at"],
         updated_at=row["updated_at"],
         closed_at=row["closed_at"],
+        resume_at=resume_at(row),
     )
+
+
+def resume_at(row: Row) -> datetime | Absent:
+    """Return when the kernel queues a turn again; ABSENT if it does not."""
+    return row["due_at"] if row["state"] == "suspended" and row["due_at"] is not None else ABSENT
 
 
 def raw_json(text: str) -> Any:
@@ -76,7 +84,7 @@ def raw_json(text: str) -> Any:
 RESUME_TURN = """
 with resumed as (
     update cg_turns
-    set state = 'queued', updated_at = cg_clock()
+    set state = 'queued', due_at = null, updated_at = cg_clock()
     where project_id = $1 and turn_number = $2 and state = 'suspended' and (target_agent_id = $3 or $4)
     returning *
 ), logged as (
@@ -167,10 +175,10 @@ from found f
 join cg_turns t on t.project_id = $1 and t.turn_number = $2
 """
 
-# A turn that waits to be tried again has nothing to wait for once it is to be stopped (difference 30). The
-# row is locked since STOP_TURN; this is a statement of its own, so that it sees a suspension committed just
-# then. Events without a number are the newest.
-QUEUE_STOPPED_RETRY = """
+# A turn that waits for its time, or to be tried again, waits no longer once it is to be stopped (difference
+# 30). The row is locked since STOP_TURN; this is a statement of its own, so that it sees a suspension
+# committed just then. Events without a number are the newest.
+QUEUE_STOPPED = """
 with suspension as (
     select coalesce(
         (select annotations from cg_ledger
@@ -184,10 +192,10 @@ with suspension as (
     ) as annotations
 ), queued as (
     update cg_turns t
-    set state = 'queued', updated_at = cg_clock()
+    set state = 'queued', due_at = null, updated_at = cg_clock()
     from suspension s
     where t.project_id = $1 and t.turn_number = $2 and t.state = 'suspended'
-        and s.annotations #>> '{caller,reason}' = 'worker_retry'
+        and (t.due_at is not null or s.annotations #>> '{caller,reason}' = 'worker_retry')
     returning t.*
 )
 insert into cg_ledger (project_id, event_type, subject_kind, subject_id, actor_kind, actor_id,
@@ -209,7 +217,7 @@ class StopResult:
 async def stop_turn(database: Database, request: StopTurn, *, may_stop_any: bool) -> StopResult:
     """Request a stop of a turn; close the turn if its lease has ended.
 
-    One that waits to be tried again is queued at once, for a worker to settle it as stopped.
+    One that waits for its time, or to be tried again, is queued at once: a worker settles it as stopped.
 
     Raises:
         NotFoundError, FencingError: in the order of wire 8: authority before state.
@@ -222,7 +230,7 @@ async def stop_turn(database: Database, request: StopTurn, *, may_stop_any: bool
         row = await connection.fetchrow(STOP_TURN, ref.project_id, number, actor, may_stop_any, said)
         if row is not None and row["state"] == "suspended":
             resumed = annotate(reason="stop_requested")
-            await connection.execute(QUEUE_STOPPED_RETRY, ref.project_id, number, resumed)
+            await connection.execute(QUEUE_STOPPED, ref.project_id, number, resumed)
         return row
 
     row = await database.transact(stop)

@@ -123,9 +123,11 @@ class Settled:
 
     Attributes:
         parent: the parent turn, if this call closed one of its children.
+        due_seconds: after how many seconds the kernel queues the turn again, if this call suspended it so.
     """
 
     parent: TurnRef | None = None
+    due_seconds: float | None = None
 
 
 async def finish_turns(

@@ -19,6 +19,7 @@ from cgworker.kernel.store.claims.fence import (
 from cgworker.kernel.store.claims.finish import Settled
 from cgworker.kernel.store.ids import digest
 from cgworker.kernel.store.postgres.database import Database
+from cgworker.wire.absent import ABSENT
 from cgworker.wire.turns import Suspend
 
 # Suspends the turns whose claim is the current one. A suspend that is refused, or a repeat, gets no row.
@@ -27,9 +28,9 @@ with sent as (
     -- Suspends with a valid credential.
     select s.*, who.is_touch_due
     from unnest($2::bigint[], $3::text[], $4::bytea[], $5::bytea[], $6::text[], $7::text[],
-            $8::bytea[]) with ordinality
+            $8::bytea[], $9::float8[]) with ordinality
         as s (turn_number, agent_id, token_hash, content_digest, annotations, credential_id, secret_hash,
-            place)
+            resume_after_seconds, place)
     cross join lateral cg_callers($1, s.agent_id, s.credential_id, s.secret_hash) who
 ), held as (
     -- The fence: lock the turns whose claim is the current one, in the order of their numbers.
@@ -44,11 +45,16 @@ with sent as (
         for no key update
     ) t
 ), suspended as (
-    -- Suspend them: end the claim, and keep what identifies a repeat.
+    -- Suspend them: end the claim, keep what identifies a repeat, and note when the kernel is to queue
+    -- them: at once, if they are to be stopped.
     update cg_turns t
     set state = 'suspended', updated_at = cg_clock(), attempt = 1,
         claim_agent_id = null, claim_token_hash = null, claim_expires_at = null,
-        settled_token_hash = s.token_hash, settled_digest = s.content_digest
+        settled_token_hash = s.token_hash, settled_digest = s.content_digest,
+        due_at = cg_clock() + make_interval(secs => case
+            when t.stop_requested then least(s.resume_after_seconds, 0)
+            else s.resume_after_seconds
+        end)
     from held h
     join sent s on s.place = h.place
     where t.project_id = $1 and t.turn_number = any (array(select turn_number from held))
@@ -75,14 +81,14 @@ with sent as (
     join sent s on s.place = c.place
     order by c.place
 )
-select place, is_touch_due from suspended
+select place, is_touch_due, stop_requested from suspended
 """
 
 
 async def suspend_turns(
     database: Database, project_id: str, suspends: Sequence[Fenced[Suspend]]
 ) -> Answers[Settled]:
-    """Suspend the turns; a repeat with the same token, reason and note changes nothing (difference 4).
+    """Suspend the turns; a repeat with the same token, reason, note and delay changes nothing (difference 4).
 
     Returns:
         By place, the settled turn or the refusal: UnauthorizedError or ForbiddenError for the credential,
@@ -93,7 +99,10 @@ async def suspend_turns(
     async def suspend(some: list[Fenced[Suspend]]) -> Answers[Settled]:
         rows = rows_by_place(await database.fetch(SUSPEND_TURNS, project_id, *columns(map(_row_of, some))))
         await touch_used(database, [item.bearer for item in some], rows)
-        suspended = {place: Settled() for place in rows}
+        suspended = {
+            place: Settled(due_seconds=0.0 if row["stop_requested"] else _delay_of(some[place - 1].what))
+            for place, row in rows.items()
+        }
         return by_place(some, suspended, lambda item: _repeat_or_refuse(database, item))
 
     return await in_rounds(suspends, lambda item: [item.claim.turn_id], suspend)
@@ -101,12 +110,23 @@ async def suspend_turns(
 
 def _row_of(item: Fenced[Suspend]) -> tuple[Any, ...]:
     suspend = item.what
-    said = annotate(with_remarks(suspend.meta, reason=suspend.reason, note=suspend.note))
-    return *claim_columns(item.claim), _digest_of(suspend), said, *item.bearer.row()
+    facts = (
+        {}
+        if suspend.resume_after_seconds is ABSENT
+        else {"resume_after_seconds": suspend.resume_after_seconds}
+    )
+    said = annotate(with_remarks(suspend.meta, reason=suspend.reason, note=suspend.note), **facts)
+    delay = _delay_of(suspend)
+    return *claim_columns(item.claim), _digest_of(suspend), said, *item.bearer.row(), delay
+
+
+def _delay_of(suspend: Suspend) -> float | None:
+    return suspend.resume_after_seconds if suspend.resume_after_seconds is not ABSENT else None
 
 
 def _digest_of(suspend: Suspend) -> bytes:
-    return digest(["suspended", suspend.reason, suspend.note])
+    delay = _delay_of(suspend)
+    return digest(["suspended", suspend.reason, suspend.note, *([] if delay is None else [delay])])
 
 
 async def _repeat_or_refuse(database: Database, item: Fenced[Suspend]) -> Settled:
