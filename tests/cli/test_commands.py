@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import cgworker.cli.commands
+from cgworker.cli.app import run
 from cgworker.cli.root import root_command
 
 FOLDER = Path(cgworker.cli.commands.__path__[0])
@@ -37,3 +40,14 @@ def test_the_folder_of_commands_holds_nothing_else() -> None:
         if path.name not in ("__init__.py", "group.py")
     }
     assert files == {path for path, _ in commands(root_command())}
+
+
+@pytest.mark.parametrize("path", [path for path, _ in commands(root_command())])
+def test_help_is_plain_text_where_the_output_is_no_terminal(
+    path: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A pipe gets no frames, whether the command stands alone or in a group."""
+    assert run([*path.replace("_", "-").split("/"), "--help"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"Usage: cg {path.replace('_', '-').replace('/', ' ')} ")
+    assert "\N{BOX DRAWINGS LIGHT ARC DOWN AND RIGHT}" not in said

@@ -78,12 +78,24 @@ _DOUBT = (
 )
 
 _AS_JSON = "as_json"
-_JSON = Annotated[bool, typer.Option("--json", help="One line of JSON, also on a terminal.")]
+_JSON = Annotated[bool, Flag("--json", help="One line of JSON, also on a terminal.")]
 
 
 def group(help: str) -> typer.Typer:
-    """A word with commands under it."""
+    """Make a word that has commands below it, such as `cg turn`.
+
+    Args:
+        help: what the commands are for.
+
+    Returns:
+        The group, without commands as yet.
+    """
     return typer.Typer(help=help, callback=lambda: None, add_completion=False, rich_markup_mode=markup_mode())
+
+
+def single() -> typer.Typer:
+    """Make a word that is one command, such as `cg dispatch`; that command is to be added to it."""
+    return typer.Typer(add_completion=False, rich_markup_mode=markup_mode())
 
 
 def markup_mode() -> Literal["rich"] | None:
@@ -144,7 +156,9 @@ def _callback(work: Callable[..., Any], has_json_flag: bool) -> Callable[..., Ca
         asked = {_AS_JSON: json} if _AS_JSON in inspect.signature(work).parameters else {}
         return Call(work, {**flags, **asked}, as_json=json)
 
-    json_flag = inspect.Parameter("json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=_JSON)
+    json_flag = inspect.Parameter(
+        "json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=_as_typer_reads(_JSON)
+    )
     return _spread(work, called, **({"json": json_flag} if has_json_flag else {}))
 
 

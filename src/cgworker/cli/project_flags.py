@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
 from attrs import frozen
 
-from cgworker.cli.options import AdminBearerFile, AdminServiceFile, PgDsn
+from cgworker.cli.options import AdminBearerFile, AdminServiceFile, Flag, PgDsn
 from cgworker.errors import UsageError
 from cgworker.profiles import non_blank
 
@@ -23,9 +22,9 @@ class ProjectFlags:
     """Which project."""
 
     project_id: Annotated[
-        str | None, typer.Option("--project-id", metavar="PROJECT", help="The project.  [default: cg-demo]")
+        str | None, Flag("--project-id", metavar="PROJECT", help="The project.  [default: cg-demo]")
     ] = None
-    default_local: Annotated[bool, typer.Option("--default-local", help="The same as cg-demo.")] = False
+    default_local: Annotated[bool, Flag("--default-local", help="The same as cg-demo.")] = False
 
     @property
     def name(self) -> str:

@@ -15,10 +15,10 @@ from time import monotonic
 from typing import Annotated
 
 import anyio
-import typer
 
-from cgworker.cli.command import RestOfLine, add_program
+from cgworker.cli.command import RestOfLine, add_program, single
 from cgworker.cli.demo_shell import DemoShell, ended_by_signals
+from cgworker.cli.options import Flag
 from cgworker.cli.payload import split_command
 from cgworker.client import KernelClient
 from cgworker.errors import KernelTrouble
@@ -31,7 +31,7 @@ _START_SECONDS = 60.0
 async def demo(
     command: Annotated[
         str,
-        typer.Option(
+        Flag(
             "--command",
             metavar="CMD [ARGS]...",
             help="What answers the turn; takes the rest of the line.  [default: the example, or an echo]",
@@ -105,5 +105,5 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-app: typer.Typer = typer.Typer(add_completion=False)
+app = single()
 add_program(app, "demo", demo, cls=RestOfLine)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from cgworker.cli.anchors import anchors
-from cgworker.cli.command import add_command
+from cgworker.cli.command import add_command, single
 from cgworker.cli.connect import as_actor
-from cgworker.cli.options import DispatchKey, ProjectId, RequestedBy, RequestId, ServerFlags
+from cgworker.cli.options import DispatchKey, Flag, ProjectId, RequestedBy, RequestId, ServerFlags
 from cgworker.cli.payload import PayloadFlags
 from cgworker.cli.results import DispatchedTurn
 from cgworker.wire.refs import AgentRef
@@ -20,8 +18,8 @@ async def dispatch(
     server: ServerFlags,
     project_id: ProjectId,
     requested_by: RequestedBy,
-    target_agent: Annotated[str, typer.Option("--target-agent", metavar="AGENT", help="Who is to do it.")],
-    turn_kind: Annotated[str, typer.Option("--turn-kind", metavar="KIND", help="What kind of turn it is.")],
+    target_agent: Annotated[str, Flag("--target-agent", metavar="AGENT", help="Who is to do it.")],
+    turn_kind: Annotated[str, Flag("--turn-kind", metavar="KIND", help="What kind of turn it is.")],
     payload: PayloadFlags,
     request_id: RequestId = None,
     dispatch_key: DispatchKey = None,
@@ -48,5 +46,5 @@ async def dispatch(
     )
 
 
-app: typer.Typer = typer.Typer(add_completion=False)
+app = single()
 add_command(app, "dispatch", dispatch)

@@ -10,9 +10,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-import typer
-
-from cgworker.cli.command import add_command
+from cgworker.cli.command import add_command, single
 from cgworker.cli.connect import authorities, kernel_url
 from cgworker.cli.options import ServerFlags
 from cgworker.cli.problems import problem_of
@@ -131,5 +129,5 @@ async def _at_agent(server: ServerFlags, profile: Profile) -> str:
     return f"the kernel accepts its token; it takes {kinds}, {agent.capacity} at once"
 
 
-app: typer.Typer = typer.Typer(add_completion=False)
+app = single()
 add_command(app, "doctor", doctor)

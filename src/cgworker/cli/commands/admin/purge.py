@@ -6,9 +6,8 @@ import sys
 from typing import TYPE_CHECKING, Annotated
 
 import attrs
-import typer
 
-from cgworker.cli.options import PgDsn
+from cgworker.cli.options import Flag, PgDsn
 from cgworker.cli.payload import read_duration
 from cgworker.cli.progress import progress
 from cgworker.cli.results import PurgedProject
@@ -22,19 +21,17 @@ if TYPE_CHECKING:
 async def purge(
     older_than: Annotated[
         str,
-        typer.Option(
+        Flag(
             "--older-than",
             metavar="DURATION",
             help="How long it has been over, with its unit: 90d, 12h, 30m, 45s.",
         ),
     ],
-    project_id: Annotated[
-        str, typer.Option("--project-id", metavar="PROJECT", help="The project.")
-    ] = "cg-demo",
+    project_id: Annotated[str, Flag("--project-id", metavar="PROJECT", help="The project.")] = "cg-demo",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")
+        bool, Flag("--dry-run", help="Say what would be removed, and remove nothing.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask, also on a terminal.")] = False,
+    yes: Annotated[bool, Flag("--yes", help="Do not ask, also on a terminal.")] = False,
     pg_dsn: PgDsn = None,
 ) -> PurgedProject:
     """Remove closed turns of that age with all they left, old idempotency keys and revoked credentials.

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import typer
-
 from cgworker.cli.command import add_program, group
 from cgworker.cli.commands.admission.invite import group as invite
 from cgworker.cli.commands.admission.run import run
 
-app: typer.Typer = group("Invite agents, and serve the API that admits them.")
+app = group("Invite agents, and serve the API that admits them.")
 add_program(app, "run", run)
 app.add_typer(invite.app, name="invite")

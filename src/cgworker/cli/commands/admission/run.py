@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from typing import Annotated
 
-import typer
-
 from cgworker.cli.options import (
     AdminBearerFile,
     AdminServiceFile,
+    Flag,
     ListenFlags,
     MaybeProjectId,
 )
@@ -23,7 +22,7 @@ async def run(
     admin_auth_token_file: AdminBearerFile = None,
     base_url: Annotated[
         str | None,
-        typer.Option(
+        Flag(
             "--base-url",
             metavar="URL",
             help="How clients reach the kernel; who joins is told.  [env: CG_BASE_URL]",
@@ -31,7 +30,7 @@ async def run(
     ] = None,
     invite_config_json: Annotated[
         str | None,
-        typer.Option(
+        Flag(
             "--invite-config-json",
             metavar="FILE",
             help="Invitation codes that admit conversation workers.  [env: CG_ADMIN_INVITE_CONFIG_JSON]",

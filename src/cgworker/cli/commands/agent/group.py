@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import typer
-
 from cgworker.cli.command import add_command, group
 from cgworker.cli.commands.agent.credential import group as credential
 from cgworker.cli.commands.agent.drain import drain
@@ -15,7 +13,7 @@ from cgworker.cli.commands.agent.register import register
 from cgworker.cli.commands.agent.resume import resume
 from cgworker.cli.commands.agent.update import update
 
-app: typer.Typer = group("Join as an agent, look at agents, and manage them.")
+app = group("Join as an agent, look at agents, and manage them.")
 add_command(app, "join", join)
 add_command(app, "get", get)
 add_command(app, "drain", drain)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from cgworker.cli.connect import admin_url, authorities, kernel_url
 from cgworker.cli.credential_store import check_can_store, store_credential
 from cgworker.cli.options import (
     AdminBaseUrl,
+    Argument,
     BaseUrl,
     CaFile,
     ConfigPath,
+    Flag,
 )
 from cgworker.cli.problems import reset_code
 from cgworker.cli.results import JoinedAgent
@@ -25,14 +25,12 @@ from cgworker.wire.absent import Absent
 
 async def join(
     server_url: Annotated[
-        str | None, typer.Argument(metavar="[SERVER_URL]", help="Where kernel and admission service are.")
+        str | None, Argument(metavar="[SERVER_URL]", help="Where kernel and admission service are.")
     ] = None,
     join_code: Annotated[
-        str | None, typer.Argument(metavar="[JOIN_CODE]", help="The invite's code (cgjoin_...).")
+        str | None, Argument(metavar="[JOIN_CODE]", help="The invite's code (cgjoin_...).")
     ] = None,
-    join_code_flag: Annotated[
-        str | None, typer.Option("--join-code", metavar="CODE", help="The same.")
-    ] = None,
+    join_code_flag: Annotated[str | None, Flag("--join-code", metavar="CODE", help="The same.")] = None,
     base_url: BaseUrl = None,
     admin_base_url: AdminBaseUrl = None,
     ca_file: CaFile = None,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import typer
 from attrs import frozen
+
+from cgworker.cli.options import Flag
 
 
 @frozen(kw_only=True)
@@ -18,7 +19,7 @@ class PublishedOffers:
 async def publish_offers(
     app: Annotated[
         str,
-        typer.Option("--app", metavar="MODULE:WORKER", help="The worker, such as desk:worker for desk.py."),
+        Flag("--app", metavar="MODULE:WORKER", help="The worker, such as desk:worker for desk.py."),
     ],
 ) -> PublishedOffers:
     """Publish the kinds of turns a worker handles, each with the JSON schema of its input.

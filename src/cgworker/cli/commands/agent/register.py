@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from cgworker.cli.connect import as_admin_service
-from cgworker.cli.options import AgentId, Capabilities, Capacity, Grants, OperatorFlags, ProjectId
+from cgworker.cli.options import AgentId, Capabilities, Capacity, Flag, Grants, OperatorFlags, ProjectId
 from cgworker.cli.payload import read_json
 from cgworker.wire.agents import AgentSnapshot, AgentSpec, Provenance
 
@@ -18,17 +16,17 @@ async def register(
     operator: OperatorFlags,
     project_id: ProjectId,
     agent_id: AgentId,
-    role: Annotated[str, typer.Option("--role", metavar="ROLE", help="What it is for.")],
+    role: Annotated[str, Flag("--role", metavar="ROLE", help="What it is for.")],
     description: Annotated[
-        str | None, typer.Option("--description", metavar="TEXT", help="The same, for people.")
+        str | None, Flag("--description", metavar="TEXT", help="The same, for people.")
     ] = None,
     capacity: Capacity = 1,
     capability: Capabilities = None,
     grant: Grants = None,
-    no_work: Annotated[bool, typer.Option("--no-work", help="It takes no turns.")] = False,
+    no_work: Annotated[bool, Flag("--no-work", help="It takes no turns.")] = False,
     public_metadata_file: Annotated[
         str | None,
-        typer.Option("--public-metadata-file", metavar="FILE", help="Its public metadata as JSON."),
+        Flag("--public-metadata-file", metavar="FILE", help="Its public metadata as JSON."),
     ] = None,
 ) -> AgentSnapshot:
     """Register an agent without an invite. It gets no credential: `cg agent credential issue` does that."""

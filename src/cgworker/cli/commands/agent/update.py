@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from cgworker.cli.connect import as_admin_service
-from cgworker.cli.options import AgentId, Capabilities, Capacity, Grants, OperatorFlags, ProjectId
+from cgworker.cli.options import AgentId, Capabilities, Capacity, Flag, Grants, OperatorFlags, ProjectId
 from cgworker.errors import UsageError
 from cgworker.wire.absent import ABSENT, Absent
 from cgworker.wire.agents import AgentSnapshot, UpdateAgent
@@ -22,12 +20,12 @@ async def update(
     capability: Capabilities = None,
     grant: Grants = None,
     no_capabilities: Annotated[
-        bool, typer.Option("--no-capabilities", help="Take all its capabilities away.")
+        bool, Flag("--no-capabilities", help="Take all its capabilities away.")
     ] = False,
-    no_grants: Annotated[bool, typer.Option("--no-grants", help="Take all its rights away.")] = False,
+    no_grants: Annotated[bool, Flag("--no-grants", help="Take all its rights away.")] = False,
     enabled: Annotated[
         bool | None,
-        typer.Option("--enable/--disable", help="Whether it may act at all; a disabled agent can nothing."),
+        Flag("--enable/--disable", help="Whether it may act at all; a disabled agent can nothing."),
     ] = None,
 ) -> AgentSnapshot:
     """Change an agent's capacity, capabilities and rights; a list that is given replaces the old one."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import typer
-
 from cgworker.cli.command import add_program, group
 from cgworker.cli.commands.local.run import run
 
-app: typer.Typer = group("A kernel with admission, on this machine, from nothing.")
+app = group("A kernel with admission, on this machine, from nothing.")
 add_program(app, "run", run)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
-from cgworker.cli.options import AdminBearerFile, AdminServiceFile, ListenFlags, MaybeProjectId
+from cgworker.cli.options import AdminBearerFile, AdminServiceFile, Flag, ListenFlags, MaybeProjectId
 from cgworker.profiles import non_blank
 
 
@@ -17,7 +15,7 @@ async def run(
     admin_auth_token_file: AdminBearerFile = None,
     base_url: Annotated[
         str | None,
-        typer.Option("--base-url", metavar="URL", help="How clients reach it; only told."),
+        Flag("--base-url", metavar="URL", help="How clients reach it; only told."),
     ] = None,
 ) -> None:
     """Run a kernel and its admission service until SIGTERM or SIGINT.

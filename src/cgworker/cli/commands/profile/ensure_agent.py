@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from cgworker.cli.connect import admin_token, admin_url, authorities, kernel_url
 from cgworker.cli.credential_store import check_can_store, store_credential
-from cgworker.cli.options import AdminFlags, BaseUrl, ProjectId
+from cgworker.cli.options import AdminFlags, BaseUrl, Flag, ProjectId
 from cgworker.cli.results import EnsuredProfile
 from cgworker.client import AdmissionClient, KernelClient
 from cgworker.errors import ForbiddenError, KernelRefused, ProfileError, UnauthorizedError, UsageError
@@ -29,29 +27,27 @@ _STALE = (
 async def ensure_agent(
     admin: AdminFlags,
     profile: Annotated[
-        str, typer.Option("--profile", metavar="PROJECT/AGENT", help="The profile's name: <project>/<agent>.")
+        str, Flag("--profile", metavar="PROJECT/AGENT", help="The profile's name: <project>/<agent>.")
     ],
     project_id: ProjectId,
     requested_agent_id: Annotated[
-        str, typer.Option("--requested-agent-id", metavar="AGENT", help="The agent to be.")
+        str, Flag("--requested-agent-id", metavar="AGENT", help="The agent to be.")
     ],
     runtime_kind: Annotated[
-        str, typer.Option("--runtime-kind", metavar="KIND", help="What runs behind it, for people to read.")
+        str, Flag("--runtime-kind", metavar="KIND", help="What runs behind it, for people to read.")
     ],
-    display_name: Annotated[str, typer.Option("--display-name", metavar="NAME", help="What people call it.")],
+    display_name: Annotated[str, Flag("--display-name", metavar="NAME", help="What people call it.")],
     base_url: BaseUrl = None,
     profile_kind: Annotated[
-        str, typer.Option("--profile-kind", metavar="KIND", help="What it may do.")
+        str, Flag("--profile-kind", metavar="KIND", help="What it may do.")
     ] = REPORTER_PROFILE,
-    description: Annotated[
-        str | None, typer.Option("--description", metavar="TEXT", help="What it is for.")
-    ] = None,
+    description: Annotated[str | None, Flag("--description", metavar="TEXT", help="What it is for.")] = None,
     invitation_code: Annotated[
         str | None,
-        typer.Option("--invitation-code", metavar="CODE", help="If the profile kind asks for one."),
+        Flag("--invitation-code", metavar="CODE", help="If the profile kind asks for one."),
     ] = None,
     invitation_code_file: Annotated[
-        str | None, typer.Option("--invitation-code-file", metavar="FILE", help="A file it is in.")
+        str | None, Flag("--invitation-code-file", metavar="FILE", help="A file it is in.")
     ] = None,
 ) -> EnsuredProfile:
     """Have a profile that works: kept if it does, else the agent is admitted and its token kept.

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import typer
-
 from cgworker.cli.command import add_command, group
 from cgworker.cli.commands.profile.ensure_agent import ensure_agent
 
-app: typer.Typer = group("Make profiles of this machine, and the agents behind them.")
+app = group("Make profiles of this machine, and the agents behind them.")
 add_command(app, "ensure-agent", ensure_agent)

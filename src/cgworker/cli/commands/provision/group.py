@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import typer
-
 from cgworker.cli.command import add_command, group
 from cgworker.cli.commands.provision.spawn import spawn
 
-app: typer.Typer = group("Ask a provisioner for agents.")
+app = group("Ask a provisioner for agents.")
 add_command(app, "spawn", spawn)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from cgworker.cli.anchors import anchors
 from cgworker.cli.connect import as_actor
-from cgworker.cli.options import DispatchKey, ProjectId, RequestedBy, RequestId, ServerFlags
+from cgworker.cli.options import DispatchKey, Flag, ProjectId, RequestedBy, RequestId, ServerFlags
 from cgworker.cli.results import SpawnTurn
 from cgworker.wire.refs import AgentRef
 from cgworker.wire.turns import Dispatch, RootRequest
@@ -21,9 +19,9 @@ async def spawn(
     project_id: ProjectId,
     requested_by: RequestedBy,
     provisioner_agent: Annotated[
-        str, typer.Option("--provisioner-agent", metavar="AGENT", help="Who provides agents.")
+        str, Flag("--provisioner-agent", metavar="AGENT", help="Who provides agents.")
     ],
-    role: Annotated[str, typer.Option("--role", metavar="ROLE", help="What the new agent is for.")],
+    role: Annotated[str, Flag("--role", metavar="ROLE", help="What the new agent is for.")],
     request_id: RequestId = None,
     dispatch_key: DispatchKey = None,
 ) -> SpawnTurn:

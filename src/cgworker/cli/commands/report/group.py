@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import typer
-
 from cgworker.cli.command import add_command, group
 from cgworker.cli.commands.report.work_memory import work_memory
 
-app: typer.Typer = group("Put work done elsewhere on record.")
+app = group("Put work done elsewhere on record.")
 add_command(app, "work-memory", work_memory)

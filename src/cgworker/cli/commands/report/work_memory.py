@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import typer
-
 from cgworker.cli.connect import as_actor
-from cgworker.cli.options import AgentId, ProjectId, RequestId, ServerFlags
+from cgworker.cli.options import AgentId, Flag, ProjectId, RequestId, ServerFlags
 from cgworker.cli.payload import read_json
 from cgworker.errors import UsageError
 from cgworker.wire.refs import AgentRef
@@ -18,9 +16,7 @@ async def work_memory(
     server: ServerFlags,
     project_id: ProjectId,
     agent_id: AgentId,
-    manifest_file: Annotated[
-        str, typer.Option("--manifest-file", metavar="FILE", help="The report as JSON.")
-    ],
+    manifest_file: Annotated[str, Flag("--manifest-file", metavar="FILE", help="The report as JSON.")],
     request_id: RequestId = None,
 ) -> SubmittedReport:
     """Submit a work-memory report. Repeating it with the same content changes nothing."""

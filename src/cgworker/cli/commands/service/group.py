@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import typer
-
 from cgworker.cli.command import add_program, group
 from cgworker.cli.commands.service.run import run
 
-app: typer.Typer = group("A kernel, configured by its environment alone.")
+app = group("A kernel, configured by its environment alone.")
 add_program(app, "run", run)

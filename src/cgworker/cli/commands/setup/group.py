@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import typer
-
 from cgworker.cli.command import group
 from cgworker.cli.commands.setup.project import group as project
 
-app: typer.Typer = group("Prepare projects, and this machine to use them.")
+app = group("Prepare projects, and this machine to use them.")
 app.add_typer(project.app, name="project")

@@ -5,13 +5,11 @@ from __future__ import annotations
 import time
 from typing import Annotated
 
-import typer
-
 from cgworker.cli.anchors import anchors
 from cgworker.cli.connect import as_actor, parse_profile_name
 from cgworker.cli.context_page import read_context_page
 from cgworker.cli.offers import only_offer
-from cgworker.cli.options import DispatchKey, KernelFlags, PollIntervalMs, RequestId, TimeoutSeconds
+from cgworker.cli.options import DispatchKey, Flag, KernelFlags, PollIntervalMs, RequestId, TimeoutSeconds
 from cgworker.cli.payload import parse_json
 from cgworker.cli.results import SmokeDispatch, SmokeResult
 from cgworker.cli.waiting import wait_until_closed
@@ -23,16 +21,14 @@ _PAYLOAD = '{"task":"Reply with a concise CommonGround smoke-test result."}'
 
 async def pair(
     server: KernelFlags,
-    from_: Annotated[str, typer.Option("--from", metavar="PROJECT/AGENT", help="The profile that asks.")],
-    to: Annotated[str, typer.Option("--to", metavar="AGENT", help="The agent that is to answer.")],
+    from_: Annotated[str, Flag("--from", metavar="PROJECT/AGENT", help="The profile that asks.")],
+    to: Annotated[str, Flag("--to", metavar="AGENT", help="The agent that is to answer.")],
     turn_kind: Annotated[
-        str, typer.Option("--turn-kind", metavar="KIND", help="What kind of turn.")
+        str, Flag("--turn-kind", metavar="KIND", help="What kind of turn.")
     ] = CONVERSATION_KIND,
     request_id: RequestId = None,
     dispatch_key: DispatchKey = None,
-    payload_json: Annotated[
-        str, typer.Option("--payload-json", metavar="JSON", help="What to ask.")
-    ] = _PAYLOAD,
+    payload_json: Annotated[str, Flag("--payload-json", metavar="JSON", help="What to ask.")] = _PAYLOAD,
     timeout_seconds: TimeoutSeconds = 60.0,
     poll_interval_ms: PollIntervalMs = 500,
 ) -> SmokeResult:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from cgworker.cli.connect import as_actor, worker_agent
-from cgworker.cli.options import ActingAgent, ProfilesProjectId, ServerFlags
+from cgworker.cli.options import ActingAgent, Argument, Flag, ProfilesProjectId, ServerFlags
 from cgworker.cli.payload import parse_json
 from cgworker.cli.results import Answered
 from cgworker.durable.answers import answer_question
@@ -16,10 +14,10 @@ from cgworker.wire.refs import TurnRef
 
 async def answer(
     server: ServerFlags,
-    turn_id: Annotated[str, typer.Argument(metavar="TURN", help="The turn, such as T-7.")],
-    value: Annotated[str, typer.Option("--json", metavar="JSON", help="The answer.")],
+    turn_id: Annotated[str, Argument(metavar="TURN", help="The turn, such as T-7.")],
+    value: Annotated[str, Flag("--json", metavar="JSON", help="The answer.")],
     key: Annotated[
-        str | None, typer.Option("--key", metavar="KEY", help="Which question, where several are open.")
+        str | None, Flag("--key", metavar="KEY", help="Which question, where several are open.")
     ] = None,
     project_id: ProfilesProjectId = None,
     agent_id: ActingAgent = None,

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from cgworker.cli.connect import as_reader
 from cgworker.cli.context_page import read_context_page
 from cgworker.cli.options import (
     CallerFlags,
+    Flag,
     PageLimit,
     ProjectId,
     ServerFlags,
@@ -25,7 +24,7 @@ async def context(
     project_id: ProjectId,
     turn_id: TurnId,
     after_turn_seq: Annotated[
-        int, typer.Option("--after-turn-seq", metavar="N", help="Only records after this one.")
+        int, Flag("--after-turn-seq", metavar="N", help="Only records after this one.")
     ] = 0,
     limit: PageLimit = 100,
 ) -> TurnContext:

@@ -5,24 +5,20 @@ from __future__ import annotations
 import sys
 from typing import Annotated
 
-import typer
-
 from cgworker.cli.connect import as_actor, worker_agent
 from cgworker.cli.envelope import write_line
-from cgworker.cli.options import ActingAgent, ProfilesProjectId, ServerFlags
+from cgworker.cli.options import ActingAgent, Argument, Flag, ProfilesProjectId, ServerFlags
 from cgworker.wire.records import SemanticItem
 from cgworker.wire.refs import TurnRef
 
 
 async def follow(
     server: ServerFlags,
-    turn_id: Annotated[str, typer.Argument(metavar="TURN", help="The turn, such as T-7.")],
+    turn_id: Annotated[str, Argument(metavar="TURN", help="The turn, such as T-7.")],
     after_turn_seq: Annotated[
-        int, typer.Option("--after-turn-seq", min=0, metavar="N", help="Only records after this one.")
+        int, Flag("--after-turn-seq", min=0, metavar="N", help="Only records after this one.")
     ] = 0,
-    json: Annotated[
-        bool, typer.Option("--json", help="A line of JSON a record, also on a terminal.")
-    ] = False,
+    json: Annotated[bool, Flag("--json", help="A line of JSON a record, also on a terminal.")] = False,
     project_id: ProfilesProjectId = None,
     agent_id: ActingAgent = None,
 ) -> None:

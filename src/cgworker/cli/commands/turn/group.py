@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import typer
-
 from cgworker.cli.command import add_command, add_program, group
 from cgworker.cli.commands.turn.answer import answer
 from cgworker.cli.commands.turn.context import context
@@ -15,7 +13,7 @@ from cgworker.cli.commands.turn.resume import resume
 from cgworker.cli.commands.turn.stop import stop
 from cgworker.cli.commands.turn.wait import wait
 
-app: typer.Typer = group("Look at turns, wait for them, answer them, resume and stop them.")
+app = group("Look at turns, wait for them, answer them, resume and stop them.")
 add_command(app, "get", get)
 add_command(app, "context", context)
 add_command(app, "wait", wait)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from cgworker.cli.connect import as_actor, worker_agent
-from cgworker.cli.options import ActingAgent, ProfilesProjectId, ServerFlags
+from cgworker.cli.options import ActingAgent, Flag, ProfilesProjectId, ServerFlags
 from cgworker.cli.results import Questions
 from cgworker.durable.answers import open_questions
 
@@ -18,7 +16,7 @@ async def questions(
     agent_id: ActingAgent = None,
     target_agent: Annotated[
         str | None,
-        typer.Option("--target-agent", metavar="AGENT", help="Only questions of this agent's turns."),
+        Flag("--target-agent", metavar="AGENT", help="Only questions of this agent's turns."),
     ] = None,
 ) -> Questions:
     """List the questions that suspended turns wait for."""

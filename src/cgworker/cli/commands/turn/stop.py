@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from cgworker.cli.connect import as_actor
 from cgworker.cli.options import (
+    Flag,
     ProjectId,
     RequestedBy,
     ServerFlags,
@@ -23,9 +22,7 @@ async def stop(
     project_id: ProjectId,
     turn_id: TurnId,
     requested_by: RequestedBy,
-    reason: Annotated[
-        str | None, typer.Option("--reason", metavar="TEXT", help="Why, for the ledger.")
-    ] = None,
+    reason: Annotated[str | None, Flag("--reason", metavar="TEXT", help="Why, for the ledger.")] = None,
 ) -> RequestedTurn:
     """Ask for a turn to be stopped. A worker hears it while it runs the turn, and closes it."""
     actor = AgentRef(project_id=project_id, agent_id=requested_by)

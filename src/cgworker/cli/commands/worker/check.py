@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Annotated, Any
 
-import typer
-
+from cgworker.cli.options import Flag
 from cgworker.cli.payload import parse_json, read_json, split_command
 from cgworker.cli.worker_results import Card
 from cgworker.errors import UsageError
@@ -16,17 +15,17 @@ from cgworker.testing.checking import DEFAULT_TURNS, TURNS, CommandCheck
 async def check(
     command: Annotated[
         str,
-        typer.Option("--command", metavar="CMD [ARGS]...", help="What to check; the rest of the line."),
+        Flag("--command", metavar="CMD [ARGS]...", help="What to check; the rest of the line."),
     ],
     turns_file: Annotated[
         str | None,
-        typer.Option("--turns-file", metavar="FILE", help=f"Inputs by name, as JSON: {', '.join(TURNS)}."),
+        Flag("--turns-file", metavar="FILE", help=f"Inputs by name, as JSON: {', '.join(TURNS)}."),
     ] = None,
     turns_json: Annotated[
-        str | None, typer.Option("--turns-json", metavar="JSON", help="The same, on the command line.")
+        str | None, Flag("--turns-json", metavar="JSON", help="The same, on the command line.")
     ] = None,
     time_limit_seconds: Annotated[
-        float, typer.Option("--time-limit-seconds", min=0.1, metavar="S", help="How long a turn may take.")
+        float, Flag("--time-limit-seconds", min=0.1, metavar="S", help="How long a turn may take.")
     ] = 60.0,
 ) -> Card:
     """Run a command on a set of turns, without a kernel, and say whether it keeps the command contract.

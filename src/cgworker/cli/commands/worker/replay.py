@@ -8,11 +8,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
-import typer
-
 from cgworker.cli.apps import load_workers
 from cgworker.cli.connect import as_actor, worker_agent
-from cgworker.cli.options import ServerFlags
+from cgworker.cli.options import Argument, Flag, ServerFlags
 from cgworker.cli.payload import split_command
 from cgworker.cli.worker_results import Replay
 from cgworker.client import KernelClient
@@ -27,17 +25,17 @@ from cgworker.worker import Worker
 
 async def replay(
     server: ServerFlags,
-    turn: Annotated[str, typer.Argument(metavar="TURN", help="The turn, such as T-7; it has to be closed.")],
+    turn: Annotated[str, Argument(metavar="TURN", help="The turn, such as T-7; it has to be closed.")],
     app: Annotated[
         str | None,
-        typer.Option("--app", metavar="MODULE:WORKER", help="The worker to do it with, such as desk:worker."),
+        Flag("--app", metavar="MODULE:WORKER", help="The worker to do it with, such as desk:worker."),
     ] = None,
     command: Annotated[
         str | None,
-        typer.Option("--command", metavar="CMD [ARGS]...", help="What to do it with; the rest of the line."),
+        Flag("--command", metavar="CMD [ARGS]...", help="What to do it with; the rest of the line."),
     ] = None,
     all_records: Annotated[
-        bool, typer.Option("--all-records", help="Show it the records of the turn's life, but the final one.")
+        bool, Flag("--all-records", help="Show it the records of the turn's life, but the final one.")
     ] = False,
 ) -> Replay:
     """Do a past turn again, without a claim and without writing to the kernel, and compare what comes of it.

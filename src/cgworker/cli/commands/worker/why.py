@@ -6,10 +6,8 @@ from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from typing import Annotated
 
-import typer
-
 from cgworker.cli.connect import as_reader, project_of
-from cgworker.cli.options import CallerFlags, ProfilesProjectId, ServerFlags
+from cgworker.cli.options import Argument, CallerFlags, ProfilesProjectId, ServerFlags
 from cgworker.cli.results import StoryLine, Why
 from cgworker.client import KernelClient
 from cgworker.lifecycle import TurnState
@@ -46,7 +44,7 @@ _TOLD = {
 async def why(
     server: ServerFlags,
     caller: CallerFlags,
-    turn_id: Annotated[str, typer.Argument(metavar="TURN", help="The turn, such as T-7.")],
+    turn_id: Annotated[str, Argument(metavar="TURN", help="The turn, such as T-7.")],
     project_id: ProfilesProjectId = None,
 ) -> Why:
     """Say in words why a turn is where it is, and what would move it."""

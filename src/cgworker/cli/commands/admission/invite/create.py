@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from cgworker.cli.connect import admin_url, as_operator
 from cgworker.cli.options import (
     AdminFlags,
     Capacity,
+    Flag,
     Grants,
     ProjectId,
 )
@@ -24,35 +23,31 @@ from cgworker.wire.admission import WORKER_PROFILE, CreateInvite
 
 async def create(
     admin: AdminFlags,
-    agent_id: Annotated[str, typer.Option("--agent-id", metavar="AGENT", help="The agent to be.")],
+    agent_id: Annotated[str, Flag("--agent-id", metavar="AGENT", help="The agent to be.")],
     project_id: ProjectId = "cg-demo",
     profile_kind: Annotated[
-        str, typer.Option("--profile-kind", metavar="KIND", help="What it may do.")
+        str, Flag("--profile-kind", metavar="KIND", help="What it may do.")
     ] = WORKER_PROFILE,
     runtime_kind: Annotated[
-        str, typer.Option("--runtime-kind", metavar="KIND", help="What runs behind it, for people to read.")
+        str, Flag("--runtime-kind", metavar="KIND", help="What runs behind it, for people to read.")
     ] = "manual.shell.v1",
     display_name: Annotated[
-        str | None, typer.Option("--display-name", metavar="NAME", help="What people call it.")
+        str | None, Flag("--display-name", metavar="NAME", help="What people call it.")
     ] = None,
-    description: Annotated[
-        str | None, typer.Option("--description", metavar="TEXT", help="What it is for.")
-    ] = None,
+    description: Annotated[str | None, Flag("--description", metavar="TEXT", help="What it is for.")] = None,
     expires_in: Annotated[
-        str, typer.Option("--expires-in", metavar="DURATION", help="How long the code works: 24h, 60m, 7d.")
+        str, Flag("--expires-in", metavar="DURATION", help="How long the code works: 24h, 60m, 7d.")
     ] = "24h",
-    max_uses: Annotated[
-        int, typer.Option("--max-uses", min=1, metavar="N", help="How often the code works.")
-    ] = 1,
+    max_uses: Annotated[int, Flag("--max-uses", min=1, metavar="N", help="How often the code works.")] = 1,
     capacity: Capacity = None,
     grant: Grants = None,
     join_base_url: Annotated[
         str | None,
-        typer.Option("--join-base-url", metavar="URL", help="The address the agent is to join at."),
+        Flag("--join-base-url", metavar="URL", help="The address the agent is to join at."),
     ] = None,
     out: Annotated[
         str | None,
-        typer.Option("--out", metavar="FILE", help="Write the result there as well, for you alone."),
+        Flag("--out", metavar="FILE", help="Write the result there as well, for you alone."),
     ] = None,
 ) -> InviteResult:
     """Invite an agent. The code is shown this once; send it to whom it is for."""

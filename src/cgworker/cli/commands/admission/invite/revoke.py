@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from cgworker.cli.connect import as_operator
 from cgworker.cli.options import (
     AdminFlags,
+    Flag,
     ProjectId,
 )
 from cgworker.wire.admission import RevokedInvite
@@ -16,7 +15,7 @@ from cgworker.wire.admission import RevokedInvite
 
 async def revoke(
     admin: AdminFlags,
-    invite_id: Annotated[str, typer.Option("--invite-id", metavar="INVITE", help="Which one (aginv_...).")],
+    invite_id: Annotated[str, Flag("--invite-id", metavar="INVITE", help="Which one (aginv_...).")],
     project_id: ProjectId = "cg-demo",
 ) -> RevokedInvite:
     """Make an invite's code useless. Who has joined by it stays."""

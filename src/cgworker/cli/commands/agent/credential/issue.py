@@ -6,10 +6,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from cgworker.cli.connect import as_admin_service
-from cgworker.cli.options import AgentId, OperatorFlags, ProjectId
+from cgworker.cli.options import AgentId, Flag, OperatorFlags, ProjectId
 from cgworker.cli.payload import read_duration
 from cgworker.cli.results import IssuedToFile
 from cgworker.paths import credential_path
@@ -26,11 +24,11 @@ async def issue(
     agent_id: AgentId,
     expires_in: Annotated[
         str | None,
-        typer.Option("--expires-in", metavar="DURATION", help="End it by itself after 24h, 7d, ..."),
+        Flag("--expires-in", metavar="DURATION", help="End it by itself after 24h, 7d, ..."),
     ] = None,
     out: Annotated[
         str | None,
-        typer.Option("--out", metavar="FILE", help="Where its token goes.  [default: with the others]"),
+        Flag("--out", metavar="FILE", help="Where its token goes.  [default: with the others]"),
     ] = None,
 ) -> IssuedToFile:
     """Issue a credential. Its token goes to a file that only you can read, never to the screen."""

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from cgworker.cli.connect import as_admin_service
-from cgworker.cli.options import AgentId, OperatorFlags, ProjectId
+from cgworker.cli.options import AgentId, Flag, OperatorFlags, ProjectId
 from cgworker.wire.credentials import RevokedCredential
 from cgworker.wire.refs import AgentRef
 
@@ -17,7 +15,7 @@ async def revoke(
     project_id: ProjectId,
     agent_id: AgentId,
     credential_id: Annotated[
-        str, typer.Option("--credential-id", metavar="CREDENTIAL", help="Which one (cred_...).")
+        str, Flag("--credential-id", metavar="CREDENTIAL", help="Which one (cred_...).")
     ],
 ) -> RevokedCredential:
     """Revoke a credential. It is refused from the next request on, by every kernel."""

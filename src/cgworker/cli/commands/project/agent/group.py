@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import typer
-
 from cgworker.cli.command import add_command, group
 from cgworker.cli.commands.project.agent.list import list_agents
 
-app: typer.Typer = group("A project's agents.")
+app = group("A project's agents.")
 add_command(app, "list", list_agents)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from cgworker.cli.connect import as_reader
 from cgworker.cli.options import (
     AcceptsWorkOnly,
     CallerFlags,
     EnabledOnly,
+    Flag,
     Limit,
     ProjectId,
     ServerFlags,
@@ -24,9 +23,9 @@ async def list_agents(
     project_id: ProjectId,
     enabled_only: EnabledOnly = False,
     accepts_work_only: AcceptsWorkOnly = False,
-    role: Annotated[str | None, typer.Option("--role", metavar="ROLE", help="Only with this role.")] = None,
+    role: Annotated[str | None, Flag("--role", metavar="ROLE", help="Only with this role.")] = None,
     capability: Annotated[
-        str | None, typer.Option("--capability", metavar="KIND", help="Only those that can do this.")
+        str | None, Flag("--capability", metavar="KIND", help="Only those that can do this.")
     ] = None,
     limit: Limit = None,
 ) -> AgentPage:

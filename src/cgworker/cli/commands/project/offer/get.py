@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from cgworker.cli.connect import as_reader
 from cgworker.cli.offers import only_offer
 from cgworker.cli.options import (
     AgentId,
     CallerFlags,
+    Flag,
     ProjectId,
     ServerFlags,
 )
@@ -21,7 +20,7 @@ async def get_offer(
     server: ServerFlags,
     caller: CallerFlags,
     project_id: ProjectId,
-    turn_kind: Annotated[str, typer.Option("--turn-kind", metavar="KIND", help="The kind of turn.")],
+    turn_kind: Annotated[str, Flag("--turn-kind", metavar="KIND", help="The kind of turn.")],
     agent_id: AgentId,
 ) -> OfferEntry:
     """Show one agent's offer for one kind of turn."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from cgworker.cli.connect import as_reader
 from cgworker.cli.options import (
     AcceptsWorkOnly,
     CallerFlags,
     EnabledOnly,
+    Flag,
     Limit,
     MaybeTurnKind,
     ProjectId,
@@ -24,9 +23,7 @@ async def list_offers(
     caller: CallerFlags,
     project_id: ProjectId,
     turn_kind: MaybeTurnKind = None,
-    agent_id: Annotated[
-        str | None, typer.Option("--agent-id", metavar="AGENT", help="Only this agent's.")
-    ] = None,
+    agent_id: Annotated[str | None, Flag("--agent-id", metavar="AGENT", help="Only this agent's.")] = None,
     enabled_only: EnabledOnly = False,
     accepts_work_only: AcceptsWorkOnly = False,
     limit: Limit = None,

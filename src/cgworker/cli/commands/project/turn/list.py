@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from cgworker.cli.connect import as_reader
 from cgworker.cli.options import (
     CallerFlags,
+    Flag,
     Limit,
     MaybeTurnKind,
     ProjectId,
@@ -23,15 +22,13 @@ async def list_turns(
     caller: CallerFlags,
     project_id: ProjectId,
     target_agent_id: Annotated[
-        str | None, typer.Option("--target-agent-id", metavar="AGENT", help="Only those for this agent.")
+        str | None, Flag("--target-agent-id", metavar="AGENT", help="Only those for this agent.")
     ] = None,
     turn_kind: MaybeTurnKind = None,
-    state: Annotated[TurnState | None, typer.Option("--state", help="Only turns in this state.")] = None,
-    outcome: Annotated[
-        TurnOutcome | None, typer.Option("--outcome", help="Only turns that ended so.")
-    ] = None,
+    state: Annotated[TurnState | None, Flag("--state", help="Only turns in this state.")] = None,
+    outcome: Annotated[TurnOutcome | None, Flag("--outcome", help="Only turns that ended so.")] = None,
     stop_requested_only: Annotated[
-        bool, typer.Option("--stop-requested-only", help="Only those asked to stop.")
+        bool, Flag("--stop-requested-only", help="Only those asked to stop.")
     ] = False,
     limit: Limit = None,
 ) -> TurnPage:

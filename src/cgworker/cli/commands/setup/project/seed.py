@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
+from cgworker.cli.options import Flag
 from cgworker.cli.project_flags import SetupFlags
 from cgworker.cli.results import ProjectSetup
 from cgworker.errors import UsageError
@@ -15,13 +14,13 @@ from cgworker.profiles import non_blank
 async def seed_project(
     setup: SetupFlags,
     creator_ref: Annotated[
-        str, typer.Option("--creator-ref", metavar="REF", help="Who prepares it; kept nowhere.")
+        str, Flag("--creator-ref", metavar="REF", help="Who prepares it; kept nowhere.")
     ] = "local-dev",
     rotate_admin_service_token: Annotated[
-        bool, typer.Option("--rotate-admin-service-token", help="Replace admin-service's credential.")
+        bool, Flag("--rotate-admin-service-token", help="Replace admin-service's credential.")
     ] = False,
     rotate_admin_auth_token: Annotated[
-        bool, typer.Option("--rotate-admin-auth-token", help="Replace the admin API's bearer.")
+        bool, Flag("--rotate-admin-auth-token", help="Replace the admin API's bearer.")
     ] = False,
 ) -> ProjectSetup:
     """Prepare a project: its admin-service, and the operator's two secret files. What works is kept."""

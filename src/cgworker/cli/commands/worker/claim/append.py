@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from cgworker.cli.connect import as_claim_holder
 from cgworker.cli.options import (
     ClaimFile,
+    Flag,
     ServerFlags,
 )
 from cgworker.cli.payload import read_claim, read_json
@@ -21,11 +20,9 @@ async def append(
     server: ServerFlags,
     claim_file: ClaimFile,
     payload_file: Annotated[
-        str, typer.Option("--payload-file", metavar="FILE", help="The record's content as JSON.")
+        str, Flag("--payload-file", metavar="FILE", help="The record's content as JSON.")
     ],
-    role: Annotated[
-        str, typer.Option("--role", metavar="ROLE", help="What kind of record it is.")
-    ] = "progress",
+    role: Annotated[str, Flag("--role", metavar="ROLE", help="What kind of record it is.")] = "progress",
 ) -> AppendedRecord:
     """Add a record to a claimed turn."""
     claim, payload = read_claim(claim_file), read_json(payload_file)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from cgworker.cli.connect import as_claim_holder
 from cgworker.cli.options import (
     ClaimFile,
+    Flag,
     RequestedBy,
     ServerFlags,
 )
@@ -24,15 +23,13 @@ async def dispatch_child(
     server: ServerFlags,
     claim_file: ClaimFile,
     requested_by: RequestedBy,
-    target_agent: Annotated[str, typer.Option("--target-agent", metavar="AGENT", help="Who is to do it.")],
-    payload_file: Annotated[
-        str, typer.Option("--payload-file", metavar="FILE", help="What is to be done, as JSON.")
-    ],
+    target_agent: Annotated[str, Flag("--target-agent", metavar="AGENT", help="Who is to do it.")],
+    payload_file: Annotated[str, Flag("--payload-file", metavar="FILE", help="What is to be done, as JSON.")],
     dispatch_key: Annotated[
-        str, typer.Option("--dispatch-key", metavar="KEY", help="What makes a repeat the same turn.")
+        str, Flag("--dispatch-key", metavar="KEY", help="What makes a repeat the same turn.")
     ],
     turn_kind: Annotated[
-        str, typer.Option("--turn-kind", metavar="KIND", help="What kind of turn it is.")
+        str, Flag("--turn-kind", metavar="KIND", help="What kind of turn it is.")
     ] = CONVERSATION_KIND,
 ) -> DispatchedChild:
     """Give an agent work under a claimed turn. Its lease gets more time with it."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from cgworker.cli.connect import as_claim_holder
 from cgworker.cli.options import (
     ClaimFile,
+    Flag,
     ServerFlags,
 )
 from cgworker.cli.payload import read_claim, read_json
@@ -22,12 +21,12 @@ from cgworker.wire.absent import ABSENT
 async def finish(
     server: ServerFlags,
     claim_file: ClaimFile,
-    outcome: Annotated[TurnOutcome, typer.Option("--outcome", help="How the turn ends.")],
+    outcome: Annotated[TurnOutcome, Flag("--outcome", help="How the turn ends.")],
     payload_file: Annotated[
-        str | None, typer.Option("--payload-file", metavar="FILE", help="What came of it, as JSON.")
+        str | None, Flag("--payload-file", metavar="FILE", help="What came of it, as JSON.")
     ] = None,
     final_record_role: Annotated[
-        str, typer.Option("--final-record-role", metavar="ROLE", help="What kind of record that is.")
+        str, Flag("--final-record-role", metavar="ROLE", help="What kind of record that is.")
     ] = "deliverable",
 ) -> ClosedTurn:
     """Close a claimed turn."""

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated
 
 import anyio
-import typer
 from attrs import evolve, frozen
 
 from cgworker import signals
@@ -17,9 +16,11 @@ from cgworker.cli.connect import as_claim_holder
 from cgworker.cli.context_page import read_context
 from cgworker.cli.options import (
     AgentId,
+    Argument,
     ClaimOutFile,
     ContextAfter,
     ContextLimit,
+    Flag,
     ProjectId,
     RenewInterval,
     ServerFlags,
@@ -57,10 +58,10 @@ async def run(
     context_limit: ContextLimit = 100,
     claim_out_file: ClaimOutFile = None,
     context_out_file: Annotated[
-        str | None, typer.Option("--context-out-file", metavar="FILE", help="Write the context there.")
+        str | None, Flag("--context-out-file", metavar="FILE", help="Write the context there.")
     ] = None,
     renew_interval_seconds: RenewInterval = None,
-    argv: Annotated[list[str] | None, typer.Argument(metavar="-- CMD [ARGS]...", help="What to run.")] = None,
+    argv: Annotated[list[str] | None, Argument(metavar="-- CMD [ARGS]...", help="What to run.")] = None,
 ) -> ClaimRun | NothingClaimed | ContextNotRead:
     """Claim a turn and run a command that settles it itself, with the claim it is given.
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from cgworker.cli.connect import as_claim_holder
 from cgworker.cli.options import (
     ClaimFile,
+    Flag,
     ServerFlags,
 )
 from cgworker.cli.payload import read_claim
@@ -20,8 +19,8 @@ from cgworker.cli.results import (
 async def suspend(
     server: ServerFlags,
     claim_file: ClaimFile,
-    reason: Annotated[str, typer.Option("--reason", metavar="WORD", help="Why, in a word.")],
-    note: Annotated[str | None, typer.Option("--note", metavar="TEXT", help="Why, in a sentence.")] = None,
+    reason: Annotated[str, Flag("--reason", metavar="WORD", help="Why, in a word.")],
+    note: Annotated[str | None, Flag("--note", metavar="TEXT", help="Why, in a sentence.")] = None,
 ) -> SuspendedTurn:
     """Put a claimed turn aside until it is resumed."""
     claim = read_claim(claim_file)
