@@ -9,7 +9,7 @@ import pytest
 from attrs import evolve
 
 from cgworker.errors import ConflictError, InvalidRequest
-from cgworker.kernel.batching.batcher import Batcher, Load
+from cgworker.kernel.batching.batcher import Load, StatementBatcher
 from cgworker.kernel.store.batch import Answers, Deferred
 from cgworker.kernel.store.claims.dispatch import Dispatched, DispatchRequest, dispatch_turns
 from cgworker.wire.converter import structure_request
@@ -43,10 +43,10 @@ async def settled() -> None:
 
 async def test_few_requests_do_not_wait_for_each_other(statements: Statements) -> None:
     """A kernel with little to do lets statements overlap."""
-    combined = Batcher(statements.run, Load())
+    batcher = StatementBatcher(statements.run, Load())
     asking = []
     for item in range(3):
-        asking.append(asyncio.ensure_future(combined("p", item)))
+        asking.append(asyncio.ensure_future(batcher("p", item)))
         await settled()
     assert statements.runs == [[0], [1], [2]]
     statements.may_end.set()
@@ -55,10 +55,10 @@ async def test_few_requests_do_not_wait_for_each_other(statements: Statements) -
 
 async def test_what_waits_runs_as_one(statements: Statements) -> None:
     """On a busy kernel what came while a statement was in flight is the next one, in order."""
-    combined = Batcher(statements.run, Load(100))
+    batcher = StatementBatcher(statements.run, Load(100))
     asking = []
     for item in range(5):
-        asking.append(asyncio.ensure_future(combined("p", item)))
+        asking.append(asyncio.ensure_future(batcher("p", item)))
         await settled()
     assert statements.runs == [[0]]
     statements.may_end.set()
@@ -68,8 +68,8 @@ async def test_what_waits_runs_as_one(statements: Statements) -> None:
 
 async def test_projects_do_not_wait_for_each_other(statements: Statements) -> None:
     """A statement is of one project, so another's need not wait for it."""
-    combined = Batcher(statements.run, Load(100))
-    asking = [asyncio.ensure_future(combined(project, 1)) for project in ("p", "q")]
+    batcher = StatementBatcher(statements.run, Load(100))
+    asking = [asyncio.ensure_future(batcher(project, 1)) for project in ("p", "q")]
     await settled()
     assert statements.runs == [[1], [1]]
     statements.may_end.set()
@@ -78,8 +78,8 @@ async def test_projects_do_not_wait_for_each_other(statements: Statements) -> No
 
 async def test_what_is_large_goes_by_itself(statements: Statements) -> None:
     """A statement has an end to what it can carry, and small neighbours would wait for a large one."""
-    combined = Batcher(statements.run, Load(100))
-    asking = [asyncio.ensure_future(combined("p", item, size_bytes=item * 100_000)) for item in range(5)]
+    batcher = StatementBatcher(statements.run, Load(100))
+    asking = [asyncio.ensure_future(batcher("p", item, size_bytes=item * 100_000)) for item in range(5)]
     await settled()
     assert sorted(statements.runs) == [[0, 1, 2], [3], [4]]
     statements.may_end.set()
@@ -88,9 +88,9 @@ async def test_what_is_large_goes_by_itself(statements: Statements) -> None:
 
 async def test_a_refusal_reaches_who_asked_for_it(statements: Statements) -> None:
     """And nobody else."""
-    combined = Batcher(statements.run, Load(100))
+    batcher = StatementBatcher(statements.run, Load(100))
     statements.may_end.set()
-    answers = await asyncio.gather(*(combined("p", item) for item in (1, -2, 3)), return_exceptions=True)
+    answers = await asyncio.gather(*(batcher("p", item) for item in (1, -2, 3)), return_exceptions=True)
     assert [answer if isinstance(answer, int) else str(answer) for answer in answers] == [
         1,
         "-2 is negative",
@@ -109,8 +109,8 @@ async def test_what_needs_longer_keeps_nobody_waiting() -> None:
     async def run(_: str, items: list[int]) -> Answers[int]:
         return [item or Deferred(think) for item in items]
 
-    combined = Batcher(run, Load(100))
-    slow, quick = asyncio.ensure_future(combined("p", 0)), asyncio.ensure_future(combined("p", 1))
+    batcher = StatementBatcher(run, Load(100))
+    slow, quick = asyncio.ensure_future(batcher("p", 0)), asyncio.ensure_future(batcher("p", 1))
     assert await quick == 1
     assert not slow.done()
     may_end.set()
@@ -119,10 +119,10 @@ async def test_what_needs_longer_keeps_nobody_waiting() -> None:
 
 async def test_who_has_gone_is_left_out(statements: Statements) -> None:
     """A request that was given up before its statement began changes nothing."""
-    combined = Batcher(statements.run, Load(100))
+    batcher = StatementBatcher(statements.run, Load(100))
     asking = []
     for item in range(4):
-        asking.append(asyncio.ensure_future(combined("p", item)))
+        asking.append(asyncio.ensure_future(batcher("p", item)))
         await settled()
     asking[2].cancel()
     statements.may_end.set()
@@ -138,10 +138,10 @@ async def test_trouble_reaches_everybody_in_the_statement() -> None:
             raise OSError("away")
         return [*items]
 
-    combined = Batcher(fail, Load(100))
-    for answer in await asyncio.gather(combined("p", 0), combined("p", 1), return_exceptions=True):
+    batcher = StatementBatcher(fail, Load(100))
+    for answer in await asyncio.gather(batcher("p", 0), batcher("p", 1), return_exceptions=True):
         assert isinstance(answer, OSError)
-    assert await combined("p", 2) == 2
+    assert await batcher("p", 2) == 2
 
 
 async def test_what_the_database_cannot_hold_harms_no_neighbour(project: Project) -> None:

@@ -1,9 +1,9 @@
 """Batch requests: those that arrive while a statement of their operation is in flight share the next one.
 
 A round trip and a commit cost more than the rows they carry. A busy kernel therefore gathers the requests
-that arrive while a statement is in flight. The next statement takes all of them, as arrays, with one commit.
-An idle kernel lets statements overlap, and no request waits. (Measured: with four connections, one statement
-at a time closed fewer turns than four statements; with sixteen it closed more.)
+that arrive while a statement is in flight (`group_commit.py`). The next statement takes all of them, as
+arrays, with one commit. An idle kernel lets statements overlap, and no request waits. (Measured: with four
+connections, one statement at a time closed fewer turns than four statements; with sixteen it closed more.)
 
 Each request gets its own answer. One that needs more statements, such as a refusal, delays no other.
 Requests whose client disconnected are dropped from the batch. Large items get a statement of their own, so
@@ -13,12 +13,12 @@ that small ones do not wait and no statement grows too large.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
-from attrs import define, field, frozen
+from attrs import define, frozen
 
+from cgworker.group_commit import GroupCommit
 from cgworker.kernel.store.batch import Answers, Deferred
 
 Item = TypeVar("Item")
@@ -37,14 +37,6 @@ class _Pending(Generic[Item, Result]):
     answer: asyncio.Future[Result]
 
 
-@define(eq=False)
-class _Project(Generic[Item, Result]):
-    """The waiting requests of one project, and the number of its statements in flight."""
-
-    waiting: deque[_Pending[Item, Result]] = field(factory=deque)
-    in_flight: int = 0
-
-
 @define
 class Load:
     """The number of requests that a kernel is processing, of all operations."""
@@ -57,7 +49,7 @@ class Load:
         return self.count <= _MAX_OVERLAPPING
 
 
-class Batcher(Generic[Item, Result]):
+class StatementBatcher(Generic[Item, Result]):
     """Runs the items of one operation; waiting items of a project share a statement.
 
     Args:
@@ -68,7 +60,8 @@ class Batcher(Generic[Item, Result]):
     def __init__(self, run: Run[Item, Result], load: Load) -> None:
         self._run = run
         self._load = load
-        self._projects: dict[str, _Project[Item, Result]] = {}
+        self._may_overlap = lambda _under_way: load.is_small
+        self._projects: dict[str, GroupCommit[_Pending[Item, Result]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __call__(self, project_id: str, item: Item, *, size_bytes: int = 0) -> Result:
@@ -87,30 +80,28 @@ class Batcher(Generic[Item, Result]):
             if size_bytes > _MAX_SHARED_BYTES:
                 self._in_background(self._answer(project_id, [waiting]))
             else:
-                project = self._projects.setdefault(project_id, _Project())
-                project.waiting.append(waiting)
-                self._start(project_id, project)
+                if (group := self._projects.get(project_id)) is None:
+                    group = self._projects[project_id] = GroupCommit(_MAX_ITEMS, self._may_overlap)
+                group.add(waiting)
+                self._start(project_id, group)
             return await answer
         finally:
             self._load.count -= 1
 
-    def _start(self, project_id: str, project: _Project[Item, Result]) -> None:
-        if not project.waiting or (project.in_flight and not self._load.is_small):
-            return
-        project.in_flight += 1
-        self._in_background(self._run_waiting(project_id, project))
+    def _start(self, project_id: str, group: GroupCommit[_Pending[Item, Result]]) -> None:
+        if group.begin():
+            self._in_background(self._run_waiting(project_id, group))
 
-    async def _run_waiting(self, project_id: str, project: _Project[Item, Result]) -> None:
+    async def _run_waiting(self, project_id: str, group: GroupCommit[_Pending[Item, Result]]) -> None:
         """Run one statement for the items that wait when the task begins: those that arrived together."""
-        taken = [project.waiting.popleft() for _ in range(min(len(project.waiting), _MAX_ITEMS))]
-        wanted = [one for one in taken if not one.answer.cancelled()]
+        wanted = [one for one in group.take() if not one.answer.cancelled()]
         try:
             if wanted:
                 await self._answer(project_id, wanted)
         finally:
-            project.in_flight -= 1
-            self._start(project_id, project)
-            if not project.in_flight:
+            group.end()
+            self._start(project_id, group)
+            if not group.under_way:
                 del self._projects[project_id]
 
     async def _answer(self, project_id: str, wanted: list[_Pending[Item, Result]]) -> None:

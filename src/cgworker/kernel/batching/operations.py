@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 
-from cgworker.kernel.batching.batcher import Batcher, Load
+from cgworker.kernel.batching.batcher import Load, StatementBatcher
 from cgworker.kernel.long_poll.in_flight_keys import InFlightKeys
 from cgworker.kernel.long_poll.parked_claims import ParkedClaims
 from cgworker.kernel.store.batch import Answers
@@ -43,14 +43,22 @@ class BatchedOperations:
         self._keys = InFlightKeys()
         self.load: Load = load
         self.parked: ParkedClaims = ParkedClaims(self._keys)
-        self.dispatch: Batcher[DispatchRequest, Dispatched] = Batcher(self._dispatch_or_hand_over, load)
-        self.claim: Batcher[ClaimRequest, Claimed | None] = Batcher(self.claim_many, load)
-        self.renew: Batcher[Fenced[None], Renewal] = Batcher(
+        self.dispatch: StatementBatcher[DispatchRequest, Dispatched] = StatementBatcher(
+            self._dispatch_or_hand_over, load
+        )
+        self.claim: StatementBatcher[ClaimRequest, Claimed | None] = StatementBatcher(self.claim_many, load)
+        self.renew: StatementBatcher[Fenced[None], Renewal] = StatementBatcher(
             partial(renew_claims, database, lease=lease), load
         )
-        self.append: Batcher[Append, CardBoxRef] = Batcher(partial(append_records, database), load)
-        self.finish: Batcher[Fenced[Finish], Settled] = Batcher(partial(finish_turns, database), load)
-        self.suspend: Batcher[Fenced[Suspend], Settled] = Batcher(partial(suspend_turns, database), load)
+        self.append: StatementBatcher[Append, CardBoxRef] = StatementBatcher(
+            partial(append_records, database), load
+        )
+        self.finish: StatementBatcher[Fenced[Finish], Settled] = StatementBatcher(
+            partial(finish_turns, database), load
+        )
+        self.suspend: StatementBatcher[Fenced[Suspend], Settled] = StatementBatcher(
+            partial(suspend_turns, database), load
+        )
 
     async def claim_many(self, project_id: str, claims: Sequence[ClaimRequest]) -> Answers[Claimed | None]:
         """Claim turns as `claim_turns` does; a repeat of a claim in flight waits for the first one."""

@@ -1,7 +1,6 @@
-"""Make calls in batches, as a database does with group commit.
+"""Make the calls of many tasks in batches (group commit).
 
-While one batch is under way, new calls gather; when it has ended, all waiting calls form the next batch. A
-call that comes while none is under way goes at once, so batching delays nothing under a light load.
+`group_commit.py` decides which calls form a batch. One of the callers makes each batch for all.
 """
 
 from __future__ import annotations
@@ -13,13 +12,15 @@ import anyio
 import anyio.lowlevel
 from attrs import define
 
+from cgworker.group_commit import GroupCommit
+
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
 Value = TypeVar("Value")
 
-_MAX_GROUP_SIZE = 200
+_MAX_SIZE = 200
 
-_LOOP_VALUES: anyio.lowlevel.RunVar[dict[Hashable, Any]] = anyio.lowlevel.RunVar("cgworker_combining")
+_LOOP_VALUES: anyio.lowlevel.RunVar[dict[Hashable, Any]] = anyio.lowlevel.RunVar("cgworker_loop_local")
 
 
 @define(eq=False)
@@ -48,7 +49,7 @@ class _Call(Generic[Request, Answer]):
         self.notify()
 
 
-class Batcher(Generic[Request, Answer]):
+class CallBatcher(Generic[Request, Answer]):
     """Makes the calls of many tasks in batches. Each caller gets its own answer or error.
 
     If the caller that leads a batch is cancelled, only its own call is dropped. The others of the batch are
@@ -59,7 +60,7 @@ class Batcher(Generic[Request, Answer]):
             it raises itself, every caller of the batch gets.
         gather_seconds: how long the first call of a batch waits for others; by default only until callers
             that were woken at the same time have called.
-        max_groups: the most batches under way at once.
+        max_under_way: the most batches under way at once.
     """
 
     def __init__(
@@ -67,24 +68,24 @@ class Batcher(Generic[Request, Answer]):
         make: Callable[[Sequence[Request]], Awaitable[Sequence[Answer | Exception]]],
         *,
         gather_seconds: float = 0,
-        max_groups: int = 1,
+        max_under_way: int = 1,
     ) -> None:
         self._make = make
         self._gather_seconds = gather_seconds
-        self._max_groups = max_groups
-        self._waiting: list[_Call[Request, Answer]] = []
-        self._group_count = 0
+        self._group: GroupCommit[_Call[Request, Answer]] = GroupCommit(
+            _MAX_SIZE, lambda under_way: under_way < max_under_way
+        )
 
     async def __call__(self, request: Request) -> Answer:
         """Make this call in a batch with others that wait, and return its answer or raise its exception."""
         mine: _Call[Request, Answer] = _Call(request)
-        self._waiting.append(mine)
+        self._group.add(mine)
         try:
             while not mine.is_over:
-                if mine.is_taken or self._group_count >= self._max_groups:
-                    await mine.wait_for_change()
+                if not mine.is_taken and self._group.begin():
+                    await self._make_batch(mine)
                 else:
-                    await self._make_group(mine)
+                    await mine.wait_for_change()
         finally:
             if not mine.is_over:
                 self._drop(mine)
@@ -92,51 +93,41 @@ class Batcher(Generic[Request, Answer]):
             raise mine.answer
         return cast("Answer", mine.answer)
 
-    async def _make_group(self, mine: _Call[Request, Answer]) -> None:
+    async def _make_batch(self, mine: _Call[Request, Answer]) -> None:
         """Make the waiting calls, this one among them; none if another batch has taken it meanwhile."""
-        self._group_count += 1
-        group: list[_Call[Request, Answer]] = []
+        batch: list[_Call[Request, Answer]] = []
         try:
             await anyio.sleep(self._gather_seconds)
-            group = [] if mine.is_taken or mine.is_over else self._take_group()
-            for call, answer in zip(
-                group, await self._answers_of([call.request for call in group]), strict=True
-            ):
-                call.end(answer)
+            if not mine.is_taken and not mine.is_over:
+                batch = self._group.take()
+                await self._answer(batch)
         finally:
-            self._group_count -= 1
-            self._put_back([call for call in group if not call.is_over])
+            unmade = [call for call in batch if not call.is_over]  # this caller was cancelled
+            for call in unmade:
+                call.is_taken = False
+            self._group.end(unmade)
             self._wake_next()
 
-    def _take_group(self) -> list[_Call[Request, Answer]]:
-        group, self._waiting = self._waiting[:_MAX_GROUP_SIZE], self._waiting[_MAX_GROUP_SIZE:]
-        for call in group:
+    async def _answer(self, batch: Sequence[_Call[Request, Answer]]) -> None:
+        for call in batch:
             call.is_taken = True
-        return group
-
-    async def _answers_of(self, request: Sequence[Request]) -> Sequence[Answer | Exception]:
         try:
-            return await self._make(request) if request else ()
+            answers = await self._make([call.request for call in batch])
         except Exception as failed:
-            return [failed] * len(request)
-
-    def _put_back(self, calls: list[_Call[Request, Answer]]) -> None:
-        """Queue calls again, before all others, because the caller that led their batch was cancelled."""
-        for call in calls:
-            call.is_taken = False
-        self._waiting = calls + self._waiting
+            answers = [failed] * len(batch)
+        for call, answer in zip(batch, answers, strict=True):
+            call.end(answer)
 
     def _drop(self, mine: _Call[Request, Answer]) -> None:
         """Drop the call of a cancelled caller. If it was about to lead a batch, wake the next caller."""
         mine.is_over = True
-        if mine in self._waiting:
-            self._waiting.remove(mine)
+        self._group.drop(mine)
         self._wake_next()
 
     def _wake_next(self) -> None:
         """Wake the caller that has waited longest: it leads the next batch if one may begin."""
-        if self._waiting:
-            self._waiting[0].notify()
+        if (call := self._group.first) is not None:
+            call.notify()
 
 
 def loop_local(key: Hashable, make: Callable[[], Value]) -> Value:

@@ -34,7 +34,7 @@ from cgworker.wire.turns import (
     SettleItem,
     Suspend,
 )
-from cgworker.worker.batching.batcher import Batcher, loop_local
+from cgworker.worker.batching.batcher import CallBatcher, loop_local
 
 MAX_CLAIMED = 5
 """The most turns that one agent asks for at once; times the agents in a batch, one request may ask for."""
@@ -82,7 +82,7 @@ class BatchedCall:
     Args:
         send_many: sends items in one request, with the given client.
         gather_seconds: how long the first call of a batch waits for others.
-        max_groups: the most requests under way at once.
+        max_under_way: the most requests under way at once.
     """
 
     def __init__(
@@ -90,11 +90,11 @@ class BatchedCall:
         send_many: Callable[[KernelClient, tuple[Any, ...]], Awaitable[ItemAnswers | SettleAnswers]],
         *,
         gather_seconds: float = 0,
-        max_groups: int = 1,
+        max_under_way: int = 1,
     ) -> None:
         self._send_many = send_many
-        self._batcher: Batcher[_Item, Any] = Batcher(
-            self._send, gather_seconds=gather_seconds, max_groups=max_groups
+        self._batcher: CallBatcher[_Item, Any] = CallBatcher(
+            self._send, gather_seconds=gather_seconds, max_under_way=max_under_way
         )
         self._ask_again_at = -math.inf
 
@@ -175,7 +175,7 @@ def _batched_call(
     send_many: Callable[[KernelClient, str, tuple[Any, ...]], Awaitable[ItemAnswers | SettleAnswers]],
     *,
     gather_seconds: float = 0,
-    max_groups: int = 1,
+    max_under_way: int = 1,
 ) -> BatchedCall:
     """Return the batch that the workers of this event loop share for such calls to a kernel and project."""
 
@@ -183,7 +183,7 @@ def _batched_call(
         return await send_many(kernel, project_id, items)
 
     def make() -> BatchedCall:
-        return BatchedCall(send, gather_seconds=gather_seconds, max_groups=max_groups)
+        return BatchedCall(send, gather_seconds=gather_seconds, max_under_way=max_under_way)
 
     return loop_local((verb, kernel.route, project_id), make)
 
@@ -325,7 +325,7 @@ async def settle(
         claim.project_id,
         "settle",
         lambda one, *rest: one.turns.settle_many(*rest),
-        max_groups=_MAX_SETTLE_REQUESTS,
+        max_under_way=_MAX_SETTLE_REQUESTS,
     )
     if prefetch is None:
         await calls.call(kernel, item, single)

@@ -31,7 +31,7 @@ from cgworker.turn import Turn
 from cgworker.wire.absent import ABSENT
 from cgworker.wire.converter import dumps
 from cgworker.wire.refs import AgentRef
-from cgworker.worker.batching.batcher import Batcher, loop_local
+from cgworker.worker.batching.batcher import CallBatcher, loop_local
 from cgworker.worker.outbox import batch_files
 from cgworker.worker.outbox.batch_files import BatchFiles, Stored, batch_files_in, read_line
 
@@ -195,18 +195,18 @@ class Outbox:
     # ------------------------------------------------------------ the disk
 
     @cached_property
-    def _writing(self) -> Batcher[_Result, Path]:
+    def _writing(self) -> CallBatcher[_Result, Path]:
         return self._shared("writing", self._write_all)
 
     @cached_property
-    def _discarding(self) -> Batcher[OutboxEntry, None]:
+    def _discarding(self) -> CallBatcher[OutboxEntry, None]:
         return self._shared("discarding", self._discard_all)
 
     def _shared(
         self, verb: str, make: Callable[[Sequence[Any]], Awaitable[Sequence[Any]]]
-    ) -> Batcher[Any, Any]:
+    ) -> CallBatcher[Any, Any]:
         """Share a batcher with the workers of this event loop that use the same outbox."""
-        return loop_local((Outbox, verb, self._folder, self._max_bytes), lambda: Batcher(make))
+        return loop_local((Outbox, verb, self._folder, self._max_bytes), lambda: CallBatcher(make))
 
     async def _write_all(self, results: Sequence[_Result]) -> Sequence[Path | Exception]:
         return await _in_own_thread(self._write_files, results)

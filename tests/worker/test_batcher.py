@@ -9,7 +9,7 @@ from random import Random
 import anyio
 import pytest
 
-from cgworker.worker.batching.batcher import Batcher
+from cgworker.worker.batching.batcher import CallBatcher
 
 
 class Calls:
@@ -31,10 +31,10 @@ async def test_what_comes_while_a_call_is_under_way_goes_together() -> None:
     """The first goes at once, alone; all others are the next group; each gets its own answer."""
     calls = Calls()
     answers: dict[int, int] = {}
-    combining = Batcher(calls.make)
+    batcher = CallBatcher(calls.make)
 
     async def ask(one: int) -> None:
-        answers[one] = await combining(one)
+        answers[one] = await batcher(one)
 
     async with anyio.create_task_group() as group:
         group.start_soon(ask, 1)
@@ -53,11 +53,11 @@ async def test_a_bad_call_harms_no_neighbour() -> None:
     calls = Calls()
     answers: list[object] = []
     calls.gate.set()
-    combining = Batcher(calls.make)
+    batcher = CallBatcher(calls.make)
 
     async def ask(one: int) -> None:
         try:
-            answers.append(await combining(one))
+            answers.append(await batcher(one))
         except ValueError as refused:
             answers.append(str(refused))
 
@@ -71,10 +71,10 @@ async def test_as_many_groups_as_allowed_are_made_at_once_and_each_call_once() -
     """What comes while there is no room waits for the first that ends; nothing is made twice."""
     calls = Calls()
     answers: dict[int, int] = {}
-    combining = Batcher(calls.make, max_groups=2)
+    batcher = CallBatcher(calls.make, max_under_way=2)
 
     async def ask(one: int) -> None:
-        answers[one] = await combining(one)
+        answers[one] = await batcher(one)
 
     async with anyio.create_task_group() as group:
         for one in range(1, 6):
@@ -99,11 +99,11 @@ async def test_who_is_answered_makes_no_group_of_others() -> None:
             await gate.wait()
         return asked
 
-    combining = Batcher(make, gather_seconds=0.05, max_groups=2)
+    batcher = CallBatcher(make, gather_seconds=0.05, max_under_way=2)
     ended: list[int] = []
 
     async def ask(one: int) -> None:
-        await combining(one)
+        await batcher(one)
         ended.append(one)
 
     async with anyio.create_task_group() as group:
@@ -119,24 +119,24 @@ async def test_who_is_answered_makes_no_group_of_others() -> None:
     assert groups == [[1, 2], [3]]
 
 
-@pytest.mark.parametrize("max_groups", [1, 2, 3])
-async def test_callers_that_come_and_go_are_each_answered_once(max_groups: int) -> None:
+@pytest.mark.parametrize("max_under_way", [1, 2, 3])
+async def test_callers_that_come_and_go_are_each_answered_once(max_under_way: int) -> None:
     """In any order, some cancelled while they wait or lead: the others get their own answers."""
     made: Counter[int] = Counter()
     answers: dict[int, int] = {}
-    luck = Random(max_groups)
+    luck = Random(max_under_way)
 
     async def make(asked: Sequence[int]) -> Sequence[int | Exception]:
         made.update(asked)
         await anyio.sleep(luck.random() / 200)
         return [one * 10 for one in asked]
 
-    combining = Batcher(make, max_groups=max_groups)
+    batcher = CallBatcher(make, max_under_way=max_under_way)
 
     async def ask(one: int) -> None:
         await anyio.sleep(luck.random() / 20)
         with anyio.move_on_after(0.001 if one % 5 == 0 else 10):
-            answers[one] = await combining(one)
+            answers[one] = await batcher(one)
 
     async with anyio.create_task_group() as group:
         for one in range(500):
@@ -151,12 +151,12 @@ async def test_who_is_cancelled_takes_only_its_own_call_along(cancelled: int) ->
     """Whether it leads the group, is to lead the next, or waits: the others are answered."""
     calls = Calls()
     answers: dict[int, int] = {}
-    combining = Batcher(calls.make)
+    batcher = CallBatcher(calls.make)
     scopes = {one: anyio.CancelScope() for one in (1, 2, 3)}
 
     async def ask(one: int) -> None:
         with scopes[one]:
-            answers[one] = await combining(one)
+            answers[one] = await batcher(one)
 
     async with anyio.create_task_group() as group:
         for one in scopes:
@@ -166,4 +166,4 @@ async def test_who_is_cancelled_takes_only_its_own_call_along(cancelled: int) ->
         await anyio.wait_all_tasks_blocked()
         calls.gate.set()
     assert answers == {one: one * 10 for one in scopes if one != cancelled}
-    assert await combining(5) == 50  # and it goes on
+    assert await batcher(5) == 50  # and it goes on

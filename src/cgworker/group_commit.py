@@ -1,0 +1,73 @@
+"""Decide which calls go together in a batch, as a database does with group commit.
+
+While a batch is under way, new calls gather; when it has ended, those that wait form the next one. A call
+that comes while none is under way begins a batch at once, so batching delays nothing under a light load.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Generic, TypeVar
+
+Call = TypeVar("Call")
+
+
+class GroupCommit(Generic[Call]):
+    """The calls that wait, and the number of batches under way. It makes no call itself.
+
+    A batcher calls `add` for each call, and `begin`, `take` and `end` for each batch.
+
+    Args:
+        max_size: the most calls of a batch.
+        may_overlap: whether another batch may begin, given how many are under way; asked only if one is.
+    """
+
+    __slots__ = ("_max_size", "_may_overlap", "_waiting", "under_way")
+
+    def __init__(self, max_size: int, may_overlap: Callable[[int], bool]) -> None:
+        self._max_size = max_size
+        self._may_overlap = may_overlap
+        self._waiting: deque[Call] = deque()
+        self.under_way = 0
+
+    @property
+    def first(self) -> Call | None:
+        """The call that has waited longest; None if none waits."""
+        return self._waiting[0] if self._waiting else None
+
+    def add(self, call: Call) -> None:
+        """Let a call wait for a batch."""
+        self._waiting.append(call)
+
+    def begin(self) -> bool:
+        """Begin a batch if a call waits and a batch may begin; return whether it did."""
+        if not self._waiting or (self.under_way and not self._may_overlap(self.under_way)):
+            return False
+        self.under_way += 1
+        return True
+
+    def take(self) -> list[Call]:
+        """Take the calls of a batch that has begun, in order of arrival; none if another batch has them."""
+        waiting = self._waiting
+        if len(waiting) > self._max_size:
+            return [waiting.popleft() for _ in range(self._max_size)]
+        taken = list(waiting)
+        waiting.clear()
+        return taken
+
+    def end(self, unmade: Sequence[Call] = ()) -> None:
+        """End a batch.
+
+        Args:
+            unmade: its calls that were not made; they wait again, before all others.
+        """
+        self.under_way -= 1
+        if unmade:
+            self._waiting.extendleft(reversed(unmade))
+
+    def drop(self, call: Call) -> None:
+        """Forget a call if it still waits."""
+        with suppress(ValueError):
+            self._waiting.remove(call)
