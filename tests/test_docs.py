@@ -21,6 +21,7 @@ STORIES = [page for page in PAGES if any(block.mark for block in blocks(page))]
 AFTER_THE_README = {
     "docs/how-to/health.md": "to join",
     "docs/how-to/human-approval.md": "to join",
+    "docs/how-to/steering.md": "to join",
     "docs/how-to/typed-handlers.md": "to join",
     "docs/how-to/worker-three-forms.md": "to join",
     "docs/how-to/testing-handlers.md": "to ask",

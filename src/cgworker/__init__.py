@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cgworker.client import AdmissionClient, KernelClient
     from cgworker.durable.answers import OpenQuestion, answer_question, open_questions
     from cgworker.durable.children import Child, ChildResult
+    from cgworker.durable.messages import Message
     from cgworker.durable.stream import Stream
 
     # What can go wrong
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         ConflictError,
         FencingError,
         HandlerFailed,
+        KernelLacks,
         KernelRefused,
         KernelTrouble,
         LeaseLost,
@@ -84,10 +86,12 @@ __all__ = [
     "Interrupted",
     "Interruption",
     "KernelClient",
+    "KernelLacks",
     "KernelRefused",
     "KernelTrouble",
     "LeaseLost",
     "Lifespan",
+    "Message",
     "Middleware",
     "OpenQuestion",
     "Outcome",
@@ -124,12 +128,14 @@ _HOMES = {
     "cgworker.client": ("AdmissionClient", "KernelClient"),
     "cgworker.durable.answers": ("OpenQuestion", "answer_question", "open_questions"),
     "cgworker.durable.children": ("Child", "ChildResult"),
+    "cgworker.durable.messages": ("Message",),
     "cgworker.durable.stream": ("Stream",),
     "cgworker.errors": (
         "CommonGroundError",
         "ConflictError",
         "FencingError",
         "HandlerFailed",
+        "KernelLacks",
         "KernelRefused",
         "KernelTrouble",
         "LeaseLost",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
 from functools import cached_property
 from typing import Any, TypeVar, overload
@@ -13,6 +13,7 @@ from cgworker.client import KernelClient
 from cgworker.deprecation import warn_renamed
 from cgworker.durable.children import Child, Children, ChildResult
 from cgworker.durable.journal import Journal
+from cgworker.durable.messages import Message, MessageReader, Messages
 from cgworker.durable.questions import Questions
 from cgworker.durable.steps import Steps
 from cgworker.durable.stream import Stream, open_stream
@@ -68,13 +69,17 @@ class Turn(Interruptible):
     def __repr__(self) -> str:
         return f"Turn({self.ref}, kind={self.kind!r}, attempt={self.attempt})"
 
-    @cached_property  # most turns need none of the three
+    @cached_property  # most turns need none of these
     def _steps(self) -> Steps:
         return Steps(self._journal)
 
     @cached_property
     def _children(self) -> Children:
         return Children(self._journal, self._kernel, self._lease, self._dispatch_child)
+
+    @cached_property
+    def _messages(self) -> Messages:
+        return Messages(self._journal)
 
     @cached_property
     def _questions(self) -> Questions:
@@ -134,6 +139,21 @@ class Turn(Interruptible):
             role: only records of this role; None is all.
         """
         return await self._journal.records(role)
+
+    def messages(self, *, wait: bool = True) -> AsyncIterator[Message]:
+        """Read what the turn is told, in order: `async for message in turn.messages(): ...`.
+
+        Each run of the handler gets the messages from the first one on, those told before it began included,
+        and each once, also if it reads them in several places.
+
+        Args:
+            wait: wait for further messages, until the loop is left; False ends with the last one so far.
+
+        Raises:
+            LeaseLost: the kernel did not answer before the lease ended.
+            KernelLacks: the kernel cannot wait for messages, as the reference's cannot.
+        """
+        return MessageReader(self._messages, wait=wait)
 
     # ------------------------------------------------------------ records and children
 

@@ -104,3 +104,29 @@ def test_why_tells_that_a_turn_waits_for_an_answer(cg: Cg, kernel: Kernel, desk:
     work_once(kernel, desk)
     told = cg("worker", "why", turn_id, "--project-id", kernel.project, "--profile", desk).result
     assert any("cg turn answer" in reason for reason in told["because"])
+
+
+def test_a_turn_is_told_something_by_its_requester(cg: Cg, kernel: Kernel, desk: str) -> None:
+    """A text or a JSON value; repeated with the same key it stays one message."""
+    turn_id = kernel.dispatch(desk.split("/")[1])
+    told = cg("turn", "tell", turn_id, "use the other file", "--key", "m1", "--profile", desk).result
+    assert told == {
+        "project_id": kernel.project,
+        "turn_id": turn_id,
+        "key": "m1",
+        "message": "use the other file",
+    }
+    cg("turn", "tell", turn_id, "use the other file", "--key", "m1", "--profile", desk)
+    cg("turn", "tell", turn_id, "--json", '{"n": 1}', "--profile", desk)
+    turn = ("--project-id", kernel.project, "--turn-id", turn_id, "--profile", desk)
+    items = cg("turn", "context", *turn).result["semantic_items"]
+    said = [item["content"]["cards"][0]["content"]["data"]["message"] for item in items[1:]]
+    assert said == ["use the other file", {"n": 1}]
+
+
+def test_a_message_is_given_once(cg: Cg, kernel: Kernel, desk: str) -> None:
+    """As a text or as JSON: with both or neither it is the command line that is wrong."""
+    turn_id = kernel.dispatch(desk.split("/")[1])
+    for given in ((), ("text", "--json", "1")):
+        refused = cg("turn", "tell", turn_id, *given, "--profile", desk)
+        assert (refused.exit_code, refused.error["code"]) == (1, "invalid_arguments")

@@ -9,7 +9,7 @@ import anyio
 import pytest
 from attrs import frozen
 
-from cgworker import Suspended, Turn, UsageError, fail, stop, suspend
+from cgworker import Stopped, Suspended, Turn, UsageError, fail, stop, suspend
 from cgworker.testing import play
 
 
@@ -190,3 +190,32 @@ async def test_what_is_played_is_json_as_a_kernel_would_give_it() -> None:
     }
     assert played.records[0].payload == {"item": {"_cost": 1}}
     assert played.children[0].input == {"item": {"_cost": 2}}
+
+
+async def listen(turn: Turn) -> list[Any]:
+    """Reads up to the message "end"."""
+    found = []
+    async for message in turn.messages():
+        found.append(message.content)
+        if message.content == "end":
+            break
+    return found
+
+
+async def test_a_turn_is_told_what_the_script_says() -> None:
+    """In order, to each run of the handler; values may be objects."""
+    assert (await play(listen, messages=[Approval("yes"), "end"])).payload == [{"verdict": "yes"}, "end"]
+
+    async def listen_twice(turn: Turn) -> Any:
+        read = await listen(turn)
+        return [read, await turn.ask(int, "How many?", key="n")]
+
+    assert (await play(listen_twice, messages=["end"], answers={"n": 1})).payload == [["end"], 1]
+
+
+async def test_a_wait_for_a_message_that_is_not_scripted_is_an_error() -> None:
+    """The test is told so in place of hanging; a handler that is interrupted meanwhile may wait."""
+    played = await play(listen, messages=["begin"])
+    assert isinstance(played.error, UsageError)
+    assert "one more message than it is told" in str(played.error)
+    assert isinstance((await play(listen, messages=["begin"], stop_after=0.1)).outcome, Stopped)

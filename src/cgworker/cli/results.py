@@ -334,3 +334,13 @@ class Answered:
     turn_id: str
     key: str
     value: Any
+
+
+@frozen(kw_only=True)
+class ToldTurn:
+    """A message that a turn was told."""
+
+    project_id: str
+    turn_id: str
+    key: str | None
+    message: Any

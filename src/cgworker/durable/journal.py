@@ -9,14 +9,17 @@ from typing import Any
 import anyio
 
 from cgworker.client import KernelClient
-from cgworker.errors import KernelTrouble
+from cgworker.errors import KernelTrouble, LeaseLost
 from cgworker.lease import Lease, call_until_lease_ends
+from cgworker.retrying import Backoff
 from cgworker.wire.converter import unstructure_plain
 from cgworker.wire.ledger import FeedPage, LedgerEvent
 from cgworker.wire.records import SemanticItem, TurnContext
 from cgworker.wire.refs import CardBoxRef, TurnRef
 
 _FEED_PAGE = 500
+_WAIT_SECONDS = 50.0
+_AT_ONCE_SECONDS = 0.05
 
 
 class Journal:
@@ -80,10 +83,36 @@ class Journal:
                 self._records.extend(page.semantic_items)
         return tuple(item for item in self._records if role is None or item.record.record_role == role)
 
-    async def _expect_more(self) -> None:
+    async def expect_more(self) -> None:
         """Note that the turn has records which are not read yet, once a read in progress has ended."""
         async with self._reading:
             self._more_records = True
+
+    async def wait_for_records(self) -> None:
+        """Wait until the turn has a record after those known.
+
+        Raises:
+            LeaseLost: the lease ended, or the turn is closed.
+            KernelLacks: the kernel cannot wait for records.
+        """
+        known, pause = await self.records(), Backoff(0.1, 5.0)
+        last_seq = known[-1].record.turn_seq if known else 0
+        while True:
+            asked_at = anyio.current_time()
+            page = await call_until_lease_ends(
+                lambda: self._kernel.turns.wait_for_records(
+                    self.turn, after_turn_seq=last_seq, wait_seconds=_WAIT_SECONDS
+                ),
+                self._lease,
+            )
+            if page.semantic_items:
+                await self.expect_more()
+                return
+            if page.turn.state == "closed":
+                self._lease.lost("the turn is closed")
+                raise LeaseLost("the turn is closed")
+            if anyio.current_time() - asked_at < _AT_ONCE_SECONDS:  # a kernel that shuts down does not wait
+                await anyio.sleep(pause.next_seconds())
 
     async def _next_page(self) -> tuple[TurnContext, bool]:
         last_seq = self._records[-1].record.turn_seq if self._records else 0
@@ -135,7 +164,7 @@ class Journal:
             sure_key = key or uuid.uuid4().hex
             ref = await call_until_lease_ends(lambda: self._append(payload, role, sure_key), self._lease)
             self._known_boxes.add(ref.cardbox_id)
-            await self._expect_more()
+            await self.expect_more()
             return ref
 
     async def _append(self, payload: Any, role: str, key: str) -> CardBoxRef:
@@ -149,7 +178,7 @@ class Journal:
 
     async def _find_appended(self, payload: Any, role: str) -> CardBoxRef | None:
         """Return the record if the kernel stored it: only the claim's holder appends, and one at a time."""
-        await self._expect_more()
+        await self.expect_more()
         for item in await self.records(role):
             is_new = item.record.cardbox_ref.cardbox_id not in (self._known_boxes or ())
             if is_new and item.payload == payload:

@@ -27,6 +27,7 @@ from cgworker.handlers.decision import CommandResult, FinalTooLarge
 from cgworker.handlers.environment import ChildEnvironment, mask_for
 from cgworker.handlers.files import make_private_folder, state_folder
 from cgworker.handlers.folder import CommandFiles, TurnFolder, check_writable, open_folder, remove_checkpoint
+from cgworker.handlers.messages import MessagesFile
 from cgworker.handlers.progress import LOOK_SECONDS, ProgressFile
 from cgworker.lease import Interruption, Reason
 from cgworker.outcome import Failed, Outcome, retry
@@ -150,8 +151,10 @@ class CommandHandler:
                 await folder.write_inputs(
                     turn, after_turn_seq=self.context_after_turn_seq, limit=self.context_limit
                 )
+                messages = MessagesFile(folder.messages, turn)
+                await messages.write_first()
                 with anyio.CancelScope(shield=True):
-                    exit_code, child = await self._run(turn, folder)
+                    exit_code, child = await self._run(turn, folder, messages)
             except OSError as no_room:  # a full disk or process table is not the turn's fault
                 logger.error("%s: its command cannot be started, it is handed back: %s", turn.ref, no_room)
                 turn.no_room = no_room
@@ -189,7 +192,7 @@ class CommandHandler:
 
     # ------------------------------------------------------------ running it
 
-    async def _run(self, turn: Turn, folder: TurnFolder) -> tuple[int, Child]:
+    async def _run(self, turn: Turn, folder: TurnFolder, messages: MessagesFile) -> tuple[int, Child]:
         env = self.environment.variables(os.environ, turn.secrets, folder.variables(turn))
         sink, mask = _bounded(self.on_line), mask_for(turn.secrets)
         progress = ProgressFile(folder.progress, turn, mask)
@@ -202,7 +205,7 @@ class CommandHandler:
                 beside.start_soon(_end_in_steps, child, folder, turn, interruption)
 
             with turn.on_interrupt(begin_to_end):
-                exit_code = await _ended(child, progress)
+                exit_code = await _ended(child, progress, messages)
             if turn.interruption is not None:
                 beside.cancel_scope.cancel()
         await progress.record_rest()
@@ -225,11 +228,11 @@ def _temporary_folder() -> Path:
         raise UsageError(f"{none.strerror}; set TMPDIR, or --work-dir, to one that can be written") from none
 
 
-async def _ended(child: Child, progress: ProgressFile) -> int:
+async def _ended(child: Child, progress: ProgressFile, messages: MessagesFile) -> int:
     """Its exit status. A command that ends before the first look at its progress needs no task for that."""
     with anyio.move_on_after(LOOK_SECONDS):
         return await child.wait()
-    async with progress.followed():
+    async with progress.followed(), messages.followed():
         return await child.wait()
 
 

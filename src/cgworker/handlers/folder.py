@@ -71,6 +71,7 @@ class TurnFolder:
     suspend: Path
     failure: Path
     progress: Path
+    messages: Path
     stop: Path
     checkpoint: Path
 
@@ -86,6 +87,7 @@ class TurnFolder:
             "CG_SUSPEND_FILE": str(self.suspend),
             "CG_FAILURE_FILE": str(self.failure),
             "CG_PROGRESS_FILE": str(self.progress),
+            "CG_MESSAGES_FILE": str(self.messages),
             "CG_STOP_FILE": str(self.stop),
             "CG_CHECKPOINT_FILE": str(self.checkpoint),
         }
@@ -103,7 +105,7 @@ class TurnFolder:
         """
         records = tuple(item for item in await turn.records() if item.record.turn_seq > after_turn_seq)
         context = TurnContext(turn=turn.snapshot, semantic_items=records[:limit])
-        for place in (self.context, self.input, *self._written_by_the_command, self.stop):
+        for place in (self.context, self.input, *self._written_by_the_command, self.messages, self.stop):
             if not self.is_new or place.parent != self.folder:
                 _clear(place)
         write_private(self.context, dumps(context) + b"\n")
@@ -162,6 +164,7 @@ async def open_folder(turn: Turn, files: CommandFiles, work_dir: Path | None) ->
             suspend=files.suspend or folder / "suspend.json",
             failure=files.failure or folder / "failure.json",
             progress=folder / "progress.jsonl",
+            messages=folder / "messages.jsonl",
             stop=folder / "stop.json",
             checkpoint=checkpoint,
         )

@@ -13,15 +13,16 @@ if TYPE_CHECKING:
     from cgworker.testing.clocks import virtual_time
     from cgworker.testing.faults import Faults
     from cgworker.testing.kernel import LocalKernel, local_kernel
-    from cgworker.testing.playing import Played, PlayedChild, PlayedQuestion, PlayedRecord, play
+    from cgworker.testing.played import Played, PlayedChild, PlayedQuestion, PlayedRecord
+    from cgworker.testing.playing import play
 
 _MODULES = {
     "Faults": "faults",
     "LocalKernel": "kernel",
-    "Played": "playing",
-    "PlayedChild": "playing",
-    "PlayedQuestion": "playing",
-    "PlayedRecord": "playing",
+    "Played": "played",
+    "PlayedChild": "played",
+    "PlayedQuestion": "played",
+    "PlayedRecord": "played",
     "local_kernel": "kernel",
     "play": "playing",
     "virtual_time": "clocks",

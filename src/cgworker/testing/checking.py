@@ -20,7 +20,8 @@ from cgworker.handlers import CommandExit, CommandHandler
 from cgworker.handlers.environment import ChildEnvironment
 from cgworker.handlers.folder import checkpoint_of
 from cgworker.outcome import RETRY_REASON, Failed, Outcome, Succeeded, Suspended
-from cgworker.testing.playing import Played, play
+from cgworker.testing.played import Played
+from cgworker.testing.playing import play
 from cgworker.turn import Turn
 from cgworker.worker import WorkerOptions
 

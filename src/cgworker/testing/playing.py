@@ -11,103 +11,27 @@ from typing import Any
 
 import anyio
 import anyio.abc
-from attrs import evolve, field, frozen
+from attrs import evolve
 
 from cgworker.client import KernelClient
 from cgworker.errors import UsageError
 from cgworker.events import Event, HandlerRaised, Listener
 from cgworker.handlers import Handler
 from cgworker.handlers.signature import HandlerFunction
-from cgworker.lease import Interruption, Reason
+from cgworker.lease import Reason
 from cgworker.outcome import Outcome, Suspended, outcome_of, plain_outcome, word_for
-from cgworker.testing.scripted import ScriptedKernel, ScriptedTurn, payload_of
+from cgworker.testing.played import Played, PlayedChild, PlayedQuestion, PlayedRecord
+from cgworker.testing.scripted import ScriptedKernel
+from cgworker.testing.scripted_turn import ScriptedTurn, payload_of
 from cgworker.turn import Turn
-from cgworker.wire.absent import ABSENT
 from cgworker.wire.converter import unstructure_plain
+from cgworker.wire.records import MESSAGE_ROLE
 from cgworker.wire.refs import AgentRef
 from cgworker.wire.turns import CONVERSATION_KIND
 from cgworker.worker import TurnReport, Worker, WorkerOptions
 from cgworker.worker.worker import Lifespan
 
 _PLAYER = AgentRef(project_id="play", agent_id="player")
-
-
-@frozen
-class PlayedRecord:
-    """A record that the handler appended."""
-
-    role: str
-    payload: Any
-
-
-@frozen
-class PlayedChild:
-    """A turn that the handler gave to another agent.
-
-    Attributes:
-        name: what the handler calls it.
-        agent_id: whom it was given to.
-        input: what it was given.
-        kind: its turn kind.
-    """
-
-    name: str
-    agent_id: str
-    input: Any
-    kind: str
-
-
-@frozen
-class PlayedQuestion:
-    """A question that the handler asked, and the JSON schema of its answer."""
-
-    key: str
-    question: Any
-    schema: Any
-
-
-@frozen(kw_only=True)
-class Played:
-    """What a handler did with a turn.
-
-    Attributes:
-        report: what the worker says of the last attempt.
-        records: what was appended, the deliverable apart.
-        children: what was dispatched.
-        questions: what was asked.
-        entered_count: how often the handler began, from the top each time.
-        error: what it raised, if it did.
-    """
-
-    report: TurnReport
-    records: tuple[PlayedRecord, ...]
-    children: tuple[PlayedChild, ...]
-    questions: tuple[PlayedQuestion, ...]
-    entered_count: int
-    error: BaseException | None = field(default=None, eq=False)
-
-    @property
-    def outcome(self) -> Outcome | None:
-        """What became of the turn; None if its lease was lost before there was anything to settle."""
-        return self.report.outcome
-
-    @property
-    def payload(self) -> Any:
-        """The final payload; None if there is none."""
-        outcome = self.outcome
-        if outcome is None or isinstance(outcome, Suspended) or outcome.payload is ABSENT:
-            return None
-        return outcome.payload
-
-    @property
-    def suspended_reason(self) -> str | None:
-        """Why the turn is suspended, if it is."""
-        return self.outcome.reason if isinstance(self.outcome, Suspended) else None
-
-    @property
-    def interruption(self) -> Interruption | None:
-        """Why the handler was ended, if it was."""
-        return self.report.interruption
 
 
 async def play(
@@ -119,6 +43,7 @@ async def play(
     records: Iterable[tuple[str, Any]] = (),
     children: Mapping[str, Any] | None = None,
     answers: Mapping[str, Any] | None = None,
+    messages: Iterable[Any] = (),
     stop_after: float | None = None,
     lose_lease_after: float | None = None,
     resources: Mapping[str, Any] | None = None,
@@ -139,6 +64,8 @@ async def play(
         children: results by the child's name: a payload, an outcome such as `fail({...})`, or a function from
             the child's input to either.
         answers: answers by the question's key.
+        messages: what the turn is told, in order; any JSON values. A handler that waits for one more gets a
+            `UsageError`, unless it is interrupted by `stop_after` or `lose_lease_after`.
         stop_after: a stop is asked for so many seconds after the handler began.
         lose_lease_after: the lease is lost so many seconds after the handler began.
         resources: what the lifespan would give, by name; the worker's own lifespan is then not entered.
@@ -152,7 +79,12 @@ async def play(
     turn.add_record(unstructure_plain(input), "bootstrap")
     for role, payload in records:
         turn.add_record(unstructure_plain(payload), role)
-    script = Script(ScriptedKernel(turn, attempt=attempt), children or {}, answers or {})
+    for message in messages:
+        told = {"from": "teller", "message": unstructure_plain(message), "key": None}
+        turn.add_record(told, MESSAGE_ROLE)
+    is_interrupted = stop_after is not None or lose_lease_after is not None
+    kernel = ScriptedKernel(turn, attempt=attempt, is_interrupted_later=is_interrupted)
+    script = Script(kernel, children or {}, answers or {})
     if resources is not None:
         lifespan = _giving(resources)
     return await play_script(

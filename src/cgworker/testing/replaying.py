@@ -17,10 +17,12 @@ from cgworker.errors import UsageError
 from cgworker.handlers import Handler
 from cgworker.handlers.signature import HandlerFunction
 from cgworker.outcome import Failed, Stopped, Succeeded, Suspended, word_for
-from cgworker.testing.playing import Played, Script, play_script
-from cgworker.testing.scripted import ScriptedKernel, ScriptedTurn
+from cgworker.testing.played import Played
+from cgworker.testing.playing import Script, play_script
+from cgworker.testing.scripted import ScriptedKernel
+from cgworker.testing.scripted_turn import ScriptedTurn
 from cgworker.wire.converter import unstructure, unstructure_plain
-from cgworker.wire.records import SemanticItem
+from cgworker.wire.records import MESSAGE_ROLE, SemanticItem
 from cgworker.wire.refs import TurnRef
 from cgworker.wire.turns import TurnSnapshot
 from cgworker.worker import Worker
@@ -106,7 +108,11 @@ def _queued(past: TurnSnapshot, items: list[SemanticItem], all_records: bool) ->
         role = item.record.record_role
         is_final = item.record.cardbox_ref == past.final_cardbox_ref
         is_scripted = role in (CHILDREN_ROLE, ANSWER_ROLE)
-        if number == 0 or role == STEP_ROLE or (all_records and not is_final and not is_scripted):
+        if (
+            number == 0
+            or role in (STEP_ROLE, MESSAGE_ROLE)
+            or (all_records and not is_final and not is_scripted)
+        ):
             turn.add_record(item.payload, role)
     return turn
 

@@ -11,12 +11,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import unquote
 
+import anyio
 import httpx
-from attrs import define, field
 
 from cgworker.client import KernelClient
-from cgworker.errors import InvariantError
-from cgworker.lifecycle import Trigger, TurnState, advance
+from cgworker.errors import UsageError
+from cgworker.lifecycle import Trigger, TurnState
+from cgworker.testing.scripted_turn import RequestRefused, ScriptedTurn
 from cgworker.testing.verbs import verb_of
 from cgworker.wire.absent import ABSENT
 from cgworker.wire.converter import dumps, loads
@@ -26,113 +27,6 @@ _LEASE_SECONDS = 30.0
 _PAGE = 100
 
 
-class _Refused(Exception):
-    """What a request gets instead of an answer."""
-
-    def __init__(self, status: int, error: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.body = {"error": error, "message": message}
-
-
-def payload_of(item: Mapping[str, Any]) -> Any:
-    """What a record says."""
-    content = item["content"]["cards"][0]["content"]
-    return content["text"] if "text" in content else content["data"]
-
-
-@define(kw_only=True)
-class ScriptedTurn:
-    """A turn as the script keeps it: the one that is played, or a child of it."""
-
-    turn_id: str
-    agent: AgentRef
-    kind: str
-    spawn_key: str
-    cause: Mapping[str, str] = field(factory=lambda: {"kind": "external_request", "id": "play"})
-    state: TurnState = TurnState.QUEUED
-    outcome: str | None = None
-    stop_requested: bool = False
-    claims_count: int = 0
-    final_role: str | None = None
-    final_payload: Any = ABSENT
-    records: list[dict[str, Any]] = field(factory=list)
-    events: list[dict[str, Any]] = field(factory=list)
-    created_at: datetime = field(factory=lambda: datetime.now(UTC))
-
-    @property
-    def token(self) -> str:
-        """What its current claim's holder has to show."""
-        return f"{self.turn_id}-claim-{self.claims_count}"
-
-    def change(self, event: Trigger, name: str | None = None, **annotations: Any) -> None:
-        """Go on to the state that an event leads to, and keep the event under its name."""
-        try:
-            self.state = advance(self.state, event)
-        except InvariantError as impossible:
-            raise _Refused(409, "ConflictError", str(impossible)) from impossible
-        if name is not None:
-            self.tell(name, self.turn_id, **annotations)
-
-    def tell(self, name: str, turn_id: str, **annotations: Any) -> None:
-        """Keep an event of this turn or of a child, as both stand in the feed of a parent."""
-        self.events.append({"event_type": name, "subject_id": turn_id, "annotations": annotations})
-
-    def add_record(self, payload: Any, role: str) -> dict[str, Any]:
-        """Append a record; returns where its content is."""
-        number = len(self.records) + 1
-        ref = {"project_id": self.agent.project_id, "cardbox_id": f"box-{self.turn_id}-{number}"}
-        content = {"text": payload} if isinstance(payload, str) else {"data": payload}
-        card = {"content": content, "metadata": {}, "card_id": f"card-{number}"}
-        record = {
-            "ref": {"project_id": self.agent.project_id, "record_id": f"record-{number}"},
-            "turn": self.ref,
-            "turn_seq": number,
-            "record_role": role,
-            "cardbox_ref": ref,
-            "created_at": datetime.now(UTC),
-        }
-        box = {"card_ids": [card["card_id"]], "box_id": ref["cardbox_id"]}
-        self.records.append({"record": record, "content": {"ref": ref, "box": box, "cards": [card]}})
-        return ref
-
-    def close(self, outcome: str, payload: Any, role: str) -> None:
-        """End it, whoever did the work."""
-        self.state, self.outcome = TurnState.CLOSED, outcome
-        self.final_role, self.final_payload = (None, ABSENT) if payload is ABSENT else (role, payload)
-
-    @property
-    def input(self) -> Any:
-        """What it was dispatched with."""
-        return payload_of(self.records[0])
-
-    @property
-    def ref(self) -> dict[str, Any]:
-        """Its name, as it travels."""
-        return {"project_id": self.agent.project_id, "turn_id": self.turn_id}
-
-    @property
-    def snapshot(self) -> dict[str, Any]:
-        """It as it stands, as it travels."""
-        has_final = self.final_payload is not ABSENT
-        return {
-            "turn": self.ref,
-            "target_agent": {"project_id": self.agent.project_id, "agent_id": self.agent.agent_id},
-            "turn_kind": self.kind,
-            "cause": self.cause,
-            "state": self.state,
-            "outcome": self.outcome,
-            "stop_requested": self.stop_requested,
-            "spawn_key": self.spawn_key,
-            "final_record_role": self.final_role,
-            "final_cardbox_ref": {**self.ref, "cardbox_id": "box-final"} if has_final else None,
-            "final_payload": self.final_payload if has_final else None,
-            "created_at": self.created_at,
-            "updated_at": self.created_at,
-            "closed_at": self.created_at if self.state is TurnState.CLOSED else None,
-        }
-
-
 class ScriptedKernel(httpx.AsyncBaseTransport):
     """Answers the requests of one agent about one turn.
 
@@ -140,6 +34,7 @@ class ScriptedKernel(httpx.AsyncBaseTransport):
         turn: the turn that will be claimed.
         attempt: which attempt its first claim is.
         on_record: told of the role and payload of each record that is appended.
+        is_interrupted_later: whether a handler that waits for a message that never comes will be interrupted.
 
     Attributes:
         turn: the turn played.
@@ -152,8 +47,10 @@ class ScriptedKernel(httpx.AsyncBaseTransport):
         *,
         attempt: int = 1,
         on_record: Callable[[str, Any], None] = lambda _role, _payload: None,
+        is_interrupted_later: bool = False,
     ) -> None:
         self.turn = turn
+        self._is_interrupted_later = is_interrupted_later
         self._on_record = on_record
         self.children: dict[str, ScriptedTurn] = {}
         self._attempt = attempt
@@ -186,11 +83,24 @@ class ScriptedKernel(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Answer a request of the client."""
         body = loads(content) if (content := await request.aread()) else {}
+        headers = {"content-type": "application/json"}
         try:
             status, answer = 200, self._answer(request, body)
-        except _Refused as refused:
+        except RequestRefused as refused:
             status, answer = refused.status, refused.body
-        return httpx.Response(status, content=dumps(answer), headers={"content-type": "application/json"})
+        if request.url.path.endswith("/context") and (preference := request.headers.get("prefer")):
+            headers["preference-applied"] = preference
+            await self._wait_if_empty(answer)
+        return httpx.Response(status, content=dumps(answer), headers=headers)
+
+    async def _wait_if_empty(self, page: Any) -> None:
+        """Nobody tells the turn anything after its script: a wait for more lasts until an interruption."""
+        if not page["semantic_items"]:
+            if not self._is_interrupted_later:
+                raise UsageError(
+                    "the handler waits for one more message than it is told: play(messages=[...])"
+                )
+            await anyio.sleep_forever()
 
     def _answer(self, request: httpx.Request, body: Any) -> Any:
         verb = verb_of(request.method, request.url.path)
@@ -217,7 +127,7 @@ class ScriptedKernel(httpx.AsyncBaseTransport):
                 return self._context(request)
             case "feed":
                 return self._feed(request)
-        raise _Refused(404, "NotFoundError", f"play() has no {request.method} {request.url.path}")
+        raise RequestRefused(404, "NotFoundError", f"play() has no {request.method} {request.url.path}")
 
     # ------------------------------------------------------------ the claim
 
@@ -240,7 +150,7 @@ class ScriptedKernel(httpx.AsyncBaseTransport):
 
     def _fence(self, claim: Mapping[str, Any]) -> None:
         if self._is_lost or claim["token"] != self.turn.token or self.turn.state is not TurnState.RUNNING:
-            raise _Refused(409, "FencingError", "the claim is not the current one")
+            raise RequestRefused(409, "FencingError", "the claim is not the current one")
 
     def _renew(self, body: Any) -> Any:
         self._fence(body["claim"])
@@ -304,7 +214,7 @@ class ScriptedKernel(httpx.AsyncBaseTransport):
         for turn in (self.turn, *self.children.values()):
             if turn.turn_id == turn_id:
                 return turn
-        raise _Refused(404, "NotFoundError", f"turn not found: {turn_id}")
+        raise RequestRefused(404, "NotFoundError", f"turn not found: {turn_id}")
 
     def _context(self, request: httpx.Request) -> Any:
         turn = self._find(request)

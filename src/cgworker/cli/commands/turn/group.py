@@ -1,4 +1,4 @@
-"""`cg turn`: look at a turn, wait for it, answer it, resume or stop it."""
+"""`cg turn`: look at a turn, wait for it, answer it, tell it something, resume or stop it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from cgworker.cli.commands.turn.get import get
 from cgworker.cli.commands.turn.questions import questions
 from cgworker.cli.commands.turn.resume import resume
 from cgworker.cli.commands.turn.stop import stop
+from cgworker.cli.commands.turn.tell import tell
 from cgworker.cli.commands.turn.wait import wait
 
-app = group("Look at turns, wait for them, answer them, resume and stop them.")
+app = group("Look at turns, wait for them, answer them, tell them something, resume and stop them.")
 add_command(app, "get", get)
 add_command(app, "context", context)
 add_command(app, "wait", wait)
@@ -22,4 +23,5 @@ add_command(app, "stop", stop)
 add_command(app, "feed", feed)
 add_command(app, "questions", questions)
 add_command(app, "answer", answer, has_json_flag=False)
+add_command(app, "tell", tell, has_json_flag=False)
 add_program(app, "follow", follow)

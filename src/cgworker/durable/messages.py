@@ -1,0 +1,97 @@
+"""Messages: what a turn is told while it is open, for its handler to read in order (difference 32).
+
+A message is kept as a record of role `message`, `{"from": ..., "message": ..., "key": ...}`, that the kernel
+adds for whoever tells the turn something. Nothing is lost to a handler that does not run just then: each run
+reads them from the first one on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from attrs import frozen
+
+from cgworker.durable.journal import Journal
+from cgworker.wire.records import MESSAGE_ROLE, SemanticItem
+
+
+@frozen(kw_only=True)
+class Message:
+    """Something that a turn was told.
+
+    Attributes:
+        content: any JSON value.
+        sender: the id of the agent that said it.
+        key: what names it within the turn, if its sender gave it a key.
+        turn_seq: the number of its record.
+        told_at: when the kernel got it, by the kernel's clock.
+    """
+
+    content: Any
+    sender: str
+    key: str | None
+    turn_seq: int
+    told_at: datetime
+
+
+class Messages:
+    """The messages of one turn; each is given once in a run of the handler."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._last_seq = 0
+
+    async def next(self, *, wait: bool) -> Message | None:
+        """The first message that this run has not had yet; None if there is none and it does not wait."""
+        while (message := await self._take()) is None and wait:
+            await self._journal.wait_for_records()
+        if message is None:
+            await self._journal.expect_more()
+            message = await self._take()
+        return message
+
+    async def _take(self) -> Message | None:
+        """Take the first message of those known that nobody has had."""
+        for item in await self._journal.records(MESSAGE_ROLE):
+            if item.record.turn_seq > self._last_seq and (message := message_of(item)) is not None:
+                self._last_seq = message.turn_seq
+                return message
+        return None
+
+
+class MessageReader:
+    """An iterator over messages; no generator, since a loop may be left early on trio as well.
+
+    Args:
+        messages: the messages of the turn.
+        wait: whether to wait for further ones.
+    """
+
+    def __init__(self, messages: Messages, *, wait: bool) -> None:
+        self._messages = messages
+        self._wait = wait
+
+    def __aiter__(self) -> MessageReader:
+        return self
+
+    async def __anext__(self) -> Message:
+        if (message := await self._messages.next(wait=self._wait)) is None:
+            raise StopAsyncIteration
+        return message
+
+
+def message_of(item: SemanticItem) -> Message | None:
+    """Read a record as a message; None if it is another one, such as a handler's own of that role."""
+    said = item.payload
+    is_message = item.record.record_role == MESSAGE_ROLE and isinstance(said, Mapping)
+    if not is_message or not isinstance(said.get("from"), str) or "message" not in said:
+        return None
+    return Message(
+        content=said["message"],
+        sender=said["from"],
+        key=said.get("key"),
+        turn_seq=item.record.turn_seq,
+        told_at=item.record.created_at,
+    )
