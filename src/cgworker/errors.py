@@ -140,7 +140,16 @@ class KernelTrouble(CommonGroundError):
 
 
 class KernelUnreachable(KernelTrouble):
-    """The connection could not be made or broke: is the kernel running at this address?"""
+    """The connection could not be made or broke: is the kernel running at this address?
+
+    Args:
+        message: what happened.
+        address: the server's address; None if the caller does not know it.
+    """
+
+    def __init__(self, message: str, *, address: str | None = None) -> None:
+        super().__init__(message)
+        self.address = address
 
 
 class KernelTimedOut(KernelUnreachable):

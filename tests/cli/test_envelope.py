@@ -150,6 +150,12 @@ def test_a_refusal_for_want_of_a_right_names_the_grant() -> None:
     assert "turn.stop.any" in (problem_of(refused).advice or "")
 
 
+def test_a_message_of_another_cause_gets_no_advice_by_its_words() -> None:
+    """Advice goes by what a refusal is, and a message may quote anything."""
+    refused = FencingError("turn is not running: it was not authorized to stop by hand")
+    assert problem_of(refused).advice is None
+
+
 def test_a_file_where_a_folder_should_be_is_told_as_such(cg: Cg, tmp_path: Path) -> None:
     """A config that cannot be written is one clear error."""
     (tmp_path / "file").write_text("")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -12,6 +13,7 @@ from cgworker.adapters.a2a_parts import NumberLost, check_numbers
 from cgworker.wire.converter import loads
 
 _MOST_LEVELS = 100  # protobuf follows no more, and at some thousands Python's own parser breaks
+_PARSER_LEVELS = 1024  # orjson follows no more
 _PARSE_ERROR, _INVALID_REQUEST, _INVALID_PARAMS = -32700, -32600, -32602  # JSON-RPC's
 
 
@@ -67,7 +69,7 @@ def _fault_in(body: bytes) -> Response | None:
     try:
         request = loads(body)
     except json.JSONDecodeError as broken:
-        if "depth limit" in str(broken):  # orjson's own
+        if _is_nested_deeper(body, _PARSER_LEVELS):
             return _too_deep()
         return _error(_PARSE_ERROR, f"not JSON: {broken}", 200)
     except RecursionError:
@@ -89,6 +91,20 @@ def _is_deeper(value: Any, levels: int) -> bool:
     if not isinstance(value, list):
         return False
     return levels == 0 or any(_is_deeper(each, levels - 1) for each in value)
+
+
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)  # also one without an end
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
+
+def _is_nested_deeper(text: bytes, levels: int) -> bool:
+    """Whether brackets are nested deeper than so many levels, in text that the parser refused."""
+    depth = 0
+    for bracket in _STRING.sub(b"", text).translate(None, _NOT_BRACKETS):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > levels:
+            return True
+    return False
 
 
 def _too_deep() -> Response:

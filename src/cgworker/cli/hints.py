@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from cgworker.errors import FencingError, KernelTimedOut, KernelUnreachable
 from cgworker.local_server import find_servers
+from cgworker.wire.refusals import Refusal
 
 _BY_CODE: Mapping[str, str] = {
     "profile_missing": "`cg agent join URL CODE` makes a profile; `cg doctor` shows which there are.",
@@ -48,12 +49,12 @@ _EXTRAS: Mapping[str, str] = {
 }
 
 # A requester has no rights over a turn it dispatched: these grants are the operator's to give.
-_BY_REFUSAL: Mapping[str, str] = {
-    "authorized to resume": "turn.resume.any",
-    "authorized to stop": "turn.stop.any",
-    "authorized to tell": "turn.tell.any",
-    "authorized to update agent accepts_work": "agent.accepts_work.update.any",
-    "authorized to dispatch child": "turn.dispatch.any",
+_GRANTS: Mapping[Refusal, str] = {
+    Refusal.MAY_NOT_RESUME: "turn.resume.any",
+    Refusal.MAY_NOT_STOP: "turn.stop.any",
+    Refusal.MAY_NOT_TELL: "turn.tell.any",
+    Refusal.MAY_NOT_SET_ACCEPTS_WORK: "agent.accepts_work.update.any",
+    Refusal.MAY_NOT_DISPATCH_CHILD: "turn.dispatch.any",
 }
 
 
@@ -62,11 +63,11 @@ def advice_for(raised: BaseException, code: str) -> str | None:
     if isinstance(raised, KernelTimedOut):
         return "The server did not answer in time; it may have carried the request out."
     if isinstance(raised, KernelUnreachable):
-        if _names_no_server(raised.__cause__):
+        if _has_no_scheme(raised):
             return "A server's address begins with http:// or https://: mend --base-url, or the config's."
-        at = _address(raised)
+        at = raised.address or "that address"
         return f"Is a server running at {at}? {_elsewhere(at)}"
-    if isinstance(raised, FencingError) and (grant := _grant_wanted(raised)):
+    if isinstance(raised, FencingError) and (grant := _missing_grant(raised)):
         return (
             f"Only the turn's or agent's own agent may, or one with the grant {grant}: "
             f"`cg agent update --grant {grant}`, or --grant on its invite."
@@ -85,8 +86,9 @@ def _how_to_get(module: str) -> str:
     return f"This needs the extra `{extra}`: pip install 'cgworker[{extra}]'."
 
 
-def _grant_wanted(refused: FencingError) -> str | None:
-    return next((grant for text, grant in _BY_REFUSAL.items() if text in refused.message), None)
+def _missing_grant(refused: FencingError) -> str | None:
+    refusal = Refusal.of(refused)
+    return None if refusal is None else _GRANTS.get(refusal)
 
 
 def _elsewhere(at: str) -> str:
@@ -99,16 +101,7 @@ def _elsewhere(at: str) -> str:
     return "`cg local run` starts one; --base-url names another."
 
 
-def _names_no_server(cause: BaseException | None) -> bool:
-    import httpx  # not for every command: whoever could not reach a kernel has it already
+def _has_no_scheme(raised: KernelUnreachable) -> bool:
+    import httpx  # a command that tried to reach a kernel has loaded it already
 
-    return isinstance(cause, httpx.UnsupportedProtocol | httpx.InvalidURL)
-
-
-def _address(raised: BaseException) -> str:
-    """The server that was asked, as far as the cause tells."""
-    request = getattr(raised.__cause__, "_request", None)
-    if request is None:
-        return "that address"
-    url = request.url
-    return f"{url.scheme}://{url.netloc.decode()}"
+    return isinstance(raised.__cause__, httpx.UnsupportedProtocol)

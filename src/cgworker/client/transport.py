@@ -174,10 +174,11 @@ class Transport:
         except httpx.ProxyError as refused:
             raise KernelUnreachable(
                 f"the proxy on the way to {self.base_url} says: {refused}"
-                " (NO_PROXY lists the servers that are reached without it)"
+                " (NO_PROXY lists the servers that are reached without it)",
+                address=self.base_url,
             ) from refused
         except httpx.TransportError as broken:
-            raise KernelUnreachable(_reason_of(broken, self.base_url)) from broken
+            raise KernelUnreachable(_reason_of(broken, self.base_url), address=self.base_url) from broken
         except httpx.DecodingError as broken:
             raise AnswerInvalid(f"{self.base_url} answered something unreadable: {broken}") from broken
         if response.status_code >= 400:

@@ -86,9 +86,11 @@ def dumps(value: Any, *, sort_keys: bool = False, indented: bool = False) -> byt
     except TypeError as refused:
         if isinstance(refused.__cause__, TypeError | ValueError):
             raise refused.__cause__ from None  # the error of `_write`, which names the part at fault
-        if "64-bit" not in str(refused):
-            raise
-        return orjson.dumps(spell_large(value), default=write, option=option)
+        try:
+            spelled = spell_large(value)
+        except RecursionError:
+            raise refused from None
+        return orjson.dumps(spelled, default=write, option=option)  # raises again if that was not the cause
 
 
 def check_json(value: Any) -> None:

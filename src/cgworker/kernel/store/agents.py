@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cgworker.errors import ConflictError, FencingError, NotFoundError
+from cgworker.errors import ConflictError, NotFoundError
 from cgworker.kernel.store.agent_specs import (
     MAX_INTEGER,
     check_at_most,
@@ -30,6 +30,7 @@ from cgworker.wire.agents import (
 )
 from cgworker.wire.converter import dumps
 from cgworker.wire.refs import AgentRef
+from cgworker.wire.refusals import Refusal
 
 # ---------------------------------------------------------------- reading
 
@@ -173,7 +174,7 @@ async def set_accepts_work(
     if changed is None:
         await get_agent(database, agent)
         if agent.agent_id != actor_id and not may_update_any:
-            raise FencingError("requested_by is not authorized to update agent accepts_work")
+            raise Refusal.MAY_NOT_SET_ACCEPTS_WORK.error()
     return changed is not None
 
 

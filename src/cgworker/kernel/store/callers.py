@@ -26,6 +26,7 @@ from cgworker.kernel.store.credentials import TOKEN
 from cgworker.kernel.store.ids import hash_of
 from cgworker.kernel.store.postgres.database import Database, Row
 from cgworker.wire.refs import AgentRef
+from cgworker.wire.refusals import Refusal
 
 logger: logging.Logger = logging.getLogger("cgworker.kernel")
 
@@ -137,13 +138,13 @@ def _caller(bearer: PresentedCredential, known: Mapping[str, Row]) -> Caller | C
 
 def _check(bearer: PresentedCredential, row: Row | None) -> Caller:
     if row is None:
-        raise UnauthorizedError("agent credential not found")
+        raise Refusal.CREDENTIAL_UNKNOWN.error()
     if not hmac.compare_digest(row["secret_hash"], bearer.secret_hash):
-        raise UnauthorizedError("invalid agent credential secret")
+        raise Refusal.CREDENTIAL_SECRET_WRONG.error()
     if row["status"] != "active":
-        raise ForbiddenError(f"agent credential status is not active: {row['status']}")
+        raise Refusal.CREDENTIAL_NOT_ACTIVE.error(row["status"])
     if row["is_expired"]:
-        raise UnauthorizedError("agent credential expired")
+        raise Refusal.CREDENTIAL_EXPIRED.error()
     if AgentRef(project_id=row["project_id"], agent_id=row["agent_id"]) != bearer.agent:
         raise ForbiddenError("agent credential identity does not match claimed identity")
     if not row["has_agent"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from cgworker.errors import ConflictError, FencingError, NotFoundError
+from cgworker.errors import ConflictError, NotFoundError
 from cgworker.kernel.store.annotations import annotate
 from cgworker.kernel.store.ids import digest, digest_of_text, new_box_id, new_record_id, turn_number
 from cgworker.kernel.store.postgres.database import Connection, Database, Row
@@ -12,6 +12,7 @@ from cgworker.kernel.store.records import card_metadata
 from cgworker.wire.converter import dumps
 from cgworker.wire.records import MESSAGE_ROLE
 from cgworker.wire.refs import AgentRef, CardBoxRef, TurnRef
+from cgworker.wire.refusals import Refusal
 from cgworker.wire.turns import TellTurn
 
 LOCK_TURN = """
@@ -100,7 +101,7 @@ async def tell_turn(database: Database, ref: TurnRef, request: TellTurn, *, may_
             raise ConflictError("key was used with another message")
         return Told(CardBoxRef(project_id=ref.project_id, cardbox_id=first["box_id"]), agent, is_new=False)
     if not (turn["is_concerned"] or may_tell_any):
-        raise FencingError("requested_by is not authorized to tell this turn anything")
+        raise Refusal.MAY_NOT_TELL.error()
     if turn["state"] == "closed":
         raise ConflictError("a closed turn cannot be told anything")
     return Told(box, agent, is_new=True)

@@ -8,13 +8,14 @@ from typing import Any
 import orjson
 from attrs import frozen
 
-from cgworker.errors import ConflictError, FencingError, NotFoundError
+from cgworker.errors import ConflictError, NotFoundError
 from cgworker.kernel.store.annotations import annotate, with_remarks
 from cgworker.kernel.store.ids import turn_id, turn_number, turn_ref
 from cgworker.kernel.store.postgres.database import Connection, Database, Row
 from cgworker.wire.absent import ABSENT, Absent
 from cgworker.wire.meta import Meta
 from cgworker.wire.refs import AgentRef, CardBoxRef, Cause, TurnRef
+from cgworker.wire.refusals import Refusal
 from cgworker.wire.turns import ResumeTurn, StopTurn, TurnSnapshot
 
 # ---------------------------------------------------------------- reading
@@ -115,7 +116,7 @@ async def resume_turn(
         row = await _require_turn(database, ref)
         if row["state"] != "suspended":
             raise ConflictError("only suspended turns can be resumed")
-        raise FencingError("requested_by is not authorized to resume this turn")
+        raise Refusal.MAY_NOT_RESUME.error()
     return AgentRef(project_id=ref.project_id, agent_id=target)
 
 
@@ -236,7 +237,7 @@ async def stop_turn(database: Database, request: StopTurn, *, may_stop_any: bool
     row = await database.transact(stop)
     if row is None:
         await _require_turn(database, ref)
-        raise FencingError("requested_by is not authorized to stop this turn")
+        raise Refusal.MAY_NOT_STOP.error()
     is_closed_child = row["is_over"] and row["parent_number"] is not None
     return StopResult(
         AgentRef(project_id=ref.project_id, agent_id=row["target_agent_id"]),

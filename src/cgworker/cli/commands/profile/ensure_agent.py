@@ -10,17 +10,18 @@ from cgworker.cli.credential_store import check_can_store, store_credential
 from cgworker.cli.options import AdminFlags, BaseUrl, Flag, ProjectId
 from cgworker.cli.results import EnsuredProfile
 from cgworker.client import AdmissionClient, KernelClient
-from cgworker.errors import ForbiddenError, KernelRefused, ProfileError, UnauthorizedError, UsageError
+from cgworker.errors import KernelRefused, ProfileError, UnauthorizedError, UsageError
 from cgworker.profiles import ConfigFile, Profile, non_blank, read_profile_token
 from cgworker.wire.admission import REPORTER_PROFILE, RequestCredentialToken
+from cgworker.wire.refusals import Refusal
 
-# What a kernel says of a credential that will never work again (wire 3).
+# The refusals of a credential that will never work again (wire 3).
 _STALE = (
-    "agent credential not found",
-    "invalid agent credential secret",
-    "agent credential status is not active",
-    "agent credential expired",
-    "agent credential is no longer active",
+    Refusal.CREDENTIAL_UNKNOWN,
+    Refusal.CREDENTIAL_SECRET_WRONG,
+    Refusal.CREDENTIAL_NOT_ACTIVE,
+    Refusal.CREDENTIAL_EXPIRED,
+    Refusal.CREDENTIAL_ENDED_MEANWHILE,
 )
 
 
@@ -99,8 +100,8 @@ async def _works(profile: Profile, base_url: str, ca_file: str | Path | None) ->
         if unusable.code != "profile_stale":
             raise
         return False
-    except (UnauthorizedError, ForbiddenError) as refused:
-        if not refused.message.startswith(_STALE):
+    except KernelRefused as refused:
+        if Refusal.of(refused) not in _STALE:
             raise
         return False
     return True

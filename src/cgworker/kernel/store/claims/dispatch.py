@@ -9,7 +9,7 @@ from typing import Any
 
 from attrs import frozen
 
-from cgworker.errors import ConflictError, FencingError, InvalidRequest, NotFoundError
+from cgworker.errors import ConflictError, InvalidRequest, NotFoundError
 from cgworker.kernel.store.annotations import annotate
 from cgworker.kernel.store.batch import Answers, by_place, columns, in_rounds, rows_by_place
 from cgworker.kernel.store.callers import Caller, PresentedCredential, require_caller, touch_used
@@ -26,6 +26,7 @@ from cgworker.kernel.store.ids import (
 from cgworker.kernel.store.postgres.database import Database, Row
 from cgworker.wire.converter import dumps
 from cgworker.wire.refs import ClaimToken, TurnRef
+from cgworker.wire.refusals import Refusal
 from cgworker.wire.turns import Dispatch, RootRequest
 
 # Creates the turns of new dispatches. A replay, or a dispatch that is refused, gets no row.
@@ -293,7 +294,7 @@ async def _require_agents(database: Database, request: Dispatch) -> list[str]:
 def _check_parent(row: Row, claim: ClaimToken, caller: Caller) -> None:
     check_claim(row, claim)
     if caller.agent != claim.agent and not caller.holds("turn.dispatch.any"):
-        raise FencingError("requested_by is not authorized to dispatch child for this parent claim")
+        raise Refusal.MAY_NOT_DISPATCH_CHILD.error()
 
 
 def _has_same_box(found: Row, request: Dispatch, spawn: _Spawn) -> bool:
