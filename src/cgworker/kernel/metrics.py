@@ -36,9 +36,9 @@ class Metrics:
         )
         self.claims: Counter = self._counter("claims", "Claims given")
         self.reaped: Counter = self._counter(
-            "reaped_turns", "Turns whose lease had ended, given back by the reaper"
+            "reaped_turns", "Turns whose lease had ended, queued again by the kernel"
         )
-        self._waits = self._gauge("waiting_requests", "Requests that wait for news")
+        self._waits = self._gauge("waiting_requests", "Requests that wait for a change")
         self._connections = self._gauge("database_connections", "Connections to PostgreSQL", ("state",))
         self._database_up = self._gauge("database_up", "Whether PostgreSQL answered this time")
         self._turns = self._gauge("open_turns", "Turns that are not closed", ("project", "state"))
