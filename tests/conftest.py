@@ -39,7 +39,7 @@ SLOW = [
         "testing/test_local_kernel.py",
         "testing/test_plugin.py",
     ),
-    *("worker/test_init.py", "worker/test_serve.py"),
+    *("worker/test_pid1.py", "worker/test_serve.py"),
 ]
 
 # What a busy neighbour would change: when processes and leases end, how plans are made. These run after the
