@@ -202,8 +202,8 @@ def nested(depth: int) -> Any:
 @pytest.mark.parametrize(
     ("value", "schema"),
     [
-        (10**400, {"multipleOf": 0.5}),
-        ({"a": 10**400}, {"properties": {"a": {"multipleOf": 0.1}}}),
+        (1, {"multipleOf": 0}),
+        ({"a": 1.5}, {"properties": {"a": {"multipleOf": 0.0}}}),
         ("a\ud800", {"pattern": "a"}),
         (nested(200), {"type": "array", "items": {"$ref": "#"}}),
         (nested(3000), {}),
@@ -232,6 +232,26 @@ def test_items_are_unique_by_what_they_mean() -> None:
     alike: list[Any] = [[1, 1.0], [{"a": 1, "b": [2]}, {"b": [2.0], "a": 1}], [[], []]]
     for twice in alike:
         assert types_of(twice, schema) == ["uniqueItems"]
+
+
+@pytest.mark.parametrize(
+    ("step", "number", "fits"),
+    [
+        (0.01, 19.99, True),
+        (0.01, 0.07, True),
+        (0.01, 4.355, False),
+        (0.1, 1.1, True),
+        (2, 4.0, True),
+        (2, 3, False),
+        (1e-300, 1e308, True),
+        (0.5, 10**400, True),
+        (0.3, 10**400, False),
+        (3, True, True),
+    ],
+)
+def test_a_price_is_a_multiple_of_a_cent(step: float, number: float, fits: bool) -> None:
+    """Numbers are divided as they are written, not as binary fractions. A boolean is no number."""
+    assert types_of(number, {"multipleOf": step}) == ([] if fits else ["multipleOf"])
 
 
 def test_unevaluated_is_what_no_keyword_in_place_looked_at() -> None:

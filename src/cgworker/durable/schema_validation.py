@@ -1,9 +1,9 @@
 """Check a value against a JSON Schema with a bounded amount of work, and without Python's `re`.
 
-jsonschema's validator is extended in three ways. Regular expressions run in RE2. Work is counted: one for
-each schema that is applied to a value, more for expensive keywords and messages. And a schema is read as
-2020-12 throughout: jsonschema itself switches to another validator class behind a reference to a schema
-that names its dialect, and would lose these extensions there.
+jsonschema's validator is extended in four ways. Regular expressions run in RE2. Work is counted: one for
+each schema that is applied to a value, more for expensive keywords and messages. `multipleOf` is exact. And a
+schema is read as 2020-12 throughout: jsonschema itself switches to another validator class behind a reference
+to a schema that names its dialect, and would lose these extensions there.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
+from fractions import Fraction
 from functools import cache, partial
 from typing import Any
 
@@ -152,7 +153,7 @@ def _size(value: Any) -> int:
     return 1 + sum(map(_size, value)) if isinstance(value, list) else 1
 
 
-# ---------------------------------------------------------------- keywords that are unbounded in jsonschema
+# ---------------------------------------------------------------- keywords unbounded or inexact in jsonschema
 
 
 def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Errors:  # noqa: ARG001
@@ -213,6 +214,12 @@ def _contains(validator: Any, contained: Any, instance: Any, schema: Any) -> Err
         yield from Draft202012Validator.VALIDATORS["contains"](validator, contained, instance, schema) or ()
 
 
+def _multiple_of(validator: Any, step: Any, instance: Any, schema: Any) -> Errors:  # noqa: ARG001
+    """Divide the numbers as they are written: by binary fractions 19.99 is no multiple of 0.01."""
+    if validator.is_type(instance, "number") and _as_written(instance) % _as_written(step):
+        yield ValidationError(f"{instance!r} is not a multiple of {step!r}")
+
+
 _OWN: dict[str, Callable[..., Errors]] = {
     "pattern": _pattern,
     "patternProperties": _pattern_properties,
@@ -221,6 +228,7 @@ _OWN: dict[str, Callable[..., Errors]] = {
     "unevaluatedItems": _unevaluated_items,
     "uniqueItems": _unique_items,
     "contains": _contains,
+    "multipleOf": _multiple_of,
 }
 
 
@@ -239,6 +247,10 @@ def _unexpected(what: str, names: list[Any]) -> ValidationError:
     return ValidationError(
         f"{what} are not allowed ({told} {'was' if len(names) == 1 else 'were'} unexpected)"
     )
+
+
+def _as_written(number: float) -> Fraction:
+    return Fraction(repr(number)) if isinstance(number, float) else Fraction(number)
 
 
 def _canonical(value: Any) -> Any:
