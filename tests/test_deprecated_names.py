@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -10,6 +12,9 @@ from attrs import evolve
 
 import cgworker
 from cgworker import AgentRef, CommandHandler, KernelClient, Turn, Worker, WorkerOptions
+from cgworker.adapters.a2a_server import a2a_app
+from cgworker.adapters.nanobot import NanobotAdapter
+from cgworker.adapters.openai import ChatAdapter
 from cgworker.wire.turns import Dispatch, RootRequest
 
 
@@ -51,6 +56,26 @@ def test_a_command_handler_takes_an_old_name() -> None:
     assert handler.max_payload_bytes == 5
     with pytest.warns(DeprecationWarning, match="use max_payload_bytes"):
         assert handler.most_payload_bytes == 5
+
+
+@pytest.mark.parametrize("make", [partial(ChatAdapter, model="m"), NanobotAdapter])
+def test_an_adapter_takes_an_old_name(make: Callable[..., Any]) -> None:
+    """`most_rounds` of adapters is `max_rounds`."""
+    with pytest.warns(DeprecationWarning, match=r"Adapter\(most_rounds=\).*use max_rounds=") as caught:
+        adapter = make(most_rounds=5)
+    assert (caught[0].filename, adapter.max_rounds) == (__file__, 5)
+    assert adapter == make(max_rounds=5)
+    with pytest.warns(DeprecationWarning, match="use max_rounds"):
+        assert adapter.most_rounds == 5
+
+
+def test_an_a2a_server_takes_an_old_name() -> None:
+    """`most_bytes` of `a2a_app` is `max_bytes`."""
+    kernel = KernelClient("http://kernel.invalid", agent=AgentRef(project_id="acme", agent_id="desk"))
+    with pytest.warns(DeprecationWarning, match=r"a2a_app\(most_bytes=\).*use max_bytes=") as caught:
+        app = a2a_app(kernel, "desk", url="http://127.0.0.1:1/", most_bytes=5)
+    assert caught[0].filename == __file__
+    assert app.user_middleware[-1].kwargs == {"max_bytes": 5}
 
 
 @pytest.mark.parametrize("old", ["most_characters", "most_seconds"])

@@ -89,6 +89,7 @@ DEPRECATED = {
     "most_payload_bytes": "max_payload_bytes",
     "outbox_most_bytes": "outbox_max_bytes",
     "most_seconds": "max_seconds",
+    "most_rounds": "max_rounds",
     "most_characters": "max_characters",
     "carry_trace": "inject_trace",
     r"drain\(hurry": "drain(force=)",

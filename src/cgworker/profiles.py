@@ -1,8 +1,8 @@
-"""Profiles: which servers the command line talks to, as whom, and where the secrets lie.
+"""Profiles: which servers the command line talks to, as which agent, and with which secrets.
 
-One JSON file names the servers and the profiles (command line 2); the reference's `cg` reads it too. The
-secrets themselves are in token files of their own, 0600 in 0700 folders, which nobody else may read: a
-token file with any other mode is refused, not used.
+One JSON file holds the servers and the profiles (command line 2); the reference's `cg` reads it too. Each
+secret is in a token file (mode 0600, in a folder of mode 0700), which only its owner may read: a token file
+with any other mode is refused.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ class Profile:
 
     @property
     def name(self) -> str:
-        """`<project>/<agent>`, its key in the config file."""
+        """`<project>/<agent>`, the profile's key in the config file."""
         return f"{self.project_id}/{self.agent_id}"
 
     @property
     def agent(self) -> AgentRef:
-        """Who it acts as."""
+        """The agent that the profile acts as."""
         return AgentRef(project_id=self.project_id, agent_id=self.agent_id)
 
 
 @frozen(kw_only=True)
 class TokenSource:
-    """A token given directly, or the file it stands in."""
+    """A token, or the file that holds it."""
 
     token: str | None = field(default=None, repr=False)
     token_file: str | None = None
@@ -60,7 +60,7 @@ class TokenSource:
 
 @frozen(kw_only=True)
 class Config:
-    """What the config file says; None is what it does not say."""
+    """The content of the config file; None stands for a missing setting."""
 
     base_url: str | None = None
     admin_base_url: str | None = None
@@ -72,7 +72,10 @@ class Config:
     ca_file: str | None = None
 
     def profile(self, name: str) -> Profile:
-        """The profile of that name.
+        """Return the profile of that name.
+
+        Args:
+            name: `<project>/<agent>`.
 
         Raises:
             ProfileError: profile_missing.
@@ -85,7 +88,7 @@ class Config:
 
 @frozen(kw_only=True)
 class Connection:
-    """What it takes to speak to a kernel as an agent."""
+    """The settings for calling a kernel as an agent."""
 
     base_url: str
     agent: AgentRef
@@ -97,12 +100,13 @@ class Connection:
 def resolve_profile(
     name: str, *, config_path: str | Path | None = None, environ: Mapping[str, str] = os.environ
 ) -> Connection:
-    """The connection a profile stands for.
+    """Return the connection that a profile stands for.
 
     Args:
         name: `<project>/<agent>`, as `cg agent join` made it.
         config_path: the config file; None looks where `cg` does.
-        environ: where CG_CONFIG_PATH, CG_BASE_URL and CG_CA_FILE, which beat the file, are looked up.
+        environ: the environment, in which CG_CONFIG_PATH, CG_BASE_URL and CG_CA_FILE take precedence over
+            the file.
 
     Raises:
         ProfileError: profile_missing, profile_stale, profile_token_permissions, or the config file is
@@ -123,7 +127,13 @@ def resolve_profile(
 def kernel_url_of(
     config: Config, project_id: str | None = None, environ: Mapping[str, str] = os.environ
 ) -> str:
-    """The kernel's address: CG_BASE_URL, else the config's, else where `cg local run` serves the project."""
+    """Return the kernel's address: CG_BASE_URL, else the config's, else that of `cg local run`.
+
+    Args:
+        config: the content of the config file.
+        project_id: the project whose local server is looked for; None looks for none.
+        environ: the environment.
+    """
     chosen = non_blank(environ.get("CG_BASE_URL")) or config.base_url
     if chosen is None and project_id is not None:
         chosen = find_server(project_id)
@@ -131,7 +141,12 @@ def kernel_url_of(
 
 
 def ca_file_of(config: Config, environ: Mapping[str, str] = os.environ) -> Path | None:
-    """The authorities that are trusted for this config's servers: CG_CA_FILE, else what the file says."""
+    """Return the file of trusted certificate authorities: CG_CA_FILE, else the config's.
+
+    Args:
+        config: the content of the config file.
+        environ: the environment.
+    """
     chosen = non_blank(environ.get("CG_CA_FILE")) or config.ca_file
     return Path(chosen).expanduser() if chosen else None
 
@@ -140,10 +155,10 @@ def ca_file_of(config: Config, environ: Mapping[str, str] = os.environ) -> Path 
 
 
 class ConfigFile:
-    """The config file. What in it we do not know is kept when it is rewritten.
+    """The config file. Unknown settings are kept when it is rewritten.
 
     Args:
-        path: where it is; it need not exist.
+        path: the file; it need not exist.
     """
 
     def __init__(self, path: Path) -> None:
@@ -151,14 +166,19 @@ class ConfigFile:
 
     @classmethod
     def locate(cls, path: str | Path | None = None, environ: Mapping[str, str] = os.environ) -> ConfigFile:
-        """The file given, else CG_CONFIG_PATH, else `~/.config/commonground/config.json`."""
+        """Return the given file, else CG_CONFIG_PATH, else `~/.config/commonground/config.json`.
+
+        Args:
+            path: the file; None looks in the environment.
+            environ: the environment.
+        """
         chosen = non_blank(str(path)) if path is not None else non_blank(environ.get("CG_CONFIG_PATH"))
         if chosen is None:
             return cls(home() / ".config" / "commonground" / "config.json")
         return cls(Path(chosen).expanduser())
 
     def read(self) -> Config:
-        """What it says; a file that does not exist says nothing.
+        """Return the content; a file that does not exist is empty.
 
         Raises:
             ProfileError: invalid_json or invalid_input.
@@ -166,10 +186,10 @@ class ConfigFile:
         return _config_of(self._load())
 
     def update(self, change: Callable[[dict[str, Any]], None]) -> None:
-        """Change the file under its lock; readers see the old or the new one, never a part.
+        """Change the file under its lock; readers see the old or the new file, never a part.
 
         Args:
-            change: is given the file's whole content, to be changed in place.
+            change: changes the file's whole content, which it is given, in place.
         """
         make_private_folder(self.path.parent)
         with _locked(self.path):
@@ -179,7 +199,11 @@ class ConfigFile:
             replace_private(self.path, json.dumps(content, indent=2, sort_keys=True) + "\n")
 
     def save_profile(self, profile: Profile) -> None:
-        """Add the profile, or replace the one of its name."""
+        """Add the profile, or replace the one of the same name.
+
+        Args:
+            profile: the profile.
+        """
         entry = {
             "project_id": profile.project_id,
             "agent_id": profile.agent_id,
@@ -212,7 +236,7 @@ class ConfigFile:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold `<path>.lock`. It is a file of its own because the config file is replaced, not rewritten."""
+    """Hold `<path>.lock`, a file of its own because the config file is replaced, not rewritten."""
     with (path.parent / f"{path.name}.lock").open("a") as lock:
         if sys.platform != "win32":
             import fcntl
@@ -272,7 +296,11 @@ def _text(content: Mapping[str, Any], name: str) -> str | None:
 
 
 def non_blank(value: str | None) -> str | None:
-    """The value trimmed; None if nothing is left of it: in flags, variables and files, empty is unset."""
+    """Return the value trimmed, or None if it is blank: flags, variables and settings may be empty.
+
+    Args:
+        value: the value.
+    """
     return (value or "").strip() or None
 
 
@@ -284,7 +312,10 @@ def _invalid(message: str) -> ProfileError:
 
 
 def read_profile_token(profile: Profile) -> str:
-    """The profile's token.
+    """Return the profile's token.
+
+    Args:
+        profile: the profile.
 
     Raises:
         ProfileError: profile_token_permissions, or profile_stale when the file is gone or empty.

@@ -31,7 +31,7 @@ from attrs import define, field, frozen
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from cgworker.adapters.a2a_parts import plain
+from cgworker.adapters.a2a_parts import message_json
 
 
 @frozen
@@ -186,7 +186,7 @@ def _new_task(context: RequestContext) -> Task:
 
 
 def _text_of(message: Message) -> str:
-    return get_message_text(message) or json.dumps([plain(part.data) for part in message.parts])
+    return get_message_text(message) or json.dumps([message_json(part.data) for part in message.parts])
 
 
 class _Cutting:

@@ -454,7 +454,7 @@ async def test_a_body_has_a_greatest_size(door: KernelClient) -> None:
         for _ in range(3):
             yield b" " * 500
 
-    async with offered(door, most_bytes=1000) as url, httpx.AsyncClient() as http:
+    async with offered(door, max_bytes=1000) as url, httpx.AsyncClient() as http:
         statuses = [
             (await http.post(url, content=body)).status_code for body in (b" " * 1001, pieces(), b" " * 1000)
         ]

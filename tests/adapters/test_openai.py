@@ -138,7 +138,7 @@ async def test_a_child_turn_may_be_a_tool_and_nothing_is_asked_twice() -> None:
 async def test_a_model_that_never_ends_is_ended() -> None:
     """After so many rounds the turn fails, with a name for it."""
     with endpoint(*[calls(("weather", {"name": "Bern"}))] * 2) as model:
-        played = await play(at(model.base_url, tools=[function_tool(weather)], most_rounds=2), "Weather?")
+        played = await play(at(model.base_url, tools=[function_tool(weather)], max_rounds=2), "Weather?")
     assert played.outcome == Failed({"error": "too_many_rounds", "rounds": 2})
 
 

@@ -1,1 +1,1 @@
-"""Ready adapters for foreign harnesses; each needs an extra of its own: `pip install 'cgworker[openai]'`."""
+"""Adapters that run foreign agents as handlers. Each needs an extra: `pip install 'cgworker[openai]'`."""

@@ -1,7 +1,7 @@
-"""An A2A agent somewhere else as a handler, on asyncio and trio: `cgworker[a2a]`.
+"""Run a remote A2A agent as a handler, on asyncio and trio: `cgworker[a2a]`.
 
-The A2A task is kept as a step (`turn.once`), and so is that a message is about to be sent: a handler that
-begins again after a crash, a restart or an answer goes on with the same task, and says nothing twice.
+The A2A task is stored as a step (`turn.once`), and so is the intent to send a message. A handler that
+starts again after a crash, a restart or an answer continues the same task and sends nothing twice.
 """
 
 from __future__ import annotations
@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 
 
 def input_of(turn: Turn) -> Any:
-    """What the agent is told: the turn's input."""
+    """Return the turn's input, which is the default message to the agent.
+
+    Args:
+        turn: the turn.
+    """
     return turn.input
 
 
@@ -35,16 +39,20 @@ class A2AAgent(Adapter["Conversation"]):
     """Forwards turns to an A2A agent: `AdapterHandler(A2AAgent("https://agent.example"))`.
 
     Args:
-        url: where the agent's card is, without `/.well-known/agent-card.json`.
-        message: what the agent is told; a text or `{"text": ...}` goes as text, anything else as data.
-        token_env: the variable that holds the agent's bearer token; None for an agent that asks for none.
-        token_file: a file of yours alone (0600) that holds it; it goes before the variable.
-        token_origins: where else the token may go, such as `https://api.example`, if the card names it.
-        timeout_seconds: how long the agent may be silent before it is asked how the task stands.
-        retries: how often in a row a request is repeated after a failure that may pass.
-        poll_seconds: the pause between two looks at a task of an agent that does not stream.
-        send_again: send a message again, with the same id, where nothing tells whether it arrived: for agents
-            that know repeats by the id. Otherwise such a turn fails with `a2a_unknown_whether_sent`.
+        url: the address of the agent's card, without `/.well-known/agent-card.json`.
+        message: returns what to send to the agent; a text or `{"text": ...}` goes as text, anything else as
+            data.
+        token_env: the variable with the agent's bearer token; None if the agent needs none.
+        token_file: a file of this user alone (mode 0600) with the token; it takes precedence over the
+            variable.
+        token_origins: further origins that may get the token, such as `https://api.example`, if the card
+            names them.
+        timeout_seconds: how long the agent may be silent before its task is read again.
+        retries: how often in a row a request is repeated after a failure that may be temporary.
+        poll_seconds: how long to wait before a task is read again, if the agent does not stream.
+        send_again: send a message again, with the same id, if it is unknown whether it arrived. Set this
+            for agents that recognize repeats by the id; otherwise such a turn fails with
+            `a2a_unknown_whether_sent`.
     """
 
     url: str
@@ -59,17 +67,24 @@ class A2AAgent(Adapter["Conversation"]):
     _talks: dict[str, Conversation] = field(factory=dict, init=False, repr=False, eq=False)
 
     def check(self) -> None:
-        """Refuse to start without the package or the token.
+        """Check that the package and the token are there, before the worker starts.
 
         Raises:
-            UsageError: one is missing, or others may read the token's file.
+            UsageError: one is missing, or other users may read the token's file.
         """
         require("a2a", "a2a")
         self._token()
 
     @asynccontextmanager
     async def prepare(self, turn: Turn) -> AsyncIterator[Conversation]:
-        """Connections of its own for the turn."""
+        """Open connections to the agent for one turn.
+
+        Args:
+            turn: the turn.
+
+        Yields:
+            The conversation with the agent.
+        """
         require("a2a", "a2a")
         from cgworker.adapters.a2a_conversation import Conversation
 
@@ -91,11 +106,21 @@ class A2AAgent(Adapter["Conversation"]):
                 del self._talks[turn.fingerprint]
 
     async def drive(self, turn: Turn, prepared: Conversation) -> AsyncGenerator[Any, None]:
-        """Talk with the agent until its task has ended."""
+        """Converse with the agent until its task has ended.
+
+        Args:
+            turn: the turn.
+            prepared: the conversation.
+        """
         yield Output(await prepared.run(self.message(turn)))
 
     async def interrupt(self, turn: Turn, interruption: Interruption) -> bool:
-        """Cancel the agent's task, unless another attempt will go on with it."""
+        """Cancel the agent's task, unless another attempt will continue it.
+
+        Args:
+            turn: the turn.
+            interruption: why the handler is being ended.
+        """
         talk = self._talks.get(turn.fingerprint)
         if talk is None or interruption.reason in (Reason.LEASE_LOST, Reason.SHUTDOWN):
             return False
@@ -110,14 +135,18 @@ class A2AAgent(Adapter["Conversation"]):
 
 
 class _Bearer(httpx.Auth):
-    """Sends the token where it belongs and nowhere else: an agent's card may name any place."""
+    """Sends the token to its origins only: an agent's card may name any address."""
 
     def __init__(self, token: str, places: tuple[str, ...]) -> None:
         self._token = token
         self._origins = {_origin_of(httpx.URL(place)) for place in places}
 
     def auth_flow(self, request: httpx.Request) -> Any:
-        """Sign the request; see httpx."""
+        """Add the token to the request; see httpx.
+
+        Args:
+            request: the request.
+        """
         if _origin_of(request.url) not in self._origins:
             raise UsageError(
                 f"the agent's card names {request.url.host}, where its token is not known to belong: "

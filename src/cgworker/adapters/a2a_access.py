@@ -1,4 +1,4 @@
-"""What an A2A server lets in: callers who are who they say, and bodies that stay what they are."""
+"""Access control of an A2A server: authenticated callers, and bodies that the SDK reads without loss."""
 
 from __future__ import annotations
 
@@ -12,28 +12,33 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from cgworker.adapters.a2a_parts import NumberLost, check_numbers
 from cgworker.wire.converter import loads
 
-_MOST_LEVELS = 100  # protobuf follows no more, and at some thousands Python's own parser breaks
-_PARSER_LEVELS = 1024  # orjson follows no more
+_MAX_DEPTH = 100  # protobuf's limit; some thousands of levels would break Python's own parser
+_PARSER_DEPTH = 1024  # orjson's limit
 _PARSE_ERROR, _INVALID_REQUEST, _INVALID_PARAMS = -32700, -32600, -32602  # JSON-RPC's
 
 
-class Door:
+class AccessMiddleware:
     """Refuses callers and bodies that must not reach the SDK.
 
-    A caller whom the authentication does not know is a 401, a body that is too large a 413, one that is
-    nested too deeply a 400, and one with numbers that A2A's floats would change a JSON-RPC error.
+    The status is 401 for a caller who is not authenticated, 413 for a body that is too large and 400 for a
+    body that is nested too deeply. A body with numbers that A2A's floats would change gets a JSON-RPC
+    error.
 
-    Starlette's `AuthenticationMiddleware` lets a caller without a credential pass as nobody in particular:
-    all of them together would be one user, who sees the tasks of all.
+    Starlette's `AuthenticationMiddleware` alone would let callers without a credential pass as one common
+    user, who would see the tasks of all of them.
+
+    Args:
+        app: the application behind.
+        max_bytes: the largest body of a request.
     """
 
-    def __init__(self, app: ASGIApp, most_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self._app = app
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request; see ASGI."""
-        if scope["type"] != "http" or scope["method"] != "POST":  # the agent's card is for everybody
+        if scope["type"] != "http" or scope["method"] != "POST":  # the agent's card is public
             await self._app(scope, receive, send)
             return
         user = scope.get("user")
@@ -47,8 +52,8 @@ class Door:
             if message["type"] == "http.disconnect":
                 return
             body += message.get("body", b"")
-            if len(body) > self._most_bytes:
-                told = f"a body may have {self._most_bytes:,} bytes"
+            if len(body) > self._max_bytes:
+                told = f"a body may have {self._max_bytes:,} bytes"
                 await PlainTextResponse(told, 413, {"Connection": "close"})(scope, receive, send)
                 return
             if not message.get("more_body", False):
@@ -65,16 +70,16 @@ class Door:
 
 
 def _fault_in(body: bytes) -> Response | None:
-    """The answer to a body that the SDK would break on, or change in silence; None to any other."""
+    """Return the refusal of a body that the SDK would fail on or change silently; else None."""
     try:
         request = loads(body)
     except json.JSONDecodeError as broken:
-        if _is_nested_deeper(body, _PARSER_LEVELS):
+        if _is_nested_deeper(body, _PARSER_DEPTH):
             return _too_deep()
         return _error(_PARSE_ERROR, f"not JSON: {broken}", 200)
     except RecursionError:
         return _too_deep()
-    if _is_deeper(request, _MOST_LEVELS):
+    if _is_deeper(request, _MAX_DEPTH):
         return _too_deep()
     if not isinstance(request, dict):
         return None
@@ -93,12 +98,12 @@ def _is_deeper(value: Any, levels: int) -> bool:
     return levels == 0 or any(_is_deeper(each, levels - 1) for each in value)
 
 
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)  # also one without an end
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)  # the closing quote may be missing
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
 def _is_nested_deeper(text: bytes, levels: int) -> bool:
-    """Whether brackets are nested deeper than so many levels, in text that the parser refused."""
+    """Return True if brackets are nested too deeply in a text that the parser refused."""
     depth = 0
     for bracket in _STRING.sub(b"", text).translate(None, _NOT_BRACKETS):
         depth += 1 if bracket in b"[{" else -1
@@ -108,11 +113,11 @@ def _is_nested_deeper(text: bytes, levels: int) -> bool:
 
 
 def _too_deep() -> Response:
-    return _error(_INVALID_REQUEST, f"JSON is nested deeper than {_MOST_LEVELS} levels", 400)
+    return _error(_INVALID_REQUEST, f"JSON is nested deeper than {_MAX_DEPTH} levels", 400)
 
 
 def _error(code: int, message: str, status: int, request_id: Any = None) -> Response:
-    """A JSON-RPC error; where the request's id is no id, as without one."""
+    """Return a JSON-RPC error; an invalid request id counts as none."""
     told = request_id if isinstance(request_id, str | int) and not isinstance(request_id, bool) else None
     error = {"jsonrpc": "2.0", "id": told, "error": {"code": code, "message": message}}
     return JSONResponse(error, status)

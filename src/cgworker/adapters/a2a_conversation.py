@@ -1,4 +1,4 @@
-"""A turn's conversation with an A2A agent, in which nothing is said twice."""
+"""A turn's conversation with an A2A agent, in which no message is sent twice."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from a2a.types import (
 )
 from a2a.utils.errors import A2AError
 
-from cgworker.adapters.a2a_parts import parts_of, plain, said_in, text_of, value_of
+from cgworker.adapters.a2a_parts import message_json, parts_of, status_message, text_of, value_of
 from cgworker.durable.stream import Stream
 from cgworker.handlers.environment import mask_for
 from cgworker.outcome import Outcome, fail, stop, succeed
@@ -48,11 +48,11 @@ _MAY_PASS = frozenset({429, 502, 503, 504})
 
 
 class AgentFailed(Exception):
-    """The agent refused, or was still unreachable after the retries; the text names no secret."""
+    """The agent refused, or stayed unreachable in all retries; the text contains no secret."""
 
 
 class _Ended(Exception):
-    """There is nothing more to ask the agent."""
+    """The conversation has ended, with this outcome."""
 
     def __init__(self, outcome: Outcome) -> None:
         super().__init__(outcome)
@@ -60,10 +60,10 @@ class _Ended(Exception):
 
 
 class Conversation:
-    """A conversation. Made by `A2AAgent`, which says what the arguments are.
+    """A conversation, made by `A2AAgent`, which documents the arguments.
 
     Attributes:
-        task_id: the agent's task, once it is known.
+        task_id: the agent's task; None until it is known.
     """
 
     def __init__(
@@ -91,7 +91,14 @@ class Conversation:
         self.task_id: str | None = None
 
     async def run(self, said: Any) -> Outcome:
-        """Tell the agent this, answer what it asks, and come back with what came of it."""
+        """Send a message, answer the agent's questions, and return the outcome.
+
+        Args:
+            said: the message, a JSON value.
+
+        Raises:
+            AgentFailed: the agent refused, or stayed unreachable in all retries.
+        """
         try:
             for number in itertools.count():
                 asked = await self._turn.once(f"a2a:asked:{number}", partial(self._ask, number, said))
@@ -102,29 +109,33 @@ class Conversation:
         raise AssertionError("an endless loop has ended")
 
     async def cancel(self) -> None:
-        """Cancel the agent's task, as soon as it is known; `run` then comes to its end."""
+        """Cancel the agent's task as soon as it is known; `run` then returns.
+
+        Raises:
+            AgentFailed: the agent refused, or stayed unreachable in all retries.
+        """
         await self._found.wait()
         client = await self._connect()
         try:
             await client.cancel_task(CancelTaskRequest(id=self.task_id))
         except TaskNotCancelableError:
-            return  # it has ended meanwhile
+            return  # the task has ended meanwhile
         except A2AError as error:
             raise self._failed(error) from None
 
     # ------------------------------------------------------------ one round
 
     async def _ask(self, number: int, said: Any) -> dict[str, Any]:
-        """Say something; what the agent asks in turn, or `_Ended`."""
+        """Send a message; return what the agent asks in reply, or raise `_Ended`."""
         answer = await self._converse(number, said)
         if isinstance(answer, Message):
             raise _Ended(succeed(self._public(value_of(answer.parts))))
         if answer.status.state != TaskState.TASK_STATE_INPUT_REQUIRED:
             raise _Ended(await self._outcome_of(answer))
-        return {"said": self._public(said_in(answer.status)), "status": plain(answer.status)}
+        return {"said": self._public(status_message(answer.status)), "status": message_json(answer.status)}
 
     async def _converse(self, number: int, said: Any) -> Message | Task:
-        """The agent's answer, or its task where it stands still, whatever happens to connections."""
+        """Return the agent's answer, or its task once it pauses or ends, in spite of lost connections."""
         await self._connect()
         is_new = await self._is_new(number)
         if self.task_id is None:
@@ -138,7 +149,7 @@ class Conversation:
         return answer
 
     async def _is_new(self, number: int) -> bool:
-        """Whether no attempt has begun to send this message; from now on, one has."""
+        """Mark that this message is about to be sent; return True if no attempt has marked it before."""
         marked: list[int] = []
 
         def mark() -> str:
@@ -159,13 +170,13 @@ class Conversation:
             role=Role.ROLE_USER,
             parts=parts_of(said),
         )
-        # An agent that does not stream answers at once, so that no connection has to last.
+        # An agent that does not stream shall answer at once, so that no connection has to stay open.
         return SendMessageRequest(
             message=message, configuration=SendMessageConfiguration(return_immediately=True)
         )
 
     async def _send(self, request: SendMessageRequest) -> Message | Task | None:
-        """Send the message; None if the connection was lost over it."""
+        """Send the message; return None if the connection was lost meanwhile."""
 
         async def send() -> Message | Task | None:
             return await self._follow((await self._connect()).send_message(request))
@@ -178,7 +189,7 @@ class Conversation:
             raise self._failed(error) from None
 
     async def _catch_up(self, request: SendMessageRequest) -> Message | Task | None:
-        """Where the task stands, or will stand; None if that cannot be said yet."""
+        """Return the task once it pauses or ends, after a lost connection; None to try again later."""
         if self.task_id is None and not await self._find_task():
             return await self._send(request)
         client = await self._connect()
@@ -194,10 +205,10 @@ class Conversation:
         try:
             return await self._follow(client.subscribe(SubscribeToTaskRequest(id=self.task_id)))
         except A2AError:
-            return None  # the task ended just now, or the connection did: the next look tells
+            return None  # the task or the connection has just ended: the task is read again
 
     async def _follow(self, events: AsyncIterator[StreamResponse]) -> Message | Task | None:
-        """Publish what the agent does until it stands still; None if the stream ended before."""
+        """Record what the agent does until the task pauses or ends; None if the stream ended before."""
         async with aclosing(cast("Any", events)), self._turn.stream() as text:
             async for event in events:
                 if event.HasField("message"):
@@ -206,11 +217,11 @@ class Conversation:
                     break
             else:
                 return None
-        client = await self._connect()  # the task as a whole, with all its artifacts
+        client = await self._connect()  # read the whole task, with all its artifacts
         return await self._retry(lambda: client.get_task(GetTaskRequest(id=self.task_id)))
 
     async def _publish(self, event: StreamResponse, text: Stream) -> bool:
-        """Make records of what the agent does; whether the task stands still."""
+        """Record what the agent does; return True if the task pauses or ends."""
         if event.HasField("artifact_update"):
             await self._keep_task(event.artifact_update.task_id)
             await text.write(self._mask(text_of(event.artifact_update.artifact.parts)))
@@ -222,7 +233,7 @@ class Conversation:
             return True
         if status.message.parts and not self._is_before(status):
             await text.flush()
-            await self._turn.record({"agent_says": self._public(said_in(status))})
+            await self._turn.record({"agent_says": self._public(status_message(status))})
         return False
 
     # ------------------------------------------------------------ how the task stands
@@ -233,11 +244,11 @@ class Conversation:
         return not self._is_before(status)
 
     def _is_before(self, status: TaskStatus) -> bool:
-        """Whether this is still the question that is being answered."""
-        return self._before is not None and plain(status) == self._before
+        """Return True if the status is still the question that is being answered."""
+        return self._before is not None and message_json(status) == self._before
 
     async def _outcome_of(self, task: Task) -> Outcome:
-        says = self._public(said_in(task.status))
+        says = self._public(status_message(task.status))
         parts = [part for artifact in task.artifacts for part in artifact.parts]
         delivered = self._public(value_of(parts)) if parts else says
         if task.status.state == TaskState.TASK_STATE_COMPLETED:
@@ -245,15 +256,15 @@ class Conversation:
         if task.status.state == TaskState.TASK_STATE_CANCELED and self._turn.interruption is not None:
             return stop(delivered)
         if task.status.state == TaskState.TASK_STATE_AUTH_REQUIRED:
-            await self.cancel()  # nobody will come back to it
+            await self.cancel()  # no one will continue the task
         state = TaskState.Name(task.status.state).removeprefix("TASK_STATE_").lower()
         return fail({"error": f"a2a_{state}", "agent_says": says})
 
     def _public(self, value: Any) -> Any:
-        """Some agents repeat the token in what they say."""
+        """Mask the token, which some agents repeat in their messages."""
         return loads(self._mask(dumps(value).decode()))
 
-    # ------------------------------------------------------------ which task it is
+    # ------------------------------------------------------------ finding the task
 
     async def _keep_task(self, task_id: str) -> None:
         if self.task_id is None:
@@ -261,22 +272,22 @@ class Conversation:
             self._found.set()
 
     async def _recall_task(self) -> None:
-        """Find what an earlier attempt has kept."""
+        """Read the task's id that an earlier attempt has stored."""
         for step in [item.payload for item in await self._turn.records("step")]:
             if step["key"] == "a2a:task":
                 await self._keep_task(step["value"])
 
     async def _find_task(self) -> bool:
-        """The message may have arrived, and its answer not: whether the agent has a task of this turn.
+        """Look for the turn's task at the agent: the message may have arrived though the answer was lost.
 
         Raises:
-            _Ended: it does not, or cannot, say so, and the message may not be sent again.
+            _Ended: it is unknown whether the agent has one, and the message may not be sent again.
         """
         client = await self._connect()
         request = ListTasksRequest(context_id=self._turn.fingerprint)
         try:
             listed = await self._retry(lambda: client.list_tasks(request))
-        except AgentFailed:  # not every agent can list its tasks
+        except AgentFailed:  # some agents cannot list their tasks
             listed = ListTasksResponse()
         if not listed.tasks:
             self._check_repeatable()
@@ -285,14 +296,14 @@ class Conversation:
         return True
 
     def _check_repeatable(self) -> None:
-        """Nothing tells whether the message arrived: to send it again may be to say it twice."""
+        """Check that the message may be sent again although it may have arrived."""
         if not self._send_again:
             raise _Ended(fail({"error": "a2a_unknown_whether_sent"}))
 
     # ------------------------------------------------------------ connections
 
     async def _connect(self) -> Client:
-        """The agent as its card describes it."""
+        """Return a client for the agent, as its card describes it."""
         if self._client is None:
             card = await self._retry(A2ACardResolver(self._http, self._url).get_agent_card)
             self._streams = card.capabilities.streaming
@@ -300,7 +311,7 @@ class Conversation:
         return self._client
 
     async def _retry(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Make a call that may be repeated, until it is answered or the retries are spent.
+        """Repeat a call until it succeeds or the retries are used up.
 
         Raises:
             AgentFailed: the agent refused the call, or was unreachable each time.
@@ -328,7 +339,7 @@ def _may_pass(error: Exception) -> bool:
 
 
 def _was_sent(error: Exception) -> bool:
-    """Whether the agent may have got the message."""
+    """Return True if the message may have reached the agent."""
     cause = error.__cause__
     if isinstance(cause, httpx.HTTPStatusError):
         return cause.response.status_code not in _REFUSED_FOR_NOW

@@ -1,4 +1,4 @@
-"""What the kernel and the agent say, in A2A's terms."""
+"""Translate the kernel's and the agent's terms into those of A2A."""
 
 from __future__ import annotations
 
@@ -31,11 +31,16 @@ from cgworker.wire.converter import dumps, loads
 from cgworker.wire.projections import OfferEntry
 
 MODES = ["text/plain", "application/json"]
-"""What an agent takes and gives."""
+"""The media types of an agent's input and output."""
 
 
 def skill_of(kind: str, offer: OfferEntry | None) -> AgentSkill:
-    """A turn kind as the agent card tells it, with the offer of it if there is one."""
+    """Return a turn kind as a skill for the agent card.
+
+    Args:
+        kind: the turn kind.
+        offer: the agent's offer of it; None if it has published none.
+    """
     purpose = (offer and offer.purpose) or f"Takes turns of kind {kind}."
     schema = offer.input_contract.get("json_schema") if offer else None
     told = f"{purpose}\n\nInput (JSON Schema): {dumps(schema).decode()}" if schema else purpose
@@ -45,7 +50,15 @@ def skill_of(kind: str, offer: OfferEntry | None) -> AgentSkill:
 
 
 def answer_of(message: Message, schema: Any) -> Any:
-    """Data as it is; a text as the schema has it: itself, or the JSON that it is."""
+    """Return the answer that a message gives to a question.
+
+    Data is returned as it is. A text may stand for itself, for `{"text": ...}` or for the JSON in it,
+    whichever matches the schema.
+
+    Args:
+        message: the message.
+        schema: the JSON Schema of the answer.
+    """
     value = value_of(message.parts)
     if not isinstance(value, dict) or value.keys() != {"text"}:
         return value
@@ -57,8 +70,12 @@ def answer_of(message: Message, schema: Any) -> Any:
 
 
 @contextmanager
-def told_in_a2a() -> Iterator[None]:
-    """What the kernel refuses, in A2A's words."""
+def translated_errors() -> Iterator[None]:
+    """Translate errors of the kernel into those of A2A.
+
+    Raises:
+        A2AError: the kernel refused a call, or gave no usable answer.
+    """
     try:
         yield
     except A2AError:

@@ -1,4 +1,4 @@
-"""JSON values and the parts of A2A messages and artifacts, each made of the other."""
+"""Convert between JSON values and the parts of A2A messages and artifacts."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ from a2a.helpers import new_data_part, new_text_part
 from a2a.types import Part, TaskStatus
 from google.protobuf.json_format import MessageToDict
 
-_LARGEST = 2**53  # A2A carries every number as a float, which has whole numbers up to here
+_LARGEST = 2**53  # A2A sends every number as a float, which is exact for integers up to this one
 
 
 class NumberLost(ValueError):
-    """A number that A2A would change on its way; send it as a text."""
+    """A2A would change a number; send it as a text."""
 
 
 def parts_of(value: Any) -> list[Part]:
-    """A text, also as `{"text": ...}`, becomes a text part; anything else a data part.
+    """Convert a value to parts: a text or `{"text": ...}` becomes a text part, anything else a data part.
+
+    Args:
+        value: a JSON value.
 
     Raises:
-        NumberLost: an integer beyond 2**53, or a number that no float holds.
+        NumberLost: an integer is beyond 2**53, or a number is beyond a float.
     """
     check_numbers(value)
     if isinstance(value, Mapping) and value.keys() == {"text"}:
@@ -30,36 +33,58 @@ def parts_of(value: Any) -> list[Part]:
 
 
 def value_of(parts: Iterable[Part]) -> Any:
-    """Texts become `{"text": ...}`, a single data part its data, anything else `{"text", "parts"}`."""
+    """Convert parts to a value: `{"text": ...}` for texts, the data of a single data part, else both.
+
+    Args:
+        parts: the parts of a message or artifact.
+
+    Returns:
+        `{"text": ...}`, the data, or `{"text": ..., "parts": [...]}`.
+    """
     parts = list(parts)
     if len(parts) == 1 and parts[0].HasField("data"):
-        return plain(parts[0].data)
+        return message_json(parts[0].data)
     text = {"text": text_of(parts)}
     if all(part.HasField("text") for part in parts):
         return text
-    return {**text, "parts": [plain(part) for part in parts if not part.HasField("text")]}
+    return {**text, "parts": [message_json(part) for part in parts if not part.HasField("text")]}
 
 
 def text_of(parts: Iterable[Part]) -> str:
-    """The text parts, one after the other."""
+    """Return the text parts, joined.
+
+    Args:
+        parts: the parts of a message or artifact.
+    """
     return "".join(part.text for part in parts)
 
 
-def said_in(status: TaskStatus) -> Any:
-    """What an agent says with a status; None if it says nothing."""
+def status_message(status: TaskStatus) -> Any:
+    """Return the message that comes with a status; None if there is none.
+
+    Args:
+        status: the status of a task.
+    """
     return value_of(status.message.parts) if status.message.parts else None
 
 
-def plain(message: Any) -> Any:
-    """The JSON of one of A2A's messages."""
+def message_json(message: Any) -> Any:
+    """Return the JSON value of one of A2A's protobuf messages.
+
+    Args:
+        message: the protobuf message.
+    """
     return _with_whole_numbers(MessageToDict(message))
 
 
 def check_numbers(value: Any) -> None:
-    """Look at each number of a JSON value.
+    """Check that A2A would not change a number of a JSON value.
+
+    Args:
+        value: the JSON value.
 
     Raises:
-        NumberLost: an integer beyond 2**53, or a number that no float holds.
+        NumberLost: an integer is beyond 2**53, or a number is beyond a float.
     """
     if isinstance(value, Mapping):
         value = list(value.values())
@@ -76,14 +101,14 @@ def check_numbers(value: Any) -> None:
 
 
 def _spelled(number: float) -> str:
-    """As it is told; Python refuses to spell an integer of thousands of digits."""
+    """Return a number for a message: Python refuses to print an integer of thousands of digits."""
     if isinstance(number, float) or abs(number) < 10**40:
         return f"{number!r:.40}"
     return "of more than 40 digits"
 
 
 def _with_whole_numbers(value: Any) -> Any:
-    """A2A carries every number as a float; whole ones up to 2**53 were most likely integers."""
+    """Turn floats that are whole numbers up to 2**53 into integers, which they most likely were."""
     if isinstance(value, dict):
         return {name: _with_whole_numbers(each) for name, each in value.items()}
     if isinstance(value, list):

@@ -1,7 +1,7 @@
-"""A CommonGround agent offered as an A2A server, on asyncio: `cgworker[a2a]`.
+"""Offer a CommonGround agent as an A2A server, on asyncio: `cgworker[a2a]`.
 
-Nothing is kept here: a task is a turn and has its id, and everything else is read from the kernel. The server
-may be restarted, or run many times, at any moment.
+The server keeps no state: a task is a turn and has its id, and everything else is read from the kernel. So
+the server may be restarted at any time, and several may run at once.
 """
 
 from __future__ import annotations
@@ -37,11 +37,12 @@ from a2a.utils.errors import (
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
-from cgworker.adapters.a2a_access import Door
-from cgworker.adapters.a2a_mapping import MODES, answer_of, skill_of, told_in_a2a
+from cgworker.adapters.a2a_access import AccessMiddleware
+from cgworker.adapters.a2a_mapping import MODES, answer_of, skill_of, translated_errors
 from cgworker.adapters.a2a_parts import value_of
 from cgworker.adapters.a2a_tasks import STANDING, TurnAsTask, Update, annotation_for, origin_in
 from cgworker.client import KernelClient
+from cgworker.deprecation import warn_renamed
 from cgworker.durable.answers import answer_question, questions_of
 from cgworker.errors import (
     ConflictError,
@@ -55,11 +56,15 @@ from cgworker.wire.turns import CONVERSATION_KIND, Dispatch, RootRequest
 
 _WAIT_SECONDS = 20.0
 _CANCEL_SECONDS = 10.0
-_AT_ONCE_SECONDS = 0.05  # a kernel that has nothing to say and answers sooner cannot wait
+_AT_ONCE_SECONDS = 0.05  # a kernel that answers "no news" sooner than this does not support waiting
 
 
 def input_of(message: Message) -> Any:
-    """What the turn is dispatched with: texts become `{"text": ...}`, a single data part its data."""
+    """Return the turn's input for a message: `{"text": ...}` for texts, the data of a single data part.
+
+    Args:
+        message: the message that begins a task.
+    """
     return value_of(message.parts)
 
 
@@ -71,26 +76,35 @@ def a2a_app(
     kind: str = CONVERSATION_KIND,
     input: Callable[[Message], Any] = input_of,
     middleware: Sequence[Middleware] = (),
-    most_bytes: int = 16 * 1024 * 1024,
+    max_bytes: int = 16 * 1024 * 1024,
+    most_bytes: int | None = None,
 ) -> Starlette:
-    """An application that offers an agent to A2A clients: `uvicorn.run(a2a_app(kernel, "desk", url=...))`.
+    """Make an application that offers an agent to A2A clients.
 
-    It lets in everybody who can reach it. Put your authentication into `middleware`: with Starlette's
-    `AuthenticationMiddleware` each user sees only their own tasks, and callers it does not know get a 401.
+    Serve it with `uvicorn.run(a2a_app(kernel, "desk", url=...))`.
+
+    Everyone who can reach the application may use it. Add your authentication as `middleware`: with
+    Starlette's `AuthenticationMiddleware` each user sees only their own tasks, and unknown callers get a
+    401.
 
     Args:
-        kernel: calls under the agent that dispatches. It needs the grant `turn.resume.any` for answers and
-            `turn.stop.any` for cancelling. Not closed here.
-        agent_id: who gets the turns; an agent of the same project.
-        url: where clients reach the application.
-        kind: the turns' kind. Its offer, if the agent has published one, is on the agent card.
-        input: what a message is to the agent; by default texts are `{"text": ...}`, data is itself.
-        middleware: of the application.
-        most_bytes: how large a request's body may be; 413 else.
+        kernel: makes calls under the agent that dispatches the turns. That agent needs the grants
+            `turn.resume.any` for answers and `turn.stop.any` for cancelling. The caller closes the client.
+        agent_id: the agent that gets the turns, in the same project.
+        url: the address under which clients reach the application.
+        kind: the kind of the turns. The agent card shows the agent's offer of it, if there is one.
+        input: returns the turn's input for a message; by default `{"text": ...}` for texts, and data as it
+            is.
+        middleware: the application's middleware.
+        max_bytes: the largest body of a request; a larger one gets a 413.
+        most_bytes: the old name of `max_bytes`; deprecated.
 
     Raises:
-        UsageError: the client has no agent.
+        UsageError: the caller's fault: `kernel` has no agent.
     """
+    if most_bytes is not None:
+        warn_renamed("a2a_app(most_bytes=)", "max_bytes=")
+        max_bytes = most_bytes
     if kernel.agent is None:
         raise UsageError(
             "offering an agent needs a kernel client with an agent: KernelClient(url, agent=...)"
@@ -112,12 +126,12 @@ def a2a_app(
             *create_agent_card_routes(card, card_modifier=offered.describe),
             *create_jsonrpc_routes(offered, "/"),
         ],
-        middleware=[*middleware, Middleware(Door, most_bytes=most_bytes)],
+        middleware=[*middleware, Middleware(AccessMiddleware, max_bytes=max_bytes)],
     )
 
 
 class _Offered(RequestHandler):
-    """What A2A clients ask of the agent."""
+    """Handles the requests of A2A clients to the agent."""
 
     def __init__(
         self,
@@ -134,7 +148,11 @@ class _Offered(RequestHandler):
         self._input = input
 
     async def describe(self, card: AgentCard) -> AgentCard:
-        """The card with what the agent says of itself now."""
+        """Return the card with the agent's current offer.
+
+        Args:
+            card: the card without it.
+        """
         agent = await self._kernel.agents.get(self._target)
         offers = await self._kernel.projections.turn_offers(
             self._target.project_id, turn_kind=self._kind, agent_id=self._target.agent_id
@@ -150,8 +168,8 @@ class _Offered(RequestHandler):
     # ------------------------------------------------------------ messages
 
     async def on_message_send(self, params: SendMessageRequest, context: ServerCallContext) -> Task:
-        """Begin a task or answer its question; come back when it stands still, unless asked not to wait."""
-        with told_in_a2a():
+        """Begin a task or answer its question; wait until the task pauses or ends, unless told not to."""
+        with translated_errors():
             seen = await self._take(params.message, context)
             if not params.configuration.return_immediately:
                 async with aclosing(self._updates(seen)) as updates:
@@ -163,8 +181,8 @@ class _Offered(RequestHandler):
     async def on_message_send_stream(
         self, params: SendMessageRequest, context: ServerCallContext
     ) -> AsyncGenerator[Any, None]:
-        """The same, with all that happens meanwhile."""
-        with told_in_a2a():
+        """Begin a task or answer its question; yield what happens until the task pauses or ends."""
+        with translated_errors():
             seen = await self._take(params.message, context)
             yield seen.task(_history_length(params.configuration))
             async with aclosing(self._updates(seen)) as updates:
@@ -172,7 +190,7 @@ class _Offered(RequestHandler):
                     yield update
 
     async def _take(self, message: Message, context: ServerCallContext) -> TurnAsTask:
-        """The task of this message; a repeated message changes nothing."""
+        """Return the task of this message; repeating a message has no effect."""
         if not message.message_id or not message.parts:
             raise InvalidParamsError("a message needs a messageId and at least one part")
         if not message.task_id:
@@ -212,15 +230,15 @@ class _Offered(RequestHandler):
     # ------------------------------------------------------------ tasks
 
     async def on_get_task(self, params: GetTaskRequest, context: ServerCallContext) -> Task:
-        """The task as it stands."""
-        with told_in_a2a():
+        """Return the current state of a task."""
+        with translated_errors():
             return (await self._read(self._turn(params.id), context)).task(_history_length(params))
 
     async def on_subscribe_to_task(
         self, params: SubscribeToTaskRequest, context: ServerCallContext
     ) -> AsyncGenerator[Any, None]:
-        """The task, and all that happens to it until it stands still."""
-        with told_in_a2a():
+        """Yield a task, and everything that happens to it until it pauses or ends."""
+        with translated_errors():
             seen = await self._read(self._turn(params.id), context)
             if seen.snapshot.state == "closed":
                 raise UnsupportedOperationError(f"task {params.id} has ended")
@@ -230,8 +248,8 @@ class _Offered(RequestHandler):
                     yield update
 
     async def on_cancel_task(self, params: CancelTaskRequest, context: ServerCallContext) -> Task:
-        """Ask for the turn to be stopped, and wait a little for that."""
-        with told_in_a2a():
+        """Request a stop of the turn, and wait a little for it."""
+        with translated_errors():
             seen = await self._read(self._turn(params.id), context)
             if seen.snapshot.state == "closed":
                 raise TaskNotCancelableError(f"task {params.id} has ended")
@@ -246,15 +264,15 @@ class _Offered(RequestHandler):
         return TurnRef(project_id=self._target.project_id, turn_id=task_id)
 
     async def _read(self, turn: TurnRef, context: ServerCallContext) -> TurnAsTask:
-        """The turn, if it is one of this user's tasks at this agent."""
+        """Return the turn if it is one of this user's tasks at this agent."""
         seen = await self._look(turn)
         if seen is None or seen.origin.user != context.user.user_name:
             raise TaskNotFoundError
         return seen
 
     async def _look(self, turn: TurnRef) -> TurnAsTask | None:
-        """The turn as it stands; None if no message to this agent made it."""
-        # First, so that whoever waits for later events misses nothing of what is read after them.
+        """Return the current state of the turn; None if it was not begun by a message to this agent."""
+        # Events are read first: what happens while the rest is read comes again as a later event.
         events = [event async for event in self._kernel.turns.events(turn)]
         snapshot = await self._kernel.turns.get(turn)
         origin = origin_in(events)
@@ -270,7 +288,7 @@ class _Offered(RequestHandler):
         )
 
     async def _updates(self, seen: TurnAsTask) -> AsyncGenerator[Update, None]:
-        """All that happens after `seen`, until the task stands still."""
+        """Yield everything that happens after `seen`, until the task pauses or ends."""
         pause = Backoff(0.1, 1.0)
         while seen.status().state not in STANDING:
             asked_at = anyio.current_time()
@@ -285,25 +303,25 @@ class _Offered(RequestHandler):
                 continue
             pause.reset()
             now = await self._look(seen.snapshot.turn)
-            assert now is not None  # what a turn came from does not change
+            assert now is not None  # the origin of a turn does not change
             for update in now.updates_after(seen.items[-1].record.turn_seq):
                 yield update
             if now.status().state != seen.status().state:
                 yield now.status_update(now.status())
             seen = now
 
-    # ------------------------------------------------------------ what is not offered
+    # ------------------------------------------------------------ not supported
 
     async def on_list_tasks(self, params: Any, context: ServerCallContext) -> Any:  # noqa: ARG002
-        """Clients know the tasks that they began."""
+        """Refuse: clients know the tasks that they began."""
         raise UnsupportedOperationError("tasks are not listed here")
 
     async def on_get_extended_agent_card(self, params: Any, context: ServerCallContext) -> Any:  # noqa: ARG002
-        """There is one card for all."""
+        """Refuse: there is one card for all callers."""
         raise ExtendedAgentCardNotConfiguredError
 
     async def _push_nothing(self, params: Any, context: ServerCallContext) -> Any:  # noqa: ARG002
-        """The server calls nobody."""
+        """Refuse: the server sends no push notifications."""
         raise PushNotificationNotSupportedError
 
     on_create_task_push_notification_config = _push_nothing

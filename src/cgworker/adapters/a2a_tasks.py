@@ -1,4 +1,4 @@
-"""A turn as an A2A task: what A2A asks about a task is read from the turn's records and events."""
+"""Read an A2A task from a turn's records and events."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ Update = TaskStatusUpdateEvent | TaskArtifactUpdateEvent
 
 @frozen
 class Origin:
-    """The message that became a turn; kept in the annotations of its dispatch.
+    """The message that began a turn, as stored in the annotations of its dispatch.
 
     Attributes:
-        message_id: of the message.
-        context_id: the conversation it belongs to.
-        user: who sent it; empty where callers are not told apart.
-        dispatched_by: the agent that dispatched it.
+        message_id: the id of the message.
+        context_id: the conversation that the message belongs to.
+        user: the sender; empty if callers are not authenticated.
+        dispatched_by: the agent that dispatched the turn.
     """
 
     message_id: str
@@ -56,13 +56,22 @@ class Origin:
 
 
 def annotation_for(message: Message, user: str) -> dict[str, Any]:
-    """What the dispatch carries, for `origin_in` to find."""
+    """Return the annotation of a dispatch, for `origin_in` to find.
+
+    Args:
+        message: the message that begins the turn.
+        user: the sender; empty if callers are not authenticated.
+    """
     said = {"message_id": message.message_id, "context_id": message.context_id, "user": user}
     return {"a2a": said}
 
 
 def origin_in(events: Iterable[LedgerEvent]) -> Origin | None:
-    """Where the turn came from; None if it was no A2A message."""
+    """Return the origin of a turn; None if it was not an A2A message.
+
+    Args:
+        events: the turn's events.
+    """
     spawned = next((event for event in events if event.event_type == "turn.spawned"), None)
     caller = spawned.annotations.get("caller") if spawned else None
     annotations = caller.get("annotations") if isinstance(caller, Mapping) else None
@@ -79,7 +88,7 @@ def origin_in(events: Iterable[LedgerEvent]) -> Origin | None:
 
 @frozen
 class TurnAsTask:
-    """A turn with all that its task is made of."""
+    """A turn with all the data of its task."""
 
     snapshot: TurnSnapshot
     origin: Origin
@@ -88,10 +97,10 @@ class TurnAsTask:
     questions: Sequence[OpenQuestion]
 
     def task(self, history_length: int | None = None) -> Task:
-        """The task as it stands.
+        """Return the current state of the task.
 
         Args:
-            history_length: how many of the last messages it tells; None is all.
+            history_length: how many of the last messages to include; None means all.
         """
         history = self._history()
         return Task(
@@ -103,7 +112,7 @@ class TurnAsTask:
         )
 
     def status(self) -> TaskStatus:
-        """Its state, with what there is to say about it."""
+        """The task's status, with its message."""
         state, said = self._state_and_words()
         status = TaskStatus(state=state, timestamp=self.snapshot.updated_at)
         if said is not None:
@@ -121,7 +130,13 @@ class TurnAsTask:
         return TaskState.TASK_STATE_WORKING if was_claimed else TaskState.TASK_STATE_SUBMITTED, None
 
     def message(self, said: Any, message_id: str, role: Role = Role.ROLE_AGENT) -> Message:
-        """A message of this task."""
+        """Return a message of this task.
+
+        Args:
+            said: the content, a JSON value.
+            message_id: the id of the message.
+            role: the sender's role.
+        """
         return Message(
             message_id=message_id,
             task_id=self.snapshot.turn.turn_id,
@@ -131,7 +146,7 @@ class TurnAsTask:
         )
 
     def _history(self) -> list[Message]:
-        """What the caller said: the message that began it, and its answers."""
+        """Return the caller's messages: the one that began the task, and the answers."""
         answers = [said for event in self.events if isinstance(said := answer_in(event), Mapping)]
         return [
             self.message(self.items[0].payload, self.origin.message_id, Role.ROLE_USER),
@@ -151,7 +166,11 @@ class TurnAsTask:
         return self.snapshot.final_payload if self.snapshot.outcome in ("succeeded", "stopped") else None
 
     def updates_after(self, turn_seq: int) -> list[Update]:
-        """What the records after this one tell: pieces of text, and other progress."""
+        """Return the updates that later records stand for: pieces of text, and other progress.
+
+        Args:
+            turn_seq: the number of the last record that was reported.
+        """
         new = [item for item in self.items if item.record.turn_seq > turn_seq]
         updates = [self._update(item) for item in new if item.record.record_role == "progress"]
         if self._delivered is not None:
@@ -179,14 +198,22 @@ class TurnAsTask:
         )
 
     def status_update(self, status: TaskStatus) -> TaskStatusUpdateEvent:
-        """The news that the task stands so."""
+        """Return the event that reports a status.
+
+        Args:
+            status: the status.
+        """
         return TaskStatusUpdateEvent(
             task_id=self.snapshot.turn.turn_id, context_id=self.origin.context_id, status=status
         )
 
 
 def is_streamed(payload: Any) -> bool:
-    """Whether a record is a piece of a text, as `turn.stream` makes them."""
+    """Return True if a record is a piece of text, as `turn.stream` makes them.
+
+    Args:
+        payload: the record's content.
+    """
     return (
         isinstance(payload, Mapping)
         and payload.keys() == {"index", "text"}

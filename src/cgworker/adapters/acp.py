@@ -1,7 +1,8 @@
-"""A coding agent that speaks the Agent Client Protocol as a handler, on asyncio: `cgworker[acp]`.
+"""Run a coding agent that speaks the Agent Client Protocol as a handler, on asyncio: `cgworker[acp]`.
 
-The agent runs as a child of the worker, one for each turn, and ends with the turn's lease. Where it asks for
-permission a person or a rule answers, and where it can load sessions an interrupted turn goes on in its own.
+The agent runs as a child process of the worker, one for each turn, and ends with the turn's lease. Its
+requests for permission are answered by a rule or by people. An interrupted turn continues in its own
+session, if the agent can load sessions.
 """
 
 from __future__ import annotations
@@ -42,7 +43,11 @@ GO_ON = (
 
 
 def prompt_of(turn: Turn) -> str:
-    """What the agent is told: the input's text if it has one, else the input as JSON."""
+    """Return the default prompt: the input's text if it has one, else the input as JSON.
+
+    Args:
+        turn: the turn.
+    """
     asked = turn.input
     if isinstance(asked, dict) and isinstance(asked.get("text"), str):
         asked = asked["text"]
@@ -57,24 +62,25 @@ def _words(argv: Iterable[str]) -> tuple[str, ...]:
 class ACPAgent(Adapter["Session"]):
     """Runs a coding agent on each turn: `AdapterHandler(ACPAgent(["my-agent", "--acp"], cwd=checkout))`.
 
-    Its text is streamed into records of role "progress", its tool calls and plans become records of role
-    "tool_call" and "plan", and its last words are the deliverable `{"text": ...}`.
+    The agent's text is streamed into records of role "progress", its tool calls and plans become records of
+    role "tool_call" and "plan", and its last message is the deliverable `{"text": ...}`.
 
     Args:
         argv: the agent's command and its arguments; not run through a shell.
-        cwd: the folder it works in, or what gives a turn's own; by default a private one for each turn,
-            which is removed when that is closed.
-        prompt: what it is told, a text or a list of the protocol's content blocks; by default `prompt_of`.
-        permit: answers its requests for permission with the id of an option, or with None to ask people;
-            by default they are all asked.
-        environment: how its environment is made; secrets of CommonGround never get into it.
-        auth_method: how it is to authenticate, by the id it gives; by default it is expected to be ready.
-        mode: the session mode that it is set to, by its id.
-        mcp_servers: MCP servers for it, objects of the classes in `acp.schema`.
-        thoughts: whether its thoughts become public too, as records of role "thought".
-        go_on: what it is told, before the prompt, where it goes on in an earlier session.
-        start_seconds: how long it may take to start and to open a session.
-        on_line: gets each line it writes to stderr; by default they go to ours.
+        cwd: the folder that the agent works in, or a function that returns a turn's own; by default each
+            turn has a private one, which is removed when the turn is closed.
+        prompt: returns the prompt, a text or a list of the protocol's content blocks; by default
+            `prompt_of`.
+        permit: answers a request for permission with the id of an option, or with None to ask people; by
+            default people are asked every time.
+        environment: how the agent's environment is made; it never contains secrets of CommonGround.
+        auth_method: the id of the authentication method to use; by default none is needed.
+        mode: the id of the session mode to set; None keeps the agent's default.
+        mcp_servers: MCP servers for the agent, objects of the classes in `acp.schema`.
+        thoughts: True makes the agent's thoughts public too, as records of role "thought".
+        go_on: the text that precedes the prompt if the agent continues an earlier session.
+        start_seconds: how long the agent may take to start and to open a session.
+        on_line: gets each line that the agent writes to stderr; by default they go to the worker's.
     """
 
     argv: tuple[str, ...] = field(converter=_words)
@@ -92,7 +98,7 @@ class ACPAgent(Adapter["Session"]):
     _sessions: dict[str, Session] = field(factory=dict, init=False, repr=False, eq=False)
 
     def check(self) -> None:
-        """Refuse to start without the package, the command or its folder.
+        """Check that the package, the command and its folder are there, before the worker starts.
 
         Raises:
             CommandNotFound: the command does not exist or is not executable.
@@ -109,7 +115,14 @@ class ACPAgent(Adapter["Session"]):
 
     @asynccontextmanager
     async def prepare(self, turn: Turn) -> AsyncIterator[Session]:
-        """The agent's process, which ends with the block."""
+        """Start the agent's process; it ends with the block.
+
+        Args:
+            turn: the turn.
+
+        Yields:
+            The session with the agent.
+        """
         require("acp", "acp")
         require_asyncio("the Agent Client Protocol's package")
         from cgworker.adapters.acp_session import Session
@@ -128,22 +141,36 @@ class ACPAgent(Adapter["Session"]):
                     del self._sessions[turn.fingerprint]
                     with anyio.CancelScope(shield=True):
                         await session.close()
-        except ProcessLimitReached as no_room:  # a full process table is not the turn's fault
+        except ProcessLimitReached as no_room:  # a full process table is no fault of the turn
             raise Suspending(retry(_NO_ROOM_SECONDS)) from no_room
 
     async def drive(self, turn: Turn, prepared: Session) -> AsyncGenerator[Any, None]:
-        """Give the agent its task, and follow what it does to the end."""
+        """Send the prompt to the agent, and record what it does until it ends.
+
+        Args:
+            turn: the turn.
+            prepared: the session.
+        """
         yield Output(await prepared.run(self.prompt(turn)))
 
     async def interrupt(self, turn: Turn, interruption: Interruption) -> bool:
-        """Tell the agent to end; where its words still count, it may say what it has got."""
+        """Tell the agent to stop; if the turn is still ours, its message so far is kept.
+
+        Args:
+            turn: the turn.
+            interruption: why the handler is being ended.
+        """
         session = self._sessions.get(turn.fingerprint)
         if session is None or interruption.reason in (Reason.LEASE_LOST, Reason.SHUTDOWN):
-            return False  # the session is closed in order all the same
+            return False  # the session is closed by `prepare`
         return await session.cancel()
 
     def forget(self, turn: Turn) -> None:
-        """Remove the turn's own folder."""
+        """Remove the turn's own folder.
+
+        Args:
+            turn: the turn.
+        """
         if self.cwd is None:
             shutil.rmtree(_private_folder(turn), ignore_errors=True)
 

@@ -1,4 +1,4 @@
-"""What an agent may ask of its client: to be heard, to be permitted, and files of the folder it works in."""
+"""The client's side of a session: take the agent's updates, permission requests and file access."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from cgworker.turn import Turn
 
 
 @frozen(eq=False)
-class Asked:
+class PermissionRequest:
     """A request for permission that waits for its answer.
 
     Attributes:
         tool_call: what the agent is about to do.
-        options: what may be answered.
-        answer: the id of an option, as soon as there is one; None is a refusal because the turn ends.
+        options: the possible answers.
+        answer: becomes the id of an option, or None for a refusal because the turn ends.
     """
 
     tool_call: ToolCallUpdate
@@ -31,36 +31,42 @@ class Asked:
 
 
 class AcpClient:
-    """The client's side of a session, as the package `acp` wants one: methods by the protocol's names.
+    """The client of a session. The package `acp` calls its methods, which have the protocol's names.
 
     Args:
-        turn: whose session it is.
-        folder: where files may be read and written.
+        turn: the turn of the session.
+        folder: the only folder that the agent may read and write.
 
     Attributes:
-        heard: the updates and requests, in their order; None once the agent has answered the prompt.
-        is_open: whether updates are wanted; an agent that loads a session repeats all that it ever said.
+        updates: the updates and requests, in order; None follows once the agent has answered the prompt.
+        is_open: True if updates count; an agent that loads a session first repeats its whole history.
     """
 
     def __init__(self, turn: Turn, folder: Path) -> None:
         self._turn = turn
         self._folder = folder
         self._waiting: set[asyncio.Future[str | None]] = set()
-        self.heard: asyncio.Queue[Any] = asyncio.Queue()
+        self.updates: asyncio.Queue[Any] = asyncio.Queue()
         self.is_open: bool = False
 
     def end_waiting(self) -> None:
-        """Answer what still waits for permission that the turn ends."""
+        """Refuse the requests for permission that are still open, because the turn ends."""
         for answer in self._waiting:
             if not answer.done():
                 answer.set_result(None)
 
-    # ------------------------------------------------------------ by the protocol's names
+    # ------------------------------------------------------------ methods of the protocol
 
     async def session_update(self, session_id: str, update: Any, **_meta: Any) -> None:  # noqa: ARG002
-        """Take note of what the agent does."""
+        """Queue an update of the agent.
+
+        Args:
+            session_id: the session; there is only one.
+            update: the update.
+            _meta: ignored.
+        """
         if self.is_open:
-            self.heard.put_nowait(update)
+            self.updates.put_nowait(update)
 
     async def request_permission(
         self,
@@ -69,10 +75,17 @@ class AcpClient:
         options: list[PermissionOption],
         **_meta: Any,
     ) -> RequestPermissionResponse:
-        """Have it decided, by rule or by people."""
-        asked = Asked(tool_call, options)
+        """Queue a request for permission, and wait for the answer of a rule or of people.
+
+        Args:
+            session_id: the session; there is only one.
+            tool_call: what the agent is about to do.
+            options: the possible answers.
+            _meta: ignored.
+        """
+        asked = PermissionRequest(tool_call, options)
         self._waiting.add(asked.answer)
-        self.heard.put_nowait(asked)
+        self.updates.put_nowait(asked)
         try:
             chosen = await asked.answer
         finally:
@@ -89,7 +102,18 @@ class AcpClient:
         limit: int | None = None,
         **_meta: Any,
     ) -> ReadTextFileResponse:
-        """Read a file of the folder: all of it, or so many lines from a line on, the first being 1."""
+        """Read a file of the folder, or some of its lines.
+
+        Args:
+            session_id: the session; there is only one.
+            path: the file.
+            line: the first line to read, counted from 1.
+            limit: the most lines to read; None reads to the end.
+            _meta: ignored.
+
+        Raises:
+            RequestError: the file is not in the folder, or cannot be read as text.
+        """
         place = self._place(path)
         try:
             content = await anyio.to_thread.run_sync(_read, place)
@@ -102,7 +126,17 @@ class AcpClient:
         return ReadTextFileResponse(content=content)
 
     async def write_text_file(self, session_id: str, path: str, content: str, **_meta: Any) -> None:  # noqa: ARG002
-        """Write a file of the folder, and the folders it needs."""
+        """Write a file of the folder, and create the folders above it.
+
+        Args:
+            session_id: the session; there is only one.
+            path: the file.
+            content: its new content.
+            _meta: ignored.
+
+        Raises:
+            RequestError: the file is not in the folder or cannot be written, or the lease is lost.
+        """
         place = self._place(path)
         interruption = self._turn.interruption
         if interruption is not None and interruption.reason is Reason.LEASE_LOST:
@@ -113,7 +147,7 @@ class AcpClient:
             raise RequestError(-32603, f"{path} cannot be written: {unwritable}") from unwritable
 
     def _place(self, path: str) -> Path:
-        """The file meant, links followed; it has to be in the folder."""
+        """Return the file, with links resolved, if it is in the folder."""
         place = (self._folder / path).resolve()
         if not place.is_relative_to(self._folder):
             raise RequestError(-32602, f"{path} is not in {self._folder}, where this agent works")

@@ -1,4 +1,4 @@
-"""Requests for permission, by which an agent asks before it does something."""
+"""Requests for permission, which an agent makes before it does something."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ class Permission:
     """What an agent asks permission for.
 
     Attributes:
-        title: what it is about to do, in its own words.
-        kind: what sort of thing that is: "read", "edit", "delete", "move", "search", "execute", "fetch" ...
-        input: what its tool is called with.
+        title: what the agent is about to do, in its own words.
+        kind: the kind of action: "read", "edit", "delete", "move", "search", "execute", "fetch" ...
+        input: the arguments of the tool call.
         locations: the files concerned, `{"path": ..., "line": ...}` each.
-        content: what will come of it, such as a diff; in the protocol's own form.
-        options: what may be answered, `{"id", "name", "kind"}` each; a kind is one of "allow_once",
+        content: the result to expect, such as a diff, in the protocol's form.
+        options: the possible answers, `{"id", "name", "kind"}` each; a kind is one of "allow_once",
             "allow_always", "reject_once" and "reject_always".
     """
 
@@ -30,16 +30,28 @@ class Permission:
     options: Sequence[dict[str, str]]
 
     def option(self, *kinds: str) -> str | None:
-        """The id of the first option of one of these kinds, in the order of the kinds; None without one."""
+        """Return the id of the first option of one of these kinds; None if there is none.
+
+        Args:
+            *kinds: kinds of options, in the order of preference.
+        """
         found = {option["kind"]: option["id"] for option in reversed(self.options)}
         return next((found[kind] for kind in kinds if kind in found), None)
 
     def is_lasting(self, option_id: str) -> bool:
-        """Whether an option is meant for all further calls like this one."""
+        """Return True if an option also covers all further calls like this one.
+
+        Args:
+            option_id: the option.
+        """
         return any(
             option["id"] == option_id and option["kind"].endswith("_always") for option in self.options
         )
 
 
 def ask_people(permission: Permission) -> None:
-    """Leave every permission to whoever answers the turn's questions."""
+    """Leave every permission to the people who answer the turn's questions.
+
+    Args:
+        permission: the request.
+    """

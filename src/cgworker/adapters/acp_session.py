@@ -30,7 +30,7 @@ from acp.schema import (
 )
 from pydantic import BaseModel, ValidationError
 
-from cgworker.adapters.acp_client import AcpClient, Asked
+from cgworker.adapters.acp_client import AcpClient, PermissionRequest
 from cgworker.adapters.acp_permission import Permission
 from cgworker.adapters.acp_stdio import StdioMessages
 from cgworker.durable.stream import Stream
@@ -50,15 +50,15 @@ SESSION_ROLE = "acp_session"
 USED_ROLE = "permission_used"
 
 _KEYS = "permission:"
-_AUTH_REQUIRED = -32000  # the protocol's error codes are those of acp.RequestError
+_AUTH_REQUIRED = -32000  # the protocol's error codes are in acp.RequestError
 _GRACE_SECONDS = 2.0
 
 
 class Session:
-    """A session. Made by `ACPAgent`, which says what the arguments are.
+    """A session, made by `ACPAgent`, which documents the arguments.
 
-    Which session it is, and which permissions were used up in it, are public records: where the agent can
-    load it, the next attempt goes on in it, and a permission given once is not taken for another call.
+    The session's id and the permissions that were used up in it are public records. If the agent can load
+    the session, the next attempt continues in it, and a permission given once does not cover another call.
     """
 
     def __init__(
@@ -69,9 +69,9 @@ class Session:
         self._child = child
         self._folder = folder
         self._mask = mask
-        self._desk = AcpClient(turn, folder)
+        self._client = AcpClient(turn, folder)
         transport: Any = StdioMessages(*child.talk)
-        self._connection = connect_to_agent(cast("Any", self._desk), transport)
+        self._connection = connect_to_agent(cast("Any", self._client), transport)
         self._session_id: str | None = None
         self._answering: asyncio.Task[PromptResponse] | None = None
         self._calls: dict[str, dict[str, Any]] = {}
@@ -80,7 +80,14 @@ class Session:
         self._words: list[str] = []
 
     async def run(self, prompt: Any) -> Outcome:
-        """Give the agent its task, follow what it does, and come back with what came of it."""
+        """Send the prompt to the agent, record what it does, and return the outcome.
+
+        Args:
+            prompt: a text or a list of content blocks.
+
+        Raises:
+            HandlerFailed: the agent refused, answered nonsense, did not start in time, or ended.
+        """
         try:
             with anyio.fail_after(self._agent.start_seconds):
                 goes_on = await self._open()
@@ -91,16 +98,16 @@ class Session:
         return await self._converse([text_block(self._agent.go_on), *blocks] if goes_on else blocks)
 
     async def cancel(self) -> bool:
-        """Ask the agent to end what it does; whether it does anything. `run` then comes to its end."""
+        """Tell the agent to stop; `run` then returns. Return False if the agent is not at work."""
         if self._answering is None or self._answering.done():
             return False
-        self._desk.end_waiting()
+        self._client.end_waiting()
         with suppress(ConnectionError):
             await self._connection.cancel(str(self._session_id))
         return True
 
     async def close(self) -> None:
-        """Have the agent end in order, as far as it does so in time; the rest is for who started it."""
+        """End the agent in an orderly way, if that is quick enough; `ACPAgent` kills what is left."""
         interruption = self._turn.interruption
         is_lost = interruption is not None and interruption.reason is Reason.LEASE_LOST
         with anyio.move_on_after(0 if is_lost else _GRACE_SECONDS):
@@ -114,7 +121,7 @@ class Session:
     # ------------------------------------------------------------ opening
 
     async def _open(self) -> bool:
-        """Open a session; whether the agent has been at this turn in it already."""
+        """Open a session; return True if the agent has worked on this turn in it before."""
         hello = await self._call(
             self._connection.initialize(
                 PROTOCOL_VERSION,
@@ -130,11 +137,11 @@ class Session:
         goes_on = await self._load(hello) or not await self._begin(hello)
         if self._agent.mode is not None:
             await self._call(self._connection.set_session_mode(str(self._session_id), self._agent.mode))
-        self._desk.is_open = True
+        self._client.is_open = True
         return goes_on
 
     async def _load(self, hello: InitializeResponse) -> bool:
-        """Go on in the session of an earlier attempt, if there is one and the agent still has it."""
+        """Load the session of an earlier attempt; return False if the agent has none."""
         earlier = await self._turn.records(SESSION_ROLE)
         if not earlier or hello.agent_capabilities is None or not hello.agent_capabilities.load_session:
             return False
@@ -143,7 +150,7 @@ class Session:
             await self._connection.load_session(
                 str(self._folder), session_id, mcp_servers=list(self._agent.mcp_servers)
             )
-        except RequestError:  # it is of another machine, or was cleaned away
+        except RequestError:  # the session is on another machine, or was removed
             return False
         except ConnectionError:
             raise await self._gone() from None
@@ -167,27 +174,27 @@ class Session:
         await self._turn.record({"session_id": opened.session_id}, SESSION_ROLE)
         return True
 
-    # ------------------------------------------------------------ following what it does
+    # ------------------------------------------------------------ following the agent
 
     async def _converse(self, blocks: list[Any]) -> Outcome:
         prompting = self._connection.prompt(str(self._session_id), prompt=blocks)
         self._answering = answering = asyncio.create_task(cast("Any", prompting))
         answering.add_done_callback(self._note_answer)
         async with self._turn.stream() as text, self._turn.stream("thought") as thoughts:
-            while (heard := await self._desk.heard.get()) is not None:
-                await self._take(heard, text, thoughts)
+            while (update := await self._client.updates.get()) is not None:
+                await self._take(update, text, thoughts)
         answer = await self._call(answering)
         if answer.usage is not None:
             await self._turn.record(answer.usage.model_dump(mode="json", exclude_none=True), "usage")
         return self._outcome_of(answer.stop_reason)
 
     def _note_answer(self, answering: asyncio.Task[PromptResponse]) -> None:
-        self._desk.heard.put_nowait(None)
+        self._client.updates.put_nowait(None)
         if not answering.cancelled():
-            answering.exception()  # looked at, also where nobody waits for it any more
+            answering.exception()  # mark it as retrieved, even if nothing awaits the task any more
 
-    async def _take(self, heard: Any, text: Stream, thoughts: Stream) -> None:
-        match heard:
+    async def _take(self, update: Any, text: Stream, thoughts: Stream) -> None:
+        match update:
             case AgentMessageChunk(content=TextContentBlock(text=said)):
                 self._words.append(said)
                 await text.write(self._mask(said))
@@ -195,17 +202,17 @@ class Session:
                 await thoughts.write(self._mask(said))
             case ToolCallStart() | ToolCallProgress():
                 await text.flush()
-                await self._note_call(heard)
+                await self._note_call(update)
             case AgentPlanUpdate():
-                entries = heard.model_dump(mode="json", exclude_none=True)["entries"]
+                entries = update.model_dump(mode="json", exclude_none=True)["entries"]
                 await self._turn.record(self._public({"entries": entries}), "plan")
-            case Asked():
-                heard.answer.set_result(await self._decide(heard))
-            case _:  # modes, commands, titles: nothing about the turn
+            case PermissionRequest():
+                update.answer.set_result(await self._decide(update))
+            case _:  # modes, commands and titles do not concern the turn
                 pass
 
     async def _note_call(self, update: ToolCallStart | ToolCallProgress) -> None:
-        """Make records of a call's beginning and end; what lies between would be too much for a ledger."""
+        """Record a tool call's beginning and end; the updates in between would be too many for a ledger."""
         call_id, said = update.tool_call_id, _facts_of(update)
         call = self._calls.setdefault(call_id, {"id": call_id})
         has_ended = said.get("status") in ("completed", "failed") and call.get("status") != said["status"]
@@ -216,13 +223,13 @@ class Session:
                 await self._turn.record({"session_id": self._session_id, "key": key}, USED_ROLE)
         elif not isinstance(update, ToolCallStart):
             return
-        self._words.clear()  # the last words are those after the last call
+        self._words.clear()  # the deliverable is the text after the last call
         await self._turn.record(self._public(call), "tool_call")
 
     # ------------------------------------------------------------ permissions
 
-    async def _decide(self, asked: Asked) -> str:
-        """The answer, by rule or by people; without one yet, the turn is suspended."""
+    async def _decide(self, asked: PermissionRequest) -> str:
+        """Return the answer of the rule or of people; suspend the turn while there is none."""
         permission = self._permission_of(asked)
         ids = [option["id"] for option in permission.options]
         if (chosen := self._agent.permit(permission)) is None:
@@ -249,13 +256,13 @@ class Session:
         return str(chosen)
 
     async def _key_of(self, question: Any) -> str:
-        """The key under which it was asked already, unless that was used up in this session; or a new one."""
+        """Return the question's earlier key, unless it is used up in this session; else a new one."""
         said = [item.payload for item in await self._turn.records("question")]
         asked = [each for each in said if each["key"].startswith(_KEYS)]
         known = (e["key"] for e in asked if e["question"] == question and e["key"] not in self._used)
         return next(known, f"{_KEYS}{len(asked)}")
 
-    def _permission_of(self, asked: Asked) -> Permission:
+    def _permission_of(self, asked: PermissionRequest) -> Permission:
         call = {**self._calls.get(asked.tool_call.tool_call_id, {}), **_facts_of(asked.tool_call)}
         return Permission(
             title=call.get("title", ""),
@@ -266,7 +273,7 @@ class Session:
             options=[{"id": o.option_id, "name": o.name, "kind": o.kind} for o in asked.options],
         )
 
-    # ------------------------------------------------------------ how it ends
+    # ------------------------------------------------------------ the end
 
     def _outcome_of(self, stop_reason: str) -> Outcome:
         says = {"text": self._mask("".join(self._words))}
@@ -277,10 +284,10 @@ class Session:
         return fail({"error": f"acp_{stop_reason}", "agent_says": says})
 
     async def _call(self, answer: Awaitable[T]) -> T:
-        """The agent's answer.
+        """Await the agent's answer.
 
         Raises:
-            HandlerFailed: it refused, answered nonsense, or ended.
+            HandlerFailed: the agent refused, answered nonsense, or ended.
         """
         try:
             return await answer
@@ -293,7 +300,7 @@ class Session:
             raise HandlerFailed({"error": "acp_invalid_answer", "message": str(nonsense)[:500]}) from nonsense
 
     async def _gone(self) -> HandlerFailed:
-        """The agent's process has ended, or will not speak any more."""
+        """Return the error for an agent whose process has ended or does not answer any more."""
         exit_code = None
         with anyio.move_on_after(_GRACE_SECONDS):
             exit_code = await self._child.wait()
@@ -305,7 +312,7 @@ class Session:
 
 
 def _facts_of(update: BaseModel) -> dict[str, Any]:
-    """What an update says of a tool call; the rest stays as it was."""
+    """Return what an update changes about a tool call."""
     said = update.model_dump(mode="json", exclude_none=True)
     names = {"title": "title", "kind": "kind", "status": "status", "locations": "locations"}
     names |= {"content": "content", "raw_input": "input", "raw_output": "output"}

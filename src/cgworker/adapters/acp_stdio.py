@@ -1,4 +1,4 @@
-"""Messages over the pipes of an agent's process: a JSON object on each line, as the protocol has it."""
+"""Messages over the pipes of an agent's process: one JSON object per line, as in the protocol."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import anyio.abc
 from cgworker.events import logger
 from cgworker.wire.converter import dumps
 
-_MOST_MESSAGE_BYTES = 64 * 1024 * 1024
+_MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
 
 class StdioMessages:
-    """A transport as the package `acp` wants one.
+    """A transport for the package `acp`.
 
     Args:
         to_agent: the agent's stdin.
-        from_agent: its stdout.
+        from_agent: the agent's stdout.
     """
 
     def __init__(self, to_agent: anyio.abc.ByteSendStream, from_agent: anyio.abc.ByteReceiveStream) -> None:
@@ -31,6 +31,9 @@ class StdioMessages:
     async def send(self, message: dict[str, Any]) -> None:
         """Send a message.
 
+        Args:
+            message: the JSON object.
+
         Raises:
             ConnectionError: the agent does not read any more.
         """
@@ -41,7 +44,10 @@ class StdioMessages:
                 raise ConnectionError("the agent does not read any more") from gone
 
     async def receive(self) -> dict[str, Any] | None:
-        """The next message; None once the agent writes no more. What is no message is left out."""
+        """Return the next message; None at the end of the agent's output.
+
+        Lines that are not messages are skipped.
+        """
         while (line := await self._next_line()) is not None:
             try:
                 message = json.loads(line) if line.strip() else None
@@ -53,15 +59,15 @@ class StdioMessages:
         return None
 
     async def close(self) -> None:
-        """The agent reads the end of its stdin."""
+        """Close the agent's stdin."""
         await self._to_agent.aclose()
 
     async def _next_line(self) -> bytes | None:
         looked_at = 0
         while (end := self._rest.find(b"\n", looked_at)) < 0:
             looked_at = len(self._rest)
-            if looked_at > _MOST_MESSAGE_BYTES:
-                logger.error("an agent's message has more than %d bytes: not read", _MOST_MESSAGE_BYTES)
+            if looked_at > _MAX_MESSAGE_BYTES:
+                logger.error("an agent's message has more than %d bytes: not read", _MAX_MESSAGE_BYTES)
                 return None
             try:
                 self._rest += await self._from_agent.receive()

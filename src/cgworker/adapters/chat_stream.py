@@ -1,8 +1,8 @@
-"""A chat model's message, put together from the pieces of its stream.
+"""Assemble a chat model's message from the pieces of its stream.
 
 Endpoints differ in what they send: pieces without choices or without a delta, an error in the middle, calls
-that share an index. What cannot be understood is the endpoint's failure, with its own words, and never an
-error of Python's.
+that share an index. A piece that makes no sense counts as the endpoint's failure, told in the endpoint's
+words, and never as an error of Python.
 """
 
 from __future__ import annotations
@@ -14,20 +14,23 @@ from cgworker.wire.converter import dumps
 
 Message = dict[str, Any]
 
-_WORDS = ("error", "message", "detail")  # where endpoints say what is wrong
-_MOST_CHARACTERS = 2000
+_ERROR_FIELDS = ("error", "message", "detail")  # endpoints report errors in one of these
+_MAX_CHARACTERS = 2000
 
 
 class EndpointFailed(Exception):
-    """The endpoint refused, broke off, or stayed unreachable in all retries; the text names no secret."""
+    """The endpoint refused, broke off, or stayed unreachable in all retries; the text contains no secret."""
 
 
 async def readable(stream: AsyncIterator[Any]) -> AsyncGenerator[Any, None]:
-    """The stream's pieces.
+    """Yield the pieces of a stream.
+
+    Args:
+        stream: the stream of the package `openai`.
 
     Raises:
         OpenAIError: the endpoint refused.
-        EndpointFailed: it sent what is no JSON, or the connection broke.
+        EndpointFailed: the endpoint sent something that is not JSON, or the connection broke.
     """
     from openai import OpenAIError
 
@@ -36,29 +39,35 @@ async def readable(stream: AsyncIterator[Any]) -> AsyncGenerator[Any, None]:
             yield piece
     except OpenAIError:
         raise
-    except Exception as broken:  # the package lets through what its parser and its connections raise
-        told = f"{type(broken).__name__}: {broken}"[:_MOST_CHARACTERS]
+    except Exception as broken:  # the package does not catch errors of its parser and its connections
+        told = f"{type(broken).__name__}: {broken}"[:_MAX_CHARACTERS]
         raise EndpointFailed(f"the stream broke off: {told}") from broken
 
 
-class Assembled:
-    """A message in the making."""
+class MessageBuilder:
+    """Assembles a message from the pieces of a stream."""
 
     def __init__(self) -> None:
         self._text: list[str] = []
         self._refusal: list[str] = []
         self._calls: list[dict[str, str]] = []
-        self._open: dict[Any, dict[str, str]] = {}  # by index: the call that pieces are added to
+        self._open: dict[Any, dict[str, str]] = {}  # by index: the call that the next pieces belong to
         self._finish_reason: str | None = None
 
     def add(self, chunk: Any) -> str:
-        """Take a piece of the stream; the text that it brings.
+        """Add a piece of the stream.
+
+        Args:
+            chunk: the piece.
+
+        Returns:
+            The text in the piece.
 
         Raises:
-            EndpointFailed: it tells an error, or makes no sense.
+            EndpointFailed: the piece reports an error, or makes no sense.
         """
-        if getattr(chunk, "choices", None) is None and (words := _words_in(chunk)):
-            raise EndpointFailed(f"the endpoint broke off its answer: {words}")
+        if getattr(chunk, "choices", None) is None and (error := _error_in(chunk)):
+            raise EndpointFailed(f"the endpoint broke off its answer: {error}")
         try:
             return "".join(self._take(choice) for choice in chunk.choices or () if not choice.index)
         except (AttributeError, TypeError) as odd:
@@ -85,11 +94,11 @@ class Assembled:
             call["name"] += piece.function.name or ""
             call["arguments"] += piece.function.arguments or ""
 
-    def whole(self) -> Message:
-        """The message, as it is said back to the model in the next round.
+    def build(self) -> Message:
+        """Return the message, in the form in which the next request repeats it.
 
         Raises:
-            EndpointFailed: its end has not come.
+            EndpointFailed: the stream ended before the message did.
         """
         if self._finish_reason is None:
             raise EndpointFailed("the stream ended in the middle of an answer")
@@ -103,14 +112,14 @@ class Assembled:
         return message
 
 
-def _words_in(chunk: Any) -> str:
-    """What a piece that is no piece of an answer says is wrong; empty if it says nothing."""
+def _error_in(chunk: Any) -> str:
+    """Return the error that a piece without choices reports; empty if it reports none."""
     said = getattr(chunk, "model_extra", None) or {}
-    return dumps(said).decode()[:_MOST_CHARACTERS] if any(said.get(name) for name in _WORDS) else ""
+    return dumps(said).decode()[:_MAX_CHARACTERS] if any(said.get(name) for name in _ERROR_FIELDS) else ""
 
 
 def _joined(pieces: list[str]) -> str:
-    """The pieces as one text; a character may come in two halves."""
+    """Join the pieces; a character may be cut into two halves (surrogates)."""
     return "".join(pieces).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 

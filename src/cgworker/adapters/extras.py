@@ -1,4 +1,4 @@
-"""The packages behind the adapters are optional: what to say where one is missing, or cannot be used."""
+"""Check for the optional packages that adapters need."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from cgworker.errors import UsageError
 
 
 def require(package: str, extra: str) -> None:
-    """Refuse to go on without the package.
+    """Check that a package is installed.
 
     Args:
-        package: as it is imported.
-        extra: the extra of cgworker that brings it.
+        package: the name under which it is imported.
+        extra: the extra of cgworker that installs it.
 
     Raises:
-        UsageError: it is not installed; the message says what to type.
+        UsageError: it is not installed; the message gives the command that installs it.
     """
     if find_spec(package) is None:
         raise UsageError(f"this needs the package {package}: pip install 'cgworker[{extra}]'")
 
 
 def require_asyncio(package: str) -> None:
-    """Refuse to go on with trio.
+    """Check that this program runs on asyncio.
 
     Args:
-        package: what runs on asyncio only, as a person calls it.
+        package: the package that needs asyncio, for the message.
 
     Raises:
         UsageError: this worker runs on trio.

@@ -1,7 +1,8 @@
-"""A LangGraph graph as a handler, on asyncio: `cgworker[langgraph]`.
+"""Run a LangGraph graph as a handler, on asyncio: `cgworker[langgraph]`.
 
-Its checkpoints are private: a file for each turn in the state folder of this machine, bound to the turn as an
-outbox entry is. Where it is gone the graph begins again, and finds the answers that were given.
+The graph's checkpoints are private. Each turn has a file for them in the state folder of this machine,
+bound to the turn as an outbox entry is. Without that file the graph starts again, and finds the answers
+that were given.
 """
 
 from __future__ import annotations
@@ -32,19 +33,26 @@ if TYPE_CHECKING:
 
 
 def input_of(turn: Turn) -> Any:
-    """What the graph begins with: the turn's input."""
+    """Return the turn's input, which is the graph's default input.
+
+    Args:
+        turn: the turn.
+    """
     return turn.input
 
 
 class NumberTooLarge(ValueError):
-    """An input or an answer has a number that LangGraph's checkpoints cannot hold."""
+    """An input or an answer has a number that LangGraph's checkpoints cannot store."""
 
 
 def storable(value: Any) -> Any:
-    """JSON as LangGraph's checkpoints can hold it: with Python's own numbers.
+    """Convert a JSON value to one that LangGraph's checkpoints can store, with Python's own numbers.
+
+    Args:
+        value: the JSON value.
 
     Raises:
-        NumberTooLarge: an integer beyond 64 bits, or a number beyond those of a float.
+        NumberTooLarge: an integer has more than 64 bits, or a number is beyond a float.
     """
     if isinstance(value, dict):
         return {name: storable(each) for name, each in value.items()}
@@ -61,7 +69,11 @@ def storable(value: Any) -> Any:
 
 
 def values_of(values: Any) -> Any:
-    """What the turn delivers: the graph's last state."""
+    """Return the default deliverable: all of the graph's last state.
+
+    Args:
+        values: the graph's last state.
+    """
     return values
 
 
@@ -70,11 +82,11 @@ class LangGraphAdapter(Adapter[Any]):
     """Runs a graph on each turn: `AdapterHandler(LangGraphAdapter(graph=builder.compile()))`.
 
     Args:
-        graph: the compiled graph; its checkpointer, if any, is not used.
-        begin: what it begins with; by default the turn's input.
-        output: what of its last state is delivered; by default all of it.
-        recursion_limit: after how many steps LangGraph gives up.
-        folder: where the checkpoints are; None is this user's state folder.
+        graph: the compiled graph; a checkpointer of its own is not used.
+        begin: returns the graph's input; by default the turn's input.
+        output: returns the deliverable from the graph's last state; by default all of it.
+        recursion_limit: the most steps that the graph may take.
+        folder: the folder for the checkpoints; None means this user's state folder.
     """
 
     graph: Any
@@ -84,22 +96,34 @@ class LangGraphAdapter(Adapter[Any]):
     folder: Path | None = None
 
     def check(self) -> None:
-        """Refuse to start without the package.
+        """Check that the package is there, before the worker starts.
 
         Raises:
-            UsageError: it is missing.
+            UsageError: the package is missing.
         """
         require("langgraph.checkpoint.sqlite", "langgraph")
 
     @asynccontextmanager
     async def prepare(self, turn: Turn) -> AsyncIterator[Any]:
-        """The graph with the turn's checkpoints."""
+        """Open the turn's checkpoints.
+
+        Args:
+            turn: the turn.
+
+        Yields:
+            The graph with these checkpoints.
+        """
         require_asyncio("LangGraph")
         async with _checkpoints(self._file(turn)) as checkpointer:
             yield self.graph.copy(update={"checkpointer": checkpointer})
 
     async def drive(self, turn: Turn, prepared: Any) -> AsyncGenerator[Any, None]:
-        """Run the graph to its end, through its interrupts."""
+        """Run the graph to its end, through its interrupts.
+
+        Args:
+            turn: the turn.
+            prepared: the graph.
+        """
         config = self._config(turn)
         state = await prepared.aget_state(config)
         step = storable(self.begin(turn)) if state.created_at is None else None
@@ -113,7 +137,11 @@ class LangGraphAdapter(Adapter[Any]):
         yield Output(_plain(self.output(state.values)))
 
     def forget(self, turn: Turn) -> None:
-        """Remove the turn's checkpoints."""
+        """Remove the turn's checkpoints.
+
+        Args:
+            turn: the turn.
+        """
         for suffix in ("", "-wal", "-shm"):
             self._file(turn).with_name(f"{turn.fingerprint}.sqlite{suffix}").unlink(missing_ok=True)
 
@@ -129,10 +157,10 @@ class LangGraphAdapter(Adapter[Any]):
 
 
 async def _ask(turn: Turn, graph: Any, config: Any) -> Any:
-    """What the graph waits for, by its interrupts; suspends the turn until it is there."""
+    """Return the answers that the graph waits for, by interrupt; suspend the turn until they are there."""
     from langgraph.types import Command
 
-    # With the states of subgraphs: only there it is told which of their nodes asks.
+    # Include the states of subgraphs: only they tell which of their nodes asks.
     pending = await _pending(graph, await graph.aget_state(config, subgraphs=True))
     asked = [item.payload for item in await turn.records("question")]
     answers = {}
@@ -144,9 +172,9 @@ async def _ask(turn: Turn, graph: Any, config: Any) -> Any:
 
 
 async def _pending(graph: Any, state: StateSnapshot, where: str = "interrupt:") -> Pending:
-    """The interrupts that nobody has answered, each with its place in the graph.
+    """Return the interrupts without an answer, each with its place in the graph.
 
-    LangGraph's own ids will not do: they change if the checkpoints are lost.
+    LangGraph's own ids would change if the checkpoints were lost.
     """
     from langgraph.types import StateSnapshot
 
@@ -165,16 +193,16 @@ async def _pending(graph: Any, state: StateSnapshot, where: str = "interrupt:") 
 
 
 def _keys_of(pending: Pending, asked: Sequence[Any]) -> Iterator[tuple[str, Interrupt[Any]]]:
-    """A key for each question: its place, and where that does not tell it from others also what it asks.
+    """Yield a key for each question: its place, and if several share a place, also the question.
 
-    Several stand at one place where a node runs a graph by itself. On another machine, a model may ask
-    in other words: then it is another question.
+    Several interrupts have one place if a node runs a graph by itself. On another machine a model may word
+    its question differently, which makes it another question.
     """
     at_place = Counter(place for place, _ in pending)
     words = {said.get("key"): said.get("question") for said in asked if isinstance(said, dict)}
     count: Counter[str] = Counter()
     for place, interrupt in pending:
-        question = loads(dumps(_plain(interrupt.value)))  # as its record gives it back
+        question = loads(dumps(_plain(interrupt.value)))  # in the form in which its record returns it
         key = place
         if at_place[place] > 1 or words.get(place, question) != question:
             key = f"{place}:{hashlib.sha256(dumps(question, sort_keys=True)).hexdigest()[:12]}"
@@ -183,7 +211,7 @@ def _keys_of(pending: Pending, asked: Sequence[Any]) -> Iterator[tuple[str, Inte
 
 
 def _answered_count(writes: Iterable[tuple[str, str, Any]], task_id: str) -> int:
-    """How many of a task's interrupts have been answered: it is run again from its start for each."""
+    """Return how many interrupts of a task are answered: for each one the task runs again from its start."""
     given = [value for task, channel, value in writes if (task, channel) == (task_id, "__resume__")]
     return max((len(value) if isinstance(value, list) else 1 for value in given), default=0)
 
@@ -198,7 +226,7 @@ async def _checkpoints(path: Path) -> AsyncIterator[BaseCheckpointSaver[Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """JSON of what a graph deals in, such as messages."""
+    """Return the JSON of a value of a graph, such as a message."""
     from pydantic_core import to_jsonable_python
 
     return to_jsonable_python(value, fallback=str)

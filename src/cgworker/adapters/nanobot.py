@@ -1,8 +1,8 @@
-"""A NanoBot as a handler, on asyncio: `cgworker[nanobot]`.
+"""Run a NanoBot as a handler, on asyncio: `cgworker[nanobot]`.
 
-The bot answers a turn in rounds. What it gives to other agents in a round becomes child turns; the parent is
-suspended until they are closed, and their results are what the bot is told in the next round. Each round's
-reply is kept as a step (`turn.once`), so that nothing is asked twice after a crash or a suspension.
+The bot answers a turn in rounds. Work that it delegates in a round becomes child turns; the parent is
+suspended until they are closed, and their results are the bot's message of the next round. Each round's
+reply is stored as a step (`turn.once`), so that no round is repeated after a crash or a suspension.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from attrs import define, field, frozen
 
 from cgworker.adapters.extras import require
 from cgworker.adapters.tools import ChildTool
+from cgworker.deprecation import use_old_names, warn_renamed
 from cgworker.durable.children import Child, ChildResult
 from cgworker.errors import CommonGroundError, UsageError
 from cgworker.handlers.adapter import Adapter, Output
@@ -32,7 +33,11 @@ _TOLD = {"tool.started": "started", "tool.completed": "completed", "tool.failed"
 
 
 def message_of(turn: Turn) -> str:
-    """What the bot is asked: the input's text, else the input as JSON."""
+    """Return the default message: the input's text, or else the input as JSON.
+
+    Args:
+        turn: the turn.
+    """
     asked = turn.input
     if isinstance(asked, Mapping) and isinstance(asked.get("text"), str):
         return str(asked["text"])
@@ -41,33 +46,34 @@ def message_of(turn: Turn) -> str:
 
 @define
 class Bot:
-    """A bot made ready for one turn.
+    """A bot for one turn.
 
     Attributes:
         bot: the bot.
         secrets: the keys of its model's endpoints.
-        given: by name, what it gave to others in this round: which tool, with which arguments.
+        delegated: by name, the work delegated in this round: the tool and its arguments.
     """
 
     bot: Nanobot
     secrets: tuple[str, ...]
-    given: dict[str, dict[str, Any]] = field(factory=dict)
+    delegated: dict[str, dict[str, Any]] = field(factory=dict)
 
 
 @frozen(kw_only=True)
 class NanobotAdapter(Adapter[Bot]):
     """Answers turns with a NanoBot: `AdapterHandler(NanobotAdapter(config_path=...))`.
 
-    The reply's text is streamed into records of role "progress", the use of tools too; the deliverable is
-    `{"text": ...}`.
+    The reply's text, and a note of each tool call, are streamed into records of role "progress"; the
+    deliverable is `{"text": ...}`.
 
     Args:
-        config_path: its `config.json`; by default where NanoBot keeps it.
-        workspace: by default the config's. Its sessions and memory are kept there, and stay private.
-        model: in place of the config's.
-        children: agents it may give work to, as tools.
-        message: what it is asked; by default `message_of`.
-        most_rounds: how often it may be asked in one turn before the turn fails with `too_many_rounds`.
+        config_path: NanoBot's `config.json`; by default where NanoBot keeps it.
+        workspace: NanoBot's workspace; by default the config's. Its sessions and memory stay there, in
+            private.
+        model: the model; by default the config's.
+        children: agents that the bot may delegate work to, as tools.
+        message: returns the message to the bot; by default `message_of`.
+        max_rounds: the most rounds of one turn; after them it fails with `too_many_rounds`.
     """
 
     config_path: Path | None = None
@@ -75,10 +81,21 @@ class NanobotAdapter(Adapter[Bot]):
     model: str | None = None
     children: Sequence[ChildTool] = ()
     message: Callable[[Turn], str] = message_of
-    most_rounds: int = 16
+    max_rounds: int = 16
+
+    _old_max_rounds: int | None = field(default=None, alias="most_rounds", kw_only=True, repr=False, eq=False)
+
+    def __attrs_post_init__(self) -> None:
+        use_old_names(self)
+
+    @property
+    def most_rounds(self) -> int:
+        """The old name of `max_rounds`; deprecated."""
+        warn_renamed("NanobotAdapter.most_rounds", "max_rounds")
+        return self.max_rounds
 
     def check(self) -> None:
-        """Refuse to start without the package or the config.
+        """Check that the package and the config are there, before the worker starts.
 
         Raises:
             UsageError: one is missing.
@@ -89,7 +106,17 @@ class NanobotAdapter(Adapter[Bot]):
 
     @asynccontextmanager
     async def prepare(self, turn: Turn) -> AsyncIterator[Bot]:  # noqa: ARG002
-        """A bot of the turn's own, with a tool for each agent it may give work to."""
+        """Make a bot for the turn, with a tool for each agent that it may delegate to.
+
+        Args:
+            turn: the turn.
+
+        Yields:
+            The bot.
+
+        Raises:
+            UsageError: this worker runs on trio.
+        """
         if sniffio.current_async_library() != "asyncio":
             raise UsageError("NanoBot runs on asyncio alone: run this worker there, anyio's default")
         config = self._config()
@@ -100,9 +127,14 @@ class NanobotAdapter(Adapter[Bot]):
             yield made
 
     async def drive(self, turn: Turn, prepared: Bot) -> AsyncGenerator[Any, None]:
-        """Ask the bot, wait for those it gave work to, and tell it what came of that, until it is done."""
+        """Ask the bot, wait for the work that it delegated, and tell it the results, until it is done.
+
+        Args:
+            turn: the turn.
+            prepared: the bot.
+        """
         said = self.message(turn)
-        for number in range(self.most_rounds):
+        for number in range(self.max_rounds):
             reply = await turn.once(f"nanobot:{number}", _Round(turn, prepared, number, said).ask)
             if (error := reply.get("error")) is not None:
                 yield Output(fail({"error": "nanobot_failed", "message": error}))
@@ -111,8 +143,8 @@ class NanobotAdapter(Adapter[Bot]):
                 yield Output({"text": reply["text"]})
                 return
             results = await turn.children(self._children_of(reply["given"]))
-            said = _results_as_told(self.message(turn), reply["given"], results)
-        yield Output(fail({"error": "too_many_rounds", "rounds": self.most_rounds}))
+            said = _message_with_results(self.message(turn), reply["given"], results)
+        yield Output(fail({"error": "too_many_rounds", "rounds": self.max_rounds}))
 
     def _children_of(self, given: Mapping[str, Mapping[str, Any]]) -> dict[str, Child]:
         found = {tool.name: tool for tool in self.children}
@@ -133,7 +165,7 @@ class NanobotAdapter(Adapter[Bot]):
 
 @frozen
 class _Round:
-    """One question to the bot."""
+    """One message to the bot."""
 
     turn: Turn
     made: Bot
@@ -141,21 +173,21 @@ class _Round:
     said: str
 
     async def ask(self) -> dict[str, Any]:
-        """Its reply, and what it gave to others; or the error it ended with."""
-        self.made.given.clear()
+        """Return the bot's reply and what it delegated, or the error that it ended with."""
+        self.made.delegated.clear()
         try:
             text = await self._run()
-        except CommonGroundError:  # a lost lease, or a kernel that refuses: not the bot's doing
+        except CommonGroundError:  # a lost lease or a refusal of the kernel is no fault of the bot
             raise
         except Exception as failed:
             secrets = (*self.turn.secrets, *self.made.secrets)
             return {"error": redact(f"{type(failed).__name__}: {failed}", secrets)}
-        given = {f"{self.number}:{name}": call for name, call in self.made.given.items()}
+        given = {f"{self.number}:{name}": call for name, call in self.made.delegated.items()}
         return {"text": text, "given": given}
 
     async def _run(self) -> str:
         text = ""
-        # The session is the turn's own: what the bot remembers of it survives a restart on this machine.
+        # The session belongs to the turn, so that the bot's memory of it survives a restart on this machine.
         key = f"commonground:{self.turn.fingerprint}"
         async with self.turn.stream() as out:
             async for event in self.made.bot.stream(self.said, session_key=key):
@@ -172,7 +204,7 @@ class _Round:
 
 
 def _make_bot(config: Any, tools: Any) -> Nanobot:
-    """As `Nanobot.from_config` does it, with a tool registry of ours."""
+    """Make a bot as `Nanobot.from_config` does, but with our tool registry."""
     from nanobot import Nanobot
     from nanobot.agent.loop import AgentLoop
     from nanobot.agent.tools.mcp import MCPProvider
@@ -194,10 +226,10 @@ def _keys_in(config: Any) -> Iterator[str]:
 
 
 def _tool_for(child: ChildTool, made: Bot) -> Any:
-    """A tool by which the bot gives work away; the results come in the next round."""
+    """Return a tool that delegates work; its results come in the next round."""
     from nanobot.agent.tools.base import Tool
 
-    class Delegate(Tool):  # type: ignore[misc]  # the package tells no types
+    class Delegate(Tool):  # type: ignore[misc]  # the package has no types
         @property
         def name(self) -> str:
             return child.name
@@ -211,16 +243,20 @@ def _tool_for(child: ChildTool, made: Bot) -> Any:
             return dict(child.parameters)
 
         async def execute(self, **arguments: Any) -> str:
-            made.given[f"{child.name}:{len(made.given)}"] = {"tool": child.name, "arguments": arguments}
+            name = f"{child.name}:{len(made.delegated)}"
+            made.delegated[name] = {
+                "tool": child.name,
+                "arguments": arguments,
+            }
             return f"{child.agent_id} has it. End your reply now; the result will be told to you."
 
     return Delegate()
 
 
-def _results_as_told(
+def _message_with_results(
     asked: str, given: Mapping[str, Mapping[str, Any]], results: Mapping[str, ChildResult]
 ) -> str:
-    """What the bot is told in the next round; whole in itself, for a machine that has no session of it."""
+    """Return the message of the next round. It repeats the question, for a machine without the session."""
     told = [
         {**given[name], "outcome": result.outcome, "result": result.payload}
         for name, result in results.items()

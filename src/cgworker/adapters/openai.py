@@ -1,7 +1,7 @@
-"""A model behind an OpenAI-compatible chat endpoint as a handler, on asyncio and trio: `cgworker[openai]`.
+"""Run a model of an OpenAI-compatible chat endpoint as a handler, on asyncio and trio: `cgworker[openai]`.
 
-Each round's answer, and each result of a function, is kept as a step (`turn.once`): a handler that begins
-again after a crash or a suspension finds the conversation as it was, and asks the model nothing twice.
+Each round's answer, and each result of a function, is stored as a step (`turn.once`). A handler that starts
+again after a crash or a suspension finds the conversation as it was, and repeats no request.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 
-from cgworker.adapters.chat_stream import Assembled, EndpointFailed, Message, readable
+from cgworker.adapters.chat_stream import EndpointFailed, Message, MessageBuilder, readable
 from cgworker.adapters.extras import require
 from cgworker.adapters.secret import read_key
 from cgworker.adapters.tools import ChildTool, FunctionTool, Tool
+from cgworker.deprecation import use_old_names, warn_renamed
 from cgworker.errors import UsageError
 from cgworker.handlers.adapter import Adapter, Output
 from cgworker.handlers.environment import mask_for
@@ -29,7 +30,11 @@ if TYPE_CHECKING:
 
 
 def messages_of(turn: Turn) -> list[Message]:
-    """What the model is asked: the input's `messages` if it has them, else its text, else itself as JSON."""
+    """Return the default conversation: the input's `messages`, or else its text, or else the input as JSON.
+
+    Args:
+        turn: the turn.
+    """
     asked = turn.input
     if isinstance(asked, dict) and isinstance(asked.get("messages"), list):
         return list(asked["messages"])
@@ -43,20 +48,21 @@ class ChatAdapter(Adapter["AsyncOpenAI"]):
     """Answers turns with a model: `AdapterHandler(ChatAdapter(model="...", tools=[...]))`.
 
     The answer's text is streamed into records of role "progress", and is the deliverable `{"text": ...}`.
-    Where the model refuses to answer, the turn fails with `model_refused` and the model's words.
+    If the model refuses to answer, the turn fails with `model_refused` and the model's words.
 
     Args:
-        model: as the endpoint names it.
-        base_url: of the endpoint, such as `http://127.0.0.1:11434/v1`; None is OpenAI's own.
-        system: said to the model before everything else.
-        tools: what the model may call.
-        messages: what the model is asked; by default `messages_of`.
-        most_rounds: how often the model may be asked in one turn before it fails with `too_many_rounds`.
-        retries: how often a request is repeated after a failure that may pass. A Retry-After of up to
-            120 s is followed; after a longer one the request is not repeated, and the turn fails.
+        model: the model's name at the endpoint.
+        base_url: the address of the endpoint, such as `http://127.0.0.1:11434/v1`; None means OpenAI's own.
+        system: a system message that precedes the conversation.
+        tools: the tools that the model may call.
+        messages: returns the conversation; by default `messages_of`.
+        max_rounds: the most requests of one turn; after them it fails with `too_many_rounds`.
+        retries: how often a request is repeated after a failure that may be temporary. A Retry-After of up
+            to 120 s is followed; after a longer one the request is not repeated, and the turn fails.
         timeout_seconds: how long the endpoint may be silent.
-        api_key_env: the variable that holds the key.
-        api_key_file: a file of yours alone (0600) that holds the key; it goes before the variable.
+        api_key_env: the variable with the API key.
+        api_key_file: a file of this user alone (mode 0600) with the key; it takes precedence over the
+            variable.
         parameters: further parameters of each request, such as `{"temperature": 0}`.
     """
 
@@ -65,15 +71,26 @@ class ChatAdapter(Adapter["AsyncOpenAI"]):
     system: str | None = None
     tools: Sequence[Tool] = ()
     messages: Callable[[Turn], list[Message]] = messages_of
-    most_rounds: int = 16
+    max_rounds: int = 16
     retries: int = 5
     timeout_seconds: float = 120.0
     api_key_env: str = "OPENAI_API_KEY"
     api_key_file: Path | None = None
     parameters: dict[str, Any] = field(factory=dict)
 
+    _old_max_rounds: int | None = field(default=None, alias="most_rounds", kw_only=True, repr=False, eq=False)
+
+    def __attrs_post_init__(self) -> None:
+        use_old_names(self)
+
+    @property
+    def most_rounds(self) -> int:
+        """The old name of `max_rounds`; deprecated."""
+        warn_renamed("ChatAdapter.most_rounds", "max_rounds")
+        return self.max_rounds
+
     def check(self) -> None:
-        """Refuse to start without the package or the key.
+        """Check that the package and the key are there, before the worker starts.
 
         Raises:
             UsageError: one is missing.
@@ -83,7 +100,14 @@ class ChatAdapter(Adapter["AsyncOpenAI"]):
 
     @asynccontextmanager
     async def prepare(self, turn: Turn) -> AsyncIterator[AsyncOpenAI]:  # noqa: ARG002
-        """A client with connections of its own for the turn."""
+        """Open connections to the endpoint for one turn.
+
+        Args:
+            turn: the turn.
+
+        Yields:
+            The client.
+        """
         require("openai", "openai")
         from openai import AsyncOpenAI
 
@@ -96,21 +120,26 @@ class ChatAdapter(Adapter["AsyncOpenAI"]):
             yield client
 
     async def drive(self, turn: Turn, prepared: AsyncOpenAI) -> AsyncGenerator[Any, None]:
-        """Ask the model and answer its calls, until it calls nothing more."""
+        """Send the conversation and answer the model's calls, until it makes no more.
+
+        Args:
+            turn: the turn.
+            prepared: the client.
+        """
         conversation = [*self._said_first(), *self.messages(turn)]
-        for number in range(self.most_rounds):
+        for number in range(self.max_rounds):
             answer = await turn.once(f"model:{number}", _Round(self, prepared, turn, conversation).ask)
             if not (calls := answer.get("tool_calls")):
                 yield Output(_result_of(answer))
                 return
             conversation.append(answer)
             conversation.extend(await self._answer(turn, number, calls))
-        yield Output(fail({"error": "too_many_rounds", "rounds": self.most_rounds}))
+        yield Output(fail({"error": "too_many_rounds", "rounds": self.max_rounds}))
 
     # ------------------------------------------------------------ the model's calls
 
     async def _answer(self, turn: Turn, number: int, calls: list[Any]) -> list[Message]:
-        """The results of a round's calls: functions one after the other, then all child turns at once."""
+        """Return the results of a round's calls: functions run one by one, then all child turns at once."""
         found = {tool.name: tool for tool in self.tools}
         results: list[Any] = [None] * len(calls)
         children = {}
@@ -143,7 +172,7 @@ class ChatAdapter(Adapter["AsyncOpenAI"]):
 
 @frozen
 class _Round:
-    """One question to the model, with the conversation so far."""
+    """One request to the model, with the conversation so far."""
 
     adapter: ChatAdapter
     client: AsyncOpenAI
@@ -151,21 +180,21 @@ class _Round:
     conversation: list[Message]
 
     async def ask(self) -> Message:
-        """The model's message, put together from the stream."""
+        """Return the model's message, assembled from the stream."""
         from openai import OpenAIError
 
         try:
             return await self._stream()
         except OpenAIError as error:
-            told = f"{type(error).__name__}: {error}{_wish_of(error)}"
+            told = f"{type(error).__name__}: {error}{_retry_hint(error)}"
         except EndpointFailed as error:
             told = str(error)
-        # Some endpoints repeat the key in what they say.
+        # Some endpoints repeat the key in their error messages.
         raise EndpointFailed(mask_for([self.client.api_key])(told)) from None
 
     async def _stream(self) -> Message:
         offered: dict[str, Any] = {"tools": [_offer(tool) for tool in self.adapter.tools]}
-        create: Any = self.client.chat.completions.create  # its hints want their own classes of messages
+        create: Any = self.client.chat.completions.create  # it is typed for its own classes of messages
         stream = await create(
             model=self.adapter.model,
             messages=self.conversation,
@@ -173,21 +202,21 @@ class _Round:
             **(offered if self.adapter.tools else {}),
             **self.adapter.parameters,
         )
-        message = Assembled()
+        message = MessageBuilder()
         async with stream, self.turn.stream() as text, aclosing(readable(stream)) as chunks:
             async for chunk in chunks:
                 await text.write(message.add(chunk))
-        return message.whole()
+        return message.build()
 
 
-def _wish_of(error: Any) -> str:
-    """How long the endpoint wants to be left alone, where it says so."""
+def _retry_hint(error: Any) -> str:
+    """Return how long the endpoint asks to wait, if it does."""
     headers = getattr(getattr(error, "response", None), "headers", {})
     return f" (Retry-After: {headers['retry-after']})" if "retry-after" in headers else ""
 
 
 def _result_of(answer: Message) -> Any:
-    """The text, and why it ended if not because all was said, such as "length"; or the refusal."""
+    """Return the text, and a finish reason other than "stop", such as "length"; or the refusal."""
     if "refusal" in answer:
         return fail({"error": "model_refused", "refusal": answer["refusal"]})
     reason = {"finish_reason": answer["finish_reason"]} if "finish_reason" in answer else {}

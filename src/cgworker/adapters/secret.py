@@ -1,4 +1,4 @@
-"""The secrets that adapters send to other services: an API key or a token, from a file or a variable."""
+"""Read the secrets that adapters send to other services: an API key or a token, from a file or a variable."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from cgworker.private import check_private
 
 
 def read_key(file: Path | None, variable: str | None) -> str | None:
-    """Read the secret from the file; without a file, from the environment variable.
+    """Read a secret from a file; without a file, from an environment variable.
+
+    Args:
+        file: the file; None means that there is none.
+        variable: the name of the variable; None means that there is none.
 
     Returns:
-        the secret; None if neither the file nor the variable is given, or the variable is not set.
+        The secret; None if neither is given, or the variable is not set.
 
     Raises:
         UsageError: the file cannot be read or is empty, or others may read or write it (ProfileError).

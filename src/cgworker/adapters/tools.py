@@ -22,7 +22,7 @@ from cgworker.worker.redaction import redact
 
 @frozen(kw_only=True)
 class FunctionTool:
-    """A Python function as a tool; made by `function_tool`."""
+    """A Python function as a tool; `function_tool` makes it."""
 
     name: str
     description: str
@@ -31,14 +31,22 @@ class FunctionTool:
     input_type: Any = field(repr=False)
 
     async def call(self, turn: Turn, arguments: Any) -> Any:
-        """Call it; what goes wrong is a result too, for the model to do something about."""
+        """Call the function. An error is a result too, for the model to act on.
+
+        Args:
+            turn: the turn.
+            arguments: the arguments as the model sent them.
+
+        Raises:
+            LeaseLost: the turn's lease was lost.
+        """
         try:
             call = partial(self.function, turn, structure_plain(self.input_type, arguments))
             made = call() if inspect.iscoroutinefunction(self.function) else anyio.to_thread.run_sync(call)
             return await made
         except InvalidRequest as unfit:
             return {"error": "invalid_arguments", "faults": list(unfit.faults)}
-        except LeaseLost:  # the turn is another worker's now; the model can do nothing about it
+        except LeaseLost:  # the turn belongs to another worker now; the model cannot help it
             raise
         except Exception as raised:
             return {"error": f"{type(raised).__name__}: {redact(str(raised), turn.secrets)}"}
@@ -49,11 +57,11 @@ class ChildTool:
     """Another agent as a tool: its calls become child turns, and their results go to the model.
 
     Attributes:
-        name: what the model calls it.
-        description: what it is for, said to the model.
+        name: the tool's name.
+        description: the tool's purpose, for the model.
         agent_id: an agent of the same project.
         parameters: the JSON Schema of the child's input.
-        kind: the child's turn kind; the agent must have that capability.
+        kind: the child's turn kind; the agent must have it among its capabilities.
     """
 
     name: str
@@ -63,7 +71,11 @@ class ChildTool:
     kind: str = CONVERSATION_KIND
 
     def child(self, arguments: Any) -> Child:
-        """The turn that a call stands for."""
+        """Return the child turn that a call stands for.
+
+        Args:
+            arguments: the arguments as the model sent them.
+        """
         return Child(self.agent_id, arguments, kind=self.kind)
 
 
@@ -71,15 +83,16 @@ Tool = FunctionTool | ChildTool
 
 
 def function_tool(function: Callable[..., Any], *, name: str | None = None) -> FunctionTool:
-    """Make a tool of a function `(turn, arguments)`, typed as a handler is; plain ones run in a thread.
+    """Make a tool of a function `(turn, arguments)`, typed as a handler is; a plain one runs in a thread.
 
     Args:
-        function: the hint of its second parameter is what the model is told to send, its docstring what
-            it is for. It runs once for each call of the model, however often the handler begins again.
-        name: what the model calls it; by default its own name.
+        function: the function. The type of its second parameter is what the model must send, its docstring
+            describes the tool. It runs once for each call of the model, however often the handler starts
+            again.
+        name: the tool's name; by default the function's.
 
     Raises:
-        UsageError: its signature cannot be read.
+        UsageError: the caller's fault: the function's signature cannot be read.
     """
     signature = signature_of(function, set())
     tool = FunctionTool(
@@ -93,7 +106,7 @@ def function_tool(function: Callable[..., Any], *, name: str | None = None) -> F
 
 
 def _inline(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The class itself at the top, as endpoints want it, and not a reference to it."""
+    """Return the schema with the class at the top in place of a reference, as endpoints require it."""
     top, named = dict(schema), dict(schema.get("$defs", {}))
     if (reference := top.pop("$ref", None)) is not None:
         top = {**named[reference.removeprefix("#/$defs/")], **top}

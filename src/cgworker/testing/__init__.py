@@ -1,7 +1,7 @@
-"""The test kit: handlers played without a kernel, a real kernel in the process, and faults on demand.
+"""The test kit: play handlers without a kernel, run a real kernel in the process, and inject faults.
 
-`play` and `virtual_time` need `cgworker` alone, `local_kernel` needs `cgworker[kernel]`; each is loaded
-when it is asked for.
+`play` and `virtual_time` need only `cgworker`, `local_kernel` needs `cgworker[kernel]`. Each name is loaded
+on first use.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Does a command keep the command contract? Runs it on a set of turns and says what was seen.
+"""Check that a command keeps the command contract: run it on a set of turns and report what happened.
 
-Each turn is played (`playing.py`) by the real `CommandHandler`: the files, the child, its environment and
-its end are those of a worker. What every command must do is looked at with any command; what a command does
-in its own way, such as suspending, is looked at where somebody says which input makes it do so.
+The real `CommandHandler` runs each turn (`playing.py`): the files, the child process, its environment and
+its end are those of a worker. The general rules are checked with every command. Optional behaviour, such as
+suspending, is checked only if the caller names an input that triggers it.
 """
 
 from __future__ import annotations
@@ -52,18 +52,18 @@ _BIG_RECORDS = 250
 _BIG_INPUT_CHARACTERS = 1024 * 1024
 _STOP_AFTER_SECONDS = 1.5
 _GRACE_SECONDS = 4.0
-_MOST_OUTPUT_BYTES = 4 * 1024 * 1024
+_MAX_OUTPUT_BYTES = 4 * 1024 * 1024
 _BROKEN_CONTRACT = {"worker_final_invalid", "worker_suspend_invalid", "worker_command_missing_final"}
 
 
 @frozen
 class Check:
-    """One line of the card.
+    """The result of one check.
 
     Attributes:
-        name: what was looked at.
+        name: what was checked.
         verdict: "passed", "failed" or "not shown".
-        detail: what was seen, or what would show it.
+        detail: what happened, or which input would show it.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Check:
 
 @frozen(kw_only=True)
 class _Trial:
-    """The command on one turn."""
+    """The command's run on one turn."""
 
     played: Played
     exit_code: int | None
@@ -84,20 +84,22 @@ class _Trial:
 
     @property
     def outcome(self) -> Outcome | None:
+        """The outcome of the turn."""
         return self.played.outcome
 
     @property
     def error(self) -> Any:
-        """The `error` of its report, if it failed."""
+        """The `error` of the command's report, if it failed."""
         return self.outcome.payload.get("error") if isinstance(self.outcome, Failed) else None
 
     @property
     def was_killed(self) -> bool:
+        """True if the command had to be killed."""
         return self.exit_code == -9
 
     @property
     def problem(self) -> str | None:
-        """What of the contract it broke, whatever the turn was."""
+        """The general rule of the contract that the command broke; None if it broke none."""
         if self.error == "deadline_exceeded":
             return "it took too long"
         if self.error in _BROKEN_CONTRACT:
@@ -110,15 +112,15 @@ class _Trial:
 
 @frozen
 class CommandCheck:
-    """The examination of one command.
+    """The check of one command.
 
     Args:
         argv: the command and its arguments.
-        turns: inputs by the names of `TURNS`; a normal one is there if none is given.
+        turns: inputs by the names in `TURNS`; a normal turn is added if there is none.
         seconds: how long a turn may take.
 
     Raises:
-        UsageError: a turn has another name.
+        UsageError: the caller's fault: a turn has another name.
     """
 
     argv: Sequence[str]
@@ -132,7 +134,7 @@ class CommandCheck:
             raise UsageError(f"there is no turn {', '.join(sorted(unknown))} to check with. {known}")
 
     async def run(self) -> AsyncIterator[Check]:
-        """The lines of the card, as they come to be known."""
+        """Yield the results of the checks as they become known."""
         yield await self._answers()
         yield await self._takes_any_input()
         yield await self._takes_much()
@@ -147,7 +149,7 @@ class CommandCheck:
         yield self._prints_little()
         yield self._leaves_nothing_behind()
 
-    # ------------------------------------------------------------ what every command must do
+    # ------------------------------------------------------------ rules for every command
 
     async def _answers(self) -> Check:
         trial = await self._try(self._normal)
@@ -179,7 +181,7 @@ class CommandCheck:
 
     def _prints_little(self) -> Check:
         most = max(trial.output_bytes for trial in self._trials)
-        if most >= _MOST_OUTPUT_BYTES:
+        if most >= _MAX_OUTPUT_BYTES:
             return Check("output", "failed", "it printed more than 4 MiB on one turn: the rest is not shown")
         return Check("output", "passed", f"{most} bytes at most on one turn")
 
@@ -197,7 +199,7 @@ class CommandCheck:
             )
         return Check("grandchild", "passed", "no process outlived its turn")
 
-    # ------------------------------------------------------------ what it does in its own way
+    # ------------------------------------------------------------ optional behaviour
 
     async def _goes_on_from_its_checkpoint(self) -> Check:
         kept = [trial.checkpoint for trial in self._trials if trial.checkpoint is not None]
@@ -246,7 +248,7 @@ class CommandCheck:
 
 
 class _Watch:
-    """Sees how a command on one turn goes."""
+    """Observes a command during one turn."""
 
     def __init__(self) -> None:
         self._mark = uuid.uuid4().hex
@@ -280,13 +282,13 @@ class _Watch:
 
 
 def _processes_with(mark: str) -> tuple[int, ...]:
-    """The living processes with this in their environment, where that can be seen."""
+    """Return the ids of running processes with this text in their environment, where the system shows it."""
     found = []
     for environment in Path("/proc").glob("[0-9]*/environ"):
         try:
             if mark.encode() in environment.read_bytes():
                 found.append(int(environment.parent.name))
-        except OSError:  # another user's, or over meanwhile
+        except OSError:  # the process is another user's, or has ended meanwhile
             continue
     return tuple(found)
 
@@ -301,7 +303,7 @@ _EXPECTED: Mapping[str, Callable[[_Trial], bool]] = {
 
 
 def _ended(name: str, trial: _Trial, ignored: str) -> Check:
-    """Whether a command that takes long ended when it was told to."""
+    """Return the check that a slow command ended when it was told to."""
     if trial.played.interruption is None:
         return Check(name, "not shown", _over_too_soon())
     if trial.was_killed:

@@ -1,4 +1,4 @@
-"""Databases for kernels under test: one embedded PostgreSQL per process, a fresh database for each kernel."""
+"""Databases for kernels under test: one embedded PostgreSQL per process, a fresh database per kernel."""
 
 from __future__ import annotations
 
@@ -17,23 +17,26 @@ from cgworker.kernel.store.postgres.connect import open_database
 from cgworker.kernel.store.postgres.database import Database
 from cgworker.kernel.store.postgres.embedded import EmbeddedPostgres
 
-# Kernels start in threads of their own, perhaps several at once; what they share is made once.
+# Several kernels may start at once, each in its own thread; only one of them starts the server.
 _making = threading.Lock()
 
 
 @asynccontextmanager
 async def fresh_database(server: str | None = None) -> AsyncIterator[str]:
-    """The address of a new database with the schema and nothing in it; it is gone at the end.
+    """Create a database with the schema and nothing in it; drop it at the end of the block.
 
     Args:
-        server: a PostgreSQL on which databases may be made; None means the process's embedded one.
+        server: a PostgreSQL on which databases may be created; None means the process's embedded one.
+
+    Yields:
+        The address of the database.
     """
     if server is None:
         server = await asyncio.to_thread(_embedded_once)
     name = f"cg_local_{secrets.token_hex(6)}"
     await _execute(server, f'create database "{name}"')
     try:
-        # Opening it migrates it, which takes no longer than copying a template, and leaves none behind.
+        # Opening it migrates it, which takes no longer than copying a template database would.
         async with open_database(KernelConfig(pg_dsn=_address(server, name), pool_size=1)):
             pass
         yield _address(server, name)
@@ -48,7 +51,7 @@ def _embedded_once() -> str:
 
 @cache
 def _embedded() -> str:
-    """Started with the first kernel of the process, stopped and deleted at the process's end."""
+    """Return the address of the embedded server, which runs from the first kernel until the process ends."""
     folder = tempfile.TemporaryDirectory(prefix="cg-")
     postgres = EmbeddedPostgres(folder.name, durable=False)
     atexit.register(folder.cleanup)

@@ -1,7 +1,7 @@
-"""Faults on demand: answers that get lost, requests that never arrive, a kernel that is slow or away.
+"""Inject faults: lost requests and answers, delays, error answers, stolen leases.
 
-A verb is one of claim, renew, reconcile, dispatch, append, finish, suspend, resume, stop, presence, context,
-get, feed.
+A verb is one of claim, renew, reconcile, dispatch, append, finish, suspend, resume, stop, presence,
+context, get, feed.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class _Fault:
 
 
 class Faults:
-    """What goes wrong at a kernel, verb by verb; each fault wears out after so many requests.
+    """Faults of a kernel, by verb; each fault ends after a number of requests.
 
     Attributes:
-        seen: how often each verb was asked for, faults included.
+        seen: how many requests of each verb arrived, including those with a fault.
     """
 
     def __init__(self, end_lease: Callable[[TurnRef], Awaitable[None]]) -> None:
@@ -48,41 +48,80 @@ class Faults:
         self.seen: Counter[str] = Counter()
 
     def drop_request(self, verb: str, times: int = 1) -> None:
-        """The connection breaks before the request is carried out."""
+        """Break the connection before the request is carried out.
+
+        Args:
+            verb: the verb of the requests.
+            times: how many requests.
+        """
         self._planned.append(_Fault("drop_request", verb, times))
 
     def drop_response(self, verb: str, times: int = 1) -> None:
-        """The request is carried out, and the connection breaks before its answer is."""
+        """Carry out the request, and break the connection before its answer.
+
+        Args:
+            verb: the verb of the requests.
+            times: how many requests.
+        """
         self._planned.append(_Fault("drop_response", verb, times))
 
     def delay(self, verb: str, seconds: float, times: int = 1) -> None:
-        """The request is carried out, but only after a while."""
+        """Delay carrying out the request.
+
+        Args:
+            verb: the verb of the requests.
+            seconds: the delay.
+            times: how many requests.
+        """
         self._planned.append(_Fault("delay", verb, times, seconds=seconds))
 
     def delay_response(self, verb: str, seconds: float, times: int = 1) -> None:
-        """The request is carried out, and its answer is a while in coming."""
+        """Carry out the request, and delay its answer.
+
+        Args:
+            verb: the verb of the requests.
+            seconds: the delay.
+            times: how many requests.
+        """
         self._planned.append(_Fault("delay_response", verb, times, seconds=seconds))
 
     def answer(self, verb: str, status: int = 503, times: int = 1) -> None:
-        """The request is not carried out and gets this status."""
+        """Answer with a status instead of carrying out the request.
+
+        Args:
+            verb: the verb of the requests.
+            status: the HTTP status.
+            times: how many requests.
+        """
         self._planned.append(_Fault("answer", verb, times, status=status))
 
     async def steal_lease(self, turn: TurnRef) -> None:
-        """End the lease of a running turn now, as if its holder had been away for too long."""
+        """End the lease of a running turn, as if its holder had been away for too long.
+
+        Args:
+            turn: the turn.
+        """
         await self._end_lease(turn)
 
     def ignore_preferences(self) -> None:
-        """From now on neither wait nor bring a context nor know repeats nor routes for many items, as the
-        reference's kernel."""
+        """From now on, behave like the reference's kernel.
+
+        It does not wait for news, sends no context with a claim, ignores idempotency keys, and has no
+        routes for many items.
+        """
         self._is_plain = True
 
     def clear(self) -> None:
-        """Nothing goes wrong any more."""
+        """Remove all faults."""
         self._is_plain = False
         self._planned.clear()
 
     def wrap(self, app: ASGIApp) -> ASGIApp:
-        """The application with these faults in front of it."""
+        """Return an application that applies these faults to the requests of another one.
+
+        Args:
+            app: the kernel's application.
+        """
 
         async def faulty(scope: Scope, receive: Receive, send: Send) -> None:
             verb = verb_of(scope["method"], scope["path"]) if scope["type"] == "http" else None
@@ -109,10 +148,11 @@ class Faults:
 
 
 def per_project(faults: Mapping[str, Faults], app: ASGIApp) -> ASGIApp:
-    """The application with each project's faults in front of its requests.
+    """Return an application that applies to each request the faults of its project.
 
     Args:
-        faults: by the project's id; projects may come later.
+        faults: the faults by the project's id; projects may be added later.
+        app: the kernel's application.
     """
 
     async def faulty(scope: Scope, receive: Receive, send: Send) -> None:
@@ -154,6 +194,6 @@ async def _swallow(_: Message) -> None:
 
 
 async def _break_connection(send: Send) -> None:
-    """Announce a body that never comes: the server then has to close the connection."""
+    """Announce a body and send none, so that the server must close the connection."""
     headers = [(b"content-length", b"1000000")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})

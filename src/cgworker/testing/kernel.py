@@ -1,6 +1,6 @@
-"""A real kernel in the process: the application, its server and a real PostgreSQL, from nothing.
+"""A real kernel in the process: the application, its server and a real PostgreSQL.
 
-It runs in a thread of its own, since the database driver knows asyncio only; tests may run on trio.
+The kernel runs in its own thread, since the database driver supports only asyncio; tests may run on trio.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ def _new_project_id() -> str:
 
 
 class LocalKernel:
-    """A running kernel. Made by `local_kernel`.
+    """A running kernel, made by `local_kernel`.
 
     Attributes:
-        base_url: where it listens.
-        project_id: the project its agents are made in.
-        faults: what goes wrong with the project's requests, on demand.
+        base_url: the kernel's address.
+        project_id: the project of its agents.
+        faults: faults to inject into the project's requests.
     """
 
     def __init__(self, base_url: str, kernel: Kernel, faults: dict[str, Faults]) -> None:
@@ -68,7 +68,7 @@ class LocalKernel:
         faults[self.project_id] = self.faults
 
     def new_project(self) -> LocalKernel:
-        """The same kernel with another project: agents, turns, clients and faults of its own.
+        """Return the same kernel with a new project, with its own agents, turns, clients and faults.
 
         Its `aclose()` closes its own clients.
         """
@@ -86,14 +86,15 @@ class LocalKernel:
         kinds: Sequence[str] = (CONVERSATION_KIND,),
         grants: Sequence[str] = (),
     ) -> KernelClient:
-        """A client with the agent's identity; the agent is registered if it is new.
+        """Return a client with the agent's identity; register the agent if it is new.
 
-        The client may be closed earlier, and is closed with the kernel at the latest.
+        The client may be closed earlier; otherwise it is closed with the kernel.
 
         Args:
-            capacity: how many turns it may have running at once.
-            kinds: the turn kinds it takes.
-            grants: what it may do beyond its own turns.
+            agent_id: the agent.
+            capacity: how many turns the agent may have running at once.
+            kinds: the turn kinds that the agent takes.
+            grants: what the agent may do beyond its own turns.
         """
         ref = AgentRef(project_id=self.project_id, agent_id=agent_id)
         if agent_id not in self._tokens:
@@ -112,10 +113,13 @@ class LocalKernel:
     async def dispatch(
         self, agent_id: str, input: Any, *, key: str | None = None, kind: str = CONVERSATION_KIND
     ) -> TurnRef:
-        """Give an agent a turn, as the agent `requester`.
+        """Dispatch a turn to an agent, as the agent `requester`.
 
         Args:
-            key: the dispatch key; None makes one that is new.
+            agent_id: the agent that gets the turn.
+            input: any JSON value, or an object of a class with fields.
+            key: the dispatch key; None makes a new one.
+            kind: the turn kind.
         """
         async with await self.agent("requester") as requester:
             anchor = key or secrets.token_hex(8)
@@ -131,10 +135,14 @@ class LocalKernel:
             )
 
     async def closed(self, turn: TurnRef, *, within_seconds: float = 60.0) -> TurnSnapshot:
-        """The turn, once it is closed.
+        """Wait until the turn is closed, and return it.
+
+        Args:
+            turn: the turn.
+            within_seconds: how long to wait.
 
         Raises:
-            TimeoutError: it is not, by then.
+            TimeoutError: the turn is not closed by then.
         """
         async with await self.agent("requester") as requester:
             with anyio.fail_after(within_seconds):
@@ -144,11 +152,11 @@ class LocalKernel:
         return found
 
     async def advance(self, seconds: float) -> None:
-        """Move the kernel's clock forward, and do at once what is due by it: no test has to wait for a day.
+        """Advance the kernel's clock, and do at once what becomes due: no test has to wait for a day.
 
-        Leases that end meanwhile are over, also those of handlers that run: their workers lose them. What
-        waits for the kernel by its own clock, such as a handler's `asyncio.sleep`, notices nothing. The clock
-        is that of the kernel, so of all its projects.
+        Leases that end meanwhile have ended, including those of running handlers, whose workers lose them.
+        Other clocks do not move: an `asyncio.sleep` in a handler takes as long as before. The clock belongs
+        to the kernel, and so to all its projects.
 
         Args:
             seconds: how far; at least 0.
@@ -165,7 +173,7 @@ class LocalKernel:
         await self._kernel.do_what_is_due()
 
     async def aclose(self) -> None:
-        """Close the clients that were handed out; `local_kernel` does."""
+        """Close the clients that were handed out; `local_kernel` calls this."""
         for client in self._clients:
             await client.aclose()
 
@@ -180,7 +188,7 @@ class LocalKernel:
         return (await issue_credential(self._database, ref, IssueCredential(), issued_by=None)).token
 
     async def _in_loop(self, work: Coroutine[Any, Any, T]) -> T:
-        """Await something in the kernel's own event loop."""
+        """Await a coroutine in the kernel's own event loop."""
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         return await anyio.to_thread.run_sync(future.result)
 
@@ -189,13 +197,17 @@ class LocalKernel:
 async def local_kernel(
     *, lease_seconds: float = 30.0, reaper_seconds: float | None = None, postgres: str | None = None
 ) -> AsyncIterator[LocalKernel]:
-    """A kernel on a database of its own, on loopback, until the block ends. Works on asyncio and trio.
+    """Run a kernel with its own database, on loopback, until the block ends. Works on asyncio and trio.
 
     Args:
         lease_seconds: the length of a lease.
-        reaper_seconds: how often ended leases are looked for; by default a sixth of a lease, 0 is never.
-        postgres: a PostgreSQL on which databases may be made; by default an embedded one, which all
-            kernels of this process share.
+        reaper_seconds: how often the kernel looks for ended leases; by default a sixth of a lease, 0 is
+            never.
+        postgres: the address of a PostgreSQL on which databases may be created; by default an embedded one,
+            which all kernels of this process share.
+
+    Yields:
+        The running kernel.
 
     Raises:
         UsageError: there is no PostgreSQL that can be used.
@@ -232,7 +244,7 @@ class _Served:
         self._error: BaseException | None = None
 
     def start(self) -> LocalKernel:
-        """Start the thread; returns once the kernel answers."""
+        """Start the thread, and return once the kernel answers."""
         self._thread.start()
         self._settled.wait(_START_SECONDS)
         if self._error is not None:
@@ -242,7 +254,7 @@ class _Served:
         return self._kernel
 
     def stop(self) -> None:
-        """End the server and the thread; the database is dropped by then."""
+        """Stop the server and the thread; the database is dropped by then."""
         if self._thread.is_alive():
             self._end()
         self._thread.join(_START_SECONDS)

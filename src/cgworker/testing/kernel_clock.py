@@ -1,6 +1,6 @@
-"""The clock of a kernel under test, which can be moved forward.
+"""Move the clock of a kernel under test.
 
-All statements of a kernel ask two functions for the time (migration 0005); these are replaced here.
+All statements of a kernel ask two functions for the time (migration 0005); this module replaces them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from cgworker.kernel.store.postgres.database import Connection, Database
 
 CLOCK_OFFSET = "select round(extract(epoch from cg_clock() - clock_timestamp()), 3)::float8"
 
-# Replacing a function makes PostgreSQL plan anew what it was inlined into, on all connections.
+# After a function is replaced, PostgreSQL plans again every statement that it was inlined into.
 _MOVE_CLOCK = """
 create or replace function cg_now() returns timestamptz
 language sql stable parallel safe
@@ -22,11 +22,11 @@ as 'select clock_timestamp() + interval ''{seconds:.3f} seconds''';
 
 
 async def move_clock(database: Database, seconds: float) -> None:
-    """Move the clock of all kernels on a database forward, from where it stands.
+    """Advance the clock of all kernels on a database.
 
     Args:
-        database: a database that no one else uses; whoever may create functions in it may do this.
-        seconds: how far; a thousandth of a second is the smallest step.
+        database: a database that nothing else uses; its user must be allowed to create functions.
+        seconds: how far; the smallest step is a thousandth of a second.
     """
 
     async def move(connection: Connection) -> None:

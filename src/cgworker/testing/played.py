@@ -1,4 +1,4 @@
-"""What `play()` tells of a handler: its records, children and questions, and what became of the turn."""
+"""The result of `play()`: what a handler did with a turn."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ from cgworker.worker import TurnReport
 
 @frozen
 class PlayedRecord:
-    """A record that the handler appended."""
+    """A record that the handler appended.
+
+    Attributes:
+        role: the record's role.
+        payload: the record's content.
+    """
 
     role: str
     payload: Any
@@ -22,13 +27,13 @@ class PlayedRecord:
 
 @frozen
 class PlayedChild:
-    """A turn that the handler gave to another agent.
+    """A turn that the handler dispatched to another agent.
 
     Attributes:
-        name: what the handler calls it.
-        agent_id: whom it was given to.
-        input: what it was given.
-        kind: its turn kind.
+        name: the handler's name for it.
+        agent_id: the agent that got the turn.
+        input: the turn's input.
+        kind: the turn kind.
     """
 
     name: str
@@ -39,7 +44,7 @@ class PlayedChild:
 
 @frozen
 class PlayedQuestion:
-    """A question that the handler asked, and the JSON schema of its answer."""
+    """A question that the handler asked, and the JSON Schema of its answer."""
 
     key: str
     question: Any
@@ -51,12 +56,12 @@ class Played:
     """What a handler did with a turn.
 
     Attributes:
-        report: what the worker says of the last attempt.
-        records: what was appended, the deliverable apart.
-        children: what was dispatched.
-        questions: what was asked.
-        entered_count: how often the handler began, from the top each time.
-        error: what it raised, if it did.
+        report: the worker's report of the last attempt.
+        records: the records it appended, except the deliverable.
+        children: the turns it dispatched.
+        questions: the questions it asked.
+        entered_count: how often the handler started; it starts from the top each time.
+        error: the exception it raised; None if it raised none.
     """
 
     report: TurnReport
@@ -68,7 +73,7 @@ class Played:
 
     @property
     def outcome(self) -> Outcome | None:
-        """What became of the turn; None if its lease was lost before there was anything to settle."""
+        """The outcome of the turn; None if its lease was lost before there was one."""
         return self.report.outcome
 
     @property
@@ -81,10 +86,10 @@ class Played:
 
     @property
     def suspended_reason(self) -> str | None:
-        """Why the turn is suspended, if it is."""
+        """The reason of the suspension; None if the turn is not suspended."""
         return self.outcome.reason if isinstance(self.outcome, Suspended) else None
 
     @property
     def interruption(self) -> Interruption | None:
-        """Why the handler was ended, if it was."""
+        """Why the handler was ended; None if it was not."""
         return self.report.interruption

@@ -1,4 +1,4 @@
-"""`play()`: run a handler on a turn without a kernel, with what happens around it scripted."""
+"""`play()`: run a handler on a turn without a kernel, with scripted children, answers and interruptions."""
 
 from __future__ import annotations
 
@@ -50,30 +50,28 @@ async def play(
     lifespan: Lifespan | None = None,
     options: WorkerOptions | None = None,
 ) -> Played:
-    """Run a handler on a turn, with the real worker, but without a kernel. Works on asyncio and trio.
+    """Run a handler on a turn in a real worker, but without a kernel. Works on asyncio and trio.
 
-    A handler that waits for children or answers is begun again once the script has them; if the script has
-    not, the turn stays suspended, and that is what was played.
+    A handler that waits for children or answers starts again once the script has them. If the script does
+    not have them, the turn stays suspended, and `play` returns that.
 
     Args:
         handler: a function as under `@worker.turn()`, any handler, a worker, or a worker's class.
-        input: what the turn is dispatched with; any JSON value, or an object of a class with fields.
+        input: the turn's input: any JSON value, or an object of a class with fields.
         kind: the turn kind.
-        attempt: which attempt this is.
-        records: role and payload of records that are there already, such as `("step", {...})`.
-        children: results by the child's name: a payload, an outcome such as `fail({...})`, or a function from
-            the child's input to either.
+        attempt: the number of this attempt.
+        records: roles and payloads of records that exist already, such as `("step", {...})`.
+        children: results by the child's name: a payload, an outcome such as `fail({...})`, or a function
+            from the child's input to either.
         answers: answers by the question's key.
-        messages: what the turn is told, in order; any JSON values. A handler that waits for one more gets a
-            `UsageError`, unless it is interrupted by `stop_after` or `lose_lease_after`.
-        stop_after: a stop is asked for so many seconds after the handler began.
-        lose_lease_after: the lease is lost so many seconds after the handler began.
-        resources: what the lifespan would give, by name; the worker's own lifespan is then not entered.
+        stop_after: request a stop this many seconds after the handler started; None means never.
+        lose_lease_after: lose the lease this many seconds after the handler started; None means never.
+        resources: the resources by name; a worker's own lifespan is then not entered.
         lifespan: as for `Worker`.
         options: as for `Worker`; None keeps a worker's own. The outbox is always a temporary one.
 
     Raises:
-        UsageError: the handler cannot be one, or asks for a resource that is not there.
+        UsageError: the caller's fault: this is no handler, or it asks for a resource that is missing.
     """
     turn = ScriptedTurn(turn_id="T-1", agent=_PLAYER, kind=kind, spawn_key="play")
     turn.add_record(unstructure_plain(input), "bootstrap")
@@ -106,7 +104,16 @@ async def play_script(
     lifespan: Lifespan | None = None,
     options: WorkerOptions | None = None,
 ) -> Played:
-    """What `play()` does with the turn that a script holds."""
+    """Run a handler as `play()` does, on the turn that a script holds.
+
+    Args:
+        handler: a function as under `@worker.turn()`, any handler, a worker, or a worker's class.
+        script: the kernel with the turn, and the results of children and questions.
+        stop_after: request a stop this many seconds after the handler started; None means never.
+        lose_lease_after: lose the lease this many seconds after the handler started; None means never.
+        lifespan: as for `Worker`.
+        options: as for `Worker`; None keeps a worker's own. The outbox is always a temporary one.
+    """
     async with script.kernel.client() as client, _scratch() as outbox:
         worker = _worker_of(handler, client, script.note, lifespan, options)
         worker.options = evolve(worker.options, outbox_path=outbox)
@@ -124,12 +131,12 @@ async def _scratch() -> AsyncIterator[Path]:
 
 @asynccontextmanager
 async def _timers() -> AsyncIterator[anyio.abc.TaskGroup]:
-    """Tasks that end with the block; what the block raises gets out as it is."""
+    """Run tasks until the block ends; raise the block's exception as it is."""
     try:
         async with anyio.create_task_group() as timers:
             yield timers
             timers.cancel_scope.cancel()
-    except BaseExceptionGroup as group:  # no task of ours raises, and a group of one tells a test nothing
+    except BaseExceptionGroup as group:  # our tasks do not raise: the group has only the block's exception
         raise group.exceptions[0] from None
 
 
@@ -157,7 +164,7 @@ def _giving(resources: Mapping[str, Any]) -> Lifespan:
 
 
 class _Interrupter:
-    """Middleware that ends the handler from outside, so many seconds after it began."""
+    """Middleware that interrupts the handler a number of seconds after it started."""
 
     def __init__(
         self,
@@ -185,10 +192,10 @@ class _Interrupter:
 
 
 class Script:
-    """What happens around the handler, and what it did.
+    """The script of a turn, and what the handler did with it.
 
     Args:
-        kernel: has the turn.
+        kernel: the kernel that has the turn.
         children: results by the child's name, as for `play`.
         answers: answers by the question's key.
     """
@@ -204,15 +211,26 @@ class Script:
         self._error: BaseException | None = None
 
     def note(self, event: Event) -> None:
-        """Keep what the handler raised."""
+        """Keep the exception that the handler raised.
+
+        Args:
+            event: an event of the worker.
+        """
         if isinstance(event, HandlerRaised):
             self._error = event.error
 
     async def play_to_the_end(self, worker: Worker) -> TurnReport:
-        """Until nothing in the script makes the turn go on."""
+        """Run the worker until nothing in the script makes the turn continue.
+
+        Args:
+            worker: the worker.
+
+        Returns:
+            The worker's report of the last attempt.
+        """
         while True:
             report = await worker.once()
-            assert report is not None  # the turn is queued, and nobody else claims
+            assert report is not None  # the turn is queued, and there is no other worker
             if not (isinstance(report.outcome, Suspended) and self._goes_on()):
                 return report
 
@@ -228,7 +246,7 @@ class Script:
     def _end_children(self, waiting: Mapping[str, Any]) -> bool:
         by_id = {child.turn_id: child for child in self.kernel.children.values()}
         by_name = {name: by_id[turn_id] for turn_id, name in self._names.items()}
-        for name in filter(by_name.__contains__, self._children):  # they end in the order of the script
+        for name in filter(by_name.__contains__, self._children):  # children end in the script's order
             if by_name[name].outcome is None:
                 self.kernel.end_child(by_name[name], *self._result_of(name, by_name[name].input))
         closed_count = sum(by_id[turn_id].outcome is not None for turn_id in waiting["turns"])
@@ -245,7 +263,7 @@ class Script:
         return word_for(outcome), outcome.payload
 
     def _answer(self, waiting_keys: Sequence[str]) -> bool:
-        """One question at a time, as people answer; in the order of the handler's asking."""
+        """Answer one question, as people do, in the order in which they were asked."""
         key = next(filter(self._answers.__contains__, waiting_keys), None)
         if key is None:
             return False
@@ -254,7 +272,7 @@ class Script:
 
     @property
     def _names(self) -> dict[str, str]:
-        """What the handler calls its children, by turn id: as its records tell, else by their keys."""
+        """Return the handler's names for its children by turn id, from its records or else their keys."""
         children = self.kernel.children
         names = {child.turn_id: key.partition(":")[2] for key, child in children.items()}
         for record in self._records("children"):
@@ -267,7 +285,11 @@ class Script:
         return [record for record in records if role in (None, record.role)]
 
     def played(self, report: TurnReport) -> Played:
-        """What the handler did."""
+        """Return what the handler did.
+
+        Args:
+            report: the worker's report of the last attempt.
+        """
         names = self._names
         return Played(
             report=report,

@@ -1,7 +1,7 @@
-"""pytest fixtures: a real kernel for the session, a project of it for each test, and a worker in it.
+"""pytest fixtures: a real kernel for the session, a project for each test, and a worker in it.
 
-They are async where they have to be, for tests that anyio's pytest plugin runs, on asyncio or trio. pytest
-loads this module wherever cgworker is installed, so it loads nothing itself until a fixture is used.
+Some of them are async, for tests that anyio's pytest plugin runs on asyncio or trio. pytest loads this
+module wherever cgworker is installed, so it imports nothing else until a fixture is used.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def cg_server() -> Iterator[LocalKernel]:
-    """A real kernel on an embedded PostgreSQL, started when a test first asks for it. Tests share it."""
+    """A real kernel on an embedded PostgreSQL, shared by all tests. It starts on first use."""
     from anyio.from_thread import start_blocking_portal
 
     from cgworker.testing import local_kernel
@@ -36,7 +36,7 @@ def cg_server() -> Iterator[LocalKernel]:
 
 @pytest.fixture
 async def cg_kernel(cg_server: LocalKernel) -> AsyncIterator[LocalKernel]:
-    """The kernel with a project of the test's own, faults included."""
+    """The kernel with a project for this test alone, including faults."""
     kernel = cg_server.new_project()
     try:
         yield kernel
@@ -48,8 +48,8 @@ async def cg_kernel(cg_server: LocalKernel) -> AsyncIterator[LocalKernel]:
 async def cg_worker(cg_kernel: LocalKernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunWorker:
     """Runs a worker until a block ends: `async with cg_worker(answer, agent_id="desk") as worker:`.
 
-    The first argument is a function as under `@worker.turn()`, any handler, or a worker's class; further ones
-    are those of `Worker`. What it keeps on disk is below the test's `tmp_path`.
+    The first argument is a function as under `@worker.turn()`, any handler, or a worker's class; the others
+    are those of `Worker`. The worker's files are below the test's `tmp_path`.
     """
     from cgworker import UsageError, Worker
 

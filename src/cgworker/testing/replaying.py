@@ -1,4 +1,4 @@
-"""Do a past turn again, from what the kernel has of it, without a claim and without writing to it."""
+"""Run a handler again on a past turn, read from the kernel, without a claim and without writing to it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _OUTCOMES = {"succeeded": Succeeded, "failed": Failed, "stopped": Stopped}
 
 @frozen
 class ReplayResult:
-    """What a turn came to: its outcome, or "suspended", and its payload, or the reason."""
+    """The result of a turn: its outcome, or "suspended", and its payload, or the reason."""
 
     outcome: str
     payload: Any
@@ -40,7 +40,7 @@ class ReplayResult:
 
 @frozen
 class Replayed:
-    """A past turn, beside what came of doing it again."""
+    """A past turn, and the result of running the handler again."""
 
     turn: TurnSnapshot
     then: ReplayResult
@@ -48,12 +48,12 @@ class Replayed:
 
     @property
     def same(self) -> bool:
-        """Whether it came to the same."""
+        """True if both results are equal."""
         return self.then == self.now
 
     @property
     def difference(self) -> tuple[str, ...]:
-        """How what came of it differs, as lines of a diff."""
+        """The difference between both results, as lines of a diff."""
         then, now = (_lines(came) for came in (self.then, self.now))
         return tuple(difflib.unified_diff(then, now, "then", "now", lineterm=""))
 
@@ -66,20 +66,21 @@ async def replay(
     all_records: bool = False,
     on_record: Callable[[str, Any], None] = lambda _role, _payload: None,
 ) -> Replayed:
-    """Run a handler on a closed turn again, as its first attempt saw it.
+    """Run a handler again on a closed turn, as its first attempt saw it.
 
-    Its steps are not done again, and its children and questions end as they did then.
+    Its steps are not repeated, and its children and questions end as they did then.
 
     Args:
-        kernel: reads the turn, and nothing else.
-        turn: which.
+        kernel: reads the turn; nothing is written.
+        turn: the closed turn.
         handler: a function as under `@worker.turn()`, any handler, or a worker.
-        all_records: let it see all records but the final one, as a later attempt would.
-        on_record: told of the role and payload of each record that it would have appended.
+        all_records: show the handler all records but the final one, as a later attempt would see them.
+        on_record: called with the role and payload of each record that the handler would have appended.
 
     Raises:
-        UsageError: the turn is not closed, so that there is nothing to compare with.
-        KernelRefused, KernelTrouble: the turn could not be read.
+        UsageError: the caller's fault: the turn is not closed, so that there is nothing to compare with.
+        KernelRefused: the kernel refused to show the turn.
+        KernelTrouble: the kernel gave no usable answer.
     """
     past = await kernel.turns.get(turn)
     if past.state != "closed":
@@ -95,7 +96,7 @@ async def replay(
 
 
 def _queued(past: TurnSnapshot, items: list[SemanticItem], all_records: bool) -> ScriptedTurn:
-    """The turn as it was when it was dispatched, with what its handler need not do again."""
+    """Return the turn as it was when dispatched, with the records that the handler needs."""
     turn = ScriptedTurn(
         turn_id=past.turn.turn_id,
         agent=past.target_agent,
@@ -118,7 +119,7 @@ def _queued(past: TurnSnapshot, items: list[SemanticItem], all_records: bool) ->
 
 
 async def _children(kernel: KernelClient, turn: TurnRef, items: list[SemanticItem]) -> Mapping[str, Any]:
-    """How the children ended, by name; those still open are left out."""
+    """Return the results of the closed children, by name."""
     ended = {}
     for item in _of_role(items, CHILDREN_ROLE):
         for name, facts in item.payload["turns"].items():

@@ -1,7 +1,7 @@
-"""A kernel for one turn, from a script: what the real client sends is answered in the process, from memory.
+"""A scripted kernel for one turn, which answers the real client's requests in the process, from memory.
 
-It knows one turn and its children, takes the state machine of `lifecycle.py`, and refuses whatever comes
-under another claim than the current one. There is no lease to run out: who plays says when it is lost.
+It knows one turn and its children, uses the state machine of `lifecycle.py`, and refuses requests under any
+claim but the current one. Leases do not run out: the player decides when one is lost.
 """
 
 from __future__ import annotations
@@ -31,14 +31,13 @@ class ScriptedKernel(httpx.AsyncBaseTransport):
     """Answers the requests of one agent about one turn.
 
     Args:
-        turn: the turn that will be claimed.
-        attempt: which attempt its first claim is.
-        on_record: told of the role and payload of each record that is appended.
-        is_interrupted_later: whether a handler that waits for a message that never comes will be interrupted.
+        turn: the turn to claim.
+        attempt: the number of the attempt that its first claim is.
+        on_record: called with the role and payload of each record that is appended.
 
     Attributes:
-        turn: the turn played.
-        children: what was dispatched under its claim, by dispatch key.
+        turn: the turn that is played.
+        children: the turns dispatched under its claim, by dispatch key.
     """
 
     def __init__(
@@ -57,17 +56,27 @@ class ScriptedKernel(httpx.AsyncBaseTransport):
         self._is_lost = False
 
     def client(self) -> KernelClient:
-        """The real client, with this kernel in place of a network."""
+        """Return a real client that sends its requests to this kernel."""
         http = httpx.AsyncClient(transport=self)
         return KernelClient("https://play.invalid", agent=self.turn.agent, token="play", http=http)
 
     def end_child(self, child: ScriptedTurn, outcome: str, payload: Any) -> None:
-        """Somebody has done a child's work."""
+        """Close a child, as its agent would.
+
+        Args:
+            child: the child.
+            outcome: "succeeded", "failed" or "stopped".
+            payload: the final payload; absent leaves no record.
+        """
         child.close(outcome, payload, "error_report" if outcome == "failed" else "deliverable")
         self.turn.tell("turn.finished", child.turn_id)
 
     def resume(self, **annotations: Any) -> None:
-        """Somebody resumes the turn, with these annotations."""
+        """Resume the turn.
+
+        Args:
+            **annotations: the caller's annotations.
+        """
         self.turn.change(Trigger.RESUME, "turn.resumed", caller={"annotations": annotations})
 
     @property
@@ -77,11 +86,15 @@ class ScriptedKernel(httpx.AsyncBaseTransport):
         return told[-1]["annotations"]["caller"]["annotations"] if told else {}
 
     def lose_claim(self) -> None:
-        """From now on nothing is taken under the current claim."""
+        """Refuse all further requests under the current claim."""
         self._is_lost = True
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Answer a request of the client."""
+        """Answer a request of the client.
+
+        Args:
+            request: the request.
+        """
         body = loads(content) if (content := await request.aread()) else {}
         headers = {"content-type": "application/json"}
         try:

@@ -1,4 +1,4 @@
-"""`ScriptedTurn`: a turn as the kernel of a script keeps it."""
+"""A turn in the memory of a scripted kernel."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cgworker.wire.refs import AgentRef
 
 
 class RequestRefused(Exception):
-    """What a request gets instead of an answer."""
+    """The refusal of a request."""
 
     def __init__(self, status: int, error: str, message: str) -> None:
         super().__init__(message)
@@ -24,14 +24,18 @@ class RequestRefused(Exception):
 
 
 def payload_of(item: Mapping[str, Any]) -> Any:
-    """What a record says."""
+    """Return a record's content.
+
+    Args:
+        item: the record, in its form on the wire.
+    """
     content = item["content"]["cards"][0]["content"]
     return content["text"] if "text" in content else content["data"]
 
 
 @define(kw_only=True)
 class ScriptedTurn:
-    """A turn as the script keeps it: the one that is played, or a child of it."""
+    """A turn in memory: the one that is played, or a child of it."""
 
     turn_id: str
     agent: AgentRef
@@ -50,11 +54,17 @@ class ScriptedTurn:
 
     @property
     def token(self) -> str:
-        """What its current claim's holder has to show."""
+        """The token of the current claim."""
         return f"{self.turn_id}-claim-{self.claims_count}"
 
     def change(self, event: Trigger, name: str | None = None, **annotations: Any) -> None:
-        """Go on to the state that an event leads to, and keep the event under its name."""
+        """Change the state as an event demands, and add the event to the feed.
+
+        Args:
+            event: the event of the state machine.
+            name: the event's type in the feed; None adds no event to it.
+            **annotations: the event's annotations.
+        """
         try:
             self.state = advance(self.state, event)
         except InvariantError as impossible:
@@ -63,11 +73,25 @@ class ScriptedTurn:
             self.tell(name, self.turn_id, **annotations)
 
     def tell(self, name: str, turn_id: str, **annotations: Any) -> None:
-        """Keep an event of this turn or of a child, as both stand in the feed of a parent."""
+        """Add an event of this turn or of a child to the feed.
+
+        Args:
+            name: the event's type.
+            turn_id: the turn it is about.
+            **annotations: the event's annotations.
+        """
         self.events.append({"event_type": name, "subject_id": turn_id, "annotations": annotations})
 
     def add_record(self, payload: Any, role: str) -> dict[str, Any]:
-        """Append a record; returns where its content is."""
+        """Append a record.
+
+        Args:
+            payload: the content, a JSON value.
+            role: the record's role.
+
+        Returns:
+            The reference of the content, in its form on the wire.
+        """
         number = len(self.records) + 1
         ref = {"project_id": self.agent.project_id, "cardbox_id": f"box-{self.turn_id}-{number}"}
         content = {"text": payload} if isinstance(payload, str) else {"data": payload}
@@ -85,23 +109,29 @@ class ScriptedTurn:
         return ref
 
     def close(self, outcome: str, payload: Any, role: str) -> None:
-        """End it, whoever did the work."""
+        """Close the turn.
+
+        Args:
+            outcome: "succeeded", "failed" or "stopped".
+            payload: the final payload; absent leaves no record.
+            role: the role of the final record.
+        """
         self.state, self.outcome = TurnState.CLOSED, outcome
         self.final_role, self.final_payload = (None, ABSENT) if payload is ABSENT else (role, payload)
 
     @property
     def input(self) -> Any:
-        """What it was dispatched with."""
+        """The turn's input."""
         return payload_of(self.records[0])
 
     @property
     def ref(self) -> dict[str, Any]:
-        """Its name, as it travels."""
+        """The turn's reference, in its form on the wire."""
         return {"project_id": self.agent.project_id, "turn_id": self.turn_id}
 
     @property
     def snapshot(self) -> dict[str, Any]:
-        """It as it stands, as it travels."""
+        """The turn's current state, in its form on the wire."""
         has_final = self.final_payload is not ABSENT
         return {
             "turn": self.ref,

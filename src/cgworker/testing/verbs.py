@@ -1,4 +1,4 @@
-"""What a request to a kernel asks for, in one word."""
+"""Name the verb of a request to a kernel."""
 
 from __future__ import annotations
 
@@ -22,7 +22,12 @@ _VERBS = [
 
 
 def verb_of(method: str, path: str) -> str | None:
-    """The verb, None if it is none of those above."""
+    """Return the verb of a request; None if the request has none of the verbs above.
+
+    Args:
+        method: the HTTP method.
+        path: the path.
+    """
     for verb, its_method, pattern in _VERBS:
         if method == its_method and re.search(pattern, path):
             return verb
@@ -30,6 +35,10 @@ def verb_of(method: str, path: str) -> str | None:
 
 
 def project_of(path: str) -> str:
-    """The id of the project that a path belongs to, empty if it belongs to none."""
+    """Return the id of the project that a path belongs to; empty if there is none.
+
+    Args:
+        path: the path.
+    """
     found = re.match(r"/v3r1/projects/([^/]+)/", path)
     return found[1] if found else ""

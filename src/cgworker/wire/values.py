@@ -19,6 +19,11 @@ class ExactNumber(float):
     text: str
 
     def __new__(cls, text: str) -> ExactNumber:
+        """Make a number of its JSON text.
+
+        Args:
+            text: the number as it was sent.
+        """
         number = super().__new__(cls, text)
         number.text = text
         return number
