@@ -9,7 +9,8 @@ import attrs
 
 from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.openapi.operation import Operation
-from cgworker.kernel.openapi.schemas import Schema, Schemas, description_of
+from cgworker.kernel.openapi.schemas import Schemas, description_of
+from cgworker.wire.schemas import Schema
 
 TITLE = "CommonGround Kernel Service"
 

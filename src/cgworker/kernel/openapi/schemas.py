@@ -8,34 +8,17 @@ from __future__ import annotations
 
 import inspect
 import re
-import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar
 
 import attrs
 
-from cgworker.wire.absent import ABSENT, Absent
-from cgworker.wire.converter import unstructure
+from cgworker.wire.absent import ABSENT
 from cgworker.wire.credentials import Moment
+from cgworker.wire.schemas import TYPES, Schema, SchemaGenerator, default_of
 from cgworker.wire.turns import Anchor, ChildDerivation, Delay, RootRequest
 from cgworker.wire.values import MAX_DELAY_SECONDS
-
-Schema = dict[str, Any]
-
-_INSTANT: Schema = {"type": "string", "format": "date-time"}
-_PLAIN: Mapping[Any, Schema] = {
-    Any: {},
-    str: {"type": "string"},
-    bool: {"type": "boolean"},
-    int: {"type": "integer", "format": "int64"},
-    float: {"type": "number"},
-    datetime: _INSTANT,
-    types.NoneType: {"type": "null"},
-    Anchor: {"type": "string", "maxLength": 128, "pattern": r"^[A-Za-z0-9][A-Za-z0-9._:@/-]*$"},
-    Delay: {"type": "number", "minimum": 0, "maximum": MAX_DELAY_SECONDS},
-    Moment: {"anyOf": [_INSTANT, {"type": "number", "description": "Seconds since 1970."}]},
-}
 
 # The two kinds of authority are distinguished by a `mode` on the wire.
 _MODES: Mapping[type, str] = {RootRequest: "root_request", ChildDerivation: "child_derivation"}
@@ -44,7 +27,11 @@ _FOR_MAINTAINERS = re.compile(r"\s*\([^()]*(?:(?:wire|admission|command line|dif
 
 
 def description_of(text: str | None) -> str:
-    """Return a docstring as one paragraph, without references for readers of the source."""
+    """Return a docstring as one paragraph, without references for readers of the source.
+
+    Args:
+        text: the docstring.
+    """
     return _FOR_MAINTAINERS.sub("", " ".join(inspect.cleandoc(text or "").split()))
 
 
@@ -60,65 +47,79 @@ class Schemas:
 
     def __init__(self) -> None:
         self.named: dict[str, Schema] = {}
-        self._answers: set[type] = set()
+        self._answers = _AnswerSchemas(self.named)
+        self._requests = _RequestSchemas(self.named, self._answers.classes)
 
     def of_answer(self, kind: Any) -> Schema:
-        """Return the schema of a type in an answer."""
-        return self._of(kind, is_request=False)
+        """Return the schema of a type in an answer.
+
+        Args:
+            kind: the type.
+        """
+        return self._answers.of(kind)
 
     def of_request(self, kind: Any) -> Schema:
-        """Return the schema of a type in a request."""
-        return self._of(kind, is_request=True)
+        """Return the schema of a type in a request.
 
-    def _of(self, kind: Any, *, is_request: bool) -> Schema:
-        if kind in _PLAIN:
-            return dict(_PLAIN[kind])
-        if attrs.has(kind):
-            return {"$ref": f"#/components/schemas/{self._name(kind, is_request=is_request)}"}
-        origin, arguments = get_origin(kind), get_args(kind)
-        if origin in (Union, types.UnionType):
-            present = [self._of(one, is_request=is_request) for one in arguments if one is not Absent]
-            return present[0] if len(present) == 1 else {"anyOf": present}
-        if origin is tuple:
-            return {"type": "array", "items": self._of(arguments[0], is_request=is_request)}
-        if origin is Mapping:
-            return {"type": "object"}
-        raise TypeError(f"there is no schema for {kind}")
+        Args:
+            kind: the type.
+        """
+        return self._requests.of(kind)
 
-    def _name(self, cls: type, *, is_request: bool) -> str:
-        name = f"{cls.__name__}Input" if is_request and cls in self._answers else cls.__name__
-        if not is_request:
-            self._answers.add(cls)
-        if name not in self.named:
-            self.named[name] = {}  # reserve the name, in case the type refers to itself
-            self.named[name] = self._object(cls, is_request=is_request)
-        return name
 
-    def _object(self, cls: Any, *, is_request: bool) -> Schema:
-        hints = get_type_hints(cls, include_extras=True)
-        properties: dict[str, Schema] = {}
-        required = []
-        if cls in _MODES:
-            properties["mode"] = {"const": _MODES[cls]}
-            required.append("mode")
+class _WireSchemas(SchemaGenerator):
+    types: ClassVar[Mapping[Any, Schema]] = {
+        **TYPES,
+        int: {"type": "integer", "format": "int64"},
+        Mapping[str, Any]: {"type": "object"},
+        Anchor: {"type": "string", "maxLength": 128, "pattern": r"^[A-Za-z0-9][A-Za-z0-9._:@/-]*$"},
+        Delay: {"type": "number", "minimum": 0, "maximum": MAX_DELAY_SECONDS},
+        Moment: {"anyOf": [TYPES[datetime], {"type": "number", "description": "Seconds since 1970."}]},
+    }
+    root: ClassVar[str] = "#/components/schemas/"
+
+    def object_of(self, cls: type) -> Schema:
+        schema = super().object_of(cls)
+        if (mode := _MODES.get(cls)) is not None:
+            schema["properties"] = {"mode": {"const": mode}, **schema["properties"]}
+            schema["required"] = ["mode", *schema["required"]]
+        return schema
+
+    def description_of(self, cls: type) -> str | None:
+        return description_of(cls.__doc__)
+
+
+class _AnswerSchemas(_WireSchemas):
+    def __init__(self, named: dict[str, Schema]) -> None:
+        self.named = named
+        self.classes: set[type] = set()
+
+    def name_of(self, cls: type) -> str:
+        self.classes.add(cls)
+        return cls.__name__
+
+    def fields_of(self, cls: Any) -> Iterator[tuple[str, bool, Schema]]:
         for field in attrs.fields(cls):
-            schema = self._of(hints[field.name], is_request=is_request)
-            properties[field.name] = schema | (_default_of(field) if is_request else {})
-            if field.default is (attrs.NOTHING if is_request else field.default) and not _may_be_absent(
-                field
-            ):
-                required.append(field.name)
-        described = {"description": description_of(cls.__doc__)} if cls.__doc__ else {}
-        closed = {"additionalProperties": False} if is_request else {}
-        return {"type": "object", **described, "properties": properties, "required": required, **closed}
+            yield field.name, field.default is not ABSENT, {}
 
 
-def _may_be_absent(field: attrs.Attribute[Any]) -> bool:
-    return field.default is ABSENT
+class _RequestSchemas(_WireSchemas):
+    def __init__(self, named: dict[str, Schema], answers: set[type]) -> None:
+        self.named = named
+        self._answers = answers
 
+    def name_of(self, cls: type) -> str:
+        return f"{cls.__name__}Input" if cls in self._answers else cls.__name__
 
-def _default_of(field: attrs.Attribute[Any]) -> Schema:
-    default = field.default
-    if default is attrs.NOTHING or default is ABSENT:
-        return {}
-    return {"default": {} if isinstance(default, attrs.Factory) else unstructure(default)}  # type: ignore[arg-type]
+    def object_of(self, cls: type) -> Schema:
+        return {**super().object_of(cls), "additionalProperties": False}
+
+    def fields_of(self, cls: Any) -> Iterator[tuple[str, bool, Schema]]:
+        for field in attrs.fields(cls):
+            default = field.default
+            if default is ABSENT:
+                yield field.name, False, {}
+            elif isinstance(default, attrs.Factory):  # type: ignore[arg-type]  # a class, though not to mypy
+                yield field.name, False, default_of(default.factory())
+            else:
+                yield field.name, default is attrs.NOTHING, default_of(default)
