@@ -32,8 +32,7 @@ from cgworker.wire.absent import ABSENT
 from cgworker.wire.converter import dumps
 from cgworker.wire.refs import AgentRef
 from cgworker.worker.batching.batcher import CallBatcher, loop_local
-from cgworker.worker.outbox import batch_files
-from cgworker.worker.outbox.batch_files import BatchFiles, Stored, batch_files_in, read_line
+from cgworker.worker.outbox.batch_files import SUFFIX, BatchFiles, Stored, batch_files_in, read_line
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -68,7 +67,7 @@ class OutboxEntry:
     @property
     def is_shared(self) -> bool:
         """Whether its file holds other results too."""
-        return self.path.suffix == batch_files.SUFFIX
+        return self.path.suffix == SUFFIX
 
 
 @frozen
@@ -233,9 +232,7 @@ class Outbox:
         make_private_folder(self._folder)
         data = b"".join(result.line for result in results)
         self._make_room(len(data))
-        path = self._folder / (
-            results[0].own_name if len(results) == 1 else uuid.uuid4().hex + batch_files.SUFFIX
-        )
+        path = self._folder / (results[0].own_name if len(results) == 1 else uuid.uuid4().hex + SUFFIX)
         whole = path.with_suffix(f".{os.getpid()}.tmp")
         try:
             write_private(whole, data, sync=True)
