@@ -107,7 +107,7 @@ class ScriptedKernel(httpx.AsyncBaseTransport):
         return httpx.Response(status, content=dumps(answer), headers=headers)
 
     async def _wait_if_empty(self, page: Any) -> None:
-        """Nobody tells the turn anything after its script: a wait for more lasts until an interruption."""
+        """Wait for a message after the last one of the script, which lasts until an interruption."""
         if not page["semantic_items"]:
             if not self._is_interrupted_later:
                 raise UsageError(
@@ -116,31 +116,23 @@ class ScriptedKernel(httpx.AsyncBaseTransport):
             await anyio.sleep_forever()
 
     def _answer(self, request: httpx.Request, body: Any) -> Any:
-        verb = verb_of(request.method, request.url.path)
-        match verb:
-            case "claim":
-                return self._claim()
-            case "renew":
-                return self._renew(body)
-            case "reconcile":
-                return {"scanned_count": 0, "reconciled_count": 0}
-            case "append":
-                return self._append(body)
-            case "dispatch":
-                return self._dispatch(body)
-            case "finish":
-                return self._finish(body)
-            case "suspend":
-                return self._suspend(body)
-            case "resume":
-                return self._resume(body)
-            case "get":
-                return self._find(request).snapshot
-            case "context":
-                return self._context(request)
-            case "feed":
-                return self._feed(request)
-        raise RequestRefused(404, "NotFoundError", f"play() has no {request.method} {request.url.path}")
+        answers: dict[str | None, Callable[[], Any]] = {
+            "claim": self._claim,
+            "renew": lambda: self._renew(body),
+            "reconcile": lambda: {"scanned_count": 0, "reconciled_count": 0},
+            "append": lambda: self._append(body),
+            "dispatch": lambda: self._dispatch(body),
+            "finish": lambda: self._finish(body),
+            "suspend": lambda: self._suspend(body),
+            "resume": lambda: self._resume(body),
+            "get": lambda: self._find(request).snapshot,
+            "context": lambda: self._context(request),
+            "feed": lambda: self._feed(request),
+        }
+        answer = answers.get(verb_of(request.method, request.url.path))
+        if answer is None:
+            raise RequestRefused(404, "NotFoundError", f"play() has no {request.method} {request.url.path}")
+        return answer()
 
     # ------------------------------------------------------------ the claim
 

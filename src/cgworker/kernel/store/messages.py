@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from attrs import frozen
 
 from cgworker.errors import ConflictError, NotFoundError
@@ -97,14 +99,23 @@ async def tell_turn(database: Database, ref: TurnRef, request: TellTurn, *, may_
         raise NotFoundError(f"turn not found: {ref.turn_id}")
     agent = AgentRef(project_id=ref.project_id, agent_id=turn["target_agent_id"])
     if first is not None:
-        if await digest_of_text(first["payload"]) != digest(payload):
-            raise ConflictError("key was used with another message")
-        return Told(CardBoxRef(project_id=ref.project_id, cardbox_id=first["box_id"]), agent, is_new=False)
+        return await _told_before(first, payload, agent)
     if not (turn["is_concerned"] or may_tell_any):
         raise Refusal.MAY_NOT_TELL.error()
     if turn["state"] == "closed":
         raise ConflictError("a closed turn cannot be told anything")
     return Told(box, agent, is_new=True)
+
+
+async def _told_before(first: Row, payload: dict[str, Any], agent: AgentRef) -> Told:
+    """Return the message that a repeat names.
+
+    Raises:
+        ConflictError: the key was used with another message.
+    """
+    if await digest_of_text(first["payload"]) != digest(payload):
+        raise ConflictError("key was used with another message")
+    return Told(CardBoxRef(project_id=agent.project_id, cardbox_id=first["box_id"]), agent, is_new=False)
 
 
 def _names(sender: str, key: str) -> dict[str, str]:
