@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     # Names on the wire
     from cgworker.wire.refs import AgentRef, TurnRef
     from cgworker.worker import Lifespan, Middleware, TurnReport, Worker, WorkerOptions, handles, run
+    from cgworker.worker.retries import Retries
     from cgworker.worker.telemetry.instrument import inject_trace, instrument
 
 __all__ = [
@@ -98,6 +99,7 @@ __all__ = [
     "Output",
     "Reason",
     "Record",
+    "Retries",
     "Stopped",
     "Stream",
     "Succeeded",
@@ -169,6 +171,7 @@ _HOMES = {
     "cgworker.turn": ("Turn",),
     "cgworker.wire.refs": ("AgentRef", "TurnRef"),
     "cgworker.worker": ("Lifespan", "Middleware", "TurnReport", "Worker", "WorkerOptions", "handles", "run"),
+    "cgworker.worker.retries": ("Retries",),
     "cgworker.worker.telemetry.instrument": ("inject_trace", "instrument"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

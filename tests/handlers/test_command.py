@@ -270,3 +270,23 @@ async def test_work_goes_on_in_the_working_directory_it_was_given(tmp_path: Path
     """By default in ours."""
     assert (await run("pwd | sed 's/.*/\"&\"/' > $CG_FINAL_FILE", cwd=tmp_path)).payload == str(tmp_path)
     assert (await run("pwd | sed 's/.*/\"&\"/' > $CG_FINAL_FILE")).payload == str(Path.cwd())
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [('{"retry_after_seconds": 90}', 90.0), ('{"retry_after_seconds": 0}', 0.0), ("{}", 1.0)],
+)
+async def test_status_75_may_say_when_it_is_to_be_tried_again(said: str, seconds: float) -> None:
+    """By `retry_after_seconds` in the suspend file; after a second otherwise."""
+    outcome = await run(f"echo '{said}' > $CG_SUSPEND_FILE; exit 75")
+    assert outcome == Suspended(RETRY_REASON, resume_after_seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["7", "{", *(f'{{"retry_after_seconds": {n}}}' for n in ('"soon"', "-1", "true", "1e300"))],
+)
+async def test_a_time_that_is_none_fails_the_turn(said: str) -> None:
+    """Silence would be a retry at another time than was meant."""
+    outcome = await run(f"echo '{said}' > $CG_SUSPEND_FILE; exit 75")
+    assert outcome.payload["error"] == "worker_suspend_invalid"

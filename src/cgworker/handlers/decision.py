@@ -17,6 +17,7 @@ HAND_BACK_STATUS = 75
 """The exit status (EX_TEMPFAIL) with which a command hands its turn back to be tried again."""
 
 _RETRY_SECONDS = 1.0
+_MOST_RETRY_SECONDS = 100 * 365 * 86_400.0
 _MOST_FAILURE_BYTES = 4 * 1024 * 1024
 
 
@@ -59,7 +60,7 @@ class CommandResult:
             FinalTooLarge: there is a result that cannot be sent.
         """
         if self.exit_code == HAND_BACK_STATUS:
-            return retry(_RETRY_SECONDS)
+            return self._handed_back()
         if self.exit_code != 0:
             return self._failed("worker_command_failed")
         if os.path.lexists(self.folder.suspend):
@@ -67,6 +68,15 @@ class CommandResult:
         if os.path.lexists(self.folder.final):
             return self._succeeded()
         return self._failed("worker_command_missing_final")
+
+    def _handed_back(self) -> Outcome:
+        """A retry, after as many seconds as the suspend file says, if there is one."""
+        if not os.path.lexists(self.folder.suspend):
+            return retry(_RETRY_SECONDS)
+        try:
+            return retry(_retry_seconds(read_json(self.folder.suspend, self.max_payload_bytes, self.mask)))
+        except FileUnusable as unusable:
+            return self._failed("worker_suspend_invalid", str(unusable))
 
     def _suspended(self) -> Outcome:
         try:
@@ -100,6 +110,16 @@ class CommandResult:
         except FileUnusable as unusable:
             return Failed({**known, "message": f"the failure file was not used: {unusable}"})
         return Failed({**known, **said} if isinstance(said, Mapping) else {**known, "details": said})
+
+
+def _retry_seconds(said: Any) -> float:
+    if not isinstance(said, dict):
+        raise FileUnusable("worker suspend file must contain a JSON object")
+    seconds = said.get("retry_after_seconds", _RETRY_SECONDS)
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not is_number or not 0 <= seconds <= _MOST_RETRY_SECONDS:
+        raise FileUnusable(f"retry_after_seconds must be a number from 0 to {_MOST_RETRY_SECONDS:.0f}")
+    return float(seconds)
 
 
 def _reason_and_note(said: Any) -> tuple[str, str | None]:

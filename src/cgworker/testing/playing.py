@@ -241,6 +241,9 @@ class Script:
         if "await_answer" in waiting:
             asked = waiting["await_answer"]
             return self._answer(asked.get("keys", [asked["key"]]))
+        if "retry" in waiting:  # by `Retries`: their waits take no time here
+            self.kernel.resume()
+            return True
         return False
 
     def _end_children(self, waiting: Mapping[str, Any]) -> bool:

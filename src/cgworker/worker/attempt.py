@@ -45,6 +45,8 @@ from cgworker.worker.lease_watch import LeaseWatch
 from cgworker.worker.lineage import stop_children
 from cgworker.worker.outbox.outbox import OutboxEntry
 from cgworker.worker.redaction import error_report, failure_of, loggable
+from cgworker.worker.retries import Retries
+from cgworker.worker.retry_or_fail import report_of_command, retry_or_fail
 from cgworker.worker.routing import wrap
 from cgworker.worker.settle import (
     UNACCEPTABLE,
@@ -210,9 +212,19 @@ class Attempt:
         if turn.no_room is not None:
             self._context.room.note(turn.no_room)
         self.stuck = call.is_stuck or isinstance(call.raised, HandlerAbandoned)
-        return call.outcome if call.raised is None else self._on_raised(turn, call.raised)
+        if call.raised is not None:
+            return await self._on_raised(turn, call.raised)
+        if (retries := self._retries(turn)) and (report := report_of_command(handler, call.outcome)):
+            return await retry_or_fail(turn, retries, report)
+        return call.outcome
 
-    def _on_raised(self, turn: Turn, raised: BaseException) -> Outcome | None:
+    def _retries(self, turn: Turn) -> Retries | None:
+        """The retry policy of the turn's handler; None without one, and while the turn is interrupted."""
+        if turn.interruption is not None:
+            return None
+        return self._context.routes.retries_for(turn.kind) or self._context.options.retries
+
+    async def _on_raised(self, turn: Turn, raised: BaseException) -> Outcome | None:
         match raised:
             case Interrupted() | HandlerAbandoned():
                 return None
@@ -224,13 +236,13 @@ class Attempt:
         if (lost := lost_lease_in(raised)) is not None:
             self._watch.lose(str(lost))
             return None
-        return self._on_error(turn, raised)
+        return await self._on_error(turn, raised)
 
     def _note_start(self) -> None:
         seconds = round(monotonic() - self._began_at, 3)
         self._emit(events.HandlerStarted(**self._facts(), seconds=seconds))
 
-    def _on_error(self, turn: Turn, raised: BaseException) -> Outcome:
+    async def _on_error(self, turn: Turn, raised: BaseException) -> Outcome:
         if turn.interruption is None:
             self._emit(events.HandlerRaised(**self._facts(), error=loggable(raised, turn.secrets)))
         if (
@@ -238,6 +250,8 @@ class Attempt:
         ):  # it stands even if the handler raised another error while being unwound
             return turn.suspension
         report = error_report(raised, turn.secrets)
+        if (retries := self._retries(turn)) is not None:
+            return await retry_or_fail(turn, retries, report, raised)
         if self._context.options.on_error == "suspend":
             return Suspended("handler_error", f"{report['type']}: {report['message']}")
         return Failed(report)

@@ -10,6 +10,7 @@ from attrs import field, frozen, validators
 from cgworker.deprecation import use_old_names, warn_renamed
 from cgworker.handlers.files import state_folder
 from cgworker.lease import RENEW_FRACTION
+from cgworker.worker.retries import Retries
 
 _positive: Any = validators.gt(0)
 _not_negative: Any = validators.ge(0)
@@ -33,8 +34,11 @@ class WorkerOptions:
         refused_seconds: a worker whose credential the kernel refuses (401, 403) for so long ends with
             `CredentialRefused`; among others of its event loop it goes on trying until all are refused.
         max_attempts: a turn whose claims ended this often without a result is closed as failed.
-        on_error: what an exception of a handler becomes: "fail" closes the turn as failed, "suspend"
-            suspends it with reason `handler_error`.
+        on_error: what an exception of a handler becomes if there are no `retries` for it: "fail" closes the
+            turn as failed, "suspend" suspends it with reason `handler_error`.
+        retries: how often a turn is tried again whose handler raised, or whose command ended with a failure
+            status; after the last one it fails with `retries_exhausted`. None is never. The `retries` of a
+            handler's own go before.
         on_stuck: what happens when a handler does not end in time: "release" gives its slot to other work,
             "drain" ends the worker, and with status 1 the process that `run()` or `cg` owns, so that
             its supervisor starts a new one.
@@ -65,6 +69,7 @@ class WorkerOptions:
     on_error: Literal["fail", "suspend"] = field(
         default="fail", validator=validators.in_(["fail", "suspend"])
     )
+    retries: Retries | None = None
     on_stuck: Literal["release", "drain"] = field(
         default="release", validator=validators.in_(["release", "drain"])
     )

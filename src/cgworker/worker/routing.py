@@ -13,13 +13,14 @@ from cgworker.handlers import FunctionHandler, Handler
 from cgworker.handlers.signature import HandlerFunction, HandlerMethod
 from cgworker.outcome import Outcome, outcome_of, plain_outcome
 from cgworker.turn import Turn
+from cgworker.worker.retries import Retries
 
 Middleware = Callable[[Turn, Handler], Awaitable[Outcome]]
 """`async (turn, call_next) -> Outcome`: runs around every handler of a worker."""
 
 Method = TypeVar("Method", bound=HandlerMethod)
 
-_KIND_ATTRIBUTE = "__cgworker_kind__"
+_MARK_ATTRIBUTE = "__cgworker_handles__"
 
 
 class Routes:
@@ -28,9 +29,15 @@ class Routes:
     def __init__(self) -> None:
         self._by_kind: dict[str, Handler] = {}
         self._default: Handler | None = None
+        self._retries: dict[str | None, Retries] = {}
 
-    def add(self, kind: str | None, handler: Handler) -> None:
+    def add(self, kind: str | None, handler: Handler, *, retries: Retries | None = None) -> None:
         """Send turns of `kind` to the handler; None is every kind without one of its own.
+
+        Args:
+            kind: the turn kind.
+            handler: the handler.
+            retries: the handler's own retry policy.
 
         Raises:
             UsageError: the kind has a handler already.
@@ -43,6 +50,12 @@ class Routes:
             raise UsageError(f"this worker has a handler for {kind} already")
         else:
             self._by_kind[kind] = handler
+        if retries is not None:
+            self._retries[kind] = retries
+
+    def retries_for(self, kind: str) -> Retries | None:
+        """The own retry policy of the handler of the kind, or None."""
+        return self._retries.get(kind if kind in self._by_kind else None)
 
     def find(self, kind: str) -> Handler | None:
         """The handler of the kind, or None."""
@@ -94,9 +107,9 @@ class Routes:
 
         routes = Routes()
         for kind, handler in self._by_kind.items():
-            routes.add(kind, with_them(handler))
+            routes.add(kind, with_them(handler), retries=self._retries.get(kind))
         if self._default is not None:
-            routes.add(None, with_them(self._default))
+            routes.add(None, with_them(self._default), retries=self._retries.get(None))
         return routes
 
 
@@ -116,23 +129,29 @@ def as_handler(handler: Handler | HandlerFunction) -> Handler:
     return cast("Handler", handler)
 
 
-def handles(kind: str) -> Callable[[Method], Method]:
-    """Mark a method of a `Worker` subclass as the handler of a turn kind."""
+def handles(kind: str, *, retries: Retries | None = None) -> Callable[[Method], Method]:
+    """Mark a method of a `Worker` subclass as the handler of a turn kind.
+
+    Args:
+        kind: the turn kind.
+        retries: how often a turn is tried again after an exception; None takes `WorkerOptions.retries`.
+    """
 
     def mark(method: Method) -> Method:
-        setattr(method, _KIND_ATTRIBUTE, kind)
+        setattr(method, _MARK_ATTRIBUTE, (kind, retries))
         return method
 
     return mark
 
 
-def marked_methods(worker: object) -> dict[str, Callable[..., Any]]:
-    """The methods marked by `handles`, by kind; a subclass's replace its bases'."""
+def marked_methods(worker: object) -> dict[str, tuple[Callable[..., Any], Retries | None]]:
+    """The methods marked by `handles`, with their retries, by kind; a subclass's replace its bases'."""
     found = {}
     for name in dir(type(worker)):
-        kind = getattr(getattr(type(worker), name, None), _KIND_ATTRIBUTE, None)
-        if kind is not None:
-            found[kind] = getattr(worker, name)
+        mark = getattr(getattr(type(worker), name, None), _MARK_ATTRIBUTE, None)
+        if mark is not None:
+            kind, retries = mark
+            found[kind] = getattr(worker, name), retries
     return found
 
 

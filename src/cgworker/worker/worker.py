@@ -25,6 +25,7 @@ from cgworker.worker.disk_space import Room
 from cgworker.worker.hooks import WorkerHooks
 from cgworker.worker.options import WorkerOptions
 from cgworker.worker.poller import ClaimPoller
+from cgworker.worker.retries import Retries
 from cgworker.worker.routing import Middleware, Routes, as_handler, marked_methods
 from cgworker.worker.run_setup import may_claim, open_context
 from cgworker.worker.runner import Runner
@@ -80,7 +81,10 @@ class Worker(WorkerHooks):
         self._last_runner: Runner | None = None
         if handler is not None:
             self.add(None, handler)
-        self._add_own_handlers()
+        for kind, (method, retries) in marked_methods(self).items():
+            self.add(kind, FunctionHandler.of(method), retries=retries)
+        if type(self).handle is not WorkerHooks.handle:
+            self.add(None, FunctionHandler.of(self.handle))
 
     @classmethod
     def from_profile(
@@ -157,32 +161,36 @@ class Worker(WorkerHooks):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.agent} at {self.kernel.base_url})"
 
-    # ------------------------------------------------------------ handlers
-
-    def turn(self, kind: str | None = None) -> Callable[[Function], Function]:
+    def turn(
+        self, kind: str | None = None, *, retries: Retries | None = None
+    ) -> Callable[[Function], Function]:
         """Decorate a function `(turn)` or `(turn, input)` as the handler of a kind.
 
         Further parameters are resources of the lifespan: `(turn, question, *, database)`.
 
         Args:
             kind: the turn kind; None is every kind without a handler of its own.
+            retries: how often a turn is tried again after an exception; None takes `options.retries`.
 
         Raises:
             UsageError: the signature is not that of a handler, or the kind has a handler already.
         """
 
         def add(function: Function) -> Function:
-            self.add(kind, FunctionHandler.of(function))
+            self.add(kind, FunctionHandler.of(function), retries=retries)
             return function
 
         return add
 
-    def add(self, kind: str | None, handler: Handler | HandlerFunction) -> None:
+    def add(
+        self, kind: str | None, handler: Handler | HandlerFunction, *, retries: Retries | None = None
+    ) -> None:
         """Send turns of a kind to a handler.
 
         Args:
             kind: the turn kind; None is every kind without a handler of its own.
             handler: a handler such as a `CommandHandler`, or a function as for `@worker.turn(kind)`.
+            retries: how often a turn is tried again after a failure; None takes `options.retries`.
 
         Raises:
             UsageError: the signature is not that of a handler, the kind has a handler already, or the worker
@@ -193,7 +201,7 @@ class Worker(WorkerHooks):
         found = as_handler(handler)
         if self._lifespan is None and isinstance(found, FunctionHandler):
             found.check()
-        self._routes.add(kind, found)
+        self._routes.add(kind, found, retries=retries)
 
     @property
     def handlers(self) -> Mapping[str, Handler]:
@@ -230,16 +238,8 @@ class Worker(WorkerHooks):
         self._middleware.append(function)
         return function
 
-    def _add_own_handlers(self) -> None:
-        for kind, method in marked_methods(self).items():
-            self.add(kind, FunctionHandler.of(method))
-        if type(self).handle is not WorkerHooks.handle:
-            self.add(None, FunctionHandler.of(self.handle))
-
     async def once(self, *, wait_seconds: float = 0) -> TurnReport | None:
-        """Claim one turn and work it.
-
-        A `drain()` ends it in order, and so does a cancellation.
+        """Claim one turn and work it. A `drain()` or a cancellation ends it in order.
 
         Args:
             wait_seconds: how long the kernel may wait for work, in seconds; it caps this at 60.

@@ -26,6 +26,7 @@ from cgworker.worker.process.gc_tuning import relax_gc
 from cgworker.worker.process.health import answering_health
 from cgworker.worker.process.pid1 import run_below_pid1
 from cgworker.worker.process.systemd import notifying_systemd
+from cgworker.worker.retries import Retries
 
 
 def loop(
@@ -55,6 +56,15 @@ def loop(
             help="Ask for work so often, one turn at a time, and end when there is none.",
         ),
     ] = None,
+    retries: Annotated[
+        int | None,
+        Flag(
+            "--retries",
+            min=0,
+            metavar="N",
+            help="Try a turn again so often if its command fails, each time after longer.",
+        ),
+    ] = None,
     exit_on_failure: Annotated[
         bool, Flag("--exit-on-failure", help="End at the first turn that fails.")
     ] = False,
@@ -74,6 +84,7 @@ def loop(
         runtime.options(),
         concurrency=concurrency,
         poll_seconds=idle_sleep_seconds,
+        retries=None if retries is None else Retries(retries),
     )
     with ending_in_time() as ending:
         return anyio.run(

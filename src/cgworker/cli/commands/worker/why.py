@@ -36,6 +36,7 @@ _TOLD = {
     "turn.suspended": "{actor} put it aside",
     "turn.resumed": "{actor} queued it again",
     "turn.claim_reconciled": "its lease had ended, and {actor} queued it again",
+    "turn.told": "{actor} told it something",
     "turn.stop_requested": "{actor} asked for a stop",
     "turn.finished": "{actor} closed it",
 }
@@ -125,10 +126,10 @@ def _why_suspended(turn: TurnSnapshot, events: list[LedgerEvent]) -> str:
     event = _last(events, "turn.suspended")
     reason, note = _said_with(event)
     agent = turn.target_agent.agent_id
+    said = ": ".join(filter(None, [reason, note])) or "without a reason"
     known = _SUSPENDED.get(reason or "")
     if known:
-        return f"suspended ({reason}): " + known.format(agent=agent, kind=turn.turn_kind)
-    said = ": ".join(filter(None, [reason, note])) or "without a reason"
+        return f"suspended ({said}): " + known.format(agent=agent, kind=turn.turn_kind)
     command = f"cg turn resume --turn-id {turn.turn.turn_id} --requested-by {agent}"
     return f"suspended ({said}); {agent}, or a holder of turn.resume.any, may resume it: `{command}`"
 
