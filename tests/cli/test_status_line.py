@@ -175,11 +175,11 @@ def test_the_next_renewal_is_that_of_the_turn_that_is_first(tally: Counts) -> No
     """Of all that run."""
     tally.note(TurnClaimed(**facts("T-1"), kind="k", renewal_seconds=30))
     tally.note(TurnClaimed(**facts("T-2"), kind="k", renewal_seconds=10))
-    assert tally.told() == "2 running · 0 done · 0 failed · 0 waiting · renewal in 10 s"
+    assert tally.text() == "2 running · 0 done · 0 failed · 0 waiting · renewal in 10 s"
     tally.note(LeaseRenewed(**facts("T-2"), seconds_left=60, renewal_seconds=20))
-    assert tally.told().endswith("renewal in 20 s")
+    assert tally.text().endswith("renewal in 20 s")
     tally.note(TurnGivenUp(**facts("T-2"), outcome=None, reason="the lease was lost"))
-    assert tally.told() == "1 running · 0 done · 0 failed · 0 waiting · renewal in 30 s"
+    assert tally.text() == "1 running · 0 done · 0 failed · 0 waiting · renewal in 30 s"
 
 
 def test_a_suspended_turn_waits_until_it_is_queued_again(tally: Counts) -> None:
@@ -192,26 +192,26 @@ def test_a_suspended_turn_waits_until_it_is_queued_again(tally: Counts) -> None:
     ):
         tally.note(TurnClaimed(**facts(turn_id), kind="k"))
         tally.note(TurnSettled(**facts(turn_id), outcome=outcome, seconds=1))
-    assert tally.told() == "0 running · 2 done · 1 failed · 1 waiting"
+    assert tally.text() == "0 running · 2 done · 1 failed · 1 waiting"
     tally.note(TurnResumed(turn=facts("T-1")["turn"], reason="await_children"))
-    assert tally.told() == "0 running · 2 done · 1 failed · 0 waiting"
+    assert tally.text() == "0 running · 2 done · 1 failed · 0 waiting"
 
 
 def test_a_kernel_that_does_not_answer_is_told_from_one_without_work(tally: Counts) -> None:
     """In the line, until it answers again; its words are those of others."""
-    idle = tally.told()
+    idle = tally.text()
     tally.note(ClaimingFailed(agent=AGENT, error="[Errno 111] Connection refused\x1b[2J", retry_seconds=1))
-    assert tally.told() == f"{idle} · trouble with the kernel: [Errno 111] Connection refused\\x1b[2J"
+    assert tally.text() == f"{idle} · trouble with the kernel: [Errno 111] Connection refused\\x1b[2J"
     tally.note(ClaimingRecovered(agent=AGENT))
-    assert tally.told() == idle
+    assert tally.text() == idle
     tally.note(TurnClaimed(**facts("T-1"), kind="k", renewal_seconds=30))
     tally.note(RenewalFailed(**facts("T-1"), error="timed out", seconds_left=9))
-    assert tally.told().endswith("trouble with the kernel: timed out")
+    assert tally.text().endswith("trouble with the kernel: timed out")
     tally.note(LeaseRenewed(**facts("T-1"), seconds_left=60, renewal_seconds=20))
-    assert tally.told().endswith("renewal in 20 s")
+    assert tally.text().endswith("renewal in 20 s")
     tally.note(RenewalFailed(**facts("T-1"), error="timed out", seconds_left=9))
     tally.note(TurnGivenUp(**facts("T-1"), outcome=None, reason="the lease was lost"))
-    assert tally.told() == idle
+    assert tally.text() == idle
 
 
 def test_a_loop_whose_kernel_is_away_says_so_and_no_false_word_at_its_end(cg: Cg) -> None:

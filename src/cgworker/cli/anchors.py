@@ -1,4 +1,4 @@
-"""The two words that make a repeated dispatch the same turn."""
+"""Read the request id and the dispatch key, by which a repeated dispatch gives the same turn."""
 
 from __future__ import annotations
 
@@ -9,10 +9,18 @@ from cgworker.wire.values import Fault
 
 
 def anchors(command_name: str, request_id: str | None, dispatch_key: str | None) -> tuple[str, str]:
-    """The request id and the dispatch key; where one is missing the other stands in for it.
+    """Read both; if one is missing, the other is used for it.
+
+    Args:
+        command_name: the command, for the message of a failure.
+        request_id: the value of --request-id, if it is given.
+        dispatch_key: the value of --dispatch-key, if it is given.
+
+    Returns:
+        The request id and the dispatch key.
 
     Raises:
-        UsageError: both are missing, or one has a form the kernel would refuse.
+        UsageError: both are missing, or one has a form that the kernel would refuse.
     """
     request_id, dispatch_key = non_blank(request_id), non_blank(dispatch_key)
     one = request_id or dispatch_key

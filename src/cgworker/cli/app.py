@@ -1,4 +1,4 @@
-"""`cg`: runs a command line and turns whatever happens into an exit status."""
+"""The program `cg`: run a command line, and end with an exit status."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 _WORKERS = (["worker", "once"], ["worker", "loop"], ["worker", "claim", "run"])
 
-# Commands that run for weeks, and the modules they are in, which load no typer.
-_STAYING = {
+# Commands that run for weeks, and their modules, which do not load typer.
+_LONG_RUNNING = {
     ("worker", "loop"): "cgworker.cli.commands.worker.loop",
     ("worker", "run"): "cgworker.cli.commands.worker.run",
 }
 
-Told = TypeVar("Told")
+Result = TypeVar("Result")
 
 
 def main() -> NoReturn:
@@ -33,7 +33,7 @@ def main() -> NoReturn:
     repair_std_streams()
     _leave_out_httpxs_command_line()
     exit_status = run(sys.argv[1:], is_process=True)
-    if _stays(sys.argv[1:]):
+    if _is_long_running(sys.argv[1:]):
         from cgworker.worker.process.exit import ends_with
 
         ends_with(exit_status)
@@ -44,19 +44,19 @@ def run(argv: Sequence[str], *, is_process: bool = False) -> int:
     """Run one command line.
 
     Args:
-        argv: its words.
-        is_process: it is all that this process does, so that a child may read it.
+        argv: the words after `cg`.
+        is_process: whether the process does nothing else, so that it may fork to parse the line.
 
     Returns:
-        the exit status: 0 for ok, 1 for an error, or what the command says (command line 1).
+        The exit status: 0 for success, 1 for an error, or what the command says (command line 1).
     """
     if list(argv) == ["--version"]:
         print(f"cg {version('cgworker')}")  # noqa: T201 - the command line prints
         return 0
-    with signals.deferred_signals() if _works(argv) else nullcontext():
+    with signals.deferred_signals() if _is_worker(argv) else nullcontext():
         try:
-            asked = _read_in_child(argv) if is_process and _stays(argv) else _read(argv)
-            return asked if isinstance(asked, int) else _or_told(argv, asked.perform)
+            asked = _read_in_child(argv) if is_process and _is_long_running(argv) else _read(argv)
+            return asked if isinstance(asked, int) else _or_print_failure(argv, asked.perform)
         except KeyboardInterrupt:
             return 130
         except BrokenPipeError:
@@ -65,25 +65,25 @@ def run(argv: Sequence[str], *, is_process: bool = False) -> int:
 
 
 def _read(argv: Sequence[str]) -> Call | int:
-    """What the line asks for, or the exit status if that has been done or cannot be."""
-    from cgworker.cli.root import read  # loads typer, which a version needs not
+    """Parse the line; return an exit status if it is done already or wrong."""
+    from cgworker.cli.root import read  # loads typer, which --version does not need
 
-    return _or_told(argv, partial(read, argv))
+    return _or_print_failure(argv, partial(read, argv))
 
 
 def _read_in_child(argv: Sequence[str]) -> Call | int:
     from cgworker.cli.parse_in_child import parse_in_child
 
-    import_module(_STAYING[argv[0], argv[1]])  # now, and the child need not do it as well
+    import_module(_LONG_RUNNING[argv[0], argv[1]])  # the child then inherits it
     return parse_in_child(partial(_read, argv))
 
 
-def _or_told(argv: Sequence[str], act: Callable[[], Told]) -> Told | int:
-    """What `act` returns, or the exit status once it is told why it failed."""
+def _or_print_failure(argv: Sequence[str], act: Callable[[], Result]) -> Result | int:
+    """Return the result of `act`; if it fails, print why, and return the exit status."""
     try:
         return act()
     except BrokenPipeError:
-        raise  # nobody is there to be told
+        raise  # nothing reads the output any more
     except Exception as raised:
         from cgworker.cli.call import fail
         from cgworker.cli.envelope import write_problem
@@ -92,38 +92,38 @@ def _or_told(argv: Sequence[str], act: Callable[[], Told]) -> Told | int:
 
 
 def _write_no_more() -> None:
-    """Whoever read what we print has gone, and Python would complain of that when it ends."""
+    """Send output to /dev/null: its reader has gone, and Python would report that at its end."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         os.dup2(nowhere, stream.fileno())
 
 
 def repair_std_streams() -> None:
-    """Some supervisors hand on closed standard streams, or that nobody can wait for a child of theirs."""
+    """Open closed standard streams, and undo an ignored SIGCHLD: supervisors may pass on either."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:  # files are given the lowest free descriptor: that of the stream
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115  # until the end
+        if getattr(sys, name) is None:  # the new file gets the lowest free descriptor, the stream's
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115  # open until the process ends
     if hasattr(signal, "SIGCHLD") and signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def _leave_out_httpxs_command_line() -> None:
-    """`import httpx` loads it wherever click is installed, and with it pygments and rich: 5 MiB a process."""
-    sys.modules["httpx._main"] = None  # type: ignore[assignment]  # "there is none", says the import system
+    """Keep `import httpx` from loading its command line, with pygments and rich: 5 MiB a process."""
+    sys.modules["httpx._main"] = None  # type: ignore[assignment]  # the import system then raises ImportError
 
 
-def _works(argv: Sequence[str]) -> bool:
-    """Whether it is a worker, which ends in order from its first moment on."""
+def _is_worker(argv: Sequence[str]) -> bool:
+    """Whether the command is a worker, for which signals are deferred from the start."""
     return any(list(argv[: len(words)]) == words for words in _WORKERS)
 
 
-def _stays(argv: Sequence[str]) -> bool:
-    """Whether what reads its line is better left to a child; on Windows there is no such child."""
-    return hasattr(os, "fork") and tuple(argv[:2]) in _STAYING
+def _is_long_running(argv: Sequence[str]) -> bool:
+    """Whether a child should parse the line, because the command runs for weeks; Windows cannot fork."""
+    return hasattr(os, "fork") and tuple(argv[:2]) in _LONG_RUNNING
 
 
 def _asks_for_json(argv: Sequence[str]) -> bool:
-    """Whether --json is among cg's own flags: what follows `--` or --command is another program's."""
+    """Whether --json is a flag of cg: words after `--` or --command belong to another program."""
     for word in argv:
         if word in ("--", "--command"):
             return False

@@ -1,4 +1,4 @@
-"""`module:worker`: the workers that a program defines, for commands that serve or describe them."""
+"""Load the workers that a program of the user's defines, named as `module:worker`."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ from cgworker.worker import Worker
 
 
 def load_workers(apps: Sequence[str]) -> tuple[Worker, ...]:
-    """The workers named, all of them.
+    """Load workers.
 
     Args:
-        apps: each `module:worker`. The worker may be a `Worker`, a list of them, or a function that makes
-            either. Modules are looked for in the working directory first.
+        apps: names, each `module:worker`. The worker may be a `Worker`, a list of them, or a function that
+            makes either. Modules are looked for in the working directory first.
+
+    Returns:
+        The workers, in the order of the names.
 
     Raises:
-        UsageError: there is no such module or worker, or it cannot be imported; what to do about it.
-        CommonGroundError: what the module itself raised, such as for a missing profile.
+        UsageError: there is no such module or worker, or the module cannot be imported.
+        CommonGroundError: the module itself raised it, as for a missing profile.
     """
     return tuple(worker for app in apps for worker in _load(app))
 
@@ -60,7 +63,7 @@ def _import(name: str) -> ModuleType:
 
 
 def _not_imported(name: str, broken: Exception) -> UsageError:
-    traceback.print_exception(broken, file=sys.stderr)  # only its author can mend it, and needs the line
+    traceback.print_exception(broken, file=sys.stderr)  # its author needs the line to fix it
     return UsageError(f"{name} cannot be imported: {type(broken).__name__}: {broken}")
 
 
@@ -68,8 +71,8 @@ def _find(module: ModuleType, name: str) -> Any:
     found: Any = module
     for part in name.split("."):
         if not hasattr(found, part):
-            there = [known for known, value in vars(module).items() if isinstance(value, Worker)]
-            has = f"its workers are {', '.join(there)}" if there else "it has no worker"
+            others = [known for known, value in vars(module).items() if isinstance(value, Worker)]
+            has = f"its workers are {', '.join(others)}" if others else "it has no worker"
             raise UsageError(f"{module.__name__} has no {name!r}; {has}")
         found = getattr(found, part)
     return found

@@ -1,4 +1,4 @@
-"""A command with its flags: what a command line comes to once it is read, and how that is done."""
+"""A parsed command line, and how it is run."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from cgworker.printable import printable
 
 @frozen
 class Call:
-    """A command, called with its flags; it can be pickled, if the command can be imported.
+    """A command and its flags. A call can be pickled, because the command is a function of a module.
 
     Attributes:
-        work: the function that is the command.
-        flags: its arguments.
-        as_json: whether the result is for a program, also on a terminal.
+        work: the command's function.
+        flags: its arguments by name.
+        as_json: whether to print the JSON envelope even on a terminal.
     """
 
     work: Callable[..., Any]
@@ -31,23 +31,38 @@ class Call:
     as_json: bool
 
     def perform(self) -> int:
-        """Do it, and print what it returns; the exit status."""
+        """Run the command, print its result, and return the exit status.
+
+        Raises:
+            Exception: what the command raises.
+        """
         result = do(self.work, self.flags)
         write_result(result, as_json=self.as_json)
         return int(getattr(result, "exit_status", 0))
 
 
 def do(work: Callable[..., Any], flags: Mapping[str, Any], *, use_uvloop: bool = False) -> Any:
-    """Call the function; uvloop serves requests faster, but takes longer to start than most commands run."""
+    """Call a function or run a coroutine function to its end.
+
+    Args:
+        work: the function.
+        flags: its arguments by name.
+        use_uvloop: run on uvloop. It serves requests faster, but its start takes longer than most commands.
+    """
     if not inspect.iscoroutinefunction(work):
         return work(**flags)
-    import anyio  # not needed to print a version or a help text
+    import anyio  # a version or a help text does not need it
 
     return anyio.run(partial(work, **flags), backend_options={"use_uvloop": use_uvloop})
 
 
 def fail(raised: Exception, write: Callable[[Problem], None]) -> int:
-    """Tell why a command failed, with a traceback if the fault is our own; the exit status."""
+    """Print why a command failed, and return the exit status.
+
+    Args:
+        raised: what the command raised; a fault of cgworker itself is printed with its traceback.
+        write: prints the problem.
+    """
     problem = problem_of(raised)
     if problem.is_ours:
         sys.stderr.write(printable("".join(traceback.format_exception(raised)), keep="\t\n"))

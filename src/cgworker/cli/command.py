@@ -1,8 +1,8 @@
-"""How a function becomes a command of `cg`.
+"""Make functions commands of `cg`.
 
-A command takes its flags as keyword arguments and returns its result; it prints nothing and catches
-nothing. Groups of flags (`options.py`) come as one argument each. Here its line is read, which comes to a
-`Call`; what is called does its work elsewhere (`call.py`), and knows nothing of typer.
+A command takes its flags as keyword arguments and returns its result; it prints nothing and catches nothing.
+A group of flags (`options.py`) is one argument. typer parses the line into a `Call`, which runs the function
+(`call.py`); the function does not know typer.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from cgworker.cli.options import Argument, Flag
 
 
 class PlainHelp(TyperCommand):
-    """A command whose help shows what is in brackets, such as `[env: PG_DSN]`; rich takes it for markup."""
+    """A command whose help shows words in brackets, such as `[env: PG_DSN]`, which rich reads as markup."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help."""
@@ -45,34 +45,34 @@ def _with_escaped_help(flag: Any) -> Any:
 
 
 def _escaped(text: str | None) -> str | None:
-    from rich.markup import escape  # only help on a terminal needs it
+    from rich.markup import escape  # only help on a terminal needs rich
 
     return None if text is None else escape(text)
 
 
 class RestOfLine(PlainHelp):
-    """A command whose --command takes the rest of the line, whatever it looks like (command line 4)."""
+    """A command whose --command takes the rest of the line, also words like its flags (command line 4)."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Hand the rest to the option as one word, quoted; `payload.split_command` splits it again."""
+        """Quote the rest of the line as the option's value; `payload.split_command` splits it again."""
         if "--command" in args:
             start = args.index("--command") + 1
             words = args[start:]
             if words[:1] == ["--"]:
                 words = words[1:]
-            elif doubtful := self._own_flags_in(words):
-                say(_DOUBT.format(flags=", ".join(doubtful), command=words[0]))
+            elif flags := self._own_flags_in(words):
+                say(_WARNING.format(flags=", ".join(flags), command=words[0]))
             args = [*args[:start], *([shlex.join(words)] if words else [])]
         return super().parse_args(ctx, args)
 
     def _own_flags_in(self, words: Sequence[str]) -> list[str]:
-        """Flags of this command among the words of the other; what follows a `--` there is surely its own."""
+        """Return flags of this command among the words of the other, up to a `--`."""
         own = {name for flag in self.params for name in (*flag.opts, *flag.secondary_opts)}
         names = (word.partition("=")[0] for word in takewhile(lambda word: word != "--", words))
         return list(dict.fromkeys(name for name in names if name in own))
 
 
-_DOUBT = (
+_WARNING = (
     "warning: {flags} after --command goes to {command}, not to cg: put it before --command, "
     "or write `--command -- {command} ...` if it is meant so"
 )
@@ -99,7 +99,7 @@ def single() -> typer.Typer:
 
 
 def markup_mode() -> Literal["rich"] | None:
-    """Help in frames and colours on a terminal, plain elsewhere."""
+    """Choose help with frames and colours on a terminal, and plain help elsewhere."""
     return "rich" if sys.stdout.isatty() else None
 
 
@@ -165,7 +165,7 @@ def _callback(work: Callable[..., Any], has_json_flag: bool) -> Callable[..., Ca
 def _spread(
     work: Callable[..., Any], run: Callable[..., Any], **added: inspect.Parameter
 ) -> Callable[..., Any]:
-    """`run` with the flags of `work` as its signature, its groups spread out."""
+    """Give `run` the flags of `work` as its signature, with the fields of each group as single flags."""
     groups = _groups_of(work)
 
     def callback(**flags: Any) -> Any:
@@ -176,7 +176,7 @@ def _spread(
         return run(**gathered, **flags)
 
     parameters = [*_flags_of(work, groups), *added.values()]
-    callback.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer reads
+    callback.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # typer reads it
     callback.__annotations__ = {}
     callback.__doc__ = work.__doc__
     callback.__module__ = work.__module__
@@ -214,12 +214,12 @@ def _flag(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 
 def _as_typer_reads(annotation: Any) -> Any:
     match getattr(annotation, "__metadata__", ()):
-        case [Flag() as said]:
-            told: Any = typer.Option(
-                said.name, metavar=said.metavar, help=said.help, min=said.min, max=said.max
+        case [Flag() as flag]:
+            declared: Any = typer.Option(
+                flag.name, metavar=flag.metavar, help=flag.help, min=flag.min, max=flag.max
             )
-        case [Argument() as said]:
-            told = typer.Argument(metavar=said.metavar, help=said.help)
+        case [Argument() as argument]:
+            declared = typer.Argument(metavar=argument.metavar, help=argument.help)
         case _:
             return annotation
-    return Annotated[annotation.__origin__, told]
+    return Annotated[annotation.__origin__, declared]

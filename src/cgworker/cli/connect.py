@@ -1,6 +1,6 @@
-"""From flags, environment and config file to a client: which server, as whom, with which token.
+"""Make a client from flags, environment and config file: its server, its agent and its token.
 
-What beats what stands in command line 2; it is told here and nowhere else.
+The order of precedence is that of command line 2, and no other module decides it.
 """
 
 from __future__ import annotations
@@ -35,11 +35,15 @@ _NO_TOKEN = "agent credential token is required when claimed agent identity is s
 
 
 def as_actor(server: KernelFlags, actor: AgentRef) -> KernelClient:
-    """The kernel, as the agent that acts; its profile is found by its name if none is given.
+    """Make a client for the agent that acts. Without --profile, the profile with its name is used.
+
+    Args:
+        server: the flags.
+        actor: the agent.
 
     Raises:
-        ProfileError: there is neither a profile nor a token for it.
-        UsageError: the profile given is another agent's.
+        ProfileError: there is neither a profile nor a token for the agent.
+        UsageError: --profile names another agent.
     """
     config = ConfigFile.locate(server.config).read()
     profile = _profile_given(server, config, actor) or config.profiles.get(str(actor))
@@ -49,7 +53,16 @@ def as_actor(server: KernelFlags, actor: AgentRef) -> KernelClient:
 
 
 def as_claim_holder(server: ServerFlags, agent: AgentRef) -> KernelClient:
-    """The kernel, as the agent whose claim it is; the profile or token has to be given (command line 2.1)."""
+    """Make a client for the agent that holds a claim. A profile or token must be given (command line 2.1).
+
+    Args:
+        server: the flags.
+        agent: the agent.
+
+    Raises:
+        UsageError: no profile and no token is given, or --profile names another agent.
+        ProfileError: the profile cannot be used.
+    """
     config = ConfigFile.locate(server.config).read()
     profile = _profile_given(server, config, agent)
     if profile is not None:
@@ -60,7 +73,16 @@ def as_claim_holder(server: ServerFlags, agent: AgentRef) -> KernelClient:
 
 
 def as_reader(server: ServerFlags, caller: CallerFlags) -> KernelClient:
-    """The kernel, as whoever reads; with neither profile nor token the kernel's 401 says the rest."""
+    """Make a client for a command that only reads. Without profile and token, the kernel answers 401.
+
+    Args:
+        server: the flags.
+        caller: names the agent that --auth-token belongs to.
+
+    Raises:
+        UsageError: an agent is named without a token, or the flags contradict each other.
+        ProfileError: the profile cannot be used.
+    """
     config = ConfigFile.locate(server.config).read()
     name = non_blank(server.profile)
     if name is not None:
@@ -74,10 +96,14 @@ def as_reader(server: ServerFlags, caller: CallerFlags) -> KernelClient:
 
 
 def as_admin_service(operator: OperatorFlags, project_id: str) -> KernelClient:
-    """The kernel, as the project's admin-service by the credential its operator keeps.
+    """Make a client for the project's admin-service, with the credential that the operator keeps.
+
+    Args:
+        operator: the flags; --profile names another agent to act as.
+        project_id: the project.
 
     Raises:
-        ProfileError: the credential's file is unsafe, or the profile given is unusable.
+        ProfileError: the credential's file is not private, or the profile cannot be used.
         FileNotFoundError: there is no such file.
     """
     config = ConfigFile.locate(operator.config).read()
@@ -94,7 +120,18 @@ def as_admin_service(operator: OperatorFlags, project_id: str) -> KernelClient:
 def worker_agent(
     server: ServerFlags, project_id: str | None, agent_id: str | None, *, command_name: str = "cg worker"
 ) -> AgentRef:
-    """The agent a worker works for: --project-id with --agent-id, else that of --profile."""
+    """Return the agent of --project-id and --agent-id, or else that of --profile.
+
+    Args:
+        server: the flags.
+        project_id: the value of --project-id, if it is given.
+        agent_id: the value of --agent-id, if it is given.
+        command_name: the command, for the message of a failure.
+
+    Raises:
+        UsageError: no agent is named, or the flags contradict each other.
+        ProfileError: the profile cannot be used.
+    """
     project_id, agent_id, name = non_blank(project_id), non_blank(agent_id), non_blank(server.profile)
     if project_id and agent_id:
         return AgentRef(project_id=project_id, agent_id=agent_id)
@@ -109,7 +146,12 @@ def worker_agent(
 
 
 def project_of(server: ServerFlags, project_id: str | None) -> str:
-    """The project that is read: --project-id, else that of --profile."""
+    """Return the project of --project-id, or else that of --profile.
+
+    Raises:
+        UsageError: neither is given.
+        ProfileError: the profile cannot be used.
+    """
     if given := non_blank(project_id):
         return given
     if (name := non_blank(server.profile)) is None:
@@ -118,7 +160,11 @@ def project_of(server: ServerFlags, project_id: str | None) -> str:
 
 
 def parse_profile_name(name: str) -> AgentRef:
-    """The agent of a profile, from its name."""
+    """Return the agent that a profile's name `<project>/<agent>` names.
+
+    Raises:
+        UsageError: the name has another form.
+    """
     project_id, slash, agent_id = name.strip().partition("/")
     if not (project_id and slash and agent_id) or "/" in agent_id:
         raise UsageError("profile must be <project_id>/<agent_id>")
@@ -126,7 +172,16 @@ def parse_profile_name(name: str) -> AgentRef:
 
 
 def kernel_url(base_url: str | None, config_path: str | None, project_id: str | None = None) -> str:
-    """The kernel's address."""
+    """Return the kernel's address.
+
+    Args:
+        base_url: the value of --base-url, if it is given.
+        config_path: the value of --config, if it is given.
+        project_id: finds the `cg local run` of that project first; None finds any.
+
+    Raises:
+        ProfileError: the config file is broken.
+    """
     return _kernel_url(base_url, ConfigFile.locate(config_path).read(), project_id)
 
 
@@ -151,7 +206,7 @@ def _client(
 
 
 def authorities(ca_file: str | None, config: Config) -> str | Path | None:
-    """The file of the authorities that are trusted, if one is named anywhere."""
+    """Return the file with the trusted certificate authorities, or None for those of the system."""
     return non_blank(ca_file) or ca_file_of(config)
 
 
@@ -174,7 +229,7 @@ def _direct_token(server: KernelFlags, config: Config) -> str | None:
 
 
 def _direct_file(server: KernelFlags, config: Config) -> Path | None:
-    """The file the token came from, if it came from one."""
+    """Return the file that holds the token, if a file does."""
     return _first_file(_flags_of(server), "CG_AGENT_CREDENTIAL_TOKEN", config.auth)
 
 
@@ -183,10 +238,10 @@ def _flags_of(server: KernelFlags) -> TokenSource:
 
 
 def _first_token(flags: TokenSource, variable: str, configured: TokenSource) -> str | None:
-    """A direct token beats a file, wherever it stands (command line 2); the file must be private.
+    """Find the token. One that is given directly takes precedence over any file (command line 2).
 
     Raises:
-        ProfileError: profile_token_permissions; others may read or write the file.
+        ProfileError: other users may read or write the file (profile_token_permissions).
     """
     if (file := _first_file(flags, variable, configured)) is not None:
         check_private(file)
@@ -226,7 +281,14 @@ def _check_caller_is(profile: Profile, caller: CallerFlags) -> None:
 def admin_url(
     admin_base_url: str | None, base_url: str | None, config: Config, project_id: str | None = None
 ) -> str:
-    """The admission service's address: the kernel's, unless another is named."""
+    """Return the admission service's address: the kernel's, unless another is named.
+
+    Args:
+        admin_base_url: the value of --admin-base-url, if it is given.
+        base_url: the value of --base-url, if it is given.
+        config: the config file's content.
+        project_id: finds the `cg local run` of that project first; None finds any.
+    """
     return (
         non_blank(admin_base_url)
         or _env("CG_ADMIN_BASE_URL")
@@ -236,10 +298,18 @@ def admin_url(
 
 
 def admin_token(admin: AdminFlags, config: Config, project_id: str) -> str | None:
-    """The operator's bearer, if one is given anywhere or the project's own file is on this machine.
+    """Return the operator's bearer: one that is given, or that of the project's file on this machine.
+
+    Args:
+        admin: the flags.
+        config: the config file's content.
+        project_id: the project.
+
+    Returns:
+        The bearer, or None if there is none.
 
     Raises:
-        ProfileError: profile_token_permissions or admin_auth_token_file_invalid; others may read the file.
+        ProfileError: others may read the file (profile_token_permissions, admin_auth_token_file_invalid).
     """
     flags = TokenSource(token=admin.admin_auth_token, token_file=admin.admin_auth_token_file)
     given = _first_token(flags, "CG_ADMIN_AUTH_TOKEN", config.admin_auth)
@@ -247,13 +317,16 @@ def admin_token(admin: AdminFlags, config: Config, project_id: str) -> str | Non
 
 
 def as_operator(admin: AdminFlags, project_id: str, *, to: str) -> AdmissionClient:
-    """The admission service, with the operator's bearer.
+    """Make a client for the admission service, with the operator's bearer.
 
     Args:
-        to: what for, as the message about a missing bearer says it.
+        admin: the flags.
+        project_id: the project.
+        to: the purpose, for the message about a missing bearer.
 
     Raises:
-        ProfileError: admin_auth_required or admin_auth_token_file_invalid.
+        ProfileError: there is no bearer (admin_auth_required), or its file cannot be used
+            (admin_auth_token_file_invalid).
     """
     config = ConfigFile.locate(admin.config).read()
     token = admin_token(admin, config, project_id)

@@ -1,4 +1,4 @@
-"""Where this machine keeps the credentials it is given: a private file for each, and a profile."""
+"""Store credentials on this machine: each in a private file, with a profile that names the file."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from cgworker.wire.admission import Admitted
 
 
 def check_can_store(config_file: ConfigFile) -> None:
-    """Refuse before a code is used up or a credential issued, if there is no place to keep it.
+    """Check that a credential can be stored, before a code is used up or a credential is issued.
+
+    Args:
+        config_file: the config file.
 
     Raises:
         ProfileError: the config file is broken.
-        OSError: its folder, or that of the tokens, cannot be written.
+        OSError: its folder, or that of the credentials, cannot be written.
     """
     config_file.read()
     check_writable(config_file.path.parent)
@@ -21,7 +24,16 @@ def check_can_store(config_file: ConfigFile) -> None:
 
 
 def store_credential(config_file: ConfigFile, admitted: Admitted, display_name: str | None) -> Profile:
-    """Write an admitted agent's token to its file, and then its profile, which points there."""
+    """Write an admitted agent's token to its file, and then its profile, which names that file.
+
+    Args:
+        config_file: the config file.
+        admitted: the admission service's answer.
+        display_name: the agent's name for people; None for none.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
     issued = admitted.profile
     path = credential_path(admitted.project_id, admitted.agent_id, issued.credential_id)
     made = Profile(

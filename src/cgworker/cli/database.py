@@ -1,4 +1,4 @@
-"""The database of a command that works on it directly, as an operator does."""
+"""Open the database for commands that work on it directly."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from cgworker.profiles import non_blank
 
 
 def config_with(pg_dsn: str | None) -> KernelConfig:
-    """The configuration of the environment, with the database of a flag, if one is given.
+    """Read the kernel's configuration from the environment, with --pg-dsn in place of PG_DSN.
+
+    Args:
+        pg_dsn: the value of --pg-dsn; None or blank if it is not given.
 
     Raises:
         UsageError: a variable has a value that cannot be used.
@@ -28,11 +31,15 @@ def config_with(pg_dsn: str | None) -> KernelConfig:
 
 @asynccontextmanager
 async def open_for_command(command_name: str, pg_dsn: str | None) -> AsyncIterator[Database]:
-    """The database of PG_DSN or --pg-dsn, or else the embedded one; migrated.
+    """Open the database of --pg-dsn or PG_DSN, or else the embedded one, and migrate it.
+
+    Args:
+        command_name: the command, for the message of a failure.
+        pg_dsn: the value of --pg-dsn, if it is given.
 
     Raises:
-        KernelRefused: setup_pg_unavailable.
-        UsageError: it cannot be used.
+        KernelRefused: PostgreSQL does not answer (setup_pg_unavailable).
+        UsageError: the configuration or the database cannot be used.
     """
     async with open_or_print(config_with(pg_dsn), command_name) as database:
         yield database
@@ -40,7 +47,15 @@ async def open_for_command(command_name: str, pg_dsn: str | None) -> AsyncIterat
 
 @asynccontextmanager
 async def open_or_print(config: KernelConfig, command_name: str) -> AsyncIterator[Database]:
-    """The configured database; what keeps it from being opened is told for `command_name`."""
+    """Open the configured database, with a progress line.
+
+    Args:
+        config: names the database.
+        command_name: the command, for the message of a failure.
+
+    Raises:
+        KernelRefused: PostgreSQL does not answer (setup_pg_unavailable).
+    """
     async with AsyncExitStack() as stack:
         with progress("opening the database"):
             try:

@@ -1,4 +1,4 @@
-"""Where the demo plays: runs `cg` commands as processes, and shows them as a user would type them."""
+"""Run `cg` commands as processes for the demo, and show them as a user would type them."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _END_SECONDS = 20.0
 
 
 class StepFailed(CommonGroundError):
-    """A step of the demo failed; the text is what its command said."""
+    """A step of the demo failed; the message is the output of its command."""
 
     code = "demo_failed"
 
 
 class DemoShell:
-    """Runs commands in a home of their own.
+    """Runs commands with a HOME of their own.
 
     Args:
-        home: the folder that is HOME for them; whoever made it removes it.
+        home: the folder for HOME; the caller removes it.
     """
 
     def __init__(self, home: Path) -> None:
@@ -41,11 +41,11 @@ class DemoShell:
         self._environment = _environment(home)
 
     def say(self, text: str) -> None:
-        """Tell what came of a step."""
+        """Print the result of a step."""
         self._console.print(words(("✓ ", "green"), text), soft_wrap=True)
 
     def show_answer(self, smoke: Mapping[str, Any]) -> None:
-        """Show what a smoke test brought back."""
+        """Print the answer that `cg smoke pair` returned."""
         terminal = smoke["terminal"]
         self.say(
             f"{terminal['turn_id']} {terminal['outcome']} after {terminal['waited_seconds']} s; "
@@ -56,8 +56,11 @@ class DemoShell:
     async def run(self, *words: str) -> Any:
         """Run a command to its end and return the result of its envelope.
 
+        Args:
+            words: the words after `cg`.
+
         Raises:
-            StepFailed: it failed.
+            StepFailed: the command failed.
         """
         self._show(words)
         done = await anyio.run_process(_argv(words), env=self._environment, stdin=None, check=False)
@@ -68,7 +71,14 @@ class DemoShell:
 
     @asynccontextmanager
     async def running(self, *words: str) -> AsyncIterator[anyio.abc.Process]:
-        """Run a command while the block runs, then end it as its user would: by SIGTERM."""
+        """Run a command while the block runs, then end it by SIGTERM.
+
+        Args:
+            words: the words after `cg`.
+
+        Raises:
+            StepFailed: the command ended before the block did.
+        """
         self._show(words)
         log = self._home / f"{words[0]}.log"
         with log.open("wb") as output:
@@ -78,7 +88,7 @@ class DemoShell:
                 stdin=None,
                 stdout=output,
                 stderr=output,
-                start_new_session=True,  # Ctrl-C is for the demo, which ends its commands in order
+                start_new_session=True,  # Ctrl-C reaches only the demo, which ends its commands in order
             )
         try:
             async with anyio.create_task_group() as beside:
@@ -100,10 +110,10 @@ class DemoShell:
 
 @asynccontextmanager
 async def ended_by_signals() -> AsyncIterator[None]:
-    """End the block in order at SIGTERM or SIGINT.
+    """Cancel the block at SIGTERM or SIGINT.
 
     Raises:
-        StepFailed: that happened.
+        StepFailed: a signal arrived.
     """
     async with anyio.create_task_group() as beside:
         beside.start_soon(watch_signals, lambda _: beside.cancel_scope.cancel())
@@ -114,7 +124,7 @@ async def ended_by_signals() -> AsyncIterator[None]:
 
 
 async def _fail_when_ended(process: anyio.abc.Process, word: str) -> None:
-    """End what relies on a process that was to go on."""
+    """Fail when a process ends that the demo still needs."""
     status = await process.wait()
     raise StepFailed(f"cg {word} ended by itself, with exit status {status}")
 
@@ -135,11 +145,11 @@ def _argv(words: tuple[str, ...]) -> list[str]:
 
 
 def _environment(home: Path) -> dict[str, str]:
-    """Ours, with another home and without anything that would lead to the user's own kernel or database."""
-    kept = {name: value for name, value in os.environ.items() if not _leads_elsewhere(name)}
+    """Copy the environment with another HOME, and without names of the user's kernels and databases."""
+    kept = {name: value for name, value in os.environ.items() if not _names_a_server(name)}
     path = os.pathsep.join(filter(None, [str(Path(sys.executable).parent), kept.get("PATH")]))
     return {**kept, "HOME": str(home), "PATH": path}
 
 
-def _leads_elsewhere(name: str) -> bool:
+def _names_a_server(name: str) -> bool:
     return name.startswith(("CG_", "PG", "XDG_"))

@@ -1,8 +1,8 @@
-"""What a command answers: one line of JSON, or something a person likes to read (command line 1).
+"""Print the answer of a command: one line of JSON for programs, or a view for people (command line 1).
 
 Without a terminal, or with --json, stdout gets exactly one compact line: {"ok":true,"result":...} or
-{"ok":false,"error":{"code","message","status"}}. What to do about an error goes to stderr, since the
-envelope has no place for it.
+{"ok":false,"error":{"code","message","status"}}. Advice about an error goes to stderr, since the envelope has
+no field for it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,12 @@ from cgworker.printable import printable, printable_json
 
 
 def write_result(result: Any, *, as_json: bool) -> None:
-    """Print what a command found or did."""
+    """Print the result of a command.
+
+    Args:
+        result: what the command returned.
+        as_json: print the envelope even on a terminal.
+    """
     if as_json or not sys.stdout.isatty():
         write_line({"ok": True, "result": result})
     else:
@@ -26,7 +31,12 @@ def write_result(result: Any, *, as_json: bool) -> None:
 
 
 def write_problem(problem: Problem, *, as_json: bool) -> None:
-    """Print why a command failed, and what to do about it."""
+    """Print why a command failed, and what to do about it.
+
+    Args:
+        problem: the failure.
+        as_json: print the envelope even on a terminal.
+    """
     if as_json or not sys.stdout.isatty():
         error = {"code": problem.code, "message": problem.message, "status": problem.status}
         write_line({"ok": False, "error": error})
@@ -39,14 +49,14 @@ def write_problem(problem: Problem, *, as_json: bool) -> None:
 
 
 def write_failure(problem: Problem) -> None:
-    """Say in one line why a command without an envelope failed, and in another what to do about it."""
+    """Print on stderr why a command without an envelope failed, and what to do about it: a line each."""
     say(f"{problem.code}: {problem.message}")
     if problem.advice:
         say(f"hint: {problem.advice}")
 
 
 def write_line(value: Any) -> None:
-    """Print a value as one line of JSON: exactly as it is, but for what a terminal must not be given raw."""
+    """Print a value as one line of JSON. On a terminal, control characters are escaped."""
     line = _line_of(value)
     if sys.stdout.isatty():
         line = printable_json(line.decode()).encode()
@@ -59,22 +69,23 @@ def _line_of(value: Any) -> bytes:
 
     try:
         return dumps(value)
-    except TypeError:  # the name of a file need not be UTF-8; in ASCII it can be told
+    except TypeError:  # a file name need not be UTF-8; escapes in ASCII can hold any
         return json.dumps(unstructure(value), separators=(",", ":")).encode()
 
 
 def say(text: str) -> None:
-    """Tell on stderr what is not the answer: hints, warnings and failures."""
+    """Print on stderr what is not the answer: a hint, a warning or a failure."""
     print(printable(text, keep="\t\n"), file=sys.stderr)  # noqa: T201 - the command line prints
 
 
 def tell_cut(count: int, limit: int, has_more: bool, *, flag: str, after: int) -> None:
-    """Tell on stderr that the kernel cut a page before the limit (difference 11), and how to read on.
+    """Print on stderr that the kernel cut a page before the limit (difference 11), and how to read on.
 
     Args:
-        count: how many items the page has.
-        limit: how many were asked for; a page of so many says by itself that there may be more.
-        flag: the option that names where a page begins.
+        count: the number of items on the page.
+        limit: the number of items that were requested; a full page needs no hint.
+        has_more: whether the kernel has further items.
+        flag: the option that says where a page begins.
         after: where the next page begins.
     """
     if has_more and count < limit:

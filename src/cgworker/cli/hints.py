@@ -1,4 +1,4 @@
-"""What to do about an error: the other half of one clear line."""
+"""Advise on what to do about an error."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _BY_CODE: Mapping[str, str] = {
     "internal_error": "This is a fault of cgworker: please report it with the lines above.",
 }
 
-# What brings a module that is not there, by the first part of its name.
+# The extra that brings a missing module, by the first part of the module's name.
 _EXTRAS: Mapping[str, str] = {
     "a2a": "a2a",
     "acp": "acp",
@@ -48,7 +48,7 @@ _EXTRAS: Mapping[str, str] = {
     "watchfiles": "reload",
 }
 
-# A requester has no rights over a turn it dispatched: these grants are the operator's to give.
+# The grant that is missing. A requester has no rights over the turn it dispatched; the operator grants them.
 _GRANTS: Mapping[Refusal, str] = {
     Refusal.MAY_NOT_RESUME: "turn.resume.any",
     Refusal.MAY_NOT_STOP: "turn.stop.any",
@@ -59,7 +59,12 @@ _GRANTS: Mapping[Refusal, str] = {
 
 
 def advice_for(raised: BaseException, code: str) -> str | None:
-    """One sentence on what to do, or None where we know nothing better than the message."""
+    """Return one sentence on what to do, or None if there is nothing to add to the message.
+
+    Args:
+        raised: the error.
+        code: its code in the envelope.
+    """
     if isinstance(raised, KernelTimedOut):
         return "The server did not answer in time; it may have carried the request out."
     if isinstance(raised, KernelUnreachable):

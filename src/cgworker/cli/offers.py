@@ -1,4 +1,4 @@
-"""The offer that a command asks for, out of a page of offers."""
+"""Pick the offer that a command asks for."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from cgworker.wire.projections import OfferEntry, OfferPage
 
 
 def only_offer(page: OfferPage, none_found: str) -> OfferEntry:
-    """The only offer of a page.
+    """Return the only offer of a page.
+
+    Args:
+        page: the page.
+        none_found: the message if the page is empty.
 
     Raises:
-        NotFoundError: there is none; says `none_found`.
-        ConflictError: there are two.
+        NotFoundError: the page has no offer.
+        ConflictError: the page has several offers.
     """
     if not page.items:
         raise NotFoundError(none_found)

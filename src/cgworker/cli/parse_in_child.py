@@ -1,8 +1,8 @@
-"""A command line that is read in a child, which ends with all that it loaded for that.
+"""Parse a command line in a child process, so that the parent never loads the parser.
 
 typer reads its parameters with pydantic: 11 MiB that a worker would hold for weeks, for some milliseconds of
-use. So the child reads the line, and hands its parent the call through a pipe, since flags may be secrets.
-Whatever else it does, as to print a help text or to refuse the line, is all that comes of the process.
+use. The child parses the line and sends the call to its parent through a pipe, because flags may be secrets.
+If the child prints a help text or refuses the line, the parent exits with the child's status.
 """
 
 from __future__ import annotations
@@ -19,12 +19,15 @@ from cgworker.cli.call import Call
 
 
 def parse_in_child(read: Callable[[], Call | int]) -> Call | int:
-    """What a command line asks for, as `read` tells it in a child; an exit status if that is all.
+    """Run `read` in a child process, and return its result.
 
     Call it before any thread or event loop exists.
 
     Args:
-        read: what it raises is a status of 1, and told on stderr.
+        read: parses the line; an exception in it is printed on stderr, and its status is 1.
+
+    Returns:
+        The call; an exit status if the line is done, as for --help, or refused.
     """
     ours, theirs = os.pipe()
     child = os.fork()
@@ -33,13 +36,13 @@ def parse_in_child(read: Callable[[], Call | int]) -> Call | int:
         _read_for_the_parent(read, theirs)
     os.close(theirs)
     with os.fdopen(ours, "rb") as pipe:
-        handed = pipe.read()
+        sent = pipe.read()
     status = _exit_status_of(child)
-    return pickle.loads(handed) if handed and status == 0 else status
+    return pickle.loads(sent) if sent and status == 0 else status
 
 
 def _read_for_the_parent(read: Callable[[], Call | int], pipe: int) -> NoReturn:
-    """What a process does at its end, such as to heed the signals that it held, is the parent's to do."""
+    """Send the result to the parent, and exit. The parent runs atexit handlers and deferred signals."""
     status = 1
     try:
         asked = read()
@@ -50,7 +53,7 @@ def _read_for_the_parent(read: Callable[[], Call | int], pipe: int) -> NoReturn:
         else:
             status = asked
     except Exception:
-        traceback.print_exc()  # there is nobody else to tell it
+        traceback.print_exc()  # the parent gets only the status
     finally:
         _leave(status)
 
@@ -64,7 +67,7 @@ def _leave(status: int) -> NoReturn:
 
 
 def _exit_status_of(child: int) -> int:
-    """As a shell tells it."""
+    """Wait for the child, and return its status as a shell shows it: 128 + N for the signal N."""
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if code < 0:
         sys.stderr.write(f"cg: {signal.Signals(-code).name} ended the process that read the command line\n")

@@ -1,4 +1,4 @@
-"""JSON that comes in through flags, files and stdin, and the files that commands write."""
+"""Read JSON from flags, files and stdin, read claims, durations and commands, and write files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cgworker.wire.refs import ClaimToken
 
 @frozen(kw_only=True)
 class PayloadFlags:
-    """Where the payload is: exactly one of them."""
+    """The flags that name the payload; exactly one of them is given."""
 
     payload_file: Annotated[
         str | None, Flag("--payload-file", metavar="FILE", help="A file with the payload's JSON.")
@@ -33,11 +33,11 @@ class PayloadFlags:
     )
 
     def read(self) -> Any:
-        """The payload.
+        """Read the payload.
 
         Raises:
-            UsageError: none is given, or more than one.
-            ValueError: it is not JSON.
+            UsageError: no flag is given, or more than one.
+            ValueError: the payload is not JSON.
             OSError: the file cannot be read.
         """
         given = (self.payload_file is not None, self.payload_json is not None, self.payload_stdin)
@@ -51,21 +51,27 @@ class PayloadFlags:
 
 
 def read_json(path: str) -> Any:
-    """The JSON value in a file.
+    """Read a JSON file.
+
+    Args:
+        path: the file; `~` is the home folder.
 
     Raises:
-        ValueError: it is not JSON.
-        OSError: it cannot be read.
+        ValueError: the content is not JSON.
+        OSError: the file cannot be read.
     """
     return parse_json(Path(path).expanduser().read_bytes())
 
 
 def parse_json(data: bytes | str) -> Any:
-    """The JSON value, exactly.
+    """Parse JSON without losing digits of numbers.
+
+    Args:
+        data: the text; bytes are UTF-8.
 
     Raises:
-        json.JSONDecodeError: it is not JSON, in the words of Python's parser, which name the place.
-        ValueError: it is not UTF-8, or says NaN or Infinity, which JSON does not know.
+        json.JSONDecodeError: the text is not JSON; the message of Python's parser names the place.
+        ValueError: the text is not UTF-8, or has NaN or Infinity, which are not JSON.
     """
     text = data if isinstance(data, str) else data.decode()
     try:
@@ -80,17 +86,29 @@ def _refuse_constant(name: str) -> None:
 
 
 def check_place(path: str | None) -> None:
-    """Refuse a place for a file that could not be written, before something happens that belongs there.
+    """Check that a file can be written, before the command does what the file is to record.
+
+    Args:
+        path: the file; None needs no check.
 
     Raises:
-        OSError: its folder cannot be made, or is closed to us.
+        OSError: its folder cannot be made or written.
     """
     if path is not None:
         check_writable(Path(path).expanduser().parent)
 
 
 def write_json_file(path: str, value: Any, *, pretty: bool = False) -> None:
-    """Write a value to a file of the user's choice, 0600, since it may hold a secret; whole or not at all."""
+    """Write a JSON file atomically with mode 0600, since it may hold a secret.
+
+    Args:
+        path: the file; `~` is the home folder.
+        value: the value.
+        pretty: indent the text and sort its keys.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     text = dumps(value, sort_keys=pretty).decode()
     if pretty:
         text = json.dumps(json.loads(text), indent=2, sort_keys=True, ensure_ascii=False)
@@ -98,11 +116,14 @@ def write_json_file(path: str, value: Any, *, pretty: bool = False) -> None:
 
 
 def read_claim(path: str) -> ClaimToken:
-    """The claim in a file: bare, or in the envelope that `cg worker claim next` prints.
+    """Read a claim from a file, which may hold the envelope that `cg worker claim next` prints.
+
+    Args:
+        path: the file; `~` is the home folder.
 
     Raises:
-        ValueError: it is not JSON, or holds no claim.
-        OSError: it cannot be read.
+        ValueError: the content is not JSON, or no claim.
+        OSError: the file cannot be read.
     """
     value = read_json(path)
     if not isinstance(value, dict):
@@ -121,7 +142,7 @@ def read_claim(path: str) -> ClaimToken:
 
 
 def bare(claim: ClaimToken) -> dict[str, Any]:
-    """The claim without what a kernel may have added to it: what other clients read."""
+    """Write a claim as JSON with the fields of the protocol alone, for other clients to read."""
     written: dict[str, Any] = ANSWERS.unstructure(claim, ClaimToken)
     return written
 
@@ -131,12 +152,19 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def read_duration(text: str, flag: str) -> int:
-    """Seconds, from a number with a unit: 3600s, 60m, 24h, 7d.
+    """Read a duration with a unit: 3600s, 60m, 24h, 7d.
 
-    A bare number is refused: what is meant by 30 may be days, and what is done with it not be undone.
+    A number without a unit is refused: 30 could mean days, and some commands cannot be undone.
+
+    Args:
+        text: the value of the flag.
+        flag: the flag, for the message of a failure.
+
+    Returns:
+        Seconds.
 
     Raises:
-        UsageError: it is something else, or zero.
+        UsageError: the text is no duration, or zero.
     """
     match = _DURATION.match(text.strip())
     if match is None:

@@ -1,4 +1,4 @@
-"""Which exception is which problem: code, message and status of command line 1, and what to do about it."""
+"""Describe exceptions for the envelope: code, message and status (command line 1), and advice."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from cgworker.errors import CommonGroundError, InvalidRequest, KernelOverloaded,
 
 @frozen
 class Problem:
-    """Why a command failed, as the envelope says it.
+    """Why a command failed.
 
     Attributes:
         code: a stable word for programs.
         message: what happened, for people.
         status: an HTTP status, or 2 for a wrong command line.
-        advice: what to do about it, if we know.
-        is_ours: it is a fault of cgworker itself, and a traceback would help.
+        advice: what to do about it; None if there is nothing to add.
+        is_ours: whether it is a fault of cgworker itself, for which the traceback is printed.
     """
 
     code: str
@@ -32,14 +32,14 @@ class Problem:
 
 
 def problem_of(raised: BaseException) -> Problem:
-    """The problem an exception stands for; every exception stands for one."""
+    """Return the problem that an exception is; an unknown exception is a fault of cgworker."""
     raised = _only_one_of(raised)
     code, message, status = _describe(raised)
     return Problem(code, message, status, advice_for(raised, code), is_ours=code == "internal_error")
 
 
 def _only_one_of(raised: BaseException) -> BaseException:
-    """A group of one is that one: task groups wrap what ends them."""
+    """Return the exception inside groups of one: task groups wrap the exception that ends them."""
     while isinstance(raised, BaseExceptionGroup) and len(raised.exceptions) == 1:
         raised = raised.exceptions[0]
     return raised
@@ -61,7 +61,7 @@ def _describe(raised: BaseException) -> tuple[str, str, int]:
 
 def _describe_ours(raised: CommonGroundError) -> tuple[str, str, int]:
     if isinstance(raised, InvalidRequest) and raised.answer is not None:
-        return raised.code, raised.answer, raised.status  # the answer to the letter, as other clients show it
+        return raised.code, raised.answer, raised.status  # the answer as it came, as other clients show it
     if isinstance(raised, KernelOverloaded) and raised.status == 408:
         return "timeout", raised.message, 408
     return raised.code, raised.message, raised.status
@@ -76,9 +76,17 @@ def _describe_os_error(raised: OSError) -> tuple[str, str, int]:
 
 
 def reset_code(raised: KernelRefused, code: str) -> KernelRefused:
-    """The refusal under `code`, unless the server gave it a code of its own (command line 1)."""
+    """Give a refusal another code, unless the server gave it one (command line 1).
+
+    Args:
+        raised: the refusal.
+        code: the code.
+
+    Returns:
+        The refusal with the code, or `raised` itself.
+    """
     if raised.answer is None:
-        return raised  # the client itself said what it is
+        return raised  # the client raised it, without an answer
     try:
         answer = json.loads(raised.answer)
     except ValueError:

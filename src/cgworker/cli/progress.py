@@ -1,4 +1,4 @@
-"""A line that says what is waited for, where a person can see it: on stderr, if that is a terminal."""
+"""Show on a terminal what a command waits for."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ from cgworker.printable import printable
 
 @contextmanager
 def progress(text: str) -> Iterator[Callable[[str], None]]:
-    """Show `text` while the block runs; the function given changes it. It needs a terminal."""
+    """Show a line on stderr while the block runs, if stderr is a terminal.
+
+    Args:
+        text: the line.
+
+    Yields:
+        A function that replaces the line.
+    """
     if not sys.stderr.isatty():
         yield lambda _: None
         return

@@ -19,7 +19,7 @@ LOCAL_PROJECT = "cg-demo"
 
 @frozen(kw_only=True)
 class ProjectFlags:
-    """Which project."""
+    """The flags that name a project."""
 
     project_id: Annotated[
         str | None, Flag("--project-id", metavar="PROJECT", help="The project.  [default: cg-demo]")
@@ -28,7 +28,7 @@ class ProjectFlags:
 
     @property
     def name(self) -> str:
-        """The project's id.
+        """Return the project's id.
 
         Raises:
             UsageError: both flags are given.
@@ -40,14 +40,14 @@ class ProjectFlags:
 
 @frozen(kw_only=True)
 class SetupFlags(ProjectFlags):
-    """Which project in which database, and where its operator's secrets are."""
+    """The flags that name a project, its database and the files of its operator's secrets."""
 
     pg_dsn: PgDsn = None
     admin_service_token_file: AdminServiceFile = None
     admin_auth_token_file: AdminBearerFile = None
 
     def files(self) -> OperatorFiles:
-        """Where the operator's secrets are."""
+        """Return the files of the operator's secrets."""
         from cgworker.cli.seeding import OperatorFiles
 
         return OperatorFiles.of(

@@ -1,4 +1,4 @@
-"""`--reload`: the workers run in a process of their own, which is drained and started again on a change."""
+"""`--reload`: run the workers in a child process, and restart it when a Python file changes."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ from cgworker.worker.process.serve import watch_signals
 
 _log = logging.getLogger("cgworker")
 
-_PAUSE_SECONDS = 1.0  # one that is killed at each start must not take the machine
+_PAUSE_SECONDS = 1.0  # a process that is killed at each start must not busy the machine
 
 
 async def serve_with_reload(argv: Sequence[str]) -> None:
-    """Run the command, and again at each change of a Python file below the working directory.
+    """Run a command, and restart it at each change of a Python file below the working directory.
 
-    It is asked to end by SIGTERM, and waited for as long as it takes to drain. One that ended by itself, such
-    as for a mistake in a file, is started again at the next change; one that was killed, such as for want of
-    memory, after a pause.
+    The command is ended by SIGTERM, and may take as long as it needs to drain. If it ended by itself, as for
+    a mistake in a file, it is started again at the next change. If a signal killed it, as when memory ran
+    out, it is started again after a pause.
+
+    Args:
+        argv: the command and its arguments.
     """
     over = anyio.Event()
     async with anyio.create_task_group() as beside:
@@ -39,11 +42,12 @@ async def _end_at_signals(over: anyio.Event, *, task_status: anyio.abc.TaskStatu
 
 
 async def _run_until_a_change(argv: Sequence[str], over: anyio.Event) -> None:
-    # A session of its own: Ctrl-C reaches this process alone, which then asks once. Its envelope is not ours.
+    # In a session of its own: Ctrl-C reaches only this process, which then sends one SIGTERM. The child's
+    # envelope goes to stderr, since stdout is for the envelope of this command.
     process = await anyio.open_process(argv, stdout=sys.stderr, stderr=None, start_new_session=True)
     try:
         async with anyio.create_task_group() as beside:
-            # An event of its own: watchfiles sets the one it is given when it is cancelled.
+            # A separate event, because watchfiles sets its stop event when it is cancelled.
             enough = anyio.Event()
             beside.start_soon(_pass_on, over, enough)
             beside.start_soon(_notice_a_kill, process, enough)
@@ -66,7 +70,7 @@ async def _pass_on(first: anyio.Event, second: anyio.Event) -> None:
 
 
 async def _notice_a_kill(process: anyio.abc.Process, enough: anyio.Event) -> None:
-    """End the wait for a change if a signal ended the process, which has nothing to do with its files."""
+    """Stop waiting for a change if a signal killed the process: its files are not the cause."""
     status = await process.wait()
     if status >= 0:
         return

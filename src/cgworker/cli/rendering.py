@@ -1,7 +1,7 @@
-"""What pictures are made of: tables, lists of facts, JSON, words in colours, instants.
+"""Building blocks of views: tables, lists of fields, JSON, coloured words and times.
 
-Names, payloads and notes are other agents' text. It becomes a `Text` here, never a `str`, which rich would
-read for markup, and whatever could play tricks with the terminal is spelled out in it.
+Names, payloads and notes are text of other agents. It becomes a `Text`, never a `str`, which rich would read
+as markup, and control characters in it are escaped.
 """
 
 from __future__ import annotations
@@ -38,12 +38,17 @@ _COLOURS = {
 
 
 def screen(*, stderr: bool = False) -> Console:
-    """A terminal that shows text as it is."""
+    """Make a console that shows text without markup, emoji codes or highlighting."""
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
 def table(rows: Iterable[Any], **columns: Callable[[Any], str | Text]) -> Table:
-    """A row per thing; each column says what it shows of one."""
+    """Draw a table.
+
+    Args:
+        rows: one object a row.
+        columns: for each column, a function from the row's object to the cell.
+    """
     drawn = Table(box=None, header_style="bold", pad_edge=False, title_justify="left")
     for name in columns:
         drawn.add_column(name, overflow="fold")
@@ -55,13 +60,13 @@ def table(rows: Iterable[Any], **columns: Callable[[Any], str | Text]) -> Table:
 
 
 def with_diagnostics(page: Any, drawn: Table) -> RenderableType:
-    """A projection's table, and what the kernel left out of it and why."""
+    """Add to the table of a projection what the kernel left out of it, and why."""
     notes = [plain_text(f"! {note.message} ({note.subject_id})", style="yellow") for note in page.diagnostics]
     return Group(drawn, *notes)
 
 
 def fields(facts: Iterable[tuple[str, Any]]) -> Table:
-    """Names and values, one pair a line."""
+    """Draw names and values, one pair a line."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold")
     grid.add_column(overflow="fold")
@@ -81,7 +86,7 @@ def _value(value: Any) -> RenderableType:
 
 
 def json_of(value: Any) -> RenderableType:
-    """A JSON value; a string as the text it is."""
+    """Draw a JSON value; a string is drawn as plain text."""
     if isinstance(value, str):
         return plain_text(value)
     text = JSONHighlighter()(printable_json(_indented(value)))
@@ -92,30 +97,30 @@ def json_of(value: Any) -> RenderableType:
 def _indented(value: Any) -> str:
     try:
         return dumps(value, indented=True).decode()
-    except TypeError:  # the name of a file need not be UTF-8; in ASCII it can be told
+    except TypeError:  # a file name need not be UTF-8; escapes in ASCII can hold any
         return json.dumps(unstructure(value), indent=2)
 
 
 def plain_text(text: str, style: str = "") -> Text:
-    """A text of several lines as it is, but for what would play tricks with the terminal."""
+    """Draw text of one or more lines, with control characters escaped."""
     spaced = text.replace("\t", "    ")  # a table measures a tab as nothing
     return Text(printable(spaced, keep="\n"), style=style, overflow="fold")
 
 
 def words(*parts: str | Text | tuple[str, str]) -> Text:
-    """Texts one after the other; a pair is a text and its style."""
-    told = Text(overflow="fold")
+    """Join texts; a pair is a text and its style."""
+    joined = Text(overflow="fold")
     for part in parts:
-        told.append_text(
+        joined.append_text(
             part if isinstance(part, Text) else plain_text(*([part] if isinstance(part, str) else part))
         )
-    return told
+    return joined
 
 
 def panel(content: RenderableType, title: str | Text, subtitle: str | None = None) -> Panel:
-    """A frame around something; its title is one line."""
+    """Draw a frame with a title of one line."""
     heading = title if isinstance(title, Text) else _line(title)
-    heading.overflow = "ellipsis"  # what does not fit is seen to be missing
+    heading.overflow = "ellipsis"  # shows that the rest does not fit
     return Panel(content, title=heading, title_align="left", subtitle=subtitle and _line(subtitle))
 
 
@@ -124,32 +129,32 @@ def _line(text: str, style: str = "") -> Text:
 
 
 class Unbroken:
-    """A line that stays one, however long, so that it can be copied; it needs `print(crop=False)`."""
+    """A line that is never wrapped, so that it can be copied; print it with `crop=False`."""
 
     def __init__(self, line: str) -> None:
         self._line = printable(line, keep="")
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """The line in bold."""
+        """Yield the line in bold; rich calls it."""
         yield Segment(self._line, console.get_style("bold"))
         yield Segment.line()
 
 
 def turn_title(name: str, state: str) -> Text:
-    """The name of a turn, and its state or outcome in its colour."""
+    """Draw the name of a turn, and its state or outcome in colour."""
     return Text.assemble(_line(name, "bold"), "  ", coloured(state))
 
 
 def coloured(word: str) -> Text:
-    """A state, outcome, status, yes or no, in its colour."""
+    """Draw a state, an outcome, a status, yes or no in its colour."""
     return _line(word, _COLOURS.get(word, ""))
 
 
 def yes_or_no(fact: bool) -> Text:
-    """Whether it is so."""
+    """Draw a fact as yes or no."""
     return coloured("yes" if fact else "no")
 
 
 def local_time(instant: datetime | None) -> str:
-    """An instant in the reader's own time zone."""
+    """Write an instant in the time zone of this machine; None is empty."""
     return "" if instant is None else instant.astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -1,6 +1,6 @@
-"""The first words of a command line, each with a module that is loaded when it is typed.
+"""The command `cg`: load the module of a command's first word when that word is typed.
 
-So `cg turn get` loads neither the worker nor the kernel, and completion stays quick.
+`cg turn get` loads neither the worker nor the kernel, and completion is quick.
 """
 
 from __future__ import annotations
@@ -38,20 +38,22 @@ WORDS = (
 
 
 class LazyCommands(TyperGroup):
-    """The commands by their first word."""
+    """The group of all commands; each is loaded by its first word."""
 
     def list_commands(self, _ctx: typer.Context) -> list[str]:  # type: ignore[override]  # its base is private
         return list(WORDS)
 
     def get_command(self, _ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]
         if cmd_name not in WORDS:
-            self.commands.update({word: self._load(word) for word in WORDS})  # to say what was meant
+            self.commands.update(
+                {word: self._load(word) for word in WORDS}
+            )  # so that typer can suggest the right word
             return None
         return self._load(cmd_name)
 
     def _load(self, word: str) -> Any:
         module = import_module(f"cgworker.cli.commands.{word}")
-        if hasattr(module, "__path__"):  # a word with many commands is a folder
+        if hasattr(module, "__path__"):  # a group is a folder
             module = import_module(f"cgworker.cli.commands.{word}.group")
         command = typer.main.get_command(module.app)
         command.name = word
@@ -59,7 +61,13 @@ class LazyCommands(TyperGroup):
 
 
 def read(argv: Sequence[str]) -> Call | int:
-    """What a command line asks for; an exit status if that has been done, as for --help.
+    """Parse a command line.
+
+    Args:
+        argv: the words after `cg`.
+
+    Returns:
+        The call; an exit status if the line is done already, as for --help.
 
     Raises:
         UsageError: the line is wrong.
@@ -72,7 +80,7 @@ def read(argv: Sequence[str]) -> Call | int:
 
 
 def root_command() -> LazyCommands:
-    """The command `cg`."""
+    """Make the command `cg`."""
     app = typer.Typer(
         cls=LazyCommands,
         callback=_root,

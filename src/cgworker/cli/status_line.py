@@ -1,4 +1,4 @@
-"""A line on a terminal that says what the workers of this process are at, below what they log."""
+"""Show the state of this process's workers in one line on the terminal, below their log."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from cgworker.printable import printable
 from cgworker.wire.refs import AgentRef, TurnRef
 from cgworker.worker import Worker
 
-_A_SECOND = 2  # how often it is drawn
+_REFRESHES_PER_SECOND = 2
 
 
 @contextmanager
 def status_line(workers: Sequence[Worker], *, as_json: bool) -> Iterator[None]:
-    """Show the line while the block runs, on stderr, if a person looks there; nothing of it stays.
+    """Show the line on stderr while the block runs, if stderr is a terminal, and remove it at the end.
 
     Args:
-        workers: which; none may run yet.
-        as_json: the output is for a program, also on a terminal.
+        workers: the workers, before they run.
+        as_json: the output is for a program, so that no line is shown even on a terminal.
     """
     if as_json or not sys.stderr.isatty():
         yield
@@ -32,17 +32,17 @@ def status_line(workers: Sequence[Worker], *, as_json: bool) -> Iterator[None]:
     from rich.live import Live
     from rich.text import Text
 
-    console = Console(stderr=True, soft_wrap=True)  # whoever copies a log line gets it in one piece
+    console = Console(stderr=True, soft_wrap=True)  # a log line can be copied in one piece
     if console.is_dumb_terminal:
         yield
         return
-    tally = Counts()
+    counts = Counts()
     for worker in workers:
-        worker.listen(tally.note)
+        worker.listen(counts.note)
     line = Live(
-        get_renderable=lambda: Text(tally.told(), style="dim", no_wrap=True, overflow="ellipsis"),
+        get_renderable=lambda: Text(counts.text(), style="dim", no_wrap=True, overflow="ellipsis"),
         console=console,
-        refresh_per_second=_A_SECOND,
+        refresh_per_second=_REFRESHES_PER_SECOND,
         transient=True,
         redirect_stdout=sys.stdout.isatty(),
     )
@@ -52,7 +52,7 @@ def status_line(workers: Sequence[Worker], *, as_json: bool) -> Iterator[None]:
 
 @contextmanager
 def _logging_above() -> Iterator[None]:
-    """Have log lines go where `Live` looks for them: it has put something of its own in stderr's place."""
+    """Send log lines through the stream that `Live` puts in place of stderr, to keep them above the line."""
     moved = [
         (handler, handler.setStream(sys.stderr))
         for handler in logging.getLogger().handlers
@@ -67,7 +67,7 @@ def _logging_above() -> Iterator[None]:
 
 
 class Counts:
-    """What the events of workers add up to, for a person."""
+    """Counts turns and troubles by the events of workers."""
 
     def __init__(self) -> None:
         self._renewed_at: dict[TurnRef, float] = {}
@@ -76,13 +76,13 @@ class Counts:
         self._failed_count = 0
         self._troubles: dict[AgentRef | TurnRef, str] = {}
 
-    def told(self) -> str:
-        """One line: how many turns run, are done, have failed or wait; what is wrong, or the next renewal."""
+    def text(self) -> str:
+        """Return the line: turns running, done, failed and waiting, then a trouble or the next renewal."""
         counts = (
             f"{len(self._renewed_at)} running · {self._done_count} done · {self._failed_count} failed"
             f" · {len(self._waiting)} waiting"
         )
-        renewals = tuple(self._renewed_at.values())  # copied at one stroke: another thread draws
+        renewals = tuple(self._renewed_at.values())  # copied in one operation: another thread draws
         if troubles := tuple(self._troubles.values()):
             return f"{counts} · trouble with the kernel: {printable(troubles[-1], keep='')}"
         if not renewals:
@@ -90,7 +90,7 @@ class Counts:
         return f"{counts} · renewal in {max(min(renewals) - monotonic(), 0):.0f} s"
 
     def note(self, event: Event) -> None:
-        """Take in what happened."""
+        """Count an event."""
         match event:
             case events.ClaimingFailed():
                 self._troubles[event.agent] = event.error

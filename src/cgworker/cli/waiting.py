@@ -1,4 +1,4 @@
-"""Waiting for a turn to close."""
+"""Wait until a turn is closed."""
 
 from __future__ import annotations
 
@@ -11,19 +11,23 @@ from cgworker.errors import WaitTimedOut
 from cgworker.lifecycle import TurnState
 from cgworker.wire.refs import TurnRef
 
-_LONGEST_POLL_SECONDS = 30.0
+_MAX_POLL_SECONDS = 30.0
 
 
 async def wait_until_closed(
     kernel: KernelClient, turn: TurnRef, timeout_seconds: float, interval_seconds: float
 ) -> WaitedTurn:
-    """The turn once it is closed; it is looked at once even if there is no time to wait.
+    """Wait until a turn is closed, and return it. The turn is read at least once.
 
     Args:
-        interval_seconds: how often to ask a kernel that answers at once (the reference's does).
+        kernel: the kernel.
+        turn: the turn.
+        timeout_seconds: how long to wait; 0 reads the turn once.
+        interval_seconds: the time between two requests to a kernel that answers at once, as the reference's.
 
     Raises:
-        WaitTimedOut: it did not close in time.
+        WaitTimedOut: the turn was not closed in time.
+        CommonGroundError: as `turns.get`.
     """
     began_at = anyio.current_time()
     deadline = began_at + timeout_seconds
@@ -38,8 +42,8 @@ async def wait_until_closed(
             if anyio.current_time() >= deadline:
                 message = f"turn {turn.turn_id} did not reach a terminal wait state within"
                 raise WaitTimedOut(f"{message} {timeout_seconds} seconds")
-            if snapshot.state == state:  # a kernel that waits for news answers late; any other needs a pause
+            if snapshot.state == state:  # not a long poll: the kernel answered at once
                 await anyio.sleep_until(min(asked_at + interval_seconds, deadline))
             say(f"{turn.turn_id} is {snapshot.state}")
             state, poll_count = snapshot.state, poll_count + 1
-            wait_seconds = min(deadline - anyio.current_time(), _LONGEST_POLL_SECONDS)
+            wait_seconds = min(deadline - anyio.current_time(), _MAX_POLL_SECONDS)
