@@ -1,4 +1,4 @@
-"""Tell a kernel that lacks an addition, such as the reference's, from one that refuses a request."""
+"""Tell a kernel that lacks an extension, as the reference's does, from one that refuses a request."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def requiring(what: str, kernel: str) -> Iterator[None]:
 
 
 def _is_of_no_route(refused: KernelRefused) -> bool:
-    """Whether the path or its method is unknown. The refusal of a route itself names an error class."""
+    """Return True if the path or its method is unknown: a route's own refusal names an error class."""
     if refused.status == 405:
         return True
     try:

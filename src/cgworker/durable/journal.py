@@ -89,7 +89,7 @@ class Journal:
             self._more_records = True
 
     async def wait_for_records(self) -> None:
-        """Wait until the turn has a record after those known.
+        """Wait until the turn has a record after those that were read.
 
         Raises:
             LeaseLost: the lease ended, or the turn is closed.

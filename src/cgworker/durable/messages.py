@@ -1,8 +1,7 @@
-"""Messages: what a turn is told while it is open, for its handler to read in order (difference 32).
+"""Messages: what others tell an open turn, for its handler to read in order (difference 32).
 
-A message is kept as a record of role `message`, `{"from": ..., "message": ..., "key": ...}`, that the kernel
-adds for whoever tells the turn something. Nothing is lost to a handler that does not run just then: each run
-reads them from the first one on.
+The kernel stores a message as a record of role `message`, `{"from": ..., "message": ..., "key": ...}`. So
+none is lost while no handler runs: each run reads the messages from the first one on.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from cgworker.wire.records import MESSAGE_ROLE, SemanticItem
 
 @frozen(kw_only=True)
 class Message:
-    """Something that a turn was told.
+    """A message to a turn.
 
     Attributes:
         content: any JSON value.
-        sender: the id of the agent that said it.
-        key: what names it within the turn, if its sender gave it a key.
+        sender: the id of the agent that sent it.
+        key: the sender's name for it within the turn; None if it has none.
         turn_seq: the number of its record.
         told_at: when the kernel got it, by the kernel's clock.
     """
@@ -37,14 +36,29 @@ class Message:
 
 
 class Messages:
-    """The messages of one turn; each is given once in a run of the handler."""
+    """The messages of one turn; a run of the handler gets each of them once.
+
+    Args:
+        journal: the turn's records and events.
+    """
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._last_seq = 0
 
     async def next(self, *, wait: bool) -> Message | None:
-        """The first message that this run has not had yet; None if there is none and it does not wait."""
+        """Return the first message that this run has not had yet.
+
+        Args:
+            wait: wait until there is one.
+
+        Returns:
+            The message; None if there is none and `wait` is false.
+
+        Raises:
+            LeaseLost: the lease ended, or the turn is closed.
+            KernelLacks: the kernel cannot wait for records.
+        """
         while (message := await self._take()) is None and wait:
             await self._journal.wait_for_records()
         if message is None:
@@ -53,7 +67,7 @@ class Messages:
         return message
 
     async def _take(self) -> Message | None:
-        """Take the first message of those known that nobody has had."""
+        """Take the first known message that this run has not had yet."""
         for item in await self._journal.records(MESSAGE_ROLE):
             if item.record.turn_seq > self._last_seq and (message := message_of(item)) is not None:
                 self._last_seq = message.turn_seq
@@ -62,11 +76,11 @@ class Messages:
 
 
 class MessageReader:
-    """An iterator over messages; no generator, since a loop may be left early on trio as well.
+    """An iterator over messages. It is not a generator, since a loop may be left early on trio too.
 
     Args:
         messages: the messages of the turn.
-        wait: whether to wait for further ones.
+        wait: wait for further messages at the end.
     """
 
     def __init__(self, messages: Messages, *, wait: bool) -> None:
@@ -83,7 +97,14 @@ class MessageReader:
 
 
 def message_of(item: SemanticItem) -> Message | None:
-    """Read a record as a message; None if it is another one, such as a handler's own of that role."""
+    """Read a record as a message.
+
+    Args:
+        item: the record.
+
+    Returns:
+        The message; None if the record is another one, such as a handler's own of that role.
+    """
     said = item.payload
     is_message = item.record.record_role == MESSAGE_ROLE and isinstance(said, Mapping)
     if not is_message or not isinstance(said.get("from"), str) or "message" not in said:

@@ -215,7 +215,7 @@ def _contains(validator: Any, contained: Any, instance: Any, schema: Any) -> Err
 
 
 def _multiple_of(validator: Any, step: Any, instance: Any, schema: Any) -> Errors:  # noqa: ARG001
-    """Divide the numbers as they are written: by binary fractions 19.99 is no multiple of 0.01."""
+    """Divide the decimal numbers as written: in binary fractions, 19.99 is not a multiple of 0.01."""
     if validator.is_type(instance, "number") and _as_written(instance) % _as_written(step):
         yield ValidationError(f"{instance!r} is not a multiple of {step!r}")
 

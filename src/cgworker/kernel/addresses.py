@@ -54,6 +54,7 @@ def source_of(request: Request, trusted: Sequence[Network]) -> str:
     proxy's is the client; whatever stands before it is unverified.
 
     Args:
+        request: the request.
         trusted: the networks of the proxies to trust.
 
     Returns:

@@ -64,6 +64,8 @@ async def play(
         children: results by the child's name: a payload, an outcome such as `fail({...})`, or a function
             from the child's input to either.
         answers: answers by the question's key.
+        messages: messages to the turn, in order; any JSON values. A handler that waits for one more gets a
+            UsageError, unless `stop_after` or `lose_lease_after` interrupts it.
         stop_after: request a stop this many seconds after the handler started; None means never.
         lose_lease_after: lose the lease this many seconds after the handler started; None means never.
         resources: the resources by name; a worker's own lifespan is then not entered.

@@ -46,8 +46,9 @@ async def cg_kernel(cg_server: LocalKernel) -> AsyncIterator[LocalKernel]:
 
 @pytest.fixture
 async def cg_worker(cg_kernel: LocalKernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunWorker:
-    """Runs a worker until a block ends: `async with cg_worker(answer, agent_id="desk") as worker:`.
+    """Runs a worker until a block ends.
 
+    Use it as `async with cg_worker(answer, agent_id="desk") as worker:`.
     The first argument is a function as under `@worker.turn()`, any handler, or a worker's class; the others
     are those of `Worker`. The worker's files are below the test's `tmp_path`.
     """

@@ -34,6 +34,7 @@ class ScriptedKernel(httpx.AsyncBaseTransport):
         turn: the turn to claim.
         attempt: the number of the attempt that its first claim is.
         on_record: called with the role and payload of each record that is appended.
+        is_interrupted_later: True if a handler will be interrupted that waits for a message in vain.
 
     Attributes:
         turn: the turn that is played.

@@ -1,6 +1,6 @@
-"""Refusals that only their words tell apart. The kernel answers with them, and a client acts on them.
+"""Refusals that only their wording distinguishes. The kernel sends them, and a client acts on them.
 
-The protocol gives these refusals no codes of their own, so that their words are part of it (wire 3).
+The protocol gives these refusals no codes of their own, so their wording is part of it (wire 3).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from cgworker.errors import FencingError, ForbiddenError, KernelRefused, Unautho
 
 
 class Refusal(Enum):
-    """A refusal by its error class and the words that the message begins with."""
+    """A refusal: its error class, and the words that its message begins with."""
 
     # The credential will never work again.
     CREDENTIAL_UNKNOWN = UnauthorizedError, "agent credential not found"
@@ -31,10 +31,10 @@ class Refusal(Enum):
     )
 
     def error(self, detail: str = "") -> KernelRefused:
-        """Make the exception that a kernel answers with.
+        """Return the exception that makes the kernel answer with this refusal.
 
         Args:
-            detail: what follows the words, after a colon; empty for none.
+            detail: the text after the words and a colon; empty adds nothing.
         """
         kind: type[KernelRefused]
         kind, words = self.value
@@ -42,7 +42,11 @@ class Refusal(Enum):
 
     @classmethod
     def of(cls, error: Exception) -> Refusal | None:
-        """Return the refusal that a kernel's error is, or None if it is none of these."""
+        """Return the refusal that an error of the kernel is; None if it is none of these.
+
+        Args:
+            error: the error.
+        """
         for refusal in cls:
             kind, words = refusal.value
             if isinstance(error, kind) and error.message.partition(": ")[0] == words:

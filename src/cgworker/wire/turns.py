@@ -169,7 +169,7 @@ class FinishTurn(Finish):
 class Suspend:
     """Why a turn is suspended, and after how many seconds the kernel queues it again (difference 30).
 
-    Without `resume_after_seconds` it waits until somebody resumes it.
+    Without `resume_after_seconds` the turn waits until a call resumes it.
     """
 
     reason: str
@@ -208,7 +208,7 @@ class StopTurn:
 
 @frozen(kw_only=True)
 class TellTurn:
-    """Tell a turn something, in any state but closed (difference 32). A repeat of the key does nothing."""
+    """Send a message to a turn that is not closed (difference 32). Repeating the key has no effect."""
 
     requested_by: AgentRef
     message: Any

@@ -188,7 +188,15 @@ MAX_DELAY_SECONDS = 10**9
 
 
 def read_delay(value: Any, _: Any = float) -> float:
-    """A number of seconds to wait, from 0 to `MAX_DELAY_SECONDS`."""
+    """Read a number of seconds to wait, from 0 to `MAX_DELAY_SECONDS`.
+
+    Args:
+        value: the JSON value.
+        _: the type, which cattrs passes.
+
+    Raises:
+        Fault: the value is not such a number.
+    """
     seconds = read_float(value, float)
     if not 0 <= seconds <= MAX_DELAY_SECONDS:
         raise Fault("value_error", f"Input should be a number of seconds from 0 to {MAX_DELAY_SECONDS}")

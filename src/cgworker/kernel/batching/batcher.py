@@ -68,6 +68,8 @@ class StatementBatcher(Generic[Item, Result]):
         """Run an item and return its answer.
 
         Args:
+            project_id: the project of the item.
+            item: the item.
             size_bytes: the approximate size of the item.
 
         Raises:

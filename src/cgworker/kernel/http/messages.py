@@ -190,6 +190,7 @@ def next_page(request: Request, name: str, after: int) -> dict[str, str]:
     """Return the `Link` header to the next page, for a page that was cut (difference 11).
 
     Args:
+        request: the request for the page.
         name: the query parameter that continues the list.
         after: its value for the next page.
     """

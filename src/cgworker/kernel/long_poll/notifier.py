@@ -61,6 +61,7 @@ def turn_topics(turn: TurnRef, agent: AgentRef, parent: TurnRef | None = None) -
     """The topics of an event of a turn.
 
     Args:
+        turn: the turn.
         agent: the agent that the turn is addressed to.
         parent: the parent turn, for the start or end of a child.
     """

@@ -78,6 +78,7 @@ class ParkedClaims:
         """Wait for a wake-up, or for a turn that a dispatch hands over.
 
         Args:
+            claim: the request that waits.
             woken: the event that a change for the agent sets.
             seconds: how long to wait at most; longer only until the result of an offer is known.
 

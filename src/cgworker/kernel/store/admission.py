@@ -44,7 +44,9 @@ async def redeem_invite(database: Database, project_id: str, code: str) -> Joine
     lost its credential.
 
     Args:
+        database: the kernel's database.
         project_id: the one project that is admitted to.
+        code: the code of an invite.
 
     Raises:
         ForbiddenError: the code gives no right to join.

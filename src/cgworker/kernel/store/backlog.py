@@ -61,6 +61,7 @@ async def count_open_turns(database: Database, *, max_projects: int) -> list[Bac
     """Count the open turns by project and state.
 
     Args:
+        database: the kernel's database.
         max_projects: how many projects at most; those with the most open turns.
     """
     return [Backlog(**row) for row in await database.fetch(COUNT_OPEN_TURNS, max_projects)]

@@ -55,6 +55,7 @@ async def in_rounds(
     """Run the items as if one after the other, but run items without a common key together.
 
     Args:
+        items: the items, in the order in which they arrived.
         keys_of: returns the keys by which items conflict.
         run: runs items without a common key in one statement.
 
@@ -117,6 +118,7 @@ def by_place(
     """Return the answers in order.
 
     Args:
+        items: the items of the statement.
         good: the answers that the statement gave, by place, counted from 1.
         otherwise: gives the answer, or raises the refusal, of an item without one; it is deferred.
     """

@@ -33,6 +33,7 @@ async def issue_credential(
     """Issue a credential; its token is not stored and cannot be read again.
 
     Args:
+        database: the kernel's database, or a connection to it.
         agent: the agent that gets the credential.
         request: its provenance and its end.
         issued_by: the agent that issues it; None for the operator.

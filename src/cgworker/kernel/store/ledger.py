@@ -145,6 +145,8 @@ async def turn_feed(
     """Return events of a turn, and of its children's starts and ends, and whether a limit cut the page.
 
     Args:
+        database: the kernel's database.
+        ref: the turn.
         after: the page starts after this ledger_seq.
         limit: the caller's limit.
         max_items: the longest page.

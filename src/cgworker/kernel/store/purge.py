@@ -104,10 +104,16 @@ async def count_purgeable(database: Database, project_id: str, older_than_second
 
 
 async def purge(database: Database, project_id: str, older_than_seconds: float) -> Purged:
-    """Remove a project's turns that closed before so many seconds, with their records, events and spawn
-    keys; and its idempotency keys and revoked credentials of that age.
+    """Remove a project's old turns, idempotency keys and revoked credentials.
 
-    Turns go in batches, each its own transaction, so that a kernel can work meanwhile.
+    A turn's records, events and spawn key go with it. Turns go in batches, each its own transaction, so
+    that a kernel can work meanwhile.
+
+    Args:
+        database: the kernel's database.
+        project_id: the project.
+        older_than_seconds: remove turns that were closed, keys that were used and credentials that were
+            revoked longer ago than this.
     """
     turns = records = events = 0
     while True:

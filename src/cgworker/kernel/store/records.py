@@ -54,6 +54,8 @@ async def get_context(
     """Return the turn and a page of its records, and whether a limit of the kernel cut the page.
 
     Args:
+        database: the kernel's database.
+        ref: the turn.
         after_turn_seq: the page starts after this record.
         limit: the caller's limit; a negative one drops so many from the end, as the reference does.
         max_items: the longest page.

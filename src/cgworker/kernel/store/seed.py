@@ -52,10 +52,12 @@ class ProjectStatus:
 
     @property
     def seeded(self) -> bool:
+        """True if the project has its admission service."""
         return self.admin_service is not None
 
     @property
     def matches_bootstrap_spec(self) -> bool:
+        """True if the admission service is as seeding would make it."""
         return self.seeded and not self.mismatch_fields
 
     def require_ready(self) -> None:

@@ -166,6 +166,9 @@ async def claim_turns(
     """Claim the oldest queued turns of the agents, one turn for each request.
 
     Args:
+        database: the kernel's database.
+        project_id: the project of all the agents.
+        claims: the requests.
         lease: the length of each lease.
 
     Returns:

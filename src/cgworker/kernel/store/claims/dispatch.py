@@ -175,6 +175,9 @@ async def dispatch_turns(
     """Dispatch turns, or find the turns that earlier dispatches with the same keys created.
 
     Args:
+        database: the kernel's database.
+        project_id: the project of all the turns.
+        dispatches: the requests.
         lease: the length of a lease, for parents and for a claim that gets a turn.
         waiting: a waiting claim of the target agent, which may get the turn at once; only for a single
             dispatch.

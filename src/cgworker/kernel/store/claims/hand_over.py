@@ -184,6 +184,8 @@ async def hand_over(
     """Dispatch a turn, and give it to the waiting claim if possible.
 
     Args:
+        database: the kernel's database.
+        project_id: the project.
         lease: the length of the claim's lease, and of the extended lease of a parent.
         dispatch: the dispatch's row for DISPATCH_TURNS.
         waiting: a waiting claim of the target agent.

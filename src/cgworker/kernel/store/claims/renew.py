@@ -48,6 +48,9 @@ async def renew_claims(
     """Renew the claims.
 
     Args:
+        database: the kernel's database.
+        project_id: the project of all the claims.
+        asked: the claims to renew.
         lease: the length of the new leases, from now.
 
     Returns:

@@ -26,6 +26,7 @@ class Migration:
 
     @property
     def checksum(self) -> str:
+        """The SHA-256 of the SQL, in hexadecimal."""
         return hashlib.sha256(self.sql.encode()).hexdigest()
 
 

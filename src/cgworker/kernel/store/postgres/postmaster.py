@@ -51,6 +51,7 @@ class Postmaster:
 
     @property
     def is_stopping(self) -> bool:
+        """True if the server is shutting down."""
         return self.status == "stopping"
 
     @property

@@ -41,6 +41,7 @@ class Account:
 
     @property
     def is_ours(self) -> bool:
+        """True if this process runs as this account already."""
         return self.uid == os.geteuid()
 
     def process_options(self) -> Mapping[str, Any]:
