@@ -26,10 +26,12 @@ class Reader:
 
     Args:
         home: their home and working directory.
+        programs: the folder with `cg` and `python3`.
     """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, programs: Path) -> None:
         self._home = home
+        self._programs = programs
         self._ports = {port: str(free_port()) for port in _PORTS}
         self._join_code = ""
         self._running: list[tuple[Path, str, subprocess.Popen[bytes]]] = []
@@ -62,7 +64,7 @@ class Reader:
             self._run(block)
 
     def _run(self, block: Block) -> None:
-        typed = [sys.executable, "-c"] if block.language == "python" else ["bash", "-euc"]
+        typed = ["python3", "-c"] if block.language == "python" else ["bash", "-euc"]
         output = run([*typed, self._adapted(block.code)], cwd=self._home, env=self._environment())
         if found := re.search(r"cgjoin_[\w-]+", output):
             self._join_code = found[0]
@@ -108,7 +110,7 @@ class Reader:
         kept = {
             name: value for name, value in os.environ.items() if not name.startswith(("CG_", "PG", "XDG_"))
         }
-        path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
+        path = os.pathsep.join(map(str, (self._programs, Path(sys.executable).parent, kept["PATH"])))
         return {**kept, "HOME": str(self._home), "PATH": path, "PYTHONFAULTHANDLER": "1"}
 
 

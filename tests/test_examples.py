@@ -24,6 +24,7 @@ from cgworker.profiles import (
 )
 from cgworker.testing import LocalKernel, local_kernel
 from cgworker.wire.turns import TurnSnapshot
+from tests.warm import warm_python
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 WORKER = "cg-demo/worker-1"
@@ -158,8 +159,9 @@ async def running(expected: Expected, home: Path) -> AsyncIterator[None]:
     """The example's process; it has to end well."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("CG_", "XDG_"))}
+    argv = [warm_python() if word == sys.executable else word for word in expected.argv]
     process = await anyio.open_process(
-        expected.argv, env={**kept, "HOME": str(home), "PATH": path, "PORT": "0"}, stdout=None, stderr=None
+        argv, env={**kept, "HOME": str(home), "PATH": path, "PORT": "0"}, stdout=None, stderr=None
     )
     try:
         yield

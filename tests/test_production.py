@@ -12,7 +12,6 @@ import shlex
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ import pytest
 
 from tests.databases import a_database
 from tests.pages import ROOT, Block, blocks
+from tests.warm import warm_folder
 
 PAGE = ROOT / "docs" / "how-to" / "production.md"
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
@@ -58,7 +58,7 @@ class Site:
             r"\b443 ssl": f"127.0.0.1:{ports['443']}",
             r" *ssl_.*\n": "",
             r"\b800[012]\b": lambda found: str(ports[found[0]]),
-            r"/opt/cgworker/bin/": f"{Path(sys.executable).parent}/",
+            r"/opt/cgworker/bin/": f"{warm_folder()}/",
             r"/(etc/cgworker|var/lib/cgworker|opt/runtimes)\b": rf"{root}/\1",
         }
         self._units: dict[str, str] = {}
@@ -163,7 +163,7 @@ class Site:
 
     def _environment(self) -> dict[str, str]:
         kept = {n: value for n, value in os.environ.items() if not n.startswith(("CG_", "PG", "XDG_"))}
-        path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
+        path = f"{warm_folder()}{os.pathsep}{kept['PATH']}"
         return {**kept, "HOME": str(self._root), "PATH": path}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from cgworker.paths import admin_bearer_path, credential_path
 from cgworker.profiles import ConfigFile
 from tests.cli.conftest import Cg, Ran
 from tests.cli.test_terminal import on_a_terminal
+from tests.warm import warm_python
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def operator_home() -> Iterator[Path]:
 def server(dsn: str, operator_home: Path) -> Iterator[str]:
     """The address of a kernel with admission."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "cgworker", "local", "run", "--port", "0", "--pg-dsn", dsn],
+        [warm_python(), "-m", "cgworker", "local", "run", "--port", "0", "--pg-dsn", dsn],
         env={**os.environ, "HOME": str(operator_home)},
         stderr=subprocess.PIPE,
         text=True,

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Cg, Kernel
+from tests.warm import warm_python
 
 PROGRAM = '''
 from contextlib import asynccontextmanager
@@ -92,7 +93,7 @@ def answered(cg: Cg, kernel: Kernel, profile: str, turn_id: str) -> Any:
 
 def start(cg: Cg, *argv: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "cgworker", "worker", "run", *argv],
+        [warm_python(), "-m", "cgworker", "worker", "run", *argv],
         env={**os.environ, "HOME": str(cg.home)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

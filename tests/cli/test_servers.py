@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +20,7 @@ import pytest
 from cgworker.paths import admin_bearer_path, admin_service_path
 from tests.cli.conftest import Cg
 from tests.databases import a_database
+from tests.warm import warm_python
 
 pytestmark = pytest.mark.usefixtures("cg")
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("cg")
 def running(*argv: str, **env: str) -> Iterator[subprocess.Popen[str]]:
     """A `cg` process; at the end it is told to stop, and does so with exit status 0."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "cgworker", *argv],
+        [warm_python(), "-m", "cgworker", *argv],
         env={**os.environ, **env},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -289,7 +289,7 @@ def test_a_credential_of_another_database_is_replaced_by_a_local_kernel_alone(cg
 def test_the_demo_shows_the_whole_path_and_leaves_nothing(cg: Cg) -> None:
     """The commands as a user types them, the answer, exit status 0; no process, no file."""
     done = subprocess.run(
-        [sys.executable, "-m", "cgworker", "demo"],
+        [warm_python(), "-m", "cgworker", "demo"],
         env={**os.environ, "TMPDIR": str(cg.home)},
         capture_output=True,
         text=True,
@@ -307,7 +307,7 @@ def test_an_interrupted_demo_leaves_nothing_either() -> None:
     """Ctrl-C in the middle ends its kernel, its worker and its PostgreSQL."""
     with tempfile.TemporaryDirectory(prefix="cg-") as folder:
         process = subprocess.Popen(
-            [sys.executable, "-m", "cgworker", "demo", "--command", "sleep", "60"],
+            [warm_python(), "-m", "cgworker", "demo", "--command", "sleep", "60"],
             env={**os.environ, "TMPDIR": folder},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -10,7 +10,6 @@ import secrets
 import signal
 import struct
 import subprocess
-import sys
 import termios
 import time
 from contextlib import suppress
@@ -32,6 +31,7 @@ from cgworker.events import (
 )
 from tests.cli.conftest import Cg, Kernel
 from tests.turns import AGENT
+from tests.warm import warm_python
 
 SHELL = 'echo "to be seen" >&2; sleep 0.7; echo "{}" > $CG_FINAL_FILE'
 
@@ -45,7 +45,7 @@ class Terminal:
         os.set_blocking(self._ours, False)
         self._written = b""
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "cgworker", *argv],
+            [warm_python(), "-m", "cgworker", *argv],
             cwd=cg.home,
             env={**os.environ, "HOME": str(cg.home), "TERM": "xterm"},
             stdin=subprocess.DEVNULL,

@@ -22,6 +22,7 @@ from tests.cli.conftest import Cg, Kernel
 from tests.cli.test_servers import free_port
 from tests.handlers.test_child import is_alive
 from tests.systemd import Systemd
+from tests.warm import warm_python
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def state_of(cg: Cg, kernel: Kernel, profile: str, turn_id: str) -> tuple[str, s
 
 def start(cg: Cg, *argv: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "cgworker", *argv],
+        [warm_python(), "-m", "cgworker", *argv],
         env={**os.environ, "HOME": str(cg.home)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -24,6 +24,7 @@ from attrs import frozen
 
 from cgworker.cli.app import run
 from cgworker.kernel.server import bind
+from tests.warm import warm_python
 
 RECORDINGS = Path(__file__).parent / "recordings" / "cli"
 RECORDED_URL = "http://127.0.0.1:18010"
@@ -215,7 +216,7 @@ class Replay:
         log = (self._root / f"{name}.log").open("wb")
         with log:
             self._processes[name] = subprocess.Popen(
-                [sys.executable, "-m", "cgworker", *argv],
+                [warm_python(), "-m", "cgworker", *argv],
                 env=self._clean(self.home, env or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

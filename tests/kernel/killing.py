@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
-import sys
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ import httpx
 from attrs import define, field
 
 from cgworker.kernel.server import bind
+from tests.warm import warm_python
 
 HELD_TABLES = (
     "cg_agents",
@@ -86,7 +88,7 @@ class MortalKernel:
         """Begin an incarnation, and return when it can serve."""
         with (self.folder / "kernel.log").open("ab") as log:
             self._process = subprocess.Popen(  # noqa: ASYNC220  # returns at once
-                [sys.executable, "-m", "cgworker", "local", "run", "--project-id", self.project_id,
+                [warm_python(), "-m", "cgworker", "local", "run", "--project-id", self.project_id,
                  "--admin-auth-token-file", str(self.bearer_file)],
                 env=self._environ(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
@@ -102,6 +104,8 @@ class MortalKernel:
         self.alive = anyio.Event()
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
+        while _listens(self.port):
+            time.sleep(0.002)  # the warm Python's process ends right after its stand-in
 
     def _environ(self) -> Mapping[str, str]:
         own = {
@@ -114,6 +118,11 @@ class MortalKernel:
             "XDG_DATA_HOME": str(self.folder / "data"),
         }
         return {**{name: text for name, text in os.environ.items() if not name.startswith("CG_")}, **own}
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 async def _is_ready(client: httpx.AsyncClient) -> bool:
