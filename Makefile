@@ -1,10 +1,10 @@
-# Everything a newcomer types. Each target makes what it needs first; nothing is done twice.
+# The commands of a developer. Each target first makes what it needs, if it is not there yet.
 
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 BASELINE := f7e32f1
 
-# The first Python of 3.11 or newer that can be found; `make PYTHON=...` names another.
+# The first Python 3.11 or newer that is found; `make PYTHON=...` names another.
 PYTHON ?= $(shell for python in python3 python python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
@@ -12,14 +12,14 @@ PYTHON ?= $(shell for python in python3 python python3.13 python3.12 python3.11;
 PEER_PYTHON ?= $(shell for python in python3.13 python3.14 python3 "$$HOME"/.pyenv/versions/3.13*/bin/python; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 13))' 2>/dev/null && echo $$python && break; done)
 
-# How many processes run the tests: they wait more than they work, so two for each processor.
+# The number of processes that run the tests. They mostly wait, so two for each processor.
 PROCESSES ?= 4
 SHARED = -p xdist --dist=worksteal --numprocesses
 
-# What Python compiles is kept, whatever the caller says: the tests start hundreds of programs.
+# Keep compiled Python files, whatever the caller's setting: the tests start hundreds of programs.
 unexport PYTHONDONTWRITEBYTECODE
 
-# The oldest PostgreSQL that is promised, where this machine has it.
+# The oldest supported PostgreSQL, if this machine has it.
 OLD_POSTGRES ?= $(wildcard /usr/lib/postgresql/15/bin)
 
 .PHONY: help demo check test test-all test-fast test-postgres test-pythons conformance soak bench bench-peers \
@@ -28,23 +28,23 @@ OLD_POSTGRES ?= $(wildcard /usr/lib/postgresql/15/bin)
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
 
-demo: .venv/runtime ## the whole path, from nothing to an answered turn
+demo: .venv/runtime ## start a kernel and a worker, and let them answer a turn
 	@$(BIN)/cg demo
 
-check: .venv/development ## what needs no run: format, lint, floors and types
+check: .venv/development ## check format, lint, import contracts and types, without tests
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/lint-imports --no-logo --cache-dir .venv/import-linter
 	$(BIN)/mypy
 
-test: .venv/development ## all that the gate runs: `make check`, and beside it every test with coverage
+test: .venv/development ## run the gate: `make check`, and all tests with coverage
 	@$(MAKE) --no-print-directory --jobs=2 check test-all test-postgres test-pythons
 
 test-all: .venv/development
 	$(BIN)/pytest -m "not serial" --cov --cov-fail-under=0 --cov-report= --hypothesis-profile=gate $(SHARED)=$(PROCESSES)
 	$(BIN)/pytest -m serial --cov --cov-append --hypothesis-profile=gate
 
-# Claims, states, waiting and the schema are what a PostgreSQL may see otherwise.
+# The tests whose result may depend on the version of PostgreSQL.
 test-postgres: .venv/development
 	$(if $(OLD_POSTGRES),CG_TEST_PG_BIN=$(OLD_POSTGRES) $(BIN)/pytest -q --hypothesis-profile=gate \
 		$(foreach file,claims hand_over long_poll many migrate states,tests/kernel/test_$(file).py),\
@@ -53,10 +53,10 @@ test-postgres: .venv/development
 test-pythons:
 	@sh tests/pythons.sh
 
-test-fast: .venv/development ## the tests that start no process and tell no long story, for the loop at the desk
+test-fast: .venv/development ## run the tests that start no process and are not slow
 	$(BIN)/pytest -m "not slow and not serial" $(SHARED)=2
 
-conformance: .venv/development ## replay the recordings, and let the reference's own software be the peer
+conformance: .venv/development ## test against recordings of the reference and against its own software
 	@test -n "$(PEER_PYTHON)" || { echo "The reference needs Python 3.13 or newer and there is none on the" \
 		"PATH. Name one: make conformance PEER_PYTHON=/path/to/python3.13" >&2; exit 1; }
 	peer=$$(mktemp -d) && trap 'rm -rf "$$peer"' EXIT \
@@ -64,13 +64,13 @@ conformance: .venv/development ## replay the recordings, and let the reference's
 		&& "$$peer/bin/python" -m pip install --quiet 'commonground-kernel[server]==3.1.0' \
 		&& CG_REFERENCE_PYTHON="$$peer/bin/python" $(BIN)/pytest tests/conformance
 
-soak: .venv/development ## two minutes of killed workers, kernels and databases (Linux); SOAK="--seed 7" repeats one
+soak: .venv/development ## kill workers, kernels and databases for two minutes (Linux); SOAK="--seed 7" repeats a run
 	$(BIN)/python -m tests.soak $(SOAK)
 
-bench: .venv/development ## measure every row beside its peer, and write docs/benchmarks.md (Linux, under 30 minutes)
+bench: .venv/development ## run all benchmarks beside their peers, and write docs/benchmarks.md (Linux, 30 minutes)
 	$(BIN)/python -m benchmarks $(ROWS)
 
-bench-peers: ## install what the benchmarks compare with, each in an environment of its own below .peers/
+bench-peers: ## install the programs that the benchmarks compare with, below .peers/
 	@test -n "$(PEER_PYTHON)" || { echo "The reference needs Python 3.13 or newer and there is none on the" \
 		"PATH. Name one: make bench-peers PEER_PYTHON=/path/to/python3.13" >&2; exit 1; }
 	$(PEER_PYTHON) -m venv .peers/reference
@@ -82,11 +82,11 @@ bench-peers: ## install what the benchmarks compare with, each in an environment
 	$(PEER_PYTHON) -m venv .peers/baseline
 	.peers/baseline/bin/python -m pip install --quiet '.peers/baseline-source[kernel]'
 
-docs: .venv/development ## fill in what the pages say about the code, and build them in site/
+docs: .venv/development ## fill in the generated parts of the pages, and build the site in site/
 	$(BIN)/python docs/generate.py
 	$(BIN)/mkdocs build --quiet --strict
 
-dist: .venv/development ## build what a release consists of, check it, and run the demo from it
+dist: .venv/development ## build a release, check it, and run the demo from it
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation
 	$(BIN)/twine check --strict dist/*
@@ -96,7 +96,7 @@ dist: .venv/development ## build what a release consists of, check it, and run t
 			"cgworker[kernel] @ file://$$(echo "$(CURDIR)"/dist/*.whl)" \
 		&& cd "$$fresh" && env/bin/cg --version && env/bin/cg demo
 
-sbom: .venv/development ## write dist/cgworker.cdx.json: what `pip install 'cgworker[kernel]'` brings (CycloneDX)
+sbom: .venv/development ## write dist/cgworker.cdx.json: all that `pip install 'cgworker[kernel]'` installs (CycloneDX)
 	mkdir -p dist
 	fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT \
 		&& $(BIN)/python -m venv --without-pip "$$fresh" \
@@ -105,19 +105,19 @@ sbom: .venv/development ## write dist/cgworker.cdx.json: what `pip install 'cgwo
 		&& $(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
 			--output-file dist/cgworker.cdx.json "$$fresh/bin/python"
 
-constraints: .venv/development ## write what this environment holds into constraints.txt, for every other one
+constraints: .venv/development ## write the versions of this environment to constraints.txt
 	@sed -n '/^#/p' constraints.txt >.venv/constraints
 	@$(BIN)/python -m pip list --format=freeze --exclude-editable --exclude pip --exclude setuptools >>.venv/constraints
 	@mv .venv/constraints constraints.txt && touch .venv/runtime .venv/development
 
-upgrade: .venv/development ## take the newest of everything into .venv; then `make test`, then `make constraints`
+upgrade: .venv/development ## upgrade all packages in .venv; then run `make test` and `make constraints`
 	$(BIN)/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[all]' --group dev
 
 clean: ## remove the environment and everything built
 	rm -rf .venv .peers build dist site .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-# The two stamps say that the environment holds what pyproject.toml asks for, in the versions of constraints.txt,
-# so that no release of somebody else's turns the gate red: what the demo needs, or everything.
+# Two stamps: the environment has what pyproject.toml asks for, in the versions of constraints.txt, so that a new
+# release of a dependency does not turn the gate red. The first is what the demo needs, the second is everything.
 .venv/runtime: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || test -n "$(PYTHON)" || { echo "cgworker needs Python 3.11 or newer and found" \
 		"none on the PATH. Install one, or name it: make PYTHON=/path/to/python" >&2; exit 1; }

@@ -1,4 +1,4 @@
-"""References to the protocol's pages: "wire 6.2" names a section, and is a link to it in docs."""
+"""Find citations of the protocol's pages, such as "wire 6.2", and make links of those in docs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PAGES = {
 FOLDER = Path(__file__).parent / "reference" / "protocol"
 
 _SECTION = r"\d+(?:\.\d+)?\b"
-_SPACE = r"(?:\s|#|--)+"  # also where a comment goes on in the next line
+_SPACE = r"(?:\s|#|--)+"  # also across the lines of a comment
 _JOINT = rf"(?:,?{_SPACE}and|,){_SPACE}"
 _CITATION = re.compile(
     rf"(?<![\[-])\b(?P<page>wire|admission|command line|differences?){_SPACE}"
@@ -35,7 +35,7 @@ _HEADING = re.compile(rf"^#{{2,3}} (?P<section>{_SECTION}) .*\{{#(?P<anchor>[\w-
 
 @frozen
 class Citation:
-    """One section that a text names."""
+    """One section that a text cites."""
 
     page: str
     section: str
@@ -45,20 +45,20 @@ class Citation:
 
 
 def citations(text: str) -> Iterator[Citation]:
-    """Every section that a text names, in order."""
+    """Yield each section that a text cites, in order."""
     for found in _CITATION.finditer(text):
         for section in _NUMBER.findall(found["sections"]):
             yield Citation(_page_of(found), section)
 
 
 def sections(page: str) -> dict[str, str]:
-    """The anchor of each section of a page."""
+    """Return the anchor of each section of a page."""
     text = (FOLDER / PAGES[page]).read_text()
     return {found["section"]: found["anchor"] for found in _HEADING.finditer(text)}
 
 
 def linked(page: Path, text: str) -> str:
-    """The text of a page in docs, each section that it names a link; headings and code stay as they are."""
+    """Return the text of a page with its citations as links; headings and code stay as they are."""
     folder = Path(os.path.relpath(FOLDER, page.parent)).as_posix() + "/"
     folder = folder.removeprefix("./")
     return _CODE_OR_CITATION.sub(lambda found: _link(found, folder) if found["page"] else found[0], text)

@@ -1,4 +1,4 @@
-"""Draws how a claim reaches a worker: a picture for each of the four ways, as a sequence of messages."""
+"""Draw how a claim reaches a worker: a sequence diagram for each of the four ways."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LOST = "#b33"
 
 @frozen
 class Message:
-    """What one lane sends another; `lost` never arrives."""
+    """A message from one lane to another; a lost one does not arrive."""
 
     source: str
     target: str
@@ -24,7 +24,7 @@ class Message:
 
 @frozen
 class Note:
-    """What a lane does meanwhile."""
+    """A note about what a lane does meanwhile."""
 
     lane: str
     text: str
@@ -91,7 +91,7 @@ _HEAD = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}
 
 
 def pictures() -> Mapping[str, str]:
-    """The SVG of each way, by the name of its file."""
+    """Return the SVG of each way, by file name."""
     return {
         "claim-long-poll.svg": _picture("A claim by a long poll", LONG_POLL),
         "claim-many.svg": _picture("Claims of many agents in one request", MANY),
@@ -126,7 +126,7 @@ def _lane(name: str, x: int, height: int) -> str:
 
 
 def _message(step: Message, y: int) -> Iterator[str]:
-    """An arrow with its text; one that is lost ends in a cross on its way."""
+    """Draw an arrow with its text; the arrow of a lost message ends in a cross."""
     start, end = _LANES[step.source], _LANES[step.target]
     color = _LOST if step.lost else "#456"
     if step.lost:

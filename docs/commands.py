@@ -1,4 +1,4 @@
-"""Writes the reference of the command line from the commands themselves."""
+"""Write the reference of the command line from the commands themselves."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from cgworker.cli.root import root_command
 
-# Flags that connect a command to its servers stand on the page once, above the commands.
+# Flags for the server and the credential are listed once on the page, above the commands.
 CONNECTION = (
     "--base-url",
     "--admin-base-url",
@@ -28,7 +28,7 @@ CONNECTION = (
 
 
 def reference() -> str:
-    """A section for each command, its flags in a table."""
+    """Return a section for each command, with a table of its flags."""
     group = root_command()
     return "\n\n".join(_sections(group, typer.Context(group), "cg"))
 

@@ -1,6 +1,6 @@
-"""Fills in what the pages say about the code; with `--check` only says which are behind.
+"""Fill in the generated parts of the pages; with `--check` only list the pages that are out of date.
 
-A page has a place for it between `<!-- made: NAME -->` and `<!-- /made -->`; around it stands prose.
+A generated part is between `<!-- made: NAME -->` and `<!-- /made -->`. The text around it is written by hand.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ _PLACE = re.compile(r"(<!-- made: (?P<name>[\w-]+) -->\n).*?(<!-- /made -->)", r
 
 
 def main(arguments: list[str]) -> int:
-    """Write every page that is behind; with `--check`, only name them and fail."""
+    """Write each page that is out of date; with `--check`, only list them and fail."""
     behind = [(path, text) for path, text in pages() if not path.exists() or path.read_text() != text]
     for path, text in behind:
-        sys.stderr.write(f"{path.relative_to(DOCS.parent)} is behind the code\n")
+        sys.stderr.write(f"{path.relative_to(DOCS.parent)} is out of date: run `make docs`\n")
         if "--check" not in arguments:
             path.write_text(text)
     return 1 if behind and "--check" in arguments else 0
 
 
 def pages() -> Iterator[tuple[Path, str]]:
-    """Every page as it should be."""
+    """Yield each page as it should be."""
     yield DOCS / "reference" / "turn-life.svg", turn_life.picture()
     for name, drawn in claim_travels.pictures().items():
         yield DOCS / "explanation" / name, drawn
@@ -64,7 +64,7 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def error_tree() -> str:
-    """The drawing at the head of errors.py."""
+    """Return the tree at the head of errors.py."""
     drawing = re.search(
         r"(    CommonGroundError\n.*?)\n\n", inspect.cleandoc(errors.__doc__ or "") + "\n\n", re.DOTALL
     )
@@ -73,7 +73,7 @@ def error_tree() -> str:
 
 
 def error_classes() -> str:
-    """Each class with its code, its status and when it is raised."""
+    """Return a table of the classes: code, status, and when each is raised."""
     named = [found for found in vars(errors).values() if isinstance(found, type)]
     classes = [cls for cls in named if issubclass(cls, errors.CommonGroundError)]
     rows = [(f"`{c.__name__}`", f"`{c.code}`", str(c.status), _flowing(c)) for c in classes]
@@ -81,7 +81,7 @@ def error_classes() -> str:
 
 
 def _flowing(cls: type) -> str:
-    """The docstring as one paragraph."""
+    """Return the docstring as one paragraph."""
     return " ".join(inspect.cleandoc(cls.__doc__ or "").split())
 
 
@@ -89,7 +89,7 @@ def _flowing(cls: type) -> str:
 
 
 def transitions() -> str:
-    """The table of lifecycle.py: a row an event, a column a state."""
+    """Return the table of lifecycle.py, with a row for each event and a column for each state."""
     rows = [
         (f"`{event}`", *(str(TRANSITIONS.get((state, event), "")) for state in TurnState))
         for event in Trigger
@@ -101,7 +101,7 @@ def transitions() -> str:
 
 
 def kernel_settings() -> str:
-    """The kernel's variables, with their defaults and what they mean."""
+    """Return a table of the kernel's variables, their defaults and their meanings."""
     meant = _attributes_of(KernelConfig)
     plain = KernelConfig()
     rows = [
@@ -123,13 +123,13 @@ def _default_of(value: Any, meant: str) -> str:
 
 
 def worker_options() -> str:
-    """The fields of WorkerOptions."""
+    """Return a table of the fields of WorkerOptions."""
     meant = _attributes_of(WorkerOptions)
     plain = WorkerOptions()
     rows = [
         (f"`{option.name}`", f"`{getattr(plain, option.name)!r}`", _as_sentence(meant[option.name]))
         for option in attrs.fields(WorkerOptions)
-        if option.name in meant  # the others take old names
+        if option.name in meant  # the others are deprecated names
     ]
     return _table(("Option", "Default", "Meaning"), rows)
 
@@ -139,14 +139,14 @@ def _as_sentence(text: str) -> str:
 
 
 def _attributes_of(cls: type) -> Mapping[str, str]:
-    """What the docstring's Attributes section says of each field, without line breaks."""
+    """Return the text of each field in the docstring's Attributes section, without line breaks."""
     section = inspect.cleandoc(cls.__doc__ or "").partition("Attributes:\n")[2].partition("\n\n")[0]
     entries = re.findall(r"^    (\w+): (.*(?:\n        .*)*)", section, re.MULTILINE)
     return {name: " ".join(text.split()) for name, text in entries}
 
 
 def metrics() -> str:
-    """What `/metrics` tells."""
+    """Return a table of the metrics at `/metrics`."""
     told = [
         metric for each in vars(Metrics()).values() if hasattr(each, "describe") for metric in each.describe()
     ]
@@ -167,7 +167,7 @@ def metrics() -> str:
 
 
 def example(name: str) -> str:
-    """A file of `examples/`, as it is."""
+    """Return a file of `examples/`."""
     return f"```python\n{(DOCS.parent / 'examples' / name).read_text().rstrip()}\n```"
 
 

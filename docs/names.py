@@ -1,4 +1,4 @@
-"""Writes the reference of the Python names from their signatures and docstrings."""
+"""Write the reference of the public Python names from their signatures and docstrings."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _SECTIONS = ("Args:", "Attributes:", "Returns:", "Raises:")
 
 
 def reference() -> str:
-    """A section for each public name of `cgworker`."""
+    """Return a section for each public name of `cgworker`."""
     return "\n\n".join(_section(name, getattr(cgworker, name)) for name in cgworker.__all__)
 
 
 def testing_reference() -> str:
-    """A section for each public name of `cgworker.testing`."""
+    """Return a section for each public name of `cgworker.testing`."""
     return "\n\n".join(_section(name, getattr(cgworker.testing, name)) for name in cgworker.testing.__all__)
 
 
@@ -37,7 +37,7 @@ def _section(name: str, found: Any) -> str:
 
 
 def _call(name: str, found: Any) -> str:
-    """How it is called, a parameter a line where one line is too short."""
+    """Return the signature; if it is too long for one line, with one parameter on each."""
     if inspect.isclass(found) and issubclass(found, Enum):
         return "\n".join(f"- `{each.value}`" for each in found)
     signature = inspect.signature(found)
@@ -52,7 +52,7 @@ def _call(name: str, found: Any) -> str:
 
 
 def _parameters(signature: inspect.Signature) -> Iterator[str]:
-    """As they are written, with `*` before those that have to be named."""
+    """Return the parameters as they are written, with `*` before the keyword-only ones."""
     is_named = False
     for parameter in signature.parameters.values():
         if parameter.kind is parameter.VAR_POSITIONAL:
@@ -71,7 +71,7 @@ def _hint(annotation: Any) -> str:
 
 
 def _default(default: Any) -> str:
-    """A default as it is written; one that only says where it lies in memory is left to the prose."""
+    """Return a default as it is written; leave out one whose text is a memory address."""
     if default is inspect.Parameter.empty:
         return ""
     spelled = repr(default)
@@ -79,7 +79,7 @@ def _default(default: Any) -> str:
 
 
 def _members(cls: type) -> Iterator[str]:
-    """Its public methods and properties, one line each, with those of its inner bases."""
+    """Yield the public methods and properties, one line each, also those of private base classes."""
     bases = [base for base in cls.__mro__[1:] if base.__module__ in _INNER_BASES]
     lines = []
     for name, found in chain.from_iterable(vars(each).items() for each in (cls, *bases)):
@@ -101,7 +101,7 @@ def _first_line(found: Any) -> str:
 
 
 def _prose(found: Any) -> str:
-    """The docstring, its sections as lists."""
+    """Return the docstring, with its sections as lists."""
     text = inspect.cleandoc(found.__doc__ or "")
     for section in _SECTIONS:
         text = re.sub(rf"^{section}\n((?:    .*\n?|\n(?=    ))*)", _as_list, text, flags=re.MULTILINE)
@@ -116,5 +116,5 @@ def _as_list(section: re.Match[str]) -> str:
 
 
 def _short(text: str) -> str:
-    """Types without the modules that they come from."""
+    """Return type names without their modules."""
     return re.sub(r"\b(?:cgworker|collections\.abc|typing|pathlib|anyio|httpx)\.(?:[a-z_]+\.)*", "", text)

@@ -1,4 +1,4 @@
-"""Writes the reference of the HTTP routes from the kernel's own description, which `/openapi.json` serves."""
+"""Write the reference of the HTTP routes from the kernel's description of them, as in `/openapi.json`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cgworker.kernel.routes.admission import admission_routes
 
 Schema = Mapping[str, Any]
 
-# What a client asks for again and again comes first; what says how the kernel is, last.
+# The most frequent routes come first, those about the kernel's health last.
 ORDER = (
     "turns",
     "claims",
@@ -46,7 +46,7 @@ def _described() -> Schema:
 
 
 def reference() -> str:
-    """A section for each noun, with its routes."""
+    """Return a section for each noun, with its routes."""
     return "\n\n".join(_sections())
 
 
@@ -109,7 +109,7 @@ def _bounds(schema: Schema) -> str:
 
 
 def types() -> str:
-    """A section for each type that travels."""
+    """Return a section for each type that is sent or received."""
     named = {_plain(name): schema for name, schema in _described()["components"]["schemas"].items()}
     return "\n\n".join(_type(name, named[name]) for name in sorted(named))
 
@@ -125,7 +125,7 @@ def _type(name: str, schema: Schema) -> str:
 
 
 def _kind(schema: Schema) -> str:
-    """A schema in words, with links to the types it names."""
+    """Describe a schema in words, with links to the types that it names."""
     if "$ref" in schema:
         name = _plain(schema["$ref"].rpartition("/")[2])
         return f"[{name}](#{name.lower()})"
@@ -146,5 +146,5 @@ def _default(schema: Schema) -> str:
 
 
 def _plain(name: str) -> str:
-    """What is sent and what is answered have one name here: they differ in how strictly they are read."""
+    """Give the types of requests and answers one name: they differ only in how strictly they are read."""
     return re.sub(r"Input$", "", name)

@@ -1,5 +1,4 @@
-"""Draws the turn's life from the table in `lifecycle.py`. Where the states stand is decided here, what leads
-from one to another is not."""
+"""Draw the life of a turn. Its arrows come from the table in `lifecycle.py`; only the layout is set here."""
 
 from __future__ import annotations
 
@@ -22,7 +21,7 @@ _HALF_WIDTH, _HALF_HEIGHT = 62, 24
 
 @frozen
 class Arrow:
-    """The path of an arrow, and where its first line of text stands."""
+    """The path of an arrow, and the place of its first line of text."""
 
     path: str
     text_at: tuple[int, int]
@@ -54,7 +53,7 @@ _HEAD = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 -10 800 370"
 
 
 def picture() -> str:
-    """The turn's life as an SVG."""
+    """Return the picture as an SVG."""
     return _HEAD + "".join([*_arrows(), *map(_box, TurnState)]) + "</svg>\n"
 
 

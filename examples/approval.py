@@ -1,4 +1,4 @@
-"""A turn that asks a person, holds no slot meanwhile, and goes on with the answer, days or a restart later.
+"""A turn asks a person, waits without a slot, and goes on with the answer, even days or a restart later.
 
 python examples/approval.py
 cg turn questions --profile cg-demo/worker-1
@@ -16,7 +16,7 @@ desk = Worker.from_profile("cg-demo/worker-1")
 
 @frozen
 class Approval:
-    """What the answer must look like; its JSON Schema is published with the question."""
+    """The answer. Its JSON Schema is published with the question."""
 
     granted: bool
     limit: int = 100
@@ -24,7 +24,7 @@ class Approval:
 
 @desk.turn("turn.conversation.v1")
 async def buy(turn: Turn, order: dict[str, str]) -> Any:
-    """Nothing is bought before somebody said so."""
+    """Buy something after a person has agreed."""
     approval = await turn.ask(Approval, f"May I spend money on {order['task']!r}?", key="approval")
     if not approval.granted:
         return fail({"error": "not_approved"})

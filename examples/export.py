@@ -1,4 +1,4 @@
-"""A long export that streams what it does, and that can be stopped with what it has.
+"""A long export that streams its progress. If it is stopped, it returns what it has so far.
 
 python examples/export.py
 cg turn follow T-1 --profile cg-demo/worker-1
@@ -16,7 +16,7 @@ desk = Worker.from_profile("cg-demo/worker-1")
 
 @desk.turn("turn.conversation.v1")
 async def export(turn: Turn, order: dict[str, Any]) -> dict[str, int]:
-    """A stop ends the handler where it awaits; what it returns then is the final record."""
+    """Export rows. A stop cancels the handler at an `await`; what it then returns is the final record."""
     row_count = 0
     try:
         async with turn.stream() as out:

@@ -1,6 +1,6 @@
-"""A parent that gives work to three others, holds no slot meanwhile, and comes back with their results.
+"""A parent gives work to three children, waits without a slot, and returns their results.
 
-The children are turns of another kind here; they may as well be turns of other agents.
+Here the children are turns of another kind. They may also be turns of other agents.
 
 python examples/fan_out.py
 """
@@ -16,7 +16,7 @@ VIEWS = ("risk", "cost", "value")
 
 @desk.turn("turn.conversation.v1")
 async def decide(turn: Turn, plan: dict[str, str]) -> Any:
-    """Begins again from the top when the children are closed; `children` then returns at once."""
+    """Ask for three reviews. The handler runs again when they are done; `children` then returns at once."""
     wanted = {
         view: turn.child("worker-1", {"plan": plan["task"], "view": view}, kind="turn.review.v1")
         for view in VIEWS
@@ -29,7 +29,7 @@ async def decide(turn: Turn, plan: dict[str, str]) -> Any:
 
 @desk.turn("turn.review.v1")
 async def review(_: Turn, asked: dict[str, str]) -> str:
-    """What a child does: one view of the plan."""
+    """Review the plan from one point of view. This is what a child does."""
     return f"{asked['view']} of {asked['plan']!r}: fine"
 
 

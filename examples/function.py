@@ -1,4 +1,4 @@
-"""A worker with a typed function. Its hints say what a turn's input must look like and what comes back.
+"""A worker with a typed function. Its hints describe the input of a turn and the result.
 
 python examples/function.py
 """
@@ -12,14 +12,14 @@ desk = Worker.from_profile("cg-demo/worker-1")
 
 @frozen
 class Question:
-    """What is asked."""
+    """The input of a turn."""
 
     task: str
 
 
 @frozen
 class Answer:
-    """What is answered."""
+    """The result of a turn."""
 
     text: str
     words: int
@@ -27,7 +27,7 @@ class Answer:
 
 @desk.turn("turn.conversation.v1")
 async def answer(turn: Turn, question: Question) -> Answer:
-    """Count the words. A plain value that is returned succeeds the turn with it."""
+    """Count the words. A plain return value is the result of a turn that succeeded."""
     await turn.record({"step": "counting"})
     return Answer(text=f"You asked: {question.task}", words=len(question.task.split()))
 

@@ -1,4 +1,4 @@
-"""Two agents in one process; together they run as many handlers at once as it can bear.
+"""Two agents in one process. `concurrency` limits how many handlers run at once, of both together.
 
 python examples/many_agents.py
 """
@@ -13,21 +13,21 @@ reviewer = Worker.from_profile("cg-demo/worker-2")
 
 @frozen
 class Order:
-    """What is to be written about."""
+    """The subject to write about."""
 
     task: str
 
 
 @frozen
 class Draft:
-    """What is to be reviewed."""
+    """The text to review."""
 
     text: str
 
 
 @writer.turn("turn.conversation.v1")
 async def write(turn: Turn, order: Order) -> dict[str, str] | Outcome:
-    """Has it reviewed by the other agent; its turn holds no slot meanwhile, so one is enough for both."""
+    """Write, and let the other agent review it. The turn waits without a slot, so one slot is enough."""
     text = f"On {order.task}"
     reviews = await turn.children({"review": turn.child("worker-2", Draft(text))})
     if not reviews["review"].succeeded:
@@ -37,7 +37,7 @@ async def write(turn: Turn, order: Order) -> dict[str, str] | Outcome:
 
 @reviewer.turn("turn.conversation.v1")
 async def review(turn: Turn, draft: Draft) -> dict[str, str]:
-    """Under an identity of its own: with another credential, other grants and another capacity."""
+    """Review as another agent, with its own credential, grants and capacity."""
     return {"verdict": f"{turn.agent.agent_id} finds nothing wrong with {draft.text!r}"}
 
 

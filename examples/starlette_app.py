@@ -1,4 +1,4 @@
-"""A worker beside the routes of a Starlette application; it lives as long as the application does.
+"""A worker inside a Starlette application. It runs as long as the application does.
 
 python examples/starlette_app.py       (Starlette and uvicorn are in cgworker[kernel])
 """
@@ -23,23 +23,23 @@ asked: deque[str] = deque(maxlen=10)
 
 @desk.turn("turn.conversation.v1")
 async def answer(_: Turn, question: dict[str, str]) -> dict[str, str]:
-    """In the event loop of the routes, so that both can use what the program has."""
+    """Answer in the event loop of the routes, so that both can use the same objects."""
     asked.append(question["task"])
     return {"text": f"You asked: {question['task']}"}
 
 
 async def home(_: Request) -> JSONResponse:
-    """What the worker does, for a browser."""
+    """Show in a browser what the worker does."""
     return JSONResponse({"running": desk.held_count, "last_asked": list(asked)})
 
 
 @asynccontextmanager
 async def lifespan(_: Starlette) -> AsyncIterator[None]:
-    """The worker starts with the application, without waiting for the kernel, and drains before it ends."""
+    """Start the worker without waiting for the kernel, and drain it before the application ends."""
     async with desk.kernel, anyio.create_task_group() as beside:
         beside.start_soon(desk.run)
         yield
-        desk.drain()  # leaving the block waits until turns have ended or are handed back
+        desk.drain()  # the block ends when all turns have ended or were handed back
 
 
 app = Starlette(routes=[Route("/", home)], lifespan=lifespan)

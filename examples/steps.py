@@ -1,6 +1,6 @@
-"""A handler of several steps, each done once in the turn's life, whatever happens between them.
+"""A handler with two steps. Each is done once in the life of a turn, even after a crash.
 
-Kill it while it works and start it again: the steps that are kept are not done again.
+Kill the worker while it works, and start it again: steps with a record are not done again.
 
 python examples/steps.py
 """
@@ -17,7 +17,7 @@ desk = Worker.from_profile("cg-demo/worker-1")
 
 @frozen
 class Draft:
-    """What the first step makes; `returns=` reads it back as this, also on a later attempt."""
+    """The result of the first step. `returns=Draft` reads it back, also on a later attempt."""
 
     text: str
     words: int
@@ -25,10 +25,10 @@ class Draft:
 
 @desk.turn("turn.conversation.v1")
 async def publish(turn: Turn, order: dict[str, str]) -> Any:
-    """Write, then number; a public record of role `step` is kept of each."""
+    """Write, then number. Each step is kept as a public record of role `step`."""
 
     async def write() -> Draft:
-        await anyio.sleep(0.1)  # a model would think here, and cost money
+        await anyio.sleep(0.1)  # here a model would think, and cost money
         text = f"On {order['task']}"
         return Draft(text, len(text.split()))
 

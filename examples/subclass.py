@@ -9,7 +9,7 @@ from cgworker import Outcome, Turn, TurnReport, Worker, handles, run, suspend
 
 
 class Desk(Worker):
-    """Answers conversations, and counts what it settled."""
+    """Answers conversations, and counts settled turns."""
 
     settled_count = 0
 
@@ -21,7 +21,7 @@ class Desk(Worker):
         return {"text": f"You asked: {question.get('task')}", "attempt": turn.attempt}
 
     async def on_settled(self, report: TurnReport) -> None:
-        """Called after each attempt, whatever became of it."""
+        """Count the attempt. The worker calls this after each one, whatever its outcome."""
         self.settled_count += 1
         print(f"{report.turn} is settled: {report.settled}; {self.settled_count} so far")
 

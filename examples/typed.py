@@ -1,4 +1,4 @@
-"""A worker with typed handlers of several kinds, and a lifespan that opens what they share.
+"""A worker with typed handlers for two kinds of turns, and a lifespan with a database that they share.
 
 python examples/typed.py
 """
@@ -16,7 +16,7 @@ from cgworker import Outcome, Turn, Worker, WorkerOptions, fail, run
 
 @asynccontextmanager
 async def lifespan(_: Worker) -> AsyncIterator[dict[str, Any]]:
-    """Opened before the first turn is claimed, closed after the drain; handlers get it by name."""
+    """Open a database before the first claim and close it after the drain. Handlers get it by name."""
     database = sqlite3.connect(":memory:")
     database.execute("create table seen (task text)")
     yield {"database": database}
@@ -28,7 +28,7 @@ desk = Worker.from_profile("cg-demo/worker-1", options=WorkerOptions(concurrency
 
 @frozen
 class Question:
-    """What is asked."""
+    """The input of `answer`."""
 
     task: Annotated[str, "what is to be done"]
     tone: Literal["plain", "polite"] = "plain"
@@ -36,7 +36,7 @@ class Question:
 
 @frozen
 class Answer:
-    """What is answered."""
+    """The result of `answer`."""
 
     text: str
     seen_count: int
@@ -44,7 +44,7 @@ class Answer:
 
 @dataclass
 class Review:
-    """What is to be looked at, and by whom."""
+    """The input of `review`: a text, and who reviews it."""
 
     text: str
     reviewers: list[str]
@@ -52,7 +52,7 @@ class Review:
 
 @desk.turn("turn.conversation.v1")
 async def answer(turn: Turn, question: Question, *, database: sqlite3.Connection) -> Answer:
-    """Answer a question, and remember it."""
+    """Answer a question, and store it."""
     database.execute("insert into seen values (?)", [question.task])
     [[seen_count]] = database.execute("select count(*) from seen")
     please = "please " if question.tone == "polite" else ""
@@ -61,7 +61,7 @@ async def answer(turn: Turn, question: Question, *, database: sqlite3.Connection
 
 @desk.turn("turn.review.v1")
 def review(turn: Turn, asked: Review) -> dict[str, Any] | Outcome:
-    """Without `async` it runs in a thread, and looks now and then whether it should end."""
+    """Review a text. Without `async` it runs in a thread; `turn.check()` ends it when it must end."""
     if not asked.reviewers:
         return fail({"error": "nobody_asked"})
     notes = {}
@@ -73,7 +73,7 @@ def review(turn: Turn, asked: Review) -> dict[str, Any] | Outcome:
 
 @desk.middleware
 async def say_how_it_went(turn: Turn, call_next: Callable[[Turn], Awaitable[Outcome]]) -> Outcome:
-    """Around every handler of this worker."""
+    """Print the outcome of each turn. Middleware runs around each handler of this worker."""
     outcome = await call_next(turn)
     print(f"{turn.ref}: {type(outcome).__name__}")
     return outcome

@@ -1,6 +1,6 @@
-"""What every test shares. Library tests run on asyncio and on trio (anyio's `anyio_backend`)."""
+"""Settings and fixtures of all tests. Library tests run on asyncio and on trio (anyio's `anyio_backend`)."""
 
-from tests import environment  # isort: skip  # before anything that reads the environment
+from tests import environment  # isort: skip  # before imports that read the environment
 
 import asyncio
 import os
@@ -15,18 +15,18 @@ from tests.kernels import new_project, portal, shared_kernel
 
 __all__ = ["dsn", "environment", "new_project", "portal", "postgres", "shared_kernel", "template"]
 
-# The gate draws the same examples each time, so that a red run can be repeated; a developer's draws differ.
+# The gate uses the same examples each time, so that a failure can be repeated; a developer's differ.
 settings.register_profile("cgworker", deadline=None, derandomize=False, print_blob=True)
 settings.register_profile("gate", parent=settings.get_profile("cgworker"), derandomize=True)
 settings.load_profile("cgworker")
 
-# Every event loop of asyncio is uvloop's then, those of kernels and of anyio's tests alike.
+# This makes each asyncio event loop a uvloop, those of kernels and those of anyio's tests.
 if os.environ.get("CG_TEST_LOOP") == "uvloop":
     import uvloop
 
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
 
-# What starts processes or waits for long; `make test-fast` leaves it out.
+# Tests that start processes or wait for long; `make test-fast` leaves them out.
 SLOW = [
     *("adapters/test_acp.py", "adapters/test_extras.py", "cli", "conformance"),
     *("handlers/test_child.py", "handlers/test_command.py", "handlers/test_guard.py"),
@@ -42,13 +42,13 @@ SLOW = [
     *("worker/test_pid1.py", "worker/test_serve.py"),
 ]
 
-# What a busy neighbour would change: when processes and leases end, how plans are made. These run after the
-# others, one at a time.
+# Tests that a busy machine would change: when processes and leases end, how plans are made. They run after
+# the others, one at a time.
 SERIAL = ["cli/test_exactness.py", "journeys/test_commands.py", "kernel/test_statements.py"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is slow, and refuse names that are others in each process: the processes compare them."""
+    """Mark slow and serial tests, and refuse test ids with an address: xdist's processes compare the ids."""
     slow = [Path(__file__).parent / each for each in SLOW]
     serial = [Path(__file__).parent / each for each in SERIAL]
     for item in items:
@@ -62,7 +62,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Escape lone surrogates in what a test wrote, since pytest-xdist cannot send them."""
+    """Escape lone surrogates in the output of a test, since pytest-xdist cannot send them."""
     report = yield
     report.sections = [
         (title, text.encode(errors="backslashreplace").decode()) for title, text in report.sections

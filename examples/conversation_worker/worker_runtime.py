@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A runtime for conversation turns, as a command: any language that reads and writes a file will do.
+"""A runtime for conversation turns, as a command. Any language that can read and write files will do.
 
 Run it under a worker:
 
@@ -13,7 +13,7 @@ from typing import Any
 
 
 def main() -> None:
-    """Read the turn's input, say what is being done, leave the answer."""
+    """Read the turn's input, report progress, write the answer."""
     said = json.loads(Path(os.environ["CG_INPUT_FILE"]).read_text())
     record({"step": "reading", "words": len(task_of(said).split())})
     answer = {"text": f"You asked: {task_of(said)}", "answered_by": os.environ["CG_AGENT_ID"]}
@@ -21,12 +21,12 @@ def main() -> None:
 
 
 def task_of(said: Any) -> str:
-    """What is asked: the `task` of an object, or the value itself."""
+    """Return the question: the `task` of an object, or the value itself."""
     return str(said.get("task", said)) if isinstance(said, dict) else str(said)
 
 
 def record(progress: Any) -> None:
-    """Put a process record on the turn: one line of JSON in the progress file."""
+    """Append a process record to the turn: one line of JSON in the progress file."""
     with Path(os.environ["CG_PROGRESS_FILE"]).open("a") as file:
         file.write(json.dumps(progress) + "\n")
 

@@ -2,7 +2,7 @@
 //
 //     cg worker loop --profile cg-demo/worker-1 --command node examples/runtimes/runtime.mjs
 //
-// Input: {"task": "count", "steps": 5}. Other tasks show the other endings: "approve" (suspend), "later" (hand back),
+// Input: {"task": "count", "steps": 5}. Other tasks end in other ways: "approve" (suspend), "later" (hand back),
 // anything else (fail).
 import { appendFileSync, existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";

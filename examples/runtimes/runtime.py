@@ -3,8 +3,8 @@
 
 cg worker loop --profile cg-demo/worker-1 --command python examples/runtimes/runtime.py
 
-Input: {"task": "count", "steps": 5}. Other tasks show the other endings: "approve" (suspend), "later"
-(hand back), anything else (fail). It needs nothing but the standard library.
+Input: {"task": "count", "steps": 5}. Other tasks end in other ways: "approve" (suspend), "later"
+(hand back), anything else (fail). It needs only the standard library.
 """
 
 import json
@@ -18,7 +18,7 @@ HAND_BACK = 75
 
 
 def main() -> int:
-    """Returns the exit status."""
+    """Work the turn and return the exit status."""
     asked = read("INPUT")
     match asked["task"]:
         case "count":
@@ -33,7 +33,7 @@ def main() -> int:
 
 
 def count_to(steps: int) -> int:
-    """Count on from where an earlier attempt came to."""
+    """Count, starting where an earlier attempt stopped."""
     step = first = read("CHECKPOINT") if file("CHECKPOINT").exists() else 0
     while step < steps and not file("STOP").exists():
         time.sleep(0.1)
@@ -41,14 +41,14 @@ def count_to(steps: int) -> int:
         save_checkpoint(step)
         record({"step": step, "of": steps})
     if file("STOP").exists() and read("STOP")["reason"] == "shutdown":
-        return HAND_BACK  # the worker goes away: another one counts on
+        return HAND_BACK  # the worker shuts down: another one goes on
     records = len(read("CONTEXT")["semantic_items"])
     write("FINAL", {"counted": step, "from": first, "records": records, "agent": os.environ["CG_AGENT_ID"]})
     return 0
 
 
 def come_back_later() -> int:
-    """The first attempt is not ready; the next one is."""
+    """Hand the turn back on the first attempt, and succeed on the next one."""
     if file("CHECKPOINT").exists():
         write("FINAL", {"tried_again": True})
         return 0
@@ -57,37 +57,37 @@ def come_back_later() -> int:
 
 
 def fail(error: str, message: str) -> int:
-    """Say what went wrong: in the turn, and on the worker's terminal."""
+    """Report a failure, in the turn and on the worker's terminal."""
     write("FAILURE", {"error": error, "message": message})
     sys.stderr.write(f"{error}: {message}\n")
     return 1
 
 
 def record(progress: Any) -> None:
-    """Put a process record on the turn: one line of JSON."""
+    """Append a process record to the turn: one line of JSON."""
     with file("PROGRESS").open("a") as lines:
         lines.write(json.dumps(progress) + "\n")
 
 
 def save_checkpoint(value: Any) -> None:
-    """Whole or not at all, whatever ends us."""
+    """Write the checkpoint completely or not at all, even if the process is killed."""
     new = file("CHECKPOINT").with_suffix(".new")
     new.write_text(json.dumps(value))
     new.replace(file("CHECKPOINT"))
 
 
 def read(name: str) -> Any:
-    """The JSON in one of the turn's files."""
+    """Read the JSON of one of the turn's files."""
     return json.loads(file(name).read_text())
 
 
 def write(name: str, value: Any) -> None:
-    """Leave JSON in one of the turn's files."""
+    """Write JSON to one of the turn's files."""
     file(name).write_text(json.dumps(value))
 
 
 def file(name: str) -> Path:
-    """Where one of the turn's files is."""
+    """Return the path of one of the turn's files."""
     return Path(os.environ[f"CG_{name}_FILE"])
 
 

@@ -3,8 +3,8 @@
 #
 #     cg worker loop --profile cg-demo/worker-1 --command bash examples/runtimes/runtime.sh
 #
-# Input: {"task": "count", "steps": 5}. Other tasks show the other endings: "approve" (suspend), "later" (hand back),
-# anything else (fail). It takes JSON apart with patterns, so that it needs nothing but bash; use jq where you have it.
+# Input: {"task": "count", "steps": 5}. Other tasks end in other ways: "approve" (suspend), "later" (hand back),
+# anything else (fail). It reads JSON with patterns, so that it needs only bash; use jq if you have it.
 set -euo pipefail
 
 main() {
@@ -16,7 +16,7 @@ main() {
     esac
 }
 
-count_to() { # counts on from where an earlier attempt came to
+count_to() { # counts, starting where an earlier attempt stopped
     local steps=$1 first step
     first=$(cat "$CG_CHECKPOINT_FILE" 2>/dev/null || echo 0)
     for ((step = first; step < steps; step++)); do
@@ -29,7 +29,7 @@ count_to() { # counts on from where an earlier attempt came to
     finish "{\"counted\": $step, \"from\": $first, \"records\": $(record_count), \"agent\": \"$CG_AGENT_ID\"}"
 }
 
-come_back_later() { # the first attempt is not ready; the next one is
+come_back_later() { # hands back on the first attempt, succeeds on the next one
     if [[ -e $CG_CHECKPOINT_FILE ]]; then
         finish '{"tried_again": true}'
     else
@@ -50,12 +50,12 @@ fail() {
 
 record() { printf '%s\n' "$1" >> "$CG_PROGRESS_FILE"; } # one line of JSON, one process record
 
-save_checkpoint() { # whole or not at all, whatever ends us
+save_checkpoint() { # complete or not at all, even if the process is killed
     printf '%s\n' "$1" > "$CG_CHECKPOINT_FILE.new"
     mv "$CG_CHECKPOINT_FILE.new" "$CG_CHECKPOINT_FILE"
 }
 
-must_hand_back() { # the worker goes away: another one counts on
+must_hand_back() { # the worker shuts down: another one goes on
     [[ -e $CG_STOP_FILE && $(<"$CG_STOP_FILE") =~ \"reason\":\ *\"shutdown\" ]]
 }
 
