@@ -19,6 +19,7 @@
     ├── CredentialRefused     401  a worker's credential stayed refused, whatever its token file said
     ├── LeaseLost                  the lease ended, or is about to, while work went on
     ├── HandlerFailed              the handler's own fault, with a payload fit to be published
+    ├── AnswerTimeout              408  a question of a turn was not answered within its time
     ├── WaitTimedOut               408  what was waited for did not happen in time
     └── UsageError                 the caller's program or command line is wrong
         ├── ProfileError           a profile, its config file or its token file is unusable
@@ -228,6 +229,21 @@ class HandlerFailed(CommonGroundError):
     def __init__(self, payload: Any) -> None:
         super().__init__(f"handler failed: {payload}")
         self.payload = payload
+
+
+class AnswerTimeout(CommonGroundError):
+    """A question of a turn was not answered within its time; later attempts are told the same.
+
+    Args:
+        key: the key of the question.
+    """
+
+    code = "answer_timeout"
+    status = 408
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"the question {key!r} was not answered in time")
+        self.key = key
 
 
 class WaitTimedOut(CommonGroundError):

@@ -26,6 +26,9 @@ AWAIT_CHILDREN_REASON = "await_children"
 AWAIT_ANSWER_REASON = "await_answer"
 """Suspend reason of a turn that has asked a question."""
 
+AWAIT_TIME_REASON = "await_time"
+"""Suspend reason of a turn that sleeps."""
+
 NO_HANDLER_REASON = "no_handler"
 """Suspend reason of a turn whose kind the worker does not handle (difference 22)."""
 

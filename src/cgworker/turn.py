@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, contextmanager
-from functools import cached_property
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from typing import Any, TypeVar, overload
 
 from cgworker.client import KernelClient
 from cgworker.deprecation import warn_renamed
-from cgworker.durable.children import Child, Children, ChildResult
+from cgworker.durable.children import Child, ChildResult
+from cgworker.durable.identity import child_key, fingerprint_of
 from cgworker.durable.journal import Journal
-from cgworker.durable.messages import Message, MessageReader, Messages
-from cgworker.durable.questions import Questions
-from cgworker.durable.steps import Steps
+from cgworker.durable.messages import Message, MessageReader
+from cgworker.durable.parts import Parts
 from cgworker.durable.stream import Stream, open_stream
+from cgworker.durable.waits import Waits, own_clock
 from cgworker.interruptible import Interruptible
 from cgworker.lease import Lease, call_until_lease_ends
-from cgworker.outcome import Suspended, Suspending
+from cgworker.outcome import Suspended
 from cgworker.wire.converter import unstructure_plain
 from cgworker.wire.meta import Meta
 from cgworker.wire.records import SemanticItem, TurnContext
@@ -39,6 +38,7 @@ class Turn(Interruptible):
         attempt: the number of the attempt, from 1; it grows with each claim that ended without a result.
         page_size: the size of further pages of records.
         more_records: whether there may be records after those in `context`.
+        now: tells what the kernel's clock shows; by default the machine's own clock has to do.
 
     Attributes:
         no_room: set by a handler that could not begin, as for lack of disk space; the worker then claims
@@ -55,35 +55,26 @@ class Turn(Interruptible):
         attempt: int = 1,
         page_size: int = 100,
         more_records: bool = False,
+        now: Callable[[], Awaitable[datetime]] = own_clock,
     ) -> None:
         self._kernel = kernel
         super().__init__(lease)
         self._journal = Journal(kernel, lease, context, page_size=page_size, more_records=more_records)
+        self._waits = Waits(now)
+        self._parts = Parts(self._journal, self._waits, kernel, lease, self._dispatch_child)
         self._fingerprint = fingerprint_of(context.turn, kernel)
         self.snapshot: TurnSnapshot = context.turn
         self.attempt = attempt
         self.annotate: Callable[[], Mapping[str, Any]] = dict
-        self.suspension: Suspended | None = None
         self.no_room: OSError | None = None
 
     def __repr__(self) -> str:
         return f"Turn({self.ref}, kind={self.kind!r}, attempt={self.attempt})"
 
-    @cached_property  # most turns need none of these
-    def _steps(self) -> Steps:
-        return Steps(self._journal)
-
-    @cached_property
-    def _children(self) -> Children:
-        return Children(self._journal, self._kernel, self._lease, self._dispatch_child)
-
-    @cached_property
-    def _messages(self) -> Messages:
-        return Messages(self._journal)
-
-    @cached_property
-    def _questions(self) -> Questions:
-        return Questions(self._journal)
+    @property
+    def suspension(self) -> Suspended | None:
+        """How the turn is suspended, if a call of the handler has suspended it; else None."""
+        return self._waits.suspension
 
     # ------------------------------------------------------------ what the turn is
 
@@ -153,7 +144,7 @@ class Turn(Interruptible):
             LeaseLost: the kernel did not answer before the lease ended.
             KernelLacks: the kernel cannot wait for messages, as the reference's cannot.
         """
-        return MessageReader(self._messages, wait=wait)
+        return MessageReader(self._parts.messages, wait=wait)
 
     # ------------------------------------------------------------ records and children
 
@@ -225,7 +216,7 @@ class Turn(Interruptible):
             target_agent=target,
             input=unstructure_plain(input),
             turn_kind=kind,
-            dispatch_key=self._derive_key(key),
+            dispatch_key=child_key(self.ref, key),
             authority=ChildDerivation(parent_claim=self._lease.claim),
             meta=Meta(annotations=annotations) if annotations else None,
         )
@@ -233,11 +224,6 @@ class Turn(Interruptible):
 
     async def _dispatch_child(self, name: str, child: Child) -> TurnRef:
         return await self.dispatch(child.agent_id, child.input, key=name, kind=child.kind)
-
-    def _derive_key(self, key: str) -> str:
-        """Return the project-wide dispatch key of this turn's child `key`: readable if the rules allow it."""
-        plain = re.fullmatch(r"[A-Za-z0-9._:@/-]{1,90}", key)
-        return f"{self.ref.turn_id}:{key if plain else hashlib.sha256(key.encode()).hexdigest()}"
 
     # ------------------------------------------------------------ durable steps, children and questions
 
@@ -264,7 +250,7 @@ class Turn(Interruptible):
             KernelRefused: the kernel refused the record; PayloadTooLarge if the value is too large.
             TypeError, ValueError: the value that `make` returned is not JSON.
         """
-        return await self._steps.once(key, make, returns)
+        return await self._parts.steps.once(key, make, returns)
 
     def child(self, agent_id: str, input: Any, *, kind: str = CONVERSATION_KIND) -> Child:
         """Describe a turn for another agent of the project, for `children`.
@@ -296,16 +282,38 @@ class Turn(Interruptible):
             LeaseLost: the kernel did not answer before the lease ended.
             KernelRefused: the kernel refused, for instance because an agent does not exist.
         """
-        with self._noting_suspension():
-            return await self._children.results(wanted, first)
+        with self._waits.noting_suspension():
+            return await self._parts.children.results(wanted, first)
+
+    async def sleep(self, seconds: float, *, key: str) -> None:
+        """Wait for some time, as a suspended turn that holds no slot; the kernel wakes it.
+
+        `Suspending` unwinds the handler, which starts again from the top when the time has passed; then this
+        returns. The time counts from the first call, by the kernel's clock, whatever happens meanwhile.
+
+        Args:
+            seconds: how long, 0 to 10^9; a later attempt cannot change it.
+            key: names the sleep within the turn.
+
+        Raises:
+            UsageError: `seconds` is out of range.
+            LeaseLost: the kernel did not answer before the lease ended.
+            KernelRefused: the kernel refused a record.
+        """
+        with self._waits.noting_suspension():
+            await self._parts.sleeps.sleep(seconds, key)
 
     @overload
-    async def ask(self, schema: type[T], question: Any, *, key: str) -> T: ...
+    async def ask(
+        self, schema: type[T], question: Any, *, key: str, timeout_seconds: float | None = None
+    ) -> T: ...
 
     @overload
-    async def ask(self, schema: Any, question: Any, *, key: str) -> Any: ...
+    async def ask(
+        self, schema: Any, question: Any, *, key: str, timeout_seconds: float | None = None
+    ) -> Any: ...
 
-    async def ask(self, schema: Any, question: Any, *, key: str) -> Any:
+    async def ask(self, schema: Any, question: Any, *, key: str, timeout_seconds: float | None = None) -> Any:
         """Ask people or programs a question, and return the answer.
 
         Until then the turn is suspended and holds no slot. `Suspending` unwinds the handler, which starts
@@ -317,27 +325,14 @@ class Turn(Interruptible):
                 `Literal["yes", "no"]`, or a JSON Schema as a dict.
             question: any JSON value; public. It must be the same in every attempt.
             key: names the question within the turn.
+            timeout_seconds: how long to wait for an answer, 0 to 10^9, from when the question was first
+                asked, by the kernel's clock; None waits for ever.
 
         Raises:
+            AnswerTimeout: the time is over and there is no answer; every later attempt is told the same.
             UsageError: the schema is not valid, or the key belongs to another question.
             LeaseLost: the kernel did not answer before the lease ended.
             KernelRefused: the kernel refused a record.
         """
-        with self._noting_suspension():
-            return await self._questions.ask(schema, question, key)
-
-    @contextmanager
-    def _noting_suspension(self) -> Iterator[None]:
-        """Note a suspension, so that it counts even if the handler catches `Suspending`."""
-        try:
-            yield
-        except Suspending as suspending:
-            self.suspension = suspending.outcome
-            raise
-
-
-def fingerprint_of(turn: TurnSnapshot, kernel: KernelClient) -> str:
-    """Return the `Turn.fingerprint` of a turn at a kernel."""
-    born = turn.created_at.isoformat()
-    facts = [kernel.base_url, str(turn.target_agent), turn.turn.turn_id, turn.spawn_key, born]
-    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:40]
+        with self._waits.noting_suspension():
+            return await self._parts.questions.ask(schema, question, key, timeout_seconds)

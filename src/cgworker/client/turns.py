@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from attrs import evolve
+
 from cgworker.client.lacking import requiring
 from cgworker.client.paths import project_path, turn_path
 from cgworker.client.transport import REPRESENTED
@@ -173,7 +175,13 @@ class TurnCalls(TurnReads):
         )
 
     async def suspend(
-        self, claim: ClaimToken, reason: str, *, note: str | None = None, meta: Meta | None = None
+        self,
+        claim: ClaimToken,
+        reason: str,
+        *,
+        note: str | None = None,
+        meta: Meta | None = None,
+        resume_after_seconds: float | None = None,
     ) -> None:
         """Suspend a claimed turn until it is resumed.
 
@@ -182,15 +190,18 @@ class TurnCalls(TurnReads):
             reason: a machine-readable reason, such as `await_answer`.
             note: a text for people.
             meta: annotations for the ledger event.
+            resume_after_seconds: after how long the kernel itself returns the turn to the queue, 0 to 10^9,
+                by its own clock (difference 30); None leaves that to whoever resumes it.
 
         Raises:
             FencingError: the claim does not hold any more.
+            KernelLacks: the kernel wakes no turns by itself, as the reference's; nothing was done.
         """
-        await self._kernel.send(
-            "POST",
-            turn_path(claim.turn, ":suspend"),
-            body=SuspendTurn(claim=claim, reason=reason, note=note, meta=meta),
-        )
+        body = SuspendTurn(claim=claim, reason=reason, note=note, meta=meta)
+        if resume_after_seconds is not None:
+            body = evolve(body, resume_after_seconds=resume_after_seconds)
+        with requiring("waking a turn (resume_after_seconds)", self._kernel.base_url, "resume_after_seconds"):
+            await self._kernel.send("POST", turn_path(claim.turn, ":suspend"), body=body)
 
     async def resume(
         self, turn: TurnRef, *, requested_by: AgentRef, note: str | None = None, meta: Meta | None = None

@@ -12,7 +12,14 @@ from attrs import frozen
 
 from cgworker.client import KernelClient
 from cgworker.durable.contract import faults_of
-from cgworker.durable.questions import ANSWER_ROLE, QUESTION_ROLE, REFUSED_ROLE, answer_in, key_of
+from cgworker.durable.questions import (
+    ANSWER_ROLE,
+    QUESTION_ROLE,
+    REFUSED_ROLE,
+    TIMEOUT_ROLE,
+    answer_in,
+    key_of,
+)
 from cgworker.errors import ConflictError, FencingError, InvalidRequest, KernelTrouble, UsageError
 from cgworker.retrying import Backoff, retry
 from cgworker.wire.meta import Meta
@@ -95,7 +102,7 @@ async def questions_of(kernel: KernelClient, turn: TurnRef) -> tuple[OpenQuestio
                 schema=schema,
                 asked_at=item.record.created_at,
             )
-        elif item.record.record_role == ANSWER_ROLE:
+        elif item.record.record_role in (ANSWER_ROLE, TIMEOUT_ROLE):
             asked.pop(str(key), None)
         elif item.record.record_role == REFUSED_ROLE and isinstance(item.payload, dict):
             refused.add(str(item.payload.get("ledger_seq")))

@@ -8,6 +8,9 @@ in the event `turn.resumed`. At the next claim the worker makes it a record of r
 
 A handler may ask several questions at once, in a task group. All of them are asked, and all answers that
 arrived are stored, before the turn is suspended; the `keys` in `await_answer` are those still open.
+
+A question can have a time limit. When that is over without an answer, a record of role `answer_timeout` says
+so; it counts for all attempts, and an answer that comes later is refused.
 """
 
 from __future__ import annotations
@@ -19,7 +22,8 @@ import anyio
 
 from cgworker.durable.contract import check_contract, fault_of_trouble, faults_of
 from cgworker.durable.journal import Journal
-from cgworker.errors import InvalidRequest, UsageError
+from cgworker.durable.waits import Waits, check_seconds
+from cgworker.errors import AnswerTimeout, InvalidRequest, UsageError
 from cgworker.outcome import AWAIT_ANSWER_REASON, Suspended, Suspending
 from cgworker.wire.absent import ABSENT
 from cgworker.wire.converter import dumps, loads, structure_plain, unstructure_plain
@@ -29,6 +33,7 @@ from cgworker.wire.schemas import json_schema
 QUESTION_ROLE = "question"
 ANSWER_ROLE = "answer"
 REFUSED_ROLE = "answer_refused"
+TIMEOUT_ROLE = "answer_timeout"
 
 
 class Questions:
@@ -36,53 +41,56 @@ class Questions:
 
     Args:
         journal: the turn's records and events.
+        waits: what else the turn waits for.
     """
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, waits: Waits) -> None:
         self._journal = journal
-        self._under_way_count = 0
-        self._none_under_way = anyio.Event()
+        self._waits = waits
         self._finding = anyio.Lock()
         self._waiting: dict[str, str | None] = {}
 
-    async def ask(self, schema: Any, question: Any, key: str) -> Any:
+    async def ask(self, schema: Any, question: Any, key: str, timeout_seconds: float | None = None) -> Any:
         """Return the answer, or suspend the turn until there is one; see `Turn.ask`.
 
         Args:
             schema: the JSON Schema that the answer must match, or the type that the answer is read as.
             question: what is asked, any JSON value.
             key: the question's name within the turn.
+            timeout_seconds: how long an answer is waited for, from when the question was first asked.
 
         Returns:
             The answer: as sent if `schema` is a JSON Schema, else an object of that type.
 
         Raises:
             Suspending: there is no answer yet; the worker suspends the turn.
+            AnswerTimeout: there was no answer in time.
             UsageError: the handler's fault. The schema cannot be used, or the key belongs to another
                 question.
             LeaseLost: the kernel did not answer before the lease ended.
             KernelRefused: the kernel refused a call, for instance because the claim is no longer ours.
         """
-        if not self._under_way_count:
-            self._none_under_way = anyio.Event()
-        self._under_way_count += 1
-        try:
-            async with self._finding:  # two tasks may ask the same question
-                answer = await self._find(schema, question, key)
-        finally:
-            self._under_way_count -= 1
-            if not self._under_way_count:
-                self._none_under_way.set()
+        if timeout_seconds is not None:
+            check_seconds(timeout_seconds, "the wait for an answer")
+        async with self._waits.entering(), self._finding:  # two tasks may ask the same question
+            answer = await self._find(schema, question, key)
+            if answer is ABSENT and timeout_seconds is not None:
+                await self._bound(key, timeout_seconds)
         if answer is not ABSENT:
             return answer
         self._waiting[key] = question if isinstance(question, str) else None
-        await self._let_others_ask()
+        await self._waits.until_all_entered()
         raise Suspending(self._suspended())
 
-    async def _let_others_ask(self) -> None:
-        """Wait until no other task is asking: `Suspending` cancels the tasks beside this one."""
-        while self._under_way_count:
-            await self._none_under_way.wait()
+    async def _bound(self, key: str, timeout_seconds: float) -> None:
+        """Let the turn go on when the time for the answer is over; raise AnswerTimeout if it is."""
+        asked = [item for item in await self._journal.records(QUESTION_ROLE) if key_of(item.payload) == key]
+        seconds = await self._waits.seconds_left(asked[0].record.created_at, timeout_seconds)
+        if seconds > 0:
+            self._waits.wake_after(seconds)
+            return
+        await self._journal.append({"key": key}, TIMEOUT_ROLE)
+        raise AnswerTimeout(key)
 
     def _suspended(self) -> Suspended:
         keys = list(self._waiting)
@@ -104,6 +112,8 @@ class Questions:
             )
         if (kept := await self._last(ANSWER_ROLE, key)) is not None:
             return structure_plain(returns, kept["value"])
+        if await self._last(TIMEOUT_ROLE, key) is not None:
+            raise AnswerTimeout(key)
         if asked is None or asked.get("schema") != contract:
             await self._journal.append({"key": key, "question": question, "schema": contract}, QUESTION_ROLE)
         for event in await self._new_answers(key) if asked else ():

@@ -73,6 +73,7 @@ class Attempt:
         error: what ends the worker, if anything.
         stuck: whether its handler did not end when it had to.
         prefetch: the claim of the next turn that went along with the settle request, if any.
+        resume_after_seconds: after how long the worker has to resume the suspended turn; None if it need not.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class Attempt:
         self.error: BaseException | None = None
         self.stuck: bool = False
         self.prefetch: PrefetchedClaim | None = None
+        self.resume_after_seconds: float | None = None
 
     @property
     def ref(self) -> TurnRef:
@@ -266,8 +268,10 @@ class Attempt:
             except UNACCEPTABLE as refused:
                 outcome = unacceptable_suspension(refused)
             else:
-                if settled.done and outcome.resume_after_seconds == 0:
+                if settled.resume_after_seconds == 0:
                     await self._resume(outcome)
+                else:
+                    self.resume_after_seconds = settled.resume_after_seconds
                 return settled
         turn = self._watch.turn
         assert turn is not None  # only `context_fetch_error`, which the kernel accepts, has no turn

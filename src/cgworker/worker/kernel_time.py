@@ -32,6 +32,15 @@ class KernelTime:
             return datetime.now(UTC)
         return self._told + timedelta(seconds=monotonic() - self._told_at)
 
+    async def learned(self, kernel: KernelClient) -> datetime:
+        """Return what the kernel's clock shows, and ask for it first if need be.
+
+        Raises:
+            KernelRefused, KernelTrouble, AnswerInvalid: there is no answer to be had.
+        """
+        await self.learn(kernel)
+        return self.now()
+
     async def learn(self, kernel: KernelClient) -> None:
         """Ask the kernel what time it is, unless it has told: its `Date` header is right to half a second.
 

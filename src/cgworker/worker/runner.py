@@ -258,7 +258,7 @@ class Runner:
         outcome = report.outcome
         if isinstance(outcome, Suspended) and report.settled:
             self._resumer.track(report.turn, outcome)
-            if (seconds := outcome.resume_after_seconds) is not None and seconds > 0:
+            if (seconds := attempt.resume_after_seconds) is not None:
                 working.start_soon(self._resumer.resume_later, report.turn, seconds, outcome.reason)
         begun_at = monotonic()
         await call_hook(self._on_settled, report)

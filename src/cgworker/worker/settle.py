@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import anyio
-from attrs import frozen
+from attrs import evolve, frozen
 
 from cgworker.client import KernelClient
 from cgworker.errors import (
@@ -20,6 +20,7 @@ from cgworker.errors import (
     CommonGroundError,
     InvalidRequest,
     InvariantError,
+    KernelLacks,
     KernelRefused,
     KernelTrouble,
     LeaseLost,
@@ -28,7 +29,7 @@ from cgworker.errors import (
 )
 from cgworker.events import logger
 from cgworker.lease import Lease
-from cgworker.outcome import RETRY_REASON, Closed, Failed, Suspended, word_for
+from cgworker.outcome import SHUTDOWN_REASON, Closed, Failed, Suspended, word_for
 from cgworker.retrying import Backoff, retry
 from cgworker.turn import Turn
 from cgworker.wire.absent import ABSENT
@@ -57,6 +58,7 @@ class Settlement:
         reason: why the outcome is not settled, or why it was replaced.
         kept_at: the outbox or dead-letter file of an undelivered result.
         delivered: the outbox entry that can be removed now.
+        resume_after_seconds: after how long the worker has to resume the suspended turn; None if it need not.
     """
 
     done: bool
@@ -64,6 +66,7 @@ class Settlement:
     reason: str | None = None
     kept_at: Path | None = None
     delivered: OutboxEntry | None = None
+    resume_after_seconds: float | None = None
 
 
 # ---------------------------------------------------------------- closing a turn
@@ -181,35 +184,62 @@ def is_closed_with(found: TurnSnapshot, outcome: Closed) -> bool:
 async def suspend_turn(
     kernel: KernelClient, lease: Lease, outcome: Suspended, kernel_time: KernelTime | None = None
 ) -> Settlement:
-    """Suspend the turn with this outcome's reason; resuming it is the caller's next step.
+    """Suspend the turn with this outcome's reason.
+
+    If the turn is to go on after a while, the kernel is asked to see to that. At a kernel that cannot, the
+    annotations say when (`not_before`), and resuming the turn is the caller's next step. A turn that is
+    handed back is the caller's to resume at every kernel.
 
     Args:
         kernel: the kernel, with the agent's identity.
         lease: bounds the repeats of the request.
         outcome: the reason and note.
-        kernel_time: the clock from which the delay of a retry counts; other outcomes do not need it.
+        kernel_time: the clock from which a delay counts at a kernel that keeps no time; without it no
+            delay is asked for.
 
     Raises:
         PayloadTooLarge, InvalidRequest, InvariantError: the kernel cannot accept this suspension.
     """
-    annotations = dict(outcome.annotations)
-    if kernel_time and outcome.reason == RETRY_REASON and outcome.resume_after_seconds is not None:
-        due_at = kernel_time.now() + timedelta(seconds=outcome.resume_after_seconds)
-        annotations.setdefault("not_before", due_at.isoformat())
-    meta = Meta(annotations=annotations) if annotations else None
-    note = None if outcome.note is None else as_storable(outcome.note)
-    suspend = Suspend(reason=as_storable(outcome.reason), note=note, meta=meta)
-
-    async def send() -> None:
-        await settle(kernel, lease.claim, suspend)
-
+    suspend, delay = _suspend_of(outcome), outcome.resume_after_seconds
     try:
-        done = await _send_until_answered(send, kernel, lease, lambda found: found.state == "suspended")
+        if kernel_time is None or delay is None or outcome.reason == SHUTDOWN_REASON:
+            done = await _suspend(kernel, lease, suspend)
+            return _suspended(done, outcome, delay)
+        with suppress(KernelLacks):
+            done = await _suspend(kernel, lease, evolve(suspend, resume_after_seconds=delay))
+            return _suspended(done, outcome, None)
+        with suppress(CommonGroundError):
+            await kernel_time.learn(kernel)
+        due_at = kernel_time.now() + timedelta(seconds=delay)
+        annotations = {"not_before": due_at.isoformat(), **outcome.annotations}
+        done = await _suspend(kernel, lease, evolve(suspend, meta=Meta(annotations=annotations)))
+        return _suspended(done, outcome, delay)
     except UNACCEPTABLE:
         raise
     except KernelRefused as refused:
         return Settlement(done=False, outcome=outcome, reason=str(refused))
-    return Settlement(done=done, outcome=outcome, reason=None if done else "no answer before the lease ended")
+
+
+def _suspend_of(outcome: Suspended) -> Suspend:
+    note = None if outcome.note is None else as_storable(outcome.note)
+    meta = Meta(annotations=outcome.annotations) if outcome.annotations else None
+    return Suspend(reason=as_storable(outcome.reason), note=note, meta=meta)
+
+
+async def _suspend(kernel: KernelClient, lease: Lease, suspend: Suspend) -> bool:
+    async def send() -> None:
+        await settle(kernel, lease.claim, suspend)
+
+    return await _send_until_answered(send, kernel, lease, lambda found: found.state == "suspended")
+
+
+def _suspended(done: bool, outcome: Suspended, resume_after_seconds: float | None) -> Settlement:
+    return Settlement(
+        done=done,
+        outcome=outcome,
+        reason=None if done else "no answer before the lease ended",
+        resume_after_seconds=resume_after_seconds if done else None,
+    )
 
 
 # ---------------------------------------------------------------- the repeated call

@@ -297,6 +297,7 @@ async def settle(
 
     Raises:
         KernelRefused, KernelTrouble, AnswerInvalid: as for a single call.
+        KernelLacks: the kernel cannot wake the turn that is to be suspended.
     """
 
     async def single() -> None:
@@ -308,7 +309,14 @@ async def settle(
                 final_record_role=outcome.final_record_role,
             )
         else:
-            await kernel.turns.suspend(claim, outcome.reason, note=outcome.note, meta=outcome.meta)
+            delay = outcome.resume_after_seconds
+            await kernel.turns.suspend(
+                claim,
+                outcome.reason,
+                note=outcome.note,
+                meta=outcome.meta,
+                resume_after_seconds=None if delay is ABSENT else delay,
+            )
 
     if not kernel.secrets or _is_large(outcome):
         await single()

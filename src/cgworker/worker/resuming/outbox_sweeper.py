@@ -7,9 +7,9 @@ import time
 import anyio.to_thread
 
 from cgworker.client import KernelClient
+from cgworker.durable.identity import fingerprint_of
 from cgworker.errors import NotFoundError
 from cgworker.events import Listener, ResultKept, emit, logger
-from cgworker.turn import fingerprint_of
 from cgworker.wire.refs import AgentRef, TurnRef
 from cgworker.wire.turns import TurnSnapshot
 from cgworker.worker.outbox.outbox import Outbox, OutboxEntry

@@ -2,9 +2,10 @@
 
 The ledger says which turns those are, so any live worker of the agent can resume them, also after another
 worker was killed. Turns are resumed that were suspended with `worker_shutdown`; with `worker_retry`, once
-`not_before` has passed or a stop is requested; with `await_children`, once the children are closed; with
-`no_handler`, if there is a handler now; and with `await_answer`, once a stop is requested, since nothing else
-would end them. No other turns are resumed. The resumer also sweeps the outbox.
+`not_before` has passed or a stop is requested; with `await_time`, once `not_before` has passed; with
+`await_children`, once the children are closed; with `no_handler`, if there is a handler now; and with
+`await_answer`, once their time is over or a stop is requested, since nothing else would end them. No other
+turns are resumed, and none that the kernel itself wakes. The resumer also sweeps the outbox.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from cgworker.events import Listener, TurnResumed, emit, logger
 from cgworker.outcome import (
     AWAIT_ANSWER_REASON,
     AWAIT_CHILDREN_REASON,
+    AWAIT_TIME_REASON,
     NO_HANDLER_REASON,
     RETRY_REASON,
     SHUTDOWN_REASON,
     Suspended,
 )
+from cgworker.wire.absent import ABSENT
 from cgworker.wire.projections import TurnEntry
 from cgworker.wire.refs import AgentRef, TurnRef
 from cgworker.wire.turns import TurnSnapshot
@@ -102,7 +105,9 @@ class Resumer:
         return min(waits, default=_SCAN_SECONDS)
 
     async def _check(self, turn: TurnRef, facts: TurnEntry | TurnSnapshot) -> float:
-        if self._child_waits.watches(turn) or self._not_ours.get(turn) == facts.updated_at:
+        is_woken_by_kernel = facts.resume_at is not ABSENT
+        is_known = self._child_waits.watches(turn) or self._not_ours.get(turn) == facts.updated_at
+        if is_woken_by_kernel or is_known:
             return _SCAN_SECONDS
         try:
             return await self._resume_if_due(turn, facts)
@@ -138,8 +143,8 @@ class Resumer:
         if cause.reason == NO_HANDLER_REASON:
             return self._routes.find(facts.turn_kind) is not None
         if cause.reason == AWAIT_ANSWER_REASON:
-            return facts.stop_requested
-        return cause.reason in (SHUTDOWN_REASON, RETRY_REASON)
+            return facts.stop_requested or cause.not_before is not None
+        return cause.reason in (SHUTDOWN_REASON, RETRY_REASON, AWAIT_TIME_REASON)
 
     async def _last_cause(self, turn: TurnRef) -> SuspensionCause:
         cause = SuspensionCause(None, {})

@@ -1,0 +1,63 @@
+"""What a turn keeps, part by part; most turns need none of them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import cached_property
+
+from attrs import define
+
+from cgworker.client import KernelClient
+from cgworker.durable.children import Child, Children
+from cgworker.durable.journal import Journal
+from cgworker.durable.messages import Messages
+from cgworker.durable.questions import Questions
+from cgworker.durable.sleeps import Sleeps
+from cgworker.durable.steps import Steps
+from cgworker.durable.waits import Waits
+from cgworker.lease import Lease
+from cgworker.wire.refs import TurnRef
+
+
+@define(eq=False, slots=False)
+class Parts:
+    """The parts of one attempt at a turn, each made when it is needed.
+
+    Attributes:
+        journal: the records and events of the turn.
+        waits: what the turn waits for.
+        kernel: calls under the agent's identity.
+        lease: the lease of the claim held.
+        dispatch_child: dispatches a child under its name.
+    """
+
+    journal: Journal
+    waits: Waits
+    kernel: KernelClient
+    lease: Lease
+    dispatch_child: Callable[[str, Child], Awaitable[TurnRef]]
+
+    @cached_property
+    def steps(self) -> Steps:
+        """Its steps."""
+        return Steps(self.journal)
+
+    @cached_property
+    def children(self) -> Children:
+        """Its children."""
+        return Children(self.journal, self.kernel, self.lease, self.dispatch_child)
+
+    @cached_property
+    def messages(self) -> Messages:
+        """What it is told."""
+        return Messages(self.journal)
+
+    @cached_property
+    def questions(self) -> Questions:
+        """Its questions."""
+        return Questions(self.journal, self.waits)
+
+    @cached_property
+    def sleeps(self) -> Sleeps:
+        """Its sleeps."""
+        return Sleeps(self.journal, self.waits)

@@ -1,0 +1,84 @@
+"""Waits: how the tasks of a handler wait together, and when their turn goes on at the latest."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
+
+import anyio
+from attrs import evolve
+
+from cgworker.errors import UsageError
+from cgworker.outcome import Suspended, Suspending
+from cgworker.wire.values import MAX_DELAY_SECONDS
+
+
+class Waits:
+    """The waits of one attempt at a turn.
+
+    `Suspending` cancels the tasks beside the one that raises it, so no other task may be about to store what
+    it waits for by then.
+
+    Args:
+        now: tells what the kernel's clock shows.
+
+    Attributes:
+        suspension: how the turn is suspended; None if it is not.
+    """
+
+    def __init__(self, now: Callable[[], Awaitable[datetime]]) -> None:
+        self._now = now
+        self._entering_count = 0
+        self._none_entering = anyio.Event()
+        self._shortest_seconds: float | None = None
+        self.suspension: Suspended | None = None
+
+    @asynccontextmanager
+    async def entering(self) -> AsyncIterator[None]:
+        """Let no task suspend the turn within the block."""
+        if not self._entering_count:
+            self._none_entering = anyio.Event()
+        self._entering_count += 1
+        try:
+            yield
+        finally:
+            self._entering_count -= 1
+            if not self._entering_count:
+                self._none_entering.set()
+
+    async def until_all_entered(self) -> None:
+        """Wait until no task is within `entering`."""
+        while self._entering_count:
+            await self._none_entering.wait()
+
+    async def seconds_left(self, since: datetime, seconds: float) -> float:
+        """Return how much is left of so many seconds since an instant of the kernel's."""
+        return seconds - (await self._now() - since).total_seconds()
+
+    def wake_after(self, seconds: float) -> None:
+        """Let the turn go on after so many seconds at the latest."""
+        shortest = self._shortest_seconds
+        self._shortest_seconds = seconds if shortest is None else min(shortest, seconds)
+
+    @contextmanager
+    def noting_suspension(self) -> Iterator[None]:
+        """Note a suspension within the block, so that it counts even if the handler catches `Suspending`."""
+        try:
+            yield
+        except Suspending as suspending:
+            if self._shortest_seconds is not None:
+                suspending.outcome = evolve(suspending.outcome, resume_after_seconds=self._shortest_seconds)
+            self.suspension = suspending.outcome
+            raise
+
+
+async def own_clock() -> datetime:
+    """Tell what the machine's own clock shows, for want of the kernel's."""
+    return datetime.now(UTC)
+
+
+def check_seconds(seconds: float, what: str) -> None:
+    """Raise UsageError unless a turn can wait for so long."""
+    if not 0 <= seconds <= MAX_DELAY_SECONDS:
+        raise UsageError(f"{what} takes 0 to {MAX_DELAY_SECONDS} seconds, not {seconds!r}")
