@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     # What can go wrong
     from cgworker.errors import (
+        AnswerTimeout,
         CommonGroundError,
         ConflictError,
         FencingError,
@@ -73,6 +74,7 @@ __all__ = [
     "AdapterHandler",
     "AdmissionClient",
     "AgentRef",
+    "AnswerTimeout",
     "Child",
     "ChildResult",
     "CommandExit",
@@ -133,6 +135,7 @@ _HOMES = {
     "cgworker.durable.messages": ("Message",),
     "cgworker.durable.stream": ("Stream",),
     "cgworker.errors": (
+        "AnswerTimeout",
         "CommonGroundError",
         "ConflictError",
         "FencingError",

@@ -13,16 +13,14 @@ from functools import partial
 from typing import Literal
 
 from attrs import define
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cgworker.testing.plain import answer_plainly
 from cgworker.testing.verbs import project_of, verb_of
 from cgworker.wire.refs import TurnRef
 
 Kind = Literal["drop_request", "drop_response", "delay", "delay_response", "answer"]
-
-_MANY = "-many"
-_PREFERENCES = (b"prefer", b"idempotency-key")
 
 
 @define
@@ -106,8 +104,8 @@ class Faults:
     def ignore_preferences(self) -> None:
         """From now on, behave like the reference's kernel.
 
-        It does not wait for news, sends no context with a claim, ignores idempotency keys, and has no
-        routes for many items.
+        It does not wait for news, sends no context with a claim, ignores idempotency keys, has no
+        routes for many items, and wakes no turns (see `plain.py`).
         """
         self._is_plain = True
 
@@ -127,13 +125,8 @@ class Faults:
             verb = verb_of(scope["method"], scope["path"]) if scope["type"] == "http" else None
             if verb is not None:
                 self.seen[verb] += 1
-            if self._is_plain and verb is not None:
-                scope["headers"] = [pair for pair in scope["headers"] if pair[0] not in _PREFERENCES]
-                if scope["path"].endswith(_MANY):
-                    await JSONResponse({"detail": "Not Found"}, status_code=404)(scope, receive, send)
-                    return
-            fault = self._take(verb)
-            await _play(fault, app, scope, receive, send)
+            served = app if verb is None or not self._is_plain else partial(answer_plainly, app, verb)
+            await _play(self._take(verb), served, scope, receive, send)
 
         return faulty
 

@@ -1,0 +1,65 @@
+"""The manners of a kernel without cgworker's additions, such as the reference's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cgworker.wire.converter import loads
+
+_PREFERENCES = (b"prefer", b"idempotency-key")
+_ADDED_ROUTES = ("-many",)
+_ADDED_FIELDS: Mapping[str, tuple[str, ...]] = {"suspend": ("resume_after_seconds",)}
+
+
+async def answer_plainly(app: ASGIApp, verb: str, scope: Scope, receive: Receive, send: Send) -> None:
+    """Serve a request without the additions: neither preferences nor routes and fields that are ours.
+
+    Args:
+        app: serves what is no addition.
+        verb: what the request asks for.
+        scope: the request, as are the rest.
+        receive: gives its body.
+        send: takes the answer.
+    """
+    scope["headers"] = [pair for pair in scope["headers"] if pair[0] not in _PREFERENCES]
+    if scope["path"].endswith(_ADDED_ROUTES):
+        await JSONResponse({"detail": "Not Found"}, status_code=404)(scope, receive, send)
+        return
+    if verb in _ADDED_FIELDS:
+        body = await _body_of(receive)
+        if faults := _faults_of(body, _ADDED_FIELDS[verb]):
+            await JSONResponse({"detail": faults}, status_code=422)(scope, receive, send)
+            return
+        receive = _again(body, receive)
+    await app(scope, receive, send)
+
+
+def _faults_of(body: bytes, added: tuple[str, ...]) -> list[dict[str, object]]:
+    sent = loads(body)
+    unknown = [name for name in added if isinstance(sent, dict) and name in sent]
+    return [
+        {"type": "extra_forbidden", "loc": ["body", name], "msg": "Extra inputs are not permitted"}
+        for name in unknown
+    ]
+
+
+async def _body_of(receive: Receive) -> bytes:
+    parts: list[bytes] = []
+    while True:
+        message = await receive()
+        parts.append(message.get("body", b""))
+        if not message.get("more_body"):
+            return b"".join(parts)
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """Give a body that was read before, and then what else comes."""
+    unread: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive_again() -> Message:
+        return unread.pop() if unread else await receive()
+
+    return receive_again
