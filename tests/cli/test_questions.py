@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cgworker import Turn, Worker
+from cgworker import Turn, Worker, fail
 from tests.cli.conftest import Cg, Kernel
 
 
@@ -130,3 +130,55 @@ def test_a_message_is_given_once(cg: Cg, kernel: Kernel, desk: str) -> None:
     for given in ((), ("text", "--json", "1")):
         refused = cg("turn", "tell", turn_id, *given, "--profile", desk)
         assert (refused.exit_code, refused.error["code"]) == (1, "invalid_arguments")
+
+
+def test_a_closed_turn_is_done_again(cg: Cg, kernel: Kernel, desk: str) -> None:
+    """One by its id, many by how they ended; `--dry-run` only lists them; a repeat makes no further turn."""
+    name = desk.split("/")[1]
+    turn_ids = [kernel.dispatch(name) for _ in range(2)]
+    fail_all(kernel, desk, 2)
+    first = cg("turn", "redo", turn_ids[0], "--keep-steps", "--profile", desk).result
+    [item] = first["items"]
+    assert (item["turn_id"], item["error"]) == (turn_ids[0], None)
+    bulk = ("turn", "redo", "--outcome", "failed", "--target-agent", name, "--profile", desk)
+    listed = cg(*bulk, "--dry-run").result
+    assert listed["dry_run"]
+    assert [each["turn_id"] for each in listed["items"]] == turn_ids[::-1]
+    assert {each["redone_as"] for each in listed["items"]} == {None}
+    for _ in range(2):
+        done = {each["turn_id"]: each for each in cg(*bulk).result["items"]}
+        assert set(done) == set(turn_ids)
+        assert done[turn_ids[1]]["redone_as"]
+        assert "spawn key conflict" in done[turn_ids[0]]["error"]  # it was done again with --keep-steps
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        (),
+        ("T-1", "--outcome", "failed"),
+        ("T-1", "--target-agent", "a"),
+        ("--outcome", "failed", "--key", "k"),
+    ],
+)
+def test_what_is_to_be_done_again_is_one_turn_or_many(cg: Cg, desk: str, line: tuple[str, ...]) -> None:
+    """Nothing is done by a line that could mean two things."""
+    refused = cg("turn", "redo", *line, "--profile", desk)
+    assert (refused.exit_code, refused.error["code"]) == (1, "invalid_arguments")
+
+
+def fail_all(kernel: Kernel, profile: str, count: int) -> None:
+    """Let the agent's worker fail so many turns."""
+
+    async def work() -> None:
+        async with await kernel.local.agent(profile.split("/")[1]) as client:
+            worker = Worker(client)
+
+            @worker.turn()
+            async def fail_it(_: Turn) -> Any:
+                return fail({"error": "no"})
+
+            for _ in range(count):
+                assert await worker.once() is not None
+
+    kernel.portal.call(work)

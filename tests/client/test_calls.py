@@ -320,6 +320,12 @@ CALLS = {
         {"requested_by": agent, "message": {"text": "hi"}, "key": "m1", **none},
         {"project_id": "p", "cardbox_id": "b"},
     ),
+    "turns.redo": Call(
+        lambda k: k.turns.redo(TURN, keep_steps=True),
+        f"POST {V}/turns/T-1:redo",
+        {"requested_by": agent, "key": None, "keep_steps": True, **none},
+        turn,
+    ),
     "turns.settle_many": Call(
         lambda k: k.turns.settle_many(
             "p", (SettleItem(claim=CLAIM, credential="c", finish=Finish(outcome="succeeded")),)

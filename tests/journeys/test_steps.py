@@ -9,10 +9,10 @@ import anyio.from_thread
 import pytest
 from attrs import frozen
 
-from cgworker import Turn, Worker, WorkerOptions, retry
+from cgworker import Turn, Worker, WorkerOptions, answer_question, retry
 from cgworker.errors import PayloadTooLarge
 from cgworker.testing import LocalKernel
-from tests.journeys.conftest import closed, working
+from tests.journeys.conftest import closed, in_state, working
 
 OPTIONS = WorkerOptions(concurrency=1, renew_seconds=0.2, wait_seconds=5, interrupt_seconds=1)
 
@@ -256,3 +256,30 @@ async def test_a_stream_is_saved_when_its_handler_is_ended(kernel: LocalKernel) 
         assert (report["type"], report["message"]) == ("ValueError", "broke")
         for turn, text in ((first, "said until stopped"), (second, "said until it broke")):
             assert [item.payload async for item in desk.turns.records(turn)][1] == {"index": 0, "text": text}
+
+
+async def test_a_failed_turn_done_again_goes_on_where_it_failed(kernel: LocalKernel) -> None:
+    """With its steps and its answer; without, it begins anew (difference 34)."""
+    async with await kernel.agent("desk") as desk, await kernel.agent("requester") as requester:
+        worker, made, is_mended = Worker(desk, options=OPTIONS), list[int](), list[bool]()
+
+        @worker.turn()
+        async def work(turn: Turn) -> Any:
+            found = await turn.once("search", lambda: count_one(made))
+            answer = await turn.ask(int, "How many?", key="n")
+            if not is_mended:
+                raise RuntimeError("a fault of the handler")
+            return [found, answer]
+
+        turn = await kernel.dispatch("desk", {})
+        async with working(worker):
+            await in_state(desk, turn, "suspended")
+            await answer_question(desk, turn, 7)
+            assert (await closed(desk, turn)).outcome == "failed"
+            is_mended.append(True)
+            again = await requester.turns.redo(turn, keep_steps=True)
+            assert (await closed(desk, again)).final_payload == [1, 7]
+            assert len(made) == 1
+            anew = await requester.turns.redo(turn, key="anew")
+            await in_state(desk, anew, "suspended")
+            assert len(made) == 2

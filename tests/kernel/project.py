@@ -156,6 +156,9 @@ class Agent:
         body = {"requested_by": self.json, "message": message, **more}
         return await self.ask("POST", f"turns/{turn_id}:tell", body)
 
+    async def redo(self, turn_id: str, **more: Any) -> httpx.Response:
+        return await self.ask("POST", f"turns/{turn_id}:redo", {"requested_by": self.json, **more})
+
 
 async def end_lease(project: Project, turn_id: str) -> None:
     """Let the lease of a running turn have ended, by the database's clock."""

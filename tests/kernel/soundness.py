@@ -34,7 +34,7 @@ _FAULTS: Mapping[str, str] = {
     "a record that no event tells of, or an event whose record is missing": """
         select t.turn_number, t.record_count, count(l.event_id) from cg_turns t
         left join cg_ledger l on l.project_id = t.project_id and l.turn_number = t.turn_number
-            and l.event_type in ('turn.bootstrap_recorded', 'turn.progress_appended')
+            and l.event_type in ('turn.bootstrap_recorded', 'turn.progress_appended', 'turn.told')
         group by t.project_id, t.turn_number having t.record_count <> count(l.event_id)
     """,
     "a turn without its birth in the ledger, or born twice": """

@@ -344,3 +344,21 @@ class ToldTurn:
     turn_id: str
     key: str | None
     message: Any
+
+
+@frozen(kw_only=True)
+class RedoneTurn:
+    """A closed turn, and the turn that does it again; or why there is none."""
+
+    turn_id: str
+    redone_as: str | None = None
+    error: str | None = None
+
+
+@frozen(kw_only=True)
+class RedoneTurns:
+    """The turns that were done again; with `dry_run`, those that would be."""
+
+    project_id: str
+    dry_run: bool
+    items: tuple[RedoneTurn, ...]

@@ -19,6 +19,7 @@ from cgworker.wire.refs import AgentRef, CardBoxRef, ClaimToken, TurnRef
 from cgworker.wire.turns import (
     Dispatch,
     FinishTurn,
+    RedoTurn,
     ResumeTurn,
     SettleAnswers,
     SettleItem,
@@ -223,6 +224,42 @@ class TurnCalls(TurnReads):
             turn_path(turn, ":resume"),
             body=ResumeTurn(requested_by=requested_by, note=note, meta=meta),
         )
+
+    async def redo(
+        self,
+        turn: TurnRef,
+        *,
+        keep_steps: bool = False,
+        key: str | None = None,
+        requested_by: AgentRef | None = None,
+        meta: Meta | None = None,
+    ) -> TurnRef:
+        """Do a closed turn again: dispatch its input anew, to the same agent. A repeat gives the same turn.
+
+        Args:
+            turn: the closed turn.
+            keep_steps: carry its steps, children, questions and answers along, so that a durable handler
+                goes on where it failed.
+            key: the dispatch key; None is `redo:<turn>`, so that a turn is done again once.
+            requested_by: who asks for it; by default the client's agent.
+            meta: remarks for the ledger.
+
+        Returns:
+            The new turn.
+
+        Raises:
+            ConflictError: the turn is not closed, or the key belongs to another dispatch.
+            KernelLacks: the kernel cannot do turns again, as the reference's cannot.
+            UsageError: neither the call nor the client names an agent.
+        """
+        requester = requested_by or require_agent(self._kernel)
+        with requiring("doing closed turns again", self._kernel.base_url):
+            answer = await self._kernel.send(
+                "POST",
+                turn_path(turn, ":redo"),
+                body=RedoTurn(requested_by=requester, key=key, keep_steps=keep_steps, meta=meta),
+            )
+        return structure_answer(TurnRef, answer.body)
 
     async def stop(self, turn: TurnRef, *, requested_by: AgentRef, meta: Meta | None = None) -> TurnRef:
         """Request that a turn be stopped; that of another agent needs the grant `turn.stop.any`.

@@ -218,6 +218,21 @@ class TellTurn:
 
 
 @frozen(kw_only=True)
+class RedoTurn:
+    """Dispatch the input of a closed turn anew (difference 34).
+
+    Without `key` the dispatch key is `redo:<turn>`. `keep_steps` carries the records of steps, children,
+    questions and answers along.
+    """
+
+    requested_by: AgentRef
+    key: Anchor | None = None
+    keep_steps: bool = False
+    meta: Meta | None = None
+    trace: Trace | None = None
+
+
+@frozen(kw_only=True)
 class Done:
     """The operation took place, now or at an earlier attempt."""
 

@@ -22,7 +22,7 @@ from cgworker.kernel.http.messages import (
 from cgworker.kernel.long_poll.long_poll import Preferences
 from cgworker.kernel.long_poll.notifier import turn_topic, turn_topics, work_topic
 from cgworker.kernel.openapi.operation import Operation
-from cgworker.kernel.routes import messages, settlements
+from cgworker.kernel.routes import messages, redo, settlements
 from cgworker.kernel.routes.settlements import notify_settled
 from cgworker.kernel.store.callers import PresentedCredential
 from cgworker.kernel.store.claims.append import Append
@@ -244,6 +244,7 @@ routes: list[Operation] = [
     Operation("POST", _T + ":suspend", suspend, takes=SuspendTurn, gives=Done),
     Operation("POST", _T + ":resume", resume, takes=ResumeTurn, gives=Done),
     *messages.routes,
+    *redo.routes,
     Operation("GET", _T, get, query=TurnQuery, headers=("Prefer",), gives=TurnSnapshot),
     Operation("POST", _V + "/management/turns/{turn_id}:stop", stop, takes=StopTurn, gives=TurnRef),
 ]

@@ -9,12 +9,13 @@ from cgworker.cli.commands.turn.feed import feed
 from cgworker.cli.commands.turn.follow import follow
 from cgworker.cli.commands.turn.get import get
 from cgworker.cli.commands.turn.questions import questions
+from cgworker.cli.commands.turn.redo import redo
 from cgworker.cli.commands.turn.resume import resume
 from cgworker.cli.commands.turn.stop import stop
 from cgworker.cli.commands.turn.tell import tell
 from cgworker.cli.commands.turn.wait import wait
 
-app = group("Look at turns, wait for them, answer them, tell them something, resume and stop them.")
+app = group("Look at turns, wait for them, answer them, tell them something, resume, stop and redo them.")
 add_command(app, "get", get)
 add_command(app, "context", context)
 add_command(app, "wait", wait)
@@ -24,4 +25,5 @@ add_command(app, "feed", feed)
 add_command(app, "questions", questions)
 add_command(app, "answer", answer, has_json_flag=False)
 add_command(app, "tell", tell, has_json_flag=False)
+add_command(app, "redo", redo)
 add_program(app, "follow", follow)

@@ -188,16 +188,23 @@ async def dispatch_turns(
     """
 
     async def insert(some: list[DispatchRequest]) -> Answers[Dispatched]:
-        sent = [_row_of(item) for item in some]
+        sent = [row_of(item) for item in some]
         found = None if waiting is None else await _hand_over(database, project_id, lease, sent[0], waiting)
         if found is None:
             found = await database.fetch(DISPATCH_TURNS, project_id, lease, *columns(sent))
-        rows = rows_by_place(found)
-        await touch_used(database, [item.bearer for item in some], rows)
-        born = {place: _dispatched_of(project_id, row) for place, row in rows.items()}
-        return by_place(some, born, lambda item: _replay(database, item))
+        return await answers_of(database, project_id, some, found)
 
     return await in_rounds(dispatches, lambda item: [item.request.dispatch_key], insert)
+
+
+async def answers_of(
+    database: Database, project_id: str, sent: list[DispatchRequest], found: list[Row]
+) -> Answers[Dispatched]:
+    """Return the answers to dispatches from the rows that DISPATCH_TURNS gave for them, by place."""
+    rows = rows_by_place(found)
+    await touch_used(database, [item.bearer for item in sent], rows)
+    born = {place: _dispatched_of(project_id, row) for place, row in rows.items()}
+    return by_place(sent, born, lambda item: _replay(database, item))
 
 
 async def _hand_over(
@@ -217,7 +224,8 @@ def _dispatched_of(project_id: str, row: Row) -> Dispatched:
     return Dispatched(turn_ref(project_id, row["turn_number"]), True, is_handed_over)
 
 
-def _row_of(item: DispatchRequest) -> tuple[Any, ...]:
+def row_of(item: DispatchRequest) -> tuple[Any, ...]:
+    """Return the columns of a dispatch for DISPATCH_TURNS."""
     request = item.request
     spawn = _Spawn.of(request)
     parent = (None, None, None) if spawn.parent is None else claim_columns(spawn.parent)
