@@ -32,11 +32,6 @@ class GroupCommit(Generic[Call]):
         self._waiting: deque[Call] = deque()
         self.under_way = 0
 
-    @property
-    def first(self) -> Call | None:
-        """The call that has waited longest; None if none waits."""
-        return self._waiting[0] if self._waiting else None
-
     def add(self, call: Call) -> None:
         """Let a call wait for a batch."""
         self._waiting.append(call)
@@ -57,8 +52,8 @@ class GroupCommit(Generic[Call]):
         waiting.clear()
         return taken
 
-    def end(self, unmade: Sequence[Call] = ()) -> None:
-        """End a batch.
+    def end(self, unmade: Sequence[Call] = ()) -> Call | None:
+        """End a batch, and return the call that has waited longest; None if none waits.
 
         Args:
             unmade: its calls that were not made; they wait again, before all others.
@@ -66,8 +61,10 @@ class GroupCommit(Generic[Call]):
         self.under_way -= 1
         if unmade:
             self._waiting.extendleft(reversed(unmade))
+        return self._waiting[0] if self._waiting else None
 
-    def drop(self, call: Call) -> None:
-        """Forget a call if it still waits."""
+    def drop(self, call: Call) -> Call | None:
+        """Forget a call if it still waits, and return the one that has waited longest; None if none waits."""
         with suppress(ValueError):
             self._waiting.remove(call)
+        return self._waiting[0] if self._waiting else None

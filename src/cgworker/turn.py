@@ -41,6 +41,8 @@ class Turn(Interruptible):
         now: tells what the kernel's clock shows; by default the machine's own clock has to do.
 
     Attributes:
+        fingerprint: a value that no other turn has, even after a database reset has given the turn's id away
+            again.
         no_room: set by a handler that could not begin, as for lack of disk space; the worker then claims
             nothing until there is room.
         annotate: what dispatches of children carry in `meta.annotations`; middleware may replace it.
@@ -62,7 +64,7 @@ class Turn(Interruptible):
         self._journal = Journal(kernel, lease, context, page_size=page_size, more_records=more_records)
         self._waits = Waits(now)
         self._parts = Parts(self._journal, self._waits, kernel, lease, self._dispatch_child)
-        self._fingerprint = fingerprint_of(context.turn, kernel)
+        self.fingerprint: str = fingerprint_of(context.turn, kernel)
         self.snapshot: TurnSnapshot = context.turn
         self.attempt = attempt
         self.annotate: Callable[[], Mapping[str, Any]] = dict
@@ -97,11 +99,6 @@ class Turn(Interruptible):
     def input(self) -> Any:
         """The input of the turn: the payload of its first record."""
         return self._journal.input
-
-    @property
-    def fingerprint(self) -> str:
-        """A value that no other turn has, even after a database reset has given the turn's id away again."""
-        return self._fingerprint
 
     @property
     def secrets(self) -> tuple[str, ...]:

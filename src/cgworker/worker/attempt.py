@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import anyio
 import anyio.abc
@@ -39,7 +38,7 @@ from cgworker.wire.refs import TurnRef
 from cgworker.worker.batching.calls import PrefetchedClaim
 from cgworker.worker.claimed import FetchedClaim, lease_for, load_turn
 from cgworker.worker.context import RunContext, call_hook
-from cgworker.worker.handler_call import HandlerCall, acquire_slot, wrap_handler
+from cgworker.worker.handler_call import HandlerCall, acquire_slot
 from cgworker.worker.interruption import lost_lease_in, outcome_after
 from cgworker.worker.lease_watch import LeaseWatch
 from cgworker.worker.lineage import stop_children
@@ -47,7 +46,6 @@ from cgworker.worker.outbox.outbox import OutboxEntry
 from cgworker.worker.redaction import error_report, failure_of, loggable
 from cgworker.worker.retries import Retries
 from cgworker.worker.retry_or_fail import report_of_command, retry_or_fail
-from cgworker.worker.routing import wrap
 from cgworker.worker.settle import (
     UNACCEPTABLE,
     Settlement,
@@ -94,6 +92,8 @@ class Attempt:
         self._began_at = found.answered_at
         self._lease = lease_for(found.claimed, found.asked_at)
         self._watch = LeaseWatch(context, found.claimed, self._lease)
+        self._facts = self._watch.facts
+        self._emit: Callable[[Event], None] = partial(emit, context.listener)
         self._delivered: OutboxEntry | None = None
         self.error: BaseException | None = None
         self.stuck: bool = False
@@ -156,7 +156,7 @@ class Attempt:
         turn = await load_turn(self._context, self._claimed, self._lease)
         self._watch.set_turn(turn)
         to_next = round(hooks.seconds_to_next(self._lease), 1)
-        self._emit(events.TurnClaimed(**self._facts(), kind=turn.kind, renewal_seconds=to_next))
+        self._emit(events.TurnClaimed(**self._facts, kind=turn.kind, renewal_seconds=to_next))
         return turn
 
     # ------------------------------------------------------------ decide the outcome
@@ -166,49 +166,53 @@ class Attempt:
             return Stopped({"status": "stopped"})
         if turn.attempt > self._context.options.max_attempts:
             return Failed({"error": "attempts_exhausted", "attempts": turn.attempt - 1})
-        handler = self._context.routes.find(turn.kind)
+        handler = self._context.wrapped.find(turn.kind)
         if handler is None:
             return Suspended(NO_HANDLER_REASON, f"no handler for {turn.kind}")
         await call_hook(self._context.on_claimed, turn)
         decided = await self._run_within_its_limit(turn, handler)
         if turn.interruption is None:
             return decided
-        self._emit(events.TurnInterrupted(**self._facts(), reason=turn.interruption.reason))
+        self._emit(events.TurnInterrupted(**self._facts, reason=turn.interruption.reason))
         await call_hook(self._context.on_interrupted, turn, turn.interruption)
         return outcome_after(turn.interruption, decided, self._context.options.time_limit_seconds)
 
     async def _run_within_its_limit(self, turn: Turn, handler: Handler) -> Outcome | None:
-        if (limit := self._context.options.time_limit_seconds) is None:
+        if self._context.options.time_limit_seconds is None:
             return await self._run_handler(turn, handler)
-        async with anyio.create_task_group() as beside:
-
-            def count_down() -> None:
-                beside.start_soon(self._interrupt_at_deadline, limit)
-
-            decided = await self._run_handler(turn, handler, count_down)
-            beside.cancel_scope.cancel()
+        async with anyio.create_task_group() as timers:
+            decided = await self._run_handler(turn, handler, timers)
+            timers.cancel_scope.cancel()
         return decided
 
-    async def _interrupt_at_deadline(self, limit_seconds: float) -> None:
-        await anyio.sleep(limit_seconds)
-        self._watch.interrupt(Reason.DEADLINE, f"after {limit_seconds:g} s")
+    async def _interrupt_at_deadline(self) -> None:
+        limit = self._context.options.time_limit_seconds
+        assert limit is not None
+        await anyio.sleep(limit)
+        self._watch.interrupt(Reason.DEADLINE, f"after {limit:g} s")
 
     async def _run_handler(
-        self, turn: Turn, handler: Handler, on_start: Callable[[], None] = lambda: None
+        self, turn: Turn, handler: Handler, timers: anyio.abc.TaskGroup | None = None
     ) -> Outcome | None:
         """Run the handler and return its outcome.
 
-        It is None if the handler was cancelled, was never started, is stuck, or has lost the lease.
+        Args:
+            turn: the turn.
+            handler: its handler, with middleware around it.
+            timers: runs the countdown of the time limit once the handler starts; None if there is no limit.
+
+        Returns:
+            The outcome; None if the handler was cancelled, was never started, is stuck, or lost the lease.
         """
-        with events.logged_as(**self._facts()):
+        with events.logged_as(**self._facts):
             async with acquire_slot(self._context.shared_slots, turn):
                 if turn.interruption is not None:  # while a hook ran, or while it waited for the slot
                     return None
-                self._note_start()
-                on_start()
-                call = HandlerCall(
-                    turn, wrap_handler(handler, partial(wrap, middleware=self._context.middleware))
-                )
+                waited = round(monotonic() - self._began_at, 3)
+                self._emit(events.HandlerStarted(**self._facts, seconds=waited))
+                if timers is not None:
+                    timers.start_soon(self._interrupt_at_deadline)
+                call = HandlerCall(turn, handler)
                 self._tasks.start_soon(call.run)
                 await call.end()
         if turn.no_room is not None:
@@ -216,12 +220,14 @@ class Attempt:
         self.stuck = call.is_stuck or isinstance(call.raised, HandlerAbandoned)
         if call.raised is not None:
             return await self._on_raised(turn, call.raised)
-        if (retries := self._retries(turn)) and (report := report_of_command(handler, call.outcome)):
-            return await retry_or_fail(turn, retries, report)
+        if retries := self._retries(turn):
+            report = report_of_command(self._context.routes.find(turn.kind), call.outcome)
+            if report is not None:
+                return await retry_or_fail(turn, retries, report)
         return call.outcome
 
     def _retries(self, turn: Turn) -> Retries | None:
-        """The retry policy of the turn's handler; None without one, and while the turn is interrupted."""
+        """Return the retry policy of the turn's handler; None without one, and while the turn is interrupted."""
         if turn.interruption is not None:
             return None
         return self._context.routes.retries_for(turn.kind) or self._context.options.retries
@@ -240,16 +246,10 @@ class Attempt:
             return None
         return await self._on_error(turn, raised)
 
-    def _note_start(self) -> None:
-        seconds = round(monotonic() - self._began_at, 3)
-        self._emit(events.HandlerStarted(**self._facts(), seconds=seconds))
-
     async def _on_error(self, turn: Turn, raised: BaseException) -> Outcome:
         if turn.interruption is None:
-            self._emit(events.HandlerRaised(**self._facts(), error=loggable(raised, turn.secrets)))
-        if (
-            turn.suspension is not None
-        ):  # it stands even if the handler raised another error while being unwound
+            self._emit(events.HandlerRaised(**self._facts, error=loggable(raised, turn.secrets)))
+        if turn.suspension is not None:  # it counts even if the handler raised something else afterwards
             return turn.suspension
         report = error_report(raised, turn.secrets)
         if (retries := self._retries(turn)) is not None:
@@ -319,23 +319,17 @@ class Attempt:
         )
         self._emit(self._event_of(report))
         if report.kept_at:
-            self._emit(events.ResultKept(**self._facts(), path=report.kept_at, reason=report.reason or ""))
+            self._emit(events.ResultKept(**self._facts, path=report.kept_at, reason=report.reason or ""))
         return report
 
     def _event_of(self, report: TurnReport) -> Event:
         word = word_for(report.outcome) if report.outcome else None
         if report.settled and word is not None:
             return events.TurnSettled(
-                **self._facts(),
+                **self._facts,
                 **failure_of(report.outcome),
                 outcome=word,
                 seconds=report.seconds,
                 redelivered=report.redelivered,
             )
-        return events.TurnGivenUp(**self._facts(), outcome=word, reason=report.reason or "")
-
-    def _facts(self) -> dict[str, Any]:
-        return self._watch.facts()
-
-    def _emit(self, event: Event) -> None:
-        emit(self._context.listener, event)
+        return events.TurnGivenUp(**self._facts, outcome=word, reason=report.reason or "")

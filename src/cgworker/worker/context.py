@@ -16,7 +16,7 @@ from cgworker.worker.interruption import is_the_workers_own
 from cgworker.worker.kernel_time import KernelTime
 from cgworker.worker.options import WorkerOptions
 from cgworker.worker.outbox.outbox import Outbox
-from cgworker.worker.routing import Middleware, Routes
+from cgworker.worker.routing import Routes
 
 
 async def _do_nothing(*_: object) -> None:
@@ -31,13 +31,13 @@ class RunContext:
         kernel: the kernel, with the agent's identity.
         renewing: the same kernel on connections of its own, so that no other call can delay a renewal.
         routes: the handlers by turn kind.
+        wrapped: the same, each handler with middleware around it.
         outbox: stores results until the kernel has them.
         room: the state of the folders that the worker writes to.
         options: the worker's options.
         kernel_time: the kernel's clock, by its answers.
         listener: called with every event.
         shared_slots: limits the handlers that run at once, together with other workers; None is no limit.
-        middleware: runs around every handler.
         on_claimed: the user's hook for a turn that is about to be worked.
         on_interrupted: the user's hook for a handler that was ended early.
     """
@@ -45,13 +45,13 @@ class RunContext:
     kernel: KernelClient
     renewing: KernelClient
     routes: Routes
+    wrapped: Routes
     outbox: Outbox
     room: Room
     options: WorkerOptions
     kernel_time: KernelTime = field(factory=KernelTime)
     listener: Listener | None = None
     shared_slots: anyio.Semaphore | None = None
-    middleware: tuple[Middleware, ...] = ()
     on_claimed: Callable[[Turn], Awaitable[None]] = _do_nothing
     on_interrupted: Callable[[Turn, Interruption], Awaitable[None]] = _do_nothing
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,12 +12,13 @@ from cgworker.errors import HandlerFailed
 from cgworker.handlers import CommandHandler, FunctionHandler, Handler
 from cgworker.handlers.forked import ending_forked_children
 from cgworker.lease import Interruption
-from cgworker.outcome import Failed, Outcome, Stopped, Succeeded, Suspended
+from cgworker.outcome import Failed, Outcome, Stopped, Succeeded, Suspended, outcome_of, plain_outcome
 from cgworker.turn import Turn
 from cgworker.wire.absent import ABSENT
 from cgworker.wire.converter import check_json
 from cgworker.worker.exits import mark_handlers_tasks
 from cgworker.worker.interruption import catching_suspension, is_the_workers_own, keeping_suspension
+from cgworker.worker.routing import Middleware
 
 _UNWINDING_SECONDS = 2.0
 """How many seconds beyond its grace a handler may take, as to read the rest of a child's output."""
@@ -90,9 +91,24 @@ def _bound(waiting: anyio.CancelScope, interruption: Interruption) -> None:
     waiting.deadline = min(waiting.deadline, anyio.current_time() + seconds)
 
 
-def wrap_handler(handler: Handler, wrap: Callable[[Handler], Handler]) -> Handler:
-    """Wrap a handler in middleware, with suspensions by `turn.ask` and `turn.children` as outcomes."""
-    return catching_suspension(wrap(keeping_suspension(_checked(handler))))
+def wrap_handler(handler: Handler, middleware: Sequence[Middleware]) -> Handler:
+    """Wrap a handler in middleware, with suspensions by `turn.ask` and `turn.children` as outcomes.
+
+    Args:
+        handler: the handler.
+        middleware: runs around it, the first one outermost.
+    """
+    wrapped = keeping_suspension(_checked(handler))
+    for each in reversed(middleware):
+        wrapped = _in_middleware(each, wrapped)
+    return catching_suspension(wrapped)
+
+
+def _in_middleware(middleware: Middleware, call_next: Handler) -> Handler:
+    async def call(turn: Turn) -> Outcome:
+        return plain_outcome(outcome_of(await middleware(turn, call_next)))
+
+    return call
 
 
 def _checked(handler: Handler) -> Handler:

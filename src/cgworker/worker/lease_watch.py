@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import anyio
@@ -34,6 +36,7 @@ class LeaseWatch:
 
     Attributes:
         turn: the turn, once it has been loaded.
+        facts: what every event of the attempt carries: the turn, the agent and the attempt's number.
     """
 
     def __init__(self, context: RunContext, claimed: ClaimedTurn, lease: Lease) -> None:
@@ -44,6 +47,8 @@ class LeaseWatch:
         self._is_told_of_stops = True
         self._pending: Interruption | None = None
         self.turn: Turn | None = None
+        self.facts: dict[str, Any] = {"turn": claimed.turn, "agent": claimed.agent, "attempt": 1}
+        self._emit: Callable[[Event], None] = partial(emit, context.listener)
 
     @property
     def interruption(self) -> Interruption | None:
@@ -55,6 +60,7 @@ class LeaseWatch:
         if (pending := self._pending) is not None:
             turn.interrupt(pending.reason, pending.note, grace_seconds=pending.grace_seconds)
         self.turn = turn
+        self.facts["attempt"] = turn.attempt
 
     def interrupt(
         self, reason: Reason, note: str | None = None, *, grace_seconds: float | None = None
@@ -77,7 +83,7 @@ class LeaseWatch:
         """Interrupt the attempt because its lease is lost; only the first call counts."""
         if self._has_lost_lease():
             return
-        self._emit(events.LeaseLost(**self.facts(), reason=reason))
+        self._emit(events.LeaseLost(**self.facts, reason=reason))
         self.interrupt(Reason.LEASE_LOST, reason, grace_seconds=self._lease.margin_seconds)
 
     def lose_if_ended(self) -> None:
@@ -120,11 +126,6 @@ class LeaseWatch:
             in_step=True,
         )
 
-    def facts(self) -> dict[str, Any]:
-        """Return the facts that every event of the attempt carries."""
-        attempt = self.turn.attempt if self.turn else 1
-        return {"turn": self._claimed.turn, "agent": self._claimed.agent, "attempt": attempt}
-
     async def _renew(self, claim: ClaimToken) -> RenewalResult:
         renewal = await renew(self._context.renewing, claim)
         self._context.kernel_time.note(renewal.server_time)
@@ -146,15 +147,12 @@ class LeaseWatch:
     def _note_renewal(self, seconds_to_next: float) -> None:
         self._confirm()
         left, to_next = round(self._lease.seconds_left, 1), round(seconds_to_next, 1)
-        self._emit(events.LeaseRenewed(**self.facts(), seconds_left=left, renewal_seconds=to_next))
+        self._emit(events.LeaseRenewed(**self.facts, seconds_left=left, renewal_seconds=to_next))
 
     def _note_failed_renewal(self, error: CommonGroundError) -> None:
         left = round(self._lease.seconds_left, 1)
-        self._emit(events.RenewalFailed(**self.facts(), error=str(error), seconds_left=left))
+        self._emit(events.RenewalFailed(**self.facts, error=str(error), seconds_left=left))
 
     def _confirm(self) -> None:
         if self._first_renewal is not None:
             self._first_renewal.set()
-
-    def _emit(self, event: Event) -> None:
-        emit(self._context.listener, event)

@@ -41,7 +41,7 @@ async def retry_or_fail(
     )
 
 
-def report_of_command(handler: Handler, outcome: Outcome | None) -> Mapping[str, Any] | None:
+def report_of_command(handler: Handler | None, outcome: Outcome | None) -> Mapping[str, Any] | None:
     """Return the error report of a command that ended with a failure status; None for any other outcome."""
     if not isinstance(handler, CommandHandler) or not isinstance(outcome, Failed):
         return None

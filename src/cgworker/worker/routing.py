@@ -11,7 +11,7 @@ from cgworker.errors import UsageError
 from cgworker.events import logger
 from cgworker.handlers import FunctionHandler, Handler
 from cgworker.handlers.signature import HandlerFunction, HandlerMethod
-from cgworker.outcome import Outcome, outcome_of, plain_outcome
+from cgworker.outcome import Outcome
 from cgworker.turn import Turn
 from cgworker.worker.retries import Retries
 
@@ -105,11 +105,14 @@ class Routes:
         def with_them(handler: Handler) -> Handler:
             return handler.with_resources(resources) if isinstance(handler, FunctionHandler) else handler
 
+        return self.mapped(with_them)
+
+    def mapped(self, change: Callable[[Handler], Handler]) -> Routes:
+        """Return the same routes with each handler replaced by what `change` makes of it."""
         routes = Routes()
-        for kind, handler in self._by_kind.items():
-            routes.add(kind, with_them(handler), retries=self._retries.get(kind))
-        if self._default is not None:
-            routes.add(None, with_them(self._default), retries=self._retries.get(None))
+        routes._by_kind = {kind: change(handler) for kind, handler in self._by_kind.items()}
+        routes._default = None if self._default is None else change(self._default)
+        routes._retries = dict(self._retries)
         return routes
 
 
@@ -153,17 +156,3 @@ def marked_methods(worker: object) -> dict[str, tuple[Callable[..., Any], Retrie
             kind, retries = mark
             found[kind] = getattr(worker, name), retries
     return found
-
-
-def wrap(handler: Handler, middleware: tuple[Middleware, ...]) -> Handler:
-    """The handler with the middleware around it, the first one outermost."""
-    for each in reversed(middleware):
-        handler = _wrap_one(each, handler)
-    return handler
-
-
-def _wrap_one(middleware: Middleware, call_next: Handler) -> Handler:
-    async def call(turn: Turn) -> Outcome:
-        return plain_outcome(outcome_of(await middleware(turn, call_next)))
-
-    return call

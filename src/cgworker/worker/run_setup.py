@@ -15,6 +15,7 @@ from cgworker.lease import Interruption
 from cgworker.turn import Turn
 from cgworker.worker.context import RunContext
 from cgworker.worker.disk_space import Room
+from cgworker.worker.handler_call import wrap_handler
 from cgworker.worker.lifespan import open_lifespan
 from cgworker.worker.options import WorkerOptions
 from cgworker.worker.outbox.outbox import Outbox
@@ -40,7 +41,8 @@ async def open_context(
     """Yield what the attempts of a run share, with the lifespan entered and everything checked.
 
     Args:
-        lifespan: makes the worker's lifespan; None if it has none. The other arguments are those of
+        lifespan: makes the worker's lifespan; None if it has none.
+        middleware: runs around every handler, the first one outermost. The other arguments are those of
             `RunContext`.
 
     Raises:
@@ -56,12 +58,12 @@ async def open_context(
             kernel=kernel,
             renewing=renewing,
             routes=opened,
+            wrapped=opened.mapped(lambda handler: wrap_handler(handler, middleware)),
             outbox=Outbox(options.outbox_folder, max_bytes=options.outbox_max_bytes, on_trouble=room.note),
             room=room,
             options=options,
             listener=listener,
             shared_slots=shared_slots,
-            middleware=middleware,
             on_claimed=on_claimed,
             on_interrupted=on_interrupted,
         )

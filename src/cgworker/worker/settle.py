@@ -6,9 +6,10 @@ lease lasts; after a lost answer the turn is read back; only then may the outbox
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -133,13 +134,10 @@ async def _store(turn: Turn, outcome: Closed, outbox: Outbox) -> OutboxEntry | N
 
 
 async def _finish(turn: Turn, lease: Lease, outcome: Closed, prefetch: PrefetchedClaim | None = None) -> bool:
-    async def send() -> None:
-        finish = Finish(
-            outcome=word_for(outcome), final_payload=outcome.payload, final_record_role=outcome.role
-        )
-        await settle(turn.kernel, lease.claim, finish, prefetch)
-
-    return await _send_until_answered(send, turn.kernel, lease, lambda found: is_closed_with(found, outcome))
+    finish = Finish(outcome=word_for(outcome), final_payload=outcome.payload, final_record_role=outcome.role)
+    return await _send_until_answered(
+        turn.kernel, lease, finish, lambda found: is_closed_with(found, outcome), prefetch
+    )
 
 
 async def _fail_instead(
@@ -227,10 +225,7 @@ def _suspend_of(outcome: Suspended) -> Suspend:
 
 
 async def _suspend(kernel: KernelClient, lease: Lease, suspend: Suspend) -> bool:
-    async def send() -> None:
-        await settle(kernel, lease.claim, suspend)
-
-    return await _send_until_answered(send, kernel, lease, lambda found: found.state == "suspended")
+    return await _send_until_answered(kernel, lease, suspend, lambda found: found.state == "suspended")
 
 
 def _suspended(done: bool, outcome: Suspended, resume_after_seconds: float | None) -> Settlement:
@@ -246,10 +241,11 @@ def _suspended(done: bool, outcome: Suspended, resume_after_seconds: float | Non
 
 
 async def _send_until_answered(
-    send: Callable[[], Awaitable[None]],
     kernel: KernelClient,
     lease: Lease,
+    request: Finish | Suspend,
     is_done: Callable[[TurnSnapshot], bool],
+    prefetch: PrefetchedClaim | None = None,
 ) -> bool:
     """Repeat a request until it is answered or the lease ends; True if the kernel has the outcome then.
 
@@ -264,6 +260,7 @@ async def _send_until_answered(
         return seconds
 
     try:
+        send = partial(settle, kernel, lease.claim, request, prefetch)
         await retry(send, on=_UNANSWERED, backoff=Backoff(0.1, 5.0), wait=wait)
     except KernelRefused:
         if not await _read_back(kernel, lease, is_done):

@@ -100,34 +100,29 @@ class CallBatcher(Generic[Request, Answer]):
             await anyio.sleep(self._gather_seconds)
             if not mine.is_taken and not mine.is_over:
                 batch = self._group.take()
-                await self._answer(batch)
+            for call in batch:
+                call.is_taken = True
+            try:
+                answers = await self._make([call.request for call in batch]) if batch else ()
+            except Exception as failed:
+                answers = [failed] * len(batch)
+            for call, answer in zip(batch, answers, strict=True):
+                call.end(answer)
         finally:
             unmade = [call for call in batch if not call.is_over]  # this caller was cancelled
             for call in unmade:
                 call.is_taken = False
-            self._group.end(unmade)
-            self._wake_next()
-
-    async def _answer(self, batch: Sequence[_Call[Request, Answer]]) -> None:
-        for call in batch:
-            call.is_taken = True
-        try:
-            answers = await self._make([call.request for call in batch])
-        except Exception as failed:
-            answers = [failed] * len(batch)
-        for call, answer in zip(batch, answers, strict=True):
-            call.end(answer)
+            self._wake(self._group.end(unmade))
 
     def _drop(self, mine: _Call[Request, Answer]) -> None:
         """Drop the call of a cancelled caller. If it was about to lead a batch, wake the next caller."""
         mine.is_over = True
-        self._group.drop(mine)
-        self._wake_next()
+        self._wake(self._group.drop(mine))
 
-    def _wake_next(self) -> None:
+    def _wake(self, first: _Call[Request, Answer] | None) -> None:
         """Wake the caller that has waited longest: it leads the next batch if one may begin."""
-        if (call := self._group.first) is not None:
-            call.notify()
+        if first is not None:
+            first.notify()
 
 
 def loop_local(key: Hashable, make: Callable[[], Value]) -> Value:

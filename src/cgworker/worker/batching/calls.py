@@ -213,10 +213,10 @@ async def claim(
         claimed = (await kernel.claims.claim(agent, idempotency_key=key)).claimed
         return () if claimed is None else (claimed,)
 
-    if not kernel.secrets:
+    if not (secrets := kernel.secrets):
         return await single()
     calls = _batched_call(kernel, agent.project_id, "claim", lambda one, *rest: one.claims.claim_many(*rest))
-    item = ClaimItem(agent=agent, credential=kernel.secrets[0], limit=limit, idempotency_key=key)
+    item = ClaimItem(agent=agent, credential=secrets[0], limit=limit, idempotency_key=key)
     claimed: tuple[ClaimedTurn, ...] = await calls.call(
         kernel, item, single, read=_read_claims, count=limit, own_request=own_request
     )
@@ -236,7 +236,7 @@ async def renew(kernel: KernelClient, claim: ClaimToken) -> Renewal:
     Raises:
         KernelRefused, KernelTrouble, AnswerInvalid: as for a single renewal.
     """
-    if not kernel.secrets:
+    if not (secrets := kernel.secrets):
         return await kernel.claims.renew(claim)
     calls = _batched_call(
         kernel,
@@ -245,7 +245,7 @@ async def renew(kernel: KernelClient, claim: ClaimToken) -> Renewal:
         lambda one, *rest: one.claims.renew_many(*rest),
         gather_seconds=_RENEWALS_GATHER_SECONDS,
     )
-    item = RenewItem(claim=claim, credential=kernel.secrets[0])
+    item = RenewItem(claim=claim, credential=secrets[0])
     renewal: Renewal = await calls.call(
         kernel, item, lambda: kernel.claims.renew(claim), read=partial(structure_answer, Renewal)
     )
@@ -318,12 +318,13 @@ async def settle(
                 resume_after_seconds=None if delay is ABSENT else delay,
             )
 
-    if not kernel.secrets or _is_large(outcome):
+    secrets = kernel.secrets
+    if not secrets or _is_large(outcome):
         await single()
         return
     item = SettleItem(
         claim=claim,
-        credential=kernel.secrets[0],
+        credential=secrets[0],
         finish=outcome if isinstance(outcome, Finish) else None,
         suspend=outcome if isinstance(outcome, Suspend) else None,
         next=ABSENT if prefetch is None else NextClaim(idempotency_key=prefetch.key),

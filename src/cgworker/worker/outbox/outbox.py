@@ -124,12 +124,12 @@ class Outbox:
             since: when its claim arrived, on `lease.monotonic`. An earlier holder had stored its result by
                 then, so one scan of the folder serves all turns claimed together. By default it is now.
         """
-        own = f"{turn.ref.turn_id}.{turn.fingerprint}.json"
-        if self._batch_files.has_file(own, since=since):
+        own, files = f"{turn.ref.turn_id}.{turn.fingerprint}.json", self._batch_files
+        if files.has_file(own, since=since):
             stored = _read_own(self._folder / own)
             if stored.get("fingerprint") == turn.fingerprint:
                 return _entry_of(self._folder / own, stored)
-        found = self._batch_files.find(turn.fingerprint, since=since)
+        found = files.find(turn.fingerprint, since=since)
         return None if found is None else _entry_of(*found)
 
     def waiting(self, kernel_url: str, agent: AgentRef) -> list[OutboxEntry]:
@@ -156,7 +156,7 @@ class Outbox:
     def _own_files(self) -> Iterable[Path]:
         return self._folder.glob("*.json")
 
-    @property
+    @cached_property
     def _batch_files(self) -> BatchFiles:
         return batch_files_in(self._folder)
 
