@@ -227,7 +227,7 @@ class Attempt:
         return call.outcome
 
     def _retries(self, turn: Turn) -> Retries | None:
-        """Return the retry policy of the turn's handler; None without one, and while the turn is interrupted."""
+        """Return the retry policy of the handler; None without one, and while the turn is interrupted."""
         if turn.interruption is not None:
             return None
         return self._context.routes.retries_for(turn.kind) or self._context.options.retries
