@@ -23,7 +23,6 @@ OPTIONS = WorkerOptions(wait_seconds=5)
 @pytest.fixture(params=[HOUR, -HOUR], ids=["ahead", "behind"])
 def wrong_clock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a worker reads from its machine's clock is an hour wrong; the kernel asks PostgreSQL."""
-
     wrong_by: timedelta = request.param
 
     class Wrong(datetime):

@@ -70,8 +70,10 @@ async def test_many_claims_bring_their_contexts(project: Project, requester: Age
 
 
 async def test_a_repeated_item_gets_the_same_turns(project: Project, requester: Agent) -> None:
-    """An item's key is that of the single route (difference 4): the answer may have been lost; the first
-    tokens are void, and what is asked for beyond that is new."""
+    """An item's key is that of the single route (difference 4): the answer may have been lost.
+
+    The first tokens are void, and what is asked for beyond that is new.
+    """
     worker = await project.agent("worker", capacity=5)
     turns = [await requester.dispatch(worker) for _ in range(4)]
     wanted = claiming(worker, limit=2, idempotency_key="k")

@@ -149,8 +149,8 @@ class _Bearer(httpx.Auth):
         """
         if _origin_of(request.url) not in self._origins:
             raise UsageError(
-                f"the agent's card names {request.url.host}, where its token is not known to belong: "
-                "name that place in token_origins= if you trust it"
+                f"the agent's card names {request.url.host}, which may not get the token: "
+                "add its origin to token_origins= if you trust it"
             )
         request.headers["Authorization"] = f"Bearer {self._token}"
         yield request

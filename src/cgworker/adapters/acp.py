@@ -106,7 +106,7 @@ class ACPAgent(Adapter["Session"]):
         """
         require("acp", "acp")
         if isinstance(self.cwd, Path) and not self.cwd.is_dir():
-            raise UsageError(f"the folder {self.cwd} that the agent is to work in is no folder")
+            raise UsageError(f"there is no folder {self.cwd} for the agent")
         search_path = {**os.environ, **self.environment.added}.get("PATH")
         if not self.argv or shutil.which(self.argv[0], path=search_path) is None:
             raise CommandNotFound(

@@ -140,7 +140,7 @@ class AcpClient:
         place = self._place(path)
         interruption = self._turn.interruption
         if interruption is not None and interruption.reason is Reason.LEASE_LOST:
-            raise RequestError(-32603, "the turn is somebody else's by now: nothing is written any more")
+            raise RequestError(-32603, "the turn's lease is lost: nothing is written any more")
         try:
             await anyio.to_thread.run_sync(_write, place, content)
         except OSError as unwritable:

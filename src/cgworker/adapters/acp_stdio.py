@@ -52,7 +52,7 @@ class StdioMessages:
             try:
                 message = json.loads(line) if line.strip() else None
             except (ValueError, RecursionError):
-                logger.warning("an agent wrote something to its stdout that is no message: left out")
+                logger.warning("skipped a line of an agent's stdout that is not a message")
                 continue
             if isinstance(message, dict):
                 return message
@@ -67,7 +67,7 @@ class StdioMessages:
         while (end := self._rest.find(b"\n", looked_at)) < 0:
             looked_at = len(self._rest)
             if looked_at > _MAX_MESSAGE_BYTES:
-                logger.error("an agent's message has more than %d bytes: not read", _MAX_MESSAGE_BYTES)
+                logger.error("skipped a message of an agent that has more than %d bytes", _MAX_MESSAGE_BYTES)
                 return None
             try:
                 self._rest += await self._from_agent.receive()

@@ -165,8 +165,8 @@ class ChatAdapter(Adapter["AsyncOpenAI"]):
         if key := read_key(self.api_key_file, self.api_key_env):
             return key
         raise UsageError(
-            f"there is no API key: set {self.api_key_env}, or give api_key_file= (any word will do for an"
-            " endpoint that asks for none)"
+            f"there is no API key: set {self.api_key_env}, or give api_key_file= (with any text for an"
+            " endpoint that needs none)"
         )
 
 

@@ -74,7 +74,7 @@ def _trusted(ca_file: str | None, *variables: str | None) -> ssl.SSLContext:
         told = [f"{name}={value}" for name, value in zip(_TRUST_VARIABLES, variables, strict=True) if value]
         named = ca_file or ", ".join(told)
         raise UsageError(
-            f"no certificates of authorities can be read from {named}: {unreadable}"
+            f"the trusted certificates cannot be read from {named}: {unreadable}"
         ) from unreadable
 
 

@@ -108,7 +108,7 @@ class Questions:
         if asked is not None and asked.get("question") != question:  # its answer would not fit this one
             raise UsageError(
                 f"{key!r} is the key of another question of {self._journal.turn} already: "
-                "another question needs another key, and the same one the same words"
+                "another question needs another key, and a question that is asked again the same words"
             )
         if (kept := await self._last(ANSWER_ROLE, key)) is not None:
             return structure_plain(returns, kept["value"])

@@ -71,9 +71,7 @@ def _translated(pattern: str) -> str:
             piece = text if kind == "empty" or inside == (text == "]") else f"\\{text}"
             inside = not text.endswith("]")
         elif kind == "empty":
-            raise _refused(
-                pattern, rf"{text} is a whole class to some and the begin of one to others: use \]"
-            )
+            raise _refused(pattern, rf"{text} has two meanings: a class, or the beginning of one: use \]")
         elif kind == "look" and not inside:
             raise _unbounded(pattern, f"the lookaround {text}...)")
         elif kind == "escape":
@@ -125,5 +123,5 @@ def _refused(pattern: str, why: str) -> PatternRefused:
 
 def _unbounded(pattern: str, what: str) -> PatternRefused:
     return _refused(
-        pattern, f"{what} would take time without bound; say it without, or check it in the handler"
+        pattern, f"{what} needs unbounded time: write the pattern without it, or check it in the handler"
     )

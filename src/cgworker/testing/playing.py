@@ -34,7 +34,7 @@ from cgworker.worker.worker import Lifespan
 _PLAYER = AgentRef(project_id="play", agent_id="player")
 
 
-async def play(
+async def play(  # noqa: PLR0913  # each part of the script has a name
     handler: HandlerFunction | Handler | Worker | type[Worker],
     input: Any = None,
     *,
@@ -264,7 +264,7 @@ class Script:
         scripted = self._children[name]
         outcome = plain_outcome(outcome_of(scripted(input) if callable(scripted) else scripted))
         if isinstance(outcome, Suspended):
-            raise UsageError(f"the child {name!r} is scripted to be suspended, and nobody would resume it")
+            raise UsageError(f"the child {name!r} is scripted to be suspended, and nothing resumes it")
         return word_for(outcome), outcome.payload
 
     def _answer(self, waiting_keys: Sequence[str]) -> bool:

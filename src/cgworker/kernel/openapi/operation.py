@@ -36,7 +36,7 @@ class Operation(Route):
         noun: what the operation is about, its tag in `/openapi.json`; None takes the endpoint's module.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # a route is described where it is declared
         self,
         method: str,
         path: str,
