@@ -63,6 +63,7 @@ class Timetable:
         Args:
             first: the earliest of them.
             now: the latest instant that is due.
+            limit: the most instants to return.
         """
         found = list(islice(self._all_after(first - _A_MOMENT), limit + 1))
         if len(found) <= limit or found[-1] > now:
