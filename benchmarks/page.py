@@ -1,7 +1,7 @@
-"""docs/benchmarks.md: tables and plots, drawn from the lines that the rows have printed.
+"""Write docs/benchmarks.md: tables and plots of the lines that the rows have printed.
 
-What is drawn follows from what a row says: series with an `at` become curves, "CPU a turn, ..." becomes a
-stacked bar for each contestant, and a series of many values becomes its distribution.
+Series with an `at` become curves. "CPU a turn, ..." becomes a stacked bar for each system. A series of many
+values becomes its distribution.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _CPU = "CPU a turn, "
 
 _HEAD = """# Benchmarks
 
-Made by `make bench`, which runs each row beside its peer, in alternation, and writes this page from what
-they print (`docs/benchmarks.jsonl`). `make bench-peers` installs the peers; without one its figures are
-missing and the page says so. Machines differ, and this one is shared: medians and ratios of one run mean
-something, single figures are for orientation. [Where the time goes](explanation/performance.md) and
-[what that makes of a machine](explanation/capacity.md) have pages of their own.
+`make bench` writes this page. It runs each row in alternation with its peers, the other systems that do the
+same, and stores the output in `docs/benchmarks.jsonl`. `make bench-peers` installs the peers; if one is
+missing, the page says so. The machine is shared, so medians and ratios of one run are meaningful, and single
+figures are for orientation only. [Where the time goes](explanation/performance.md) explains the figures, and
+[Capacity](explanation/capacity.md) says what they mean for a machine.
 """
 
 Line = Mapping[str, Any]
@@ -51,7 +51,7 @@ def _overview(lines: list[Line]) -> str:
         for goal in line["goals"]:
             rows.append([*what, goal["goal"], goal["came_to"], _met(goal)])
             what = ["", ""]
-    return _table(["Row", "What", "Goal", "Came to", "Met"], rows)
+    return _table(["Row", "What", "Goal", "Result", "Met"], rows)
 
 
 def _section(line: Line) -> str:
@@ -60,7 +60,7 @@ def _section(line: Line) -> str:
         f"Goal: {line['goal']}.\n",
         *(f"![{title}](benchmarks/{name})\n" for title, name in _plots(line)),
         _table(
-            ["Who", "What", "At", "Least", "Median", "Most", "Unit"],
+            ["System", "What", "At", "Minimum", "Median", "Maximum", "Unit"],
             [_row_of(series) for series in line["series"]],
         ),
         *(f"Peer absent: {absent}.\n" for absent in line["absent"]),

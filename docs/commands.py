@@ -72,4 +72,4 @@ def _default(flag: Any) -> str:
 
 
 def _shared(names: list[str]) -> str:
-    return f"Besides: {', '.join(f'`{name}`' for name in names)}." if names else ""
+    return f"Also: {', '.join(f'`{name}`' for name in names)}." if names else ""
