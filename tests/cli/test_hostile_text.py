@@ -145,7 +145,7 @@ def test_no_view_lets_text_drive_the_terminal_or_cuts_it(kind: type, data: st.Da
     A narrow terminal shows as much of it as a wide one, or says by an ellipsis that there is more.
     """
     result = data.draw(hostile(kind))
-    if kind is worker_results.Card:
+    if kind is worker_results.CheckCard:
         result = attrs.evolve(result, checks=(data.draw(hostile(CommandCheck)),))
     if kind is worker_results.Replay:
         result = attrs.evolve(result, now={"outcome": data.draw(texts), "payload": None})

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cgworker.cli.views import picture
-from cgworker.cli.worker_results import Card, Replay
+from cgworker.cli.worker_results import CheckCard, Replay
 from cgworker.testing.checking import Check
 from tests.cli.conftest import Cg, Kernel
 
@@ -88,7 +88,7 @@ def test_what_cannot_be_checked_is_refused(cg: Cg, argv: tuple[str, ...], code: 
 def test_a_person_sees_a_card() -> None:
     """A line for each check, and the count."""
     checks = (Check("stop", "passed", "it ended"), Check("later", "not shown", "give it"))
-    shown = drawn(Card(command=("x",), passed_count=1, failed_count=0, not_shown_count=1, checks=checks))
+    shown = drawn(CheckCard(command=("x",), passed_count=1, failed_count=0, not_shown_count=1, checks=checks))
     assert "stop" in shown
     assert "1 passed, 0 failed, 1 not shown" in shown
 

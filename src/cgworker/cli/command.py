@@ -78,7 +78,7 @@ _WARNING = (
 )
 
 _AS_JSON = "as_json"
-_JSON = Annotated[bool, Flag("--json", help="One line of JSON, also on a terminal.")]
+_JSON = Annotated[bool, Flag("--json", help="Print one line of JSON, even on a terminal.")]
 
 
 def group(help: str) -> typer.Typer:

@@ -1,4 +1,4 @@
-"""The flags of `cg worker once` and `cg worker loop`."""
+"""The flags of `cg worker once` and `cg worker loop`, and the handler and options they make."""
 
 from __future__ import annotations
 
@@ -21,17 +21,22 @@ _PAGE_RECORDS = 100
 
 @frozen(kw_only=True)
 class CommandFlags:
-    """What to run on each turn, and how."""
+    """The command to run on each turn, and how to run it."""
 
     project_id: Annotated[
-        str | None, Flag("--project-id", metavar="PROJECT", help="The agent's, without a profile.")
+        str | None,
+        Flag("--project-id", metavar="PROJECT", help="The agent's project, if no profile is given."),
     ] = None
     agent_id: Annotated[
-        str | None, Flag("--agent-id", metavar="AGENT", help="The agent, without a profile.")
+        str | None, Flag("--agent-id", metavar="AGENT", help="The agent, if no profile is given.")
     ] = None
     context_after_turn_seq: Annotated[
         int | None,
-        Flag("--context-after-turn-seq", metavar="N", help="Only a page of records, after this one."),
+        Flag(
+            "--context-after-turn-seq",
+            metavar="N",
+            help="Show the command only a page of records, after this number.",
+        ),
     ] = None
     context_limit: Annotated[
         int | None,
@@ -39,7 +44,7 @@ class CommandFlags:
             "--context-limit",
             min=1,
             metavar="N",
-            help="Only a page of so many records.  [default: all; a page has 100]",
+            help="Show the command only a page of N records.  [default: all; a page has 100]",
         ),
     ] = None
     work_dir: Annotated[
@@ -47,32 +52,32 @@ class CommandFlags:
         Flag("--work-dir", metavar="DIR", help="Keep the turns' files here, not in temporary folders."),
     ] = None
     context_out_file: Annotated[
-        str | None, Flag("--context-out-file", metavar="FILE", help="Where CG_CONTEXT_FILE is.")
+        str | None, Flag("--context-out-file", metavar="FILE", help="The path of CG_CONTEXT_FILE.")
     ] = None
     final_in_file: Annotated[
-        str | None, Flag("--final-in-file", metavar="FILE", help="Where CG_FINAL_FILE is.")
+        str | None, Flag("--final-in-file", metavar="FILE", help="The path of CG_FINAL_FILE.")
     ] = None
     suspend_in_file: Annotated[
-        str | None, Flag("--suspend-in-file", metavar="FILE", help="Where CG_SUSPEND_FILE is.")
+        str | None, Flag("--suspend-in-file", metavar="FILE", help="The path of CG_SUSPEND_FILE.")
     ] = None
     failure_in_file: Annotated[
-        str | None, Flag("--failure-in-file", metavar="FILE", help="Where CG_FAILURE_FILE is.")
+        str | None, Flag("--failure-in-file", metavar="FILE", help="The path of CG_FAILURE_FILE.")
     ] = None
     renew_interval_seconds: RenewInterval = None
     final_record_role: Annotated[
-        str, Flag("--final-record-role", metavar="ROLE", help="What kind of record the result is.")
+        str, Flag("--final-record-role", metavar="ROLE", help="The role of the record with the result.")
     ] = "deliverable"
     time_limit_seconds: Annotated[
         float | None,
-        Flag("--time-limit-seconds", min=0.01, metavar="S", help="End a command after it."),
+        Flag("--time-limit-seconds", min=0.01, metavar="S", help="End a command after S seconds."),
     ] = None
     grace_seconds: Annotated[
         float,
-        Flag("--grace-seconds", min=0, metavar="S", help="How long it may go on after SIGTERM."),
+        Flag("--grace-seconds", min=0, metavar="S", help="How long a command may run on after SIGTERM."),
     ] = 20.0
-    clean_env: Annotated[
-        bool, Flag("--clean-env", help="Give the command PATH, HOME and the like, not everything.")
-    ] = False
+    clean_env: Annotated[bool, Flag("--clean-env", help="Give the command only PATH, HOME and the like.")] = (
+        False
+    )
     env: Annotated[
         list[str] | None,
         Flag("--env", metavar="NAME[=VALUE]", help="A variable for the command; repeat for more."),
@@ -80,12 +85,21 @@ class CommandFlags:
     command: Annotated[
         str,
         Flag(
-            "--command", metavar="CMD [ARGS]...", help="What to run on each turn; takes the rest of the line."
+            "--command",
+            metavar="CMD [ARGS]...",
+            help="The command to run on each turn; takes the rest of the line.",
         ),
     ]
 
     def handler(self, *, folder_per_turn: bool) -> CommandHandler:
-        """The handler that runs the command."""
+        """Make the handler that runs the command.
+
+        Args:
+            folder_per_turn: give each turn its own folder below --work-dir.
+
+        Raises:
+            UsageError: the flags cannot be used together.
+        """
         return CommandHandler(
             split_command(self.command),
             work_dir=_path(self.work_dir),
@@ -103,7 +117,7 @@ class CommandFlags:
         )
 
     def options(self) -> WorkerOptions:
-        """How the worker behaves."""
+        """Make the worker's options."""
         return WorkerOptions(
             renew_seconds=self.renew_interval_seconds,
             context_page_size=min(self.context_limit or _PAGE_RECORDS, 1000),
@@ -112,7 +126,7 @@ class CommandFlags:
         )
 
     def _context_limit(self) -> int | None:
-        """A page if one is asked for, as the reference has it; else all records."""
+        """Return the number of records on a page if --context-after-turn-seq asks for one; None is all."""
         if self.context_limit is None and self.context_after_turn_seq is not None:
             return _PAGE_RECORDS
         return self.context_limit
@@ -123,7 +137,7 @@ def _path(given: str | None) -> Path | None:
 
 
 def _environment_of(clean: bool, wanted: Iterable[str] | None) -> ChildEnvironment:
-    """The command's environment: `NAME=VALUE` sets a variable, `NAME` passes ours on."""
+    """Make the command's environment: `NAME=VALUE` sets a variable, `NAME` passes one on."""
     added: dict[str, str] = {}
     for each in wanted or ():
         name, given, value = each.partition("=")

@@ -91,10 +91,10 @@ class DemoShell:
                 start_new_session=True,  # Ctrl-C reaches only the demo, which ends its commands in order
             )
         try:
-            async with anyio.create_task_group() as beside:
-                beside.start_soon(_fail_when_ended, process, words[0])
+            async with anyio.create_task_group() as background:
+                background.start_soon(_fail_when_ended, process, words[0])
                 yield process
-                beside.cancel_scope.cancel()
+                background.cancel_scope.cancel()
         except Exception:
             self._console.print(
                 plain_text(log.read_text("utf-8", "replace").strip(), style="dim"), soft_wrap=True
@@ -115,10 +115,10 @@ async def ended_by_signals() -> AsyncIterator[None]:
     Raises:
         StepFailed: a signal arrived.
     """
-    async with anyio.create_task_group() as beside:
-        beside.start_soon(watch_signals, lambda _: beside.cancel_scope.cancel())
+    async with anyio.create_task_group() as background:
+        background.start_soon(watch_signals, lambda _: background.cancel_scope.cancel())
         yield
-        beside.cancel_scope.cancel()
+        background.cancel_scope.cancel()
         return
     raise StepFailed("interrupted")
 

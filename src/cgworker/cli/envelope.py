@@ -78,7 +78,7 @@ def say(text: str) -> None:
     print(printable(text, keep="\t\n"), file=sys.stderr)  # noqa: T201 - the command line prints
 
 
-def tell_cut(count: int, limit: int, has_more: bool, *, flag: str, after: int) -> None:
+def hint_cut(count: int, limit: int, has_more: bool, *, flag: str, after: int) -> None:
     """Print on stderr that the kernel cut a page before the limit (difference 11), and how to read on.
 
     Args:

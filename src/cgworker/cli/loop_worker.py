@@ -1,4 +1,4 @@
-"""A worker that remembers how its last turn went, for the envelope (command line 4.3, 4.4)."""
+"""The worker of `cg worker once` and `loop`, which reports its last turn (command line 4.3, 4.4)."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ from cgworker.worker.process.serve import watch_signals
 
 @frozen
 class LastTurn:
-    """What became of one attempt, and how its command ended, if it ran."""
+    """The report of a worked turn, and how its command ended, if it ran."""
 
     report: TurnReport
     command: CommandExit | None
 
     @property
     def failed(self) -> bool:
-        """Whether it is a failure for `--exit-on-failure`; a turn handed back is none."""
+        """Whether the turn counts as failed for `--exit-on-failure`; a turn that was handed back does not."""
         outcome = self.report.outcome
         return not self.report.settled or isinstance(outcome, Failed) or self.unread
 
@@ -77,12 +77,20 @@ class LoopWorker(Worker):
         self._is_drained = False
 
     async def work_one(self) -> WorkedTurn | UnreadTurn | NothingClaimed:
-        """Claim a turn and work it, if there is one, unless a signal has ended us already."""
+        """Claim one turn and work it. Claims nothing if a signal has drained the worker already.
+
+        Returns:
+            How the turn went, or that no turn was claimed.
+        """
         report = None if self._is_drained else await self.once()
         return NothingClaimed() if report is None or self._last is None else await self._tell(self._last)
 
     async def work_at_most(self, iterations: int) -> None:
-        """Ask for work so often, until there is none, one turn at a time."""
+        """Work one turn after the other, and end when there is none.
+
+        Args:
+            iterations: how many times to ask for work at most.
+        """
         while self._asked_count < iterations and not self._is_drained:
             self._asked_count += 1
             if await self.once() is None:
@@ -90,34 +98,34 @@ class LoopWorker(Worker):
                 return
 
     async def result(self) -> LoopResult:
-        """How the loop went."""
+        """Return how the loop went; reads the last turn from the kernel."""
         last = NothingClaimed() if self._last is None else await self._tell(self._last)
         kind = FailedLoop if self.exit_on_failure and self._last and self._last.failed else LoopResult
         return kind(iterations=self._asked_count, claimed_count=self._claimed_count, last=last)
 
-    # ------------------------------------------------------------ what the worker tells
+    # ------------------------------------------------------------ hooks of the worker
 
     def select(self) -> bool:
-        """Count: the worker asks this before each request for work."""
+        """Count a request for work; the worker calls it before each."""
         self._asked_count += 1
         return True
 
     async def on_settled(self, report: TurnReport) -> None:
-        """Remember the last turn, and end at a failure if that is wanted."""
+        """Remember the turn, and drain after a failure if `exit_on_failure` is set."""
         self._claimed_count += 1
         self._last = LastTurn(report, self._exits.pop(report.turn, None))
         if self.exit_on_failure and self._last.failed:
             self.drain()
 
     def drain(self, *, force: bool = False, hurry: bool | None = None) -> None:
-        """Claim no more."""
+        """Claim no more turns; see `Worker.drain`."""
         self._is_drained = True
         super().drain(force=force, hurry=hurry)
 
     def _note_exit(self, turn: Turn, command: CommandExit) -> None:
         self._exits[turn.ref] = command
 
-    # ------------------------------------------------------------ telling it
+    # ------------------------------------------------------------ results
 
     async def _tell(self, worked: LastTurn) -> WorkedTurn | UnreadTurn:
         report, command = worked.report, worked.command
@@ -135,11 +143,11 @@ class LoopWorker(Worker):
         if not report.settled:
             return _not_settled(report, facts)
         if command is None and isinstance(report.outcome, Suspended) and report.outcome.note:
-            facts["note"] = report.outcome.note  # why its command was not started
+            facts["note"] = report.outcome.note  # says why its command was not started
         return WorkedTurn(**facts, **_settled(report), turn=await self._turn_as_it_is(report.turn))
 
     async def _turn_as_it_is(self, turn: TurnRef) -> Any:
-        """The turn read again; it is settled whether that works or not."""
+        """Read the turn again; ABSENT if the kernel does not answer, for the turn is settled either way."""
         try:
             return TurnResult.of(await self.kernel.turns.get(turn))
         except CommonGroundError:
@@ -180,15 +188,23 @@ async def running_worker(
     folder_per_turn: bool,
     ending: Ending,
 ) -> AsyncIterator[LoopWorker]:
-    """The worker, drained by SIGTERM and SIGINT."""
+    """Make the worker, and drain it at SIGTERM or SIGINT while the block runs.
+
+    Args:
+        server: names the kernel and the agent.
+        runtime: the command and the agent's flags.
+        options: how the worker behaves.
+        folder_per_turn: give each turn its own folder below --work-dir, for turns that run at once.
+        ending: ends the process in time after a signal.
+    """
     agent = worker_agent(server, runtime.project_id, runtime.agent_id)
-    async with as_actor(server, agent) as kernel, anyio.create_task_group() as beside:
+    async with as_actor(server, agent) as kernel, anyio.create_task_group() as background:
         worker = LoopWorker(kernel, runtime.handler(folder_per_turn=folder_per_turn), options=options)
         ending.watch([worker])
         drain = partial(watch_signals, lambda force: worker.drain(force=force), at_once=ending.begin)
-        await beside.start(drain)
+        await background.start(drain)
         yield worker
-        beside.cancel_scope.cancel()
+        background.cancel_scope.cancel()
 
 
 def log_worker_to_stderr(level: int) -> None:

@@ -1,7 +1,7 @@
-"""Flags that several commands share: single ones as annotated types, and groups as frozen classes.
+"""Declare flags, and the flags that several commands share: single ones as types, and groups as classes.
 
-A command takes a group as one parameter; `command()` spreads it into its flags. What is said of them here is
-data, and loads no typer: a process that runs for weeks has its line read by another (`apart.py`).
+A command takes a group as one parameter; `add_command` makes its fields single flags. Declarations are data
+and do not load typer: a process that runs for weeks has its line parsed by a child (`parse_in_child.py`).
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from attrs import field, frozen
 
 @frozen
 class Flag:
-    """A flag as `typer.Option` takes it, for modules that shall not load typer.
+    """A flag of a command.
 
     Attributes:
-        name: as it is typed.
-        metavar: what stands for its value in the help.
-        help: what it is for.
-        min: the least number.
-        max: the greatest number.
+        name: the flag as it is typed, such as `--turn-id`.
+        metavar: the name of its value in the help; None for the type's.
+        help: what the flag does.
+        min: the smallest number allowed; None for no limit.
+        max: the largest number allowed; None for no limit.
     """
 
     name: str
@@ -32,7 +32,12 @@ class Flag:
 
 @frozen(kw_only=True)
 class Argument:
-    """Words without a flag, as `typer.Argument` takes them."""
+    """Words of a command that have no flag.
+
+    Attributes:
+        metavar: their name in the help.
+        help: what they are.
+    """
 
     metavar: str
     help: str
@@ -41,10 +46,12 @@ class Argument:
 ProjectId = Annotated[str, Flag("--project-id", metavar="PROJECT", help="The project.")]
 TurnId = Annotated[str, Flag("--turn-id", metavar="TURN", help="The turn, such as T-7.")]
 AgentId = Annotated[str, Flag("--agent-id", metavar="AGENT", help="The agent.")]
-RequestedBy = Annotated[str, Flag("--requested-by", metavar="AGENT", help="The agent that asks for it.")]
+RequestedBy = Annotated[
+    str, Flag("--requested-by", metavar="AGENT", help="The agent that makes the request.")
+]
 MaybeRequestedBy = Annotated[
     str | None,
-    Flag("--requested-by", metavar="AGENT", help="The agent that asks for it, if another."),
+    Flag("--requested-by", metavar="AGENT", help="The agent that makes the request.  [default: the agent]"),
 ]
 MaybeProjectId = Annotated[
     str | None, Flag("--project-id", metavar="PROJECT", help="The project.  [default: cg-demo]")
@@ -55,15 +62,17 @@ ProfilesProjectId = Annotated[
 ]
 RequestId = Annotated[
     str | None,
-    Flag("--request-id", metavar="KEY", help="What the requester calls this request."),
+    Flag("--request-id", metavar="KEY", help="The requester's own id for this request."),
 ]
 DispatchKey = Annotated[
     str | None,
-    Flag("--dispatch-key", metavar="KEY", help="What makes a repeat the same turn."),
+    Flag(
+        "--dispatch-key", metavar="KEY", help="Repeating the command with the same key gives the same turn."
+    ),
 ]
 ActingAgent = Annotated[
     str | None,
-    Flag("--agent-id", metavar="AGENT", help="Whom you act as.  [default: the profile's agent]"),
+    Flag("--agent-id", metavar="AGENT", help="The agent to act as.  [default: the profile's agent]"),
 ]
 MaybeTurnKind = Annotated[str | None, Flag("--turn-kind", metavar="KIND", help="Only of this kind.")]
 ClaimFile = Annotated[
@@ -73,39 +82,44 @@ ClaimOutFile = Annotated[
     str | None, Flag("--claim-out-file", metavar="FILE", help="Write the claim there, for you alone.")
 ]
 Capacity = Annotated[
-    int | None, Flag("--capacity", min=1, metavar="N", help="How many turns it may run at once.")
+    int | None, Flag("--capacity", min=1, metavar="N", help="How many turns the agent may run at once.")
 ]
 Capabilities = Annotated[
     list[str] | None,
-    Flag("--capability", metavar="KIND", help="A kind of turn it can do; repeat for more."),
+    Flag("--capability", metavar="KIND", help="A kind of turn the agent can do; repeat for more."),
 ]
 Grants = Annotated[
-    list[str] | None, Flag("--grant", metavar="GRANT", help="A right to give it; repeat for more.")
+    list[str] | None, Flag("--grant", metavar="GRANT", help="A grant for the agent; repeat for more.")
 ]
-Limit = Annotated[int | None, Flag("--limit", min=1, metavar="N", help="At most so many.")]
-PageLimit = Annotated[int, Flag("--limit", min=1, metavar="N", help="At most so many.")]
+Limit = Annotated[int | None, Flag("--limit", min=1, metavar="N", help="Show at most N.")]
+PageLimit = Annotated[int, Flag("--limit", min=1, metavar="N", help="Show at most N.")]
 EnabledOnly = Annotated[bool, Flag("--enabled-only", help="Only agents that are enabled.")]
 AcceptsWorkOnly = Annotated[bool, Flag("--accepts-work-only", help="Only agents that accept work.")]
-AfterLedgerSeq = Annotated[int, Flag("--after-ledger-seq", metavar="N", help="Only events after this one.")]
+AfterLedgerSeq = Annotated[
+    int, Flag("--after-ledger-seq", metavar="N", help="Only events after this number.")
+]
 FollowSeconds = Annotated[
-    float, Flag("--wait-seconds", min=0, metavar="S", help="Wait so long for the first event.")
+    float, Flag("--wait-seconds", min=0, metavar="S", help="Wait up to S seconds for the first event.")
 ]
 TimeoutSeconds = Annotated[
-    float, Flag("--timeout-seconds", min=0, metavar="S", help="Give up after so long.")
+    float, Flag("--timeout-seconds", min=0, metavar="S", help="Give up after S seconds.")
 ]
 PollIntervalMs = Annotated[
     int,
     Flag(
-        "--poll-interval-ms", min=1, metavar="MS", help="How often to ask a kernel that does not wait itself."
+        "--poll-interval-ms",
+        min=1,
+        metavar="MS",
+        help="The pause between requests to a kernel without long polls.",
     ),
 ]
 ContextAfter = Annotated[
-    int, Flag("--context-after-turn-seq", metavar="N", help="Only records after this one.")
+    int, Flag("--context-after-turn-seq", metavar="N", help="Only records after this number.")
 ]
-ContextLimit = Annotated[int, Flag("--context-limit", min=1, metavar="N", help="At most so many records.")]
+ContextLimit = Annotated[int, Flag("--context-limit", min=1, metavar="N", help="At most N records.")]
 RenewInterval = Annotated[
     float | None,
-    Flag("--renew-interval-seconds", min=0.01, metavar="S", help="Renew leases sooner than they need."),
+    Flag("--renew-interval-seconds", min=0.01, metavar="S", help="Renew leases at least every S seconds."),
 ]
 HealthPort = Annotated[
     int | None,
@@ -172,14 +186,14 @@ CaFile = Annotated[
     Flag(
         "--ca-file",
         metavar="FILE",
-        help="Trust the authorities in it, and no others.  [env: CG_CA_FILE]",
+        help="Trust only the certificate authorities in it.  [env: CG_CA_FILE]",
     ),
 ]
 
 
 @frozen(kw_only=True)
 class KernelFlags:
-    """Which kernel, and a credential for it."""
+    """The flags that name a kernel, and a credential for it."""
 
     base_url: BaseUrl = None
     auth_token: Annotated[
@@ -193,7 +207,7 @@ class KernelFlags:
         Flag(
             "--auth-token-file",
             metavar="FILE",
-            help="The file it is in.  [env: CG_AGENT_CREDENTIAL_TOKEN_FILE]",
+            help="The file that holds it.  [env: CG_AGENT_CREDENTIAL_TOKEN_FILE]",
         ),
     ] = None
     ca_file: CaFile = None
@@ -202,7 +216,7 @@ class KernelFlags:
 
 @frozen(kw_only=True)
 class ServerFlags(KernelFlags):
-    """Which kernel, and as whom."""
+    """The flags that name a kernel, and the agent to act as."""
 
     profile: Annotated[
         str | None,
@@ -212,21 +226,27 @@ class ServerFlags(KernelFlags):
 
 @frozen(kw_only=True)
 class CallerFlags:
-    """Whose credential `--auth-token` is, for commands that only read."""
+    """The flags that name the agent of `--auth-token`, for commands that only read."""
 
     caller_project_id: Annotated[
         str | None,
-        Flag("--caller-project-id", metavar="PROJECT", help="[env: CG_CALLER_PROJECT_ID]"),
+        Flag(
+            "--caller-project-id",
+            metavar="PROJECT",
+            help="The project of the agent of --auth-token.  [env: CG_CALLER_PROJECT_ID]",
+        ),
     ] = None
     caller_agent_id: Annotated[
         str | None,
-        Flag("--caller-agent-id", metavar="AGENT", help="[env: CG_CALLER_AGENT_ID]"),
+        Flag(
+            "--caller-agent-id", metavar="AGENT", help="The agent of --auth-token.  [env: CG_CALLER_AGENT_ID]"
+        ),
     ] = None
 
 
 @frozen(kw_only=True)
 class AdminFlags:
-    """Which admission service, and the operator's bearer for it."""
+    """The flags that name an admission service, and the operator's bearer for it."""
 
     admin_base_url: AdminBaseUrl = None
     admin_auth_token: Annotated[
@@ -240,7 +260,7 @@ class AdminFlags:
         Flag(
             "--admin-auth-token-file",
             metavar="FILE",
-            help="The file it is in.  [env: CG_ADMIN_AUTH_TOKEN_FILE]",
+            help="The file that holds it.  [env: CG_ADMIN_AUTH_TOKEN_FILE]",
         ),
     ] = None
     ca_file: CaFile = None
@@ -249,7 +269,7 @@ class AdminFlags:
 
 @frozen(kw_only=True)
 class OperatorFlags:
-    """Which kernel, as its project's admin-service, or as another agent with the rights it takes."""
+    """The flags that name a kernel, for its project's admin-service or another agent with the grants."""
 
     base_url: BaseUrl = None
     profile: Annotated[
@@ -263,7 +283,7 @@ class OperatorFlags:
 
 @frozen(kw_only=True)
 class ListenFlags:
-    """Where a server listens, and on which database."""
+    """The flags that name a server's address and its database."""
 
     pg_dsn: PgDsn = None
     host: Annotated[str | None, Flag("--host", metavar="ADDRESS", help="The address to listen on.")] = None
@@ -271,4 +291,4 @@ class ListenFlags:
         int | None,
         Flag("--port", min=0, max=65535, metavar="N", help="The port to listen on; 0: a free one."),
     ] = None
-    log_level: Annotated[str | None, Flag("--log-level", metavar="LEVEL", help="How much is logged.")] = None
+    log_level: Annotated[str | None, Flag("--log-level", metavar="LEVEL", help="The log level.")] = None

@@ -24,7 +24,7 @@ class ProjectFlags:
     project_id: Annotated[
         str | None, Flag("--project-id", metavar="PROJECT", help="The project.  [default: cg-demo]")
     ] = None
-    default_local: Annotated[bool, Flag("--default-local", help="The same as cg-demo.")] = False
+    default_local: Annotated[bool, Flag("--default-local", help="Use the project cg-demo.")] = False
 
     @property
     def name(self) -> str:

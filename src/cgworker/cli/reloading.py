@@ -30,11 +30,11 @@ async def serve_with_reload(argv: Sequence[str]) -> None:
         argv: the command and its arguments.
     """
     over = anyio.Event()
-    async with anyio.create_task_group() as beside:
-        await beside.start(_end_at_signals, over)
+    async with anyio.create_task_group() as background:
+        await background.start(_end_at_signals, over)
         while not over.is_set():
             await _run_until_a_change(argv, over)
-        beside.cancel_scope.cancel()
+        background.cancel_scope.cancel()
 
 
 async def _end_at_signals(over: anyio.Event, *, task_status: anyio.abc.TaskStatus[None]) -> None:
@@ -46,16 +46,16 @@ async def _run_until_a_change(argv: Sequence[str], over: anyio.Event) -> None:
     # envelope goes to stderr, since stdout is for the envelope of this command.
     process = await anyio.open_process(argv, stdout=sys.stderr, stderr=None, start_new_session=True)
     try:
-        async with anyio.create_task_group() as beside:
+        async with anyio.create_task_group() as background:
             # A separate event, because watchfiles sets its stop event when it is cancelled.
             enough = anyio.Event()
-            beside.start_soon(_pass_on, over, enough)
-            beside.start_soon(_notice_a_kill, process, enough)
+            background.start_soon(_pass_on, over, enough)
+            background.start_soon(_notice_a_kill, process, enough)
             changes = watchfiles.awatch(Path.cwd(), watch_filter=watchfiles.PythonFilter(), stop_event=enough)
             async for changed in changes:
                 _log.info("%s changed: draining and starting again", _shown(changed))
                 break
-            beside.cancel_scope.cancel()
+            background.cancel_scope.cancel()
     finally:
         with anyio.CancelScope(shield=True):
             if process.returncode is None:

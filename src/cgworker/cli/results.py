@@ -1,6 +1,6 @@
-"""What commands answer: their fields, in order, are the `result` of the envelope (command line 3).
+"""Results of commands. Their fields, in order, are the `result` of the envelope (command line 3).
 
-Where a wire type says it all, a command returns that.
+A command whose answer is a wire type returns that type.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from cgworker.wire.turns import TurnSnapshot
 
 @frozen(kw_only=True)
 class TurnResult:
-    """A turn: what one asks of it most, and all of it."""
+    """A turn: the fields that are asked for most, and its whole snapshot."""
 
     project_id: str
     turn_id: str
@@ -39,7 +39,12 @@ class TurnResult:
 
     @classmethod
     def of(cls, snapshot: TurnSnapshot, **more: Any) -> Self:
-        """The result for a turn; `more` are the fields a subclass adds."""
+        """Make the result for a turn.
+
+        Args:
+            snapshot: the turn.
+            more: the fields that a subclass adds.
+        """
         return cls(
             project_id=snapshot.turn.project_id,
             turn_id=snapshot.turn.turn_id,
@@ -55,7 +60,7 @@ class TurnResult:
 
 @frozen(kw_only=True)
 class WaitedTurn(TurnResult):
-    """A turn that closed while one waited, or before."""
+    """A closed turn, and how long the command waited for it."""
 
     poll_count: int
     waited_seconds: float
@@ -63,14 +68,14 @@ class WaitedTurn(TurnResult):
 
 @frozen(kw_only=True)
 class RequestedTurn(TurnResult):
-    """A turn resumed or stopped."""
+    """A turn that was resumed, or whose stop was requested."""
 
     requested_by: str
 
 
 @frozen(kw_only=True)
 class ClosedTurn(TurnResult):
-    """A turn finished under its claim."""
+    """A turn that was finished under its claim."""
 
     claimed_by: str
 
@@ -84,7 +89,7 @@ class SuspendedTurn(ClosedTurn):
 
 @frozen(kw_only=True)
 class DispatchedTurn:
-    """A turn given to an agent."""
+    """A turn that was dispatched to an agent."""
 
     project_id: str
     turn_id: str
@@ -106,7 +111,7 @@ class SpawnTurn(DispatchedTurn):
 
 @frozen(kw_only=True)
 class AgentResult:
-    """An agent: what one asks of it most, and all of it."""
+    """An agent: the fields that are asked for most, and its whole snapshot."""
 
     project_id: str
     agent_id: str
@@ -143,7 +148,7 @@ class ResumedAgent:
 
 @frozen(kw_only=True)
 class JoinedAgent:
-    """A profile made by an invite's code. The token is in its file, never here."""
+    """A profile that an invite's code made. The token is in its file, and never in the result."""
 
     profile: str
     project_id: str
@@ -167,7 +172,7 @@ class EnsuredProfile:
 
 @frozen(kw_only=True)
 class InviteResult:
-    """A new invite, and what to send to whom it is for."""
+    """A new invite, and the command that its agent is to run."""
 
     project_id: str
     agent_id: str
@@ -179,7 +184,7 @@ class InviteResult:
 
 @frozen(kw_only=True)
 class IssuedToFile:
-    """A new credential, and the file its token went to."""
+    """A new credential, and the file that holds its token."""
 
     credential: CredentialSummary
     token_file: str
@@ -190,7 +195,7 @@ class IssuedToFile:
 
 @frozen(kw_only=True)
 class StoryLine:
-    """Something that happened to a turn."""
+    """An event of a turn, in words."""
 
     at: datetime
     text: str
@@ -198,7 +203,7 @@ class StoryLine:
 
 @frozen(kw_only=True)
 class Why:
-    """Why a turn is where it is, and how it came there."""
+    """The reasons for a turn's state, and its events."""
 
     project_id: str
     turn_id: str
@@ -210,7 +215,7 @@ class Why:
 
 @frozen(kw_only=True)
 class Check:
-    """Something the doctor looked at."""
+    """One check of `cg doctor`."""
 
     name: str
     healthy: bool
@@ -220,14 +225,14 @@ class Check:
 
 @frozen(kw_only=True)
 class Diagnosis:
-    """What the doctor found."""
+    """All checks of `cg doctor`."""
 
     healthy: bool
     checks: tuple[Check, ...]
 
     @property
     def exit_status(self) -> int:
-        """1 if something has to be done."""
+        """Return 1 if a check failed."""
         return int(not self.healthy)
 
 
@@ -236,7 +241,7 @@ class Diagnosis:
 
 @frozen(kw_only=True)
 class AdminService:
-    """The agent in whose name a project admits others, as it stands."""
+    """The agent admin-service, as it is registered."""
 
     agent_id: str
     role: str | None
@@ -248,7 +253,7 @@ class AdminService:
 
 @frozen(kw_only=True)
 class ProjectSetup:
-    """What stands of a project's preparation."""
+    """How far a project is prepared."""
 
     project_id: str
     seeded: bool
@@ -263,7 +268,7 @@ class ProjectSetup:
 
 @frozen(kw_only=True)
 class PurgedProject:
-    """How much of a project was removed, or would be."""
+    """How much of a project was removed, or would be without --dry-run."""
 
     project_id: str
     older_than_seconds: int
@@ -277,7 +282,7 @@ class PurgedProject:
 
 @frozen(kw_only=True)
 class ClientConfig:
-    """What was written to the config file."""
+    """The values that were written to the config file."""
 
     config_path: str
     base_url: str
@@ -288,7 +293,7 @@ class ClientConfig:
 
 @frozen(kw_only=True)
 class SmokeDispatch:
-    """What a smoke test dispatched."""
+    """The turn that `cg smoke pair` dispatched."""
 
     turn_id: str
     request_id: str
@@ -298,7 +303,7 @@ class SmokeDispatch:
 
 @frozen(kw_only=True)
 class SmokeResult:
-    """A turn sent from one agent to another and back, whatever its outcome."""
+    """A turn that one agent dispatched to another, with its result and its records."""
 
     project_id: str
     from_: str
@@ -320,7 +325,7 @@ ANSWERS.register_unstructure_hook(
 
 @frozen(kw_only=True)
 class Questions:
-    """What is asked, and has no answer yet."""
+    """Questions without an answer."""
 
     project_id: str
     items: tuple[OpenQuestion, ...]

@@ -1,4 +1,4 @@
-"""Preparing a project: its admin-service in the database, its secrets in files (admission 9)."""
+"""Prepare a project: its admin-service in the database, and its secrets in files (admission 9)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,12 @@ from cgworker.profiles import non_blank
 
 @frozen(kw_only=True)
 class OperatorFiles:
-    """Where a project's operator keeps its secrets."""
+    """The files in which a project's operator keeps its secrets.
+
+    Attributes:
+        service_credential: holds admin-service's credential.
+        admin_bearer: holds the admin API's bearer.
+    """
 
     service_credential: Path
     admin_bearer: Path
@@ -34,7 +39,13 @@ class OperatorFiles:
     def of(
         cls, project_id: str, *, service_credential: str | None = None, admin_bearer: str | None = None
     ) -> OperatorFiles:
-        """The files given, or else the project's own."""
+        """Take the files that are given, or else the project's own.
+
+        Args:
+            project_id: the project.
+            service_credential: a file for admin-service's credential; None or blank is the project's own.
+            admin_bearer: a file for the bearer; None or blank is the project's own.
+        """
         service, bearer = non_blank(service_credential), non_blank(admin_bearer)
         return cls(
             service_credential=Path(service).expanduser() if service else admin_service_path(project_id),
@@ -50,15 +61,18 @@ async def seed(
     rotate_credential: bool = False,
     rotate_bearer: bool = False,
 ) -> ProjectSetup:
-    """Make what is missing of the project and its secrets, and leave what works as it is.
+    """Create what is missing of a project and its secrets, and keep what works.
 
     Args:
+        database: the kernel's database.
+        project_id: the project.
+        files: the files of its operator's secrets.
         rotate_credential: replace admin-service's credential, and revoke the old one.
         rotate_bearer: replace the admin API's bearer; servers read it when they start.
 
     Raises:
-        ConflictError: there is another admin-service.
-        ProfileError: a secret that is there does not work, and was not to be replaced.
+        ConflictError: the project has another admin-service.
+        ProfileError: a secret in a file does not work, and was not to be replaced.
     """
     await seed_project(database, project_id)
     await _have_credential(database, project_id, files.service_credential, rotate=rotate_credential)
@@ -67,10 +81,19 @@ async def seed(
 
 
 async def prepare(database: Database, project_id: str, files: OperatorFiles) -> None:
-    """Make the project ready, whatever was there: for a kernel that prepares its project itself.
+    """Prepare a project for a kernel that starts from nothing.
 
-    A credential of admin-service that another database knows is replaced; the bearer is not, since the
-    config of clients names it.
+    A credential of admin-service that this database does not know is replaced. The bearer is kept, since the
+    config files of clients name it.
+
+    Args:
+        database: the kernel's database.
+        project_id: the project.
+        files: the files of its operator's secrets.
+
+    Raises:
+        ConflictError: the project has another admin-service.
+        ProfileError: the file of the bearer cannot be used.
     """
     credential = _usable(files.service_credential)
     await seed_project(database, project_id)
@@ -79,10 +102,15 @@ async def prepare(database: Database, project_id: str, files: OperatorFiles) -> 
 
 
 async def status(database: Database, project_id: str, files: OperatorFiles) -> ProjectSetup:
-    """What stands of the project's preparation.
+    """Return how far a project is prepared.
+
+    Args:
+        database: the kernel's database.
+        project_id: the project.
+        files: the files of its operator's secrets.
 
     Raises:
-        NotFoundError: it is not seeded.
+        NotFoundError: the project is not seeded.
     """
     found = await project_status(database, project_id)
     if not found.seeded:
@@ -123,12 +151,12 @@ async def _have_credential(database: Database, project_id: str, path: Path, *, r
             return
         _check_missing(path)
     replace_private(path, await issue_admin_credential(database, project_id) + "\n")
-    if old is not None:  # only now: a crash in between leaves two that work, not none
+    if old is not None:  # last, so that a crash in between leaves two that work, not none
         await revoke_admin_credential(database, project_id, old)
 
 
 def _check_missing(path: Path) -> None:
-    """Refuse to replace a credential unasked: another database may know it."""
+    """Refuse to replace a credential without being told to: another database may know it."""
     if path.exists():
         message = f"admin-service AgentCredential is required: the token in {path} does not work"
         raise ProfileError("admin_service_credential_required", message, status=409)
@@ -144,7 +172,7 @@ def _have_bearer(path: Path, *, rotate: bool) -> None:
 
 
 def _usable(path: Path) -> str | None:
-    """The secret in a file, unless it is missing, empty or open to others."""
+    """Return the secret in a file, or None if it is missing, empty or readable by others."""
     try:
         return read_secret(path)
     except ProfileError:

@@ -1,4 +1,4 @@
-"""Servers: a kernel, a kernel with admission beside it, and admission alone."""
+"""Run servers: a kernel, a kernel with its admission service, or an admission service alone."""
 
 from __future__ import annotations
 
@@ -27,7 +27,14 @@ from cgworker.worker.process.gc_tuning import relax_gc
 
 @frozen(kw_only=True)
 class AdmissionSetup:
-    """Which project is admitted to, and with what."""
+    """The project that an admission service admits agents to, and its secrets.
+
+    Attributes:
+        project_id: the project.
+        files: the operator's secrets.
+        invitations: invitation codes for conversation workers; None for none.
+        kernel_base_url: the kernel's address, which a joining agent is given; None to give none.
+    """
 
     project_id: str
     files: OperatorFiles
@@ -43,7 +50,17 @@ class AdmissionSetup:
         *,
         invitations: str | None = None,
     ) -> AdmissionSetup:
-        """What flags say, else the environment, else the defaults of cg-demo."""
+        """Take the setup from flags, or else from the environment, or else from the defaults of cg-demo.
+
+        Args:
+            project_id: the value of --project-id, if it is given.
+            service_file: the value of --admin-service-token-file, if it is given.
+            bearer_file: the value of --admin-auth-token-file, if it is given.
+            invitations: the value of --invite-config-json, if it is given.
+
+        Raises:
+            UsageError: the file of invitation codes cannot be used.
+        """
         project = non_blank(project_id) or _env("CG_PROJECT_ID") or "cg-demo"
         files = OperatorFiles.of(
             project,
@@ -54,11 +71,14 @@ class AdmissionSetup:
         return cls(project_id=project, files=files, invitations=Invitations.load(codes) if codes else None)
 
     async def routes(self, kernel: Kernel) -> Routes:
-        """The admission service's routes.
+        """Make the admission service's routes.
+
+        Args:
+            kernel: the kernel they are served with.
 
         Raises:
-            NotFoundError: project_not_seeded, so there is no bearer either.
-            ProfileError: admin_auth_token_file_invalid; there is no usable bearer.
+            NotFoundError: the project is not prepared (project_not_seeded).
+            ProfileError: there is no usable bearer (admin_auth_token_file_invalid).
         """
         bearer = read_secret(self.files.admin_bearer)
         if bearer is None:
@@ -74,7 +94,7 @@ class AdmissionSetup:
         )
 
 
-# Admission alone listens elsewhere than a kernel, by variables of its own (command line 3).
+# The variables of an admission service alone, in place of the kernel's (command line 3), and their defaults.
 _ADMISSION_VARIABLES = {
     "CG_HOST": ("CG_ADMIN_HOST", "127.0.0.1"),
     "CG_PORT": ("CG_ADMIN_PORT", "8001"),
@@ -83,7 +103,11 @@ _ADMISSION_VARIABLES = {
 
 
 def config_of(listen: ListenFlags, environ: Mapping[str, str] = os.environ) -> KernelConfig:
-    """The environment's configuration, with what flags say over it.
+    """Read the configuration from the environment; flags take precedence.
+
+    Args:
+        listen: the flags.
+        environ: the environment variables.
 
     Raises:
         UsageError: a flag or variable has a value that cannot be used.
@@ -98,22 +122,38 @@ def config_of(listen: ListenFlags, environ: Mapping[str, str] = os.environ) -> K
 
 
 def admission_environ() -> dict[str, str]:
-    """Our environment as admission alone reads it."""
+    """Return the environment with the variables of an admission service in place of the kernel's."""
     own = {name: _env(ours) or default for name, (ours, default) in _ADMISSION_VARIABLES.items()}
     return {**os.environ, **own}
 
 
 async def run_service(config: KernelConfig) -> None:
-    """A kernel until it is told to stop."""
+    """Run a kernel until SIGTERM or SIGINT.
+
+    Args:
+        config: its configuration.
+
+    Raises:
+        CommonGroundError: the database or the address cannot be used.
+    """
     with bind(config.host, config.port) as listener:
         async with open_or_print(config, "cg service run") as database:
             if not await has_projects(database):
                 _say("No project is prepared yet: `cg setup project seed --project-id PROJECT` does that.")
-            await serve(config, database, listener, ready=_leave_be)
+            await serve(config, database, listener, ready=_tune_gc)
 
 
 async def run_local(config: KernelConfig, admission: AdmissionSetup, base_url: str | None) -> None:
-    """A kernel with admission beside it, on a project that it prepares itself (difference 15)."""
+    """Prepare a project, and run a kernel with its admission service (difference 15).
+
+    Args:
+        config: the kernel's configuration.
+        admission: the project and its secrets.
+        base_url: the address that clients reach; None is the one it listens at.
+
+    Raises:
+        CommonGroundError: the database or the address cannot be used.
+    """
     with bind(config.host, config.port) as listener:
         port = listener.getsockname()[1]
         async with open_or_print(config, "cg local run") as database:
@@ -127,21 +167,30 @@ async def run_local(config: KernelConfig, admission: AdmissionSetup, base_url: s
 
                 def begun(server: KernelServer) -> None:
                     stack.enter_context(announced(admission.project_id, base_url))
-                    _leave_be(server)
+                    _tune_gc(server)
 
                 await serve(config, database, listener, more_routes=admission.routes, ready=begun)
 
 
 def _reachable(host: str) -> str:
-    """The address at which this machine reaches what listens there, as a URL has it."""
-    if host in ("0.0.0.0", "::"):  # compared, not listened on
+    """Return the host of a URL at which this machine reaches a server that listens there."""
+    if host in ("0.0.0.0", "::"):  # only compared
         return "127.0.0.1" if host == "0.0.0.0" else "[::1]"
     return f"[{host}]" if ":" in host else host
 
 
 async def run_admission(config: KernelConfig, admission: AdmissionSetup, base_url: str | None) -> None:
-    """Admission alone, on a database that a kernel serves as well."""
-    # The kernel next door reaps; a second reaper would only look at the same rows.
+    """Run an admission service alone, on a database that a kernel serves as well.
+
+    Args:
+        config: the configuration.
+        admission: the project and its secrets.
+        base_url: the kernel's address, which a joining agent is given; None to give none.
+
+    Raises:
+        CommonGroundError: the database or the address cannot be used.
+    """
+    # The kernel reclaims ended leases; a second reaper would only read the same rows.
     config = evolve(config, claim_reaper_interval_seconds=0)
     admission = evolve(admission, kernel_base_url=base_url)
     with bind(config.host, config.port) as listener:
@@ -154,8 +203,8 @@ async def run_admission(config: KernelConfig, admission: AdmissionSetup, base_ur
             await serve(config, database, listener, more_routes=admission.routes, has_kernel_routes=False)
 
 
-def _leave_be(_: KernelServer) -> None:
-    """What stands once a kernel has started stays to its end."""
+def _tune_gc(_: KernelServer) -> None:
+    """Relax the garbage collector: most objects of a started kernel live to its end."""
     relax_gc()
 
 

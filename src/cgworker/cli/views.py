@@ -42,7 +42,7 @@ from cgworker.cli.results import (
     TurnResult,
     Why,
 )
-from cgworker.cli.worker_results import Card, LoopResult, NothingClaimed, Replay, WorkedTurn
+from cgworker.cli.worker_results import CheckCard, LoopResult, NothingClaimed, Replay, WorkedTurn
 from cgworker.wire.admission import InviteList
 from cgworker.wire.agents import AgentSnapshot
 from cgworker.wire.converter import dumps, unstructure
@@ -61,7 +61,11 @@ from cgworker.wire.records import SemanticItem, TurnContext
 
 
 def show(result: Any) -> None:
-    """Print a result for people."""
+    """Print a result for people.
+
+    Args:
+        result: what a command returned.
+    """
     screen().print(picture(result), crop=False)
 
 
@@ -75,7 +79,7 @@ def show_problem(problem: Problem) -> None:
 
 @singledispatch
 def picture(result: Any) -> RenderableType:
-    """What `result` looks like: a list of its fields, where nothing better is known."""
+    """Draw a result: its fields, if its class has no view of its own."""
     content = unstructure(result) if attrs.has(type(result)) else result
     if isinstance(content, Mapping):
         return fields(content.items())
@@ -171,12 +175,12 @@ def _(worked: WorkedTurn) -> RenderableType:
 @picture.register
 def _(loop: LoopResult) -> RenderableType:
     counts = Text(f"worked {loop.claimed_count} turns, asked for work {loop.iterations} times")
-    # Why nothing was claimed, a loop that was told to end cannot say.
+    # A loop that was ended does not know why nothing was claimed.
     return counts if isinstance(loop.last, NothingClaimed | None) else Group(counts, picture(loop.last))
 
 
 @picture.register
-def _(card: Card) -> RenderableType:
+def _(card: CheckCard) -> RenderableType:
     checks = table(
         card.checks,
         check=lambda c: c.name,

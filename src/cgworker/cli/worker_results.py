@@ -1,4 +1,4 @@
-"""What the commands that work turns answer: claims taken by hand, and workers."""
+"""Results of the commands that work turns."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from cgworker.wire.refs import CardBoxRef
 
 @frozen(kw_only=True)
 class NothingClaimed:
-    """There was no work."""
+    """No turn was claimed."""
 
     claimed: bool = False
 
 
 @frozen(kw_only=True)
 class ClaimWithContext:
-    """A claimed turn."""
+    """A claimed turn with its records."""
 
     claimed: bool = True
     project_id: str
@@ -53,13 +53,13 @@ class ContextNotRead:
 
     @property
     def exit_status(self) -> int:
-        """1 where a command was to be run on the turn, and was not."""
+        """Return 1 if a command was to be run on the turn, and was not."""
         return int(self.claim_file is not ABSENT)
 
 
 @frozen(kw_only=True)
 class ClaimRun:
-    """A claimed turn that a command worked by itself."""
+    """A claimed turn that a command settled itself."""
 
     claimed: bool = True
     project_id: str
@@ -74,13 +74,13 @@ class ClaimRun:
 
     @property
     def exit_status(self) -> int:
-        """The command's own, as a shell would never show it: 256 - N for the signal N."""
+        """Return the command's exit status, 256 - N for the signal N; 1 if the lease was lost."""
         return 1 if self.lease_lost else self.child_exit_code % 256
 
 
 @frozen(kw_only=True)
 class RenewedClaim:
-    """A claim with more time."""
+    """A renewed claim."""
 
     project_id: str
     turn_id: str
@@ -92,7 +92,7 @@ class RenewedClaim:
 
 @frozen(kw_only=True)
 class AppendedRecord:
-    """A record added under a claim."""
+    """A record that was added under a claim."""
 
     project_id: str
     turn_id: str
@@ -103,7 +103,7 @@ class AppendedRecord:
 
 @frozen(kw_only=True)
 class DispatchedChild:
-    """A turn given to an agent under the claim of its parent."""
+    """A turn that was dispatched under the claim of its parent."""
 
     project_id: str
     turn_id: str
@@ -117,7 +117,7 @@ class DispatchedChild:
 
 @frozen(kw_only=True)
 class WorkedTurn:
-    """A turn that a worker worked; what does not apply to how it ended is left out."""
+    """A turn that a worker worked; fields that do not apply are absent."""
 
     claimed: bool = True
     project_id: str
@@ -140,7 +140,7 @@ class WorkedTurn:
 
     @property
     def exit_status(self) -> int:
-        """1 unless the turn was closed well or suspended (command line 1)."""
+        """Return 0 if the turn succeeded, was stopped or suspended, and else 1 (command line 1)."""
         return int(self.suspended is ABSENT and self.outcome not in ("succeeded", "stopped"))
 
 
@@ -160,13 +160,13 @@ class UnreadTurn:
 
     @property
     def exit_status(self) -> int:
-        """The worker did not do what it is for."""
+        """Return 1: the worker could not work the turn."""
         return 1
 
 
 @frozen(kw_only=True)
 class LoopResult:
-    """How a loop went, and how its last turn did."""
+    """What a loop did, and its last turn."""
 
     iterations: int
     claimed_count: int
@@ -175,7 +175,7 @@ class LoopResult:
 
 @frozen(kw_only=True)
 class FailedLoop(LoopResult):
-    """A loop that was told to end at the first failure, and did."""
+    """A loop that --exit-on-failure ended."""
 
     exit_status: ClassVar[int] = 1
 
@@ -184,8 +184,8 @@ class FailedLoop(LoopResult):
 
 
 @frozen(kw_only=True)
-class Card:
-    """Whether a command keeps its contract; each check is a `testing.checking.Check`."""
+class CheckCard:
+    """Whether a command keeps the command contract; each check is a `testing.checking.Check`."""
 
     command: tuple[str, ...]
     passed_count: int
@@ -195,13 +195,13 @@ class Card:
 
     @property
     def exit_status(self) -> int:
-        """1 if a check failed."""
+        """Return 1 if a check failed."""
         return int(self.failed_count > 0)
 
 
 @frozen(kw_only=True)
 class Replay:
-    """A past turn done again, beside what it came to then."""
+    """The result of a past turn, and that of doing it again."""
 
     project_id: str
     turn_id: str
@@ -213,5 +213,5 @@ class Replay:
 
     @property
     def exit_status(self) -> int:
-        """1 if it came to something else."""
+        """Return 1 if the results differ."""
         return int(not self.same)

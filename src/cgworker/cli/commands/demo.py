@@ -1,7 +1,7 @@
-"""`cg demo`: the whole path, from nothing to an answered turn, with the commands a user would type.
+"""`cg demo`: go from nothing to an answered turn, by the commands that a user would type.
 
-Every step is a real `cg` process. They share a home folder that is made for the demo and removed with it,
-so that neither the user's profiles nor any database of his are touched.
+Every step is a `cg` process. All have a temporary HOME, so that the demo does not touch the user's profiles
+or databases.
 """
 
 from __future__ import annotations
@@ -34,55 +34,56 @@ async def demo(
         Flag(
             "--command",
             metavar="CMD [ARGS]...",
-            help="What answers the turn; takes the rest of the line.  [default: the example, or an echo]",
+            help="The command that answers the turn; takes the rest of the line.  "
+            "[default: the example, or an echo]",
         ),
     ] = "",
 ) -> None:
     """Start a kernel, let a worker join it, give it a turn, show the answer, and clean up."""
     runtime = split_command(command) or _default_runtime()
     with tempfile.TemporaryDirectory(prefix="cg-demo-") as home:
-        stage = DemoShell(Path(home))
-        async with ended_by_signals(), _kernel(stage) as url:
-            await _admit(stage, url)
-            async with stage.running(
+        shell = DemoShell(Path(home))
+        async with ended_by_signals(), _kernel(shell) as url:
+            await _admit(shell, url)
+            async with shell.running(
                 "worker", "loop", "--profile", "cg-demo/worker-1", "--command", *runtime
             ):
-                smoke = await stage.run("smoke", "pair", "--from", "cg-demo/requester", "--to", "worker-1")
-                stage.show_answer(smoke)
-    stage.say("everything is ended and removed")
+                smoke = await shell.run("smoke", "pair", "--from", "cg-demo/requester", "--to", "worker-1")
+                shell.show_answer(smoke)
+    shell.say("everything is ended and removed")
 
 
-async def _admit(stage: DemoShell, url: str) -> None:
-    """A worker joins by an invite, a requester by the operator's bearer."""
-    invite = await stage.run(
+async def _admit(shell: DemoShell, url: str) -> None:
+    """Let a worker join by an invite, and a requester by the operator's bearer."""
+    invite = await shell.run(
         "admission", "invite", "create", "--project-id", "cg-demo", "--agent-id", "worker-1"
     )
-    stage.say(f"worker-1 is invited: {invite['join_command']}")
-    joined = await stage.run("agent", "join", url, invite["join_code"])
-    stage.say(f"this machine has the profile {joined['profile']}")
-    ensured = await stage.run(
+    shell.say(f"worker-1 is invited: {invite['join_command']}")
+    joined = await shell.run("agent", "join", url, invite["join_code"])
+    shell.say(f"this machine has the profile {joined['profile']}")
+    ensured = await shell.run(
         "profile", "ensure-agent", "--profile", "cg-demo/requester", "--project-id", "cg-demo",
         "--requested-agent-id", "requester", "--runtime-kind", "demo.v1", "--display-name", "Requester",
     )  # fmt: skip
-    stage.say(f"and the profile {ensured['profile']}")
+    shell.say(f"and the profile {ensured['profile']}")
 
 
 @asynccontextmanager
-async def _kernel(stage: DemoShell) -> AsyncIterator[str]:
-    """A kernel on the embedded PostgreSQL and a free port; its address."""
+async def _kernel(shell: DemoShell) -> AsyncIterator[str]:
+    """Run a kernel on the embedded PostgreSQL and a free port, and yield its address."""
     port = str(_free_port())
     url = f"http://127.0.0.1:{port}"
     began_at = monotonic()
-    async with stage.running(
+    async with shell.running(
         "local", "run", "--project-id", "cg-demo", "--host", "127.0.0.1", "--port", port
     ):
         await _until_ready(url)
-        stage.say(f"a kernel is ready at {url} after {monotonic() - began_at:.1f} s, on its own PostgreSQL")
+        shell.say(f"a kernel is ready at {url} after {monotonic() - began_at:.1f} s, on its own PostgreSQL")
         yield url
 
 
 async def _until_ready(url: str) -> None:
-    """Ask until the kernel answers."""
+    """Wait until the kernel answers."""
     async with KernelClient(url) as kernel:
         with anyio.fail_after(_START_SECONDS):
             while True:
@@ -95,7 +96,7 @@ async def _until_ready(url: str) -> None:
 
 
 def _default_runtime() -> tuple[str, ...]:
-    """The example where the repository is, and an echo where it is not."""
+    """Return the example's command inside the repository, and an echo elsewhere."""
     return ("python", str(_EXAMPLE)) if _EXAMPLE.exists() else _ECHO
 
 

@@ -18,8 +18,10 @@ async def dispatch(
     server: ServerFlags,
     project_id: ProjectId,
     requested_by: RequestedBy,
-    target_agent: Annotated[str, Flag("--target-agent", metavar="AGENT", help="Who is to do it.")],
-    turn_kind: Annotated[str, Flag("--turn-kind", metavar="KIND", help="What kind of turn it is.")],
+    target_agent: Annotated[
+        str, Flag("--target-agent", metavar="AGENT", help="The agent that is to work the turn.")
+    ],
+    turn_kind: Annotated[str, Flag("--turn-kind", metavar="KIND", help="The kind of turn.")],
     payload: PayloadFlags,
     request_id: RequestId = None,
     dispatch_key: DispatchKey = None,

@@ -1,4 +1,4 @@
-"""`cg doctor`: looks at everything between this machine and its kernel, and says what to do."""
+"""`cg doctor`: check everything between this machine and its kernel, and advise."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cgworker.client import KernelClient
 from cgworker.errors import KernelOverloaded, KernelRefused, ProfileError
 from cgworker.profiles import ConfigFile, Profile, non_blank, read_profile_token
 
-_MOST_SKEW_SECONDS = 5.0
+_MAX_SKEW_SECONDS = 5.0
 _SKEW_ADVICE = "Set this machine's clock, or the server's. Leases do not depend on it; expiry times shown do."
 
 
@@ -32,33 +32,33 @@ async def doctor(server: ServerFlags) -> Diagnosis:
 
 
 async def _checks(server: ServerFlags) -> AsyncIterator[Check]:
-    yield (config := await _look("config", partial(_at_config, server)))
+    yield (config := await _check("config", partial(_inspect_config, server)))
     if not config.healthy:
         return
     if non_blank(os.environ.get("PG_DSN")) and find_spec("asyncpg"):
-        yield await _look("database", _at_database)
+        yield await _check("database", _inspect_database)
     profiles = _profiles(server)
     for profile in profiles:
-        yield await _look(f"token of {profile.name}", partial(_at_token, profile))
+        yield await _check(f"token of {profile.name}", partial(_inspect_token, profile))
     async with KernelClient(kernel_url(server.base_url, server.config), ca_file=_trusted(server)) as kernel:
-        yield (reached := await _look("server", partial(_at_server, kernel)))
+        yield (reached := await _check("server", partial(_inspect_server, kernel)))
         if not reached.healthy:
             return
         yield await check_clock(kernel)
     for profile in profiles:
-        yield await _look(f"agent {profile.name}", partial(_at_agent, server, profile))
+        yield await _check(f"agent {profile.name}", partial(_inspect_agent, server, profile))
 
 
-async def _look(name: str, at: Callable[[], Awaitable[str]]) -> Check:
-    """What looking at something finds; what it raises is what is wrong with it."""
+async def _check(name: str, inspect: Callable[[], Awaitable[str]]) -> Check:
+    """Run one check: `inspect` returns what is right, or raises what is wrong."""
     try:
-        return Check(name=name, healthy=True, message=await at())
+        return Check(name=name, healthy=True, message=await inspect())
     except Exception as raised:
         problem = problem_of(raised)
         return Check(name=name, healthy=False, message=problem.message, advice=problem.advice)
 
 
-async def _at_config(server: ServerFlags) -> str:
+async def _inspect_config(server: ServerFlags) -> str:
     config_file = ConfigFile.locate(server.config)
     try:
         config = config_file.read()
@@ -74,20 +74,20 @@ async def _at_config(server: ServerFlags) -> str:
 
 
 def _profiles(server: ServerFlags) -> Sequence[Profile]:
-    """The profile asked for, or all there are."""
+    """Return the profile of --profile, or all profiles."""
     config = ConfigFile.locate(server.config).read()
     name = non_blank(server.profile)
     return [config.profile(name)] if name else list(config.profiles.values())
 
 
-async def _at_token(profile: Profile) -> str:
+async def _inspect_token(profile: Profile) -> str:
     read_profile_token(profile)
     return f"{profile.token_file} is readable by you alone"
 
 
-async def _at_database() -> str:
-    """What a kernel started in this environment would use."""
-    from cgworker.kernel.store.postgres.connect import server_version  # it needs the extra `kernel`
+async def _inspect_database() -> str:
+    """Check the database that a kernel started in this environment would use."""
+    from cgworker.kernel.store.postgres.connect import server_version  # needs the extra `kernel`
 
     try:
         return f"PostgreSQL {await server_version(os.environ['PG_DSN'])} answers at PG_DSN"
@@ -95,19 +95,26 @@ async def _at_database() -> str:
         raise KernelRefused(str(away), code="setup_pg_unavailable", status=503) from away
 
 
-async def _at_server(kernel: KernelClient) -> str:
-    said_of_itself = await kernel.readyz()
-    lease = said_of_itself.get("claim_timeout_seconds")
+async def _inspect_server(kernel: KernelClient) -> str:
+    readiness = await kernel.readyz()
+    lease = readiness.get("claim_timeout_seconds")
     return f"{kernel.base_url} is ready, with its database; a lease lasts {lease} s"
 
 
 async def check_clock(kernel: KernelClient) -> Check:
-    """Compare this clock with the date that the server puts on its answers."""
+    """Compare this machine's clock with the Date header of the server's answer.
+
+    Args:
+        kernel: the kernel.
+
+    Raises:
+        CommonGroundError: the server does not answer.
+    """
     answer = await kernel.send("GET", "/healthz")
     if "date" not in answer.headers:
         return Check(name="clock", healthy=True, message="the server does not tell the time")
     skew = (datetime.now(UTC) - parsedate_to_datetime(answer.headers["date"])).total_seconds()
-    if abs(skew) <= _MOST_SKEW_SECONDS:
+    if abs(skew) <= _MAX_SKEW_SECONDS:
         return Check(name="clock", healthy=True, message="agrees with the server's")
     direction = "ahead of" if skew > 0 else "behind"
     message = f"is {abs(skew):.0f} s {direction} the server's"
@@ -118,7 +125,7 @@ def _trusted(server: ServerFlags) -> str | Path | None:
     return authorities(server.ca_file, ConfigFile.locate(server.config).read())
 
 
-async def _at_agent(server: ServerFlags, profile: Profile) -> str:
+async def _inspect_agent(server: ServerFlags, profile: Profile) -> str:
     base_url = kernel_url(server.base_url, server.config, profile.project_id)
     token = read_profile_token(profile)
     async with KernelClient(base_url, agent=profile.agent, token=token, ca_file=_trusted(server)) as kernel:

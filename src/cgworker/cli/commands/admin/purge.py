@@ -24,20 +24,20 @@ async def purge(
         Flag(
             "--older-than",
             metavar="DURATION",
-            help="How long it has been over, with its unit: 90d, 12h, 30m, 45s.",
+            help="The least age since a turn was closed, with its unit: 90d, 12h, 30m, 45s.",
         ),
     ],
     project_id: Annotated[str, Flag("--project-id", metavar="PROJECT", help="The project.")] = "cg-demo",
     dry_run: Annotated[
-        bool, Flag("--dry-run", help="Say what would be removed, and remove nothing.")
+        bool, Flag("--dry-run", help="Print what would be removed, and remove nothing.")
     ] = False,
-    yes: Annotated[bool, Flag("--yes", help="Do not ask, also on a terminal.")] = False,
+    yes: Annotated[bool, Flag("--yes", help="Do not ask for confirmation on a terminal.")] = False,
     pg_dsn: PgDsn = None,
 ) -> PurgedProject:
-    """Remove closed turns of that age with all they left, old idempotency keys and revoked credentials.
+    """Remove closed turns of that age with their records, old idempotency keys and revoked credentials.
 
-    On a terminal it says what would go, and asks. Nothing is removed by itself. Feeds start after the gap,
-    and a dispatch key whose turn is gone makes a new turn.
+    On a terminal it prints what would be removed, and asks for confirmation. A kernel never purges by itself.
+    Feeds start after the removed events, and the dispatch key of a removed turn makes a new turn.
     """
     from cgworker.cli.database import open_for_command
     from cgworker.kernel.store import purge as store
@@ -48,7 +48,7 @@ async def purge(
         if dry_run or asks:
             purged = await store.count_purgeable(database, project_id, seconds)
         if asks and not dry_run:
-            _confirm(f"Remove for ever from {project_id} what is over for {older_than}: {_told(purged)}?")
+            _confirm(f"Remove for ever from {project_id} what is over for {older_than}: {_counted(purged)}?")
         if not dry_run:
             with progress("removing what is over"):
                 purged = await store.purge(database, project_id, seconds)
@@ -57,7 +57,7 @@ async def purge(
     )
 
 
-def _told(counts: Purged) -> str:
+def _counted(counts: Purged) -> str:
     return ", ".join(
         f"{count} {name.removesuffix('_count').replace('_', ' ')}{'' if count == 1 else 's'}"
         for name, count in attrs.asdict(counts).items()
@@ -65,10 +65,10 @@ def _told(counts: Purged) -> str:
 
 
 def _confirm(question: str) -> None:
-    """Go on if a person says so.
+    """Ask on the terminal for confirmation.
 
     Raises:
-        UsageError: they did not.
+        UsageError: the answer is not yes.
     """
     sys.stderr.write(f"{printable(question)} [y/N] ")
     sys.stderr.flush()

@@ -25,7 +25,7 @@ async def run(
         Flag(
             "--base-url",
             metavar="URL",
-            help="How clients reach the kernel; who joins is told.  [env: CG_BASE_URL]",
+            help="The kernel's address, for agents that join.  [env: CG_BASE_URL]",
         ),
     ] = None,
     invite_config_json: Annotated[
@@ -37,9 +37,9 @@ async def run(
         ),
     ] = None,
 ) -> None:
-    """Run an admission service without a kernel, on the same database, until SIGTERM or SIGINT.
+    """Run an admission service alone until SIGTERM or SIGINT, on the database of a kernel.
 
-    It listens at CG_ADMIN_HOST and CG_ADMIN_PORT, or 127.0.0.1:8001; CG_ADMIN_LOG_LEVEL is its log level.
+    It listens at CG_ADMIN_HOST and CG_ADMIN_PORT, or 127.0.0.1:8001. CG_ADMIN_LOG_LEVEL is its log level.
     """
     from cgworker.cli.serving import AdmissionSetup, admission_environ, config_of, run_admission
 

@@ -17,7 +17,7 @@ from cgworker.wire.refs import AgentRef
 async def drain(
     server: ServerFlags, project_id: ProjectId, agent_id: AgentId, requested_by: MaybeRequestedBy = None
 ) -> DrainedAgent:
-    """Let an agent accept no more work; turns already queued wait."""
+    """Let an agent accept no more work; turns that are queued already stay queued."""
     agent = AgentRef(project_id=project_id, agent_id=agent_id)
     actor = AgentRef(project_id=project_id, agent_id=non_blank(requested_by) or agent_id)
     async with as_actor(server, actor) as kernel:

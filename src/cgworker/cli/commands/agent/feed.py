@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cgworker.cli.connect import as_reader
-from cgworker.cli.envelope import tell_cut
+from cgworker.cli.envelope import hint_cut
 from cgworker.cli.options import (
     AfterLedgerSeq,
     AgentId,
@@ -26,12 +26,12 @@ async def feed(
     limit: PageLimit = 100,
     wait_seconds: FollowSeconds = 0,
 ) -> FeedPage:
-    """Show what happened to an agent and to the turns given to it."""
+    """Show the events of an agent and of its turns."""
     agent = AgentRef(project_id=project_id, agent_id=agent_id)
     async with as_reader(server, caller) as kernel:
         page, has_more = await kernel.agents.feed_page(
             agent, after_ledger_seq=after_ledger_seq, limit=limit, wait_seconds=wait_seconds
         )
     after = page.next_after_ledger_seq
-    tell_cut(len(page.items), limit, has_more, flag="--after-ledger-seq", after=after)
+    hint_cut(len(page.items), limit, has_more, flag="--after-ledger-seq", after=after)
     return page

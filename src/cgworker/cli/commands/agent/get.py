@@ -1,4 +1,4 @@
-"""`cg agent get`: an agent as it stands."""
+"""`cg agent get`: an agent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cgworker.wire.refs import AgentRef
 async def get(
     server: ServerFlags, caller: CallerFlags, project_id: ProjectId, agent_id: AgentId
 ) -> AgentResult:
-    """Show an agent as it stands."""
+    """Show an agent."""
     async with as_reader(server, caller) as kernel:
         snapshot = await kernel.agents.get(AgentRef(project_id=project_id, agent_id=agent_id))
     return AgentResult(

@@ -25,18 +25,21 @@ from cgworker.wire.absent import Absent
 
 async def join(
     server_url: Annotated[
-        str | None, Argument(metavar="[SERVER_URL]", help="Where kernel and admission service are.")
+        str | None,
+        Argument(metavar="[SERVER_URL]", help="The address of the kernel and its admission service."),
     ] = None,
     join_code: Annotated[
         str | None, Argument(metavar="[JOIN_CODE]", help="The invite's code (cgjoin_...).")
     ] = None,
-    join_code_flag: Annotated[str | None, Flag("--join-code", metavar="CODE", help="The same.")] = None,
+    join_code_flag: Annotated[
+        str | None, Flag("--join-code", metavar="CODE", help="The invite's code, as a flag.")
+    ] = None,
     base_url: BaseUrl = None,
     admin_base_url: AdminBaseUrl = None,
     ca_file: CaFile = None,
     config: ConfigPath = None,
 ) -> JoinedAgent:
-    """Become an agent by an invite: its token and a profile are kept on this machine, and so is --ca-file."""
+    """Become an agent by an invite, and keep its token, its profile and --ca-file on this machine."""
     code = _one_code(join_code, join_code_flag)
     config_file = ConfigFile.locate(config)
     check_can_store(config_file)

@@ -11,7 +11,7 @@ from cgworker.cli.options import Flag
 
 @frozen(kw_only=True)
 class PublishedOffers:
-    """What was published: each a `worker.offers.PublishedOffer`, whose module is loaded only to publish."""
+    """The published offers, each a `worker.offers.PublishedOffer`."""
 
     published: tuple[Any, ...]
 
@@ -22,12 +22,11 @@ async def publish_offers(
         Flag("--app", metavar="MODULE:WORKER", help="The worker, such as desk:worker for desk.py."),
     ],
 ) -> PublishedOffers:
-    """Publish the kinds of turns a worker handles, each with the JSON schema of its input.
+    """Publish the kinds of turns that a worker handles, each with the JSON schema of its input.
 
-    The schemas come from the hints of its functions. What else the agent's public metadata and its offers
-    say stays.
+    The schemas come from the type hints of its functions. Other public metadata of the agent is kept.
     """
-    from cgworker.cli.apps import load_workers  # no other command about agents needs the worker
+    from cgworker.cli.apps import load_workers  # the other commands of this group do not need the worker
     from cgworker.worker.offers import publish_offers
 
     published: list[Any] = []

@@ -16,20 +16,20 @@ async def register(
     operator: OperatorFlags,
     project_id: ProjectId,
     agent_id: AgentId,
-    role: Annotated[str, Flag("--role", metavar="ROLE", help="What it is for.")],
+    role: Annotated[str, Flag("--role", metavar="ROLE", help="The agent's role.")],
     description: Annotated[
-        str | None, Flag("--description", metavar="TEXT", help="The same, for people.")
+        str | None, Flag("--description", metavar="TEXT", help="What the agent is for, for people.")
     ] = None,
     capacity: Capacity = 1,
     capability: Capabilities = None,
     grant: Grants = None,
-    no_work: Annotated[bool, Flag("--no-work", help="It takes no turns.")] = False,
+    no_work: Annotated[bool, Flag("--no-work", help="Register an agent that takes no turns.")] = False,
     public_metadata_file: Annotated[
         str | None,
         Flag("--public-metadata-file", metavar="FILE", help="Its public metadata as JSON."),
     ] = None,
 ) -> AgentSnapshot:
-    """Register an agent without an invite. It gets no credential: `cg agent credential issue` does that."""
+    """Register an agent without an invite. `cg agent credential issue` gives it a credential."""
     spec = AgentSpec(
         agent_id=agent_id,
         role=role,

@@ -19,16 +19,17 @@ async def update(
     capacity: Capacity = None,
     capability: Capabilities = None,
     grant: Grants = None,
-    no_capabilities: Annotated[
-        bool, Flag("--no-capabilities", help="Take all its capabilities away.")
-    ] = False,
-    no_grants: Annotated[bool, Flag("--no-grants", help="Take all its rights away.")] = False,
+    no_capabilities: Annotated[bool, Flag("--no-capabilities", help="Remove all its capabilities.")] = False,
+    no_grants: Annotated[bool, Flag("--no-grants", help="Remove all its grants.")] = False,
     enabled: Annotated[
         bool | None,
-        Flag("--enable/--disable", help="Whether it may act at all; a disabled agent can nothing."),
+        Flag(
+            "--enable/--disable",
+            help="Whether the agent may act; the kernel refuses all requests of a disabled one.",
+        ),
     ] = None,
 ) -> AgentSnapshot:
-    """Change an agent's capacity, capabilities and rights; a list that is given replaces the old one."""
+    """Change an agent's capacity, capabilities and grants. A list replaces the old one."""
     async with as_admin_service(operator, project_id) as kernel:
         assert kernel.agent is not None
         return await kernel.agents.update(
@@ -37,13 +38,13 @@ async def update(
                 requested_by=kernel.agent,
                 capacity=ABSENT if capacity is None else capacity,
                 enabled=ABSENT if enabled is None else enabled,
-                capabilities=_whole("--capability", capability, no_capabilities),
-                grants=_whole("--grant", grant, no_grants),
+                capabilities=_replacement("--capability", capability, no_capabilities),
+                grants=_replacement("--grant", grant, no_grants),
             )
         )
 
 
-def _whole(flag: str, given: list[str] | None, none: bool) -> tuple[str, ...] | Absent:
+def _replacement(flag: str, given: list[str] | None, none: bool) -> tuple[str, ...] | Absent:
     if given and none:
         raise UsageError(f"give {flag}, or take all away, not both")
     return tuple(given or ()) if given or none else ABSENT

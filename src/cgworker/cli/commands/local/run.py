@@ -15,15 +15,15 @@ async def run(
     admin_auth_token_file: AdminBearerFile = None,
     base_url: Annotated[
         str | None,
-        Flag("--base-url", metavar="URL", help="How clients reach it; only told."),
+        Flag("--base-url", metavar="URL", help="The address that clients use, for agents that join."),
     ] = None,
 ) -> None:
     """Run a kernel and its admission service until SIGTERM or SIGINT.
 
-    Without PG_DSN it has its own PostgreSQL, whose data stays in the XDG data folder. It makes the schema,
-    the project and the operator's secret files itself. It listens at CG_HOST and CG_PORT, or
-    127.0.0.1:8000, and honours all other CG_* variables as `cg service run` does. While it runs, other
-    commands of this user find it on this machine, wherever it listens, unless they are told of another.
+    Without PG_DSN it runs its own PostgreSQL, whose data stays in the XDG data folder. It makes the schema,
+    the project and the operator's secret files itself. It listens at CG_HOST and CG_PORT, or 127.0.0.1:8000,
+    and reads all other CG_* variables as `cg service run` does. While it runs, other commands of this user on
+    this machine use it, unless they name another kernel.
     """
     from cgworker.cli.serving import AdmissionSetup, config_of, run_local
 

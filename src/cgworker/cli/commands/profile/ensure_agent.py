@@ -1,4 +1,4 @@
-"""`cg profile ensure-agent`: have a profile that works."""
+"""`cg profile ensure-agent`: make a profile unless there is one that works."""
 
 from __future__ import annotations
 
@@ -32,28 +32,33 @@ async def ensure_agent(
     ],
     project_id: ProjectId,
     requested_agent_id: Annotated[
-        str, Flag("--requested-agent-id", metavar="AGENT", help="The agent to be.")
+        str, Flag("--requested-agent-id", metavar="AGENT", help="The id of the agent.")
     ],
     runtime_kind: Annotated[
-        str, Flag("--runtime-kind", metavar="KIND", help="What runs behind it, for people to read.")
+        str, Flag("--runtime-kind", metavar="KIND", help="The kind of program behind the agent, for people.")
     ],
-    display_name: Annotated[str, Flag("--display-name", metavar="NAME", help="What people call it.")],
+    display_name: Annotated[
+        str, Flag("--display-name", metavar="NAME", help="The agent's name, for people.")
+    ],
     base_url: BaseUrl = None,
     profile_kind: Annotated[
-        str, Flag("--profile-kind", metavar="KIND", help="What it may do.")
+        str,
+        Flag("--profile-kind", metavar="KIND", help="The kind of profile, which decides the agent's grants."),
     ] = REPORTER_PROFILE,
-    description: Annotated[str | None, Flag("--description", metavar="TEXT", help="What it is for.")] = None,
+    description: Annotated[
+        str | None, Flag("--description", metavar="TEXT", help="What the agent is for.")
+    ] = None,
     invitation_code: Annotated[
         str | None,
-        Flag("--invitation-code", metavar="CODE", help="If the profile kind asks for one."),
+        Flag("--invitation-code", metavar="CODE", help="A code, if the kind of profile needs one."),
     ] = None,
     invitation_code_file: Annotated[
-        str | None, Flag("--invitation-code-file", metavar="FILE", help="A file it is in.")
+        str | None, Flag("--invitation-code-file", metavar="FILE", help="The file that holds the code.")
     ] = None,
 ) -> EnsuredProfile:
-    """Have a profile that works: kept if it does, else the agent is admitted and its token kept.
+    """Keep a profile that works, or else admit the agent and make its profile.
 
-    The operator's bearer is needed, unless the profile there is works.
+    Without a working profile, the operator's bearer is needed.
     """
     if profile.strip() != f"{project_id}/{requested_agent_id}":
         raise UsageError("profile does not match requested agent")
@@ -91,7 +96,7 @@ async def ensure_agent(
 
 
 async def _works(profile: Profile, base_url: str, ca_file: str | Path | None) -> bool:
-    """Whether the kernel takes the profile's token; other trouble with the kernel is raised."""
+    """Whether the kernel accepts the profile's token; other failures are raised."""
     try:
         token = read_profile_token(profile)
         async with KernelClient(base_url, agent=profile.agent, token=token, ca_file=ca_file) as kernel:

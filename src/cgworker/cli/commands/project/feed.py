@@ -22,7 +22,7 @@ async def feed(
     limit: Limit = None,
     wait_seconds: FollowSeconds = 0,
 ) -> EventPage:
-    """Show what happened in a project."""
+    """Show the events of a project."""
     async with as_reader(server, caller) as kernel:
         return await kernel.projections.feed(
             project_id, after_ledger_seq=after_ledger_seq, limit=limit, wait_seconds=wait_seconds

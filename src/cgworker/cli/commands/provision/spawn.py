@@ -19,7 +19,7 @@ async def spawn(
     project_id: ProjectId,
     requested_by: RequestedBy,
     provisioner_agent: Annotated[
-        str, Flag("--provisioner-agent", metavar="AGENT", help="Who provides agents.")
+        str, Flag("--provisioner-agent", metavar="AGENT", help="The agent that provides agents.")
     ],
     role: Annotated[str, Flag("--role", metavar="ROLE", help="What the new agent is for.")],
     request_id: RequestId = None,

@@ -1,9 +1,9 @@
-"""`cg report`: put work done elsewhere on record."""
+"""`cg report`: record work that was done elsewhere."""
 
 from __future__ import annotations
 
 from cgworker.cli.command import add_command, group
 from cgworker.cli.commands.report.work_memory import work_memory
 
-app = group("Put work done elsewhere on record.")
+app = group("Record work that was done elsewhere.")
 add_command(app, "work-memory", work_memory)

@@ -1,4 +1,4 @@
-"""`cg report work-memory`: put work done elsewhere on record."""
+"""`cg report work-memory`: record work that was done elsewhere."""
 
 from __future__ import annotations
 

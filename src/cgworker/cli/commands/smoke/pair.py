@@ -24,15 +24,15 @@ async def pair(
     from_: Annotated[str, Flag("--from", metavar="PROJECT/AGENT", help="The profile that asks.")],
     to: Annotated[str, Flag("--to", metavar="AGENT", help="The agent that is to answer.")],
     turn_kind: Annotated[
-        str, Flag("--turn-kind", metavar="KIND", help="What kind of turn.")
+        str, Flag("--turn-kind", metavar="KIND", help="The kind of turn.")
     ] = CONVERSATION_KIND,
     request_id: RequestId = None,
     dispatch_key: DispatchKey = None,
-    payload_json: Annotated[str, Flag("--payload-json", metavar="JSON", help="What to ask.")] = _PAYLOAD,
+    payload_json: Annotated[str, Flag("--payload-json", metavar="JSON", help="The turn's input.")] = _PAYLOAD,
     timeout_seconds: TimeoutSeconds = 60.0,
     poll_interval_ms: PollIntervalMs = 500,
 ) -> SmokeResult:
-    """Dispatch a turn to an agent that offers its kind, and show what it made of it."""
+    """Dispatch a turn to an agent that offers its kind, and show the result."""
     actor = parse_profile_name(from_)
     made_up = f"smoke-{actor.agent_id}-to-{to}-{int(time.time())}"
     request_id, dispatch_key = anchors("cg smoke pair", request_id or dispatch_key or made_up, dispatch_key)

@@ -17,12 +17,12 @@ async def answer(
     turn_id: Annotated[str, Argument(metavar="TURN", help="The turn, such as T-7.")],
     value: Annotated[str, Flag("--json", metavar="JSON", help="The answer.")],
     key: Annotated[
-        str | None, Flag("--key", metavar="KEY", help="Which question, where several are open.")
+        str | None, Flag("--key", metavar="KEY", help="The question, if several are open.")
     ] = None,
     project_id: ProfilesProjectId = None,
     agent_id: ActingAgent = None,
 ) -> Answered:
-    """Answer a turn's question, and have the turn go on. The answer must fit the question's schema."""
+    """Answer a turn's question, and resume the turn. The answer must fit the question's schema."""
     actor = worker_agent(server, project_id, agent_id, command_name="cg turn answer")
     said = parse_json(value)
     async with as_actor(server, actor) as kernel:

@@ -24,11 +24,11 @@ async def context(
     project_id: ProjectId,
     turn_id: TurnId,
     after_turn_seq: Annotated[
-        int, Flag("--after-turn-seq", metavar="N", help="Only records after this one.")
+        int, Flag("--after-turn-seq", metavar="N", help="Only records after this number.")
     ] = 0,
     limit: PageLimit = 100,
 ) -> TurnContext:
-    """Show a turn's records with their content."""
+    """Show a turn's records with their payloads."""
     turn = TurnRef(project_id=project_id, turn_id=turn_id)
     async with as_reader(server, caller) as kernel:
         return await read_context_page(kernel, turn, after_turn_seq, limit)

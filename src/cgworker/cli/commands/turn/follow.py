@@ -16,9 +16,11 @@ async def follow(
     server: ServerFlags,
     turn_id: Annotated[str, Argument(metavar="TURN", help="The turn, such as T-7.")],
     after_turn_seq: Annotated[
-        int, Flag("--after-turn-seq", min=0, metavar="N", help="Only records after this one.")
+        int, Flag("--after-turn-seq", min=0, metavar="N", help="Only records after this number.")
     ] = 0,
-    json: Annotated[bool, Flag("--json", help="A line of JSON a record, also on a terminal.")] = False,
+    json: Annotated[
+        bool, Flag("--json", help="Print one line of JSON per record, even on a terminal.")
+    ] = False,
     project_id: ProfilesProjectId = None,
     agent_id: ActingAgent = None,
 ) -> None:

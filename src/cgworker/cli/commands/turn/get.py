@@ -1,4 +1,4 @@
-"""`cg turn get`: a turn as it stands."""
+"""`cg turn get`: a turn."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ from cgworker.wire.refs import TurnRef
 
 
 async def get(server: ServerFlags, caller: CallerFlags, project_id: ProjectId, turn_id: TurnId) -> TurnResult:
-    """Show a turn as it stands."""
+    """Show a turn."""
     async with as_reader(server, caller) as kernel:
         return TurnResult.of(await kernel.turns.get(TurnRef(project_id=project_id, turn_id=turn_id)))

@@ -1,4 +1,4 @@
-"""`cg turn stop`: ask the worker of a turn to stop it."""
+"""`cg turn stop`: request that a turn stops."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ async def stop(
     project_id: ProjectId,
     turn_id: TurnId,
     requested_by: RequestedBy,
-    reason: Annotated[str | None, Flag("--reason", metavar="TEXT", help="Why, for the ledger.")] = None,
+    reason: Annotated[
+        str | None, Flag("--reason", metavar="TEXT", help="The reason, for the ledger.")
+    ] = None,
 ) -> RequestedTurn:
-    """Ask for a turn to be stopped. A worker hears it while it runs the turn, and closes it."""
+    """Request that a turn stops. The worker that runs it sees the request, and closes the turn."""
     actor = AgentRef(project_id=project_id, agent_id=requested_by)
     turn = TurnRef(project_id=project_id, turn_id=turn_id)
     async with as_actor(server, actor) as kernel:

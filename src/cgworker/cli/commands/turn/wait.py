@@ -24,7 +24,7 @@ async def wait(
     timeout_seconds: TimeoutSeconds = 60.0,
     poll_interval_ms: PollIntervalMs = 500,
 ) -> WaitedTurn:
-    """Wait until a turn is closed. A suspended turn is not."""
+    """Wait until a turn is closed; a suspended turn is not closed."""
     turn = TurnRef(project_id=project_id, turn_id=turn_id)
     async with as_reader(server, caller) as kernel:
         return await wait_until_closed(kernel, turn, timeout_seconds, poll_interval_ms / 1000)

@@ -1,4 +1,4 @@
-"""`cg worker check`: does a command keep the command contract? Without a kernel."""
+"""`cg worker check`: check without a kernel that a command keeps the command contract."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cgworker.cli.options import Flag
 from cgworker.cli.payload import parse_json, read_json, split_command
-from cgworker.cli.worker_results import Card
+from cgworker.cli.worker_results import CheckCard
 from cgworker.errors import UsageError
 from cgworker.testing.checking import DEFAULT_TURNS, TURNS, CommandCheck
 
@@ -15,30 +15,30 @@ from cgworker.testing.checking import DEFAULT_TURNS, TURNS, CommandCheck
 async def check(
     command: Annotated[
         str,
-        Flag("--command", metavar="CMD [ARGS]...", help="What to check; the rest of the line."),
+        Flag("--command", metavar="CMD [ARGS]...", help="The command to check; takes the rest of the line."),
     ],
     turns_file: Annotated[
         str | None,
         Flag("--turns-file", metavar="FILE", help=f"Inputs by name, as JSON: {', '.join(TURNS)}."),
     ] = None,
     turns_json: Annotated[
-        str | None, Flag("--turns-json", metavar="JSON", help="The same, on the command line.")
+        str | None, Flag("--turns-json", metavar="JSON", help="Inputs by name, as JSON on the command line.")
     ] = None,
     time_limit_seconds: Annotated[
         float, Flag("--time-limit-seconds", min=0.1, metavar="S", help="How long a turn may take.")
     ] = 60.0,
-) -> Card:
-    """Run a command on a set of turns, without a kernel, and say whether it keeps the command contract.
+) -> CheckCard:
+    """Run a command on a set of turns without a kernel, and check that it keeps the command contract.
 
-    What only some inputs make a command do, such as suspending, is shown by naming those inputs. Exit status
-    1 if something failed; what was not shown is not a failure.
+    If only some inputs make the command do something, such as suspend, give those inputs. The exit status is
+    1 if a check failed; a check that the inputs did not reach is no failure.
     """
-    logging.getLogger("cgworker").setLevel(logging.ERROR)  # that a checked turn is ended is no news
+    logging.getLogger("cgworker").setLevel(logging.ERROR)  # the check reports what it ends
     argv = split_command(command)
-    examination = CommandCheck(argv, _turns(turns_file, turns_json), time_limit_seconds)
-    checks = tuple([each async for each in examination.run()])
+    check_run = CommandCheck(argv, _turns(turns_file, turns_json), time_limit_seconds)
+    checks = tuple([each async for each in check_run.run()])
     verdicts = [each.verdict for each in checks]
-    return Card(
+    return CheckCard(
         command=argv,
         passed_count=verdicts.count("passed"),
         failed_count=verdicts.count("failed"),

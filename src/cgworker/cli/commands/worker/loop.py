@@ -44,7 +44,10 @@ def loop(
     idle_sleep_seconds: Annotated[
         float,
         Flag(
-            "--idle-sleep-seconds", min=0.01, metavar="S", help="How often to ask a kernel that cannot wait."
+            "--idle-sleep-seconds",
+            min=0.01,
+            metavar="S",
+            help="The pause between requests to a kernel without long polls.",
         ),
     ] = 1.0,
     max_iterations: Annotated[
@@ -53,7 +56,7 @@ def loop(
             "--max-iterations",
             min=1,
             metavar="N",
-            help="Ask for work so often, one turn at a time, and end when there is none.",
+            help="Ask for work at most N times, one turn at a time, and end when there is none.",
         ),
     ] = None,
     retries: Annotated[
@@ -72,9 +75,10 @@ def loop(
     *,
     as_json: bool = False,
 ) -> LoopResult:
-    """Work turns until SIGTERM or SIGINT: then held turns may end in their grace, or are handed back.
+    """Work turns with a command until SIGTERM or SIGINT.
 
-    A failed turn, an outage of the kernel or of its database does not end it.
+    Turns that are running then have the grace time to end, or are handed back. A failed turn, or an outage of
+    the kernel or its database, does not end the loop.
     """
     close_memory()
     run_below_pid1()

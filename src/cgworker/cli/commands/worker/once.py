@@ -20,7 +20,7 @@ from cgworker.worker.process.exit import Ending, ending_in_time
 
 
 def once(server: ServerFlags, runtime: CommandFlags) -> WorkedTurn | UnreadTurn | NothingClaimed:
-    """Claim one turn, run the command on it, and settle it by what the command leaves."""
+    """Claim one turn, run a command on it, and settle it by what the command leaves."""
     close_memory()
     log_worker_to_stderr(logging.WARNING)
     with ending_in_time() as ending:

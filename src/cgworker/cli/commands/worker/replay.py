@@ -1,4 +1,4 @@
-"""`cg worker replay`: do a past turn again, and show whether it comes to the same."""
+"""`cg worker replay`: do a past turn again, and compare the results."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ from cgworker.worker import Worker
 
 async def replay(
     server: ServerFlags,
-    turn: Annotated[str, Argument(metavar="TURN", help="The turn, such as T-7; it has to be closed.")],
+    turn: Annotated[str, Argument(metavar="TURN", help="The closed turn, such as T-7.")],
     app: Annotated[
         str | None,
-        Flag("--app", metavar="MODULE:WORKER", help="The worker to do it with, such as desk:worker."),
+        Flag("--app", metavar="MODULE:WORKER", help="The worker to use, such as desk:worker."),
     ] = None,
     command: Annotated[
         str | None,
-        Flag("--command", metavar="CMD [ARGS]...", help="What to do it with; the rest of the line."),
+        Flag("--command", metavar="CMD [ARGS]...", help="The command to use; takes the rest of the line."),
     ] = None,
     all_records: Annotated[
-        bool, Flag("--all-records", help="Show it the records of the turn's life, but the final one.")
+        bool, Flag("--all-records", help="Show it all records of the turn but the final one.")
     ] = False,
 ) -> Replay:
-    """Do a past turn again, without a claim and without writing to the kernel, and compare what comes of it.
+    """Do a past turn again without a claim and without writing to the kernel, and compare the results.
 
-    It begins with what the turn was dispatched with. Its steps are not done again, its children and questions
-    end as they did then; records that it would append go to stderr. Exit status 1 if it comes to something
-    else. What the command or worker does outside CommonGround it does again.
+    The turn begins with the input of its dispatch. Its steps are not done again, and its children and
+    questions end as they did. Records that it would append go to stderr. Effects outside CommonGround happen
+    again. The exit status is 1 if the results differ.
     """
-    logging.getLogger("cgworker").setLevel(logging.ERROR)  # the comparison is the news
+    logging.getLogger("cgworker").setLevel(logging.ERROR)  # the result is the comparison
     async with _handler(server, app, command) as (kernel, handler):
         assert kernel.agent is not None
         past = TurnRef(project_id=kernel.agent.project_id, turn_id=turn)
@@ -64,7 +64,7 @@ async def replay(
 async def _handler(
     server: ServerFlags, app: str | None, command: str | None
 ) -> AsyncIterator[tuple[KernelClient, Handler | Worker]]:
-    """What does it, and the kernel that has the turn: the worker's own, unless a profile is given."""
+    """Yield the kernel that has the turn (the worker's own, unless a profile is given) and the handler."""
     if (app is None) == (command is None):
         raise UsageError("give --app or --command, and not both")
     worker = None if app is None else _only_one(app)

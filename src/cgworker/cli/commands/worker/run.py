@@ -1,6 +1,6 @@
 """`cg worker run`: serve the workers that a program of the user's defines.
 
-Loads no typer, as `worker_loop.py` does not.
+The module does not load typer: the process runs for weeks, and a child parses its line (`parse_in_child.py`).
 """
 
 from __future__ import annotations
@@ -27,21 +27,24 @@ from cgworker.worker.process.serve import run_loop, serve
 
 @frozen(kw_only=True)
 class RunFlags:
-    """How the workers behave; what is not given stays as the program says."""
+    """The flags that override options of the workers."""
 
     grace_seconds: Annotated[
         float | None,
-        Flag("--grace-seconds", min=0, metavar="S", help="How long turns may go on after SIGTERM."),
+        Flag("--grace-seconds", min=0, metavar="S", help="How long turns may run on after SIGTERM."),
     ] = None
     time_limit_seconds: Annotated[
         float | None,
-        Flag("--time-limit-seconds", min=0.01, metavar="S", help="End a handler after it."),
+        Flag("--time-limit-seconds", min=0.01, metavar="S", help="End a handler after S seconds."),
     ] = None
     renew_interval_seconds: RenewInterval = None
     idle_sleep_seconds: Annotated[
         float | None,
         Flag(
-            "--idle-sleep-seconds", min=0.01, metavar="S", help="How often to ask a kernel that cannot wait."
+            "--idle-sleep-seconds",
+            min=0.01,
+            metavar="S",
+            help="The pause between requests to a kernel without long polls.",
         ),
     ] = None
     concurrency: Annotated[
@@ -57,25 +60,29 @@ class RunFlags:
     health_port: HealthPort = None
 
     def applied_to(self, worker: Worker) -> Worker:
-        """The worker, with these options over its own."""
+        """Return the worker with these options in place of its own.
+
+        Args:
+            worker: the worker of the program.
+        """
         given: dict[str, Any] = {
             "grace_seconds": self.grace_seconds,
             "time_limit_seconds": self.time_limit_seconds,
             "renew_seconds": self.renew_interval_seconds,
             "poll_seconds": self.idle_sleep_seconds,
         }
-        said = {name: value for name, value in given.items() if value is not None}
-        return worker.with_kernel(worker.kernel, options=evolve(worker.options, **said))
+        given_options = {name: value for name, value in given.items() if value is not None}
+        return worker.with_kernel(worker.kernel, options=evolve(worker.options, **given_options))
 
     def words(self) -> list[str]:
-        """The flags as they are typed."""
+        """Return the flags that are given, as they are typed."""
         given = {name: value for name, value in asdict(self).items() if value is not None}
         return [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
 
 
 @frozen(kw_only=True)
 class ServedAgent:
-    """An agent whose turns were worked, and the kinds with a handler of their own."""
+    """An agent whose turns were worked, and the kinds that have a handler of their own."""
 
     project_id: str
     agent_id: str
@@ -84,14 +91,14 @@ class ServedAgent:
 
 @frozen(kw_only=True)
 class RunResult:
-    """What was served until the end."""
+    """The agents that were served."""
 
     served: tuple[ServedAgent, ...]
 
 
 @frozen(kw_only=True)
 class StuckRun(RunResult):
-    """What was served until a handler that did not end has ended it (`on_stuck="drain"`)."""
+    """The agents that were served until a stuck handler ended the worker (`on_stuck="drain"`)."""
 
     exit_status: ClassVar[int] = 1
 
@@ -99,25 +106,27 @@ class StuckRun(RunResult):
 def run(
     apps: Annotated[
         list[str],
-        Argument(metavar="MODULE:WORKER...", help="Workers, or what makes them, such as desk:worker."),
+        Argument(
+            metavar="MODULE:WORKER...", help="Workers, or functions that make them, such as desk:worker."
+        ),
     ],
     behaviour: RunFlags,
     reload: Annotated[
-        bool, Flag("--reload", help="Start again, after a drain, when a Python file changes.")
+        bool, Flag("--reload", help="Drain and start again when a Python file changes.")
     ] = False,
     *,
     as_json: bool = False,
 ) -> RunResult:
-    """Work turns with the workers of a Python program until SIGTERM or SIGINT, all in one process.
+    """Work turns with the workers of a Python program, in one process, until SIGTERM or SIGINT.
 
-    Held turns may then end in their grace, or are handed back.
+    Turns that are running then have the grace time to end, or are handed back.
     """
     log_to_stderr(logging.INFO)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     close_memory()
     run_below_pid1()
     if reload:
-        from cgworker.cli.reloading import serve_with_reload  # an extra
+        from cgworker.cli.reloading import serve_with_reload  # needs the extra `reload`
 
         json_flag = ["--json"] if as_json else []
         anyio.run(
@@ -133,10 +142,10 @@ def run(
             work = partial(serve, workers, behaviour.concurrency, behaviour.health_port, ending.begin)
             run_loop(workers, work)
     stuck = any(worker.is_ended_by_stuck for worker in workers)
-    return (StuckRun if stuck else RunResult)(served=tuple(map(_told, workers)))
+    return (StuckRun if stuck else RunResult)(served=tuple(map(_served, workers)))
 
 
-def _told(worker: Worker) -> ServedAgent:
+def _served(worker: Worker) -> ServedAgent:
     return ServedAgent(
         project_id=worker.agent.project_id,
         agent_id=worker.agent.agent_id,

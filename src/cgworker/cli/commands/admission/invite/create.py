@@ -23,34 +23,39 @@ from cgworker.wire.admission import WORKER_PROFILE, CreateInvite
 
 async def create(
     admin: AdminFlags,
-    agent_id: Annotated[str, Flag("--agent-id", metavar="AGENT", help="The agent to be.")],
+    agent_id: Annotated[str, Flag("--agent-id", metavar="AGENT", help="The id of the new agent.")],
     project_id: ProjectId = "cg-demo",
     profile_kind: Annotated[
-        str, Flag("--profile-kind", metavar="KIND", help="What it may do.")
+        str,
+        Flag("--profile-kind", metavar="KIND", help="The kind of profile, which decides the agent's grants."),
     ] = WORKER_PROFILE,
     runtime_kind: Annotated[
-        str, Flag("--runtime-kind", metavar="KIND", help="What runs behind it, for people to read.")
+        str, Flag("--runtime-kind", metavar="KIND", help="The kind of program behind the agent, for people.")
     ] = "manual.shell.v1",
     display_name: Annotated[
-        str | None, Flag("--display-name", metavar="NAME", help="What people call it.")
+        str | None, Flag("--display-name", metavar="NAME", help="The agent's name, for people.")
     ] = None,
-    description: Annotated[str | None, Flag("--description", metavar="TEXT", help="What it is for.")] = None,
+    description: Annotated[
+        str | None, Flag("--description", metavar="TEXT", help="What the agent is for.")
+    ] = None,
     expires_in: Annotated[
-        str, Flag("--expires-in", metavar="DURATION", help="How long the code works: 24h, 60m, 7d.")
+        str, Flag("--expires-in", metavar="DURATION", help="How long the code is valid: 24h, 60m, 7d.")
     ] = "24h",
-    max_uses: Annotated[int, Flag("--max-uses", min=1, metavar="N", help="How often the code works.")] = 1,
+    max_uses: Annotated[
+        int, Flag("--max-uses", min=1, metavar="N", help="How many times the code can be used.")
+    ] = 1,
     capacity: Capacity = None,
     grant: Grants = None,
     join_base_url: Annotated[
         str | None,
-        Flag("--join-base-url", metavar="URL", help="The address the agent is to join at."),
+        Flag("--join-base-url", metavar="URL", help="The address in the join command."),
     ] = None,
     out: Annotated[
         str | None,
-        Flag("--out", metavar="FILE", help="Write the result there as well, for you alone."),
+        Flag("--out", metavar="FILE", help="Write the result to a private file as well."),
     ] = None,
 ) -> InviteResult:
-    """Invite an agent. The code is shown this once; send it to whom it is for."""
+    """Invite an agent. The code is shown only now; send it to the agent's owner."""
     wanted = CreateInvite(
         agent_id=agent_id,
         profile_kind=profile_kind,

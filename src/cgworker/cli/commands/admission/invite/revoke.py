@@ -1,4 +1,4 @@
-"""`cg admission invite revoke`: make an invite's code useless."""
+"""`cg admission invite revoke`: revoke an invite."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from cgworker.wire.admission import RevokedInvite
 
 async def revoke(
     admin: AdminFlags,
-    invite_id: Annotated[str, Flag("--invite-id", metavar="INVITE", help="Which one (aginv_...).")],
+    invite_id: Annotated[str, Flag("--invite-id", metavar="INVITE", help="The invite (aginv_...).")],
     project_id: ProjectId = "cg-demo",
 ) -> RevokedInvite:
-    """Make an invite's code useless. Who has joined by it stays."""
+    """Revoke an invite: its code is refused from now on. Agents that have joined stay."""
     async with as_operator(admin, project_id, to="revoke an Agent join invite") as admission:
         return RevokedInvite(invite=await admission.revoke_invite(project_id, invite_id))

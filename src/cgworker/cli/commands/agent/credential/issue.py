@@ -24,14 +24,14 @@ async def issue(
     agent_id: AgentId,
     expires_in: Annotated[
         str | None,
-        Flag("--expires-in", metavar="DURATION", help="End it by itself after 24h, 7d, ..."),
+        Flag("--expires-in", metavar="DURATION", help="Let it expire after 24h, 7d, ..."),
     ] = None,
     out: Annotated[
         str | None,
-        Flag("--out", metavar="FILE", help="Where its token goes.  [default: with the others]"),
+        Flag("--out", metavar="FILE", help="The file for its token.  [default: with the other credentials]"),
     ] = None,
 ) -> IssuedToFile:
-    """Issue a credential. Its token goes to a file that only you can read, never to the screen."""
+    """Issue a credential. Its token is written to a private file, never to the screen."""
     agent = AgentRef(project_id=project_id, agent_id=agent_id)
     request = IssueCredential(expires_at=_in(expires_in), provenance_kind=_PROVENANCE)
     async with as_admin_service(operator, project_id) as kernel:

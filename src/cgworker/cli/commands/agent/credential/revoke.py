@@ -1,4 +1,4 @@
-"""`cg agent credential revoke`: end a credential."""
+"""`cg agent credential revoke`: revoke a credential."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ async def revoke(
     project_id: ProjectId,
     agent_id: AgentId,
     credential_id: Annotated[
-        str, Flag("--credential-id", metavar="CREDENTIAL", help="Which one (cred_...).")
+        str, Flag("--credential-id", metavar="CREDENTIAL", help="The credential (cred_...).")
     ],
 ) -> RevokedCredential:
-    """Revoke a credential. It is refused from the next request on, by every kernel."""
+    """Revoke a credential. Every kernel refuses it from the next request on."""
     agent = AgentRef(project_id=project_id, agent_id=agent_id)
     async with as_admin_service(operator, project_id) as kernel:
         return RevokedCredential(credential=await kernel.credentials.revoke(agent, credential_id))

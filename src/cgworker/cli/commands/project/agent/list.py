@@ -23,13 +23,13 @@ async def list_agents(
     project_id: ProjectId,
     enabled_only: EnabledOnly = False,
     accepts_work_only: AcceptsWorkOnly = False,
-    role: Annotated[str | None, Flag("--role", metavar="ROLE", help="Only with this role.")] = None,
+    role: Annotated[str | None, Flag("--role", metavar="ROLE", help="Only agents with this role.")] = None,
     capability: Annotated[
-        str | None, Flag("--capability", metavar="KIND", help="Only those that can do this.")
+        str | None, Flag("--capability", metavar="KIND", help="Only agents with this capability.")
     ] = None,
     limit: Limit = None,
 ) -> AgentPage:
-    """List agents by their id."""
+    """List agents, ordered by id."""
     async with as_reader(server, caller) as kernel:
         return await kernel.projections.agents(
             project_id,

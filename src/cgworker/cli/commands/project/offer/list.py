@@ -23,12 +23,14 @@ async def list_offers(
     caller: CallerFlags,
     project_id: ProjectId,
     turn_kind: MaybeTurnKind = None,
-    agent_id: Annotated[str | None, Flag("--agent-id", metavar="AGENT", help="Only this agent's.")] = None,
+    agent_id: Annotated[
+        str | None, Flag("--agent-id", metavar="AGENT", help="Only offers of this agent.")
+    ] = None,
     enabled_only: EnabledOnly = False,
     accepts_work_only: AcceptsWorkOnly = False,
     limit: Limit = None,
 ) -> OfferPage:
-    """List what agents say they can do."""
+    """List the offers of agents: the kinds of turns that they say they can do."""
     async with as_reader(server, caller) as kernel:
         return await kernel.projections.turn_offers(
             project_id,

@@ -22,13 +22,13 @@ async def list_turns(
     caller: CallerFlags,
     project_id: ProjectId,
     target_agent_id: Annotated[
-        str | None, Flag("--target-agent-id", metavar="AGENT", help="Only those for this agent.")
+        str | None, Flag("--target-agent-id", metavar="AGENT", help="Only turns of this agent.")
     ] = None,
     turn_kind: MaybeTurnKind = None,
     state: Annotated[TurnState | None, Flag("--state", help="Only turns in this state.")] = None,
-    outcome: Annotated[TurnOutcome | None, Flag("--outcome", help="Only turns that ended so.")] = None,
+    outcome: Annotated[TurnOutcome | None, Flag("--outcome", help="Only turns with this outcome.")] = None,
     stop_requested_only: Annotated[
-        bool, Flag("--stop-requested-only", help="Only those asked to stop.")
+        bool, Flag("--stop-requested-only", help="Only turns whose stop is requested.")
     ] = False,
     limit: Limit = None,
 ) -> TurnPage:

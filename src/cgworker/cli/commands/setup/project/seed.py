@@ -14,7 +14,7 @@ from cgworker.profiles import non_blank
 async def seed_project(
     setup: SetupFlags,
     creator_ref: Annotated[
-        str, Flag("--creator-ref", metavar="REF", help="Who prepares it; kept nowhere.")
+        str, Flag("--creator-ref", metavar="REF", help="Who prepares the project; not stored.")
     ] = "local-dev",
     rotate_admin_service_token: Annotated[
         bool, Flag("--rotate-admin-service-token", help="Replace admin-service's credential.")
@@ -23,7 +23,7 @@ async def seed_project(
         bool, Flag("--rotate-admin-auth-token", help="Replace the admin API's bearer.")
     ] = False,
 ) -> ProjectSetup:
-    """Prepare a project: its admin-service, and the operator's two secret files. What works is kept."""
+    """Prepare a project: its admin-service, and the operator's two secret files. Keep what works."""
     from cgworker.cli.database import open_for_command
     from cgworker.cli.seeding import seed
 

@@ -1,4 +1,4 @@
-"""`cg setup project status`: what is prepared of a project."""
+"""`cg setup project status`: how far a project is prepared."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from cgworker.cli.results import ProjectSetup
 
 
 async def show_status(setup: SetupFlags) -> ProjectSetup:
-    """Show what stands of a project's preparation."""
+    """Show how far a project is prepared."""
     from cgworker.cli.database import open_for_command
     from cgworker.cli.seeding import status
 

@@ -22,7 +22,7 @@ async def append(
     payload_file: Annotated[
         str, Flag("--payload-file", metavar="FILE", help="The record's content as JSON.")
     ],
-    role: Annotated[str, Flag("--role", metavar="ROLE", help="What kind of record it is.")] = "progress",
+    role: Annotated[str, Flag("--role", metavar="ROLE", help="The record's role.")] = "progress",
 ) -> AppendedRecord:
     """Add a record to a claimed turn."""
     claim, payload = read_claim(claim_file), read_json(payload_file)

@@ -23,16 +23,23 @@ async def dispatch_child(
     server: ServerFlags,
     claim_file: ClaimFile,
     requested_by: RequestedBy,
-    target_agent: Annotated[str, Flag("--target-agent", metavar="AGENT", help="Who is to do it.")],
-    payload_file: Annotated[str, Flag("--payload-file", metavar="FILE", help="What is to be done, as JSON.")],
+    target_agent: Annotated[
+        str, Flag("--target-agent", metavar="AGENT", help="The agent that is to work the turn.")
+    ],
+    payload_file: Annotated[str, Flag("--payload-file", metavar="FILE", help="The child's input as JSON.")],
     dispatch_key: Annotated[
-        str, Flag("--dispatch-key", metavar="KEY", help="What makes a repeat the same turn.")
+        str,
+        Flag(
+            "--dispatch-key",
+            metavar="KEY",
+            help="Repeating the command with the same key gives the same turn.",
+        ),
     ],
     turn_kind: Annotated[
-        str, Flag("--turn-kind", metavar="KIND", help="What kind of turn it is.")
+        str, Flag("--turn-kind", metavar="KIND", help="The kind of turn.")
     ] = CONVERSATION_KIND,
 ) -> DispatchedChild:
-    """Give an agent work under a claimed turn. Its lease gets more time with it."""
+    """Dispatch a child of a claimed turn. This renews the lease of the claim."""
     claim = read_claim(claim_file)
     actor = AgentRef(project_id=claim.project_id, agent_id=requested_by)
     child = Dispatch(

@@ -23,10 +23,10 @@ async def finish(
     claim_file: ClaimFile,
     outcome: Annotated[TurnOutcome, Flag("--outcome", help="How the turn ends.")],
     payload_file: Annotated[
-        str | None, Flag("--payload-file", metavar="FILE", help="What came of it, as JSON.")
+        str | None, Flag("--payload-file", metavar="FILE", help="The result as JSON.")
     ] = None,
     final_record_role: Annotated[
-        str, Flag("--final-record-role", metavar="ROLE", help="What kind of record that is.")
+        str, Flag("--final-record-role", metavar="ROLE", help="The role of the record with the result.")
     ] = "deliverable",
 ) -> ClosedTurn:
     """Close a claimed turn."""

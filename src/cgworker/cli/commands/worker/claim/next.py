@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cgworker.cli.connect import as_claim_holder
-from cgworker.cli.context_page import read_context
+from cgworker.cli.context_page import read_claimed_context
 from cgworker.cli.options import (
     AgentId,
     ClaimOutFile,
@@ -29,7 +29,7 @@ async def claim_next(
     context_limit: ContextLimit = 100,
     claim_out_file: ClaimOutFile = None,
 ) -> ClaimWithContext | NothingClaimed | ContextNotRead:
-    """Claim the agent's oldest queued turn. Its lease runs: renew, finish or suspend it in time."""
+    """Claim the agent's oldest queued turn. Renew, finish or suspend it before its lease ends."""
     agent = AgentRef(project_id=project_id, agent_id=agent_id)
     check_place(claim_out_file)
     async with as_claim_holder(server, agent) as kernel:
@@ -38,4 +38,4 @@ async def claim_next(
             return NothingClaimed()
         if claim_out_file is not None:
             write_json_file(claim_out_file, bare(claim))
-        return await read_context(kernel, claim, context_after_turn_seq, context_limit)
+        return await read_claimed_context(kernel, claim, context_after_turn_seq, context_limit)

@@ -1,4 +1,4 @@
-"""`cg worker claim renew`: give a claim's lease more time."""
+"""`cg worker claim renew`: renew a claim's lease."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cgworker.cli.worker_results import (
 
 
 async def renew(server: ServerFlags, claim_file: ClaimFile) -> RenewedClaim:
-    """Give a claim's lease more time."""
+    """Renew a claim's lease."""
     claim = read_claim(claim_file)
     async with as_claim_holder(server, claim.agent) as kernel:
         renewal = await kernel.claims.renew(claim)

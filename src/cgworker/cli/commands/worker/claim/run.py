@@ -13,7 +13,7 @@ from attrs import evolve, frozen
 
 from cgworker import signals
 from cgworker.cli.connect import as_claim_holder
-from cgworker.cli.context_page import read_context
+from cgworker.cli.context_page import read_claimed_context
 from cgworker.cli.options import (
     AgentId,
     Argument,
@@ -58,15 +58,17 @@ async def run(
     context_limit: ContextLimit = 100,
     claim_out_file: ClaimOutFile = None,
     context_out_file: Annotated[
-        str | None, Flag("--context-out-file", metavar="FILE", help="Write the context there.")
+        str | None, Flag("--context-out-file", metavar="FILE", help="Write the context to this file.")
     ] = None,
     renew_interval_seconds: RenewInterval = None,
-    argv: Annotated[list[str] | None, Argument(metavar="-- CMD [ARGS]...", help="What to run.")] = None,
+    argv: Annotated[
+        list[str] | None, Argument(metavar="-- CMD [ARGS]...", help="The command to run.")
+    ] = None,
 ) -> ClaimRun | NothingClaimed | ContextNotRead:
-    """Claim a turn and run a command that settles it itself, with the claim it is given.
+    """Claim a turn, and run a command that settles the turn itself.
 
-    The lease is renewed while the command runs and not after: what it leaves unsettled is queued again
-    when the lease has ended. cg exits with the command's status.
+    The lease is renewed only while the command runs: a turn that it does not settle is queued again when the
+    lease has ended. cg exits with the command's status.
     """
     if not argv:
         raise UsageError("claim run requires a command after --")
@@ -84,7 +86,7 @@ async def run(
             return NothingClaimed()
         with _files(claim_out_file, context_out_file) as files:
             write_json_file(str(files.claim), bare(claim))
-            read = await read_context(kernel, claim, context_after_turn_seq, context_limit)
+            read = await read_claimed_context(kernel, claim, context_after_turn_seq, context_limit)
             if isinstance(read, ContextNotRead):
                 return evolve(read, claim_file=str(files.claim))
             write_json_file(str(files.context), read.context)
@@ -112,7 +114,7 @@ class _Files:
 
 @contextmanager
 def _files(claim: str | None, context: str | None) -> Iterator[_Files]:
-    """The two files, in a folder that goes at the end unless the user named another place."""
+    """Yield the paths of the two files: those of the flags, or else in a temporary folder."""
     with temporary_folder("cg_worker_claim_run_") as folder:
         yield _Files(
             Path(claim).expanduser() if claim else folder / "claim.json",
@@ -121,10 +123,10 @@ def _files(claim: str | None, context: str | None) -> Iterator[_Files]:
 
 
 class _Work:
-    """The command and the lease it works under.
+    """Runs the command and renews its lease.
 
     Attributes:
-        lost: why the lease was lost, if it was.
+        lost: why the lease was lost; None if it was not.
     """
 
     def __init__(
@@ -137,7 +139,7 @@ class _Work:
         self.lost: str | None = None
 
     async def run(self, argv: Sequence[str]) -> int:
-        """Run the command and renew until it ends; its exit status, negative for a signal."""
+        """Run the command, renew the lease until it ends, and return its status, negative for a signal."""
         claim = self._lease.claim
         async with (
             start_child(
@@ -147,20 +149,20 @@ class _Work:
                 on_line=write_to_stderr,
                 mask=mask_for((claim.token, *self._kernel.secrets)),
             ) as child,
-            anyio.create_task_group() as beside,
+            anyio.create_task_group() as background,
         ):
 
             def end_on_signal(force: bool) -> None:
-                beside.start_soon(_end, child, 0.0 if force else _END_SECONDS)
+                background.start_soon(_end, child, 0.0 if force else _END_SECONDS)
 
             def end_on_loss(reason: str) -> None:
-                beside.start_soon(self._end_unless_settled, child, reason)
+                background.start_soon(self._end_unless_settled, child, reason)
 
-            await beside.start(watch_signals, end_on_signal)
-            async with keep_renewed(self._lease, self._keeper(end_on_loss)):
+            await background.start(watch_signals, end_on_signal)
+            async with keep_renewed(self._lease, self._hooks(end_on_loss)):
                 exit_code = await child.wait()
-            await self._note_if_over()
-            beside.cancel_scope.cancel()
+            await self._note_unseen_loss()
+            background.cancel_scope.cancel()
         return exit_code
 
     def _environment(self) -> dict[str, str]:
@@ -175,7 +177,7 @@ class _Work:
         }
         return ChildEnvironment(settles_itself=True).variables(os.environ, (), own)
 
-    def _keeper(self, lost: Callable[[str], None]) -> RenewalHooks:
+    def _hooks(self, lost: Callable[[str], None]) -> RenewalHooks:
         return RenewalHooks(
             renew=self._renew, lost=lost, stop=lambda: None, max_seconds=self._renew_interval_seconds
         )
@@ -185,13 +187,13 @@ class _Work:
         return RenewalResult(renewal.server_time, renewal.expires_at, bool(renewal.stop_requested))
 
     async def _end_unless_settled(self, child: Child, reason: str) -> None:
-        """The command settles the turn itself, which ends the lease as well: then it may go on to its end."""
+        """End the command, unless it has settled the turn itself, which ends the lease as well."""
         if not await self._is_settled():
             self.lost = reason
             await _end(child)
 
-    async def _note_if_over(self) -> None:
-        """The guard ends the command with its lease where this process stood still, and saw no loss."""
+    async def _note_unseen_loss(self) -> None:
+        """Note a loss that this stopped process did not see; the guard has ended the command."""
         is_over = self._lease.clock() >= self._lease.fence_at
         if self.lost is None and is_over and not await self._is_settled():
             self.lost = "it ran out before it could be renewed"

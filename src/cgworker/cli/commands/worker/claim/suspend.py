@@ -1,4 +1,4 @@
-"""`cg worker claim suspend`: put a claimed turn aside."""
+"""`cg worker claim suspend`: suspend a claimed turn."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from cgworker.cli.results import (
 async def suspend(
     server: ServerFlags,
     claim_file: ClaimFile,
-    reason: Annotated[str, Flag("--reason", metavar="WORD", help="Why, in a word.")],
-    note: Annotated[str | None, Flag("--note", metavar="TEXT", help="Why, in a sentence.")] = None,
+    reason: Annotated[str, Flag("--reason", metavar="WORD", help="The reason, in one word.")],
+    note: Annotated[str | None, Flag("--note", metavar="TEXT", help="The reason, in a sentence.")] = None,
 ) -> SuspendedTurn:
-    """Put a claimed turn aside until it is resumed."""
+    """Suspend a claimed turn until it is resumed."""
     claim = read_claim(claim_file)
     async with as_claim_holder(server, claim.agent) as kernel:
         await kernel.turns.suspend(claim, reason, note=note)
