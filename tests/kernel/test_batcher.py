@@ -11,7 +11,8 @@ from attrs import evolve
 from cgworker.errors import ConflictError, InvalidRequest
 from cgworker.kernel.batching.batcher import Load, StatementBatcher
 from cgworker.kernel.store.batch import Answers, Deferred
-from cgworker.kernel.store.claims.dispatch import Dispatched, DispatchRequest, dispatch_turns
+from cgworker.kernel.store.claims.dispatch import dispatch_turns
+from cgworker.kernel.store.claims.replay import Dispatched, DispatchRequest
 from cgworker.wire.converter import structure_request
 from cgworker.wire.turns import Dispatch
 from tests.kernel.project import Project

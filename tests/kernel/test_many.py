@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from cgworker.errors import KernelOverloaded
 from cgworker.kernel.store.batch import Answers, in_rounds, resolve_all
 from cgworker.kernel.store.claims.append import Append, append_records
-from cgworker.kernel.store.claims.dispatch import Dispatched, DispatchRequest, dispatch_turns
+from cgworker.kernel.store.claims.dispatch import dispatch_turns
+from cgworker.kernel.store.claims.replay import Dispatched, DispatchRequest
 from cgworker.wire.converter import structure_request
 from cgworker.wire.records import AppendRecord
 from cgworker.wire.refs import CardBoxRef

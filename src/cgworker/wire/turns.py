@@ -11,6 +11,7 @@ from attrs import field, frozen
 from cgworker.wire.absent import ABSENT, Absent
 from cgworker.wire.converter import ANSWERS, REQUESTS, unstructure
 from cgworker.wire.meta import Meta, Trace
+from cgworker.wire.order import OrderKey, Priority
 from cgworker.wire.refs import AgentRef, CardBoxRef, Cause, ClaimToken, TurnRef
 from cgworker.wire.values import Fault, read_delay
 
@@ -42,6 +43,10 @@ class TurnSnapshot:
     updated_at: datetime
     closed_at: datetime | None = None
     resume_at: datetime | Absent = ABSENT
+    not_before: datetime | Absent = ABSENT
+    priority: int | Absent = ABSENT
+    serial_key: str | Absent = ABSENT
+    fairness_key: str | Absent = ABSENT
 
 
 # ---------------------------------------------------------------- dispatch
@@ -49,7 +54,6 @@ class TurnSnapshot:
 
 Anchor = Annotated[str, "anchor"]
 """What makes a dispatch repeatable: its key, and the request id of a root (see `read_anchor`)."""
-
 
 Delay = Annotated[float, "delay"]
 """A number of seconds from now, by the kernel's clock (see `read_delay`)."""
@@ -71,7 +75,21 @@ class ChildDerivation:
 
 @frozen(kw_only=True)
 class Dispatch:
-    """Dispatch a turn to an agent. A `dispatch_key` identifies one turn of the project."""
+    """Dispatch a turn to an agent. A `dispatch_key` identifies one turn of the project.
+
+    The last five say when and in which order the turn is claimed (differences 28 and 29). A kernel that does
+    not know them, such as the reference's, refuses them.
+
+    Args:
+        not_before: the instant before which the turn cannot be claimed; UTC if it has no offset.
+        delay_seconds: in its place, how long the turn cannot be claimed, by the clock of the kernel's
+            database.
+        priority: -100 to 100; of an agent's turns the higher come first; 0 by default.
+        serial_key: of an agent's turns with the same key at most one runs, in the order of their numbers;
+            1 to 200 characters.
+        fairness_key: turns of one key take turns with those of others, and with those without one; 1 to 200
+            characters.
+    """
 
     requested_by: AgentRef
     target_agent: AgentRef
@@ -81,6 +99,11 @@ class Dispatch:
     authority: RootRequest | ChildDerivation
     meta: Meta | None = None
     trace: Trace | None = None
+    not_before: datetime | Absent = ABSENT
+    delay_seconds: Delay | Absent = ABSENT
+    priority: Priority | Absent = ABSENT
+    serial_key: OrderKey | Absent = ABSENT
+    fairness_key: OrderKey | Absent = ABSENT
 
 
 _ANCHOR = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/-]*\Z")

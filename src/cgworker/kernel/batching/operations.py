@@ -12,11 +12,12 @@ from cgworker.kernel.long_poll.parked_claims import ParkedClaims
 from cgworker.kernel.store.batch import Answers
 from cgworker.kernel.store.claims.append import Append, append_records
 from cgworker.kernel.store.claims.claim import Claimed, claim_turns
-from cgworker.kernel.store.claims.dispatch import Dispatched, DispatchRequest, dispatch_turns
+from cgworker.kernel.store.claims.dispatch import dispatch_turns
 from cgworker.kernel.store.claims.fence import Fenced
 from cgworker.kernel.store.claims.finish import Settled, finish_turns
 from cgworker.kernel.store.claims.reclaim import ClaimRequest
 from cgworker.kernel.store.claims.renew import renew_claims
+from cgworker.kernel.store.claims.replay import Dispatched, DispatchRequest, is_timed
 from cgworker.kernel.store.claims.suspend import suspend_turns
 from cgworker.kernel.store.postgres.database import Database
 from cgworker.wire.claims import Renewal
@@ -73,7 +74,7 @@ class BatchedOperations:
 
         Several dispatches share a statement only in a busy kernel: there the turns are queued.
         """
-        if len(dispatches) > 1:
+        if len(dispatches) > 1 or is_timed(dispatches[0].request):
             return await dispatch_turns(self._database, project_id, dispatches, lease=self._lease)
         with self.parked.offering(dispatches[0].request.target_agent) as waiting:
             return await dispatch_turns(

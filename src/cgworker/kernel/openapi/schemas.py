@@ -16,6 +16,7 @@ import attrs
 
 from cgworker.wire.absent import ABSENT
 from cgworker.wire.credentials import Moment
+from cgworker.wire.order import OrderKey, Priority
 from cgworker.wire.schemas import TYPES, Schema, SchemaGenerator, default_of
 from cgworker.wire.turns import Anchor, ChildDerivation, Delay, RootRequest
 from cgworker.wire.values import MAX_DELAY_SECONDS
@@ -74,6 +75,8 @@ class _WireSchemas(SchemaGenerator):
         Mapping[str, Any]: {"type": "object"},
         Anchor: {"type": "string", "maxLength": 128, "pattern": r"^[A-Za-z0-9][A-Za-z0-9._:@/-]*$"},
         Delay: {"type": "number", "minimum": 0, "maximum": MAX_DELAY_SECONDS},
+        Priority: {"type": "integer", "minimum": -100, "maximum": 100},
+        OrderKey: {"type": "string", "minLength": 1, "maxLength": 200},
         Moment: {"anyOf": [TYPES[datetime], {"type": "number", "description": "Seconds since 1970."}]},
     }
     root: ClassVar[str] = "#/components/schemas/"

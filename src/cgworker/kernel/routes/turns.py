@@ -26,9 +26,9 @@ from cgworker.kernel.routes import messages, redo, settlements
 from cgworker.kernel.routes.settlements import notify_settled
 from cgworker.kernel.store.callers import PresentedCredential
 from cgworker.kernel.store.claims.append import Append
-from cgworker.kernel.store.claims.dispatch import DispatchRequest
 from cgworker.kernel.store.claims.fence import Fenced
 from cgworker.kernel.store.claims.finish import check_outcome
+from cgworker.kernel.store.claims.replay import DispatchRequest, check_instants
 from cgworker.kernel.store.ledger import turn_feed
 from cgworker.kernel.store.records import get_context
 from cgworker.kernel.store.turns import get_turn, resume_turn, stop_turn
@@ -73,6 +73,7 @@ class FeedQuery:
 async def dispatch(request: Request) -> Response:
     """Give an agent work."""
     body = await read(request, Dispatch)
+    check_instants(body)
     project_id = path_id(request, "project_id")
     require_same(body.requested_by.project_id, project_id, "requested_by project must match path project")
     parent = None
@@ -90,6 +91,8 @@ async def dispatch(request: Request) -> Response:
     if dispatched.is_new:
         work = [] if dispatched.is_handed_over else [work_topic(body.target_agent)]
         kernel.notifier.wake(*work, *turn_topics(dispatched.turn, body.target_agent, parent))
+        if dispatched.due_in_seconds is not None:
+            kernel.timers.expect(dispatched.due_in_seconds)
     return reply(dispatched.turn)
 
 

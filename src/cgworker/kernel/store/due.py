@@ -24,23 +24,47 @@ async def seconds_to_next(database: Database) -> float | None:
     return seconds
 
 
-# Queues the turns that slept until now, and lets those be claimed that were dispatched for now. Several
-# kernels may run it at once: it skips locked turns, and a turn that another has woken is due no longer.
-WAKE_TURNS = """
-with due as (
-    select project_id, turn_number, state
-    from cg_turns
-    where due_at <= cg_now() and turn_number > 0
-    order by due_at
-    limit $1
-    for no key update skip locked
+# Queues the turns that slept until now, and makes those ready that were dispatched for now. Several kernels
+# may run it at once: it skips locked turns, and a turn that another has woken is due no longer.
+#
+# A turn that is ready now gets its place in the order of claims as if it were dispatched now (migration
+# 0007); one that slept has its place in front.
+_WAKE = """
+), waiting as (
+    -- Those that must still wait for an earlier turn of their serial key; on the lock, see DISPATCH_TURNS.
+    select d.*, d.state = 'queued' and d.serial_key is not null and (
+            earlier.turn_number is not null or row_number() over (
+                partition by d.project_id, d.target_agent_id, d.serial_key, d.state
+                order by d.turn_number) > 1
+        ) as still_waits
+    from due d
+    left join lateral (
+        select turn_number
+        from cg_turns
+        where project_id = d.project_id and target_agent_id = d.target_agent_id
+            and serial_key = d.serial_key and turn_number < d.turn_number
+            and state = 'queued' and due_at is null and serial_key is not null
+        order by turn_number desc
+        limit 1
+        for share skip locked
+    ) earlier on true
+), placed as (
+    -- The places of the others in the fair order.
+    select w.*, f.fair_number + case when f.is_last then row_number() over (
+            partition by w.project_id, w.target_agent_id, w.priority, w.fairness_key, f.is_last
+            order by w.turn_number) - 1
+        else 0 end as place
+    from waiting w
+    left join lateral cg_fair_places(
+        w.project_id, w.target_agent_id, w.priority, w.fairness_key, w.turn_number) f
+        on w.state = 'queued' and not w.still_waits
 ), woken as (
     update cg_turns t
-    set state = 'queued', due_at = null,
-        updated_at = case d.state when 'suspended' then cg_clock() else t.updated_at end
-    from due d
-    where t.project_id = d.project_id and t.turn_number = d.turn_number
-    returning t.*, d.state = 'suspended' as is_resumed
+    set state = 'queued', due_at = null, waits_for_key = p.still_waits, fair_number = coalesce(p.place, 0),
+        updated_at = case p.state when 'suspended' then cg_clock() else t.updated_at end
+    from placed p
+    where t.project_id = p.project_id and t.turn_number = p.turn_number
+    returning t.*, p.state = 'suspended' as is_resumed
 ), logged as (
     insert into cg_ledger (project_id, event_type, subject_kind, subject_id, actor_kind, actor_id,
         cause_kind, cause_id, annotations, agent_id, turn_number)
@@ -52,6 +76,34 @@ with due as (
 )
 select project_id, turn_number, target_agent_id, is_resumed from woken
 """
+
+WAKE_TURNS = (
+    """
+with due as (
+    select *
+    from cg_turns
+    where due_at <= cg_now() and turn_number > 0
+    order by due_at
+    limit $1
+    for no key update skip locked
+"""
+    + _WAKE
+)
+
+# As WAKE_TURNS, for the queued turns of one agent, run by a claim that finds some. It waits for locked turns,
+# which are being woken by another kernel.
+WAKE_AGENT = (
+    """
+with due as (
+    select *
+    from cg_turns
+    where project_id = $1 and target_agent_id = $3 and state = 'queued' and due_at <= cg_now()
+    order by due_at
+    limit 500
+    for no key update
+"""
+    + _WAKE
+)
 
 
 @frozen

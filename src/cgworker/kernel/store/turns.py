@@ -66,6 +66,10 @@ def snapshot_of(
         updated_at=row["updated_at"],
         closed_at=row["closed_at"],
         resume_at=resume_at(row),
+        not_before=row["not_before"] or ABSENT,
+        priority=row["priority"] or ABSENT,
+        serial_key=row["serial_key"] or ABSENT,
+        fairness_key=row["fairness_key"] or ABSENT,
     )
 
 
@@ -160,6 +164,19 @@ with found as (
     set held_count = a.held_count - 1
     from stopped s
     where s.is_over and a.project_id = $1 and a.agent_id = s.target_agent_id
+), following as (
+    -- The next turn of each serial key that is free now.
+    select n.*
+    from stopped c
+    cross join lateral cg_next_of_key($1, c.target_agent_id, c.serial_key) n
+    where c.is_over and c.serial_key is not null
+), followed as (
+    -- It becomes ready.
+    update cg_turns t
+    set waits_for_key = false, fair_number = n.fair_number
+    from following n
+    where t.project_id = $1 and t.turn_number = any (array(select turn_number from following))
+        and t.turn_number = n.turn_number
 ), logged as (
     insert into cg_ledger (project_id, event_type, subject_kind, subject_id, actor_kind, actor_id,
         cause_kind, cause_id, annotations, agent_id, turn_number, parent_number)

@@ -15,19 +15,20 @@ from cgworker.kernel.store.callers import require_caller, touch_used
 from cgworker.kernel.store.claims.fence import retry_later
 from cgworker.kernel.store.claims.reclaim import ClaimRequest, reclaim
 from cgworker.kernel.store.claims.reconcile import RECONCILE_AGENT
+from cgworker.kernel.store.due import WAKE_AGENT
 from cgworker.kernel.store.ids import hash_of, new_claim_token, turn_id
 from cgworker.kernel.store.postgres.database import Connection, Database, Row
 from cgworker.kernel.store.records import item_of, list_records
 from cgworker.wire.records import SemanticItem
 from cgworker.wire.refs import ClaimToken
 
-# Claims for each agent its oldest queued turns: as many as it asks for and has free slots for.
+# Claims for each agent its next turns (difference 29): as many as it asks for and has free slots for.
 #
 # A request whose Idempotency-Key is in use, or whose credential is invalid, gets no row. A request that gets
 # no turn gets one row without a turn; a claimed turn yields one row per requested record.
 #
-# If a lease of the agent has ended (difference 2), nothing is claimed and `is_blocked` is true: the caller
-# then reconciles and claims in one transaction.
+# If a lease of the agent has ended (difference 2), or one of its turns is due and not ready yet, nothing is
+# claimed and `is_blocked` is true: the caller then wakes, reconciles and claims in one transaction.
 #
 # Every statement locks turns before agents, so that no two can deadlock. On EXISTS, see `__init__.py`.
 CLAIM_TURNS = """
@@ -45,7 +46,8 @@ with asked as (
         where k.project_id = $1 and k.agent_id = s.agent_id and k.route = 'claims:claim' and k.key = s.key
     ) is not false
 ), asking as (
-    -- Each agent once. It is blocked while one of its running turns has a lease that has ended.
+    -- Each agent once. It is blocked while one of its running turns has a lease that has ended, or one of its
+    -- queued turns is due that has no place among the ready ones yet.
     select a.agent_id, a.asked_count, (
             select t.turn_number
             from cg_turns t
@@ -53,24 +55,49 @@ with asked as (
                 and t.state = 'running' and t.claim_expires_at <= cg_now()
             order by t.claim_expires_at
             limit 1
+        ) is not null or (
+            select t.turn_number
+            from cg_turns t
+            where t.project_id = $1 and t.target_agent_id = a.agent_id
+                and t.state = 'queued' and t.due_at <= cg_now()
+            order by t.due_at
+            limit 1
         ) is not null as is_blocked
     from (select agent_id, count(*) as asked_count from asked group by agent_id) a
 ), queued as (
-    -- Lock each agent's oldest queued turns, at most one per request; skip those that are locked already.
-    select a.agent_id, q.turn_number
+    -- Lock each agent's next turns, at most one per request; skip those that are locked already. Of a serial
+    -- key it is the first queued one, and only while none runs.
+    select a.agent_id, q.turn_number, q.priority, q.fair_number
     from asking a
     cross join lateral (
-        select t.turn_number
+        select t.turn_number, t.priority, t.fair_number
         from cg_turns t
-        where t.project_id = $1 and t.target_agent_id = a.agent_id and t.state = 'queued'
-        order by t.turn_number
+        where t.project_id = $1 and t.target_agent_id = a.agent_id
+            and t.state = 'queued' and t.due_at is null and not t.waits_for_key
+            and (t.serial_key is null or (
+                    select r.turn_number
+                    from cg_turns r
+                    where r.project_id = $1 and r.target_agent_id = a.agent_id
+                        and r.serial_key = t.serial_key and r.state = 'running'
+                    limit 1
+                ) is null and t.turn_number = (
+                    select e.turn_number
+                    from cg_turns e
+                    where e.project_id = $1 and e.target_agent_id = a.agent_id
+                        and e.serial_key = t.serial_key and e.serial_key is not null
+                        and e.state = 'queued' and e.due_at is null
+                    order by e.turn_number
+                    limit 1
+                ))
+        order by t.priority desc, t.fair_number, t.turn_number
         limit a.asked_count
         for no key update skip locked
     ) q
     where not a.is_blocked
 ), next as (
     -- Number the locked turns of each agent, to pair them with its requests.
-    select agent_id, turn_number, row_number() over (partition by agent_id order by turn_number) as nth
+    select agent_id, turn_number, row_number() over (
+            partition by agent_id order by priority desc, fair_number, turn_number) as nth
     from queued
 ), slots as (
     -- Lock the agents, in the order of their ids, and see how many slots they have left.
@@ -93,7 +120,7 @@ with asked as (
     update cg_turns t
     set state = 'running', claim_agent_id = a.agent_id, claim_token_hash = a.token_hash,
         claim_expires_at = cg_clock() + $2, settled_token_hash = null, settled_digest = null,
-        updated_at = cg_clock()
+        fair_number = 0, updated_at = cg_clock()
     from asked a
     join slots s on s.agent_id = a.agent_id
     join next n on n.agent_id = a.agent_id and n.nth = a.nth
@@ -163,7 +190,7 @@ class Claimed:
 async def claim_turns(
     database: Database, project_id: str, claims: Sequence[ClaimRequest], *, lease: timedelta
 ) -> Answers[Claimed | None]:
-    """Claim the oldest queued turns of the agents, one turn for each request.
+    """Claim the agents' next turns, one turn for each request.
 
     Args:
         database: the kernel's database.
@@ -172,8 +199,8 @@ async def claim_turns(
         lease: the length of each lease.
 
     Returns:
-        By place, the claim, or None if the agent has no queued turn or no free slot. A refusal is returned,
-        not raised: UnauthorizedError or ForbiddenError for the credential, ConflictError if the
+        By place, the claim, or None if the agent has no turn that can be claimed, or no free slot. A refusal
+        is returned, not raised: UnauthorizedError or ForbiddenError for the credential, ConflictError if the
         Idempotency-Key was used with another body.
     """
 
@@ -272,11 +299,12 @@ async def _reconcile_and_claim(database: Database, one: ClaimTry, lease: timedel
     agent = one.claim.request.agent
 
     async def both(connection: Connection) -> list[Row]:
+        await connection.execute(WAKE_AGENT, agent.project_id, annotate(), agent.agent_id)
         await connection.execute(RECONCILE_AGENT, agent.project_id, agent.agent_id, annotate())
         return await connection.fetch(CLAIM_TURNS, agent.project_id, lease, *columns([one.row()]))
 
     rows = await database.transact(both, retries_duplicates=True)
-    while _decided(rows)[0]["is_blocked"]:  # another lease ended between the two statements
+    while _decided(rows)[0]["is_blocked"]:  # meanwhile another lease ended, or turn became due
         rows = await database.transact(both, retries_duplicates=True)
     return await _with_all_records(database, one, one.claimed(rows, gave_back=True))
 

@@ -7,17 +7,14 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
-from attrs import frozen
-
-from cgworker.errors import ConflictError, InvalidRequest, NotFoundError
+from cgworker.errors import InvalidRequest
 from cgworker.kernel.store.annotations import annotate
 from cgworker.kernel.store.batch import Answers, by_place, columns, in_rounds, rows_by_place
-from cgworker.kernel.store.callers import Caller, PresentedCredential, require_caller, touch_used
-from cgworker.kernel.store.claims.fence import check_claim, claim_columns, find_claim, retry_later
+from cgworker.kernel.store.callers import touch_used
+from cgworker.kernel.store.claims.fence import claim_columns
 from cgworker.kernel.store.claims.hand_over import WaitingClaim, hand_over
+from cgworker.kernel.store.claims.replay import Dispatched, DispatchRequest, Spawn, order_of, replay
 from cgworker.kernel.store.ids import (
-    digest,
-    digest_of_text,
     keyed_box_id,
     new_box_id,
     new_record_id,
@@ -25,9 +22,6 @@ from cgworker.kernel.store.ids import (
 )
 from cgworker.kernel.store.postgres.database import Database, Row
 from cgworker.wire.converter import dumps
-from cgworker.wire.refs import ClaimToken, TurnRef
-from cgworker.wire.refusals import Refusal
-from cgworker.wire.turns import Dispatch, RootRequest
 
 # Creates the turns of new dispatches. A replay, or a dispatch that is refused, gets no row.
 #
@@ -39,10 +33,12 @@ with sent as (
     select s.*, who.is_touch_due, 'turn.dispatch.any' = any (who.grants) as may_dispatch_any
     from unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
             $10::text[], $11::bigint[], $12::text[], $13::bytea[], $14::text[], $15::text[], $16::text[],
-            $17::text[], $18::text[], $19::bytea[]) with ordinality
+            $17::text[], $18::text[], $19::bytea[], $20::smallint[], $21::text[], $22::text[],
+            $23::timestamptz[], $24::float8[]) with ordinality
         as s (requester_id, target_id, turn_kind, spawn_key, cause_kind, cause_id, box_id,
             input, parent_number, parent_agent_id, parent_hash, record_id, card_id,
-            spawn_annotations, record_annotations, credential_id, secret_hash, place)
+            spawn_annotations, record_annotations, credential_id, secret_hash,
+            priority, serial_key, fairness_key, not_before, delay_seconds, place)
     cross join lateral cg_callers($1, s.requester_id, s.credential_id, s.secret_hash) who
     cross join lateral (
         select capabilities from cg_agents where project_id = $1 and agent_id = s.target_id limit 1
@@ -83,18 +79,50 @@ with sent as (
     where project_id = $1 and exists (select from spawned)
     returning turn_count
 ), numbered as (
-    -- Number the new turns in the order of the dispatches.
-    select s.*, c.turn_count - row_number() over (order by s.place desc) + 1 as turn_number
+    -- Number the new turns in the order of the dispatches, and see when each may begin.
+    select s.*, c.turn_count - row_number() over (order by s.place desc) + 1 as turn_number,
+        coalesce(cg_now() + make_interval(secs => s.delay_seconds), s.not_before) as begins_at
     from spawned
     join sent s on s.spawn_key = spawned.spawn_key
     cross join counted c
+), waiting as (
+    -- What each waits for: its instant, or an earlier queued turn of its serial key. That turn is locked, so it
+    -- cannot be claimed before this commits: the statement that ends it later sees this turn, which follows.
+    -- A turn that is being claimed in this moment is skipped: then this one does not wait.
+    select n.*, case when n.begins_at > cg_now() then n.begins_at end as due_at,
+        coalesce(n.begins_at <= cg_now(), true) and n.serial_key is not null and (
+            earlier.turn_number is not null or row_number() over (
+                partition by n.target_id, n.serial_key, coalesce(n.begins_at > cg_now(), false)
+                order by n.place) > 1
+        ) as waits_for_key
+    from numbered n
+    left join lateral (
+        select turn_number
+        from cg_turns
+        where project_id = $1 and target_agent_id = n.target_id and serial_key = n.serial_key
+            and state = 'queued' and due_at is null and serial_key is not null
+        order by turn_number desc
+        limit 1
+        for share skip locked
+    ) earlier on true
+), placed as (
+    -- Give those that wait for nothing their place in the fair order.
+    select w.*, f.fair_number - 1 + row_number() over (
+        partition by w.target_id, w.priority, w.fairness_key, f.fair_number is null order by w.place)
+        as fair_number
+    from waiting w
+    left join lateral cg_fair_places($1, w.target_id, w.priority, w.fairness_key, null) f
+        on w.due_at is null and not w.waits_for_key
 ), born as (
     -- The turns, queued.
     insert into cg_turns (project_id, turn_number, target_agent_id, requested_by_agent_id, turn_kind,
-        cause_kind, cause_id, parent_number, spawn_key, state, record_count, created_at, updated_at)
+        cause_kind, cause_id, parent_number, spawn_key, state, record_count, created_at, updated_at,
+        not_before, delay_seconds, priority, serial_key, fairness_key, due_at, waits_for_key, fair_number)
     select $1, turn_number, target_id, requester_id, turn_kind,
-        cause_kind, cause_id, parent_number, spawn_key, 'queued', 1, cg_clock(), cg_clock()
-    from numbered
+        cause_kind, cause_id, parent_number, spawn_key, 'queued', 1, cg_clock(), cg_clock(),
+        begins_at, delay_seconds, priority, serial_key, fairness_key, due_at, waits_for_key,
+        coalesce(fair_number, 0)
+    from placed
 ), recorded as (
     -- The first record of each, its input.
     insert into cg_records (project_id, turn_number, turn_seq, record_id, role, box_id, card_id,
@@ -115,53 +143,9 @@ with sent as (
     cross join (values (1, 'turn.spawned'), (2, 'turn.bootstrap_recorded')) e (step, event_type)
     order by n.place, e.step
 )
-select place, is_touch_due, turn_number from numbered
+select place, is_touch_due, turn_number, extract(epoch from due_at - cg_clock())::float8 as due_in_seconds
+from waiting
 """
-
-
-@frozen
-class DispatchRequest:
-    """A dispatch, and the credential that its caller presented."""
-
-    request: Dispatch
-    bearer: PresentedCredential
-
-
-@frozen
-class Dispatched:
-    """The turn of a dispatch.
-
-    Attributes:
-        turn: the turn.
-        is_new: whether this dispatch created it; false for a replay.
-        is_handed_over: whether it was given to a waiting claim.
-    """
-
-    turn: TurnRef
-    is_new: bool
-    is_handed_over: bool = False
-
-
-@frozen
-class _Spawn:
-    """The columns of cg_turns and cg_records that follow from a dispatch's authority."""
-
-    cause_kind: str
-    cause_id: str
-    write_key: str
-    entrypoint: str
-    parent: ClaimToken | None
-
-    @classmethod
-    def of(cls, request: Dispatch) -> _Spawn:
-        target, key = request.target_agent.agent_id, request.dispatch_key
-        if isinstance(request.authority, RootRequest):
-            request_id = request.authority.request_id
-            write_key = f"dispatch-root:{target}:{request_id}:{key}"
-            return cls("external_request", request_id, write_key, "dispatch.root_request", None)
-        parent = request.authority.parent_claim
-        write_key = f"dispatch:child:{parent.turn_id}:{target}:{key}"
-        return cls("turn", parent.turn_id, write_key, "dispatch.child_derivation", parent)
 
 
 async def dispatch_turns(
@@ -204,7 +188,7 @@ async def answers_of(
     rows = rows_by_place(found)
     await touch_used(database, [item.bearer for item in sent], rows)
     born = {place: _dispatched_of(project_id, row) for place, row in rows.items()}
-    return by_place(sent, born, lambda item: _replay(database, item))
+    return by_place(sent, born, lambda item: replay(database, item))
 
 
 async def _hand_over(
@@ -215,19 +199,21 @@ async def _hand_over(
     The value may be the claim's, which must not refuse the dispatch: the caller then dispatches without it.
     """
     with suppress(InvalidRequest):
-        return await hand_over(database, project_id, lease, sent, waiting)
+        without_instants = sent[:-2]  # a turn that may have to wait for one is not offered
+        return await hand_over(database, project_id, lease, without_instants, waiting)
     return None
 
 
 def _dispatched_of(project_id: str, row: Row) -> Dispatched:
     is_handed_over = row.get("state") == "running"
-    return Dispatched(turn_ref(project_id, row["turn_number"]), True, is_handed_over)
+    turn = turn_ref(project_id, row["turn_number"])
+    return Dispatched(turn, True, is_handed_over, row.get("due_in_seconds"))
 
 
 def row_of(item: DispatchRequest) -> tuple[Any, ...]:
     """Return the columns of a dispatch for DISPATCH_TURNS."""
     request = item.request
-    spawn = _Spawn.of(request)
+    spawn = Spawn.of(request)
     parent = (None, None, None) if spawn.parent is None else claim_columns(spawn.parent)
     facts = {
         "requested_by": request.requested_by.agent_id,
@@ -249,86 +235,5 @@ def row_of(item: DispatchRequest) -> tuple[Any, ...]:
         annotate(request.meta, **facts),
         annotate(record_role="bootstrap"),
         *item.bearer.row(),
+        *order_of(request).values(),
     )
-
-
-# ---------------------------------------------------------------- replays and refusals
-
-
-FIND_SPAWNED = """
-select t.*, r.payload as input
-from cg_turns t
-join cg_records r on r.project_id = t.project_id and r.turn_number = t.turn_number and r.turn_seq = 1
-where t.project_id = $1 and t.spawn_key = $2 and t.turn_number > 0
-"""
-
-FIND_AGENT = "select capabilities from cg_agents where project_id = $1 and agent_id = $2"
-
-
-async def _replay(database: Database, item: DispatchRequest) -> Dispatched:
-    """Return the turn that this dispatch created before; raise the first refusal that applies."""
-    request, spawn = item.request, _Spawn.of(item.request)
-    caller = await require_caller(database, item.bearer)
-    project_id = request.requested_by.project_id
-    parent = None if spawn.parent is None else await find_claim(database, spawn.parent)
-    found = await database.fetchrow(FIND_SPAWNED, project_id, request.dispatch_key)
-    if (
-        found is not None
-        and _has_same_box(found, request, spawn)
-        and not await _has_same_input(found, request)
-    ):
-        raise ConflictError(f"cardbox write_key conflict: {spawn.write_key}")
-    capabilities = await _require_agents(database, request)
-    if parent is not None and spawn.parent is not None:
-        _check_parent(parent, spawn.parent, caller)
-    if found is not None:
-        _compare(found, request, spawn)
-        return Dispatched(turn_ref(project_id, found["turn_number"]), is_new=False)
-    if request.turn_kind.startswith("turn.") and request.turn_kind not in capabilities:
-        target = request.target_agent.agent_id
-        raise ConflictError(
-            f"target agent {target} missing required capability for turn_kind {request.turn_kind}"
-        )
-    raise retry_later("dispatch")
-
-
-async def _require_agents(database: Database, request: Dispatch) -> list[str]:
-    capabilities: list[str] = []
-    for agent in (request.requested_by, request.target_agent):
-        row = await database.fetchrow(FIND_AGENT, agent.project_id, agent.agent_id)
-        if row is None:
-            raise NotFoundError(f"agent not found: {agent.agent_id}")
-        capabilities = row["capabilities"]
-    return capabilities
-
-
-def _check_parent(row: Row, claim: ClaimToken, caller: Caller) -> None:
-    check_claim(row, claim)
-    if caller.agent != claim.agent and not caller.holds("turn.dispatch.any"):
-        raise Refusal.MAY_NOT_DISPATCH_CHILD.error()
-
-
-def _has_same_box(found: Row, request: Dispatch, spawn: _Spawn) -> bool:
-    return (found["target_agent_id"], found["cause_kind"], found["cause_id"]) == (
-        request.target_agent.agent_id,
-        spawn.cause_kind,
-        spawn.cause_id,
-    )
-
-
-async def _has_same_input(found: Row, request: Dispatch) -> bool:
-    return await digest_of_text(found["input"]) == digest(request.input)
-
-
-def _compare(found: Row, request: Dispatch, spawn: _Spawn) -> None:
-    """Raise ConflictError, naming the first difference, unless the replay equals the first dispatch."""
-    same = {
-        "requested_by": found["requested_by_agent_id"] == request.requested_by.agent_id,
-        "turn_kind": found["turn_kind"] == request.turn_kind,
-        "cause": (found["cause_kind"], found["cause_id"]) == (spawn.cause_kind, spawn.cause_id),
-        "bootstrap bundle": _has_same_box(found, request, spawn),
-        "target_agent": found["target_agent_id"] == request.target_agent.agent_id,
-    }
-    for what, is_same in same.items():
-        if not is_same:
-            raise ConflictError(f"spawn key conflict for {request.dispatch_key}: {what} differs")

@@ -26,10 +26,10 @@ with sent as (
     select s.*, who.is_touch_due, 'turn.dispatch.any' = any (who.grants) as may_dispatch_any
     from (values ($3::text, $4::text, $5::text, $6::text, $7::text, $8::text, $9::text, $10::text,
             $11::bigint, $12::text, $13::bytea, $14::text, $15::text, $16::text, $17::text, $18::text,
-            $19::bytea))
+            $19::bytea, $20::smallint, $21::text, $22::text))
         as s (requester_id, target_id, turn_kind, spawn_key, cause_kind, cause_id, box_id, input,
             parent_number, parent_agent_id, parent_hash, record_id, card_id, spawn_annotations,
-            record_annotations, credential_id, secret_hash)
+            record_annotations, credential_id, secret_hash, priority, serial_key, fairness_key)
     cross join lateral cg_callers($1, s.requester_id, s.credential_id, s.secret_hash) who
     cross join lateral (
         select capabilities from cg_agents where project_id = $1 and agent_id = s.target_id limit 1
@@ -67,14 +67,24 @@ with sent as (
     set turn_count = turn_count + 1
     where project_id = $1 and exists (select from spawned)
     returning turn_count as turn_number
+), earlier as (
+    -- An earlier queued turn of the serial key, locked as in DISPATCH_TURNS.
+    select turn_number
+    from cg_turns
+    where project_id = $1 and target_agent_id = $4 and serial_key = $21
+        and state = 'queued' and due_at is null and serial_key is not null
+    order by turn_number desc
+    limit 1
+    for share skip locked
 ), handed as (
     -- The waiting claim, if it may have the turn: its credential is valid, its agent has a free slot, and its
-    -- Idempotency-Key is unused. No older turn may be passed over: none of the agent is queued, none has a
-    -- lease that has ended and must be reconciled first, and no other dispatch has numbered a turn of the
-    -- project since this statement began, because this statement cannot see that turn. An agent that is
-    -- locked is skipped: a dispatch does not wait for it.
+    -- Idempotency-Key is unused. No turn of the serial key runs. No other turn may be passed over: no turn of
+    -- the
+    -- agent is ready or due, none has a lease that has ended and must be reconciled first, and no other
+    -- dispatch has numbered a turn of the project since this statement began, because this statement cannot
+    -- see that turn. An agent that is locked is skipped: a dispatch does not wait for it.
     select a.*
-    from (values ($20::text, $21::bytea, $22::text, $23::text, $24::bytea, $25::int, $26::text, $27::bytea))
+    from (values ($23::text, $24::bytea, $25::text, $26::text, $27::bytea, $28::int, $29::text, $30::bytea))
         as a (agent_id, token_hash, annotations, key, body_digest, record_limit, credential_id, secret_hash)
     cross join lateral cg_callers($1, a.agent_id, a.credential_id, a.secret_hash) who
     cross join lateral (
@@ -93,9 +103,20 @@ with sent as (
         ) is null and (
             select turn_number
             from cg_turns
-            where project_id = $1 and target_agent_id = a.agent_id and state = 'queued'
+            where project_id = $1 and target_agent_id = a.agent_id
+                and state = 'queued' and due_at is null and not waits_for_key
             limit 1
         ) is null and (
+            select turn_number
+            from cg_turns
+            where project_id = $1 and target_agent_id = a.agent_id and state = 'queued' and due_at <= cg_now()
+            limit 1
+        ) is null and (
+            select turn_number
+            from cg_turns
+            where project_id = $1 and target_agent_id = a.agent_id and serial_key = $21 and state = 'running'
+            limit 1
+        ) is null and (select turn_number from earlier) is null and (
             select turn_number
             from cg_turns
             where project_id = $1 and target_agent_id = a.agent_id and state = 'running'
@@ -112,15 +133,20 @@ with sent as (
     -- The turn: running under the claim if it is handed over, else queued.
     insert into cg_turns (project_id, turn_number, target_agent_id, requested_by_agent_id, turn_kind,
         cause_kind, cause_id, parent_number, spawn_key, state, claim_agent_id, claim_token_hash,
-        claim_expires_at, record_count, created_at, updated_at)
+        claim_expires_at, record_count, created_at, updated_at,
+        priority, serial_key, fairness_key, waits_for_key, fair_number)
     select $1, c.turn_number, s.target_id, s.requester_id, s.turn_kind,
         s.cause_kind, s.cause_id, s.parent_number, s.spawn_key,
         case when h.agent_id is null then 'queued' else 'running' end, h.agent_id, h.token_hash,
         case when h.agent_id is not null then cg_clock() + $2 end, 1,
-        cg_clock(), cg_clock()
+        cg_clock(), cg_clock(),
+        s.priority, s.serial_key, s.fairness_key, e.turn_number is not null, coalesce(f.fair_number, 0)
     from counted c
     cross join sent s
     left join handed h on true
+    left join earlier e on true
+    left join lateral cg_fair_places($1, s.target_id, s.priority, s.fairness_key, null) f
+        on h.agent_id is null and e.turn_number is null
     returning *
 ), recorded as (
     -- Its first record, the input.
@@ -187,7 +213,7 @@ async def hand_over(
         database: the kernel's database.
         project_id: the project.
         lease: the length of the claim's lease, and of the extended lease of a parent.
-        dispatch: the dispatch's row for DISPATCH_TURNS.
+        dispatch: the dispatch's row for DISPATCH_TURNS, without its instants: the turn has none.
         waiting: a waiting claim of the target agent.
 
     Returns:

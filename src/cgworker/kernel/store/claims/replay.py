@@ -1,0 +1,180 @@
+"""Dispatch requests, and the replay of one: find the turn that it created, or why there is none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import frozen
+
+from cgworker.errors import ConflictError, InvalidRequest, NotFoundError
+from cgworker.kernel.store.callers import Caller, PresentedCredential, require_caller
+from cgworker.kernel.store.claims.fence import check_claim, find_claim, retry_later
+from cgworker.kernel.store.ids import digest, digest_of_text, turn_ref
+from cgworker.kernel.store.postgres.database import Database, Row
+from cgworker.wire.absent import ABSENT
+from cgworker.wire.refs import ClaimToken, TurnRef
+from cgworker.wire.refusals import Refusal
+from cgworker.wire.turns import Dispatch, RootRequest
+
+
+@frozen
+class DispatchRequest:
+    """A dispatch, and the credential that its caller presented."""
+
+    request: Dispatch
+    bearer: PresentedCredential
+
+
+@frozen
+class Dispatched:
+    """The turn of a dispatch.
+
+    Attributes:
+        turn: the turn.
+        is_new: whether this dispatch created it; false for a replay.
+        is_handed_over: whether it was given to a waiting claim.
+        due_in_seconds: how long it cannot be claimed yet; None if it waits for no instant.
+    """
+
+    turn: TurnRef
+    is_new: bool
+    is_handed_over: bool = False
+    due_in_seconds: float | None = None
+
+
+@frozen
+class Spawn:
+    """The columns of cg_turns and cg_records that follow from a dispatch's authority."""
+
+    cause_kind: str
+    cause_id: str
+    write_key: str
+    entrypoint: str
+    parent: ClaimToken | None
+
+    @classmethod
+    def of(cls, request: Dispatch) -> Spawn:
+        target, key = request.target_agent.agent_id, request.dispatch_key
+        if isinstance(request.authority, RootRequest):
+            request_id = request.authority.request_id
+            write_key = f"dispatch-root:{target}:{request_id}:{key}"
+            return cls("external_request", request_id, write_key, "dispatch.root_request", None)
+        parent = request.authority.parent_claim
+        write_key = f"dispatch:child:{parent.turn_id}:{target}:{key}"
+        return cls("turn", parent.turn_id, write_key, "dispatch.child_derivation", parent)
+
+
+def order_of(request: Dispatch) -> dict[str, Any]:
+    """Return the columns of cg_turns for the order of claims, in the order of DISPATCH_TURNS."""
+    return {
+        "priority": request.priority or 0,
+        "serial_key": request.serial_key or None,
+        "fairness_key": request.fairness_key or "",
+        "not_before": request.not_before or None,
+        "delay_seconds": request.delay_seconds or None,
+    }
+
+
+def is_timed(request: Dispatch) -> bool:
+    """Whether the turn may have to wait for an instant."""
+    return bool(request.not_before or request.delay_seconds)
+
+
+def check_instants(request: Dispatch) -> None:
+    """Raise InvalidRequest if a dispatch says in both ways when its turn may begin."""
+    if request.not_before is not ABSENT and request.delay_seconds is not ABSENT:
+        msg = "Value error, not_before and delay_seconds exclude each other"
+        raise InvalidRequest([{"type": "value_error", "loc": ["body", "not_before"], "msg": msg}])
+
+
+# ---------------------------------------------------------------- replays and refusals
+
+
+FIND_SPAWNED = """
+select t.*, r.payload as input
+from cg_turns t
+join cg_records r on r.project_id = t.project_id and r.turn_number = t.turn_number and r.turn_seq = 1
+where t.project_id = $1 and t.spawn_key = $2 and t.turn_number > 0
+"""
+
+FIND_AGENT = "select capabilities from cg_agents where project_id = $1 and agent_id = $2"
+
+
+async def replay(database: Database, item: DispatchRequest) -> Dispatched:
+    """Return the turn that this dispatch created before; raise the first refusal that applies."""
+    request, spawn = item.request, Spawn.of(item.request)
+    caller = await require_caller(database, item.bearer)
+    project_id = request.requested_by.project_id
+    parent = None if spawn.parent is None else await find_claim(database, spawn.parent)
+    found = await database.fetchrow(FIND_SPAWNED, project_id, request.dispatch_key)
+    if (
+        found is not None
+        and _has_same_box(found, request, spawn)
+        and not await _has_same_input(found, request)
+    ):
+        raise ConflictError(f"cardbox write_key conflict: {spawn.write_key}")
+    capabilities = await _require_agents(database, request)
+    if parent is not None and spawn.parent is not None:
+        _check_parent(parent, spawn.parent, caller)
+    if found is not None:
+        _compare(found, request, spawn)
+        return Dispatched(turn_ref(project_id, found["turn_number"]), is_new=False)
+    if request.turn_kind.startswith("turn.") and request.turn_kind not in capabilities:
+        target = request.target_agent.agent_id
+        raise ConflictError(
+            f"target agent {target} missing required capability for turn_kind {request.turn_kind}"
+        )
+    raise retry_later("dispatch")
+
+
+async def _require_agents(database: Database, request: Dispatch) -> list[str]:
+    capabilities: list[str] = []
+    for agent in (request.requested_by, request.target_agent):
+        row = await database.fetchrow(FIND_AGENT, agent.project_id, agent.agent_id)
+        if row is None:
+            raise NotFoundError(f"agent not found: {agent.agent_id}")
+        capabilities = row["capabilities"]
+    return capabilities
+
+
+def _check_parent(row: Row, claim: ClaimToken, caller: Caller) -> None:
+    check_claim(row, claim)
+    if caller.agent != claim.agent and not caller.holds("turn.dispatch.any"):
+        raise Refusal.MAY_NOT_DISPATCH_CHILD.error()
+
+
+def _has_same_box(found: Row, request: Dispatch, spawn: Spawn) -> bool:
+    return (found["target_agent_id"], found["cause_kind"], found["cause_id"]) == (
+        request.target_agent.agent_id,
+        spawn.cause_kind,
+        spawn.cause_id,
+    )
+
+
+async def _has_same_input(found: Row, request: Dispatch) -> bool:
+    return await digest_of_text(found["input"]) == digest(request.input)
+
+
+def _compare(found: Row, request: Dispatch, spawn: Spawn) -> None:
+    """Raise ConflictError, naming the first difference, unless the replay equals the first dispatch."""
+    same = {
+        "requested_by": found["requested_by_agent_id"] == request.requested_by.agent_id,
+        "turn_kind": found["turn_kind"] == request.turn_kind,
+        "cause": (found["cause_kind"], found["cause_id"]) == (spawn.cause_kind, spawn.cause_id),
+        "bootstrap bundle": _has_same_box(found, request, spawn),
+        "target_agent": found["target_agent_id"] == request.target_agent.agent_id,
+        **_same_order(found, request),
+    }
+    for what, is_same in same.items():
+        if not is_same:
+            raise ConflictError(f"spawn key conflict for {request.dispatch_key}: {what} differs")
+
+
+def _same_order(found: Row, request: Dispatch) -> dict[str, bool]:
+    """Whether each field of the order is as in the first dispatch; with a delay, `not_before` is its end."""
+    asked = order_of(request)
+    is_delayed = found["delay_seconds"] is not None
+    return {
+        name: value == (None if name == "not_before" and is_delayed else found[name])
+        for name, value in asked.items()
+    }
