@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 import cgworker.wire
 from cgworker.wire.absent import ABSENT, Absent
-from cgworker.wire.turns import Anchor, ChildDerivation, RootRequest
+from cgworker.wire.order import OrderKey, Priority
+from cgworker.wire.turns import Anchor, ChildDerivation, Dispatch, DispatchItem, RootRequest
 
 text = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
 anchors = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}", fullmatch=True)
@@ -37,6 +38,9 @@ PLAIN: Mapping[Any, st.SearchStrategy[Any]] = {
     types.NoneType: st.none(),
     Absent: st.just(ABSENT),
     Anchor: anchors,
+    Priority: st.integers(-100, 100),
+    OrderKey: st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=200),
+    DispatchItem: st.deferred(lambda: instances(Dispatch)),
     RootRequest: anchors.map(lambda key: RootRequest(request_id=key)),
 }
 

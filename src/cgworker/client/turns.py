@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
 from cgworker.client.lacking import requiring
 from cgworker.client.paths import project_path, turn_path
-from cgworker.client.transport import REPRESENTED
+from cgworker.client.transport import REPRESENTED, error_of
 from cgworker.client.turn_reads import TurnReads
-from cgworker.errors import UsageError
+from cgworker.errors import CommonGroundError, UsageError
 from cgworker.wire.absent import ABSENT
-from cgworker.wire.converter import structure_answer, unstructure_plain
+from cgworker.wire.converter import dumps, structure_answer, unstructure_plain
 from cgworker.wire.meta import Meta
+from cgworker.wire.order import ORDER_FIELDS
 from cgworker.wire.records import AppendRecord
 from cgworker.wire.refs import AgentRef, CardBoxRef, ClaimToken, TurnRef
 from cgworker.wire.turns import (
+    MAX_DISPATCHES,
     Dispatch,
+    DispatchMany,
     FinishTurn,
+    ItemAnswer,
+    ItemAnswers,
     RedoTurn,
     ResumeTurn,
     SettleAnswers,
@@ -65,9 +71,37 @@ class TurnCalls(TurnReads):
             ConflictError: the `dispatch_key` belongs to a turn with other content, or the agent lacks the
                 capability for the turn kind.
             FencingError: the parent's claim does not hold any more.
+            KernelLacks: the kernel does not know a field that says when and in which order the turn is
+                claimed, as the reference's does not.
         """
         path = project_path(dispatch.requested_by.project_id, "/turns:dispatch")
-        return structure_answer(TurnRef, (await self._kernel.send("POST", path, body=dispatch)).body)
+        order = [name for name in ORDER_FIELDS if getattr(dispatch, name) is not ABSENT]
+        if not order:
+            return structure_answer(TurnRef, (await self._kernel.send("POST", path, body=dispatch)).body)
+        with requiring(f"dispatches with {', '.join(order)}", self._kernel.base_url, *order):
+            answer = await self._kernel.send("POST", path, body=dispatch)
+        return structure_answer(TurnRef, answer.body)
+
+    async def dispatch_many(self, dispatches: Sequence[Dispatch]) -> list[TurnRef | CommonGroundError]:
+        """Dispatch turns in one request, each as `dispatch` does; one that is refused changes no other.
+
+        Args:
+            dispatches: 1 to 200, all of the same `requested_by`.
+
+        Returns:
+            By index, the reference of the turn, or the error that `dispatch` would have raised.
+
+        Raises:
+            KernelLacks: the kernel has no such route, as the reference's has not.
+            UsageError: the caller's fault: there are none, or more than 200.
+        """
+        if not 1 <= len(dispatches) <= MAX_DISPATCHES:
+            raise UsageError(f"dispatch_many takes 1 to {MAX_DISPATCHES} dispatches, not {len(dispatches)}")
+        path = project_path(dispatches[0].requested_by.project_id, "/turns:dispatch-many")
+        with requiring("dispatching many turns in one request", self._kernel.base_url):
+            answer = await self._kernel.send("POST", path, body=DispatchMany(items=tuple(dispatches)))
+        items = structure_answer(ItemAnswers, answer.body).items
+        return [_turn_or_error(item) for item in items]
 
     async def tell(
         self,
@@ -301,3 +335,9 @@ class TurnCalls(TurnReads):
         body = SettleMany(items=items)
         answer = await self._kernel.send("POST", path, body=body, headers=REPRESENTED)
         return structure_answer(SettleAnswers, answer.body)
+
+
+def _turn_or_error(answer: ItemAnswer) -> TurnRef | CommonGroundError:
+    if answer.status >= 400:
+        return error_of(answer.status, dumps(answer.body).decode(), {})
+    return structure_answer(TurnRef, answer.body)

@@ -13,6 +13,9 @@ Priority = Annotated[int, "priority"]
 OrderKey = Annotated[str, "order_key"]
 """A serial key or a fairness key: 1 to 200 characters."""
 
+ORDER_FIELDS = ("not_before", "delay_seconds", "priority", "serial_key", "fairness_key")
+"""The fields of a dispatch that the reference's kernel does not know."""
+
 
 def _read_priority(value: object, _: object) -> int:
     priority = read_strict_int(value, int)

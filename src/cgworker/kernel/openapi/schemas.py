@@ -18,7 +18,7 @@ from cgworker.wire.absent import ABSENT
 from cgworker.wire.credentials import Moment
 from cgworker.wire.order import OrderKey, Priority
 from cgworker.wire.schemas import TYPES, Schema, SchemaGenerator, default_of
-from cgworker.wire.turns import Anchor, ChildDerivation, Delay, RootRequest
+from cgworker.wire.turns import Anchor, ChildDerivation, Delay, Dispatch, DispatchItem, RootRequest
 from cgworker.wire.values import MAX_DELAY_SECONDS
 
 # The two kinds of authority are distinguished by a `mode` on the wire.
@@ -87,6 +87,9 @@ class _WireSchemas(SchemaGenerator):
             schema["properties"] = {"mode": {"const": mode}, **schema["properties"]}
             schema["required"] = ["mode", *schema["required"]]
         return schema
+
+    def of(self, kind: Any) -> Schema:
+        return super().of(Dispatch if kind == DispatchItem else kind)
 
     def description_of(self, cls: type) -> str | None:
         return description_of(cls.__doc__)

@@ -22,13 +22,12 @@ from cgworker.kernel.http.messages import (
 from cgworker.kernel.long_poll.long_poll import Preferences
 from cgworker.kernel.long_poll.notifier import turn_topic, turn_topics, work_topic
 from cgworker.kernel.openapi.operation import Operation
-from cgworker.kernel.routes import messages, redo, settlements
+from cgworker.kernel.routes import dispatches, messages, redo, settlements
 from cgworker.kernel.routes.settlements import notify_settled
 from cgworker.kernel.store.callers import PresentedCredential
 from cgworker.kernel.store.claims.append import Append
 from cgworker.kernel.store.claims.fence import Fenced
 from cgworker.kernel.store.claims.finish import check_outcome
-from cgworker.kernel.store.claims.replay import DispatchRequest, check_instants
 from cgworker.kernel.store.ledger import turn_feed
 from cgworker.kernel.store.records import get_context
 from cgworker.kernel.store.turns import get_turn, resume_turn, stop_turn
@@ -36,8 +35,6 @@ from cgworker.wire.ledger import FeedPage
 from cgworker.wire.records import AppendRecord, TurnContext
 from cgworker.wire.refs import CardBoxRef, ClaimToken, TurnRef
 from cgworker.wire.turns import (
-    ChildDerivation,
-    Dispatch,
     Done,
     FinishTurn,
     ResumeTurn,
@@ -68,32 +65,6 @@ class FeedQuery:
 
     after_ledger_seq: int = 0
     limit: int = int_field(100, minimum=0)
-
-
-async def dispatch(request: Request) -> Response:
-    """Give an agent work."""
-    body = await read(request, Dispatch)
-    check_instants(body)
-    project_id = path_id(request, "project_id")
-    require_same(body.requested_by.project_id, project_id, "requested_by project must match path project")
-    parent = None
-    if isinstance(body.authority, ChildDerivation):
-        parent = body.authority.parent_claim.turn
-        require_same(parent.project_id, project_id, "authority parent claim project must match path project")
-    bearer = await bearer_acting_as(request, body.requested_by)
-    if body.target_agent.project_id != project_id:
-        await authenticate(request)
-        raise ConflictError("target_agent project must match path project")
-    kernel = request.app.state.kernel
-    dispatched = await kernel.operations.dispatch(
-        project_id, DispatchRequest(body, bearer), size_bytes=body_bytes(request)
-    )
-    if dispatched.is_new:
-        work = [] if dispatched.is_handed_over else [work_topic(body.target_agent)]
-        kernel.notifier.wake(*work, *turn_topics(dispatched.turn, body.target_agent, parent))
-        if dispatched.due_in_seconds is not None:
-            kernel.timers.expect(dispatched.due_in_seconds)
-    return reply(dispatched.turn)
 
 
 async def get(request: Request) -> Response:
@@ -231,7 +202,7 @@ def _path_turn(request: Request) -> TurnRef:
 _V = "/v3r1/projects/{project_id}"
 _T = _V + "/turns/{turn_id}"
 routes: list[Operation] = [
-    Operation("POST", _V + "/turns:dispatch", dispatch, takes=Dispatch, gives=TurnRef),
+    *dispatches.routes,
     Operation("POST", _T + ":finish", finish, takes=FinishTurn, gives=Done),
     *settlements.routes,
     Operation("GET", _T + "/context", context, query=ContextQuery, headers=("Prefer",), gives=TurnContext),

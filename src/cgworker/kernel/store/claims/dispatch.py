@@ -86,8 +86,8 @@ with sent as (
     join sent s on s.spawn_key = spawned.spawn_key
     cross join counted c
 ), waiting as (
-    -- What each waits for: its instant, or an earlier queued turn of its serial key. That turn is locked, so it
-    -- cannot be claimed before this commits: the statement that ends it later sees this turn, which follows.
+    -- What each waits for: its instant, or an earlier queued turn of its serial key. That turn is locked, so
+    -- it cannot be claimed before this commits: the statement that ends it later sees this turn.
     -- A turn that is being claimed in this moment is skipped: then this one does not wait.
     select n.*, case when n.begins_at > cg_now() then n.begins_at end as due_at,
         coalesce(n.begins_at <= cg_now(), true) and n.serial_key is not null and (

@@ -78,11 +78,10 @@ with sent as (
     for share skip locked
 ), handed as (
     -- The waiting claim, if it may have the turn: its credential is valid, its agent has a free slot, and its
-    -- Idempotency-Key is unused. No turn of the serial key runs. No other turn may be passed over: no turn of
-    -- the
-    -- agent is ready or due, none has a lease that has ended and must be reconciled first, and no other
-    -- dispatch has numbered a turn of the project since this statement began, because this statement cannot
-    -- see that turn. An agent that is locked is skipped: a dispatch does not wait for it.
+    -- Idempotency-Key is unused. No turn of the serial key runs. No other turn may be passed over: no
+    -- turn of the agent is ready or due, none has a lease that has ended and must be reconciled first, and no
+    -- other dispatch has numbered a turn of the project since this statement began, because this statement
+    -- cannot see that turn. An agent that is locked is skipped: a dispatch does not wait for it.
     select a.*
     from (values ($23::text, $24::bytea, $25::text, $26::text, $27::bytea, $28::int, $29::text, $30::bytea))
         as a (agent_id, token_hash, annotations, key, body_digest, record_limit, credential_id, secret_hash)
