@@ -110,7 +110,8 @@ def test_the_page_on_claims_names_only_what_is_there() -> None:
     page = (ROOT / "docs" / "explanation" / "how-a-claim-travels.md").read_text()
     files = {path.relative_to(ROOT / "src" / "cgworker").as_posix() for path in SOURCES}
     assert set(re.findall(r"`(\w[\w/]*\.py)`", page)) <= files
-    source = "\n".join(path.read_text() for path in SOURCES)
+    migrations = (ROOT / "src" / "cgworker").rglob("*.sql")
+    source = "\n".join(path.read_text() for path in [*SOURCES, *migrations])
     names = {
         name for name in re.findall(r"`((?:\w+\.)?_?\w*_\w+|\w+\.\w+)`", page) if not name.endswith(".py")
     }

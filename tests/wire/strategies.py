@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 
 import cgworker.wire
 from cgworker.wire.absent import ABSENT, Absent
+from cgworker.wire.dispatch_many import DispatchItem
 from cgworker.wire.order import OrderKey, Priority
-from cgworker.wire.turns import Anchor, ChildDerivation, Dispatch, DispatchItem, RootRequest
+from cgworker.wire.turns import Anchor, ChildDerivation, Delay, Dispatch, RootRequest
+from cgworker.wire.values import MAX_DELAY_SECONDS
 
 text = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
 anchors = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}", fullmatch=True)
@@ -38,6 +40,7 @@ PLAIN: Mapping[Any, st.SearchStrategy[Any]] = {
     types.NoneType: st.none(),
     Absent: st.just(ABSENT),
     Anchor: anchors,
+    Delay: st.floats(0, MAX_DELAY_SECONDS),
     Priority: st.integers(-100, 100),
     OrderKey: st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=200),
     DispatchItem: st.deferred(lambda: instances(Dispatch)),

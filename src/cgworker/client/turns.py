@@ -14,14 +14,13 @@ from cgworker.client.turn_reads import TurnReads
 from cgworker.errors import CommonGroundError, UsageError
 from cgworker.wire.absent import ABSENT
 from cgworker.wire.converter import dumps, structure_answer, unstructure_plain
+from cgworker.wire.dispatch_many import MAX_DISPATCHES, DispatchMany
 from cgworker.wire.meta import Meta
 from cgworker.wire.order import ORDER_FIELDS
 from cgworker.wire.records import AppendRecord
 from cgworker.wire.refs import AgentRef, CardBoxRef, ClaimToken, TurnRef
 from cgworker.wire.turns import (
-    MAX_DISPATCHES,
     Dispatch,
-    DispatchMany,
     FinishTurn,
     ItemAnswer,
     ItemAnswers,

@@ -52,7 +52,7 @@ class Timers:
 
     async def run(self) -> None:
         """Run until cancelled. An error is logged once until it is over, and ends nothing."""
-        with self._notifier.waiting([timer_topic()]) as woken:
+        with self._notifier.listening([timer_topic()]) as woken:
             while True:
                 woken.clear()
                 seconds = await self._look()

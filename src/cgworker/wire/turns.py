@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import Annotated, Any, ClassVar, TypeAlias
+from typing import Annotated, Any, ClassVar
 
 from attrs import field, frozen
 
-from cgworker.errors import InvalidRequest
 from cgworker.wire.absent import ABSENT, Absent
-from cgworker.wire.converter import ANSWERS, REQUESTS, structure_request, unstructure
+from cgworker.wire.converter import ANSWERS, REQUESTS, unstructure
 from cgworker.wire.meta import Meta, Trace
 from cgworker.wire.order import OrderKey, Priority
 from cgworker.wire.refs import AgentRef, CardBoxRef, Cause, ClaimToken, TurnRef
@@ -105,36 +104,6 @@ class Dispatch:
     priority: Priority | Absent = ABSENT
     serial_key: OrderKey | Absent = ABSENT
     fairness_key: OrderKey | Absent = ABSENT
-
-
-@frozen(kw_only=True)
-class InvalidItem:
-    """An item of a request that does not have the form of its type; its faults are its answer."""
-
-    faults: tuple[Any, ...]
-
-
-DispatchItem: TypeAlias = Dispatch | InvalidItem
-"""An item of a `DispatchMany` as it is read: an item that is not valid refuses no other."""
-
-MAX_DISPATCHES = 200
-"""The maximum number of turns that one request dispatches."""
-
-
-@frozen(kw_only=True)
-class DispatchMany:
-    """The body of a request to dispatch many turns, under one identity (difference 35)."""
-
-    most_items: ClassVar[int] = MAX_DISPATCHES
-
-    items: tuple[DispatchItem, ...]
-
-
-def _read_dispatch(value: Any, _: Any) -> DispatchItem:
-    try:
-        return structure_request(Dispatch, value)
-    except InvalidRequest as invalid:
-        return InvalidItem(faults=invalid.faults)
 
 
 _ANCHOR = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/-]*\Z")
@@ -360,8 +329,6 @@ REQUESTS.register_structure_hook_func(
     lambda cls: cls is Anchor, lambda value, _: read_anchor(value, "dispatch_key")
 )
 REQUESTS.register_structure_hook_func(lambda cls: cls is Delay, read_delay)
-REQUESTS.register_structure_hook(DispatchItem, _read_dispatch)
-ANSWERS.register_unstructure_hook(DispatchItem, unstructure)
 for _converter in (REQUESTS, ANSWERS):
     _converter.register_structure_hook(RootRequest | ChildDerivation, _read_authority)
     _converter.register_unstructure_hook(RootRequest | ChildDerivation, _write_authority)

@@ -118,6 +118,16 @@ class Notifier:
 
     @contextmanager
     def waiting(self, topics: Iterable[str]) -> Iterator[asyncio.Event]:
+        """Subscribe a waiting request to the topics within the block, and count it."""
+        self.waiting_count += 1
+        try:
+            with self.listening(topics) as event:
+                yield event
+        finally:
+            self.waiting_count -= 1
+
+    @contextmanager
+    def listening(self, topics: Iterable[str]) -> Iterator[asyncio.Event]:
         """Subscribe to the topics within the block; the event is set by a change of any of them.
 
         Subscribe before the first read, or a change between the two is missed.
@@ -125,11 +135,9 @@ class Notifier:
         event, listed = asyncio.Event(), tuple(topics)
         for topic in listed:
             self._waiting[topic][event] = None
-        self.waiting_count += 1
         try:
             yield event
         finally:
-            self.waiting_count -= 1
             for topic in listed:
                 del self._waiting[topic][event]
                 if not self._waiting[topic]:

@@ -16,9 +16,10 @@ import attrs
 
 from cgworker.wire.absent import ABSENT
 from cgworker.wire.credentials import Moment
+from cgworker.wire.dispatch_many import DispatchItem
 from cgworker.wire.order import OrderKey, Priority
 from cgworker.wire.schemas import TYPES, Schema, SchemaGenerator, default_of
-from cgworker.wire.turns import Anchor, ChildDerivation, Delay, Dispatch, DispatchItem, RootRequest
+from cgworker.wire.turns import Anchor, ChildDerivation, Delay, Dispatch, RootRequest
 from cgworker.wire.values import MAX_DELAY_SECONDS
 
 # The two kinds of authority are distinguished by a `mode` on the wire.

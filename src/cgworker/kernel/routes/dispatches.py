@@ -17,15 +17,9 @@ from cgworker.kernel.store.batch import resolve_all
 from cgworker.kernel.store.callers import Caller
 from cgworker.kernel.store.claims.dispatch import dispatch_turns
 from cgworker.kernel.store.claims.replay import Dispatched, DispatchRequest, check_instants
+from cgworker.wire.dispatch_many import DispatchItem, DispatchMany, InvalidItem
 from cgworker.wire.refs import TurnRef
-from cgworker.wire.turns import (
-    ChildDerivation,
-    Dispatch,
-    DispatchItem,
-    DispatchMany,
-    InvalidItem,
-    ItemAnswers,
-)
+from cgworker.wire.turns import ChildDerivation, Dispatch, ItemAnswers
 
 
 async def dispatch(request: Request) -> Response:

@@ -11,15 +11,11 @@ from cgworker.errors import ConflictError, NotFoundError
 from cgworker.kernel.offload import offload
 from cgworker.kernel.store.batch import columns, resolve_all, single
 from cgworker.kernel.store.callers import PresentedCredential
-from cgworker.kernel.store.claims.dispatch import (
-    DISPATCH_TURNS,
-    Dispatched,
-    DispatchRequest,
-    answers_of,
-    row_of,
-)
+from cgworker.kernel.store.claims.dispatch import DISPATCH_TURNS, answers_of, row_of
+from cgworker.kernel.store.claims.replay import Dispatched, DispatchRequest
 from cgworker.kernel.store.ids import json_text, turn_number
 from cgworker.kernel.store.postgres.database import Connection, Database, Row
+from cgworker.wire.absent import ABSENT
 from cgworker.wire.converter import loads
 from cgworker.wire.meta import Meta
 from cgworker.wire.refs import AgentRef, TurnRef
@@ -121,6 +117,10 @@ async def _dispatch_of(found: Row, ref: TurnRef, request: RedoTurn) -> Dispatch:
         authority=RootRequest(request_id=f"{first}:keep_steps" if request.keep_steps else first),
         meta=evolve(meta, annotations={**(meta.annotations or {}), "redo_of": ref.turn_id}),
         trace=request.trace,
+        not_before=found["not_before"] or ABSENT,
+        priority=found["priority"] or ABSENT,
+        serial_key=found["serial_key"] or ABSENT,
+        fairness_key=found["fairness_key"] or ABSENT,
     )
 
 

@@ -54,6 +54,7 @@ class Spawn:
 
     @classmethod
     def of(cls, request: Dispatch) -> Spawn:
+        """Return the columns for a dispatch."""
         target, key = request.target_agent.agent_id, request.dispatch_key
         if isinstance(request.authority, RootRequest):
             request_id = request.authority.request_id
