@@ -19,7 +19,7 @@ from tests.kernel.project import Agent, Project, end_lease
 
 async def drained(worker: Agent, *, most: int = 1000) -> list[str]:
     """The ids of the turns that the worker claims and finishes, one after the other, until there is none."""
-    order = []
+    order: list[str] = []
     while len(order) < most and (claim := await worker.claim()):
         order.append(claim["turn_id"])
         assert (await worker.finish(claim)).status_code == 200
@@ -65,8 +65,9 @@ async def test_a_repeat_with_another_order_is_a_conflict(project: Project, order
     turn_id = await requester.dispatch(worker, "k", **order)
     assert await requester.dispatch(worker, "k", **order) == turn_id
     name = next(iter(order))
-    others = {"priority": 6, "delay_seconds": 60, "not_before": "2126-01-01T00:00:01+00:00"}
-    for other in ({}, {name: others.get(name, "another")}):
+    others: dict[str, Any] = {"priority": 6, "delay_seconds": 60, "not_before": "2126-01-01T00:00:01+00:00"}
+    changed: tuple[dict[str, Any], ...] = ({}, {name: others.get(name, "another")})
+    for other in changed:
         refused = await requester.ask("POST", "turns:dispatch", requester.dispatching(worker, "k", **other))
         assert refused.status_code == 409
         assert refused.json() == {

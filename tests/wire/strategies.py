@@ -43,7 +43,6 @@ PLAIN: Mapping[Any, st.SearchStrategy[Any]] = {
     Delay: st.floats(0, MAX_DELAY_SECONDS),
     Priority: st.integers(-100, 100),
     OrderKey: st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=200),
-    DispatchItem: st.deferred(lambda: instances(Dispatch)),
     RootRequest: anchors.map(lambda key: RootRequest(request_id=key)),
 }
 
@@ -80,6 +79,8 @@ def _values(hint: Any, default: Any) -> st.SearchStrategy[Any]:
 
 
 def _of(hint: Any) -> st.SearchStrategy[Any]:
+    if hint == DispatchItem:
+        return instances(Dispatch)
     if hint in PLAIN:
         return PLAIN[hint]
     origin = get_origin(hint)
