@@ -92,7 +92,7 @@ async def test_a_repeat_with_another_order_is_a_conflict(project: Project, order
         ("not_before", "tomorrow"),
     ],
 )
-async def test_a_field_out_of_its_bounds_is_refused(project: Project, name: str, value: object) -> None:
+async def test_a_field_out_of_its_bounds_is_refused(project: Project, name: str, value: Any) -> None:
     """With 422, which names the field."""
     requester, worker = await pair(project)
     refused = await requester.ask("POST", "turns:dispatch", requester.dispatching(worker, **{name: value}))
