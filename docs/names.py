@@ -14,7 +14,7 @@ from attrs import NOTHING
 import cgworker
 import cgworker.testing
 
-_INNER_BASES = ("cgworker.interruptible", "cgworker.worker.hooks")
+_INNER_BASES = ("cgworker.durable_turn", "cgworker.interruptible", "cgworker.worker.hooks")
 _SECTIONS = ("Args:", "Attributes:", "Returns:", "Raises:")
 
 

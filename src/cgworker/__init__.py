@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     # Writing handlers
     # Running workers
     from cgworker.client import AdmissionClient, KernelClient
-    from cgworker.durable.answers import OpenQuestion, answer_question, open_questions
+    from cgworker.durable.answers import OpenQuestion, answer_question, decline_question, open_questions
     from cgworker.durable.children import Child, ChildResult
     from cgworker.durable.messages import Message
+    from cgworker.durable.questions import Question
     from cgworker.durable.stream import Stream
 
     # What can go wrong
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         KernelRefused,
         KernelTrouble,
         LeaseLost,
+        QuestionDeclined,
         UsageError,
     )
     from cgworker.events import TurnLogFilter
@@ -99,6 +101,8 @@ __all__ = [
     "OpenQuestion",
     "Outcome",
     "Output",
+    "Question",
+    "QuestionDeclined",
     "Reason",
     "Record",
     "Retries",
@@ -115,6 +119,7 @@ __all__ = [
     "Worker",
     "WorkerOptions",
     "answer_question",
+    "decline_question",
     "fail",
     "handles",
     "inject_trace",
@@ -130,9 +135,10 @@ __all__ = [
 # Where the names live. They are imported when they are first asked for: a program pays for what it uses.
 _HOMES = {
     "cgworker.client": ("AdmissionClient", "KernelClient"),
-    "cgworker.durable.answers": ("OpenQuestion", "answer_question", "open_questions"),
+    "cgworker.durable.answers": ("OpenQuestion", "answer_question", "decline_question", "open_questions"),
     "cgworker.durable.children": ("Child", "ChildResult"),
     "cgworker.durable.messages": ("Message",),
+    "cgworker.durable.questions": ("Question",),
     "cgworker.durable.stream": ("Stream",),
     "cgworker.errors": (
         "AnswerTimeout",
@@ -144,6 +150,7 @@ _HOMES = {
         "KernelRefused",
         "KernelTrouble",
         "LeaseLost",
+        "QuestionDeclined",
         "UsageError",
     ),
     "cgworker.events": ("TurnLogFilter",),

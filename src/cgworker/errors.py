@@ -20,6 +20,7 @@
     ├── LeaseLost                  the lease ended, or is about to, while work went on
     ├── HandlerFailed              the handler's own fault, with a payload fit to be published
     ├── AnswerTimeout              408  a question of a turn was not answered within its time
+    ├── QuestionDeclined           409  a question of a turn was declined
     ├── WaitTimedOut               408  what was waited for did not happen in time
     └── UsageError                 the caller's program or command line is wrong
         ├── ProfileError           a profile, its config file or its token file is unusable
@@ -244,6 +245,23 @@ class AnswerTimeout(CommonGroundError):
     def __init__(self, key: str) -> None:
         super().__init__(f"the question {key!r} was not answered in time")
         self.key = key
+
+
+class QuestionDeclined(CommonGroundError):
+    """A question of a turn was declined; later attempts are told the same.
+
+    Args:
+        key: the key of the question.
+        reason: why, for people; None if nothing was said.
+    """
+
+    code = "question_declined"
+    status = 409
+
+    def __init__(self, key: str, reason: str | None = None) -> None:
+        super().__init__(f"the question {key!r} was declined" + (f": {reason}" if reason else ""))
+        self.key = key
+        self.reason = reason
 
 
 class WaitTimedOut(CommonGroundError):

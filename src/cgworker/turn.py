@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar
 
 from cgworker.client import KernelClient
 from cgworker.deprecation import warn_renamed
-from cgworker.durable.children import Child, ChildResult
+from cgworker.durable.children import Child
 from cgworker.durable.identity import child_key, fingerprint_of
 from cgworker.durable.journal import Journal
-from cgworker.durable.messages import Message, MessageReader
 from cgworker.durable.parts import Parts
 from cgworker.durable.stream import Stream, open_stream
 from cgworker.durable.waits import Waits, own_clock
+from cgworker.durable_turn import DurableTurn
 from cgworker.interruptible import Interruptible
 from cgworker.lease import Lease, call_until_lease_ends
 from cgworker.outcome import Suspended
@@ -28,7 +28,7 @@ from cgworker.wire.turns import CONVERSATION_KIND, ChildDerivation, Dispatch, Tu
 T = TypeVar("T")
 
 
-class Turn(Interruptible):
+class Turn(Interruptible, DurableTurn):
     """One attempt at one turn, as its handler sees it. The worker makes it.
 
     Args:
@@ -60,10 +60,10 @@ class Turn(Interruptible):
         now: Callable[[], Awaitable[datetime]] = own_clock,
     ) -> None:
         self._kernel = kernel
-        super().__init__(lease)
+        Interruptible.__init__(self, lease)
         self._journal = Journal(kernel, lease, context, page_size=page_size, more_records=more_records)
-        self._waits = Waits(now)
-        self._parts = Parts(self._journal, self._waits, kernel, lease, self._dispatch_child)
+        waits = Waits(now)
+        DurableTurn.__init__(self, Parts(self._journal, waits, kernel, lease, self._dispatch_child), waits)
         self.fingerprint: str = fingerprint_of(context.turn, kernel)
         self.snapshot: TurnSnapshot = context.turn
         self.attempt = attempt
@@ -127,21 +127,6 @@ class Turn(Interruptible):
             role: only records of this role; None is all.
         """
         return await self._journal.records(role)
-
-    def messages(self, *, wait: bool = True) -> AsyncIterator[Message]:
-        """Read what the turn is told, in order: `async for message in turn.messages(): ...`.
-
-        Each run of the handler gets the messages from the first one on, those told before it began included,
-        and each once, also if it reads them in several places.
-
-        Args:
-            wait: wait for further messages, until the loop is left; False ends with the last one so far.
-
-        Raises:
-            LeaseLost: the kernel did not answer before the lease ended.
-            KernelLacks: the kernel cannot wait for messages, as the reference's cannot.
-        """
-        return MessageReader(self._parts.messages, wait=wait)
 
     # ------------------------------------------------------------ records and children
 
@@ -221,115 +206,3 @@ class Turn(Interruptible):
 
     async def _dispatch_child(self, name: str, child: Child) -> TurnRef:
         return await self.dispatch(child.agent_id, child.input, key=name, kind=child.kind)
-
-    # ------------------------------------------------------------ durable steps, children and questions
-
-    @overload
-    async def once(self, key: str, make: Callable[[], Any]) -> Any: ...
-
-    @overload
-    async def once(self, key: str, make: Callable[[], Any], *, returns: type[T]) -> T: ...
-
-    async def once(self, key: str, make: Callable[[], Any], *, returns: Any = Any) -> Any:
-        """Run a step once in the turn's life; later attempts get its stored result.
-
-        The result is stored as a public record of role `step`. The step runs again only if the worker dies
-        after running it and before storing the result.
-
-        Args:
-            key: names the step within the turn; a loop needs a key for each round.
-            make: the step, a sync or async function without arguments. Its exceptions are raised, and then
-                nothing is stored.
-            returns: the type to read the value as, such as an attrs class; by default it is plain JSON.
-
-        Raises:
-            LeaseLost: the kernel did not answer before the lease ended.
-            KernelRefused: the kernel refused the record; PayloadTooLarge if the value is too large.
-            TypeError, ValueError: the value that `make` returned is not JSON.
-        """
-        return await self._parts.steps.once(key, make, returns)
-
-    def child(self, agent_id: str, input: Any, *, kind: str = CONVERSATION_KIND) -> Child:
-        """Describe a turn for another agent of the project, for `children`.
-
-        Args:
-            agent_id: the agent.
-            input: any JSON value, or an object of an attrs class or a dataclass.
-            kind: the turn kind; the agent must have that capability.
-        """
-        return Child(agent_id, input, kind=kind)
-
-    async def children(
-        self, wanted: Mapping[str, Child], *, first: int | None = None
-    ) -> dict[str, ChildResult]:
-        """Dispatch turns to other agents, and return their results when they are closed.
-
-        Until then the turn is suspended and holds no slot. `Suspending` unwinds the handler, which starts
-        again from the top when enough children are closed; then this returns, with equal results each time.
-
-        Args:
-            wanted: the children by name; a name stands for the same child in every attempt and every call.
-            first: return as soon as this many are closed, with those; by default all of them.
-
-        Returns:
-            Results by name. A child that failed or was stopped is a result as well.
-
-        Raises:
-            UsageError: a name stands for another child already, or `first` cannot be met.
-            LeaseLost: the kernel did not answer before the lease ended.
-            KernelRefused: the kernel refused, for instance because an agent does not exist.
-        """
-        with self._waits.noting_suspension():
-            return await self._parts.children.results(wanted, first)
-
-    async def sleep(self, seconds: float, *, key: str) -> None:
-        """Wait for some time, as a suspended turn that holds no slot; the kernel wakes it.
-
-        `Suspending` unwinds the handler, which starts again from the top when the time has passed; then this
-        returns. The time counts from the first call, by the kernel's clock, whatever happens meanwhile.
-
-        Args:
-            seconds: how long, 0 to 10^9; a later attempt cannot change it.
-            key: names the sleep within the turn.
-
-        Raises:
-            UsageError: `seconds` is out of range.
-            LeaseLost: the kernel did not answer before the lease ended.
-            KernelRefused: the kernel refused a record.
-        """
-        with self._waits.noting_suspension():
-            await self._parts.sleeps.sleep(seconds, key)
-
-    @overload
-    async def ask(
-        self, schema: type[T], question: Any, *, key: str, timeout_seconds: float | None = None
-    ) -> T: ...
-
-    @overload
-    async def ask(
-        self, schema: Any, question: Any, *, key: str, timeout_seconds: float | None = None
-    ) -> Any: ...
-
-    async def ask(self, schema: Any, question: Any, *, key: str, timeout_seconds: float | None = None) -> Any:
-        """Ask people or programs a question, and return the answer.
-
-        Until then the turn is suspended and holds no slot. `Suspending` unwinds the handler, which starts
-        again from the top after an answer (`cg turn answer`, `answer_question`). An answer that does not fit
-        the schema is recorded as refused, and the turn stays suspended.
-
-        Args:
-            schema: the type of the answer: an attrs class, a dataclass, a type such as `bool` or
-                `Literal["yes", "no"]`, or a JSON Schema as a dict.
-            question: any JSON value; public. It must be the same in every attempt.
-            key: names the question within the turn.
-            timeout_seconds: how long to wait for an answer, 0 to 10^9, from when the question was first
-                asked, by the kernel's clock; None waits for ever.
-
-        Raises:
-            AnswerTimeout: the time is over and there is no answer; every later attempt is told the same.
-            UsageError: the schema is not valid, or the key belongs to another question.
-            LeaseLost: the kernel did not answer before the lease ended.
-            KernelRefused: the kernel refused a record.
-        """
-        with self._waits.noting_suspension():
-            return await self._parts.questions.ask(schema, question, key, timeout_seconds)

@@ -106,6 +106,25 @@ def test_why_tells_that_a_turn_waits_for_an_answer(cg: Cg, kernel: Kernel, desk:
     assert any("cg turn answer" in reason for reason in told["because"])
 
 
+def test_a_question_is_declined(cg: Cg, kernel: Kernel, desk: str) -> None:
+    """It is open no more, and the handler gets the reason."""
+    turn_id = kernel.dispatch(desk.split("/")[1])
+    work_once(kernel, desk)
+    declined = cg("turn", "decline", turn_id, "--reason", "ask my boss", "--profile", desk).result
+    assert declined == {
+        "project_id": kernel.project,
+        "turn_id": turn_id,
+        "key": "number",
+        "reason": "ask my boss",
+    }
+    again = cg("turn", "decline", turn_id, "--profile", desk)
+    assert again.error["code"] == "conflict"
+    work_once(kernel, desk)
+    turn = cg("turn", "get", "--project-id", kernel.project, "--turn-id", turn_id, "--profile", desk).result
+    assert turn["outcome"] == "failed"
+    assert turn["final_payload"]["message"] == "the question 'number' was declined: ask my boss"
+
+
 def test_a_turn_is_told_something_by_its_requester(cg: Cg, kernel: Kernel, desk: str) -> None:
     """A text or a JSON value; repeated with the same key it stays one message."""
     turn_id = kernel.dispatch(desk.split("/")[1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from contextlib import aclosing
 from datetime import datetime
 from typing import Any
@@ -107,7 +107,7 @@ async def questions_of(kernel: KernelClient, turn: TurnRef) -> tuple[OpenQuestio
         elif item.record.record_role == REFUSED_ROLE and isinstance(item.payload, dict):
             refused.add(str(item.payload.get("ledger_seq")))
     given = await _answers_on_their_way(kernel, turn, refused) if asked else {}
-    return tuple(each for each in asked.values() if not _fits(given.get(each.key, ()), each.schema))
+    return tuple(each for each in asked.values() if not _ends(given.get(each.key, ()), each.schema))
 
 
 def _schema_of(said: Any) -> Mapping[str, Any] | None:
@@ -118,7 +118,7 @@ def _schema_of(said: Any) -> Mapping[str, Any] | None:
 async def _answers_on_their_way(
     kernel: KernelClient, turn: TurnRef, refused: Set[str]
 ) -> dict[str, list[Any]]:
-    """Return, by key, the answers that resumes carried and that no attempt has stored or refused yet.
+    """Return, by key, the answers that resumes carried, less those that an attempt has refused.
 
     `refused` holds the ledger numbers of the events whose answers a handler has refused.
     """
@@ -126,18 +126,18 @@ async def _answers_on_their_way(
     async with aclosing(kernel.turns.events(turn)) as events:
         async for event in events:
             answer = answer_in(event)
-            if (
-                isinstance(key := key_of(answer), str)
-                and "value" in answer
-                and str(event.ledger_seq) not in refused
-            ):
-                given.setdefault(key, []).append(answer["value"])
+            if isinstance(key := key_of(answer), str) and str(event.ledger_seq) not in refused:
+                given.setdefault(key, []).append(answer)
     return given
 
 
-def _fits(answers: Iterable[Any], schema: Mapping[str, Any]) -> bool:
+def _ends(answers: Iterable[Mapping[str, Any]], schema: Mapping[str, Any]) -> bool:
+    """Whether one of the answers declines the question, or has a value that matches its schema."""
     try:
-        return any(not faults_of(answer, schema) for answer in answers)
+        return any(
+            "declined" in answer or ("value" in answer and not faults_of(answer["value"], schema))
+            for answer in answers
+        )
     except UsageError:  # no answer matches a schema that cannot be used
         return False
 
@@ -171,12 +171,58 @@ async def answer_question(
             agent.
         KernelTrouble: the kernel gave no usable answer, several times.
     """
+
+    def check(question: OpenQuestion) -> None:
+        if faults := faults_of(value, question.schema):
+            raise InvalidRequest(faults)
+
+    return await _end_question(kernel, turn, {"value": value}, key, answer_id, check)
+
+
+async def decline_question(
+    kernel: KernelClient,
+    turn: TurnRef,
+    reason: str | None = None,
+    *,
+    key: str | None = None,
+    answer_id: str | None = None,
+) -> str:
+    """Decline a question of a suspended turn, and resume the turn: its handler gets `QuestionDeclined`.
+
+    Args:
+        kernel: makes calls under the turn's own agent, or an agent with the grant `turn.resume.any`.
+        turn: the turn that asks.
+        reason: why, for people; public.
+        key: the question to decline; may be omitted if only one is open.
+        answer_id: identifies the call, so that making it again has no effect; by default each is a new one.
+
+    Returns:
+        The key of the question that was declined.
+
+    Raises:
+        ConflictError: there is no such open question, for instance because it has been answered.
+        FencingError: this agent may not answer for the turn's agent.
+        UsageError: several questions are open and `key` does not say which one is meant, or `kernel` has no
+            agent.
+        KernelTrouble: the kernel gave no usable answer, several times.
+    """
+    return await _end_question(kernel, turn, {"declined": {"reason": reason}}, key, answer_id)
+
+
+async def _end_question(
+    kernel: KernelClient,
+    turn: TurnRef,
+    said: Mapping[str, Any],
+    key: str | None,
+    answer_id: str | None,
+    check: Callable[[OpenQuestion], None] = lambda _: None,
+) -> str:
+    """Resume the turn with what is said to a question; return its key."""
     if answer_id is not None and (given := await _find_answer(kernel, turn, answer_id)) is not None:
         return str(given["key"])
     question = _choose(await questions_of(kernel, turn), turn, key)
-    if faults := faults_of(value, question.schema):
-        raise InvalidRequest(faults)
-    answer = {"key": question.key, "value": value, "id": answer_id or uuid.uuid4().hex}
+    check(question)
+    answer = {"key": question.key, **said, "id": answer_id or uuid.uuid4().hex}
     try:
         await _deliver(kernel, turn, answer)
     except FencingError as refused:

@@ -9,6 +9,9 @@ in the event `turn.resumed`. At the next claim the worker makes it a record of r
 A handler may ask several questions at once, in a task group. All of them are asked, and all answers that
 arrived are stored, before the turn is suspended; the `keys` in `await_answer` are those still open.
 
+A question can be declined: in the resume and in the record, the answer then has `declined`, an object with a
+`reason`, in place of `value`.
+
 A question can have a time limit. When that is over without an answer, a record of role `answer_timeout` says
 so; it counts for all attempts, and an answer that comes later is refused.
 """
@@ -19,11 +22,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import anyio
+from attrs import frozen
 
 from cgworker.durable.contract import check_contract, fault_of_trouble, faults_of
 from cgworker.durable.journal import Journal
 from cgworker.durable.waits import Waits, check_seconds
-from cgworker.errors import AnswerTimeout, InvalidRequest, UsageError
+from cgworker.errors import AnswerTimeout, InvalidRequest, QuestionDeclined, UsageError
 from cgworker.outcome import AWAIT_ANSWER_REASON, Suspended, Suspending
 from cgworker.wire.absent import ABSENT
 from cgworker.wire.converter import dumps, loads, structure_plain, unstructure_plain
@@ -34,6 +38,21 @@ QUESTION_ROLE = "question"
 ANSWER_ROLE = "answer"
 REFUSED_ROLE = "answer_refused"
 TIMEOUT_ROLE = "answer_timeout"
+
+
+@frozen
+class Question:
+    """One of several questions for `turn.ask_all`.
+
+    Attributes:
+        schema: the type of the answer, or a JSON Schema as a dict, as for `turn.ask`.
+        question: what is asked, any JSON value; public.
+        timeout_seconds: how long to wait for an answer, as for `turn.ask`; None waits for ever.
+    """
+
+    schema: Any
+    question: Any
+    timeout_seconds: float | None = None
 
 
 class Questions:
@@ -50,37 +69,64 @@ class Questions:
         self._finding = anyio.Lock()
         self._waiting: dict[str, str | None] = {}
 
-    async def ask(self, schema: Any, question: Any, key: str, timeout_seconds: float | None = None) -> Any:
-        """Return the answer, or suspend the turn until there is one; see `Turn.ask`.
+    async def ask_all(self, wanted: Mapping[str, Question], first: int | None) -> dict[str, Any]:
+        """Return answers by key, or suspend the turn until there are enough; see `Turn.ask_all`.
 
         Args:
-            schema: the JSON Schema that the answer must match, or the type that the answer is read as.
-            question: what is asked, any JSON value.
-            key: the question's name within the turn.
-            timeout_seconds: how long an answer is waited for, from when the question was first asked.
+            wanted: the questions by key.
+            first: how many answers are enough; None is all.
 
         Returns:
-            The answer: as sent if `schema` is a JSON Schema, else an object of that type.
+            The answers that were enough, the same ones each time.
 
         Raises:
-            Suspending: there is no answer yet; the worker suspends the turn.
-            AnswerTimeout: there was no answer in time.
-            UsageError: the handler's fault. The schema cannot be used, or the key belongs to another
-                question.
+            Suspending: there are not enough answers yet; the worker suspends the turn.
+            QuestionDeclined, AnswerTimeout: so many questions ended without an answer that there cannot be
+                enough.
+            UsageError: `first` cannot be met, a schema cannot be used, or a key belongs to another question.
             LeaseLost: the kernel did not answer before the lease ended.
             KernelRefused: the kernel refused a call, for instance because the claim is no longer ours.
         """
-        if timeout_seconds is not None:
-            check_seconds(timeout_seconds, "the wait for an answer")
-        async with self._waits.entering(), self._finding:  # two tasks may ask the same question
-            answer = await self._find(schema, question, key)
-            if answer is ABSENT and timeout_seconds is not None:
-                await self._bound(key, timeout_seconds)
-        if answer is not ABSENT:
-            return answer
-        self._waiting[key] = question if isinstance(question, str) else None
+        needed = len(wanted) if first is None else first
+        if not 0 <= needed <= len(wanted) or (first is not None and first < 1):
+            raise UsageError(f"first={first} of {len(wanted)} questions: it takes 1 to {len(wanted)}")
+        for each in wanted.values():
+            if each.timeout_seconds is not None:
+                check_seconds(each.timeout_seconds, "the wait for an answer")
+        found, ended = await self._find_all(wanted)
+        if len(found) >= needed:
+            return await self._earliest(found, needed)
+        if len(wanted) - len(ended) < needed:
+            raise ended[0]
+        for key, each in wanted.items():
+            if key not in found and key not in {gone.key for gone in ended}:
+                self._waiting[key] = each.question if isinstance(each.question, str) else None
         await self._waits.until_all_entered()
         raise Suspending(self._suspended())
+
+    async def _find_all(
+        self, wanted: Mapping[str, Question]
+    ) -> tuple[dict[str, Any], list[QuestionDeclined | AnswerTimeout]]:
+        """Ask what is not asked yet; return the answers by key, and how others ended without one."""
+        found: dict[str, Any] = {}
+        ended: list[QuestionDeclined | AnswerTimeout] = []
+        async with self._waits.entering(), self._finding:  # two tasks may ask the same question
+            for key, each in wanted.items():
+                try:
+                    answer = await self._find(each.schema, each.question, key)
+                    if answer is ABSENT and each.timeout_seconds is not None:
+                        await self._bound(key, each.timeout_seconds)
+                except (QuestionDeclined, AnswerTimeout) as over:
+                    ended.append(over)
+                else:
+                    found |= {} if answer is ABSENT else {key: answer}
+        return found, ended
+
+    async def _earliest(self, found: Mapping[str, Any], count: int) -> dict[str, Any]:
+        """Return so many answers, those that were stored first: more may have come since."""
+        stored = [key_of(item.payload) for item in await self._journal.records(ANSWER_ROLE)]
+        chosen = sorted(found, key=stored.index)[:count]
+        return {key: found[key] for key in found if key in chosen}
 
     async def _bound(self, key: str, timeout_seconds: float) -> None:
         """Let the turn go on when the time for the answer is over; raise AnswerTimeout if it is."""
@@ -111,12 +157,17 @@ class Questions:
                 "another question needs another key, and a question that is asked again the same words"
             )
         if (kept := await self._last(ANSWER_ROLE, key)) is not None:
+            if "declined" in kept:
+                raise QuestionDeclined(key, _reason_in(kept))
             return structure_plain(returns, kept["value"])
         if await self._last(TIMEOUT_ROLE, key) is not None:
             raise AnswerTimeout(key)
         if asked is None or asked.get("schema") != contract:
             await self._journal.append({"key": key, "question": question, "schema": contract}, QUESTION_ROLE)
         for event in await self._new_answers(key) if asked else ():
+            if "declined" in answer_in(event):
+                await self._keep(event, key, [])
+                raise QuestionDeclined(key, _reason_in(answer_in(event)))
             value, faults = _read_answer(event, contract, returns)
             await self._keep(event, key, faults)
             if not faults:
@@ -142,6 +193,9 @@ class Questions:
         source = {"key": key, "answered_by": event.actor_id, "ledger_seq": event.ledger_seq}
         if faults:
             await self._journal.append({**source, "faults": faults}, REFUSED_ROLE)
+        elif "declined" in answer_in(event):
+            declined = {"reason": _reason_in(answer_in(event))}
+            await self._journal.append({**source, "declined": declined}, ANSWER_ROLE)
         else:
             await self._journal.append({**source, "value": _value_in(event)}, ANSWER_ROLE)
 
@@ -165,6 +219,13 @@ def key_of(said: Any) -> Any:
         said: the JSON value of a record or annotation.
     """
     return said.get("key") if isinstance(said, Mapping) else None
+
+
+def _reason_in(answer: Mapping[str, Any]) -> str | None:
+    """Return why a question was declined; None if nobody said."""
+    declined = answer["declined"]
+    reason = declined.get("reason") if isinstance(declined, Mapping) else None
+    return reason if isinstance(reason, str) else None
 
 
 def _value_in(event: LedgerEvent) -> Any:

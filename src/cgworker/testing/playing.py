@@ -14,7 +14,7 @@ import anyio.abc
 from attrs import evolve
 
 from cgworker.client import KernelClient
-from cgworker.errors import UsageError
+from cgworker.errors import QuestionDeclined, UsageError
 from cgworker.events import Event, HandlerRaised, Listener
 from cgworker.handlers import Handler
 from cgworker.handlers.signature import HandlerFunction
@@ -63,7 +63,7 @@ async def play(  # noqa: PLR0913  # each part of the script has a name
         records: roles and payloads of records that exist already, such as `("step", {...})`.
         children: results by the child's name: a payload, an outcome such as `fail({...})`, or a function
             from the child's input to either.
-        answers: answers by the question's key.
+        answers: answers by the question's key; a `QuestionDeclined` declines the question.
         messages: messages to the turn, in order; any JSON values. A handler that waits for one more gets a
             UsageError, unless `stop_after` or `lose_lease_after` interrupts it.
         stop_after: request a stop this many seconds after the handler started; None means never.
@@ -272,7 +272,11 @@ class Script:
         key = next(filter(self._answers.__contains__, waiting_keys), None)
         if key is None:
             return False
-        self.kernel.resume(answer={"key": key, "value": unstructure_plain(self._answers.pop(key))})
+        given = self._answers.pop(key)
+        if isinstance(given, QuestionDeclined):
+            self.kernel.resume(answer={"key": key, "declined": {"reason": given.reason}})
+        else:
+            self.kernel.resume(answer={"key": key, "value": unstructure_plain(given)})
         return True
 
     @property

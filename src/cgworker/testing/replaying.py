@@ -13,7 +13,7 @@ from cgworker.client import KernelClient
 from cgworker.durable.children import CHILDREN_ROLE
 from cgworker.durable.questions import ANSWER_ROLE
 from cgworker.durable.steps import STEP_ROLE
-from cgworker.errors import UsageError
+from cgworker.errors import QuestionDeclined, UsageError
 from cgworker.handlers import Handler
 from cgworker.handlers.signature import HandlerFunction
 from cgworker.outcome import Failed, Stopped, Succeeded, Suspended, word_for
@@ -89,7 +89,7 @@ async def replay(
     script = Script(
         ScriptedKernel(_queued(past, items, all_records), on_record=on_record),
         await _children(kernel, turn, items),
-        {item.payload["key"]: item.payload["value"] for item in _of_role(items, ANSWER_ROLE)},
+        {item.payload["key"]: _answer_in(item.payload) for item in _of_role(items, ANSWER_ROLE)},
     )
     played = await play_script(handler, script)
     return Replayed(past, ReplayResult(past.outcome or "", past.final_payload), _came(played))
@@ -127,6 +127,13 @@ async def _children(kernel: KernelClient, turn: TurnRef, items: list[SemanticIte
             if child.outcome is not None:
                 ended[name] = _OUTCOMES[child.outcome](child.final_payload)
     return ended
+
+
+def _answer_in(said: Mapping[str, Any]) -> Any:
+    """The answer that a record holds, or that its question was declined."""
+    if "declined" in said:
+        return QuestionDeclined(said["key"], said["declined"].get("reason"))
+    return said["value"]
 
 
 def _of_role(items: list[SemanticItem], role: str) -> list[SemanticItem]:

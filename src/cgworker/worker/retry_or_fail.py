@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from cgworker.errors import AnswerTimeout, QuestionDeclined
 from cgworker.handlers import CommandHandler, Handler
 from cgworker.lease import call_until_lease_ends
 from cgworker.outcome import RETRY_REASON, Failed, Outcome, Suspended
@@ -30,8 +31,9 @@ async def retry_or_fail(
     Raises:
         LeaseLost: the kernel did not say how often the turn was retried before the lease ended.
     """
+    is_final = isinstance(raised, QuestionDeclined | AnswerTimeout)  # later attempts are told the same
     made = await call_until_lease_ends(lambda: _count_retries(turn), turn.lease)
-    if not retries.allows(made + 1, raised):
+    if is_final or not retries.allows(made + 1, raised):
         return Failed({"error": "retries_exhausted", "retries": made, "last": dict(report)})
     return Suspended(
         RETRY_REASON,

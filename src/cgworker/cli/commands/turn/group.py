@@ -5,6 +5,7 @@ from __future__ import annotations
 from cgworker.cli.command import add_command, add_program, group
 from cgworker.cli.commands.turn.answer import answer
 from cgworker.cli.commands.turn.context import context
+from cgworker.cli.commands.turn.decline import decline
 from cgworker.cli.commands.turn.feed import feed
 from cgworker.cli.commands.turn.follow import follow
 from cgworker.cli.commands.turn.get import get
@@ -24,6 +25,7 @@ add_command(app, "stop", stop)
 add_command(app, "feed", feed)
 add_command(app, "questions", questions)
 add_command(app, "answer", answer, has_json_flag=False)
+add_command(app, "decline", decline)
 add_command(app, "tell", tell, has_json_flag=False)
 add_command(app, "redo", redo)
 add_program(app, "follow", follow)

@@ -15,7 +15,7 @@ from cgworker.cli.options import (
     ProfilesProjectId,
     ServerFlags,
 )
-from cgworker.cli.results import RedoneTurn, RedoneTurns
+from cgworker.cli.turn_results import RedoneTurn, RedoneTurns
 from cgworker.client import KernelClient
 from cgworker.errors import KernelRefused, UsageError
 from cgworker.lifecycle import TurnOutcome

@@ -7,7 +7,7 @@ from typing import Annotated
 from cgworker.cli.connect import as_actor, worker_agent
 from cgworker.cli.options import ActingAgent, Argument, Flag, ProfilesProjectId, ServerFlags
 from cgworker.cli.payload import parse_json
-from cgworker.cli.results import ToldTurn
+from cgworker.cli.turn_results import ToldTurn
 from cgworker.errors import UsageError
 from cgworker.wire.refs import TurnRef
 
