@@ -118,6 +118,6 @@ def _too_deep() -> Response:
 
 def _error(code: int, message: str, status: int, request_id: Any = None) -> Response:
     """Return a JSON-RPC error; an invalid request id counts as none."""
-    told = request_id if isinstance(request_id, str | int) and not isinstance(request_id, bool) else None
-    error = {"jsonrpc": "2.0", "id": told, "error": {"code": code, "message": message}}
+    known_id = request_id if isinstance(request_id, str | int) and not isinstance(request_id, bool) else None
+    error = {"jsonrpc": "2.0", "id": known_id, "error": {"code": code, "message": message}}
     return JSONResponse(error, status)

@@ -40,7 +40,7 @@ from cgworker.wire.converter import dumps, loads
 T = TypeVar("T")
 
 ANSWER_SCHEMA = {"type": ["string", "object"]}
-"""What an agent that needs input is answered: a text, or data."""
+"""The schema of the answer to an agent that needs input: a text, or data."""
 
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _REFUSED_FOR_NOW = frozenset({429, 503})

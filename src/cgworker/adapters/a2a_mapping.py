@@ -43,9 +43,9 @@ def skill_of(kind: str, offer: OfferEntry | None) -> AgentSkill:
     """
     purpose = (offer and offer.purpose) or f"Takes turns of kind {kind}."
     schema = offer.input_contract.get("json_schema") if offer else None
-    told = f"{purpose}\n\nInput (JSON Schema): {dumps(schema).decode()}" if schema else purpose
+    description = f"{purpose}\n\nInput (JSON Schema): {dumps(schema).decode()}" if schema else purpose
     return AgentSkill(
-        id=kind, name=kind, description=told, tags=[kind], input_modes=MODES, output_modes=MODES
+        id=kind, name=kind, description=description, tags=[kind], input_modes=MODES, output_modes=MODES
     )
 
 

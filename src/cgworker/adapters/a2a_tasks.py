@@ -25,7 +25,7 @@ from cgworker.wire.records import SemanticItem
 from cgworker.wire.turns import TurnSnapshot
 
 RESULT = "result"
-"""The artifact of every task: text as it is streamed, and at last the deliverable in its place."""
+"""The id of a task's artifact: streamed text, which the deliverable replaces at the end."""
 
 _CLOSED = {
     "succeeded": TaskState.TASK_STATE_COMPLETED,
@@ -33,7 +33,7 @@ _CLOSED = {
     "stopped": TaskState.TASK_STATE_CANCELED,
 }
 STANDING = (*_CLOSED.values(), TaskState.TASK_STATE_INPUT_REQUIRED)
-"""The states in which a client has to do something, or nothing more happens."""
+"""The states in which a task has ended, or waits for its client."""
 
 Update = TaskStatusUpdateEvent | TaskArtifactUpdateEvent
 

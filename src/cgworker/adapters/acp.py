@@ -39,7 +39,7 @@ GO_ON = (
     "You were interrupted while you worked on the task below. Go on from where you are, "
     "and do nothing twice that is done already. The task was:"
 )
-"""What an agent is told before its task when it goes on in a session of its own."""
+"""The text that precedes the prompt when an agent continues its earlier session."""
 
 
 def prompt_of(turn: Turn) -> str:

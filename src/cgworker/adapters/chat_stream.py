@@ -40,8 +40,8 @@ async def readable(stream: AsyncIterator[Any]) -> AsyncGenerator[Any, None]:
     except OpenAIError:
         raise
     except Exception as broken:  # the package does not catch errors of its parser and its connections
-        told = f"{type(broken).__name__}: {broken}"[:_MAX_CHARACTERS]
-        raise EndpointFailed(f"the stream broke off: {told}") from broken
+        message = f"{type(broken).__name__}: {broken}"[:_MAX_CHARACTERS]
+        raise EndpointFailed(f"the stream broke off: {message}") from broken
 
 
 class MessageBuilder:
@@ -114,8 +114,8 @@ class MessageBuilder:
 
 def _error_in(chunk: Any) -> str:
     """Return the error that a piece without choices reports; empty if it reports none."""
-    said = getattr(chunk, "model_extra", None) or {}
-    return dumps(said).decode()[:_MAX_CHARACTERS] if any(said.get(name) for name in _ERROR_FIELDS) else ""
+    fields = getattr(chunk, "model_extra", None) or {}
+    return dumps(fields).decode()[:_MAX_CHARACTERS] if any(fields.get(name) for name in _ERROR_FIELDS) else ""
 
 
 def _joined(pieces: list[str]) -> str:

@@ -185,9 +185,9 @@ async def _pending(graph: Any, state: StateSnapshot, where: str = "interrupt:") 
         inside = (
             await _pending(graph, task.state, f"{place}/") if isinstance(task.state, StateSnapshot) else []
         )
-        told = {interrupt.id for _, interrupt in inside}
+        inner = {interrupt.id for _, interrupt in inside}
         number = _answered_count((saved and saved.pending_writes) or (), task.id)
-        own = [(f"{place}:{number}", each) for each in task.interrupts if each.id not in told]
+        own = [(f"{place}:{number}", each) for each in task.interrupts if each.id not in inner]
         found += [*inside, *own]
     return found
 

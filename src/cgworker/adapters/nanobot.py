@@ -257,11 +257,11 @@ def _message_with_results(
     asked: str, given: Mapping[str, Mapping[str, Any]], results: Mapping[str, ChildResult]
 ) -> str:
     """Return the message of the next round. It repeats the question, for a machine without the session."""
-    told = [
+    listed = [
         {**given[name], "outcome": result.outcome, "result": result.payload}
         for name, result in results.items()
     ]
     return (
         f"You were asked: {asked}\n\nYou gave work to others, and this is what came of it:\n"
-        f"{dumps(told).decode()}\n\nGo on with that, and answer."
+        f"{dumps(listed).decode()}\n\nGo on with that, and answer."
     )

@@ -186,11 +186,11 @@ class _Round:
         try:
             return await self._stream()
         except OpenAIError as error:
-            told = f"{type(error).__name__}: {error}{_retry_hint(error)}"
+            message = f"{type(error).__name__}: {error}{_retry_hint(error)}"
         except EndpointFailed as error:
-            told = str(error)
+            message = str(error)
         # Some endpoints repeat the key in their error messages.
-        raise EndpointFailed(mask_for([self.client.api_key])(told)) from None
+        raise EndpointFailed(mask_for([self.client.api_key])(message)) from None
 
     async def _stream(self) -> Message:
         offered: dict[str, Any] = {"tools": [_offer(tool) for tool in self.adapter.tools]}

@@ -24,9 +24,9 @@ def proxy_for(url: httpx.URL) -> str | None:
     Args:
         url: the address of the server.
     """
-    said = getproxies()
-    proxy = said.get(url.scheme) or said.get("all")
-    if not proxy or any(_is_meant(url, entry.strip()) for entry in said.get("no", "").split(",")):
+    proxies = getproxies()
+    proxy = proxies.get(url.scheme) or proxies.get("all")
+    if not proxy or any(_is_meant(url, entry.strip()) for entry in proxies.get("no", "").split(",")):
         return None
     return proxy if "://" in proxy else f"http://{proxy}"
 

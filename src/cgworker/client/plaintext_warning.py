@@ -20,7 +20,7 @@ def warn_of_plain_http(base_url: str) -> None:
     url = urlsplit(base_url)
     if url.scheme.lower() == "http" and not _is_loopback(url.hostname or ""):
         logger.warning(
-            "%s is plain http: the credentials sent there can be read by whoever is in between; use https, "
+            "%s is plain http: the credentials sent there can be read on the way; use https, "
             "or a tunnel to a loopback address",
             url.hostname,
         )

@@ -37,10 +37,10 @@ from cgworker.errors import (
 from cgworker.wire.converter import dumps, loads
 
 WAIT_MARGIN_SECONDS = 10.0
-"""How much longer than a long poll the client waits for its answer."""
+"""How much longer than the long poll itself the client waits for the answer."""
 
 REPRESENTED: Mapping[str, str] = {"prefer": "return=representation"}
-"""Asks for a claim that brings its context along (difference 8)."""
+"""The header that requests a claim with its context (difference 8)."""
 
 _RETRYABLE = frozenset({408, 425, 429})
 _BY_STATUS: Mapping[int, type[KernelRefused]] = {
@@ -214,20 +214,22 @@ _read_address = lru_cache(maxsize=128)(httpx.URL)
 
 def _reason_of(broken: Exception, server: str) -> str:
     """Return the reason that the operating system or TLS gave; httpx's own text names only the attempt."""
-    said, error = None, cast("BaseException | None", broken)
+    os_error, error = None, cast("BaseException | None", broken)
     while error is not None:
         if (fault := tls_fault_of(error, server)) is not None:
             return fault
         if isinstance(error, OSError) and error.errno:
-            said = error
+            os_error = error
         error = (
             error.exceptions[-1]
             if isinstance(error, BaseExceptionGroup)
             else error.__cause__ or error.__context__
         )
-    if said is None or said.errno is None:
+    if os_error is None or os_error.errno is None:
         return str(broken) or type(broken).__name__
-    return f"[Errno {said.errno}] {os.strerror(said.errno) if said.errno > 0 else said.strerror}"
+    return (
+        f"[Errno {os_error.errno}] {os.strerror(os_error.errno) if os_error.errno > 0 else os_error.strerror}"
+    )
 
 
 def _check_address(base_url: str) -> None:
@@ -281,8 +283,8 @@ def error_of(status: int, text: str, headers: Mapping[str, str]) -> CommonGround
 
 def _error_of(status: int, text: str, headers: Mapping[str, str]) -> CommonGroundError:
     body = _json_or_none(text)
-    said = body.get("message") if isinstance(body, dict) else None
-    message = said if isinstance(said, str) else text.strip() or f"HTTP status {status}"
+    text_in_body = body.get("message") if isinstance(body, dict) else None
+    message = text_in_body if isinstance(text_in_body, str) else text.strip() or f"HTTP status {status}"
     if status >= 500 or status in _RETRYABLE:
         return KernelOverloaded(message, status=status, retry_after_seconds=_retry_after(headers))
     if isinstance(body, dict) and isinstance(body.get("code"), str):
@@ -314,8 +316,8 @@ def _json_or_none(text: str) -> Any:
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
     """Return the seconds of a Retry-After header; None if there is none or it is a date."""
-    said = headers.get("retry-after", "").strip()
-    return float(said) if said.isascii() and said.isdigit() else None
+    value = headers.get("retry-after", "").strip()
+    return float(value) if value.isascii() and value.isdigit() else None
 
 
 def _spelled(query: Mapping[str, Any] | None) -> dict[str, str] | None:

@@ -225,7 +225,7 @@ class TurnCalls(TurnReads):
             note: a text for people.
             meta: annotations for the ledger event.
             resume_after_seconds: after how long the kernel itself returns the turn to the queue, 0 to 10^9,
-                by its own clock (difference 30); None leaves that to whoever resumes it.
+                by its own clock (difference 30); None leaves that to a call of `resume`.
 
         Raises:
             FencingError: the claim does not hold any more.

@@ -110,8 +110,8 @@ async def questions_of(kernel: KernelClient, turn: TurnRef) -> tuple[OpenQuestio
     return tuple(each for each in asked.values() if not _ends(given.get(each.key, ()), each.schema))
 
 
-def _schema_of(said: Any) -> Mapping[str, Any] | None:
-    schema = said.get("schema") if isinstance(said, Mapping) else None
+def _schema_of(value: Any) -> Mapping[str, Any] | None:
+    schema = value.get("schema") if isinstance(value, Mapping) else None
     return schema if isinstance(schema, Mapping) else None
 
 
@@ -265,7 +265,7 @@ async def _deliver(kernel: KernelClient, turn: TurnRef, answer: Mapping[str, Any
 async def _find_answer(kernel: KernelClient, turn: TurnRef, answer_id: str) -> Mapping[str, Any] | None:
     async with aclosing(kernel.turns.events(turn)) as events:
         async for event in events:
-            said = answer_in(event)
-            if isinstance(said, Mapping) and said.get("id") == answer_id:
-                return said
+            answer = answer_in(event)
+            if isinstance(answer, Mapping) and answer.get("id") == answer_id:
+                return answer
     return None

@@ -105,14 +105,14 @@ def message_of(item: SemanticItem) -> Message | None:
     Returns:
         The message; None if the record is another one, such as a handler's own of that role.
     """
-    said = item.payload
-    is_message = item.record.record_role == MESSAGE_ROLE and isinstance(said, Mapping)
-    if not is_message or not isinstance(said.get("from"), str) or "message" not in said:
+    payload = item.payload
+    is_message = item.record.record_role == MESSAGE_ROLE and isinstance(payload, Mapping)
+    if not is_message or not isinstance(payload.get("from"), str) or "message" not in payload:
         return None
     return Message(
-        content=said["message"],
-        sender=said["from"],
-        key=said.get("key"),
+        content=payload["message"],
+        sender=payload["from"],
+        key=payload.get("key"),
         turn_seq=item.record.turn_seq,
         told_at=item.record.created_at,
     )

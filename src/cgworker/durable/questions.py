@@ -207,18 +207,18 @@ def answer_in(event: LedgerEvent) -> Any:
         event: an event of the turn.
     """
     caller = event.annotations.get("caller")
-    said = caller.get("annotations") if isinstance(caller, Mapping) else None
-    is_resume = event.event_type == "turn.resumed" and isinstance(said, Mapping)
-    return said.get("answer") if is_resume and said else None
+    annotations = caller.get("annotations") if isinstance(caller, Mapping) else None
+    is_resume = event.event_type == "turn.resumed" and isinstance(annotations, Mapping)
+    return annotations.get("answer") if is_resume and annotations else None
 
 
-def key_of(said: Any) -> Any:
+def key_of(value: Any) -> Any:
     """Return the key in a question or an answer; None if it has none.
 
     Args:
-        said: the JSON value of a record or annotation.
+        value: the JSON value of a record or annotation.
     """
-    return said.get("key") if isinstance(said, Mapping) else None
+    return value.get("key") if isinstance(value, Mapping) else None
 
 
 def _reason_in(answer: Mapping[str, Any]) -> str | None:

@@ -55,8 +55,8 @@ def compile_pattern(pattern: str) -> Any:
         return re2.compile(_translated(pattern), options)
     except (re2.error, UnicodeError) as broken:
         reason = broken.args[0] if broken.args else broken
-        told = reason.decode(errors="replace") if isinstance(reason, bytes) else str(broken)
-        raise _refused(pattern, told) from broken
+        message = reason.decode(errors="replace") if isinstance(reason, bytes) else str(broken)
+        raise _refused(pattern, message) from broken
 
 
 def _translated(pattern: str) -> str:

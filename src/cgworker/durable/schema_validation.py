@@ -243,9 +243,9 @@ def _fits(errors: Errors) -> bool:
 
 
 def _unexpected(what: str, names: list[Any]) -> ValidationError:
-    told = ", ".join(map(repr, names))
+    listed = ", ".join(map(repr, names))
     return ValidationError(
-        f"{what} are not allowed ({told} {'was' if len(names) == 1 else 'were'} unexpected)"
+        f"{what} are not allowed ({listed} {'was' if len(names) == 1 else 'were'} unexpected)"
     )
 
 

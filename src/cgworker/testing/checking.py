@@ -28,7 +28,7 @@ from cgworker.worker import WorkerOptions
 Verdict = Literal["passed", "failed", "not shown"]
 
 DEFAULT_TURNS: Mapping[str, Any] = {"answer": {"task": "Reply with a concise answer."}}
-"""What is asked where nothing is said; the other turns have no input that every command understands."""
+"""The inputs by default; for the other turns there is no input that every command understands."""
 
 TURNS: Mapping[str, str] = {
     "answer": "a normal turn, which succeeds",
@@ -37,7 +37,7 @@ TURNS: Mapping[str, str] = {
     "fail": "a turn that the command fails, with a failure file",
     "later": "a turn that the command hands back, with exit status 75",
 }
-"""The turns that may be given, and what each of them is."""
+"""The names of the turns to check with, and what each of them is."""
 
 _ODD_INPUTS: tuple[Any, ...] = (
     None,
@@ -155,7 +155,7 @@ class CommandCheck:
         trial = await self._try(self._normal)
         if isinstance(trial.outcome, Succeeded):
             return Check("answer", "passed", "it left whole JSON in CG_FINAL_FILE, and exit status 0")
-        return Check("answer", "failed", f"a normal turn came to {_told(trial)}")
+        return Check("answer", "failed", f"a normal turn came to {_summary(trial)}")
 
     async def _takes_any_input(self) -> Check:
         for given in _ODD_INPUTS:
@@ -215,8 +215,8 @@ class CommandCheck:
             return Check(name, "not shown", f"give the input of {TURNS[name]}, as {name!r}")
         trial = await self._try(self.turns[name])
         if _EXPECTED[name](trial):
-            return Check(name, "passed", _told(trial))
-        return Check(name, "failed", f"{TURNS[name]} came to {_told(trial)}")
+            return Check(name, "passed", _summary(trial))
+        return Check(name, "failed", f"{TURNS[name]} came to {_summary(trial)}")
 
     # ------------------------------------------------------------ one turn
 
@@ -311,7 +311,7 @@ def _ended(name: str, trial: _Trial, ignored: str) -> Check:
     return Check(name, "passed", f"it ended by itself, exit status {trial.exit_code}")
 
 
-def _told(trial: _Trial) -> str:
+def _summary(trial: _Trial) -> str:
     outcome = trial.outcome
     ended = f", exit status {trial.exit_code}"
     if isinstance(outcome, Suspended):

@@ -80,8 +80,8 @@ async def play(  # noqa: PLR0913  # each part of the script has a name
     for role, payload in records:
         turn.add_record(unstructure_plain(payload), role)
     for message in messages:
-        told = {"from": "teller", "message": unstructure_plain(message), "key": None}
-        turn.add_record(told, MESSAGE_ROLE)
+        payload = {"from": "teller", "message": unstructure_plain(message), "key": None}
+        turn.add_record(payload, MESSAGE_ROLE)
     is_interrupted = stop_after is not None or lose_lease_after is not None
     kernel = ScriptedKernel(turn, attempt=attempt, is_interrupted_later=is_interrupted)
     script = Script(kernel, children or {}, answers or {})

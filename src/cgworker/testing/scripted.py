@@ -83,8 +83,8 @@ class ScriptedKernel(httpx.AsyncBaseTransport):
     @property
     def suspended_with(self) -> Mapping[str, Any]:
         """The annotations of the last suspension."""
-        told = [event for event in self.turn.events if event["event_type"] == "turn.suspended"]
-        return told[-1]["annotations"]["caller"]["annotations"] if told else {}
+        suspensions = [event for event in self.turn.events if event["event_type"] == "turn.suspended"]
+        return suspensions[-1]["annotations"]["caller"]["annotations"] if suspensions else {}
 
     def lose_claim(self) -> None:
         """Refuse all further requests under the current claim."""
@@ -201,12 +201,12 @@ class ScriptedKernel(httpx.AsyncBaseTransport):
     def _suspend(self, body: Any) -> Any:
         self._fence(body["claim"])
         meta = body.get("meta") or {}
-        said = {
+        annotations = {
             "reason": body["reason"],
             "note": body.get("note"),
             "annotations": meta.get("annotations", {}),
         }
-        self.turn.change(Trigger.SUSPEND, "turn.suspended", caller=said)
+        self.turn.change(Trigger.SUSPEND, "turn.suspended", caller=annotations)
         return {"ok": True}
 
     def _resume(self, body: Any) -> Any:

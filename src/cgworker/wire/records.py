@@ -13,7 +13,7 @@ from cgworker.wire.refs import CardBoxRef, ClaimToken, RecordRef, TurnRef
 from cgworker.wire.turns import TurnSnapshot
 
 MESSAGE_ROLE = "message"
-"""The role of what a turn was told, `{"from", "message", "key"}` (difference 32)."""
+"""The role of a message to a turn, `{"from", "message", "key"}` (difference 32)."""
 
 
 @frozen(kw_only=True)

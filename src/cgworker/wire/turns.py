@@ -53,7 +53,7 @@ class TurnSnapshot:
 
 
 Anchor = Annotated[str, "anchor"]
-"""What makes a dispatch repeatable: its key, and the request id of a root (see `read_anchor`)."""
+"""A dispatch key or the request id of a root, which make a dispatch repeatable (see `read_anchor`)."""
 
 Delay = Annotated[float, "delay"]
 """A number of seconds from now, by the kernel's clock (see `read_delay`)."""
@@ -266,7 +266,7 @@ class Done:
 
 
 MAX_ITEMS = 1000
-"""How many turns one request can claim, renew or settle."""
+"""The most turns that one request can claim, renew or settle."""
 
 
 @frozen(kw_only=True)
