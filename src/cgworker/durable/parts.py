@@ -1,4 +1,4 @@
-"""What a turn keeps, part by part; most turns need none of them."""
+"""The durable parts of a turn, each made on first use: most turns need none of them."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from cgworker.wire.refs import TurnRef
 
 @define(eq=False, slots=False)
 class Parts:
-    """The parts of one attempt at a turn, each made when it is needed.
+    """The parts of one attempt at a turn.
 
     Attributes:
         journal: the records and events of the turn.
         waits: what the turn waits for.
-        kernel: calls under the agent's identity.
+        kernel: makes calls under the agent's identity.
         lease: the lease of the claim held.
-        dispatch_child: dispatches a child under its name.
+        dispatch_child: dispatches the named child.
     """
 
     journal: Journal
@@ -39,25 +39,25 @@ class Parts:
 
     @cached_property
     def steps(self) -> Steps:
-        """Its steps."""
+        """The steps of the turn."""
         return Steps(self.journal)
 
     @cached_property
     def children(self) -> Children:
-        """Its children."""
+        """The children of the turn."""
         return Children(self.journal, self.kernel, self.lease, self.dispatch_child)
 
     @cached_property
     def messages(self) -> Messages:
-        """What it is told."""
+        """The messages to the turn."""
         return Messages(self.journal)
 
     @cached_property
     def questions(self) -> Questions:
-        """Its questions."""
+        """The questions of the turn."""
         return Questions(self.journal, self.waits)
 
     @cached_property
     def sleeps(self) -> Sleeps:
-        """Its sleeps."""
+        """The sleeps of the turn."""
         return Sleeps(self.journal, self.waits)

@@ -74,7 +74,7 @@ class Questions:
 
         Args:
             wanted: the questions by key.
-            first: how many answers are enough; None is all.
+            first: how many answers are enough; None means all.
 
         Returns:
             The answers that were enough, the same ones each time.
@@ -129,7 +129,7 @@ class Questions:
         return {key: found[key] for key in found if key in chosen}
 
     async def _bound(self, key: str, timeout_seconds: float) -> None:
-        """Let the turn go on when the time for the answer is over; raise AnswerTimeout if it is."""
+        """Resume the turn when the time for the answer is over; raise AnswerTimeout if it is over already."""
         asked = [item for item in await self._journal.records(QUESTION_ROLE) if key_of(item.payload) == key]
         seconds = await self._waits.seconds_left(asked[0].record.created_at, timeout_seconds)
         if seconds > 0:

@@ -30,7 +30,18 @@ class Sleeps:
         self._beginning = anyio.Lock()
 
     async def sleep(self, seconds: float, key: str) -> None:
-        """Return if the sleep is over, else suspend the turn until it is; see `Turn.sleep`."""
+        """Return if the sleep is over, else suspend the turn until it is; see `Turn.sleep`.
+
+        Args:
+            seconds: the length of the sleep, from when it began.
+            key: the sleep's name within the turn.
+
+        Raises:
+            Suspending: the sleep is not over; the worker suspends the turn.
+            UsageError: the handler's fault: a turn cannot sleep for this time.
+            LeaseLost: the kernel did not answer before the lease ended.
+            KernelRefused: the kernel refused a call, for instance because the claim is no longer ours.
+        """
         check_seconds(seconds, "a sleep")
         async with self._waits.entering(), self._beginning:
             seconds_left = await self._seconds_left(seconds, key)

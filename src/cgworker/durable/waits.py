@@ -1,4 +1,4 @@
-"""Waits: how the tasks of a handler wait together, and when their turn goes on at the latest."""
+"""Waits: let the tasks of a handler wait together, and limit how long their turn stays suspended."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from cgworker.wire.values import MAX_DELAY_SECONDS
 class Waits:
     """The waits of one attempt at a turn.
 
-    `Suspending` cancels the tasks beside the one that raises it, so no other task may be about to store what
-    it waits for by then.
+    `Suspending` cancels the tasks beside the one that raises it, so no other task may be about to store
+    what it waits for at that moment.
 
     Args:
-        now: tells what the kernel's clock shows.
+        now: returns the kernel's current time.
 
     Attributes:
-        suspension: how the turn is suspended; None if it is not.
+        suspension: the suspension of the turn; None if there is none.
     """
 
     def __init__(self, now: Callable[[], Awaitable[datetime]]) -> None:
@@ -36,7 +36,7 @@ class Waits:
 
     @asynccontextmanager
     async def entering(self) -> AsyncIterator[None]:
-        """Let no task suspend the turn within the block."""
+        """Keep all tasks from suspending the turn within the block."""
         if not self._entering_count:
             self._none_entering = anyio.Event()
         self._entering_count += 1
@@ -53,11 +53,20 @@ class Waits:
             await self._none_entering.wait()
 
     async def seconds_left(self, since: datetime, seconds: float) -> float:
-        """Return how much is left of so many seconds since an instant of the kernel's."""
+        """Return how much of a time is left, in seconds.
+
+        Args:
+            since: when the time began, by the kernel's clock.
+            seconds: the length of the time.
+        """
         return seconds - (await self._now() - since).total_seconds()
 
     def wake_after(self, seconds: float) -> None:
-        """Let the turn go on after so many seconds at the latest."""
+        """Resume the turn after this time at the latest.
+
+        Args:
+            seconds: the time from now, in seconds.
+        """
         shortest = self._shortest_seconds
         self._shortest_seconds = seconds if shortest is None else min(shortest, seconds)
 
@@ -74,11 +83,19 @@ class Waits:
 
 
 async def own_clock() -> datetime:
-    """Tell what the machine's own clock shows, for want of the kernel's."""
+    """Return the time of this machine's clock, where the kernel's is not known."""
     return datetime.now(UTC)
 
 
 def check_seconds(seconds: float, what: str) -> None:
-    """Raise UsageError unless a turn can wait for so long."""
+    """Check that a turn can wait for this time.
+
+    Args:
+        seconds: the time, in seconds.
+        what: what the time is for, for the message.
+
+    Raises:
+        UsageError: the handler's fault: the time is negative, too long or not a number.
+    """
     if not 0 <= seconds <= MAX_DELAY_SECONDS:
         raise UsageError(f"{what} takes 0 to {MAX_DELAY_SECONDS} seconds, not {seconds!r}")

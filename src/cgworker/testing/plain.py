@@ -1,4 +1,4 @@
-"""The manners of a kernel without cgworker's additions, such as the reference's."""
+"""Make a kernel behave without cgworker's extensions, like the reference's."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _ADDED_FIELDS: Mapping[str, tuple[str, ...]] = {"suspend": ("resume_after_second
 
 
 async def answer_plainly(app: ASGIApp, verb: str, scope: Scope, receive: Receive, send: Send) -> None:
-    """Serve a request without the additions: neither preferences nor routes and fields that are ours.
+    """Serve a request without the extensions: without preferences, and without our routes and fields.
 
     Args:
-        app: serves what is no addition.
-        verb: what the request asks for.
-        scope: the request, as are the rest.
-        receive: gives its body.
-        send: takes the answer.
+        app: the kernel's application.
+        verb: the verb of the request.
+        scope: the ASGI scope.
+        receive: the ASGI receive function.
+        send: the ASGI send function.
     """
     scope["headers"] = [pair for pair in scope["headers"] if pair[0] not in _PREFERENCES]
     if scope["path"].endswith(_ADDED_ROUTES):
@@ -56,7 +56,7 @@ async def _body_of(receive: Receive) -> bytes:
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
-    """Give a body that was read before, and then what else comes."""
+    """Return a receive function that repeats the body, which was read already."""
     unread: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive_again() -> Message:
