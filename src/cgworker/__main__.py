@@ -1,4 +1,4 @@
-"""`python -m cgworker` is `cg`."""
+"""Run `cg` by `python -m cgworker`."""
 
 from cgworker.cli.app import main
 

@@ -1,4 +1,4 @@
-"""Every exception of cgworker, drawn as a tree. Kernel, client and CLI read this one table.
+"""All exceptions of cgworker; the kernel, the client and the CLI use this one table.
 
     CommonGroundError
     ├── KernelRefused              the kernel answered no; asking again changes nothing
@@ -14,14 +14,14 @@
     │   ├── KernelUnreachable           connection refused, reset, ...
     │   │   └── KernelTimedOut          no answer in time; the request may have been carried out
     │   └── KernelOverloaded       408, 425, 429, 5xx; says when to come back, if the kernel did
-    ├── AnswerInvalid              what answered does not speak this protocol
+    ├── AnswerInvalid              the answer is not of this protocol
     ├── KernelLacks           501  the kernel does not have what was asked of it, as the reference's has not
     ├── CredentialRefused     401  a worker's credential stayed refused, whatever its token file said
     ├── LeaseLost                  the lease ended, or is about to, while work went on
     ├── HandlerFailed              the handler's own fault, with a payload fit to be published
     ├── AnswerTimeout              408  a question of a turn was not answered within its time
     ├── QuestionDeclined           409  a question of a turn was declined
-    ├── WaitTimedOut               408  what was waited for did not happen in time
+    ├── WaitTimedOut               408  the awaited change did not happen in time
     └── UsageError                 the caller's program or command line is wrong
         ├── ProfileError           a profile, its config file or its token file is unusable
         └── CommandNotFound        404  the command to run does not exist or is not executable
@@ -36,13 +36,13 @@ from typing import Any
 
 
 class CommonGroundError(Exception):
-    """Root of the tree: catch this to catch whatever cgworker itself raises."""
+    """The base of all exceptions that cgworker raises."""
 
     code: str = "error"
     status: int = 500
 
     answer: str | None = None
-    """What the server answered, to the letter, if it did."""
+    """The body of the server's answer, unchanged; None without an answer."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -53,7 +53,7 @@ class CommonGroundError(Exception):
 
 
 class KernelRefused(CommonGroundError):
-    """The kernel understood the request and refused it: the caller's fault, final.
+    """The kernel understood the request and refused it. The caller is at fault; a repeat changes nothing.
 
     The admission service gives `code`s of its own (admission 3); they replace the class's.
     """
@@ -105,7 +105,7 @@ class FencingError(KernelRefused):
 
 
 class InvariantError(KernelRefused):
-    """The request would break a rule the kernel keeps for everybody."""
+    """The request would break a rule of the kernel that holds for all callers."""
 
     code = "invariant"
     status = 422
@@ -176,7 +176,7 @@ class KernelOverloaded(KernelTrouble):
 
 
 class AnswerInvalid(CommonGroundError):
-    """What answered does not speak this protocol: wrong address, or a proxy in between?"""
+    """The answer is not of this protocol: the address may be wrong, or a proxy in between."""
 
     code = "invalid_json"
     status = 422
@@ -220,9 +220,10 @@ class LeaseLost(CommonGroundError):
 
 
 class HandlerFailed(CommonGroundError):
-    """A handler failed in a way it describes itself; `payload` becomes the public error report.
+    """A handler failed and describes the failure itself; raise it to fail the turn without a retry.
 
-    Raise it from a handler to fail the turn without a retry.
+    Args:
+        payload: the public error report, any JSON value.
     """
 
     code = "handler_failed"
@@ -265,7 +266,7 @@ class QuestionDeclined(CommonGroundError):
 
 
 class WaitTimedOut(CommonGroundError):
-    """What was waited for did not happen in time; nothing was changed."""
+    """The awaited change did not happen in time; nothing was changed."""
 
     code = "timeout"
     status = 408
@@ -297,7 +298,7 @@ class CommandNotFound(UsageError):
     status = 404
 
 
-# What the kernel names in the `error` key of a refusal (wire 2.1).
+# The classes that the `error` key of a refusal may name (wire 2.1).
 REFUSALS: Mapping[str, type[KernelRefused]] = {
     cls.__name__: cls
     for cls in (UnauthorizedError, ForbiddenError, NotFoundError, ConflictError, FencingError, InvariantError)

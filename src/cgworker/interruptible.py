@@ -1,4 +1,4 @@
-"""The interruption of a turn: how the worker ends a handler, and what the handler may do about it."""
+"""Interrupt a turn's handler: how the worker ends it, and how the handler can react."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ class Interruption:
 
 
 class Interrupted(BaseException):
-    """Ends a handler in a thread, from `turn.check()`; no Exception, so that handlers do not catch it."""
+    """Raised by `turn.check()` to end a handler in a thread; no Exception, so that handlers let it pass."""
 
     def __init__(self, interruption: Interruption) -> None:
         super().__init__(interruption.reason)

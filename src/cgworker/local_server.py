@@ -1,7 +1,7 @@
-"""Where `cg local run` serves a project on this machine, for other programs of the same user.
+"""Find the server that `cg local run` runs for a project on this machine, for programs of the same user.
 
-The server holds a lock on the file that says so for as long as it serves: what one that was killed has left
-there is not believed, and no process number or port can be mistaken for its own.
+The server writes its address to a file and locks the file while it serves. The file of a killed server has
+no lock and is ignored, so no reused process number or port can be mistaken for a server.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from cgworker.errors import ProfileError, UsageError
 from cgworker.paths import local_server_path, local_servers_folder
 from cgworker.private import make_private_folder
 
-_TRIES = 5  # who reads holds the lock for a moment
+_TRIES = 5  # a reader holds the lock for a moment
 _PAUSE_SECONDS = 0.01
 
 
 @contextmanager
 def announced(project_id: str, url: str) -> Iterator[None]:
-    """Let others find the server while the block runs.
+    """Announce a server to other programs while the block runs.
 
-    They cannot where another server of the project was first, where there is no home folder that can be
-    written, and on Windows; no server is kept from serving by that.
+    Nothing is announced if another server of the project was first, if the home folder cannot be written, and
+    on Windows; the server runs all the same.
 
     Args:
-        project_id: what is served.
-        url: the server's address, as this machine reaches it.
+        project_id: the project that is served.
+        url: the server's address on this machine.
     """
     with ExitStack() as stack:
         with suppress(OSError, ProfileError, UsageError):
@@ -46,14 +46,14 @@ def announced(project_id: str, url: str) -> Iterator[None]:
 
 
 def find_server(project_id: str) -> str | None:
-    """The address at which this machine serves the project now, if it does."""
+    """Return the address at which this machine serves the project now, or None."""
     with suppress(OSError, ProfileError, UsageError):  # no such file, as a rule
         return _read_if_held(local_server_path(project_id))
     return None
 
 
 def find_servers() -> Mapping[str, str]:
-    """The address of each project that this machine serves now."""
+    """Return the addresses of the projects that this machine serves now, by project."""
     found = {}
     with suppress(OSError, UsageError):
         for path in sorted(local_servers_folder().iterdir()):

@@ -1,4 +1,4 @@
-"""Where cgworker keeps what, below the user's home folder."""
+"""The paths of the files that cgworker keeps below the user's home folder."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from cgworker.errors import ProfileError, UsageError
 
 
 def home() -> Path:
-    """The user's home folder.
+    """Return the user's home folder.
 
     Raises:
-        UsageError: there is none, and how to name one.
+        UsageError: there is none; the message says how to name one.
     """
     try:
         return Path.home()
@@ -23,33 +23,33 @@ def home() -> Path:
 
 
 def credentials_folder() -> Path:
-    """Where the tokens of credentials are kept."""
+    """Return the folder of the tokens of credentials."""
     return _data_folder() / "credentials"
 
 
 def credential_path(project_id: str, agent_id: str, credential_id: str) -> Path:
-    """Where the token of an agent's credential belongs."""
+    """Return the path of the token of an agent's credential."""
     folder = credentials_folder() / _name(project_id) / _name(agent_id)
     return folder / f"{_name(credential_id)}.token"
 
 
 def admin_service_path(project_id: str) -> Path:
-    """Where the operator of a project keeps the credential of its `admin-service` (admission 9)."""
+    """Return the path of the credential of a project's `admin-service`, for its operator (admission 9)."""
     return _operator_folder(project_id) / "admin-service.cgac"
 
 
 def admin_bearer_path(project_id: str) -> Path:
-    """Where the operator of a project keeps the bearer of its admin API (admission 9)."""
+    """Return the path of the bearer of a project's admin API, for its operator (admission 9)."""
     return _operator_folder(project_id) / "admin-api-bearer.token"
 
 
 def local_server_path(project_id: str) -> Path:
-    """Where `cg local run` says at which address it serves a project, on this machine."""
+    """Return the path of the file in which `cg local run` writes the address at which it serves a project."""
     return local_servers_folder() / _name(project_id)
 
 
 def local_servers_folder() -> Path:
-    """Where each `cg local run` of this machine has a file, named after its project."""
+    """Return the folder of the files that `cg local run` writes, each named after its project."""
     return home() / ".local" / "share" / "cgworker" / "servers"
 
 
@@ -62,7 +62,7 @@ def _data_folder() -> Path:
 
 
 def _name(text: str) -> str:
-    """An id that is safe as the name of a file."""
+    """Return the id if it is safe as a file name."""
     if text in ("", ".", "..") or "/" in text or "\\" in text or "\0" in text:
         message = f"an id that names a file must not be empty, dots or contain path separators: {text!r}"
         raise ProfileError("invalid_input", message, status=422)

@@ -1,7 +1,7 @@
-"""Text that somebody else wrote, made fit for a terminal, a log and a person's eyes.
+"""Make text from outside safe to show in a terminal or a log.
 
-Control characters drive a terminal, direction marks reorder what is read, and line separators forge lines:
-they are spelled out. What a person may have typed, such as an emoji or a space of another width, is kept.
+Control characters drive a terminal, direction marks reorder text, and line separators forge lines: they are
+spelled out. Characters that a person may have typed, such as an emoji or a space of another width, are kept.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ _JOINERS = "\u200c\u200d"  # within words of some scripts, and within emoji
 
 
 def printable(text: str, keep: str = "\t") -> str:
-    """Return the text with everything that is not for the eye spelled out, such as `\\x1b` or `\\u202e`.
+    """Return the text with unsafe characters spelled out, such as `\\x1b` or `\\u202e`.
 
     Args:
-        text: what somebody else wrote.
+        text: the text.
         keep: control characters that stay as they are.
     """
     if text.isprintable():
@@ -27,7 +27,7 @@ def printable(text: str, keep: str = "\t") -> str:
 
 
 def printable_json(text: str) -> str:
-    """Return the same JSON value, in a text that can be shown: what is unfit becomes a JSON escape."""
+    """Return JSON text with unsafe characters as JSON escapes; it has the same value."""
     if text.isprintable():
         return text
     return "".join(c if c == "\n" or not _is_unfit(c) else _json_escape(c) for c in text)

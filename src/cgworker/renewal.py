@@ -25,7 +25,13 @@ from cgworker.wire.refs import ClaimToken
 
 @frozen
 class RenewalResult:
-    """A renewal that worked, as the hooks needs to know it."""
+    """The kernel's answer to a renewal.
+
+    Attributes:
+        server_time: the kernel's time at the renewal.
+        expires_at: when the lease ends, by the kernel's clock.
+        stop_requested: whether a stop of the turn was requested.
+    """
 
     server_time: datetime
     expires_at: datetime
@@ -52,7 +58,7 @@ def _held_here() -> _HeldCount:
 
 @frozen
 class RenewalHooks:
-    """What keeping a lease needs from its surroundings.
+    """Functions and settings for the renewal of one lease.
 
     Attributes:
         renew: renews the claim at the kernel.
@@ -79,7 +85,7 @@ class RenewalHooks:
 
     @contextmanager
     def counted(self) -> Iterator[None]:
-        """Within the block, the lease counts among those that are renewed in this event loop."""
+        """Count the lease among those renewed in this event loop, within the block."""
         self._held.count += 1
         try:
             yield
@@ -128,7 +134,7 @@ class _Scheduled:
             await anyio.lowlevel.checkpoint()  # the scope may have been cancelled already
             try:
                 await self._renew_until_lost()
-            except Exception:  # a fault of ours, which must not end the renewal of other leases
+            except Exception:  # a bug must not end the renewal of other leases
                 logger.exception("%s: its renewal broke down", self.lease.claim.turn)
                 self.hooks.lost("its renewal broke down")
 
@@ -218,7 +224,7 @@ class RenewalScheduler:
 
 @asynccontextmanager
 async def keep_renewed(lease: Lease, hooks: RenewalHooks) -> AsyncIterator[None]:
-    """As `RenewalScheduler.keeping`, for a lease that is the only one."""
+    """Renew a lease within the block, as `RenewalScheduler.keeping` does for many."""
     async with anyio.create_task_group() as tasks:
         try:
             with RenewalScheduler(tasks).keeping(lease, hooks):

@@ -94,7 +94,7 @@ async def test_a_command_that_ends_by_itself_keeps_its_exit_status(anyio_backend
         "from cgworker.worker.process import exit\n"
         "with exit.ending_in_time():\n"
         "    threading.Thread(target=threading.Event().wait).start()\n"
-        "exit.ends_with(7)\n"
+        "exit.set_exit_status(7)\n"
         "sys.exit(7)\n"
     )
     assert anyio_backend == "asyncio"

@@ -99,7 +99,7 @@ async def test_who_is_answered_makes_no_group_of_others() -> None:
             await gate.wait()
         return asked
 
-    batcher = CallBatcher(make, gather_seconds=0.05, max_under_way=2)
+    batcher = CallBatcher(make, gather_seconds=0.25, max_under_way=2)
     ended: list[int] = []
 
     async def ask(one: int) -> None:
@@ -108,9 +108,9 @@ async def test_who_is_answered_makes_no_group_of_others() -> None:
 
     async with anyio.create_task_group() as group:
         group.start_soon(ask, 1)
-        await anyio.sleep(0.03)
+        await anyio.sleep(0.15)
         group.start_soon(ask, 2)  # gathers, too, until the first takes its call
-        await anyio.sleep(0.03)
+        await anyio.sleep(0.15)
         group.start_soon(ask, 3)
         with anyio.fail_after(5):
             while sorted(ended) != [1, 2]:  # noqa: ASYNC110  # nobody tells

@@ -84,7 +84,7 @@ def test_several_workers_of_one_agent_are_ready_when_all_of_them_are(systemd: Sy
     supervisor.note(DRAINING)
     assert systemd.heard() == ["READY=1"]
     supervisor.note(DRAINING)
-    supervisor.tell_stopping()
+    supervisor.send_stopping()
     assert systemd.heard() == ["STOPPING=1"]
 
 

@@ -34,9 +34,9 @@ def main() -> NoReturn:
     _leave_out_httpxs_command_line()
     exit_status = run(sys.argv[1:], is_process=True)
     if _is_long_running(sys.argv[1:]):
-        from cgworker.worker.process.exit import ends_with
+        from cgworker.worker.process.exit import set_exit_status
 
-        ends_with(exit_status)
+        set_exit_status(exit_status)
     sys.exit(exit_status)
 
 

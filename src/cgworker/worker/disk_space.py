@@ -1,7 +1,7 @@
-"""Whether there is room on the disk for what turns leave; while there is none, nothing is claimed.
+"""Stop claiming while the disk is full or a folder cannot be written.
 
-A worker without room would claim one turn after the other, only to hand it back, and so take the work from
-workers that have room.
+A worker without disk space would claim one turn after the other only to hand it back, and so take the work
+from workers that have space.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from cgworker.retrying import Backoff
 from cgworker.wire.refs import AgentRef
 
 _MAX_SECONDS = 30.0
-_CALM_SECONDS = 120.0  # trouble after so long is new trouble
+_CALM_SECONDS = 120.0  # trouble that begins later starts with the first wait again
 
 
 class Room:
-    """Looks after a worker's folders.
+    """The state of the folders that a worker writes to.
 
     Args:
-        folders: must be writable before the first claim, and are tried again after trouble.
-        agent: whose worker it is.
-        listener: told when claiming stops for want of room, and when it goes on.
+        folders: the folders. They must be writable before the first claim, and are checked again after
+            trouble.
+        agent: the worker's agent.
+        listener: called when claiming stops for lack of space, and when it goes on.
     """
 
     def __init__(self, folders: Iterable[Path], agent: AgentRef, listener: Listener | None = None) -> None:
@@ -36,14 +37,14 @@ class Room:
         self._listener = listener
         self._backoff = Backoff(1.0, _MAX_SECONDS)
         self._fault: str | None = None
-        self._look_at = 0.0
+        self._check_at = 0.0
         self._troubled_at = -math.inf
 
     def check(self) -> None:
         """Refuse folders that cannot be written.
 
         Raises:
-            UsageError: one cannot, and what to set.
+            UsageError: a folder cannot be written; the message names it and what to set.
         """
         if (fault := self.find_fault()) is not None:
             raise UsageError(
@@ -52,7 +53,7 @@ class Room:
             )
 
     def find_fault(self) -> str | None:
-        """What keeps files from being written now; None if nothing does."""
+        """Return why files cannot be written now; None if they can."""
         for folder in self._folders:
             try:
                 try_to_write(folder)
@@ -61,7 +62,7 @@ class Room:
         return None
 
     def note(self, trouble: OSError) -> None:
-        """Something could not be written, or begun: nothing is claimed until a look says that it can."""
+        """Note that something could not be written or started: nothing is claimed until a check succeeds."""
         if self._fault is not None:
             return
         if monotonic() - self._troubled_at > _CALM_SECONDS:
@@ -69,10 +70,10 @@ class Room:
         self._wait(trouble.strerror or str(trouble))
 
     def has_room(self) -> bool:
-        """Whether there was no trouble, or it is over, which is looked at now and then."""
+        """Whether the folders can be written; after trouble they are checked again, backing off."""
         if self._fault is None:
             return True
-        if monotonic() < self._look_at:
+        if monotonic() < self._check_at:
             return False
         if (fault := self.find_fault()) is not None:
             self._wait(fault)
@@ -83,7 +84,7 @@ class Room:
 
     def _wait(self, fault: str) -> None:
         seconds, self._troubled_at = self._backoff.next_seconds(), monotonic()
-        self._look_at = self._troubled_at + seconds
+        self._check_at = self._troubled_at + seconds
         if fault != self._fault:
             self._fault = fault
             told = f"there is no room for what turns leave: {fault}"

@@ -1,7 +1,7 @@
-"""Keeps the event loop running where a task that a handler made calls `sys.exit()`.
+"""Keep the event loop running when a task that a handler made calls `sys.exit()`.
 
-asyncio gives such a task's `SystemExit` to whoever waits for the task, and ends the loop by it as well: one
-turn would end its worker, and the next worker after that. trio gives it to whoever waits, and goes on.
+asyncio gives the `SystemExit` of a task to the code that awaits the task, and raises it out of the event loop
+too: one turn would end its worker, and after a restart the next one. trio only gives it to that code.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ _is_handlers: ContextVar[bool] = ContextVar("_is_handlers", default=False)
 
 
 def mark_handlers_tasks() -> None:
-    """From now on, tasks made by the current task, and by those that it makes, are a handler's."""
+    """Mark the tasks that the current task makes from now on, and their tasks, as a handler's."""
     _is_handlers.set(True)
 
 
 def loop_that_goes_on(
     new_loop: Callable[[], asyncio.AbstractEventLoop] | None, end: Callable[[], None]
 ) -> Callable[[], asyncio.AbstractEventLoop]:
-    """A loop factory for asyncio, whose loops do not end by a `SystemExit` of a handler's task.
+    """Return a loop factory for asyncio, whose loops are not ended by a `SystemExit` of a handler's task.
 
-    Any other, such as one of a callback, and `KeyboardInterrupt`, which is Ctrl-C, are raised when the work
-    has come to its end, which it is told of: all at once, nothing held could be handed back.
+    Any other `SystemExit`, such as that of a callback, and `KeyboardInterrupt` (Ctrl-C) call `end`, and are
+    raised when the work has ended. Raised at once, they would leave no time to hand back the turns held.
 
     Args:
         new_loop: makes the loop; None is asyncio's own.
-        end: tells the work to end at once; called in the loop.
+        end: makes the work end soon; called in the loop.
     """
 
     def make() -> asyncio.AbstractEventLoop:
@@ -64,12 +64,12 @@ def loop_that_goes_on(
 
 
 def _handlers_tasks_of(loop: asyncio.AbstractEventLoop) -> Collection[asyncio.Future[Any]]:
-    """Those that run, and those that have just ended; it changes as the loop runs."""
+    """Return a live collection of the handlers' tasks: those that run, and those that have just ended."""
     tasks: set[asyncio.Future[Any]] = set()
     make_task = loop.get_task_factory() or _make_task
 
     def forget(task: asyncio.Future[Any]) -> None:
-        loop.call_soon(tasks.discard, task)  # uvloop calls this once more before it ends
+        loop.call_soon(tasks.discard, task)  # uvloop runs the loop once more before it ends
 
     def make_and_mark(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> Any:
         task = make_task(loop, coroutine, **options)

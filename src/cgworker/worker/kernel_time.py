@@ -1,4 +1,4 @@
-"""The kernel's time as a worker knows it: what a machine's own clock says decides nothing between workers."""
+"""The kernel's clock as a worker knows it, so that workers with wrong clocks agree on what is due."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _HALF_A_SECOND = timedelta(seconds=0.5)  # a Date header leaves the fractions ou
 
 
 class KernelTime:
-    """Counts on from the last instant that the kernel told, on a clock that nobody can set.
+    """Counts on a monotonic clock from the last instant that the kernel has told.
 
-    Claims and renewals tell it to the microsecond; before the first of them `learn` asks for it. Where
-    nothing tells it, as at a kernel within this process, the machine's own clock has to do.
+    Answers to claims and renewals carry the kernel's time; before the first of them, `learn` asks for it.
+    Without any answer, as with a kernel in this process, the machine's own clock is used.
     """
 
     def __init__(self) -> None:
@@ -23,29 +23,29 @@ class KernelTime:
         self._told_at = 0.0
 
     def note(self, server_time: datetime) -> None:
-        """The kernel's answer, which has just come, carries this instant."""
+        """Note the kernel's time, from an answer that has just arrived."""
         self._told, self._told_at = server_time, monotonic()
 
     def now(self) -> datetime:
-        """What the kernel's clock shows."""
+        """Return the kernel's time."""
         if self._told is None:
             return datetime.now(UTC)
         return self._told + timedelta(seconds=monotonic() - self._told_at)
 
     async def learned(self, kernel: KernelClient) -> datetime:
-        """Return what the kernel's clock shows, and ask for it first if need be.
+        """Return the kernel's time, asking for it first if it is not known.
 
         Raises:
-            KernelRefused, KernelTrouble, AnswerInvalid: there is no answer to be had.
+            KernelRefused, KernelTrouble, AnswerInvalid: the kernel gave no usable answer.
         """
         await self.learn(kernel)
         return self.now()
 
     async def learn(self, kernel: KernelClient) -> None:
-        """Ask the kernel what time it is, unless it has told: its `Date` header is right to half a second.
+        """Ask for the kernel's time if it is not known, by its `Date` header, exact to half a second.
 
         Raises:
-            KernelRefused, KernelTrouble, AnswerInvalid: there is no answer to be had.
+            KernelRefused, KernelTrouble, AnswerInvalid: the kernel gave no usable answer.
         """
         if self._told is not None:
             return

@@ -1,4 +1,4 @@
-"""What a worker's lifespan opens for its handlers."""
+"""Enter the lifespan of a worker, which opens resources for its handlers."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from cgworker.errors import UsageError
 async def open_lifespan(
     lifespan: AbstractAsyncContextManager[Mapping[str, Any] | None],
 ) -> AsyncIterator[Mapping[str, Any]]:
-    """The resources by name, until the block ends.
+    """Enter the lifespan for the block, and yield the resources by name.
 
     Args:
-        lifespan: what the lifespan function returned; it may yield None.
+        lifespan: what the lifespan function returned. It yields resources by name, or None.
 
     Raises:
-        UsageError: it is no context manager, or yields something else.
+        UsageError: it is no async context manager, or yields something else.
     """
     if not hasattr(lifespan, "__aenter__"):
         raise UsageError("a lifespan is a context manager: decorate its function with @asynccontextmanager")

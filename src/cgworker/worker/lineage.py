@@ -1,4 +1,4 @@
-"""A turn's kin: ending its children with it, and it with its parent, where that was asked for."""
+"""Stop the children of a stopped turn, and find out whether its parent is closed."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ from cgworker.wire.refs import TurnRef
 
 
 async def stop_children(kernel: KernelClient, turn: Turn) -> None:
-    """Ask for the open children of a turn to be stopped; needs the grant `turn.stop.any`.
+    """Request a stop of the open children of a turn; for children of other agents, needs `turn.stop.any`.
 
-    It is done before the turn itself is closed, so that a worker that dies on the way leaves it to the next.
-    What the kernel refuses is not asked for again, and it is logged why.
+    Call it before the turn is closed, so that the next attempt repeats it if this worker dies meanwhile.
+    Refusals of the kernel are logged and not repeated.
+
+    Args:
+        kernel: calls under the agent's identity.
+        turn: the turn, under a claim that holds.
 
     Raises:
         LeaseLost: the kernel did not answer before the lease ended.
@@ -53,7 +57,7 @@ async def _open_children(kernel: KernelClient, parent: TurnRef) -> list[TurnRef]
 
 
 async def parent_is_closed(kernel: KernelClient, turn: Turn) -> bool:
-    """Whether the turn that dispatched this one has ended; False also where that cannot be found out."""
+    """Whether the turn that dispatched this one is closed; False if that is unknown or there is none."""
     cause = turn.snapshot.cause
     if cause.kind != "turn":
         return False

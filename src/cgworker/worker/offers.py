@@ -1,4 +1,4 @@
-"""What a worker handles, told to others: an offer for each kind of turn, with the schema of its input."""
+"""Publish what a worker handles: an offer for each turn kind, with the schema of its input."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _CALLING: Mapping[str, Any] = {
 
 @frozen(kw_only=True)
 class PublishedOffer:
-    """A kind of turn that an agent now offers.
+    """A turn kind that an agent now offers.
 
     Attributes:
         project_id: the agent's project.
-        agent_id: who offers it.
-        turn_kind: what is offered.
-        required_fields: what the input must have.
-        has_capability: whether the agent may be given such turns; offers of other kinds are not listed.
+        agent_id: the agent.
+        turn_kind: the kind.
+        required_fields: the fields that the input must have.
+        has_capability: whether the agent has the capability for the kind; without it the offer is not listed.
     """
 
     project_id: str
@@ -45,10 +45,16 @@ class PublishedOffer:
 
 
 async def publish_offers(worker: Worker) -> tuple[PublishedOffer, ...]:
-    """Offer each kind that has a handler of its own; what else the agent's metadata and offers say stays.
+    """Publish an offer for each kind that has a handler of its own; other metadata and offers stay.
+
+    Args:
+        worker: the worker; its agent's public metadata is replaced.
+
+    Returns:
+        The offers, in the order of the handlers.
 
     Raises:
-        UsageError: there is no such kind.
+        UsageError: no kind has a handler of its own.
         KernelRefused, KernelTrouble: the metadata could not be read or replaced.
     """
     if not worker.handlers:
@@ -72,7 +78,7 @@ async def publish_offers(worker: Worker) -> tuple[PublishedOffer, ...]:
 
 
 def _offer(kind: str, handler: Handler, before: Mapping[str, Any]) -> dict[str, Any]:
-    """The offer, over what was offered before for this kind."""
+    """Return the offer of a kind, which keeps what an earlier offer of it says besides."""
     schema, purpose = _input_of(handler)
     contract = {"required_fields": _required_by(schema), "json_schema": schema}
     return {
@@ -87,7 +93,7 @@ def _offer(kind: str, handler: Handler, before: Mapping[str, Any]) -> dict[str, 
 
 
 def _input_of(handler: Handler) -> tuple[dict[str, Any], str | None]:
-    """The schema of its input, and what it is for; commands and the like take anything."""
+    """Return the schema of a handler's input and its purpose; only functions declare them."""
     if not isinstance(handler, FunctionHandler):
         return {}, None
     return json_schema(handler.signature.input_type), handler.signature.purpose

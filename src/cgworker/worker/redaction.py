@@ -1,4 +1,4 @@
-"""What a failed turn tells the public: enough to act on, nothing that is secret, and not too much of it."""
+"""Make error reports and logged exceptions short, and free of secrets."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from cgworker.handlers.environment import mask_for
 from cgworker.outcome import Failed
 
 _MAX_CHARACTERS = 2000
-_MAX_LOOKED_AT = 100_000
+_MAX_SCANNED = 100_000
 _MAX_WORD_CHARACTERS = 100
 
-# What secrets look like, for those that are not known: bearer tokens, keys, passwords in URLs and settings.
+# Patterns of secrets that are not known by value: bearer tokens, keys, passwords in URLs and settings.
 _LOOKS_SECRET = re.compile(
     r"cg(?:ac|join)_[\w.-]+"
     r"|(?<=://)[^\s/:@]+:[^\s/@]+(?=@)"
@@ -26,37 +26,47 @@ _LOOKS_SECRET = re.compile(
 
 
 class SecretInText(Exception):
-    """Stands for an exception whose text, or that of its causes, held a secret; has its traceback, masked."""
+    """Replaces an exception whose traceback holds a secret; its text is that traceback, masked."""
 
 
 class TracebackUnfit(Exception):
-    """Stands for an exception whose traceback is too long to be logged, or cannot be written at all."""
+    """Replaces an exception whose traceback is too long to be logged, or cannot be formatted."""
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
-    """The text without these secrets or what looks like one, cut to 2,000 characters that can be stored."""
+    """Return a text with secrets masked, cut to 2,000 characters that a record can hold.
+
+    Args:
+        text: the text.
+        secrets: known secrets; text that looks like a secret is masked as well.
+    """
     known = tuple(secrets)
-    masked = _LOOKS_SECRET.sub("***", mask_for(known)(as_storable(text[:_MAX_LOOKED_AT])))
-    if len(text) > _MAX_LOOKED_AT:  # the cut may have left the beginning of a secret, which no mask knows
+    masked = _LOOKS_SECRET.sub("***", mask_for(known)(as_storable(text[:_MAX_SCANNED])))
+    if len(text) > _MAX_SCANNED:  # the cut may have left the beginning of a secret, which is not masked
         masked = masked[: -max(map(len, known), default=1)]
-    is_whole = len(text) <= _MAX_LOOKED_AT and len(masked) <= _MAX_CHARACTERS
+    is_whole = len(text) <= _MAX_SCANNED and len(masked) <= _MAX_CHARACTERS
     return masked if is_whole else masked[: _MAX_CHARACTERS - 1] + "…"
 
 
 def as_storable(text: str) -> str:
-    r"""The text as a record can hold it: what cannot be written in UTF-8, and NUL, as `\udce9` and `\x00`."""
+    r"""Return a text that a record can hold: lone surrogates and NUL become `\udce9` and `\x00`."""
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
 def error_report(error: BaseException, secrets: Iterable[str]) -> dict[str, Any]:
-    """The error report of an exception that a handler raised (difference 27)."""
+    """Return the error report of an exception that a handler raised (difference 27).
+
+    Args:
+        error: the exception.
+        secrets: known secrets, which are masked.
+    """
     known = tuple(secrets)
     name = redact(str(type(error).__name__), known)
     return {"error": "handler_error", "type": name, "message": redact(_text_of(error), known)}
 
 
 def _text_of(error: BaseException) -> str:
-    """What an exception says, whatever its class has made of `__str__`."""
+    """Return the text of an exception, even if its `__str__` is broken."""
     try:
         return "".join([str(error)])  # a plain str, also of a subclass with methods of its own
     except BaseException as unreadable:
@@ -64,7 +74,7 @@ def _text_of(error: BaseException) -> str:
 
 
 def failure_of(outcome: object) -> dict[str, Any]:
-    """The word for a failure and its command's exit status, as far as its report has them, for the log."""
+    """Return facts for the log: the failure's word and the command's exit status, if its report has them."""
     report = outcome.payload if isinstance(outcome, Failed) else None
     if not isinstance(report, dict):
         return {}
@@ -76,10 +86,15 @@ def failure_of(outcome: object) -> dict[str, Any]:
 
 
 def loggable(error: BaseException, secrets: Iterable[str]) -> BaseException:
-    """The exception as logs and listeners may have it.
+    """Return the exception in a form that logs and listeners may have.
 
-    Itself; or a stand-in: with its traceback masked if one of these secrets is in that, or without if that
-    is too long to be logged or cannot be written.
+    Args:
+        error: the exception.
+        secrets: known secrets.
+
+    Returns:
+        The exception itself; a `SecretInText` if a secret is in its traceback; a `TracebackUnfit` if the
+        traceback is too long or cannot be formatted.
     """
     try:
         text = "".join(traceback.format_exception(error))
@@ -87,7 +102,7 @@ def loggable(error: BaseException, secrets: Iterable[str]) -> BaseException:
         return TracebackUnfit(
             f"{type(error).__name__}: its traceback cannot be written ({unwritable!r:.200})"
         )
-    if len(text) > _MAX_LOOKED_AT:
+    if len(text) > _MAX_SCANNED:
         report = error_report(error, secrets)
         return TracebackUnfit(
             f"{report['type']}, with a traceback of {len(text)} characters: {report['message']}"

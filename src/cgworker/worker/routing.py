@@ -1,4 +1,4 @@
-"""Which handler a turn's kind goes to."""
+"""Find the handler of a turn by its kind."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ class Routes:
             self._retries[kind] = retries
 
     def retries_for(self, kind: str) -> Retries | None:
-        """The own retry policy of the handler of the kind, or None."""
+        """Return the own retry policy of the kind's handler, or None."""
         return self._retries.get(kind if kind in self._by_kind else None)
 
     def find(self, kind: str) -> Handler | None:
-        """The handler of the kind, or None."""
+        """Return the handler of the kind, or None."""
         return self._by_kind.get(kind, self._default)
 
     @property
@@ -73,7 +73,7 @@ class Routes:
         return (*self._by_kind.values(), *others)
 
     def check(self) -> None:
-        """Refuse now what could not run later.
+        """Check that the handlers can run.
 
         Raises:
             UsageError: there is no handler, or one lacks a resource.
@@ -86,7 +86,7 @@ class Routes:
                 check()
 
     def forget(self, turn: Turn) -> None:
-        """The turn is closed: its handler may have kept something for further attempts."""
+        """Let the handler of a closed turn remove what it kept for further attempts."""
         try:
             if (forget := getattr(self.find(turn.kind), "forget", None)) is not None:
                 forget(turn)
@@ -96,10 +96,13 @@ class Routes:
             logger.exception("%s: its handler could not forget it", turn.ref)
 
     def with_resources(self, resources: Mapping[str, Any]) -> Routes:
-        """The same routes with what a lifespan gives in the functions that ask for it.
+        """Return the same routes with the resources of a lifespan bound to the functions that take them.
+
+        Args:
+            resources: the resources by parameter name.
 
         Raises:
-            UsageError: a name is missing or means something else there.
+            UsageError: a function takes a resource that is missing, or whose name is not a parameter for one.
         """
 
         def with_them(handler: Handler) -> Handler:
@@ -117,10 +120,10 @@ class Routes:
 
 
 def as_handler(handler: Handler | HandlerFunction) -> Handler:
-    """Functions are read by their hints; other callables are handlers as they are.
+    """Return a function as a handler, by its type hints; other callables are handlers as they are.
 
     Raises:
-        UsageError: the function's signature cannot be a handler's.
+        UsageError: the signature of the function is not that of a handler, or this is no callable object.
     """
     if inspect.isroutine(handler) or isinstance(handler, partial):
         return FunctionHandler.of(handler)
@@ -148,7 +151,7 @@ def handles(kind: str, *, retries: Retries | None = None) -> Callable[[Method], 
 
 
 def marked_methods(worker: object) -> dict[str, tuple[Callable[..., Any], Retries | None]]:
-    """The methods marked by `handles`, with their retries, by kind; a subclass's replace its bases'."""
+    """Return the methods marked by `handles`, with their retries, by kind; overridden ones are left out."""
     found = {}
     for name in dir(type(worker)):
         mark = getattr(getattr(type(worker), name, None), _MARK_ATTRIBUTE, None)

@@ -1,4 +1,4 @@
-"""Why a turn was suspended, as the ledger keeps it."""
+"""Read from the ledger why a turn was suspended."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from cgworker.wire.ledger import LedgerEvent
 
 @frozen
 class SuspensionCause:
-    """Why a turn was suspended: the reason, and the annotations that came with it."""
+    """Why a turn was suspended: the reason and the caller's annotations."""
 
     reason: str | None
     annotations: Mapping[str, Any]
 
     @property
     def not_before(self) -> datetime | None:
-        """When a retry may begin; None at once."""
+        """The instant from which the turn may be resumed; None is at once."""
         try:
             instant = datetime.fromisoformat(str(self.annotations["not_before"]))
         except (KeyError, ValueError):

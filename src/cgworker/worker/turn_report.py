@@ -1,4 +1,4 @@
-"""`TurnReport`: what became of one attempt at a turn."""
+"""`TurnReport`: the result of one attempt at a turn."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What a process of a worker's account could read of the worker: its memory, and the secrets it began with.
+"""Keep other processes of the same user from reading the memory and the environment of a worker.
 
-A command gets an environment without secrets, but it runs as the same user: on Linux that user can read
-`/proc/PID/environ` and the memory of each of its processes, unless a process is not dumpable.
+A command gets an environment without secrets, but it runs as the same user. On Linux a user can read
+`/proc/PID/environ` and the memory of all their processes, except those that are not dumpable.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ _VARIABLE = "CG_WORKER_DUMPABLE"
 
 
 def close_memory() -> None:
-    """Have Linux refuse other processes of this user the memory and the environment of this one.
+    """Make this process not dumpable, so that Linux refuses its memory to other processes of the user.
 
-    For who owns the process, since it also ends core dumps, debuggers and profilers of the same user
-    (gdb, py-spy): `CG_WORKER_DUMPABLE=on` leaves it open. A program that is started from here is open again.
-    Elsewhere than on Linux nothing is done.
+    For code that owns the process: core dumps, debuggers and profilers of the same user (gdb, py-spy) stop
+    working too. `CG_WORKER_DUMPABLE=on` leaves the process readable. Programs that it starts are readable
+    again. On other systems this does nothing.
     """
     if sys.platform == "linux" and os.environ.get(_VARIABLE, "").strip().lower() != "on":
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)

@@ -1,9 +1,9 @@
-"""The end of a process that is a worker's own: in time, whatever threads and handlers still run.
+"""End a process in time after its workers drain, even if threads or handlers still run.
 
-Neither a thread nor a handler that shields itself can be ended from outside, and Python waits for threads
-before it ends. So a thread of ours counts the seconds from the drain on, and ends the process when they are
-over. Only what owns its process has one: `run()` and the commands `cg worker run|loop|once`. A program that
-embeds a worker does not.
+A thread cannot be ended from outside, nor can a handler that shields itself, and Python waits for threads
+before it exits. A watchdog thread therefore counts from the drain on, and ends the process when the time is
+over. Only code that owns the process does this: `run()` and the commands `cg worker run|loop|once`. A program
+that embeds a worker does not.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from cgworker.lease import monotonic
 from cgworker.worker.drain import AFTER_GRACE_SECONDS
 from cgworker.worker.worker import Worker
 
-_CLOSING_SECONDS = 5.0  # from the workers' end to the end of `run()`: connections, the lifespans' ends
-_LAST_SECONDS = 5.0  # from there, or with a stuck handler from the workers' end, to the end of the process
+_CLOSING_SECONDS = 5.0  # from the end of the workers to the end of `run()`: close connections and lifespans
+_LAST_SECONDS = 5.0  # from there to the end of the process; with a stuck handler, from the end of the workers
 _FLUSHING_SECONDS = 2.0
 
 
@@ -36,37 +36,42 @@ class Ending:
     """Ends this process in time. Made by `ending_in_time`.
 
     Attributes:
-        exit_status: what the process ends with if it is ended; None is what the workers say.
+        exit_status: the exit status if the process is ended; None takes it from the workers: 1 if a turn was
+            neither settled nor handed back, else 0.
     """
 
     exit_status: int | None = None
     _workers: Sequence[Worker] = ()
     _draining: int = 0
     _stopped: int = 0
-    # of what a signal handler may touch: putting into it never waits
+    # Safe to use in a signal handler: `SimpleQueue.put` never blocks.
     _deadlines: queue.SimpleQueue[float | None] = field(init=False, factory=queue.SimpleQueue)
 
     def watch(self, workers: Sequence[Worker]) -> None:
-        """Let the seconds count when all of these drain; none may run yet."""
+        """Start to count once all of these workers drain; none of them may run yet."""
         self._workers = workers
         for worker in workers:
             worker.listen(self._note)
-        threading.Thread(target=self._count, name="cgworker: the end", daemon=True).start()
+        threading.Thread(target=self._count, name="cgworker: exit watchdog", daemon=True).start()
 
     def begin(self, force: bool) -> None:
-        """The workers were told to drain; may be called by a signal handler."""
+        """Count from now on, since the workers drain; may be called in a signal handler.
+
+        Args:
+            force: whether the turns held get no grace period.
+        """
         options = [worker.options for worker in self._workers]
         grace = 0 if force else max((each.grace_seconds for each in options), default=0)
         interrupt = max((each.interrupt_seconds for each in options), default=0)
         self._deadlines.put(monotonic() + grace + interrupt + AFTER_GRACE_SECONDS + _CLOSING_SECONDS)
 
     def end(self) -> None:
-        """The event loop has ended: what is left are threads and processes, and they have some seconds."""
+        """Note that the event loop has ended; threads and child processes that remain get five seconds."""
         self._deadlines.put(None)
         if self.exit_status is None:
             self.exit_status = self._status_of_workers()
-        if _others_run():
-            self._count_down_from(_at_the_programs_end())
+        if _has_to_wait():
+            self._count_down_from(_main_thread_ended())
 
     def _note(self, event: Event) -> None:
         match event:
@@ -93,14 +98,14 @@ class Ending:
             deadline = told if deadline is None else min(deadline, told)
 
     def _count_down_from(self, beginning: threading.Event) -> None:
-        last_words = _LastWords()
+        exit_log = _ExitLog()
 
         def count_down() -> None:
             beginning.wait()
             time.sleep(_LAST_SECONDS)
-            end_process(self.exit_status or 0, last_words)
+            end_process(self.exit_status or 0, exit_log)
 
-        threading.Thread(target=count_down, name="cgworker: the end", daemon=True).start()
+        threading.Thread(target=count_down, name="cgworker: exit watchdog", daemon=True).start()
 
     def _status_of_workers(self) -> int:
         return int(any(worker.is_ended_by_stuck or worker.has_unsettled for worker in self._workers))
@@ -111,7 +116,10 @@ _endings: list[Ending] = []
 
 @contextmanager
 def ending_in_time() -> Iterator[Ending]:
-    """Around an event loop, for who owns the process: once its workers drain, the process ends in time."""
+    """End the process in time, once the workers of an event loop that runs in this block drain.
+
+    For code that owns the process.
+    """
     ending = Ending()
     _endings.append(ending)
     try:
@@ -123,36 +131,48 @@ def ending_in_time() -> Iterator[Ending]:
         ending.end()
 
 
-def ends_with(exit_status: int) -> None:
-    """The program has come to its end, with this; so does the process, if it has to be ended."""
+def set_exit_status(exit_status: int) -> None:
+    """Set the exit status of the process, in case it has to be ended.
+
+    Args:
+        exit_status: what the program ends with.
+    """
     for ending in _endings:
         ending.exit_status = exit_status
 
 
-class _LastWords:
-    """A thread that waits to say them: since Python 3.12 none can be started once the main one is done."""
+class _ExitLog:
+    """A thread that logs the forced exit.
+
+    It is started early: since Python 3.12 no thread can be started once the main thread has ended.
+    """
 
     def __init__(self) -> None:
         self._exit_status: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._say, name="cgworker: the last words", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="cgworker: exit log", daemon=True)
         self._thread.start()
 
-    def say(self, exit_status: int) -> None:
-        """Say them; a thread that goes on may hold the lock of a stream, so nobody waits for long."""
+    def write(self, exit_status: int) -> None:
+        """Write the log; give up after two seconds, since a running thread may hold the lock of a stream."""
         self._exit_status.put(exit_status)
         self._thread.join(_FLUSHING_SECONDS)
 
-    def _say(self) -> None:
-        _say_the_last_words(self._exit_status.get())
+    def _run(self) -> None:
+        _log_and_flush(self._exit_status.get())
 
 
-def end_process(exit_status: int, last_words: _LastWords | None = None) -> None:
-    """End this process now, and what `multiprocessing` has begun in it; never returns."""
-    (last_words or _LastWords()).say(exit_status)
+def end_process(exit_status: int, exit_log: _ExitLog | None = None) -> None:
+    """End this process and its `multiprocessing` children now; never returns.
+
+    Args:
+        exit_status: the exit status of the process.
+        exit_log: writes the log; None starts one now.
+    """
+    (exit_log or _ExitLog()).write(exit_status)
     os._exit(exit_status)
 
 
-def _say_the_last_words(exit_status: int) -> None:
+def _log_and_flush(exit_status: int) -> None:
     left = [thread.name for thread in threading.enumerate() if not thread.daemon and not _is_main(thread)]
     logger.error(
         "the process ends now, with status %d, though handlers or threads still run: %s",
@@ -171,7 +191,7 @@ def _is_main(thread: threading.Thread) -> bool:
 
 
 def _children() -> list[Any]:
-    """Processes of `multiprocessing`, which waits for them, or ends them, where a program ends by itself."""
+    """Return the `multiprocessing` children; at a normal exit, it joins or ends them itself."""
     package = sys.modules.get("multiprocessing")
     return package.active_children() if package is not None else []
 
@@ -186,16 +206,16 @@ def _end_children() -> None:
             child.kill()
 
 
-def _others_run() -> bool:
-    """Whether Python would wait for somebody before it ends."""
+def _has_to_wait() -> bool:
+    """Whether Python would wait for a thread or a child process before it exits."""
     return bool(_children()) or any(
         not thread.daemon and not _is_main(thread) for thread in threading.enumerate()
     )
 
 
-def _at_the_programs_end() -> threading.Event:
-    """Set when the main thread is done. `atexit` comes too late: Python waits for threads before that."""
+def _main_thread_ended() -> threading.Event:
+    """Return an event that is set when the main thread ends; `atexit` would run after all threads."""
     done = threading.Event()
-    with suppress(RuntimeError):  # it is done already
+    with suppress(RuntimeError):  # it has ended already
         threading._register_atexit(done.set)  # type: ignore[attr-defined]  # noqa: SLF001
     return done

@@ -1,7 +1,7 @@
-"""The garbage collector of a process that is all a worker's.
+"""Tune the garbage collector of a process that only runs workers.
 
-What stands when it starts stays to its end, and what a turn leaves ends by itself: there is little to
-collect, and looking for it took a quarter of a busy worker's CPU.
+Objects that exist at the start live until the end, and reference counting frees those of a turn. There is
+little to collect, yet collecting took a quarter of a busy worker's CPU time.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ _OBJECTS = 10_000
 
 
 def relax_gc() -> None:
-    """Have it walk past what stands now, and look for garbage after so many new objects, not some hundred.
+    """Exempt the objects that exist now, and collect after 10,000 new objects instead of some hundred.
 
-    For who owns the process, since this holds for all of it. A user's own settings stand: a collector that is
-    off stays off, one that looks less often still does.
+    For code that owns the process, since this affects all of it. The user's own settings are kept: a
+    collector that is off stays off, and one that runs less often still does.
     """
     gc.collect()
     gc.freeze()

@@ -1,8 +1,7 @@
-"""A health endpoint whose "ready" means: I could run a turn now.
+"""Serve a health endpoint, which is ready if every worker could run a turn now.
 
-A few lines of HTTP of our own and no framework: two fixed answers need no router, and a worker shall not
-install a web server to be looked at. It lives in the event loop of the workers on purpose: when that
-stands still nobody answers, and that is the truth.
+The HTTP is written by hand, so that a worker needs no web framework for two fixed answers. The endpoint runs
+in the event loop of the workers on purpose: if the loop is blocked, the endpoint does not answer either.
 """
 
 from __future__ import annotations
@@ -29,11 +28,12 @@ _MAX_CONNECTIONS = 32
 
 
 class Health:
-    """Whether one worker could run a turn now, by the events it tells.
+    """Whether one worker could run a turn now, derived from its events.
 
     Args:
-        worker: it must not run yet.
-        failing_seconds: how long claiming may fail, as in a restart of the kernel, before it counts.
+        worker: the worker, which must not run yet.
+        failing_seconds: the seconds that claiming may fail, as during a restart of the kernel, before the
+            worker is not ready.
     """
 
     def __init__(self, worker: Worker, *, failing_seconds: float = FAILING_SECONDS) -> None:
@@ -48,7 +48,7 @@ class Health:
         worker.listen(self.note)
 
     async def fault(self) -> str | None:
-        """Why no turn could be run now; None if one could."""
+        """Return why no turn could be run now; None if one could."""
         if not self._claims:
             return self.trouble() or "it does not claim: it starts, drains or has ended"
         if self._stuck_count >= self._concurrency:
@@ -60,7 +60,7 @@ class Health:
         return await anyio.to_thread.run_sync(self._fault_on_disk)
 
     def trouble(self) -> str | None:
-        """What keeps it from claiming now, be it ready or not; None if it claims, or waits for work."""
+        """Return why claiming fails now, whether the worker is ready or not; None if claiming works."""
         if self._failing_since is None:
             return None
         return f"claiming has failed for {monotonic() - self._failing_since:.0f} s: {self._error}"
@@ -75,7 +75,7 @@ class Health:
         return None
 
     def note(self, event: Event) -> None:
-        """Take in what happened."""
+        """Update the health by an event."""
         match event:
             case events.WorkerStarted():
                 self._claims, self._concurrency, self._stuck_count = True, event.concurrency, 0
@@ -83,7 +83,7 @@ class Health:
                 self._claims, self._failing_since = False, None
             case events.ClaimingFailed():
                 self._error = event.error
-                if self._failing_since is None:  # told again when the error changes; it began before
+                if self._failing_since is None:  # the event comes again when the error changes
                     self._failing_since = monotonic()
                 self._refused = event.error if event.refused else None
             case events.ClaimingRecovered():
@@ -105,14 +105,15 @@ async def serve_health(
     Start it before the workers run, in a task group; it ends when cancelled.
 
     Args:
-        workers: which; none may run yet.
-        port: where to listen; 0 is a free one.
-        host: the address; what is answered names agents, so loopback unless a network policy guards it.
-        failing_seconds: how long claiming may fail before a worker is not ready.
+        workers: the workers; none of them may run yet.
+        port: the port to listen on; 0 takes a free one.
+        host: the address to listen on. The answers name agents: use loopback, the default, unless a network
+            policy restricts access.
+        failing_seconds: the seconds that claiming may fail before a worker is not ready; by default 120.
         task_status: started with the port.
 
     Raises:
-        OSError: the port is taken.
+        OSError: the port is in use, or the address is not one of this machine.
     """
     healths = {str(worker.agent): Health(worker, failing_seconds=failing_seconds) for worker in workers}
     connections = anyio.Semaphore(_MAX_CONNECTIONS)
@@ -123,7 +124,12 @@ async def serve_health(
 
 @asynccontextmanager
 async def answering_health(workers: Sequence[Worker], port: int | None) -> AsyncIterator[None]:
-    """Serve the health of the workers while the block runs; a port of None serves nothing."""
+    """Serve the health of the workers on loopback while the block runs.
+
+    Args:
+        workers: the workers; none of them may run yet.
+        port: the port to listen on; None serves nothing.
+    """
     if port is None:
         yield
         return
@@ -137,18 +143,18 @@ async def answering_health(workers: Sequence[Worker], port: int | None) -> Async
 async def _answer(
     healths: dict[str, Health], connections: anyio.Semaphore, stream: anyio.abc.SocketStream
 ) -> None:
-    """One request, one answer, within seconds: whoever dawdles or talks too much is left."""
+    """Answer one request and close the connection, at the latest after five seconds."""
     with anyio.move_on_after(_READ_SECONDS):
         async with stream, connections:
             try:
                 status, body = await _look(healths, await _read_target(stream))
                 await stream.send(_response(status, body))
             except (anyio.BrokenResourceError, anyio.EndOfStream):
-                return  # it hung up
+                return  # the client disconnected
 
 
 async def _read_target(stream: anyio.abc.SocketStream) -> str | None:
-    """The path of a GET; None of anything else."""
+    """Read the request head and return the path of a GET; None for another method or a too large head."""
     head = b""
     while b"\r\n\r\n" not in head:
         if len(head) > _MAX_HEAD_BYTES:

@@ -1,8 +1,8 @@
-"""Being a container's PID 1: reap what others left behind, and pass signals on.
+"""Do the duties of PID 1 in a container: reap orphaned processes, and forward signals.
 
-The kernel gives orphans to PID 1, who has to wait for them or they stay as zombies. Waiting for any child
-would also take the exit statuses that the event loop waits for; so the worker runs in a child of its own,
-and the process with the number 1 does nothing but reap and pass on.
+Linux makes PID 1 the parent of orphans, which stay as zombies until it waits for them. A wait for any child
+would also take the exit statuses that the event loop waits for. So the worker runs in a child process, and
+PID 1 only reaps and forwards signals.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ _PASSED_ON = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
 
 
 def run_below_pid1() -> None:
-    """If this is PID 1, go on in a child; the parent never returns and exits with the child's status.
+    """Continue in a child process if this is PID 1; the parent exits with the status of the child.
 
     Call it before any thread or event loop exists.
     """
     if not hasattr(os, "fork") or os.getpid() != 1:
         return
     passed_on = {getattr(signal, name) for name in _PASSED_ON}
-    # Blocked until both sides have their handlers: a signal in between would be heard by neither.
+    # Signals are blocked until both processes have their handlers; one in between would be lost.
     blocked_before = signal.pthread_sigmask(signal.SIG_BLOCK, passed_on)
     child = os.fork()
     if child:
@@ -35,7 +35,7 @@ def run_below_pid1() -> None:
 
 
 def _reap_until_exit(child: int) -> int:
-    """Wait for everybody; return the exit status of `child` as a shell tells it."""
+    """Reap all children until `child` exits; return its exit status in the form of a shell."""
     while True:
         try:
             pid, status = os.wait()

@@ -1,4 +1,4 @@
-"""`run(*workers)`: a program's last line. Signals, one slot limit, one event loop, until all have drained."""
+"""`run(*workers)`: run workers in one event loop, with signals and a shared slot limit, until they drain."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from cgworker.worker.process.pid1 import run_below_pid1
 from cgworker.worker.process.systemd import notifying_systemd
 from cgworker.worker.worker import Worker
 
-_LOOK_SECONDS = 0.25
+_POLL_SECONDS = 0.25
 
 
 def run(
@@ -38,21 +38,25 @@ def run(
 ) -> None:
     """Run the workers until SIGTERM or SIGINT, then drain; a second signal drains at once.
 
-    The process is theirs. Its garbage collector is told to look less often, and once they drain it ends in
-    time, whatever handlers and threads still run: ten seconds after the grace and the time to interrupt. Its
-    exit status is then 0 if every turn was settled or handed back, and 1 if not. Where a stuck handler has
-    ended a worker (`on_stuck="drain"`), all of them drain, and the status is 1.
-    Other processes of its user cannot read its memory and environment (Linux; `CG_WORKER_DUMPABLE=on`
-    leaves them open).
+    The workers own the process:
+
+    - The garbage collector runs less often.
+    - Once the workers drain, the process ends ten seconds after the grace period and the time to interrupt
+      handlers at the latest, even if handlers and threads still run. Its exit status is then 0 if every turn
+      was settled or handed back, else 1.
+    - If a stuck handler ends a worker (`on_stuck="drain"`), all workers drain, and the exit status is 1.
+    - On Linux, other processes of the same user cannot read its memory and environment, unless
+      `CG_WORKER_DUMPABLE=on` is set.
 
     Args:
-        concurrency: how many handlers at once, all workers together; None is each worker's own limit.
-        health_port: answer `/healthz` and `/readyz` on this port of 127.0.0.1; None does not.
+        workers: the workers; none of them may run yet.
+        concurrency: the most handlers at once, of all workers together; None is each worker's own limit.
+        health_port: answer `/healthz` and `/readyz` on this port of 127.0.0.1; None serves no health.
         backend: "asyncio" or "trio".
-        backend_options: what `anyio.run` passes on to it, such as `{"use_uvloop": True}`.
+        backend_options: the options of the backend, as for `anyio.run`, such as `{"use_uvloop": True}`.
 
     Raises:
-        OSError: the health port is taken.
+        OSError: the health port is in use.
         SystemExit: a stuck handler has ended a worker (`on_stuck="drain"`).
         UsageError: there is no worker, or one has no handler.
         CommandNotFound: the command of a command handler is missing.
@@ -80,13 +84,13 @@ def run_loop(
     backend: str = "asyncio",
     backend_options: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
-    """Run an event loop for workers that own their process; no `sys.exit()` in a handler's task ends it.
+    """Run an event loop for workers that own their process; a handler's `sys.exit()` does not end it.
 
     Args:
-        workers: drain at once where anything else ends it.
-        work: what to run.
+        workers: the workers, which are drained without a grace period if anything else ends the loop.
+        work: the work of the loop.
         backend: "asyncio" or "trio".
-        backend_options: what `anyio.run` passes on to it.
+        backend_options: the options of the backend, as for `anyio.run`.
     """
 
     def end() -> None:
@@ -110,13 +114,13 @@ async def serve(
     health_port: int | None = None,
     at_once: Callable[[bool], None] = lambda _: None,
 ) -> None:
-    """What `run` runs: for programs that have an event loop but want the signals handled.
+    """Run the workers in this event loop until a signal; the part of `run` for programs that have a loop.
 
     Args:
-        workers: which; none may run yet.
-        concurrency: how many handlers at once, all workers together; None is each worker's own limit.
-        health_port: answer `/healthz` and `/readyz` on this port of 127.0.0.1; None does not.
-        at_once: called in a signal's handler, with True at the second one.
+        workers: the workers; none of them may run yet.
+        concurrency: the most handlers at once, of all workers together; None is each worker's own limit.
+        health_port: answer `/healthz` and `/readyz` on this port of 127.0.0.1; None serves no health.
+        at_once: called in the signal handler, with True from the second signal on.
     """
     slots = anyio.Semaphore(concurrency) if concurrency else None
     try:
@@ -135,7 +139,7 @@ async def serve(
 
 
 def _as_raised(ended: BaseException) -> BaseException:
-    """What one worker raised, without the task groups around it; several are told together."""
+    """Return what one worker raised, without the groups around it; if several raised, their group."""
     while isinstance(ended, BaseExceptionGroup) and len(ended.exceptions) == 1:
         ended = ended.exceptions[0]
     return ended
@@ -144,7 +148,7 @@ def _as_raised(ended: BaseException) -> BaseException:
 async def _run_and_close(worker: Worker, workers: tuple[Worker, ...], slots: anyio.Semaphore | None) -> None:
     try:
         await worker.run(shared_slots=slots)
-        if worker.is_ended_by_stuck:  # for a new process; so this one ends
+        if worker.is_ended_by_stuck:  # so that the process is replaced by a new one
             for each in workers:
                 each.drain()
     finally:
@@ -174,9 +178,9 @@ async def watch_signals(
     """Call `drain(False)` at the first SIGTERM or SIGINT and `drain(True)` at the second.
 
     Args:
-        drain: what to do.
-        at_once: what to do in the signal's handler, before that, even if the event loop stands still.
-        task_status: started once the signals held since `signals.defer_signals()` have been told.
+        drain: called in the event loop.
+        at_once: called in the signal handler before that, even if the event loop is blocked.
+        task_status: started once the signals that `signals.defer_signals()` has deferred were handled.
     """
     force, heard_count = False, 0
 
@@ -200,14 +204,14 @@ async def watch_signals(
             task_status.started()
             async for number in received:
                 tell(number)
-    except NotImplementedError:  # Windows: event loops hear no signals there, but Python does
+    except NotImplementedError:  # on Windows event loops get no signals, but Python does
         signals.defer_signals()
         task_status.started()
-        await _look_for_held(tell)
+        await _poll_deferred(tell)
 
 
-async def _look_for_held(tell: Callable[[int], None]) -> None:
+async def _poll_deferred(tell: Callable[[int], None]) -> None:
     while True:
         for number in signals.take_deferred():
             tell(number)
-        await anyio.sleep(_LOOK_SECONDS)
+        await anyio.sleep(_POLL_SECONDS)

@@ -17,15 +17,15 @@ from cgworker import events
 from cgworker.events import Event, logger
 from cgworker.worker.worker import Worker
 
-_WATCHDOG_FRACTION = 1 / 3  # systemd advises half; so one that comes late does no harm
+_WATCHDOG_FRACTION = 1 / 3  # systemd advises half; with a third, one late message does no harm
 
 
 @asynccontextmanager
 async def notifying_systemd(workers: Sequence[Worker]) -> AsyncIterator[None]:
-    """While the block runs, tell when the workers claim, when they end, and that the event loop runs.
+    """Notify systemd, while the block runs, of the readiness and end of the workers, and feed its watchdog.
 
     Args:
-        workers: which; none may run yet.
+        workers: the workers; none of them may run yet.
     """
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
@@ -36,11 +36,11 @@ async def notifying_systemd(workers: Sequence[Worker]) -> AsyncIterator[None]:
         worker.listen(supervisor.note)
     async with anyio.create_task_group() as beside:
         if (seconds := watchdog_seconds()) is not None:
-            beside.start_soon(supervisor.show_life, seconds * _WATCHDOG_FRACTION)
+            beside.start_soon(supervisor.feed_watchdog, seconds * _WATCHDOG_FRACTION)
         try:
             yield
         finally:
-            supervisor.tell_stopping()
+            supervisor.send_stopping()
             beside.cancel_scope.cancel()
 
 
@@ -48,8 +48,9 @@ class SystemdNotifier:
     """Reports the state of the workers to systemd.
 
     Args:
-        address: the path of its socket, or `@` and the name of an abstract one.
-        worker_count: it is ready when all of them claim, and stopping when all of them drain.
+        address: the path of its socket, or `@` and the name of an abstract socket.
+        worker_count: the number of workers. READY=1 is sent when all of them claim, STOPPING=1 when all of
+            them drain.
     """
 
     def __init__(self, address: str, worker_count: int) -> None:
@@ -60,30 +61,30 @@ class SystemdNotifier:
         self._is_stopping = False
 
     def note(self, event: Event) -> None:
-        """Take in what happened."""
+        """Send a notification if the event calls for one."""
         match event:
             case events.WorkerStarted():
                 self._started_count += 1
                 if self._started_count == self._worker_count:
-                    self._tell("READY=1")
+                    self._send("READY=1")
             case events.WorkerDraining():
                 self._draining_count += 1
                 if self._draining_count == self._worker_count:
-                    self.tell_stopping()
+                    self.send_stopping()
 
-    def tell_stopping(self) -> None:
-        """Say, once, that this is the end."""
+    def send_stopping(self) -> None:
+        """Send STOPPING=1, once."""
         if not self._is_stopping:
             self._is_stopping = True
-            self._tell("STOPPING=1")
+            self._send("STOPPING=1")
 
-    async def show_life(self, every_seconds: float) -> None:
-        """Say now and then that the event loop runs, until cancelled."""
+    async def feed_watchdog(self, every_seconds: float) -> None:
+        """Send WATCHDOG=1 at this interval until cancelled, which shows that the event loop runs."""
         while True:
-            self._tell("WATCHDOG=1")
+            self._send("WATCHDOG=1")
             await anyio.sleep(every_seconds)
 
-    def _tell(self, word: str) -> None:
+    def _send(self, word: str) -> None:
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sending:
                 sending.setblocking(False)

@@ -2,7 +2,7 @@
 
 The ledger says which turn waits for which, so any live worker of the parent's agent can resume it, also after
 another worker was killed. With few parents, the feed of each is long-polled. With many, the project's feed is
-long-polled on one connection, and says which parent's feed to read. A kernel that cannot long-poll is polled.
+long-polled on one connection and shows which parent's feed to read. A kernel that cannot long-poll is polled.
 """
 
 from __future__ import annotations
@@ -26,23 +26,24 @@ from cgworker.worker.suspension import SuspensionCause, cause_of_suspension
 
 _MAX_FEEDS = 16  # each takes a connection while the kernel waits
 _WAIT_SECONDS = 50.0
-_SURE_SECONDS = 300.0  # should the project's feed have skipped an event, as the reference's may
-_AT_ONCE_SECONDS = 0.05
+_SURE_SECONDS = 300.0  # in case the project's feed has skipped an event, as that of the reference may
+_IMMEDIATE_SECONDS = 0.05
 _FEED_PAGE = 500
-_TELLING = ("turn.finished", "turn.resumed", "turn.stop_requested")  # of the parent, or of a child of it
+_NOTIFYING = ("turn.finished", "turn.resumed", "turn.stop_requested")  # of the parent, or of a child of it
 
 
 class WaitingParent:
-    """A suspended turn and the children it waits for, by its feed.
+    """A suspended turn and the children it waits for, read from its feed.
 
     Attributes:
-        read_until: up to which event its feed has been read.
+        turn: the turn.
+        read_until: the last event of its feed that has been read; 0 before the first.
     """
 
     def __init__(self, turn: TurnRef) -> None:
         self.turn = turn
         self.read_until: int = 0
-        self._news = anyio.Event()
+        self._notice = anyio.Event()
         self._awaited: frozenset[str] | None = None
         self._first: int | None = None
         self._born: set[str] = set()
@@ -57,28 +58,39 @@ class WaitingParent:
 
     @property
     def is_ready(self) -> bool:
-        """Whether so many of its children are closed as it waits for, or it is to be stopped."""
+        """Whether enough of its children are closed, or a stop of it is requested."""
         awaited = self._born if self._awaited is None else self._awaited
         wanted = len(awaited) if self._first is None else min(self._first, len(awaited))
         return self._stop_requested or (bool(awaited) and len(self._closed & awaited) >= wanted)
 
     @property
     def has_new_events(self) -> bool:
-        """Whether `tell` was called since the last `wait_for_news`."""
-        return self._news.is_set()
+        """Whether `notify` was called since the last `wait_for_notice`."""
+        return self._notice.is_set()
 
-    def tell(self) -> None:
-        """There may be something new in its feed."""
-        self._news.set()
+    def notify(self) -> None:
+        """Note that its feed may have new events."""
+        self._notice.set()
 
-    async def wait_for_news(self) -> None:
-        """Wait until `tell` is called, for five minutes at most."""
+    async def wait_for_notice(self) -> None:
+        """Wait until `notify` is called, for five minutes at most."""
         with anyio.move_on_after(_SURE_SECONDS):
-            await self._news.wait()
-        self._news = anyio.Event()
+            await self._notice.wait()
+        self._notice = anyio.Event()
 
     async def read_feed(self, kernel: KernelClient, wait_seconds: float) -> bool:
-        """Take note of what is new, and wait for something new if there is nothing; True if there was."""
+        """Read the new events, waiting for one if there is none.
+
+        Args:
+            kernel: calls under the agent's identity.
+            wait_seconds: how long the kernel may wait for an event.
+
+        Returns:
+            Whether there were new events.
+
+        Raises:
+            KernelRefused, KernelTrouble: the feed could not be read.
+        """
         has_new_events = False
         while True:
             page, has_more = await kernel.turns.feed_page(
@@ -145,11 +157,11 @@ class ChildWaitWatcher:
         return turn.turn_id in self._watched
 
     def add(self, turn: TurnRef) -> None:
-        """Watch a turn that was just suspended, or found so."""
+        """Watch a suspended turn."""
         if turn.turn_id not in self._watched:
             self._watched[turn.turn_id] = parent = WaitingParent(turn)
             self._start(parent)
-        self._watched[turn.turn_id].tell()
+        self._watched[turn.turn_id].notify()
 
     @property
     def _is_crowded(self) -> bool:
@@ -157,7 +169,7 @@ class ChildWaitWatcher:
 
     @contextmanager
     def watched_in(self, tasks: anyio.abc.TaskGroup) -> Iterator[None]:
-        """Watch in tasks of this group until the block ends; while nobody waits there are none."""
+        """Watch in tasks of this group until the block ends; there are none while no parent waits."""
         self._tasks = tasks
         try:
             for parent in self._watched.values():
@@ -177,7 +189,7 @@ class ChildWaitWatcher:
     # ------------------------------------------------------------ each parent
 
     async def _watch(self, parent: WaitingParent) -> None:
-        """Watch one parent until it goes on."""
+        """Watch one parent until it is resumed."""
         pause = Backoff(0.1, self._poll_seconds)
         try:
             while parent.is_waiting or parent.has_new_events:
@@ -185,19 +197,19 @@ class ChildWaitWatcher:
                     await self._read(parent, pause)
                     if parent.is_waiting and parent.is_ready:
                         await self._resume(parent.turn)
-                        parent.tell()  # its feed says by now that it went on, or waits for others
+                        parent.notify()  # its feed shows by now that it was resumed, or waits again
                 except KernelTrouble as trouble:
                     await anyio.sleep(pause.next_seconds(trouble))
-                    parent.tell()
+                    parent.notify()
         except CommonGroundError as trouble:  # the resumer's scan finds it again
             logger.warning("%s stays suspended, it cannot be watched: %s", parent.turn, trouble)
         finally:
             del self._watched[parent.turn.turn_id]
 
     async def _read(self, parent: WaitingParent, pause: Backoff) -> None:
-        """Take note of what is new in its feed, once there is something."""
+        """Wait for new events of a parent and read them."""
         if self._is_crowded or parent.has_new_events:
-            await parent.wait_for_news()
+            await parent.wait_for_notice()
             async with background_calls(self._kernel):
                 await parent.read_feed(self._kernel, 0)
             pause.reset()
@@ -205,16 +217,16 @@ class ChildWaitWatcher:
         asked_at = monotonic()
         if await parent.read_feed(self._kernel, _WAIT_SECONDS):
             pause.reset()
-        elif monotonic() - asked_at < _AT_ONCE_SECONDS:  # the kernel cannot wait
+        elif monotonic() - asked_at < _IMMEDIATE_SECONDS:  # the kernel cannot wait
             await anyio.sleep(pause.next_seconds())
 
     # ------------------------------------------------------------ all of them
 
     async def _listen(self) -> None:
-        """Let the project's feed tell whose feed to read, as long as there are so many."""
+        """Follow the project's feed and notify the parents it is about, while they are too many to poll."""
         pause = Backoff(0.1, self._poll_seconds)
         after = await self._read_until(pause)
-        self._tell(self._watched)
+        self._notify(self._watched)
         while self._is_crowded:
             asked_at = monotonic()
             try:
@@ -225,22 +237,22 @@ class ChildWaitWatcher:
                 await anyio.sleep(pause.next_seconds(trouble))
                 continue
             after = page.next_after_ledger_seq
-            telling = [event for event in page.items if event.event_type in _TELLING]
-            self._tell({event.subject_id for event in telling} | {event.cause_id for event in telling})
+            notable = [event for event in page.items if event.event_type in _NOTIFYING]
+            self._notify({event.subject_id for event in notable} | {event.cause_id for event in notable})
             if page.items:
                 pause.reset()
-            elif monotonic() - asked_at < _AT_ONCE_SECONDS:  # the kernel cannot wait
+            elif monotonic() - asked_at < _IMMEDIATE_SECONDS:  # the kernel cannot wait
                 await anyio.sleep(pause.next_seconds())
         self._is_listening = False
-        self._tell(self._watched)
+        self._notify(self._watched)
 
     async def _read_until(self, pause: Backoff) -> int:
-        """An event up to which whoever reads now reads all there is, and not the project's first one."""
+        """Return a recent event to follow the project's feed from: the last one that a parent has read."""
         while not (until := max((each.read_until for each in self._watched.values()), default=1)):  # noqa: ASYNC110  # for a moment
             await anyio.sleep(pause.next_seconds())
         return until
 
-    def _tell(self, turn_ids: Iterable[str | None]) -> None:
+    def _notify(self, turn_ids: Iterable[str | None]) -> None:
         for turn_id in turn_ids:
             if turn_id in self._watched:
-                self._watched[turn_id].tell()
+                self._watched[turn_id].notify()

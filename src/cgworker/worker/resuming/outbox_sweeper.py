@@ -1,4 +1,4 @@
-"""Sweep the outbox: results whose turn was closed meanwhile, so that no claim will ask for them."""
+"""Sweep the outbox: handle results whose turn was closed meanwhile, which no claim will deliver."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cgworker.wire.turns import TurnSnapshot
 from cgworker.worker.outbox.outbox import Outbox, OutboxEntry
 from cgworker.worker.settle import is_closed_with
 
-_OLD_SECONDS = 60.0  # a younger one may be on its way to the kernel
+_OLD_SECONDS = 60.0  # a younger result may be on its way to the kernel
 
 
 class OutboxSweeper:

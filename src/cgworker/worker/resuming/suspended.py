@@ -7,15 +7,15 @@ from cgworker.wire.projections import TurnEntry
 from cgworker.wire.refs import AgentRef, TurnRef
 from cgworker.wire.turns import TurnSnapshot
 
-_MAX_TURNS = 500  # what a projection gives: the youngest
+_MAX_TURNS = 500  # the most that a projection lists: the youngest
 _FEED_PAGE = 500
 
 
 class SuspendedTurns:
     """The suspended turns of one agent.
 
-    A projection gives the youngest. Only where there are more, the agent's feed is read for the others; that
-    takes a while, once.
+    A projection lists the youngest. If there are more, the others are found in the agent's feed, whose first
+    read takes a while.
 
     Args:
         kernel: calls under the agent's identity.

@@ -1,7 +1,7 @@
-"""OpenTelemetry for a worker, and for programs that dispatch: spans, metrics, and traces that go on.
+"""OpenTelemetry for workers and for programs that dispatch: spans, metrics, and trace propagation.
 
-Attributes name the turn, its kind, the agent and the outcome; never a payload, a credential or the text of an
-exception, which may hold either. Nothing of OpenTelemetry is imported before it is asked for.
+Attributes name the turn, its kind, the agent and the outcome. They never hold a payload, a credential or the
+text of an exception. OpenTelemetry is imported only when it is used.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def instrument(
     turns it dispatches as well. Names are those of OpenTelemetry's messaging conventions where there are any.
 
     Args:
-        worker: its middleware and listeners get one more each.
-        tracer_provider: where spans go; None is the program's global one.
-        meter_provider: where metrics go; None is the program's global one.
+        worker: the worker, which gets a middleware and a listener.
+        tracer_provider: gets the spans; None is the program's global one.
+        meter_provider: gets the metrics; None is the program's global one.
 
     Raises:
         UsageError: OpenTelemetry is not installed.

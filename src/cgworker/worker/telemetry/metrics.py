@@ -1,4 +1,4 @@
-"""What a worker's events add up to, as OpenTelemetry metrics; needs `cgworker[otel]`."""
+"""OpenTelemetry metrics from the events of a worker; needs `cgworker[otel]`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _SYSTEM = {"messaging.system": "commonground"}
 
 
 class WorkerMetrics:
-    """What a worker's events add up to.
+    """Counts the events of a worker in OpenTelemetry metrics.
 
     Args:
         meter: makes the instruments.
-        outbox: is looked at whenever the metrics are read.
+        outbox: is counted whenever the metrics are read.
     """
 
     def __init__(self, meter: metrics.Meter, outbox: Outbox) -> None:
@@ -40,7 +40,7 @@ class WorkerMetrics:
         self._held = meter.create_up_down_counter("cgworker.turns.held", "{turn}", "Turns held now.")
         self._kept = meter.create_counter("cgworker.results.kept", "{result}", "Results kept in the outbox.")
         meter.create_observable_gauge(
-            "cgworker.outbox.waiting", [self._look_at_outbox], "{result}", "Results the kernel has not yet."
+            "cgworker.outbox.waiting", [self._observe_outbox], "{result}", "Results the kernel has not yet."
         )
 
     def note(self, event: Event) -> None:
@@ -53,11 +53,11 @@ class WorkerMetrics:
                 self._to_run.record(event.seconds, _agent(event))
             case events.TurnSettled():
                 facts = {**_agent(event), "cgworker.outcome": event.outcome}
-                self._let_go(event)
+                self._release(event)
                 self._settled.add(1, facts)
                 self._seconds.record(event.seconds, facts)
             case events.TurnGivenUp():
-                self._let_go(event)
+                self._release(event)
                 self._given_up.add(1, _agent(event))
             case events.LeaseLost():
                 self._lost.add(1, _agent(event))
@@ -68,11 +68,11 @@ class WorkerMetrics:
             case events.ResultKept():
                 self._kept.add(1, _agent(event))
 
-    def _look_at_outbox(self, _: CallbackOptions) -> Iterable[Observation]:
+    def _observe_outbox(self, _: CallbackOptions) -> Iterable[Observation]:
         return [Observation(self._outbox.waiting_count(), _SYSTEM)]
 
-    def _let_go(self, event: events.TurnEvent) -> None:
-        """Not every attempt that ends began: a lease may be lost before its turn was read."""
+    def _release(self, event: events.TurnEvent) -> None:
+        """Count a held turn less, if it was counted: a lease may be lost before its turn was loaded."""
         if event.turn in self._open:
             self._open.remove(event.turn)
             self._held.add(-1, _agent(event))

@@ -1,7 +1,7 @@
-"""A span around each run of a handler, in the trace it belongs to; needs `cgworker[otel]`.
+"""Make a span around each run of a handler, in the trace of the turn; needs `cgworker[otel]`.
 
-Only W3C's `traceparent` and `tracestate` travel, whatever propagators a program has set up: annotations stand
-in the ledger for all to read, and baggage may be anything.
+Only W3C's `traceparent` and `tracestate` are propagated, whatever propagators a program has set up: all
+readers of the ledger see annotations, and baggage may hold anything.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MAX_REMEMBERED = 1000
 
 
 def current_trace() -> dict[str, str]:
-    """The current span as annotations; nothing if there is none."""
+    """Return the current span as annotations; empty if there is none."""
     annotations: dict[str, str] = {}
     _W3C.inject(annotations)
     return annotations
@@ -39,11 +39,11 @@ def current_trace() -> dict[str, str]:
 
 @frozen
 class RunOrigin:
-    """Where a run of a handler comes from.
+    """The trace context of a run of a handler.
 
     Attributes:
-        dispatched_in: the span in which the turn was dispatched, if that was traced.
-        is_first: whether the turn was not run before.
+        dispatched_in: the span in which the turn was dispatched; None if that was not traced.
+        is_first: whether this is the first run of the turn.
     """
 
     dispatched_in: trace.SpanContext | None
@@ -51,7 +51,7 @@ class RunOrigin:
 
 
 async def read_origin(turn: Turn) -> RunOrigin:
-    """From the turn's feed; where that does not answer soon, the run stands for itself."""
+    """Read the trace context of a run from the turn's feed; after two seconds without an answer, none."""
     try:
         with anyio.fail_after(_READ_SECONDS):
             page = await turn.kernel.turns.feed(turn.ref, limit=_FEED_PAGE)
@@ -65,7 +65,7 @@ async def read_origin(turn: Turn) -> RunOrigin:
 
 
 def _span_in(annotations: Mapping[str, Any]) -> trace.SpanContext | None:
-    """The span that annotations name; anybody may have written them."""
+    """Return the span that annotations name; None if they are invalid, since any caller can write them."""
     carrier = {
         name: value
         for name in _W3C.fields
@@ -78,12 +78,12 @@ def _span_in(annotations: Mapping[str, Any]) -> trace.SpanContext | None:
 class Spans:
     """Makes the spans of a worker's turns.
 
-    The first run of a turn hangs under the span in which the turn was dispatched. Each later run, after a
-    lost lease, a crash or a suspension, is a trace of its own, with a link to the first: to its span, where
+    The first run of a turn is a child of the span in which the turn was dispatched. Each later run, after a
+    lost lease, a crash or a suspension, begins a trace of its own. It links to the span of the first run if
     this process ran it, else to that of the dispatch.
 
     Args:
-        tracer: makes them.
+        tracer: makes the spans.
     """
 
     def __init__(self, tracer: trace.Tracer) -> None:
@@ -91,7 +91,7 @@ class Spans:
         self._first_runs: dict[TurnRef, trace.SpanContext] = {}
 
     async def around(self, turn: Turn, call_next: Handler) -> Outcome:
-        """Middleware: the span is current in the handler, and is carried on to the turn's children."""
+        """Run a handler in a span, as middleware; the turn's children are dispatched in this span."""
         origin = await read_origin(turn)
         with self._tracer.start_as_current_span(
             f"process {turn.agent}",
@@ -118,7 +118,7 @@ class Spans:
 
 
 def _parent_of(origin: RunOrigin) -> Context:
-    """Never the span that happens to be current where the worker runs."""
+    """Return the parent of the span; never the span that happens to be current in the worker's task."""
     if origin.dispatched_in is None or not origin.is_first:
         return Context()
     return trace.set_span_in_context(trace.NonRecordingSpan(origin.dispatched_in), Context())
