@@ -70,6 +70,18 @@ def test_the_links_of_the_readme_lead_somewhere_on_a_package_index_too() -> None
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
+@pytest.mark.parametrize("name", ["CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "findings/README.md"])
+def test_a_link_of_a_page_outside_the_site_leads_to_a_file(name: str) -> None:
+    """mkdocs checks the links of those inside."""
+    page = ROOT / name
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)]+)\)", page.read_text())]
+    assert links
+    missing = [
+        link for link in links if not link.startswith("https://") and not (page.parent / link).exists()
+    ]
+    assert missing == []
+
+
 def test_every_make_target_that_a_page_names_is_there() -> None:
     """Also those that the forge runs."""
     texts = [page.read_text() for page in PROSE]
