@@ -81,7 +81,7 @@ async def test_thousands_of_lines_are_recorded_in_order_up_to_the_limit(
     recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A command must not fill the ledger."""
-    monkeypatch.setattr(progress, "_MOST_RECORDS", 3000)
+    monkeypatch.setattr(progress, "_MAX_RECORDS", 3000)
     recorder.write(b"".join(b"%d\n" % n for n in range(5000)))
     await recorder.file.record_rest()
     assert recorder.taken == list(range(3000))
@@ -91,7 +91,7 @@ async def test_a_file_too_large_is_read_no_further(
     recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A command that writes for ever does not keep the worker at it."""
-    monkeypatch.setattr(progress, "_MOST_FILE_BYTES", 10_000)
+    monkeypatch.setattr(progress, "_MAX_FILE_BYTES", 10_000)
     monkeypatch.setattr(progress, "_PIECE_BYTES", 1000)
     recorder.write(b"123456789\n" * 5000)
     await recorder.file.record_rest()

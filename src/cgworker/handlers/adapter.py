@@ -1,8 +1,9 @@
 """Adapters: handlers for a foreign harness, such as an agent framework or a coding agent.
 
-An adapter says three things: how the harness is made ready for a turn, how it is driven, and how it is told
-to end. The rest is here: records are appended under the fence, what it made ready is put away whatever
-happens, and an interruption that the harness does not follow ends it all the same.
+An adapter defines three steps: prepare the harness for a turn, drive it, and interrupt it. This module does
+the
+rest: it appends records under the fence, always closes what the adapter prepared, and cancels a harness that
+does not follow an interruption.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ from cgworker.turn import Turn
 
 Prepared = TypeVar("Prepared")
 
-_GRACE_FRACTION = 0.75  # what is left of the grace is for putting away what was prepared
+_GRACE_FRACTION = 0.75  # the rest of the grace is for closing what was prepared
 
 
 @frozen
 class Record:
-    """Yielded by `Adapter.drive`: a process record of a role other than "progress".
+    """A process record with a role of its own; `Adapter.drive` yields it.
 
     Attributes:
         payload: any JSON value, or an object of an attrs class or a dataclass.
-        role: what kind of record it is.
+        role: the record's role.
     """
 
     payload: Any
@@ -39,67 +40,74 @@ class Record:
 
 @frozen
 class Output:
-    """Yielded by `Adapter.drive` at last: what came of the turn.
+    """The result of the turn; `Adapter.drive` yields it last.
 
     Attributes:
-        value: as a handler would return it: a plain value, an outcome such as `fail({...})`, or nothing.
+        value: what a handler would return: a plain value, an outcome such as `fail({...})`, or None.
     """
 
     value: Any = None
 
 
 class NoOutput(Exception):
-    """An adapter's `drive` ended without an `Output`; a fault of the adapter, which fails the turn."""
+    """An adapter's `drive` ended without an `Output`. This is the adapter's fault, and fails the turn."""
 
 
 class Adapter(Generic[Prepared]):
-    """A foreign harness as a handler: derive from it, and give `AdapterHandler` an object of yours.
+    """Base class for adapters: derive from it, and pass an object to `AdapterHandler`.
 
-    One object serves all turns of a worker, several at once: keep what belongs to a turn in what `prepare`
-    yields. An exception from any of its methods is the handler's, with all that follows from that.
+    One object serves all turns of a worker, several at once: keep the state of a turn in the value that
+    `prepare` yields. An exception from a method is treated as one that a handler raised.
     """
 
     def prepare(self, turn: Turn) -> AbstractAsyncContextManager[Prepared]:
-        """Make the harness ready: an `@asynccontextmanager` whose end is reached whatever happens.
+        """Prepare the harness, as an `@asynccontextmanager`; the code after its `yield` always runs.
 
-        Tasks beside the work belong here, in a task group around the `yield`, and not in `drive`.
+        Start background tasks here, in a task group around the `yield`, and not in `drive`.
+
+        Args:
+            turn: the turn.
         """
         raise NotImplementedError(f"{type(self).__name__} does not say how it is prepared")
 
     def drive(self, turn: Turn, prepared: Prepared) -> AsyncGenerator[Any, None]:
-        """Do the turn, as an async generator: yield process records, and at last an `Output`.
+        """Work the turn, as an async generator that yields process records, and an `Output` last.
 
-        What is yielded becomes a public record of role "progress", a `Record` one of its own role. All of
-        `Turn` can be used. `turn.children` and `turn.ask` unwind it, and the handler begins again from the
-        top, with `prepare`.
+        A yielded value becomes a public record of role "progress", and a `Record` one of its own role. All of
+        `Turn` can be used. `turn.children` and `turn.ask` unwind the generator, and a later attempt starts
+        again with `prepare`.
 
         Args:
             turn: the turn.
-            prepared: what `prepare` yields.
+            prepared: the value that `prepare` yielded.
         """
         raise NotImplementedError(f"{type(self).__name__} does not say how it is driven")
 
     async def interrupt(self, turn: Turn, interruption: Interruption) -> bool:  # noqa: ARG002
-        """Tell the harness to end, while `drive` goes on; its `Output` counts as far as the reason allows.
+        """Tell the harness to end while `drive` runs. Its `Output` counts if the reason allows it.
 
         Args:
-            turn: the turn; `prepare` may have kept what belongs to it under `turn.fingerprint`.
-            interruption: why, and how many seconds of grace there are.
+            turn: the turn; `turn.fingerprint` is a key for what `prepare` keeps.
+            interruption: the reason, and the seconds of grace.
 
         Returns:
-            True to let `drive` end by itself within the grace. False, the default, cancels it now.
+            True if `drive` ends by itself within the grace. False, the default, cancels it now.
         """
         return False
 
     def forget(self, turn: Turn) -> None:
-        """The turn is closed: remove what was kept for further attempts. By default, nothing."""
+        """Remove what was kept for further attempts: the turn is closed. The default does nothing.
+
+        Args:
+            turn: the closed turn.
+        """
 
 
 class AdapterHandler(Generic[Prepared]):
     """Runs an adapter on each turn: `worker.add("turn.conversation.v1", AdapterHandler(MyAdapter()))`.
 
     Args:
-        adapter: which.
+        adapter: the adapter.
     """
 
     def __init__(self, adapter: Adapter[Prepared]) -> None:
@@ -109,22 +117,22 @@ class AdapterHandler(Generic[Prepared]):
         return f"AdapterHandler({type(self.adapter).__name__})"
 
     def check(self) -> None:
-        """Refuse now what could not run later: the adapter's own `check()`, if it has one.
+        """Check before the first claim that the adapter can run, by its own `check()` if it has one.
 
         Raises:
-            UsageError: what the adapter cannot do without is missing.
+            UsageError: the adapter lacks something that it needs.
         """
         if (check := getattr(self.adapter, "check", None)) is not None:
             check()
 
     def forget(self, turn: Turn) -> None:
-        """The turn is closed; the adapter may forget it."""
+        """Tell the adapter that the turn is closed; see `Adapter.forget`."""
         self.adapter.forget(turn)
 
     async def __call__(self, turn: Turn) -> Outcome:
-        # The worker cancels a handler at once; behind this shield the harness is told first.
+        # The worker cancels a handler at once. The shield leaves time to tell the harness first.
         with anyio.CancelScope(shield=True) as driving:
-            async with _told_of_interruptions(turn, self.adapter, driving):
+            async with _passing_interruptions_on(turn, self.adapter, driving):
                 return outcome_of(await self._drive(turn))
         assert turn.interruption is not None  # nothing else cancels that scope
         raise Interrupted(turn.interruption)
@@ -149,15 +157,15 @@ async def _record(turn: Turn, step: Any) -> None:
 
 
 @asynccontextmanager
-async def _told_of_interruptions(
+async def _passing_interruptions_on(
     turn: Turn, adapter: Adapter[Any], driving: anyio.CancelScope
 ) -> AsyncIterator[None]:
-    """Pass interruptions on while the block runs; what the block raises gets out as it is, in no group."""
+    """Pass interruptions on while the block runs. An exception of the block is not wrapped in a group."""
     raised: BaseException | None = None
-    async with anyio.create_task_group() as beside:
+    async with anyio.create_task_group() as background:
 
         def begin_to_end(interruption: Interruption) -> None:
-            beside.start_soon(_end, turn, adapter, interruption, driving)
+            background.start_soon(_end, turn, adapter, interruption, driving)
 
         try:
             with turn.on_interrupt(begin_to_end):
@@ -166,7 +174,7 @@ async def _told_of_interruptions(
             raise
         except BaseException as error:
             raised = error
-        beside.cancel_scope.cancel()
+        background.cancel_scope.cancel()
     if raised is not None:
         raise raised
 
@@ -174,11 +182,11 @@ async def _told_of_interruptions(
 async def _end(
     turn: Turn, adapter: Adapter[Any], interruption: Interruption, driving: anyio.CancelScope
 ) -> None:
-    """Tell the harness; cancel it if it does not end by itself in time, or cannot be told."""
+    """Tell the harness to end; cancel it if it does not end in time, or cannot be told."""
     with anyio.move_on_after(interruption.grace_seconds * _GRACE_FRACTION):
         try:
             if await adapter.interrupt(turn, interruption):
                 await anyio.sleep_forever()
-        except Exception:  # the harness may be what is broken
+        except Exception:  # the harness itself may be broken
             logger.exception("%s: the harness could not be told to end, it is cancelled", turn.ref)
     driving.cancel()

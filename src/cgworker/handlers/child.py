@@ -1,4 +1,4 @@
-"""A child process in a session of its own: run it, drain its output, end its whole process group."""
+"""Run a child process in its own session, read its output, and end its whole process group."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from cgworker.handlers.process import open_process
 from cgworker.lease import Lease
 
 _TAIL_LINES = 40
-_NO_ROOM = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+_LIMIT_REACHED = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 _DRAIN_SECONDS = 1.0
 
 
 class ProcessLimitReached(OSError):
-    """The system has no process or file to spare for a child now; later it may."""
+    """The system cannot start another process or open another file now; later it may."""
 
 
 class Child:
-    """A running child. Made by `start_child`.
+    """A running child, made by `start_child`.
 
     Attributes:
-        pid: its process id, which is also its process group's.
+        pid: its process id, which is also the id of its process group.
     """
 
     def __init__(self, process: anyio.abc.Process, tail: deque[str]) -> None:
@@ -42,35 +42,35 @@ class Child:
 
     @property
     def tail(self) -> tuple[str, ...]:
-        """The last lines of its standard error."""
+        """The last 40 lines of its standard error."""
         return tuple(self._tail)
 
     @property
     def left_others(self) -> bool:
-        """Whether it left processes behind in its group, which were ended; known once the block has ended."""
+        """Whether it left processes in its group, which were then ended; known once the block has ended."""
         return self._group.ended_others
 
     @property
     def talk(self) -> tuple[anyio.abc.ByteSendStream, anyio.abc.ByteReceiveStream]:
-        """Its stdin and its stdout, for who speaks with it (`talks=True`)."""
+        """Its stdin and stdout, for a caller that started it with `talks=True`."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         return self._process.stdin, self._process.stdout
 
     async def wait(self) -> int:
-        """Its exit status, negative for a signal, as soon as it ends."""
+        """Wait for its end, and return its exit status, negative for a signal."""
         return await self._process.wait()
 
     def ask_to_end(self) -> None:
-        """Send SIGTERM to its whole process group; without groups (Windows) end the child."""
+        """Send SIGTERM to its process group; without groups (Windows) end the child."""
         self._group.ask_to_end()
 
     def kill(self) -> None:
-        """End its whole process group now."""
+        """Kill its process group now."""
         self._group.kill()
 
     async def end(self) -> None:
-        """End it if it still runs, and whatever it left behind in its group."""
+        """End it if it still runs, and then the processes that it left in its group."""
         await self._group.end()
 
 
@@ -85,21 +85,24 @@ async def start_child(
     mask: Callable[[str], str] = lambda text: text,
     talks: bool = False,
 ) -> AsyncIterator[Child]:
-    """Run a command until the block ends; then its whole process group is ended.
+    """Run a command until the block ends, and then end its whole process group.
 
-    It also ends with this process, however that ends, and with the lease (`guard.py`).
+    The group is also ended when this process ends, in any way, and when the lease ends (`guard.py`).
 
     Args:
-        argv: the command and its arguments, not through a shell.
+        argv: the command and its arguments; no shell interprets them.
         env: its whole environment.
-        cwd: its working directory; by default this process's.
-        lease: what it works under; it does not outlive it even if this process stands still.
-        on_line: gets each line it writes to stdout or stderr, masked and with control characters escaped.
+        cwd: its working directory; None is that of this process.
+        lease: the lease it works under. The guard ends it with the lease even if this process is stopped.
+        on_line: receives each line of its stdout and stderr, masked, with control characters escaped.
         mask: hides secrets in a line.
         talks: leave its stdin and stdout to the caller, as `Child.talk`; its stderr is read here.
 
+    Yields:
+        The child.
+
     Raises:
-        CommandNotFound: it does not exist or cannot be executed.
+        CommandNotFound: the command does not exist or cannot be executed.
         ProcessLimitReached: the system cannot start another process now.
     """
     process = await _open(argv, env, cwd, talks)
@@ -111,7 +114,7 @@ async def start_child(
         on_line(line)
 
     try:
-        with guard.watching(child.pid, lease), _as_it_is():
+        with guard.watching(child.pid, lease), _unwrapping_group():
             async with anyio.create_task_group() as draining:
                 drained = [_drain_in(draining, process.stderr, take_error_line, mask)]
                 if not talks:
@@ -129,8 +132,8 @@ async def start_child(
 
 
 @contextmanager
-def _as_it_is() -> Iterator[None]:
-    """What the caller's block raises gets out in no group, as if there were no tasks beside it."""
+def _unwrapping_group() -> Iterator[None]:
+    """Raise the exception of the caller's block itself, not the task group's exception group."""
     try:
         yield
     except BaseExceptionGroup as group:
@@ -140,7 +143,7 @@ def _as_it_is() -> Iterator[None]:
 
 
 async def _all_set(drained: Sequence[anyio.Event]) -> bool:
-    """Wait for the ends of the pipes, but not for a process outside the group that holds them."""
+    """Wait for the ends of the pipes; a process outside the group may hold them open for longer."""
     with anyio.move_on_after(_DRAIN_SECONDS):
         for each in drained:
             await each.wait()
@@ -154,8 +157,8 @@ async def _open(
         return await open_process(argv, env, cwd, has_input=talks)
     except (FileNotFoundError, PermissionError, NotADirectoryError) as missing:
         raise CommandNotFound(f"cannot run {argv[0]}: {missing.strerror}") from missing
-    except OSError as unusable:  # such as a script without a first line
-        if unusable.errno in _NO_ROOM:
+    except OSError as unusable:  # such as a script without a `#!` line
+        if unusable.errno in _LIMIT_REACHED:
             raise ProcessLimitReached(f"cannot start {argv[0]} now: {unusable.strerror}") from unusable
         raise CommandNotFound(f"cannot run {argv[0]}: {unusable.strerror}") from unusable
 
@@ -169,7 +172,7 @@ def _drain_in(
     on_line: Callable[[str], None],
     mask: Callable[[str], str],
 ) -> anyio.Event:
-    """Read the stream in a task; the event is set at its end."""
+    """Read a stream in a task; return an event that is set at the stream's end."""
     ended = anyio.Event()
 
     async def drain() -> None:

@@ -1,7 +1,7 @@
-"""A command as a handler: it reads `CG_CONTEXT_FILE`, writes `CG_FINAL_FILE`, and its exit status counts.
+"""Run a command as a handler: it reads `CG_CONTEXT_FILE`, writes `CG_FINAL_FILE`, and exits with a status.
 
-The contract is command line 4 with differences 17, 24 and 25; docs/reference/command-contract.md tells it
-to people who write commands.
+The contract is command line 4 with differences 17, 24 and 25; docs/reference/command-contract.md explains it
+to authors of commands.
 """
 
 from __future__ import annotations
@@ -28,18 +28,22 @@ from cgworker.handlers.environment import ChildEnvironment, mask_for
 from cgworker.handlers.files import make_private_folder, state_folder
 from cgworker.handlers.folder import CommandFiles, TurnFolder, check_writable, open_folder, remove_checkpoint
 from cgworker.handlers.messages import MessagesFile
-from cgworker.handlers.progress import LOOK_SECONDS, ProgressFile
+from cgworker.handlers.progress import POLL_SECONDS, ProgressFile
 from cgworker.lease import Interruption, Reason
 from cgworker.outcome import Failed, Outcome, retry
 from cgworker.turn import Turn
 
-_NO_ROOM_SECONDS = 5.0
+_HAND_BACK_SECONDS = 5.0
 _STOP_FILE_SECONDS = 2.0
-_MOST_OUTPUT_BYTES = 4 * 1024 * 1024
+_MAX_OUTPUT_BYTES = 4 * 1024 * 1024
 
 
 def write_to_stderr(line: str) -> None:
-    """Where a child's output goes unless told otherwise; nowhere if nobody reads it any more."""
+    """Write a line of a child's output to stderr; drop it if stderr is closed.
+
+    Args:
+        line: the line, without its end.
+    """
     with suppress(OSError, ValueError):
         sys.stderr.write(line + "\n")
         sys.stderr.flush()
@@ -47,13 +51,13 @@ def write_to_stderr(line: str) -> None:
 
 @frozen(kw_only=True)
 class CommandExit:
-    """How a command ended, for who started it.
+    """How a command ended.
 
     Attributes:
-        context_file: where its context was.
+        context_file: the path of its context file.
         exit_code: its exit status, negative for a signal.
-        failure_payload: the error report, if it failed.
-        left_others: it left processes behind in its group, which were ended.
+        failure_payload: the error report; None if it did not fail.
+        left_others: whether it left processes in its group, which were then ended.
     """
 
     context_file: Path
@@ -71,18 +75,18 @@ class CommandHandler:
     """Runs a command on each turn.
 
     Args:
-        argv: the command and its arguments; not run through a shell.
-        cwd: its working directory; by default this process's.
-        work_dir: a folder for its files that is kept; by default a temporary one a turn.
-        folder_per_turn: make a folder below `work_dir` for each turn, for several turns at once.
-        files: other places for single files.
-        context_after_turn_seq: leave the records up to this one out of its context file.
-        context_limit: put at most so many records into its context file; None puts all.
-        environment: how its environment is made; secrets of CommonGround never get into it.
-        final_record_role: role of the final record.
-        max_payload_bytes: a larger final file fails the turn with `result_too_large`; the file is kept.
-        on_line: gets each line it writes; by default they go to stderr.
-        on_exit: told how it ended, before the outcome is settled.
+        argv: the command and its arguments; no shell interprets them.
+        cwd: its working directory; the default is that of this process.
+        work_dir: a folder for its files, which are kept; the default is a temporary folder for each turn.
+        folder_per_turn: make a folder below `work_dir` for each turn, for turns that run at once.
+        files: other paths for single files.
+        context_after_turn_seq: leave the records up to this number out of its context file; the default is 0.
+        context_limit: the most records in its context file; the default, None, is all.
+        environment: how its environment is made; it never holds secrets of CommonGround.
+        final_record_role: the role of the final record; the default is "deliverable".
+        max_payload_bytes: a larger final file fails the turn with `result_too_large`, and is kept.
+        on_line: receives each line of its output; the default writes it to stderr.
+        on_exit: is called with how it ended, before the outcome is settled.
     """
 
     argv: tuple[str, ...] = field(converter=_words)
@@ -112,7 +116,7 @@ class CommandHandler:
         return self.max_payload_bytes
 
     def check(self) -> None:
-        """Refuse now what could not run later; the worker asks before it claims (difference 17).
+        """Check that the command can run; the worker does so before it claims (difference 17).
 
         Raises:
             CommandNotFound: the command does not exist or is not executable.
@@ -133,15 +137,19 @@ class CommandHandler:
 
     @property
     def folders(self) -> tuple[Path, ...]:
-        """Where it has to write: its work folder, and where checkpoints are kept.
+        """The folders it writes to: the work folder and the folder of checkpoints.
 
         Raises:
-            UsageError: there is no such folder to be had.
+            UsageError: this user has no folder for temporary files or for state.
         """
         return (self.work_dir or _temporary_folder(), state_folder("checkpoints"))
 
     def forget(self, turn: Turn) -> None:
-        """The turn is closed: its checkpoint is of no more use."""
+        """Remove the checkpoint of a closed turn.
+
+        Args:
+            turn: the turn.
+        """
         remove_checkpoint(turn)
 
     async def __call__(self, turn: Turn) -> Outcome:
@@ -155,10 +163,10 @@ class CommandHandler:
                 await messages.write_first()
                 with anyio.CancelScope(shield=True):
                     exit_code, child = await self._run(turn, folder, messages)
-            except OSError as no_room:  # a full disk or process table is not the turn's fault
-                logger.error("%s: its command cannot be started, it is handed back: %s", turn.ref, no_room)
-                turn.no_room = no_room
-                return evolve(retry(_NO_ROOM_SECONDS), note=f"its command cannot be started: {no_room}")
+            except OSError as full:  # a full disk or process table is not the turn's fault
+                logger.error("%s: its command cannot be started, it is handed back: %s", turn.ref, full)
+                turn.no_room = full
+                return evolve(retry(_HAND_BACK_SECONDS), note=f"its command cannot be started: {full}")
             return await self._decide(turn, folder, exit_code, child)
 
     async def _decide(self, turn: Turn, folder: TurnFolder, exit_code: int, child: Child) -> Outcome:
@@ -198,21 +206,21 @@ class CommandHandler:
         progress = ProgressFile(folder.progress, turn, mask)
         async with (
             start_child(self.argv, env=env, cwd=self.cwd, lease=turn.lease, on_line=sink, mask=mask) as child,
-            anyio.create_task_group() as beside,
+            anyio.create_task_group() as background,
         ):
 
             def begin_to_end(interruption: Interruption) -> None:
-                beside.start_soon(_end_in_steps, child, folder, turn, interruption)
+                background.start_soon(_end_in_steps, child, folder, turn, interruption)
 
             with turn.on_interrupt(begin_to_end):
                 exit_code = await _ended(child, progress, messages)
             if turn.interruption is not None:
-                beside.cancel_scope.cancel()
+                background.cancel_scope.cancel()
         await progress.record_rest()
         return exit_code, child
 
     async def _keep(self, too_large: FinalTooLarge, turn: Turn) -> None:
-        """The kernel could not take it; a person can still find it."""
+        """Keep a result that the kernel would not take, for a person to find."""
         try:
             kept = make_private_folder(state_folder("kept")) / f"{turn.fingerprint}.final.json"
             await anyio.to_thread.run_sync(shutil.move, too_large.path, kept)
@@ -229,15 +237,15 @@ def _temporary_folder() -> Path:
 
 
 async def _ended(child: Child, progress: ProgressFile, messages: MessagesFile) -> int:
-    """Its exit status. A command that ends before the first look at its progress needs no task for that."""
-    with anyio.move_on_after(LOOK_SECONDS):
+    """Wait for the command, and follow its progress and messages once it has run for a moment."""
+    with anyio.move_on_after(POLL_SECONDS):
         return await child.wait()
     async with progress.followed(), messages.followed():
         return await child.wait()
 
 
 async def _end_in_steps(child: Child, folder: TurnFolder, turn: Turn, interruption: Interruption) -> None:
-    """Tell it by the stop file, then ask it by SIGTERM, then end it: all within the grace given."""
+    """Write the stop file, then send SIGTERM, then kill the command, all within the grace."""
     grace = interruption.grace_seconds
     telling = 0 if interruption.reason is Reason.LEASE_LOST else min(_STOP_FILE_SECONDS, grace / 4)
     try:
@@ -251,8 +259,8 @@ async def _end_in_steps(child: Child, folder: TurnFolder, turn: Turn, interrupti
 
 
 def _bounded(on_line: Callable[[str], None]) -> Callable[[str], None]:
-    """Pass on so many bytes of output; the rest is read and dropped, so that the child never blocks."""
-    left = _MOST_OUTPUT_BYTES
+    """Limit the output that is passed on. The rest is read and dropped, so that the child never blocks."""
+    left = _MAX_OUTPUT_BYTES
 
     def pass_on(line: str) -> None:
         nonlocal left
@@ -263,7 +271,7 @@ def _bounded(on_line: Callable[[str], None]) -> Callable[[str], None]:
             on_line(line)
             if left <= 0:
                 on_line("(further output of this command is not shown)")
-        except Exception:  # whoever listens must not end the command
+        except Exception:  # a failing listener must not end the command
             left = 0
             logger.exception("a command's output could not be passed on, and is left out from here")
 

@@ -1,4 +1,4 @@
-"""What a command decided, by its exit status and the files it left (command line 4.3, difference 17)."""
+"""Decide the outcome of a command by its exit status and its files (command line 4.3, difference 17)."""
 
 from __future__ import annotations
 
@@ -14,22 +14,32 @@ from cgworker.handlers.folder import TurnFolder
 from cgworker.outcome import Failed, Outcome, Succeeded, retry, suspend
 
 HAND_BACK_STATUS = 75
-"""The exit status (EX_TEMPFAIL) with which a command hands its turn back to be tried again."""
+"""The exit status (EX_TEMPFAIL) by which a command hands its turn back for another attempt."""
 
 _RETRY_SECONDS = 1.0
-_MOST_RETRY_SECONDS = 100 * 365 * 86_400.0
-_MOST_FAILURE_BYTES = 4 * 1024 * 1024
+_MAX_RETRY_SECONDS = 100 * 365 * 86_400.0
+_MAX_FAILURE_BYTES = 4 * 1024 * 1024
 
 
 class FinalTooLarge(Exception):
-    """The final file is larger than the kernel takes; the text says how large it is."""
+    """The final file is larger than the kernel takes.
 
-    def __init__(self, path: Path, size: int, most_bytes: int) -> None:
-        super().__init__(f"the final payload has {size} bytes, at most {most_bytes} are allowed")
+    Args:
+        path: the file.
+        size: its size in bytes.
+        max_bytes: the largest size that is taken.
+    """
+
+    def __init__(self, path: Path, size: int, max_bytes: int) -> None:
+        super().__init__(f"the final payload has {size} bytes, at most {max_bytes} are allowed")
         self.path = path
 
     def outcome(self, exit_code: int) -> Outcome:
-        """What becomes of the turn."""
+        """Return the failure of the turn.
+
+        Args:
+            exit_code: the command's exit status.
+        """
         return Failed({"error": "result_too_large", "child_exit_code": exit_code, "message": str(self)})
 
 
@@ -40,10 +50,10 @@ class CommandResult:
     Attributes:
         exit_code: its exit status, negative for a signal.
         tail: the last lines of its stderr.
-        folder: the files it may have left.
-        mask: hides secrets in what they say; it becomes public.
-        max_payload_bytes: how large a final file may be.
-        final_record_role: role of the final record.
+        folder: the turn's files.
+        mask: hides secrets in the files, whose content becomes public.
+        max_payload_bytes: the largest final file that is taken.
+        final_record_role: the role of the final record.
     """
 
     exit_code: int
@@ -54,10 +64,10 @@ class CommandResult:
     final_record_role: str = field(kw_only=True)
 
     def outcome(self) -> Outcome:
-        """The first that matches, as in docs/reference/command-contract.md.
+        """Return the outcome, by the first rule that matches (docs/reference/command-contract.md).
 
         Raises:
-            FinalTooLarge: there is a result that cannot be sent.
+            FinalTooLarge: the final file is too large to be sent.
         """
         if self.exit_code == HAND_BACK_STATUS:
             return self._handed_back()
@@ -70,7 +80,7 @@ class CommandResult:
         return self._failed("worker_command_missing_final")
 
     def _handed_back(self) -> Outcome:
-        """A retry, after as many seconds as the suspend file says, if there is one."""
+        """Return a retry after the seconds of the suspend file, or after one second without that file."""
         if not os.path.lexists(self.folder.suspend):
             return retry(_RETRY_SECONDS)
         try:
@@ -97,14 +107,14 @@ class CommandResult:
             return self._failed("worker_final_invalid", str(unusable))
 
     def _failed(self, error: str, message: str | None = None) -> Failed:
-        """The error report: what we know, overlaid by the failure file unless we know better."""
+        """Make the error report. The failure file overrides its fields, unless there is a `message`."""
         known: dict[str, Any] = {"error": error, "child_exit_code": self.exit_code}
         if self.tail:
             known["stderr_tail"] = list(self.tail)
         if message is not None:
             return Failed({**known, "message": message})
         try:
-            said = read_json(self.folder.failure, _MOST_FAILURE_BYTES, self.mask)
+            said = read_json(self.folder.failure, _MAX_FAILURE_BYTES, self.mask)
         except FileNotFoundError:
             return Failed(known)
         except FileUnusable as unusable:
@@ -117,8 +127,8 @@ def _retry_seconds(said: Any) -> float:
         raise FileUnusable("worker suspend file must contain a JSON object")
     seconds = said.get("retry_after_seconds", _RETRY_SECONDS)
     is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-    if not is_number or not 0 <= seconds <= _MOST_RETRY_SECONDS:
-        raise FileUnusable(f"retry_after_seconds must be a number from 0 to {_MOST_RETRY_SECONDS:.0f}")
+    if not is_number or not 0 <= seconds <= _MAX_RETRY_SECONDS:
+        raise FileUnusable(f"retry_after_seconds must be a number from 0 to {_MAX_RETRY_SECONDS:.0f}")
     return float(seconds)
 
 

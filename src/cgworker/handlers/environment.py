@@ -1,4 +1,4 @@
-"""What a child may see of our environment, and the hiding of secrets in what it writes (difference 24)."""
+"""Make a child's environment, and hide secrets in its output (difference 24)."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from attrs import frozen
 _SECRET_NAMES = re.compile(r"CG_CLAIM|CG_AGENT_CREDENTIAL|CG_ADMIN_|PG_DSN\Z")
 _CLAIM_RUN_KEEPS = re.compile(r"CG_AGENT_CREDENTIAL")
 
-# libpq's connection variables: a child must not inherit the kernel's way into its database.
+# libpq's connection variables: a child must not reach the kernel's database by them.
 _PG_NAMES = re.compile(
     r"PG(HOST|HOSTADDR|PORT|DATABASE|USER|PASSWORD|PASSFILE|SERVICE|SERVICEFILE|OPTIONS|REQUIRESSL"
     r"|SSL.*|KRBSRVNAME|GSS.*|TARGETSESSIONATTRS)\Z"
 )
 
-# Said by a child, it would be taken for the worker's own word to its supervisor.
+# systemd would take a message that a child sends for the worker's own.
 _SUPERVISOR_NAMES = re.compile(r"(NOTIFY_SOCKET|WATCHDOG_(PID|USEC)|LISTEN_(PID|FDS|FDNAMES))\Z")
 
 _CLEAN_NAMES = re.compile(
@@ -31,12 +31,13 @@ _SHORTEST_SECRET = 8  # shorter values would hide ordinary words
 
 @frozen
 class ChildEnvironment:
-    """How a command's environment is made of ours.
+    """How a command's environment is made from that of this process.
 
     Attributes:
-        clean: start from an allow list (PATH, HOME, locale, proxies ...) and not from everything.
-        added: variables to set besides.
-        settles_itself: the child finishes the turn itself (`claim run`), so it keeps `CG_AGENT_CREDENTIAL*`.
+        clean: pass on only an allow list (PATH, HOME, locale, proxies ...); the default passes on all but
+            secrets.
+        added: variables to set in addition.
+        settles_itself: the command settles the turn itself (`claim run`), and keeps `CG_AGENT_CREDENTIAL*`.
     """
 
     clean: bool = False
@@ -46,12 +47,12 @@ class ChildEnvironment:
     def variables(
         self, ours: Mapping[str, str], secrets: Iterable[str], own: Mapping[str, str]
     ) -> dict[str, str]:
-        """The child's whole environment.
+        """Return the child's whole environment.
 
         Args:
             ours: this process's environment.
-            secrets: values that must not be in it, whatever variable holds them.
-            own: the `CG_*` variables of this turn; they win.
+            secrets: a variable that contains one of these is left out.
+            own: the `CG_*` variables of the turn; they take precedence.
         """
         known = [secret for secret in secrets if len(secret) >= _SHORTEST_SECRET]
         passed = {
@@ -63,7 +64,7 @@ class ChildEnvironment:
         return {**passed, **self.added, **own}
 
 
-@lru_cache(maxsize=1024)  # a worker asks about the same names for each turn
+@lru_cache(maxsize=1024)  # each turn has the same names
 def _may_pass(name: str, clean: bool, settles_itself: bool) -> bool:
     if settles_itself and _CLAIM_RUN_KEEPS.match(name):
         return True
@@ -73,11 +74,15 @@ def _may_pass(name: str, clean: bool, settles_itself: bool) -> bool:
 
 
 def mask_for(secrets: Iterable[str]) -> Callable[[str], str]:
-    """A function that hides these secrets in a text."""
+    """Make a function that hides secrets in a text.
+
+    Args:
+        secrets: the secrets; values of less than 8 characters are not hidden, since words would be.
+    """
     known = sorted((s for s in secrets if len(s) >= _SHORTEST_SECRET), key=len, reverse=True)
 
     def mask(text: str) -> str:
-        for secret in known:  # without a pattern: made anew for each claim, it would cost more than it saves
+        for secret in known:  # no regular expression: compiling one for each claim costs more than it saves
             text = text.replace(secret, "***")
         return text
 

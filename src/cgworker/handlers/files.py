@@ -1,4 +1,4 @@
-"""Files that secrets and results pass through: 0600 in 0700 folders, and read with care."""
+"""Write private files (0600 in 0700 folders), and read files of a child safely."""
 
 from __future__ import annotations
 
@@ -13,25 +13,28 @@ from typing import Any
 from cgworker.errors import UsageError
 from cgworker.wire.converter import loads
 
-_TRIED_BYTES = 64 * 1024
+_PROBE_BYTES = 64 * 1024
 
 
 class FileUnusable(Exception):
-    """A file that a child left cannot be taken as it is; the text says why, without the path."""
+    """A file of a child cannot be used; the message says why, without the path."""
 
 
 def state_folder(name: str) -> Path:
-    """Where cgworker keeps `name` between runs: `$XDG_STATE_HOME/cgworker/...`, or `~/.local/state`.
+    """Return the folder `name` below `$XDG_STATE_HOME/cgworker`, or below `~/.local/state/cgworker`.
+
+    Args:
+        name: the folder's name.
 
     Raises:
-        UsageError: there is neither that variable nor a home folder.
+        UsageError: XDG_STATE_HOME is not set, and there is no home folder.
     """
     state = os.environ.get("XDG_STATE_HOME") or _home() / ".local" / "state"
     return Path(state, "cgworker", name)
 
 
 def _home() -> Path:
-    """The home folder. One that is missing is not made: it is a placeholder, such as `/nonexistent`."""
+    """Return the home folder. A missing one is not made: it is a placeholder, such as `/nonexistent`."""
     try:
         home = Path.home()
         what = None if home.is_dir() else f"the home folder {home} does not exist"
@@ -43,19 +46,34 @@ def _home() -> Path:
 
 
 def make_private_folder(folder: Path) -> Path:
-    """Make the folder, 0700, and those above it."""
+    """Make a folder with mode 0700, and its parents.
+
+    Args:
+        folder: the folder; an existing one gets the mode.
+
+    Returns:
+        The folder.
+
+    Raises:
+        OSError: it cannot be made.
+    """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
     return folder
 
 
 def write_private(path: Path, data: bytes, *, sync: bool = False) -> None:
-    """Write the file anew, 0600; a link that stands there is not followed.
+    """Write a new file with mode 0600. An existing file or link is replaced; the link is not followed.
 
     Args:
-        sync: have it on the disk when this returns.
+        path: the file.
+        data: its content.
+        sync: fsync the file before this returns.
+
+    Raises:
+        OSError: it cannot be written.
     """
-    descriptor = _made_anew(path)
+    descriptor = _create(path)
     try:
         rest = memoryview(data)
         while rest:
@@ -67,18 +85,21 @@ def write_private(path: Path, data: bytes, *, sync: bool = False) -> None:
 
 
 def try_to_write(folder: Path) -> None:
-    """Make the folder if need be, and see whether a file can be written in it: a full disk takes empty ones.
+    """Check that a folder can be written, by writing 64 KiB: a full disk still takes empty files.
+
+    Args:
+        folder: the folder, which is made if it is missing.
 
     Raises:
-        OSError: it cannot.
+        OSError: it cannot be made or written.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
-        file.write(b"\0" * _TRIED_BYTES)
+        file.write(b"\0" * _PROBE_BYTES)
 
 
-def _made_anew(path: Path) -> int:
-    """A new file's descriptor; what stands there goes away, which most often is nothing."""
+def _create(path: Path) -> int:
+    """Create a file and return its descriptor; an existing file is removed first."""
     new = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW | _BINARY
     try:
         return os.open(path, new, 0o600)
@@ -87,50 +108,67 @@ def _made_anew(path: Path) -> int:
         return os.open(path, new, 0o600)
 
 
-def read_json(path: Path, most_bytes: int, mask: Callable[[str], str]) -> Any:
-    """The JSON value in the file, without the secrets that `mask` knows.
+def read_json(path: Path, max_bytes: int, mask: Callable[[str], str]) -> Any:
+    """Read a JSON file, and hide secrets in it.
+
+    Args:
+        path: the file.
+        max_bytes: the largest size that is read.
+        mask: hides secrets in a text.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: the file does not exist.
         FileUnusable: it is no regular file, too large, or not JSON.
     """
-    data = read_regular(path, most_bytes)
+    data = read_regular(path, max_bytes)
     try:
         return loads(mask(data.decode()))
     except (ValueError, RecursionError) as broken:
         raise FileUnusable(f"it is not valid JSON: {broken}") from broken
 
 
-def read_regular(path: Path, most_bytes: int) -> bytes:
-    """The content of a regular file.
+def read_regular(path: Path, max_bytes: int) -> bytes:
+    """Read a regular file.
+
+    Args:
+        path: the file.
+        max_bytes: the largest size that is read.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: the file does not exist.
         FileUnusable: it is no regular file, or too large.
     """
     with _opened(path) as descriptor:
         size = os.fstat(descriptor).st_size
-        if size > most_bytes:
-            raise FileUnusable(f"it is too large: {size} bytes, at most {most_bytes}")
+        if size > max_bytes:
+            raise FileUnusable(f"it is too large: {size} bytes, at most {max_bytes}")
         with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read(size)  # not most_bytes: so large a buffer is made before anything is read
+            return file.read(size)  # not max_bytes: read() allocates the whole buffer first
 
 
-def read_from(path: Path, start: int, most_bytes: int) -> bytes:
-    """So much of a regular file from `start` on; nothing if it is not that long.
+def read_from(path: Path, start: int, max_bytes: int) -> bytes:
+    """Read a part of a regular file.
+
+    Args:
+        path: the file.
+        start: the offset in bytes of the first byte.
+        max_bytes: the most bytes to read.
+
+    Returns:
+        The part; empty if the file is not longer than `start`.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: the file does not exist.
         FileUnusable: it is no regular file.
     """
     with _opened(path) as descriptor:
         os.lseek(descriptor, start, os.SEEK_SET)
-        return os.read(descriptor, most_bytes)
+        return os.read(descriptor, max_bytes)
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
-    """A regular file: no link, FIFO or device, which could point elsewhere or never end."""
+    """Open a regular file, but no link, FIFO or device: a link points elsewhere, the others never end."""
     try:
         descriptor = os.open(path, os.O_RDONLY | _NOFOLLOW | _NONBLOCK)
     except FileNotFoundError:
@@ -149,4 +187,4 @@ def _opened(path: Path) -> Iterator[int]:
 
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0)
-_BINARY = getattr(os, "O_BINARY", 0)  # or else Windows adds to each line's end
+_BINARY = getattr(os, "O_BINARY", 0)  # without it, Windows writes CRLF

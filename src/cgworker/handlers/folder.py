@@ -1,4 +1,4 @@
-"""The files through which a command and its worker talk (docs: the command contract)."""
+"""The files by which a worker and its command exchange a turn (docs/reference/command-contract.md)."""
 
 from __future__ import annotations
 
@@ -23,11 +23,16 @@ from cgworker.turn import Turn
 from cgworker.wire.converter import dumps
 from cgworker.wire.records import TurnContext
 
-_LOCK_LOOK_SECONDS = 0.1
+_LOCK_RETRY_SECONDS = 0.1
 
 
 class FolderUnwritable(UsageError):
-    """A work folder cannot be written: wrong from the start, or for now because of its disk."""
+    """A work folder cannot be written, for good or for now.
+
+    Args:
+        message: what is wrong.
+        trouble: the error of the system, which tells whether it may pass.
+    """
 
     def __init__(self, message: str, trouble: OSError) -> None:
         super().__init__(message)
@@ -36,7 +41,14 @@ class FolderUnwritable(UsageError):
 
 @frozen(kw_only=True)
 class CommandFiles:
-    """Where a command's files are to be, instead of the turn's own folder; None leaves one there."""
+    """Paths for a command's files outside the turn's folder; None leaves a file in the folder.
+
+    Attributes:
+        context: the path of CG_CONTEXT_FILE.
+        final: the path of CG_FINAL_FILE.
+        suspend: the path of CG_SUSPEND_FILE.
+        failure: the path of CG_FAILURE_FILE.
+    """
 
     context: Path | None = None
     final: Path | None = None
@@ -44,24 +56,38 @@ class CommandFiles:
     failure: Path | None = None
 
     def check(self) -> None:
-        """Make the folders of these places, and refuse a place that holds something else than a file.
+        """Check that the files can be written; makes their folders.
 
-        Files there are removed before a command runs.
+        Files at these paths are removed before a command runs.
 
         Raises:
-            UsageError: a place is a folder, a device or the like, or its folder cannot be written.
+            UsageError: a path is a folder, a device or the like, or its folder cannot be written.
         """
-        for place in (self.context, self.final, self.suspend, self.failure):
-            if place is None:
+        for path in (self.context, self.final, self.suspend, self.failure):
+            if path is None:
                 continue
-            check_writable(place.parent)
-            if place.exists() and not place.is_file():
-                raise UsageError(f"{place} is no regular file; name a place where a file may be made anew")
+            check_writable(path.parent)
+            if path.exists() and not path.is_file():
+                raise UsageError(f"{path} is no regular file; name a place where a file may be made anew")
 
 
 @frozen(kw_only=True)
 class TurnFolder:
-    """The files of one attempt at one turn; `is_new` says that nobody had the folder before."""
+    """The files of one attempt at one turn.
+
+    Attributes:
+        folder: the folder.
+        is_new: whether the folder was made for this attempt.
+        context: the turn and its records, for the command to read.
+        input: the turn's input, for the command to read.
+        final: the result, which the command writes.
+        suspend: the reason for a suspension, which the command writes.
+        failure: an error report, which the command writes.
+        progress: process records, which the command appends.
+        messages: messages to the turn, for the command to read.
+        stop: the request to stop, which appears when the turn is interrupted.
+        checkpoint: state for the turn's next attempt, which the command writes.
+    """
 
     folder: Path
     is_new: bool
@@ -76,7 +102,11 @@ class TurnFolder:
     checkpoint: Path
 
     def variables(self, turn: Turn) -> dict[str, str]:
-        """The variables that tell a command of its turn and its files."""
+        """Return the environment variables that name the turn and its files.
+
+        Args:
+            turn: the turn.
+        """
         return {
             "CG_PROJECT_ID": turn.ref.project_id,
             "CG_TURN_ID": turn.ref.turn_id,
@@ -97,35 +127,53 @@ class TurnFolder:
         return (self.final, self.suspend, self.failure, self.progress)
 
     async def write_inputs(self, turn: Turn, *, after_turn_seq: int = 0, limit: int | None = None) -> None:
-        """The turn's context and input; what an earlier run left behind goes away.
+        """Write the turn's context and input, and remove files of an earlier run.
 
         Args:
-            after_turn_seq: leave out the records up to this one.
-            limit: at most so many records; None is all.
+            turn: the turn.
+            after_turn_seq: leave out the records up to this number.
+            limit: the most records in the context; None is all.
+
+        Raises:
+            OSError: a file cannot be written or removed.
         """
         records = tuple(item for item in await turn.records() if item.record.turn_seq > after_turn_seq)
         context = TurnContext(turn=turn.snapshot, semantic_items=records[:limit])
-        for place in (self.context, self.input, *self._written_by_the_command, self.messages, self.stop):
-            if not self.is_new or place.parent != self.folder:
-                _clear(place)
+        for path in (self.context, self.input, *self._written_by_the_command, self.messages, self.stop):
+            if not self.is_new or path.parent != self.folder:
+                _clear(path)
         write_private(self.context, dumps(context) + b"\n")
         write_private(self.input, dumps(turn.input) + b"\n")
 
     def tell_to_stop(self, interruption: Interruption) -> None:
-        """The stop file appears at once and whole, with the reason as JSON."""
-        said = dumps({"reason": interruption.reason, "note": interruption.note}) + b"\n"
-        whole = self.stop.with_suffix(".tmp")
-        write_private(whole, said)
-        whole.replace(self.stop)
+        """Write the stop file atomically, with the reason as JSON.
+
+        Args:
+            interruption: the reason.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        content = dumps({"reason": interruption.reason, "note": interruption.note}) + b"\n"
+        complete = self.stop.with_suffix(".tmp")
+        write_private(complete, content)
+        complete.replace(self.stop)
 
 
 def checkpoint_of(turn: Turn) -> Path:
-    """The file that a command may leave for the turn's next attempt."""
+    """Return the path of the file that a command may leave for the turn's next attempt."""
     return state_folder("checkpoints") / f"{turn.fingerprint}.checkpoint"
 
 
 def check_writable(folder: Path) -> None:
-    """Raise FolderUnwritable unless files can be made in the folder, which is made if it is not there."""
+    """Check that files can be made in a folder, which is made if it is missing.
+
+    Args:
+        folder: the folder.
+
+    Raises:
+        FolderUnwritable: it cannot be made or written.
+    """
     try:
         _make_if_missing(folder)
         with tempfile.TemporaryFile(dir=folder):
@@ -136,7 +184,11 @@ def check_writable(folder: Path) -> None:
 
 
 def remove_checkpoint(turn: Turn) -> None:
-    """The turn is closed: its checkpoint is of no more use."""
+    """Remove the checkpoint of a closed turn.
+
+    Args:
+        turn: the turn.
+    """
     checkpoint = checkpoint_of(turn)
     try:
         checkpoint.unlink(missing_ok=True)
@@ -146,7 +198,12 @@ def remove_checkpoint(turn: Turn) -> None:
 
 @asynccontextmanager
 async def open_folder(turn: Turn, files: CommandFiles, work_dir: Path | None) -> AsyncIterator[TurnFolder]:
-    """The folder of one attempt: `work_dir`, which stays, or a temporary one, which goes at the end.
+    """Open the folder of one attempt.
+
+    Args:
+        turn: the turn.
+        files: paths for files outside the folder.
+        work_dir: a folder that is kept; None makes a temporary one, which is removed after the block.
 
     Raises:
         OSError: the folder cannot be made or written.
@@ -172,7 +229,14 @@ async def open_folder(turn: Turn, files: CommandFiles, work_dir: Path | None) ->
 
 @contextmanager
 def temporary_folder(prefix: str) -> Iterator[Path]:
-    """A folder, 0700, that goes away after the block, also if this process is killed."""
+    """Make a folder with mode 0700, and remove it after the block, even if this process is killed.
+
+    Args:
+        prefix: the beginning of its name.
+
+    Raises:
+        OSError: it cannot be made.
+    """
     folder = Path(tempfile.mkdtemp(prefix=prefix))
     with guard.removing(folder):
         yield folder
@@ -186,9 +250,9 @@ async def _new_folder() -> AsyncIterator[Path]:
 
 @asynccontextmanager
 async def _kept_folder(folder: Path) -> AsyncIterator[Path]:
-    """A folder that stays, for one turn at a time: two in one folder would take each other's results."""
+    """Lock a folder that is kept: two turns in it would take each other's results."""
     _make_if_missing(folder)
-    if sys.platform == "win32":  # where a folder cannot be locked
+    if sys.platform == "win32":  # Windows cannot lock a folder
         yield folder
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -196,14 +260,16 @@ async def _kept_folder(folder: Path) -> AsyncIterator[Path]:
         if not _lock(descriptor):
             logger.warning("the work folder %s is in use by another turn: waiting for it", folder)
             while not _lock(descriptor):  # noqa: ASYNC110  # no system tells when a lock is free
-                await anyio.sleep(_LOCK_LOOK_SECONDS)
+                await anyio.sleep(_LOCK_RETRY_SECONDS)
         yield folder
     finally:
         os.close(descriptor)  # also unlocks it
 
 
 def _make_if_missing(folder: Path) -> None:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # one that is there keeps its mode: it is not ours
+    folder.mkdir(
+        mode=0o700, parents=True, exist_ok=True
+    )  # an existing folder keeps its mode: it is the user's
 
 
 def _lock(descriptor: int) -> bool:
@@ -218,11 +284,11 @@ def _lock(descriptor: int) -> bool:
     return True
 
 
-def _clear(place: Path) -> None:
-    """Make room for a file; a folder that a command left there is moved aside, as it may be of value."""
+def _clear(path: Path) -> None:
+    """Remove a file. A folder at its path is renamed, since a command may have left results in it."""
     try:
-        place.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
     except OSError:
-        if not place.is_dir():
+        if not path.is_dir():
             raise
-        place.rename(place.with_name(f"{place.name}.{secrets.token_hex(4)}.old"))
+        path.rename(path.with_name(f"{path.name}.{secrets.token_hex(4)}.old"))

@@ -1,7 +1,7 @@
-"""Children that a handler forks: they are the handler's, and no second worker.
+"""End child processes that a handler forks when they leave the handler's code.
 
-A forked child has a copy of everything: the event loop, the connections, the turn. Where it comes back from
-the handler's code, and does not end there as `multiprocessing` has it end, it would go on as its parent does.
+A forked child has a copy of everything: the event loop, the connections, the turn. If it returned from the
+handler's code (`multiprocessing` ends it before that), it would go on as a second worker.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import NoReturn
 
 @contextmanager
 def ending_forked_children() -> Iterator[None]:
-    """End a child that was forked within the block where it leaves the block; its parent goes on."""
+    """End a child that was forked within the block when it leaves the block; the parent goes on."""
     parent = os.getpid()
     try:
         yield
@@ -29,7 +29,7 @@ def ending_forked_children() -> Iterator[None]:
 
 
 def _leave(raised: BaseException | None) -> NoReturn:
-    """As Python ends a program, but without what the parent has registered for its own end."""
+    """Exit with the status that Python would give, without the parent's atexit handlers."""
     try:
         if isinstance(raised, SystemExit):
             status = raised.code if isinstance(raised.code, int) else int(raised.code is not None)

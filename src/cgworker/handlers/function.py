@@ -1,4 +1,4 @@
-"""Python functions as handlers: typed by their hints, checked when they are added, not on the first turn."""
+"""Python functions as handlers. Their type hints are checked when a handler is added."""
 
 from __future__ import annotations
 
@@ -19,23 +19,28 @@ from cgworker.turn import Turn
 from cgworker.wire.converter import structure_plain
 
 Handler = Callable[[Turn], Awaitable[Outcome]]
-"""What the worker runs: one async callable from a turn to its outcome."""
+"""A handler: an async callable from a turn to its outcome."""
 
 
 class HandlerAbandoned(Exception):
-    """A thread did not end in the time an interruption gave it; it was left behind."""
+    """A handler's thread did not end within the grace of an interruption, and was left running."""
 
 
 @frozen
 class FunctionHandler:
-    """A function `(turn)` or `(turn, input)`, async, or plain and then run in a thread.
+    """A function `(turn)` or `(turn, input)` as a handler. A function that is not async runs in a thread.
 
-    The second parameter's hint says what the turn's input must look like: an attrs class, a dataclass, a
+    The type hint of the second parameter describes the turn's input: an attrs class, a dataclass, a
     TypedDict, a dict, a list, a plain type, or a union of these. Input that does not fit fails the turn with
-    `error="invalid_input"` and every fault with its path, and the function is not called. Further parameters
-    are resources: the worker's lifespan gives them, by name.
+    `error="invalid_input"` and every fault with its path, without calling the function. Further parameters
+    are resources, which the worker's lifespan yields by name.
 
     Made by `FunctionHandler.of`.
+
+    Attributes:
+        function: the function.
+        signature: its parameters.
+        injected: further arguments, by name.
     """
 
     function: HandlerFunction
@@ -44,20 +49,23 @@ class FunctionHandler:
 
     @classmethod
     def of(cls, function: HandlerFunction, injected: Mapping[str, Any] | None = None) -> FunctionHandler:
-        """Check the function's signature and make a handler of it.
+        """Check a function's signature, and make a handler of it.
 
         Args:
-            function: what to call.
+            function: the function.
             injected: further arguments, by name.
 
         Raises:
-            UsageError: the signature cannot be a handler's.
+            UsageError: the signature is not one of a handler.
         """
         given = dict(injected or {})
         return cls(function, signature_of(function, set(given)), given)
 
     def with_resources(self, resources: Mapping[str, Any]) -> FunctionHandler:
-        """The same handler with what a lifespan gives, as far as it asks for it.
+        """Return the handler with the resources that its function has parameters for.
+
+        Args:
+            resources: what the lifespan yielded, by name.
 
         Raises:
             UsageError: a resource has the name of the parameter for the turn or its input, or one is missing.
@@ -74,10 +82,10 @@ class FunctionHandler:
         return handler
 
     def check(self, given: Mapping[str, Any] | None = None) -> None:
-        """Refuse now what could not be called later; the worker asks before it claims.
+        """Check that every parameter has an argument; the worker does so before it claims.
 
         Args:
-            given: what the lifespan gives; None where there is no lifespan.
+            given: what the lifespan yielded, by name; None if there is no lifespan.
 
         Raises:
             UsageError: a resource is missing.
@@ -108,8 +116,10 @@ def _listed(names: Mapping[str, Any]) -> str:
 
 
 async def _call_in_thread(call: Callable[[], Any], turn: Turn) -> Any:
-    """Threads cannot be cancelled: an interruption is seen by `turn.check()`, and waited for so long."""
-    limiter = anyio.CapacityLimiter(1)  # slots limit work; a thread that never ends must not block others
+    """Call a function in a thread. A thread cannot be cancelled: an interruption waits for its grace."""
+    limiter = anyio.CapacityLimiter(
+        1
+    )  # slots limit the work; a thread that never ends must not block other threads
     with anyio.CancelScope(shield=True) as waiting:
 
         def wait_no_longer_than_its_grace(interruption: Interruption) -> None:
@@ -125,6 +135,6 @@ def _in_thread(call: Callable[[], Any]) -> Any:
         try:
             return call()
         except (KeyboardInterrupt, GeneratorExit) as raised:
-            # The first is no Ctrl-C, which only the main thread is told of, and the second would close the
-            # coroutine that waits for the thread, instead of being raised there.
+            # A KeyboardInterrupt here is no Ctrl-C, which only the main thread gets. A GeneratorExit would
+            # close the coroutine that waits for the thread, instead of being raised there.
             raise RuntimeError(f"the handler's thread raised {type(raised).__name__}") from raised

@@ -1,6 +1,6 @@
-"""The process group of a child: everything it started, less what left on purpose (`setsid`).
+"""The process group of a child: all processes that it started, except those that left it (`setsid`).
 
-Where there are no process groups (Windows) a child is its own whole group, and what it started lives on.
+Without process groups (Windows), the group is the child alone, and processes that it started live on.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import anyio.abc
 HAS_GROUPS = hasattr(os, "killpg") and hasattr(os, "setsid")
 
 _GRACE_SECONDS = 2.0
-_LOOK_SECONDS = 0.02
+_POLL_SECONDS = 0.02
 
 
 class ProcessGroup:
     """The group that a child leads.
 
     Args:
-        leader: the child, started in a session of its own where there are any.
+        leader: the child, started in its own session if the platform has sessions.
     """
 
     def __init__(self, leader: anyio.abc.Process) -> None:
@@ -33,43 +33,43 @@ class ProcessGroup:
 
     @property
     def ended_others(self) -> bool:
-        """Whether somebody outlived the leader and was ended."""
+        """Whether other processes outlived the leader, and were ended."""
         return self._ended_others
 
     def ask_to_end(self) -> None:
-        """SIGTERM, or what the platform has for it."""
+        """Send SIGTERM to the group, or terminate the leader where there are no groups."""
         if HAS_GROUPS:
             _signal(self._leader.pid, signal.SIGTERM)
         elif self._leader.returncode is None:
             self._leader.terminate()
 
     def kill(self) -> None:
-        """SIGKILL, or what the platform has for it."""
+        """Send SIGKILL to the group, or kill the leader where there are no groups."""
         if HAS_GROUPS:
             _signal(self._leader.pid, signal.SIGKILL)
         elif self._leader.returncode is None:
             self._leader.kill()
 
     async def end(self) -> None:
-        """Kill the leader if it still runs; ask those it left behind to end, and then end them."""
+        """Kill the leader if it still runs. Processes that it left get SIGTERM, and SIGKILL 2 s later."""
         if self._leader.returncode is None:
             self.kill()
             await self._leader.wait()
         if not self._has_members():
             return
-        await anyio.sleep(_LOOK_SECONDS)  # some are at their end
+        await anyio.sleep(_POLL_SECONDS)  # some are about to end
         if not self._has_members():
             return
         self._ended_others = True
         self.ask_to_end()
         with anyio.move_on_after(_GRACE_SECONDS):
             while self._has_members():  # noqa: ASYNC110  # no system tells when a group is gone
-                await anyio.sleep(_LOOK_SECONDS)
+                await anyio.sleep(_POLL_SECONDS)
             return
         self.kill()
 
     def _has_members(self) -> bool:
-        """Whether anybody is left; where there are no groups nobody knows."""
+        """Whether the group has processes; False where there are no groups."""
         group = self._leader.pid
         return HAS_GROUPS and _exists(group) and not _only_zombies(group)
 
@@ -88,7 +88,7 @@ def _exists(group: int) -> bool:
 
 
 def _only_zombies(group: int) -> bool:
-    """Whether nobody is left in the group but the dead, whom their parent has not noticed yet."""
+    """Whether the group has only zombies, which their parent has not waited for yet."""
     if sys.platform != "linux":
         return False
     return all(state == "Z" for state in _states_in(group))

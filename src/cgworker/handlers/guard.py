@@ -1,17 +1,17 @@
-"""A small process beside the worker that ends its commands when the worker cannot.
+"""The guard: a small process beside the worker that ends its commands when the worker cannot.
 
-It holds the read end of a pipe whose only writer is the worker, and keeps what the worker told it of:
-process groups, the end of the lease that each works under, and temporary folders.
+The guard reads a pipe whose only writer is the worker. The worker reports its process groups, the end of the
+lease of each, and its temporary folders.
 
-- The worker is gone (the end of the pipe, which also a SIGKILL brings about): it sends SIGTERM to those
-  groups, SIGKILL two seconds later, and then removes those folders and no others.
-- The worker stands still (SIGSTOP, a blocked event loop) until a lease is over: it ends that lease's group,
-  as another worker may hold the turn from then on.
+- If the worker ends, even by SIGKILL, the pipe ends. The guard sends SIGTERM to the groups, SIGKILL two
+  seconds later, and then removes those folders and no others.
+- If the worker is stopped (SIGSTOP, a blocked event loop) until a lease ends, the guard ends that lease's
+  group, because another worker may hold the turn from then on.
 
-Why not a parent-death signal: it hangs on the thread that spawned the child, reaches the direct child
-only, and exists on Linux only. Limits of the guard: a process that left its group (`setsid`) is not
-reached, nor one started in the instant between a child's birth and its being told; guard and worker killed
-in one instant leave their commands running; and without process groups (Windows) there is no guard.
+A parent-death signal would not do: it depends on the thread that spawned the child, reaches only the direct
+child, and exists only on Linux. Limits of the guard: it does not reach a process that left its group
+(`setsid`), or a child whose start was not reported yet. If guard and worker are killed at once, the commands
+run on. Without process groups (Windows) there is no guard.
 """
 
 from __future__ import annotations
@@ -33,20 +33,25 @@ from cgworker.lease import Lease
 from cgworker.wire.converter import dumps
 
 _PROGRAM = Path(__file__).with_name("guard_process.py")
-_WARN_FRACTION = 0.25  # of the lease's margin: until then the worker, if it lives, warns by itself
+_WARN_FRACTION = 0.25  # of the lease's margin: a live worker sends SIGTERM itself before
 
 
 class Guard:
-    """The guard process, started with the first thing to guard and ended with the worker's process."""
+    """Starts the guard process when there is something to guard, and ends it with this process."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
-        self._told: dict[str, dict[str, Any]] = {}
-        self._telling = Lock()  # a program may have an event loop in each of several threads
+        self._facts: dict[str, dict[str, Any]] = {}
+        self._lock = Lock()  # several threads may each have an event loop
 
     @contextmanager
     def watching(self, group: int, lease: Lease | None) -> Iterator[None]:
-        """Within the block the process group ends with this process, and with the lease if there is one."""
+        """End a process group with this process, and with its lease, while the block runs.
+
+        Args:
+            group: the id of the process group.
+            lease: the lease it works under; None for none.
+        """
         with ExitStack() as following:
             if lease is None:
                 self._keep(f"group {group}", {"group": group, "warn_at": None, "end_at": None})
@@ -60,9 +65,12 @@ class Guard:
 
     @contextmanager
     def removing(self, folder: Path) -> Iterator[None]:
-        """Remove the folder after the block, or when this process is gone.
+        """Remove a folder after the block, or when this process ends.
 
-        The guard does it, because a busy disk can take its time, and our event loop has none.
+        The guard removes it, so that a slow disk does not block the event loop.
+
+        Args:
+            folder: the folder.
         """
         self._keep(f"folder {folder}", {"folder": str(folder)})
         try:
@@ -72,7 +80,7 @@ class Guard:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def close(self) -> None:
-        """End the guard, and whatever is still recorded."""
+        """End the guard, and with it all groups and folders that it still knows."""
         process, self._process = self._process, None
         if process is not None and process.stdin is not None:
             with suppress(OSError):
@@ -80,9 +88,9 @@ class Guard:
             process.wait()
 
     def leave_to_parent(self) -> None:
-        """In a forked child: while the pipe is open here, the guard would not notice the parent's death."""
+        """Close the pipe in a forked child: while it is open, the guard does not see the parent's end."""
         process, self._process = self._process, None
-        self._told, self._telling = {}, Lock()
+        self._facts, self._lock = {}, Lock()
         if process is not None and process.stdin is not None:
             with suppress(OSError):
                 process.stdin.close()
@@ -92,15 +100,15 @@ class Guard:
         self._keep(f"group {group}", {"group": group, "warn_at": warn_at, "end_at": lease.ends_at})
 
     def _keep(self, what: str, fact: dict[str, Any]) -> None:
-        with self._telling:
-            self._told[what] = fact
+        with self._lock:
+            self._facts[what] = fact
             if HAS_GROUPS and not self._tell(fact):
                 self._start_again()
 
     def _forget(self, what: str, fact: dict[str, Any]) -> bool:
-        """Whether there is a guard that knows."""
-        with self._telling:
-            del self._told[what]
+        """Remove a fact, and tell the guard; return whether a guard was told."""
+        with self._lock:
+            del self._facts[what]
             if self._process is None:
                 return False
             return self._tell(fact) or (self._start_again() and self._tell(fact))
@@ -109,16 +117,16 @@ class Guard:
         return self._process is not None and _write(self._process, fact)
 
     def _start_again(self) -> bool:
-        """The first one, or another for one that was killed or reads no more; it is told everything."""
+        """Start a guard, the first or one in place of a dead one, and tell it all facts."""
         if self._process is not None:
             _end(self._process)
             self._process = None
         try:
             self._process = _start()
-        except OSError as refused:  # work goes on unguarded; the next thing to keep tries again
+        except OSError as refused:  # work goes on without a guard; the next fact tries again
             logger.warning("no guard could be started; commands would outlive this process: %s", refused)
             return False
-        return all(self._tell(fact) for fact in self._told.values())
+        return all(self._tell(fact) for fact in self._facts.values())
 
 
 def _start() -> subprocess.Popen[bytes]:
@@ -133,12 +141,12 @@ def _start() -> subprocess.Popen[bytes]:
         start_new_session=True,
     )
     assert process.stdin is not None
-    os.set_blocking(process.stdin.fileno(), False)  # a guard that stands still must not stop the worker
+    os.set_blocking(process.stdin.fileno(), False)  # a stopped guard must not block the worker
     return process
 
 
 def _write(process: subprocess.Popen[bytes], fact: dict[str, Any]) -> bool:
-    """Whether the guard took it: a line is shorter than what a pipe takes whole or not at all."""
+    """Write a line, whole or not at all, since it is short; return whether it was written."""
     assert process.stdin is not None
     try:
         return process.stdin.write(dumps(fact) + b"\n") is not None
@@ -147,7 +155,7 @@ def _write(process: subprocess.Popen[bytes], fact: dict[str, Any]) -> bool:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """A killed guard ends nothing: what it knew is told to the next one."""
+    """Kill a guard. It ends no group then; the next guard is told its facts."""
     process.kill()
     with suppress(OSError):
         process.stdin.close()  # type: ignore[union-attr]

@@ -1,14 +1,14 @@
-"""The guard's own program: run as a file by `python -I -S`, with the standard library only (see guard.py).
+"""The program of the guard: run as a file by `python -I -S`, with the standard library only (see guard.py).
 
 Reads one JSON object a line from its standard input:
 
-    {"group": 7, "warn_at": 91.5, "end_at": 92.0}   a process group, and when the lease it works under ends
-    {"gone": 7}                                     the group is gone; its number may be a stranger's now
-    {"folder": "/tmp/x"}                            a folder to remove when the worker is gone
+    {"group": 7, "warn_at": 91.5, "end_at": 92.0}   a process group, and when its lease ends
+    {"gone": 7}                                     the group has ended; another may get its id
+    {"folder": "/tmp/x"}                            a folder to remove when the worker has ended
     {"remove": "/tmp/x"}                            a folder to remove now
 
-A group whose lease ends without news gets SIGTERM, then SIGKILL. At the end of its input, which is the end
-of the worker, however it came about, it ends all groups and then removes the folders.
+A group whose lease is not renewed gets SIGTERM at `warn_at` and SIGKILL at `end_at`. The input ends when the
+worker ends, in any way; the guard then ends all groups and removes the folders.
 """
 
 from __future__ import annotations
@@ -25,14 +25,19 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any
 
-_LOOK_SECONDS = 1.0  # select() does not count the time a machine sleeps, the clock above does
-_GATHER_SECONDS = 0.01  # a busy worker need not wake us for each line; a pipe holds what it says meanwhile
+_POLL_SECONDS = 1.0  # select() does not count the time that a machine is suspended, _now() does
+_GATHER_SECONDS = 0.01  # one wake-up for several lines of a busy worker
 _GRACE_SECONDS = 2.0
 _STDIN = 0
 
 
 class GuardedGroups:
-    """What the guard was told of: groups with their signals to come, and folders."""
+    """The groups, each with its pending signals, and the folders.
+
+    Attributes:
+        groups: for each group, instants of the clock with the signal to send then.
+        folders: the folders to remove when the worker has ended.
+    """
 
     def __init__(self) -> None:
         self.groups: dict[int, list[tuple[float, int]]] = {}
@@ -40,7 +45,11 @@ class GuardedGroups:
         self._remover: FolderRemover | None = None
 
     def take(self, told: dict[str, Any]) -> None:
-        """One line of the worker's."""
+        """Take one line of the worker.
+
+        Args:
+            told: the JSON object.
+        """
         match told:
             case {"group": int(group), "warn_at": warn_at, "end_at": end_at}:
                 steps = ((warn_at, signal.SIGTERM), (end_at, signal.SIGKILL))
@@ -55,23 +64,23 @@ class GuardedGroups:
                 self._remover.remove(folder)
 
     def seconds_to_next(self) -> float | None:
-        """How long nothing is to be done, unless there is news; None for ever."""
+        """Return the seconds until the next signal, at most one; None if no signal is pending."""
         instants = [at for steps in self.groups.values() for at, _ in steps]
-        return min(_LOOK_SECONDS, max(0.0, min(instants) - _now())) if instants else None
+        return min(_POLL_SECONDS, max(0.0, min(instants) - _now())) if instants else None
 
     def seconds_to_gather(self) -> float:
-        """How long to wait for more lines after one: no group lives longer for it."""
+        """Return how long to wait for more lines after one, without delaying a signal."""
         until_next = self.seconds_to_next()
         return _GATHER_SECONDS if until_next is None else min(_GATHER_SECONDS, until_next)
 
     def signal_late(self) -> None:
-        """Send what is due to groups whose lease was not extended."""
+        """Send the signals that are due, to groups whose lease was not renewed."""
         for group, steps in self.groups.items():
             while steps and steps[0][0] <= _now():
                 _signal(group, steps.pop(0)[1])
 
     def end(self) -> None:
-        """The worker is gone: so are its commands, and then its folders, within seconds."""
+        """End all groups and remove all folders, after the worker's end."""
         deadline = _now() + _GRACE_SECONDS
         for group in self.groups:
             _signal(group, signal.SIGTERM)
@@ -86,7 +95,7 @@ class GuardedGroups:
 
 
 class FolderRemover:
-    """Removes folders in a thread: a large one must not keep a late group waiting."""
+    """Removes folders in a thread, so that a large one does not delay a signal."""
 
     def __init__(self) -> None:
         self._folders: SimpleQueue[str | None] = SimpleQueue()
@@ -94,11 +103,15 @@ class FolderRemover:
         self._thread.start()
 
     def remove(self, folder: str) -> None:
-        """After those before it."""
+        """Remove a folder after those before it.
+
+        Args:
+            folder: its path.
+        """
         self._folders.put(folder)
 
     def end(self) -> None:
-        """Once all are removed."""
+        """Wait until all folders are removed."""
         self._folders.put(None)
         self._thread.join()
 
@@ -108,12 +121,12 @@ class FolderRemover:
 
 
 def _now() -> float:
-    """The clock of cgworker.lease.monotonic, which the worker's instants are read from."""
+    """Read the clock of cgworker.lease.monotonic, which the worker's instants belong to."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def _signal(group: int, number: int) -> bool:
-    """Whether there was somebody to signal."""
+    """Send a signal to a group; return whether it has processes."""
     try:
         os.killpg(group, number)
     except OSError:
@@ -121,29 +134,29 @@ def _signal(group: int, number: int) -> bool:
     return True
 
 
-def _news(charge: GuardedGroups) -> Iterator[bytes]:
-    """The worker's lines, as they come; whoever is late is ended between them."""
+def _lines(guarded: GuardedGroups) -> Iterator[bytes]:
+    """Yield the worker's lines as they come, and send the signals that are due in between."""
     rest = b""
     while True:
-        if select.select([_STDIN], [], [], charge.seconds_to_next())[0]:
-            time.sleep(charge.seconds_to_gather())
+        if select.select([_STDIN], [], [], guarded.seconds_to_next())[0]:
+            time.sleep(guarded.seconds_to_gather())
             chunk = os.read(_STDIN, 65536)
             if not chunk:
                 return
             *lines, rest = (rest + chunk).split(b"\n")
             yield from lines
-        charge.signal_late()
+        guarded.signal_late()
 
 
 def main() -> None:
-    """Guard until the worker is gone."""
+    """Guard until the worker ends."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    charge = GuardedGroups()
-    for line in _news(charge):
+    guarded = GuardedGroups()
+    for line in _lines(guarded):
         with suppress(ValueError):
-            charge.take(json.loads(line))
-    charge.end()
+            guarded.take(json.loads(line))
+    guarded.end()
 
 
 if __name__ == "__main__":

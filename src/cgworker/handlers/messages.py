@@ -1,4 +1,4 @@
-"""What a turn is told goes to its command as JSON lines of its messages file (difference 32)."""
+"""Write a turn's messages as JSON lines to a file that its command reads (difference 32)."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from cgworker.turn import Turn
 from cgworker.wire.converter import dumps
 from cgworker.wire.records import MESSAGE_ROLE
 
-_FIRST_LOOK_SECONDS = 1.0
+_FIRST_POLL_SECONDS = 1.0
 
-# Without O_NONBLOCK a FIFO that the command has made in the place of the file would hold the worker up.
+# Without O_NONBLOCK, a FIFO that the command made in place of the file would block the worker.
 _APPENDING = os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
@@ -27,7 +27,7 @@ class MessagesFile:
     """Writes the turn's messages to a file: those so far at once, later ones as they come.
 
     Args:
-        path: where the command reads them.
+        path: the file.
         turn: the turn.
     """
 
@@ -37,7 +37,7 @@ class MessagesFile:
         self._last_seq = 0
 
     async def write_first(self) -> None:
-        """Write the messages that came with the claim; the file is there also if there are none."""
+        """Write the messages that came with the claim; the file is made even if there are none."""
         lines = b""
         for item in await self._turn.records(MESSAGE_ROLE):
             if (message := message_of(item)) is not None:
@@ -46,17 +46,17 @@ class MessagesFile:
 
     @asynccontextmanager
     async def followed(self) -> AsyncIterator[None]:
-        """Add the messages that come during the block.
+        """Append the messages that arrive while the block runs.
 
-        A command that ends within a second costs no request for that.
+        The first request is sent after a second, so that a shorter command costs none.
         """
-        async with anyio.create_task_group() as beside:
-            beside.start_soon(self._follow)
+        async with anyio.create_task_group() as background:
+            background.start_soon(self._follow)
             yield
-            beside.cancel_scope.cancel()
+            background.cancel_scope.cancel()
 
     async def _follow(self) -> None:
-        await anyio.sleep(_FIRST_LOOK_SECONDS)
+        await anyio.sleep(_FIRST_POLL_SECONDS)
         try:
             async for message in self._turn.messages():
                 if message.turn_seq > self._last_seq:
@@ -68,8 +68,8 @@ class MessagesFile:
 
     def _line(self, message: Message) -> bytes:
         self._last_seq = message.turn_seq
-        said = {"from": message.sender, "message": message.content, "key": message.key}
-        return dumps(said) + b"\n"
+        fields = {"from": message.sender, "message": message.content, "key": message.key}
+        return dumps(fields) + b"\n"
 
     def _append(self, line: bytes) -> None:
         """Append a line to the file, unless the command has put something else in its place."""

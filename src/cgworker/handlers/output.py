@@ -1,4 +1,4 @@
-"""What a child writes, as lines fit for a terminal and a log: masked, escaped, and of bounded length."""
+"""Split a child's output into lines that are safe for a terminal and a log: masked, escaped and limited."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 
 from cgworker.printable import printable
 
-_MOST_CHARACTERS = 4096
+_MAX_CHARACTERS = 4096
 
 
 class Lines:
-    """Takes bytes as they come and makes lines of them.
+    """Makes lines of bytes as they arrive.
 
     Args:
         mask: hides secrets in a text.
@@ -23,23 +23,27 @@ class Lines:
         self._rest = ""
 
     def take(self, data: bytes) -> Iterator[str]:
-        """The lines that are complete by now, and the beginning of one that never ends."""
+        """Yield the lines that are complete; of a very long line, yield pieces.
+
+        Args:
+            data: the next bytes.
+        """
         *lines, self._rest = (self._rest + self._decode(data)).split("\n")
         for line in lines:
             yield from _pieces(self._mask(line.rstrip("\r")))
-        if len(self._rest) > 2 * _MOST_CHARACTERS:
-            # Before the cut, and with more than a secret's length behind it: no secret stands across it.
+        if len(self._rest) > 2 * _MAX_CHARACTERS:
+            # Mask before the cut, and keep more than a secret's length: a cut never splits a secret.
             self._rest = self._mask(self._rest)
-        while len(self._rest) > 2 * _MOST_CHARACTERS:
-            yield printable(self._rest[:_MOST_CHARACTERS])
-            self._rest = self._rest[_MOST_CHARACTERS:]
+        while len(self._rest) > 2 * _MAX_CHARACTERS:
+            yield printable(self._rest[:_MAX_CHARACTERS])
+            self._rest = self._rest[_MAX_CHARACTERS:]
 
     def end(self) -> Iterator[str]:
-        """The last line, if it has no end."""
+        """Yield the last line, if no newline ended it."""
         if self._rest:
             yield from _pieces(self._mask(self._rest))
 
 
 def _pieces(line: str) -> Iterator[str]:
-    for start in range(0, max(len(line), 1), _MOST_CHARACTERS):
-        yield printable(line[start : start + _MOST_CHARACTERS])
+    for start in range(0, max(len(line), 1), _MAX_CHARACTERS):
+        yield printable(line[start : start + _MAX_CHARACTERS])

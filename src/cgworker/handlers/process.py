@@ -1,7 +1,8 @@
-"""Starting a process and noticing its end, without a thread where the system allows it.
+"""Start a process and wait for its end, without a thread if the system has pidfds.
 
-Python before 3.12 gives asyncio a thread for each child to wait for it, which costs a millisecond of the
-event loop for each turn. Linux tells by a file descriptor (pidfd) instead; elsewhere anyio knows best.
+Until Python 3.12, asyncio waits for each child in a thread, which costs a millisecond of the event loop for
+each turn. Linux signals the end by a file descriptor (pidfd). Remove PidfdProcess when 3.12 is the oldest
+Python.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _READ_BYTES = 65536
 
 
 def _has_pidfd() -> bool:
-    """Whether the system has it, and lets us: old ones and some sandboxes do not."""
+    """Whether pidfds can be used: old kernels have none, and some sandboxes forbid them."""
     try:
         os.close(os.pidfd_open(os.getpid()))
     except (AttributeError, OSError):
@@ -35,13 +36,13 @@ HAS_PIDFD = _has_pidfd()
 async def open_process(
     argv: Sequence[str], env: Mapping[str, str], cwd: Path | None, *, has_input: bool = False
 ) -> anyio.abc.Process:
-    """Start a process in a session of its own, where there are any; its stdout and stderr are piped.
+    """Start a process in its own session if the platform has sessions; its stdout and stderr are pipes.
 
     Args:
-        argv: the command and its arguments, not through a shell.
+        argv: the command and its arguments; no shell interprets them.
         env: its whole environment.
-        cwd: its working directory; None is this process's.
-        has_input: pipe its stdin too; otherwise it has ours.
+        cwd: its working directory; None is that of this process.
+        has_input: whether its stdin is a pipe too; by default it inherits stdin.
 
     Raises:
         OSError: it cannot be started.
@@ -58,7 +59,7 @@ class Pipe(anyio.abc.ByteReceiveStream):
     """The read end of a pipe.
 
     Args:
-        file: is closed with it.
+        file: the pipe; `aclose()` closes it.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -66,10 +67,13 @@ class Pipe(anyio.abc.ByteReceiveStream):
         self._file = file
 
     async def receive(self, max_bytes: int = _READ_BYTES) -> bytes:
-        """What can be read, once there is something.
+        """Wait for data, and read it.
+
+        Args:
+            max_bytes: the most bytes to read.
 
         Raises:
-            anyio.EndOfStream: everybody who could write to it has closed it.
+            anyio.EndOfStream: all writers have closed the pipe.
         """
         await anyio.wait_readable(self._file.fileno())
         if not (data := os.read(self._file.fileno(), max_bytes)):
@@ -77,7 +81,7 @@ class Pipe(anyio.abc.ByteReceiveStream):
         return data
 
     async def aclose(self) -> None:
-        """Whoever still writes gets SIGPIPE from now on."""
+        """Close the pipe; a process that still writes gets SIGPIPE."""
         self._file.close()
 
 
@@ -85,7 +89,7 @@ class WritePipe(anyio.abc.ByteSendStream):
     """The write end of a pipe.
 
     Args:
-        file: is closed with it.
+        file: the pipe; `aclose()` closes it.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -93,11 +97,14 @@ class WritePipe(anyio.abc.ByteSendStream):
         self._file = file
 
     async def send(self, item: bytes) -> None:
-        """Write all of it.
+        """Write all bytes.
+
+        Args:
+            item: the bytes.
 
         Raises:
-            anyio.BrokenResourceError: nobody reads it any more.
-            anyio.ClosedResourceError: we have closed it.
+            anyio.BrokenResourceError: the reader has closed the pipe.
+            anyio.ClosedResourceError: this end is closed.
         """
         rest = memoryview(item)
         while rest:
@@ -111,12 +118,12 @@ class WritePipe(anyio.abc.ByteSendStream):
                 raise anyio.BrokenResourceError from gone
 
     async def aclose(self) -> None:
-        """Whoever reads it comes to its end."""
+        """Close the pipe; its reader then sees the end."""
         self._file.close()
 
 
 class PidfdProcess(anyio.abc.Process):
-    """A process whose end is told by a file descriptor; the arguments are those of `open_process`.
+    """A process whose end a file descriptor signals. The arguments are those of `open_process`.
 
     Raises:
         OSError: it cannot be started.
@@ -142,7 +149,7 @@ class PidfdProcess(anyio.abc.Process):
         self._stdout, self._stderr = Pipe(self._process.stdout), Pipe(self._process.stderr)
         try:
             self._pidfd = os.pidfd_open(self._process.pid)
-        except OSError:  # no file to spare: nobody would notice its end
+        except OSError:  # no descriptor is free, so its end could not be seen
             self._process.kill()
             self._process.communicate()
             raise
@@ -154,7 +161,7 @@ class PidfdProcess(anyio.abc.Process):
         return status
 
     async def aclose(self) -> None:
-        """Close the pipes, and kill it if it still runs."""
+        """Close the pipes, and kill the process if it still runs."""
         if self._stdin is not None:
             await self._stdin.aclose()
         await self._stdout.aclose()
@@ -166,38 +173,42 @@ class PidfdProcess(anyio.abc.Process):
         os.close(self._pidfd)
 
     def terminate(self) -> None:
-        """Send SIGTERM to it alone."""
+        """Send SIGTERM to the process, not to its group."""
         self._process.terminate()
 
     def kill(self) -> None:
-        """Send SIGKILL to it alone."""
+        """Send SIGKILL to the process, not to its group."""
         self._process.kill()
 
     def send_signal(self, signal: int) -> None:
-        """Send a signal to it alone."""
+        """Send a signal to the process, not to its group.
+
+        Args:
+            signal: the signal's number.
+        """
         self._process.send_signal(signal)
 
     @property
     def pid(self) -> int:
-        """Its number."""
+        """Its process id."""
         return self._process.pid
 
     @property
     def returncode(self) -> int | None:
-        """Its exit status; None while it runs, or until somebody waits for it."""
+        """Its exit status; None while it runs, or until `wait()` is called."""
         return self._process.returncode
 
     @property
     def stdin(self) -> WritePipe | None:
-        """What it reads there; None if it has ours."""
+        """The pipe to its stdin; None if it inherits stdin."""
         return self._stdin
 
     @property
     def stdout(self) -> Pipe:
-        """What it writes there."""
+        """The pipe from its stdout."""
         return self._stdout
 
     @property
     def stderr(self) -> Pipe:
-        """What it writes there."""
+        """The pipe from its stderr."""
         return self._stderr

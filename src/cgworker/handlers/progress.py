@@ -1,4 +1,4 @@
-"""JSON lines that a command appends to its progress file become process records (difference 25)."""
+"""Turn the JSON lines of a command's progress file into process records (difference 25)."""
 
 from __future__ import annotations
 
@@ -16,25 +16,26 @@ from cgworker.lease import Reason
 from cgworker.turn import Turn
 from cgworker.wire.converter import loads
 
-LOOK_SECONDS = 0.25
-_MOST_LINE_BYTES = 256 * 1024
-_MOST_FILE_BYTES = 64 * 1024 * 1024
-_MOST_RECORDS_A_LOOK = 20
-_MOST_RECORDS = 10_000
+POLL_SECONDS = 0.25
+_MAX_LINE_BYTES = 256 * 1024
+_MAX_FILE_BYTES = 64 * 1024 * 1024
+_MAX_RECORDS_PER_POLL = 20
+_MAX_RECORDS = 10_000
 _PIECE_BYTES = 1024 * 1024
 _REST_SECONDS = 10.0
 _REST_WHEN_INTERRUPTED_SECONDS = 2.0
 
 
 class ProgressFile:
-    """Follows the file from where it was read last; a line counts once it ends.
+    """Follows the file from where it was read last; a line counts once its newline is written.
 
-    Limits: 256 KiB a line, 64 MiB a file, 80 records a second, 10,000 records an attempt. What is over a
-    limit, or no JSON, is left out, and the log says so.
+    Limits: 256 KiB a line, 64 MiB a file, 80 records a second, 10,000 records an attempt. Lines over a limit,
+        or
+    not JSON, are left out, and the log says so.
 
     Args:
-        path: where the command appends.
-        turn: whose records the lines become.
+        path: the file that the command appends to.
+        turn: the turn whose records the lines become.
         mask: hides secrets in a line; records are public.
     """
 
@@ -50,35 +51,35 @@ class ProgressFile:
 
     @asynccontextmanager
     async def followed(self) -> AsyncIterator[None]:
-        """Record new lines during the block, now and every quarter of a second.
+        """Record new lines while the block runs, now and every quarter of a second.
 
-        The records under way at its end are waited for, as long as for the rest: the kernel may still carry
-        out one that is given up, and then after the next.
+        Requests that are sent at its end are waited for, as long as for the rest: the kernel could still
+        carry out one that is given up, and then after the next.
         """
         ended = anyio.Event()
-        async with anyio.create_task_group() as beside:
-            beside.start_soon(self._follow, ended)
+        async with anyio.create_task_group() as background:
+            background.start_soon(self._follow, ended)
             yield
             ended.set()
-            beside.cancel_scope.deadline = anyio.current_time() + self._rest_seconds
-        if beside.cancel_scope.cancelled_caught:
+            background.cancel_scope.deadline = anyio.current_time() + self._rest_seconds
+        if background.cancel_scope.cancelled_caught:
             self._end("there was more than could be recorded in time")
 
     async def _follow(self, ended: anyio.Event) -> None:
         while not (self._is_over or ended.is_set()):
-            await self._record_new(_MOST_RECORDS_A_LOOK)
-            with anyio.move_on_after(LOOK_SECONDS):
+            await self._record_new(_MAX_RECORDS_PER_POLL)
+            with anyio.move_on_after(POLL_SECONDS):
                 await ended.wait()
 
     async def record_rest(self) -> None:
-        """Record what is left when the command has ended: for some seconds; nothing after a lost lease."""
+        """Record the rest of the file after the command's end, for at most 10 s. A lost lease ends it."""
         interruption = self._turn.interruption
         if interruption is not None and interruption.reason is Reason.LEASE_LOST:
             return
-        if not self._is_there:  # most commands have nothing to tell
+        if not self._is_there:  # most commands write no progress
             return
         with anyio.move_on_after(self._rest_seconds) as recording:
-            while not self._is_over and await self._record_new(_MOST_RECORDS_A_LOOK):
+            while not self._is_over and await self._record_new(_MAX_RECORDS_PER_POLL):
                 pass
         if recording.cancelled_caught:
             self._complain("there was more than could be recorded in time")
@@ -92,7 +93,7 @@ class ProgressFile:
         return os.path.lexists(self._path)
 
     async def _record_new(self, most: int) -> bool:
-        """Record so many new lines; whether the file had any."""
+        """Record up to `most` new lines, and return whether there were any."""
         before = self._taken_bytes
         for line in self._new_lines(most):
             await self._record(line)
@@ -105,14 +106,14 @@ class ProgressFile:
             if not self._is_inside_long_line:
                 yield line
             self._is_inside_long_line = False
-        if not lines and len(rest) > _MOST_LINE_BYTES:
+        if not lines and len(rest) > _MAX_LINE_BYTES:
             self._complain("a line is too long")
             self._taken_bytes += len(rest)
             self._is_inside_long_line = True
 
     def _new_piece(self) -> bytes:
-        if self._taken_bytes >= _MOST_FILE_BYTES:
-            self._end(f"there is more than {_MOST_FILE_BYTES} bytes of it")
+        if self._taken_bytes >= _MAX_FILE_BYTES:
+            self._end(f"there is more than {_MAX_FILE_BYTES} bytes of it")
             return b""
         try:
             return read_from(self._path, self._taken_bytes, _PIECE_BYTES)
@@ -125,7 +126,7 @@ class ProgressFile:
     async def _record(self, line: bytes) -> None:
         if self._is_over or not line.strip():
             return
-        if len(line) > _MOST_LINE_BYTES:
+        if len(line) > _MAX_LINE_BYTES:
             self._complain("a line is too long")
             return
         try:
@@ -136,15 +137,15 @@ class ProgressFile:
         await self._append(payload)
 
     async def _append(self, payload: object) -> None:
-        if self._recorded_count == _MOST_RECORDS:
+        if self._recorded_count == _MAX_RECORDS:
             self._end("too many lines")
             return
         self._recorded_count += 1
         try:
             await self._turn.record(payload)
-        except (InvalidRequest, InvariantError, PayloadTooLarge) as refused:  # this line's fault only
+        except (InvalidRequest, InvariantError, PayloadTooLarge) as refused:  # only this line is at fault
             self._complain(str(refused))
-        except CommonGroundError as over:  # the claim is no longer ours, or the kernel is away for good
+        except CommonGroundError as over:  # the claim is lost, or the kernel stays unreachable
             self._end(str(over))
 
     def _end(self, reason: str) -> None:

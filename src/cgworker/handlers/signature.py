@@ -1,4 +1,4 @@
-"""What a function must look like to be a handler: for type checkers, and for the check when it is added."""
+"""The signatures of handler functions: as types for type checkers, and as a check when one is added."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from cgworker.wire.converter import check_readable
 
 
 class _Attrs(Protocol):
-    """A class made by attrs. `attrs.AttrsInstance` says so to mypy alone; to others it is any object."""
+    """A class made by attrs. Only mypy reads `attrs.AttrsInstance` as that; for others it is any object."""
 
     __attrs_attrs__: ClassVar[Any]
 
@@ -43,13 +43,13 @@ class _Dataclass(Protocol):
 _Json: TypeAlias = bool | int | float | str | list[Any] | tuple[Any, ...] | Mapping[str, Any] | None
 
 Returned: TypeAlias = _Json | _Attrs | _Dataclass | Enum | Outcome
-"""What a handler may return: JSON, an attrs class, a dataclass, or an outcome."""
+"""The values that a handler may return: JSON, an object of an attrs class or a dataclass, or an outcome."""
 
 HandlerFunction: TypeAlias = Callable[Concatenate[Turn, ...], Awaitable[Returned] | Returned]
 """`(turn)` or `(turn, input)`, async or plain, with resources of the worker's lifespan by name."""
 
 HandlerMethod: TypeAlias = Callable[Concatenate[Any, Turn, ...], Awaitable[Returned] | Returned]
-"""The same as a method, with `self` before the turn."""
+"""A `HandlerFunction` as a method, with `self` before the turn."""
 
 
 # ---------------------------------------------------------------- for the check when it is added
@@ -57,14 +57,14 @@ HandlerMethod: TypeAlias = Callable[Concatenate[Any, Turn, ...], Awaitable[Retur
 
 @frozen
 class Signature:
-    """What a handler's function takes.
+    """The parameters of a handler's function.
 
     Attributes:
-        name: the function's, as its author knows it.
-        purpose: the first line of its docstring.
-        turn_and_input: the names of its one or two parameters for these.
-        input_type: what the input is read as; Any if it takes none.
-        resources: the names of the others, and whether each has to be given.
+        name: the function's qualified name.
+        purpose: the first line of its docstring; None without one.
+        turn_and_input: the names of the parameters for the turn and, if there is one, its input.
+        input_type: the type of the input; Any if the function takes none.
+        resources: the names of the other parameters, and whether each is required.
     """
 
     name: str
@@ -75,24 +75,24 @@ class Signature:
 
     @property
     def takes_input(self) -> bool:
-        """Whether it wants the turn's input."""
+        """Whether the function takes the turn's input."""
         return len(self.turn_and_input) == 2
 
     @property
     def wanted(self) -> str:
-        """Its required resources, as a list to read."""
+        """The required resources, as text for a message."""
         return ", ".join(f"`{name}`" for name, is_required in self.resources.items() if is_required)
 
 
 def signature_of(function: Callable[..., Any], given: set[str]) -> Signature:
-    """The function's signature, if it can be a handler's.
+    """Read the signature of a handler's function.
 
     Args:
-        function: what will be called.
-        given: names of parameters that are taken care of.
+        function: the function.
+        given: names of parameters that already have arguments.
 
     Raises:
-        UsageError: it cannot.
+        UsageError: the signature is not one of a handler.
     """
     name = name_of(function)
     if yields(function):
@@ -136,7 +136,7 @@ def _hints_of(function: Callable[..., Any], name: str) -> dict[str, Any]:
 
 
 def _names_around(function: Any) -> Mapping[str, Any] | None:
-    """The local names where the function is being defined, for hints that are written as text."""
+    """Find the local names where the function is being defined, for type hints that are strings."""
     code = getattr(inspect.unwrap(function), "__code__", None)
     frame = inspect.currentframe()
     while frame is not None and code is not None:
@@ -147,7 +147,7 @@ def _names_around(function: Any) -> Mapping[str, Any] | None:
 
 
 def _codes_in(code: CodeType, depth: int) -> Iterator[CodeType]:
-    """The functions written in a function, and those in its classes."""
+    """Yield the code of functions inside a function, and of those in its classes."""
     for constant in code.co_consts if depth else ():
         if isinstance(constant, CodeType):
             yield constant
@@ -165,33 +165,33 @@ def _check_input(name: str, input_type: Any) -> None:
 
 
 def _check_return(name: str, returned: Any) -> None:
-    """A return hint must be JSON-like, a class with fields, or an outcome."""
+    """Check that a return hint is JSON, a class with fields, or an outcome."""
     for part in get_args(returned) if get_origin(returned) in (Union, UnionType) else (returned,):
         if (get_origin(part) or part) in (bytes, bytearray, set, frozenset, complex):
             raise UsageError(f"{name} returns {getattr(part, '__name__', part)}, which is not JSON")
 
 
 def name_of(function: Callable[..., Any]) -> str:
-    """The function as its author knows it."""
+    """Return the function's qualified name; of a partial, that of the function within."""
     while isinstance(function, partial):
         function = function.func
     return cast("str", getattr(function, "__qualname__", repr(function)))
 
 
 def yields(function: Callable[..., Any]) -> bool:
-    """Whether calling it makes a generator."""
+    """Whether a call makes a generator."""
     called = _called_by(function)
     return inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called)
 
 
 def is_async(function: Callable[..., Any]) -> bool:
-    """Whether calling it gives something to await."""
+    """Whether a call returns an awaitable."""
     called = _called_by(function)
     return inspect.iscoroutinefunction(called) or inspect.iscoroutinefunction(inspect.unwrap(called))
 
 
 def _called_by(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function that is run in the end: of a partial the one within, of an object its `__call__`."""
+    """Return the function that runs: of a partial, the one within; of an object, its `__call__`."""
     while isinstance(function, partial):
         function = function.func
     return function if inspect.isroutine(function) else type(function).__call__
