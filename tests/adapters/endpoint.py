@@ -35,6 +35,14 @@ class Raw:
     text: str
 
 
+@frozen
+class After:
+    """Streamed choices that are sent once something has happened in the test."""
+
+    event: threading.Event
+    choices: list[dict[str, Any]]
+
+
 @define
 class Endpoint:
     """What it is asked, and what it answers, request by request."""
@@ -87,6 +95,9 @@ def _handler_for(made: Endpoint) -> Callable[..., BaseHTTPRequestHandler]:
             made.keys.append(self.headers["Authorization"])
             made.requests.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             entry = made.script.pop(0)
+            if isinstance(entry, After):
+                entry.event.wait(30)
+                entry = entry.choices
             if isinstance(entry, Refuse):
                 self._refuse(entry)
             elif isinstance(entry, Hang):

@@ -124,6 +124,25 @@ async def test_the_prompt_the_mode_and_the_login_can_be_said(tmp_path: Path) -> 
     assert remote.told("authenticated") == ["login"]
 
 
+@ASYNCIO
+async def test_what_the_turn_is_told_while_the_agent_works_is_its_next_prompt(
+    kernel: LocalKernel, tmp_path: Path
+) -> None:
+    """In the same session; what came before goes with the first prompt. The last words are delivered."""
+    remote = Remote(tmp_path, {"say": "Plan A."}, {"call": "ls"}, {"end": "end_turn"}, {"say": "Plan B."})
+    async with await kernel.agent("desk") as desk, await kernel.agent("requester") as requester:
+        turn = await kernel.dispatch("desk", {"text": "Plan"})
+        await requester.turns.tell(turn, "; be brief")
+        async with working(Worker(desk, remote.handler(), options=OPTIONS)):
+            await in_state(desk, turn, "suspended")  # it asks for a permission
+            await requester.turns.tell(turn, {"text": "no, another one"})
+            await answer_question(desk, turn, "allow_once")
+            found = await closed(desk, turn)
+    assert found.outcome == "succeeded"
+    assert remote.told("prompt")[0] == "Plan; be brief"
+    assert "no, another one" in remote.told("prompt")[1]
+
+
 # ---------------------------------------------------------------- its files
 
 

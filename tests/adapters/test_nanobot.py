@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from cgworker.adapters.nanobot import Bot, NanobotAdapter, _Round
 from cgworker.adapters.tools import ChildTool
 from cgworker.errors import FencingError, KernelUnreachable, LeaseLost
 from cgworker.testing import LocalKernel
-from tests.adapters.endpoint import Endpoint, Hang, Refuse, calls, endpoint, says
+from tests.adapters.endpoint import After, Endpoint, Hang, Refuse, calls, endpoint, says
 from tests.journeys.conftest import closed, in_state, working
 from tests.kernels import NewProject
 
@@ -74,6 +75,24 @@ async def test_a_bot_answers_a_turn(kernel: LocalKernel, tmp_path: Path) -> None
     assert ("progress", {"index": 0, "text": "hello there"}) in records
     assert "say hello" in json.dumps(model.requests[0]["messages"])
     assert "key-of-the-endpoint" not in json.dumps(records)
+
+
+async def test_what_the_turn_is_told_is_the_bots_next_message(kernel: LocalKernel, tmp_path: Path) -> None:
+    """What came before it began goes with the first one; later ones keep the turn from being closed."""
+    told = threading.Event()
+    async with await kernel.agent("desk") as desk, await kernel.agent("requester") as requester:
+        with endpoint(After(told, says("Plan A.")), says("Plan B.")) as model:
+            turn = await kernel.dispatch("desk", {"text": "Plan?"})
+            await requester.turns.tell(turn, {"text": "be brief"})
+            async with working(Worker(desk, bot_at(model, tmp_path), options=OPTIONS)):
+                while not model.requests:  # noqa: ASYNC110  # it is asked in a thread
+                    await anyio.sleep(0.01)
+                await requester.turns.tell(turn, "no, another one")
+                told.set()
+                found = await closed(desk, turn)
+    assert found.final_payload == {"text": "Plan B."}
+    assert "be brief" in json.dumps(model.requests[0]["messages"])
+    assert "no, another one" in json.dumps(model.requests[1]["messages"][-1])
 
 
 async def test_what_a_bot_gives_away_comes_back_to_it(kernel: LocalKernel, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from cgworker import AdapterHandler, Failed, Stopped, Succeeded, Turn, UsageErro
 from cgworker.adapters.openai import ChatAdapter
 from cgworker.adapters.tools import ChildTool, function_tool
 from cgworker.testing import local_kernel, play
-from tests.adapters.endpoint import Hang, Raw, Refuse, calls, endpoint, says
+from tests.adapters.endpoint import After, Hang, Raw, Refuse, calls, endpoint, says
 
 KEY = "local-key-0123456789"
 
@@ -133,6 +134,78 @@ async def test_a_child_turn_may_be_a_tool_and_nothing_is_asked_twice() -> None:
     results = [each["content"] for each in model.requests[1]["messages"] if each["role"] == "tool"]
     assert results[0] == "noted"
     assert json.loads(results[1]) == {"outcome": "succeeded", "payload": {"answer": 2}}
+
+
+async def test_what_the_turn_is_told_goes_to_the_model_before_its_next_round() -> None:
+    """A handler that begins again tells the model each message in the same place."""
+    started, release = anyio.Event(), anyio.Event()
+
+    async def slow(_: Turn, city: City) -> str:
+        started.set()
+        await release.wait()
+        return city.name
+
+    children = [ChildTool(name="expert", description="Knows.", agent_id="expert")]
+    asked = [calls(("slow", {"name": "Bern"})), calls(("expert", {"q": 1})), says("Done.")]
+    with endpoint(*asked) as model:
+        handler = at(model.base_url, tools=[function_tool(slow, name="slow"), *children])
+        async with local_kernel() as kernel:
+            desk, expert = await kernel.agent("desk"), await kernel.agent("expert")
+            requester = await kernel.agent("requester")
+            turn = await kernel.dispatch("desk", {"text": "Go"})
+            await requester.turns.tell(turn, {"text": "be brief"})
+
+            async def know(_: Turn) -> str:
+                await requester.turns.tell(turn, {"n": 1})
+                return "known"
+
+            async with anyio.create_task_group() as beside:
+                beside.start_soon(Worker(desk, handler).run)
+                await started.wait()
+                await requester.turns.tell(turn, "use the other file")
+                release.set()
+                beside.start_soon(Worker(expert, know).run)
+                assert (await kernel.closed(turn)).final_payload == {"text": "Done."}
+                beside.cancel_scope.cancel()
+    said = [[each["role"], each.get("content")] for each in model.requests[-1]["messages"]]
+    assert [content for role, content in said if role == "user"] == [
+        "Go",
+        "be brief",
+        "use the other file",
+        '{"n":1}',
+    ]
+    assert [role for role, _ in said] == [
+        "user",
+        "user",
+        "assistant",
+        "tool",
+        "user",
+        "assistant",
+        "tool",
+        "user",
+    ]
+    assert len(model.requests) == 3  # nothing was asked again after the suspension
+
+
+async def test_a_message_during_the_last_answer_is_answered_too() -> None:
+    """A turn is not closed over what it was told meanwhile."""
+    told = threading.Event()
+    with endpoint(After(told, says("Plan A.")), says("Plan B.")) as model:
+        async with local_kernel() as kernel:
+            desk, requester = await kernel.agent("desk"), await kernel.agent("requester")
+            turn = await kernel.dispatch("desk", {"text": "Plan?"})
+            async with anyio.create_task_group() as beside:
+                beside.start_soon(Worker(desk, at(model.base_url)).run)
+                while not model.requests:  # noqa: ASYNC110  # it is asked in a thread
+                    await anyio.sleep(0.01)
+                await requester.turns.tell(turn, "no, another one")
+                told.set()
+                assert (await kernel.closed(turn)).final_payload == {"text": "Plan B."}
+                beside.cancel_scope.cancel()
+    assert model.requests[1]["messages"][1:] == [
+        {"role": "assistant", "content": "Plan A."},
+        {"role": "user", "content": "no, another one"},
+    ]
 
 
 async def test_a_model_that_never_ends_is_ended() -> None:

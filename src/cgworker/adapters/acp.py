@@ -63,7 +63,8 @@ class ACPAgent(Adapter["Session"]):
     """Runs a coding agent on each turn: `AdapterHandler(ACPAgent(["my-agent", "--acp"], cwd=checkout))`.
 
     The agent's text is streamed into records of role "progress", its tool calls and plans become records of
-    role "tool_call" and "plan", and its last message is the deliverable `{"text": ...}`.
+    role "tool_call" and "plan", and its last message is the deliverable `{"text": ...}`. What the turn is
+    told while the agent works is the agent's next prompt, in the same session.
 
     Args:
         argv: the agent's command and its arguments; not run through a shell.

@@ -33,6 +33,7 @@ from pydantic import BaseModel, ValidationError
 from cgworker.adapters.acp_client import AcpClient, PermissionRequest
 from cgworker.adapters.acp_permission import Permission
 from cgworker.adapters.acp_stdio import StdioMessages
+from cgworker.adapters.told import new_texts
 from cgworker.durable.stream import Stream
 from cgworker.errors import HandlerFailed, UsageError
 from cgworker.handlers.child import Child
@@ -95,7 +96,17 @@ class Session:
             seconds = self._agent.start_seconds
             raise HandlerFailed({"error": "acp_no_answer", "start_seconds": seconds}) from None
         blocks = [text_block(prompt)] if isinstance(prompt, str) else list(prompt)
-        return await self._converse([text_block(self._agent.go_on), *blocks] if goes_on else blocks)
+        blocks = [text_block(self._agent.go_on), *blocks] if goes_on else blocks
+        answer = await self._converse([*blocks, *await self._news()])
+        while answer.stop_reason == "end_turn" and self._turn.interruption is None:
+            if not (news := await self._news()):
+                break
+            answer = await self._converse(news)
+        return self._outcome_of(answer.stop_reason)
+
+    async def _news(self) -> list[Any]:
+        """Return what the turn was told while the agent worked, for its next prompt."""
+        return [text_block(text) for text in await new_texts(self._turn)]
 
     async def cancel(self) -> bool:
         """Tell the agent to stop; `run` then returns. Return False if the agent is not at work."""
@@ -176,17 +187,19 @@ class Session:
 
     # ------------------------------------------------------------ following the agent
 
-    async def _converse(self, blocks: list[Any]) -> Outcome:
+    async def _converse(self, blocks: list[Any]) -> PromptResponse:
+        """Send a prompt, and record what the agent does until it ends."""
+        self._words.clear()
         prompting = self._connection.prompt(str(self._session_id), prompt=blocks)
         self._answering = answering = asyncio.create_task(cast("Any", prompting))
         answering.add_done_callback(self._note_answer)
         async with self._turn.stream() as text, self._turn.stream("thought") as thoughts:
             while (update := await self._client.updates.get()) is not None:
                 await self._take(update, text, thoughts)
-        answer = await self._call(answering)
+        answer: PromptResponse = await self._call(answering)
         if answer.usage is not None:
             await self._turn.record(answer.usage.model_dump(mode="json", exclude_none=True), "usage")
-        return self._outcome_of(answer.stop_reason)
+        return answer
 
     def _note_answer(self, answering: asyncio.Task[PromptResponse]) -> None:
         self._client.updates.put_nowait(None)

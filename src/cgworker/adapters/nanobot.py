@@ -16,6 +16,7 @@ import sniffio
 from attrs import define, field, frozen
 
 from cgworker.adapters.extras import require
+from cgworker.adapters.told import RoundMessages
 from cgworker.adapters.tools import ChildTool
 from cgworker.deprecation import use_old_names, warn_renamed
 from cgworker.durable.children import Child, ChildResult
@@ -64,7 +65,7 @@ class NanobotAdapter(Adapter[Bot]):
     """Answers turns with a NanoBot: `AdapterHandler(NanobotAdapter(config_path=...))`.
 
     The reply's text, and a note of each tool call, are streamed into records of role "progress"; the
-    deliverable is `{"text": ...}`.
+    deliverable is `{"text": ...}`. What the turn is told meanwhile is the bot's next message.
 
     Args:
         config_path: NanoBot's `config.json`; by default where NanoBot keeps it.
@@ -133,17 +134,19 @@ class NanobotAdapter(Adapter[Bot]):
             turn: the turn.
             prepared: the bot.
         """
-        said = self.message(turn)
+        told = RoundMessages(turn, "nanobot")
+        said = "\n\n".join([self.message(turn), *await told.before(0)])
         for number in range(self.max_rounds):
             reply = await turn.once(f"nanobot:{number}", _Round(turn, prepared, number, said).ask)
             if (error := reply.get("error")) is not None:
                 yield Output(fail({"error": "nanobot_failed", "message": error}))
                 return
-            if not reply["given"]:
+            results = await turn.children(self._children_of(reply["given"])) if reply["given"] else {}
+            news = [] if number + 1 == self.max_rounds else await told.before(number + 1)
+            if not reply["given"] and not news:
                 yield Output({"text": reply["text"]})
                 return
-            results = await turn.children(self._children_of(reply["given"]))
-            said = _message_with_results(self.message(turn), reply["given"], results)
+            said = _next_message(self.message(turn), reply["given"], results, news)
         yield Output(fail({"error": "too_many_rounds", "rounds": self.max_rounds}))
 
     def _children_of(self, given: Mapping[str, Mapping[str, Any]]) -> dict[str, Child]:
@@ -253,15 +256,20 @@ def _tool_for(child: ChildTool, made: Bot) -> Any:
     return Delegate()
 
 
-def _message_with_results(
-    asked: str, given: Mapping[str, Mapping[str, Any]], results: Mapping[str, ChildResult]
+def _next_message(
+    asked: str,
+    given: Mapping[str, Mapping[str, Any]],
+    results: Mapping[str, ChildResult],
+    news: Sequence[str],
 ) -> str:
     """Return the message of the next round. It repeats the question, for a machine without the session."""
-    listed = [
-        {**given[name], "outcome": result.outcome, "result": result.payload}
-        for name, result in results.items()
-    ]
-    return (
-        f"You were asked: {asked}\n\nYou gave work to others, and this is what came of it:\n"
-        f"{dumps(listed).decode()}\n\nGo on with that, and answer."
-    )
+    parts = [f"You were asked: {asked}"]
+    if given:
+        listed = [
+            {**given[name], "outcome": result.outcome, "result": result.payload}
+            for name, result in results.items()
+        ]
+        parts += ["You gave work to others, and this is what came of it:\n" + dumps(listed).decode()]
+    if news:
+        parts += ["You have been told since:", *news]
+    return "\n\n".join([*parts, "Go on with that, and answer."])

@@ -16,6 +16,7 @@ from attrs import field, frozen
 from cgworker.adapters.chat_stream import EndpointFailed, Message, MessageBuilder, readable
 from cgworker.adapters.extras import require
 from cgworker.adapters.secret import read_key
+from cgworker.adapters.told import RoundMessages
 from cgworker.adapters.tools import ChildTool, FunctionTool, Tool
 from cgworker.deprecation import use_old_names, warn_renamed
 from cgworker.errors import UsageError
@@ -48,6 +49,7 @@ class ChatAdapter(Adapter["AsyncOpenAI"]):
     """Answers turns with a model: `AdapterHandler(ChatAdapter(model="...", tools=[...]))`.
 
     The answer's text is streamed into records of role "progress", and is the deliverable `{"text": ...}`.
+    What the turn is told meanwhile is a message of the user before the model's next round.
     If the model refuses to answer, the turn fails with `model_refused` and the model's words.
 
     Args:
@@ -126,14 +128,18 @@ class ChatAdapter(Adapter["AsyncOpenAI"]):
             turn: the turn.
             prepared: the client.
         """
-        conversation = [*self._said_first(), *self.messages(turn)]
+        conversation, told = [*self._said_first(), *self.messages(turn)], RoundMessages(turn, "model")
+        conversation.extend(_user_messages(await told.before(0)))
         for number in range(self.max_rounds):
             answer = await turn.once(f"model:{number}", _Round(self, prepared, turn, conversation).ask)
-            if not (calls := answer.get("tool_calls")):
+            calls = answer.get("tool_calls") or []
+            results = await self._answer(turn, number, calls)
+            is_last = number + 1 == self.max_rounds
+            news = [] if is_last else _user_messages(await told.before(number + 1))
+            if not calls and not news:
                 yield Output(_result_of(answer))
                 return
-            conversation.append(answer)
-            conversation.extend(await self._answer(turn, number, calls))
+            conversation += [answer, *results, *news]
         yield Output(fail({"error": "too_many_rounds", "rounds": self.max_rounds}))
 
     # ------------------------------------------------------------ the model's calls
@@ -207,6 +213,10 @@ class _Round:
             async for chunk in chunks:
                 await text.write(message.add(chunk))
         return message.build()
+
+
+def _user_messages(told: Iterable[str]) -> list[Message]:
+    return [{"role": "user", "content": text} for text in told]
 
 
 def _retry_hint(error: Any) -> str:

@@ -1,6 +1,6 @@
 """Inject faults: lost requests and answers, delays, error answers, stolen leases.
 
-A verb is one of claim, renew, reconcile, dispatch, append, finish, suspend, resume, stop, presence,
+A verb is one of claim, renew, reconcile, dispatch, append, finish, suspend, resume, stop, tell, redo, presence,
 context, get, feed.
 """
 

@@ -14,6 +14,8 @@ _VERBS = [
     ("suspend", "POST", r"/turns/[^/]+:suspend$"),
     ("resume", "POST", r"/turns/[^/]+:resume$"),
     ("stop", "POST", r"/turns/[^/]+:stop$"),
+    ("tell", "POST", r"/turns/[^/]+:tell$"),
+    ("redo", "POST", r"/turns/[^/]+:redo$"),
     ("presence", "POST", r"/agents/[^/]+:heartbeat-presence$"),
     ("context", "GET", r"/turns/[^/]+/context$"),
     ("feed", "GET", r"/feed$"),
