@@ -1,7 +1,7 @@
 """Inject faults: lost requests and answers, delays, error answers, stolen leases.
 
-A verb is one of claim, renew, reconcile, dispatch, append, finish, suspend, resume, stop, tell, redo, presence,
-context, get, feed.
+A verb is one of claim, renew, reconcile, dispatch, append, finish, suspend, resume, stop, tell, redo,
+presence, context, get, feed.
 """
 
 from __future__ import annotations
