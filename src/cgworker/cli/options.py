@@ -70,6 +70,7 @@ DispatchKey = Annotated[
         "--dispatch-key", metavar="KEY", help="Repeating the command with the same key gives the same turn."
     ),
 ]
+ScheduleId = Annotated[str, Argument(metavar="SCHEDULE", help="The schedule, such as nightly-report.")]
 ActingAgent = Annotated[
     str | None,
     Flag("--agent-id", metavar="AGENT", help="The agent to act as.  [default: the profile's agent]"),

@@ -20,6 +20,7 @@ from cgworker.errors import UsageError
 WORDS = (
     "dispatch",
     "turn",
+    "schedule",
     "agent",
     "worker",
     "project",

@@ -15,6 +15,7 @@ from cgworker.client.credentials import CredentialCalls
 from cgworker.client.plaintext_warning import warn_of_plain_http
 from cgworker.client.projections import ProjectionCalls
 from cgworker.client.reports import ReportCalls
+from cgworker.client.schedules import ScheduleCalls
 from cgworker.client.token import Token
 from cgworker.client.transport import Answer, Transport
 from cgworker.client.turns import TurnCalls
@@ -48,6 +49,7 @@ class KernelClient:
         agents: calls about agents.
         credentials: calls about credentials.
         reports: calls about work-memory reports.
+        schedules: calls about schedules.
         projections: lists of agents, offers, turns and events.
         agent: the calling agent; None if it sends no identity.
 
@@ -79,6 +81,7 @@ class KernelClient:
         self.agents: AgentCalls = AgentCalls(self)
         self.credentials: CredentialCalls = CredentialCalls(self)
         self.reports: ReportCalls = ReportCalls(self)
+        self.schedules: ScheduleCalls = ScheduleCalls(self)
         self.projections: ProjectionCalls = ProjectionCalls(self)
 
     @property

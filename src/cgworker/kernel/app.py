@@ -29,6 +29,7 @@ from cgworker.kernel.routes import (
     health,
     projections,
     reports,
+    schedules,
     turns,
 )
 from cgworker.kernel.store.postgres.database import Database
@@ -41,6 +42,7 @@ ROUTES: Sequence[BaseRoute] = [
     *turns.routes,
     *agents.routes,
     *credentials.routes,
+    *schedules.routes,
     *reports.routes,
     *projections.routes,
     *SERVER_ROUTES,
@@ -82,7 +84,7 @@ async def open_kernel(config: KernelConfig, database: Database) -> AsyncIterator
         database,
         notifier,
         BatchedOperations(database, config.lease),
-        Timers(database, notifier),
+        Timers(database, notifier, metrics, config.lease),
         Maintenance(config, database, notifier, metrics),
         metrics,
     )

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from cgworker.errors import CommonGroundError
 from cgworker.kernel.long_poll.notifier import Notifier
 from cgworker.kernel.store.backlog import Backlog, count_open_turns
+from cgworker.kernel.store.due import count_due
 from cgworker.kernel.store.postgres.database import Database
 
 _BUCKET_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -38,6 +39,10 @@ class Metrics:
         self.reaped: Counter = self._counter(
             "reaped_turns", "Turns whose lease had ended, queued again by the kernel"
         )
+        self.schedule_ticks: Counter = self._counter(
+            "schedule_ticks", "Instants of schedules, by what became of them", ("result",)
+        )
+        self._due = self._gauge("due_turns", "Turns that wait for an instant", ("when",))
         self._waits = self._gauge("waiting_requests", "Requests that wait for a change")
         self._connections = self._gauge("database_connections", "Connections to PostgreSQL", ("state",))
         self._database_up = self._gauge("database_up", "Whether PostgreSQL answered this time")
@@ -55,10 +60,12 @@ class Metrics:
 
     async def text(self, database: Database, notifier: Notifier) -> bytes:
         """Return all metrics in the text format; without the backlog if the database is unavailable."""
-        backlogs = await _backlogs_of(database)
+        backlogs, due = await _backlogs_of(database), await _due_of(database)
         # No await from here on, so that two concurrent scrapes do not mix.
         self._database_up.set(backlogs is not None)
         self._set_backlogs(backlogs or ())
+        for when, count in (due or {}).items():
+            self._due.labels(when).set(count)
         self._waits.set(notifier.waiting_count)
         self._connections.labels("used").set(database.used_count)
         self._connections.labels("idle").set(database.open_count - database.used_count)
@@ -80,6 +87,15 @@ async def _backlogs_of(database: Database) -> list[Backlog] | None:
     try:
         async with asyncio.timeout(_DATABASE_SECONDS):
             return await count_open_turns(database, max_projects=_MAX_PROJECTS)
+    except (CommonGroundError, TimeoutError):
+        return None
+
+
+async def _due_of(database: Database) -> dict[str, int] | None:
+    """Return how many turns wait for an instant that is to come, or has come; None without the database."""
+    try:
+        async with asyncio.timeout(_DATABASE_SECONDS):
+            return await count_due(database)
     except (CommonGroundError, TimeoutError):
         return None
 

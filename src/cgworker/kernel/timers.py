@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import timedelta
 
 from cgworker.errors import CommonGroundError
 from cgworker.kernel.long_poll.long_poll import until_woken
-from cgworker.kernel.long_poll.notifier import Notifier, timer_topic, turn_topics, work_topic
+from cgworker.kernel.long_poll.notifier import Notifier, agent_topics, timer_topic, turn_topics, work_topic
+from cgworker.kernel.metrics import Metrics
 from cgworker.kernel.store.due import WokenTurn, seconds_to_next, wake_turns
 from cgworker.kernel.store.postgres.database import Database
+from cgworker.kernel.store.ticks import Tick, tick_schedules
 
 logger: logging.Logger = logging.getLogger("cgworker.kernel")
 
-_BATCH = 500
+_BATCH = 200
 _RECHECK_SECONDS = 10.0
 _TROUBLE_SECONDS = 1.0
 
@@ -29,14 +32,19 @@ class Timers:
     Args:
         database: where what is due is looked for.
         notifier: wakes the claims that wait for what is due, and the timers of other kernels.
+        metrics: counts what schedules do.
+        lease: the length of a lease.
     """
 
-    def __init__(self, database: Database, notifier: Notifier) -> None:
+    def __init__(self, database: Database, notifier: Notifier, metrics: Metrics, lease: timedelta) -> None:
         self._database = database
+        self._metrics = metrics
+        self._lease = lease
         self._notifier = notifier
         # The earliest instant that this kernel knows of, by the clock of the event loop.
         self._next_at = float("inf")
         self._is_looking = False
+        self._doing = asyncio.Lock()
         self._is_in_trouble = False
 
     def expect(self, seconds: float) -> None:
@@ -49,6 +57,10 @@ class Timers:
             self._next_at = due_at
             if not self._is_looking:
                 self._notifier.wake(timer_topic())
+
+    def expect_anew(self) -> None:
+        """Set the timers of all kernels anew, as when something is no longer due, or at another time."""
+        self._notifier.wake(timer_topic())
 
     async def run(self) -> None:
         """Run until cancelled. An error is logged once until it is over, and ends nothing."""
@@ -87,11 +99,16 @@ class Timers:
         self._is_in_trouble = trouble is not None
 
     async def do_what_is_due(self, *, batch: int = _BATCH) -> None:
-        """Let all turns be claimed that are due now, and wake the claims that wait for them.
+        """Let all turns be claimed that are due now, dispatch what schedules are due for, and wake who waits.
 
         Args:
-            batch: how many turns one statement takes.
+            batch: how many turns or schedules one statement takes.
         """
+        async with self._doing:  # what is locked by another task of this kernel would be skipped
+            await self._wake_turns(batch)
+            await self._tick_schedules(batch)
+
+    async def _wake_turns(self, batch: int) -> None:
         while True:
             turns = await wake_turns(self._database, batch)
             self._notifier.wake(
@@ -100,6 +117,22 @@ class Timers:
             )
             if len(turns) < batch:
                 return
+
+    async def _tick_schedules(self, batch: int) -> None:
+        while True:
+            ticks, count = await tick_schedules(self._database, batch, lease=self._lease)
+            for tick in ticks:
+                note_tick(self._notifier, self._metrics, tick)
+            if count < batch:
+                return
+
+
+def note_tick(notifier: Notifier, metrics: Metrics, tick: Tick) -> None:
+    """Count an instant of a schedule, and wake who waits for its turn and its event."""
+    metrics.schedule_ticks.labels("skipped" if tick.turn is None else "ticked").inc()
+    notifier.wake(*agent_topics(tick.requested_by))
+    if tick.turn is not None:
+        notifier.wake(work_topic(tick.target), *turn_topics(tick.turn, tick.target))
 
 
 def _topics_of(woken: WokenTurn) -> tuple[str, ...]:

@@ -125,7 +125,8 @@ class Faults:
             verb = verb_of(scope["method"], scope["path"]) if scope["type"] == "http" else None
             if verb is not None:
                 self.seen[verb] += 1
-            served = app if verb is None or not self._is_plain else partial(answer_plainly, app, verb)
+            is_plain = self._is_plain and scope["type"] == "http"
+            served = partial(answer_plainly, app, verb) if is_plain else app
             await _play(self._take(verb), served, scope, receive, send)
 
         return faulty

@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cgworker.wire.converter import loads
+from cgworker.wire.order import ORDER_FIELDS
 
 _PREFERENCES = (b"prefer", b"idempotency-key")
-_ADDED_ROUTES = ("-many",)
-_ADDED_FIELDS: Mapping[str, tuple[str, ...]] = {"suspend": ("resume_after_seconds",)}
+_ADDED_ROUTES = re.compile(r"-many\Z|/management/schedules(/|\Z)")
+_ADDED_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "suspend": ("resume_after_seconds",),
+    "dispatch": ORDER_FIELDS,
+}
 
 
-async def answer_plainly(app: ASGIApp, verb: str, scope: Scope, receive: Receive, send: Send) -> None:
+async def answer_plainly(app: ASGIApp, verb: str | None, scope: Scope, receive: Receive, send: Send) -> None:
     """Serve a request without the extensions: without preferences, and without our routes and fields.
 
     Args:
         app: the kernel's application.
-        verb: the verb of the request.
+        verb: the verb of the request, if it has one.
         scope: the ASGI scope.
         receive: the ASGI receive function.
         send: the ASGI send function.
     """
     scope["headers"] = [pair for pair in scope["headers"] if pair[0] not in _PREFERENCES]
-    if scope["path"].endswith(_ADDED_ROUTES):
+    if _ADDED_ROUTES.search(scope["path"]):
         await JSONResponse({"detail": "Not Found"}, status_code=404)(scope, receive, send)
         return
-    if verb in _ADDED_FIELDS:
+    if added := _ADDED_FIELDS.get(verb or ""):
         body = await _body_of(receive)
-        if faults := _faults_of(body, _ADDED_FIELDS[verb]):
+        if faults := _faults_of(body, added):
             await JSONResponse({"detail": faults}, status_code=422)(scope, receive, send)
             return
         receive = _again(body, receive)

@@ -8,9 +8,11 @@ from typing import Any, Literal
 
 from attrs import frozen
 
+from cgworker.wire.absent import ABSENT, Absent
 from cgworker.wire.converter import REQUESTS
+from cgworker.wire.order import OrderKey, Priority
 from cgworker.wire.refs import AgentRef, TurnRef
-from cgworker.wire.turns import CONVERSATION_KIND, Delay
+from cgworker.wire.turns import CONVERSATION_KIND, Anchor, Delay
 from cgworker.wire.values import Fault, read_str
 
 Overlap = Literal["queue", "skip"]
@@ -20,6 +22,10 @@ CatchUp = Literal["last", "none", "all"]
 """Which of the instants that no kernel was alive for are dispatched later; of all, the last 100."""
 
 _SCHEDULE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}\Z")
+
+
+TURN_ORDER = ("delay_seconds", "priority", "serial_key", "fairness_key")
+"""The fields of a schedule that say when and in which order each of its turns is claimed."""
 
 
 @frozen(kw_only=True)
@@ -36,6 +42,7 @@ class ScheduleSpec:
         overlap: whether an instant is skipped while the last turn is open.
         catch_up: which missed instants are made up for.
         jitter_seconds: each turn is dispatched up to so many seconds after its instant.
+        delay_seconds, priority, serial_key, fairness_key: those of each turn, as in `Dispatch`.
     """
 
     cron: str
@@ -46,6 +53,10 @@ class ScheduleSpec:
     overlap: Overlap = "queue"
     catch_up: CatchUp = "last"
     jitter_seconds: Delay = 0.0
+    delay_seconds: Delay | Absent = ABSENT
+    priority: Priority | Absent = ABSENT
+    serial_key: OrderKey | Absent = ABSENT
+    fairness_key: OrderKey | Absent = ABSENT
 
 
 @frozen(kw_only=True)
@@ -67,7 +78,7 @@ class TriggerSchedule:
     """Dispatch a schedule's turn now, also while it is paused; a repeat with the same key does nothing."""
 
     requested_by: AgentRef
-    key: str | None = None
+    key: Anchor | None = None
 
 
 @frozen(kw_only=True)

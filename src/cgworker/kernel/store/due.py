@@ -1,4 +1,4 @@
-"""What is due by the kernel's clock: turns that waited for an instant (difference 30)."""
+"""What is due by the kernel's clock: when it is, and the turns that wait for it (difference 30)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from cgworker.kernel.store.postgres.database import Database
 from cgworker.wire.refs import AgentRef, TurnRef
 
 SECONDS_TO_NEXT = """
-select extract(epoch from due_at - cg_clock())::float8
-from cg_turns
-where due_at is not null and turn_number > 0
-order by due_at
-limit 1
+select extract(epoch from least(
+    (select due_at from cg_turns where due_at is not null and turn_number > 0 order by due_at limit 1),
+    (select due_at from cg_schedules where due_at is not null order by due_at limit 1)
+) - cg_clock())::float8
 """
 
 
@@ -22,6 +21,18 @@ async def seconds_to_next(database: Database) -> float | None:
     """Return how long until something is due; at most 0 if it is now, None if nothing will be."""
     seconds: float | None = await database.fetchval(SECONDS_TO_NEXT)
     return seconds
+
+
+COUNT_DUE = """
+select count(*) filter (where due_at > cg_now()) as later, count(*) filter (where due_at <= cg_now()) as now
+from cg_turns
+where due_at is not null and turn_number > 0
+"""
+
+
+async def count_due(database: Database) -> dict[str, int]:
+    """Return how many turns wait for an instant that is to come (`later`), or has come (`now`)."""
+    return dict(await database.fetchrow(COUNT_DUE) or {})
 
 
 # Queues the turns that slept until now, and makes those ready that were dispatched for now. Several kernels

@@ -10,7 +10,7 @@ from typing import Any
 from cgworker.errors import InvalidRequest
 from cgworker.kernel.store.annotations import annotate
 from cgworker.kernel.store.batch import Answers, by_place, columns, in_rounds, rows_by_place
-from cgworker.kernel.store.callers import touch_used
+from cgworker.kernel.store.callers import PresentedCredential, touch_used
 from cgworker.kernel.store.claims.fence import claim_columns
 from cgworker.kernel.store.claims.hand_over import WaitingClaim, hand_over
 from cgworker.kernel.store.claims.replay import Dispatched, DispatchRequest, Spawn, order_of, replay
@@ -20,8 +20,9 @@ from cgworker.kernel.store.ids import (
     new_record_id,
     turn_ref,
 )
-from cgworker.kernel.store.postgres.database import Database, Row
+from cgworker.kernel.store.postgres.database import Connection, Database, Row
 from cgworker.wire.converter import dumps
+from cgworker.wire.turns import Dispatch
 
 # Creates the turns of new dispatches. A replay, or a dispatch that is refused, gets no row.
 #
@@ -148,6 +149,18 @@ from waiting
 """
 
 
+# As DISPATCH_TURNS, for requesters that are not there: they need no credential, only to be enabled.
+DISPATCH_IN_NAME = DISPATCH_TURNS.replace(
+    "cross join lateral cg_callers($1, s.requester_id, s.credential_id, s.secret_hash) who",
+    """cross join lateral (
+        select grants, false as is_touch_due
+        from cg_agents
+        where project_id = $1 and agent_id = s.requester_id and enabled
+        limit 1
+    ) who""",
+)
+
+
 async def dispatch_turns(
     database: Database,
     project_id: str,
@@ -189,6 +202,19 @@ async def answers_of(
     await touch_used(database, [item.bearer for item in sent], rows)
     born = {place: _dispatched_of(project_id, row) for place, row in rows.items()}
     return by_place(sent, born, lambda item: replay(database, item))
+
+
+async def dispatch_in_name(
+    connection: Connection, project_id: str, dispatches: Sequence[Dispatch], *, lease: timedelta
+) -> dict[int, int]:
+    """Dispatch turns in the name of their requesters, within a transaction.
+
+    Returns:
+        By place, the numbers of the turns; none for a key that is taken, or a dispatch that is refused.
+    """
+    nobody = [DispatchRequest(each, PresentedCredential(each.requested_by, "", b"")) for each in dispatches]
+    rows = await connection.fetch(DISPATCH_IN_NAME, project_id, lease, *columns(map(row_of, nobody)))
+    return {row["place"]: row["turn_number"] for row in rows}
 
 
 async def _hand_over(

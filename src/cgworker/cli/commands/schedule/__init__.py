@@ -1,0 +1,1 @@
+"""`cg schedule`: a file for each command; `group.py` assembles them."""

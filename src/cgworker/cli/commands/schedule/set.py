@@ -1,0 +1,60 @@
+"""`cg schedule set`: make a schedule, or change it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from cgworker.cli.connect import as_actor, worker_agent
+from cgworker.cli.options import ActingAgent, Flag, ProfilesProjectId, ScheduleId, ServerFlags
+from cgworker.cli.payload import PayloadFlags, read_duration
+from cgworker.wire.refs import AgentRef
+from cgworker.wire.schedules import PutSchedule, Schedule
+from cgworker.wire.turns import CONVERSATION_KIND
+
+
+async def put(
+    server: ServerFlags,
+    schedule_id: ScheduleId,
+    cron: Annotated[
+        str,
+        Flag("--cron", metavar="CRON", help="When: five fields such as '30 2 * * *', or '@every 15m'."),
+    ],
+    target_agent: Annotated[str, Flag("--target-agent", metavar="AGENT", help="Who is to do it.")],
+    payload: PayloadFlags,
+    turn_kind: Annotated[
+        str, Flag("--turn-kind", metavar="KIND", help="What kind of turn it is.")
+    ] = CONVERSATION_KIND,
+    timezone: Annotated[
+        str,
+        Flag("--timezone", metavar="ZONE", help="The time zone of the fields, such as Europe/Berlin."),
+    ] = "UTC",
+    overlap: Annotated[
+        Literal["queue", "skip"],
+        Flag("--overlap", help="Whether to skip an instant while the last turn is open."),
+    ] = "queue",
+    catch_up: Annotated[
+        Literal["last", "none", "all"],
+        Flag("--catch-up", help="Which instants to make up for that no kernel was alive for."),
+    ] = "last",
+    jitter: Annotated[
+        str | None,
+        Flag("--jitter", metavar="DURATION", help="Dispatch up to so long after the instant, such as 90s."),
+    ] = None,
+    project_id: ProfilesProjectId = None,
+    agent_id: ActingAgent = None,
+) -> Schedule:
+    """Make a schedule, or change it. It dispatches in the name of the acting agent."""
+    actor = worker_agent(server, project_id, agent_id, command_name="cg schedule set")
+    schedule = PutSchedule(
+        requested_by=actor,
+        target_agent=AgentRef(project_id=actor.project_id, agent_id=target_agent),
+        cron=cron,
+        timezone=timezone,
+        turn_kind=turn_kind,
+        input=payload.read(),
+        overlap=overlap,
+        catch_up=catch_up,
+        jitter_seconds=0 if jitter is None else read_duration(jitter, "--jitter"),
+    )
+    async with as_actor(server, actor) as kernel:
+        return await kernel.schedules.put(schedule_id, schedule)

@@ -1,0 +1,308 @@
+"""What schedules dispatch when they are due (difference 31).
+
+A batch of due schedules is one transaction: locked, dispatched, moved on to their next instants, and logged.
+Several kernels may do it at once, since they skip locked schedules; and a kernel that ends in the middle
+leaves nothing behind. Beyond that the dispatch key of each instant lets no instant have two turns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import groupby, takewhile
+from typing import Any
+
+from attrs import define, field, frozen
+
+from cgworker.errors import ConflictError
+from cgworker.kernel.store.annotations import annotate
+from cgworker.kernel.store.batch import columns
+from cgworker.kernel.store.claims.dispatch import dispatch_in_name
+from cgworker.kernel.store.ids import turn_id, turn_ref
+from cgworker.kernel.store.postgres.database import Connection, Database, Row
+from cgworker.kernel.store.schedules import LOCK_SCHEDULE, NOW, ScheduleKey, due_at
+from cgworker.kernel.store.timetable import Timetable
+from cgworker.kernel.store.turns import raw_json
+from cgworker.wire.converter import loads
+from cgworker.wire.meta import Meta
+from cgworker.wire.refs import AgentRef, TurnRef
+from cgworker.wire.turns import Dispatch, RootRequest
+
+_MAX_CAUGHT_UP = 100
+_LATE = timedelta(seconds=60)  # an instant that is later counts as missed
+
+LOCK_DUE_SCHEDULES = """
+select s.*, cg_now() as now, t.state <> 'closed' as is_last_open
+from cg_schedules s
+left join lateral (
+    select state from cg_turns where project_id = s.project_id and turn_number = s.last_turn_number limit 1
+) t on true
+where s.due_at <= cg_now()
+order by s.due_at
+limit $1
+for no key update of s skip locked
+"""
+
+FIND_SPAWNED_TURNS = """
+select spawn_key, turn_number
+from cg_turns
+where project_id = $1 and spawn_key = any ($2) and turn_number > 0
+"""
+
+MOVE_SCHEDULES_ON = """
+update cg_schedules s
+set next_at = m.next_at, due_at = m.due_at,
+    last_at = coalesce(m.last_at, s.last_at),
+    last_turn_number = coalesce(m.last_turn_number, s.last_turn_number)
+from unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[], $6::bigint[])
+    as m (project_id, schedule_id, next_at, due_at, last_at, last_turn_number)
+where s.project_id = m.project_id and s.schedule_id = m.schedule_id
+"""
+
+LOG_SCHEDULES = """
+insert into cg_ledger (project_id, event_type, subject_kind, subject_id, actor_kind, actor_id, annotations,
+    agent_id)
+select e.project_id, e.event_type, 'schedule', e.schedule_id, e.actor_kind, e.actor_id, e.annotations::json,
+    e.agent_id
+from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
+        $7::text[]) with ordinality
+    as e (project_id, event_type, schedule_id, actor_kind, actor_id, annotations, agent_id, place)
+order by e.place
+"""
+
+
+@frozen
+class Tick:
+    """An instant of a schedule that has been dealt with.
+
+    Attributes:
+        turn: the turn dispatched for it; None if it was skipped.
+        target: the agent that the turn is for.
+        requested_by: the agent in whose name.
+    """
+
+    turn: TurnRef | None
+    target: AgentRef
+    requested_by: AgentRef
+
+
+@define(eq=False)
+class _Instant:
+    """An instant under way: what becomes of it."""
+
+    row: Row
+    at: datetime
+    key: str
+    why: str | None = None
+    number: int | None = None
+    more: dict[str, Any] = field(factory=dict)
+
+    @property
+    def project_id(self) -> str:
+        return str(self.row["project_id"])
+
+
+# ---------------------------------------------------------------- what is due
+
+
+async def tick_schedules(database: Database, max_count: int, *, lease: timedelta) -> tuple[list[Tick], int]:
+    """Dispatch what up to `max_count` schedules are due for, the longest due first.
+
+    Returns:
+        What became of each instant, and of how many schedules.
+    """
+
+    async def tick(connection: Connection) -> tuple[list[Tick], int]:
+        rows = await connection.fetch(LOCK_DUE_SCHEDULES, max_count)
+        plans = [(row, *_plan(row)) for row in rows]
+        instants = [instant for _, some, _ in plans for instant in some]
+        await _dispatch(connection, instants, lease)
+        await _move_on(connection, plans)
+        await _log(connection, instants)
+        return [_tick_of(instant) for instant in instants], len(rows)
+
+    return await database.transact(tick)
+
+
+def _plan(row: Row) -> tuple[list[_Instant], datetime | None]:
+    """Return the due instants of a schedule, those to skip with the reason, and its next instant."""
+    table = Timetable(row["cron"], row["timezone"], row["anchor_at"])
+    now = row["now"]
+    passed = table.until(row["next_at"], now, _MAX_CAUGHT_UP)
+    due = list(takewhile(lambda at: _due_at(row, at) <= now, passed))
+    instants = [_instant(row, at) for at in due]
+    for instant in instants:
+        if _is_missed(row, instant, is_last=instant is instants[-1]):
+            instant.why = "catch_up"
+    if row["overlap"] == "skip":
+        is_open = row["is_last_open"]
+        for instant in instants:
+            if instant.why is None and is_open:
+                instant.why = "overlap"
+            is_open = is_open or instant.why is None
+    if due and due[0] > row["next_at"]:  # more than are looked at one by one
+        first = _instant(row, row["next_at"])
+        first.why, first.more = "catch_up", {"until": _written(due[0])}
+        instants.insert(0, first)
+    return instants, table.following(due[-1] if due else now)
+
+
+def _is_missed(row: Row, instant: _Instant, *, is_last: bool) -> bool:
+    """Whether a due instant is not made up for."""
+    if row["catch_up"] == "none":
+        return bool(row["now"] - _due_at(row, instant.at) > _LATE)
+    return row["catch_up"] == "last" and not is_last
+
+
+def _instant(row: Row, at: datetime) -> _Instant:
+    return _Instant(row, at, f"schedule:{row['schedule_id']}:{_written(at)}")
+
+
+def _due_at(row: Row, at: datetime) -> datetime:
+    found = due_at(row["schedule_id"], at, row["jitter_seconds"])
+    assert found is not None
+    return found
+
+
+def _written(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+# ---------------------------------------------------------------- the turns
+
+
+async def _dispatch(connection: Connection, instants: Sequence[_Instant], lease: timedelta) -> None:
+    """Dispatch the instants that are not skipped, project by project in their order, to avoid deadlocks."""
+    wanted = sorted((each for each in instants if each.why is None), key=lambda each: each.project_id)
+    for project_id, some in groupby(wanted, key=lambda each: each.project_id):
+        await _dispatch_in(connection, project_id, list(some), lease)
+
+
+async def _dispatch_in(
+    connection: Connection, project_id: str, instants: list[_Instant], lease: timedelta
+) -> None:
+    requests = [_request_of(each) for each in instants]
+    numbers = await dispatch_in_name(connection, project_id, requests, lease=lease)
+    for place, instant in enumerate(instants, 1):
+        instant.number = numbers.get(place)
+    missing = {each.key: each for each in instants if each.number is None}
+    if not missing:
+        return
+    for found in await connection.fetch(FIND_SPAWNED_TURNS, project_id, list(missing)):
+        missing.pop(found["spawn_key"]).number = found["turn_number"]
+    for instant in missing.values():
+        instant.why = "refused"
+
+
+def _request_of(instant: _Instant) -> Dispatch:
+    row = instant.row
+    return Dispatch(
+        requested_by=AgentRef(project_id=instant.project_id, agent_id=row["requested_by_agent_id"]),
+        target_agent=AgentRef(project_id=instant.project_id, agent_id=row["target_agent_id"]),
+        input=raw_json(row["input"]),
+        turn_kind=row["turn_kind"],
+        dispatch_key=instant.key,
+        authority=RootRequest(request_id=instant.key),
+        meta=Meta(annotations={"schedule": {"id": row["schedule_id"], "instant": _written(instant.at)}}),
+        **loads(row["turn_order"]),
+    )
+
+
+# ---------------------------------------------------------------- what is noted
+
+
+async def _move_on(
+    connection: Connection, plans: Sequence[tuple[Row, list[_Instant], datetime | None]]
+) -> None:
+    moved = []
+    for row, instants, next_at in plans:
+        last = next((each for each in reversed(instants) if each.number is not None), None)
+        moved.append(
+            (
+                row["project_id"],
+                row["schedule_id"],
+                next_at,
+                due_at(row["schedule_id"], next_at, row["jitter_seconds"]),
+                last and last.at,
+                last and last.number,
+            )
+        )
+    if moved:
+        await connection.execute(MOVE_SCHEDULES_ON, *columns(moved))
+
+
+async def _log(connection: Connection, instants: Sequence[_Instant], actor: AgentRef | None = None) -> None:
+    events = [_event_of(each, actor) for each in instants]
+    if events:
+        await connection.execute(LOG_SCHEDULES, *columns(events))
+
+
+def _event_of(instant: _Instant, actor: AgentRef | None) -> tuple[Any, ...]:
+    facts = {"instant": _written(instant.at), "dispatch_key": instant.key, **instant.more}
+    if instant.why is None and instant.number is not None:
+        name, facts = "schedule.ticked", {**facts, "turn_id": turn_id(instant.number)}
+    else:
+        name, facts = "schedule.skipped", {**facts, "why": instant.why}
+    row = instant.row
+    return (
+        instant.project_id,
+        name,
+        row["schedule_id"],
+        "system" if actor is None else "agent",
+        "system" if actor is None else actor.agent_id,
+        annotate(**facts),
+        row["requested_by_agent_id"],
+    )
+
+
+def _tick_of(instant: _Instant) -> Tick:
+    row, project_id = instant.row, instant.project_id
+    return Tick(
+        turn=None if instant.number is None else turn_ref(project_id, instant.number),
+        target=AgentRef(project_id=project_id, agent_id=row["target_agent_id"]),
+        requested_by=AgentRef(project_id=project_id, agent_id=row["requested_by_agent_id"]),
+    )
+
+
+# ---------------------------------------------------------------- by hand
+
+
+async def trigger_schedule(
+    database: Database, key: ScheduleKey, *, trigger_key: str | None, lease: timedelta
+) -> Tick:
+    """Dispatch a schedule's turn now, whatever its calendar says and also while it is paused.
+
+    Raises:
+        NotFoundError, FencingError: as `ScheduleKey.check`.
+        ConflictError: its agents no longer allow the dispatch.
+    """
+
+    async def trigger(connection: Connection) -> Tick:
+        row = key.check(await connection.fetchrow(LOCK_SCHEDULE, key.project_id, key.schedule_id))
+        now = await connection.fetchval(NOW)
+        name = f"schedule:{key.schedule_id}:trigger:{trigger_key or _written(now)}"
+        instant = _Instant(row, now, name, more={"trigger": True})
+        found = await connection.fetchval(FIND_SPAWNED_TURN, key.project_id, name)
+        if found is not None:
+            instant.number = found
+            return _tick_of(instant)
+        await _dispatch(connection, [instant], lease)
+        if instant.number is None:
+            raise ConflictError(
+                f"schedule {key.schedule_id} cannot dispatch: {row['requested_by_agent_id']} is disabled, or "
+                f"{row['target_agent_id']} does not take {row['turn_kind']}"
+            )
+        await connection.execute(NOTE_LAST_TURN, key.project_id, key.schedule_id, now, instant.number)
+        await _log(connection, [instant], key.actor)
+        return _tick_of(instant)
+
+    return await database.transact(trigger)
+
+
+FIND_SPAWNED_TURN = """
+select turn_number from cg_turns where project_id = $1 and spawn_key = $2 and turn_number > 0
+"""
+
+NOTE_LAST_TURN = """
+update cg_schedules set last_at = $3, last_turn_number = $4 where project_id = $1 and schedule_id = $2
+"""
