@@ -24,6 +24,7 @@ ORDER = (
     "credentials",
     "reports",
     "projections",
+    "schedules",
     "admission",
     "health",
     "description",

@@ -174,7 +174,7 @@ async def test_an_instant_is_skipped_while_the_last_turn_is_open(maker: Agent, c
 
 async def test_the_turns_of_a_schedule_come_in_the_order_that_it_says(maker: Agent, clock: Clock) -> None:
     """With its priority, its keys and its delay."""
-    order = {"priority": 7, "serial_key": "a", "fairness_key": "b", "delay_seconds": 60}
+    order: dict[str, Any] = {"priority": 7, "serial_key": "a", "fairness_key": "b", "delay_seconds": 60}
     made = await put(maker, **order)
     assert {name: made[name] for name in order} == order
     await clock.advance(3600)
