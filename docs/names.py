@@ -14,7 +14,12 @@ from attrs import NOTHING
 import cgworker
 import cgworker.testing
 
-_INNER_BASES = ("cgworker.durable_turn", "cgworker.interruptible", "cgworker.worker.hooks")
+_INNER_BASES = (
+    "cgworker.durable_turn",
+    "cgworker.interruptible",
+    "cgworker.worker.hooks",
+    "cgworker.worker.registry",
+)
 _SECTIONS = ("Args:", "Attributes:", "Returns:", "Raises:")
 
 

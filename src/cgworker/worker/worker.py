@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import anyio
 import anyio.abc
@@ -25,8 +25,8 @@ from cgworker.worker.disk_space import Room
 from cgworker.worker.hooks import WorkerHooks
 from cgworker.worker.options import WorkerOptions
 from cgworker.worker.poller import ClaimPoller
-from cgworker.worker.retries import Retries
-from cgworker.worker.routing import Middleware, Routes, as_handler, marked_methods
+from cgworker.worker.registry import HandlerRegistry
+from cgworker.worker.routing import marked_methods
 from cgworker.worker.run_setup import may_claim, open_context
 from cgworker.worker.runner import Runner
 from cgworker.worker.single_run import SingleRun
@@ -34,13 +34,11 @@ from cgworker.worker.turn_report import TurnReport
 
 _NO_AGENT = "a worker needs a kernel client with an agent: KernelClient(url, agent=..., token=...)"
 
-Function = TypeVar("Function", bound=HandlerFunction)
-
 Lifespan = Callable[["Worker"], AbstractAsyncContextManager[Mapping[str, Any] | None]]
 """Opens what handlers need while a worker runs, and yields it by name."""
 
 
-class Worker(WorkerHooks):
+class Worker(HandlerRegistry, WorkerHooks):
     """Works the turns of one agent.
 
     Handlers come from `@worker.turn(kind)`, `worker.add(kind, handler)`, methods marked with
@@ -69,13 +67,12 @@ class Worker(WorkerHooks):
     ) -> None:
         if not isinstance(kernel, KernelClient) or kernel.agent is None:
             raise UsageError(_NO_AGENT)
+        super().__init__()
         self.kernel = kernel
         self.agent: AgentRef = kernel.agent
         self.options = options
         self._listener = listener
         self._lifespan = lifespan
-        self._routes = Routes()
-        self._middleware: list[Middleware] = []
         self._run: Runner | SingleRun | None = None
         self._drain_early = False
         self._last_runner: Runner | None = None
@@ -161,63 +158,13 @@ class Worker(WorkerHooks):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.agent} at {self.kernel.base_url})"
 
-    def turn(
-        self, kind: str | None = None, *, retries: Retries | None = None
-    ) -> Callable[[Function], Function]:
-        """Decorate a function `(turn)` or `(turn, input)` as the handler of a kind.
-
-        Further parameters are resources of the lifespan: `(turn, question, *, database)`.
-
-        Args:
-            kind: the turn kind; None is every kind without a handler of its own.
-            retries: how often a turn is tried again after an exception; None takes `options.retries`.
-
-        Raises:
-            UsageError: the signature is not that of a handler, or the kind has a handler already.
-        """
-
-        def add(function: Function) -> Function:
-            self.add(kind, FunctionHandler.of(function), retries=retries)
-            return function
-
-        return add
-
-    def add(
-        self, kind: str | None, handler: Handler | HandlerFunction, *, retries: Retries | None = None
-    ) -> None:
-        """Send turns of a kind to a handler.
-
-        Args:
-            kind: the turn kind; None is every kind without a handler of its own.
-            handler: a handler such as a `CommandHandler`, or a function as for `@worker.turn(kind)`.
-            retries: how often a turn is tried again after a failure; None takes `options.retries`.
-
-        Raises:
-            UsageError: the signature is not that of a handler, the kind has a handler already, or the worker
-                is running.
-        """
+    def _checked(self, handler: Handler | HandlerFunction) -> Handler:
         if self._run is not None:
             raise UsageError(f"{self!r} runs already: add its handlers before, or in its lifespan")
-        found = as_handler(handler)
+        found = super()._checked(handler)
         if self._lifespan is None and isinstance(found, FunctionHandler):
             found.check()
-        self._routes.add(kind, found, retries=retries)
-
-    @property
-    def handlers(self) -> Mapping[str, Handler]:
-        """The handlers by turn kind, without the one for every other kind."""
-        return self._routes.by_kind
-
-    def check_commands(self) -> None:
-        """Check that the commands of command handlers can be run now.
-
-        Raises:
-            CommandNotFound: a command is missing.
-            UsageError: a folder or file of a command cannot be used.
-        """
-        for handler in self._routes.handlers:
-            if isinstance(handler, CommandHandler):
-                handler.check()
+        return found
 
     def room(self) -> Room:
         """Return the watch over the folders that the worker writes to: the outbox and those of its commands.
@@ -232,11 +179,6 @@ class Worker(WorkerHooks):
     def listen(self, listener: Listener) -> None:
         """Add a listener, called with every event from the next `run()` or `once()` on; it must not block."""
         self._listener = combine_listeners(self._listener, listener)
-
-    def middleware(self, function: Middleware) -> Middleware:
-        """Decorate `async (turn, call_next) -> Outcome` to run around every handler."""
-        self._middleware.append(function)
-        return function
 
     async def once(self, *, wait_seconds: float = 0) -> TurnReport | None:
         """Claim one turn and work it. A `drain()` or a cancellation ends it in order.
