@@ -10,7 +10,7 @@ from attrs import frozen
 
 @frozen(kw_only=True)
 class Permission:
-    """What an agent asks permission for.
+    """An action that an agent asks permission for.
 
     Attributes:
         title: what the agent is about to do, in its own words.

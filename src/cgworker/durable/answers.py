@@ -132,7 +132,7 @@ async def _answers_on_their_way(
 
 
 def _ends(answers: Iterable[Mapping[str, Any]], schema: Mapping[str, Any]) -> bool:
-    """Whether one of the answers declines the question, or has a value that matches its schema."""
+    """Return True if an answer declines the question, or has a value that matches its schema."""
     try:
         return any(
             "declined" in answer or ("value" in answer and not faults_of(answer["value"], schema))

@@ -102,7 +102,7 @@ class RedeemInvite:
 
 @frozen(kw_only=True)
 class AdmittedProfile:
-    """How the admitted agent connects."""
+    """The connection settings of an admitted agent."""
 
     project_id: str
     agent_id: str

@@ -75,7 +75,7 @@ class ReconcileExpired:
 
 @frozen(kw_only=True)
 class Reconciled:
-    """How many expired claims were examined and returned to the queue."""
+    """The numbers of expired claims that were examined, and that were returned to the queue."""
 
     scanned_count: int
     reconciled_count: int

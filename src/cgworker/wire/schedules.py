@@ -16,33 +16,36 @@ from cgworker.wire.turns import CONVERSATION_KIND, Anchor, Delay
 from cgworker.wire.values import Fault, read_str
 
 Overlap = Literal["queue", "skip"]
-"""What becomes of an instant while the schedule's last turn is open: dispatched as any other, or skipped."""
+"""How an instant is treated while the schedule's last turn is open: it is dispatched, or skipped."""
 
 CatchUp = Literal["last", "none", "all"]
-"""Which of the instants that no kernel was alive for are dispatched later; of all, the last 100."""
+"""Which instants are dispatched later that came while no kernel was running; "all" means the last 100."""
 
 _SCHEDULE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}\Z")
 
 
 TURN_ORDER = ("delay_seconds", "priority", "serial_key", "fairness_key")
-"""The fields of a schedule that say when and in which order each of its turns is claimed."""
+"""The fields of a schedule that decide when and in which order its turns are claimed."""
 
 
 @frozen(kw_only=True)
 class ScheduleSpec:
-    """When a schedule dispatches, and what.
+    """The instants of a schedule, and the turn that it dispatches.
 
     Attributes:
-        cron: five fields as of cron (minute, hour, day of the month, month, day of the week), or
+        cron: five fields as in cron (minute, hour, day of the month, month, day of the week), or
             `@every 15m` with a number of `s`, `m`, `h` or `d`.
         timezone: the time zone of the five fields, by its IANA name.
-        target_agent: the agent that the turns are for.
-        turn_kind: their kind.
-        input: their input.
-        overlap: whether an instant is skipped while the last turn is open.
-        catch_up: which missed instants are made up for.
-        jitter_seconds: each turn is dispatched up to so many seconds after its instant.
-        delay_seconds, priority, serial_key, fairness_key: those of each turn, as in `Dispatch`.
+        target_agent: the agent that gets the turns.
+        turn_kind: the kind of the turns.
+        input: the input of the turns.
+        overlap: "skip" skips an instant while the last turn is open.
+        catch_up: which missed instants are dispatched later.
+        jitter_seconds: the longest random delay of a turn after its instant.
+        delay_seconds: the delay of each turn, as in `Dispatch`.
+        priority: the priority of each turn, as in `Dispatch`.
+        serial_key: the serial key of each turn, as in `Dispatch`.
+        fairness_key: the fairness key of each turn, as in `Dispatch`.
     """
 
     cron: str
@@ -61,21 +64,21 @@ class ScheduleSpec:
 
 @frozen(kw_only=True)
 class PutSchedule(ScheduleSpec):
-    """Make a schedule, or change one; it dispatches in the name of `requested_by`."""
+    """Create or change a schedule. It dispatches in the name of `requested_by`."""
 
     requested_by: AgentRef
 
 
 @frozen(kw_only=True)
 class ChangeSchedule:
-    """Pause a schedule, or let it go on."""
+    """Pause or unpause a schedule; the route tells which."""
 
     requested_by: AgentRef
 
 
 @frozen(kw_only=True)
 class TriggerSchedule:
-    """Dispatch a schedule's turn now, also while it is paused; a repeat with the same key does nothing."""
+    """Dispatch a schedule's turn now, even while it is paused. Repeating the key has no effect."""
 
     requested_by: AgentRef
     key: Anchor | None = None
@@ -83,15 +86,15 @@ class TriggerSchedule:
 
 @frozen(kw_only=True)
 class Schedule(ScheduleSpec):
-    """A schedule as it stands.
+    """The current state of a schedule.
 
     Attributes:
-        schedule_id: its name in the project.
+        schedule_id: the schedule's name in the project.
         requested_by: the agent in whose name it dispatches.
-        paused: whether it dispatches nothing until it is unpaused.
-        next_at: its next instant; None while it is paused, or if there is none.
+        paused: true if it dispatches nothing until it is unpaused.
+        next_at: the next instant; None while it is paused, or if there is none.
         last_at: the last instant for which a turn was dispatched.
-        last_turn: that turn.
+        last_turn: the turn of that instant.
         created_at: when it was made.
         updated_at: when it was last put, paused or unpaused.
     """
@@ -115,7 +118,14 @@ class SchedulePage:
 
 
 def check_schedule_id(schedule_id: str) -> None:
-    """Raise Fault unless a new schedule may have this id."""
+    """Check the id of a new schedule.
+
+    Args:
+        schedule_id: the id.
+
+    Raises:
+        Fault: the sender's fault: the id is too long, or has other characters than allowed.
+    """
     if not _SCHEDULE_ID.match(schedule_id):
         raise Fault(
             "value_error",

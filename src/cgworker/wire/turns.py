@@ -172,7 +172,7 @@ def _write_authority(authority: RootRequest | ChildDerivation) -> dict[str, Any]
 
 @frozen(kw_only=True)
 class Finish:
-    """How a turn ends. An absent `final_payload` leaves no record; null leaves a record of null."""
+    """The outcome of a turn. An absent `final_payload` leaves no record; null leaves a record of null."""
 
     outcome: str
     final_payload: Any = ABSENT
@@ -190,7 +190,7 @@ class FinishTurn(Finish):
 
 @frozen(kw_only=True)
 class Suspend:
-    """Why a turn is suspended, and after how many seconds the kernel queues it again (difference 30).
+    """The reason of a suspension, and the delay until the kernel queues the turn again (difference 30).
 
     Without `resume_after_seconds` the turn waits until a call resumes it.
     """

@@ -28,6 +28,9 @@ _MODES: Mapping[type, str] = {RootRequest: "root_request", ChildDerivation: "chi
 _FOR_MAINTAINERS = re.compile(r"\s*\([^()]*(?:(?:wire|admission|command line|differences?) \d|see `)[^()]*\)")
 
 
+_ENTRY = re.compile(r"^    (\w+): (.*(?:\n        .*)*)", re.MULTILINE)
+
+
 def description_of(text: str | None) -> str:
     """Return a docstring as one paragraph, without references for readers of the source.
 
@@ -84,6 +87,8 @@ class _WireSchemas(SchemaGenerator):
 
     def object_of(self, cls: type) -> Schema:
         schema = super().object_of(cls)
+        for name, text in _attributes_of(cls).items():
+            schema["properties"][name]["description"] = text
         if (mode := _MODES.get(cls)) is not None:
             schema["properties"] = {"mode": {"const": mode}, **schema["properties"]}
             schema["required"] = ["mode", *schema["required"]]
@@ -93,7 +98,7 @@ class _WireSchemas(SchemaGenerator):
         return super().of(Dispatch if kind == DispatchItem else kind)
 
     def description_of(self, cls: type) -> str | None:
-        return description_of(cls.__doc__)
+        return description_of((cls.__doc__ or "").partition("Attributes:\n")[0])
 
 
 class _AnswerSchemas(_WireSchemas):
@@ -130,3 +135,12 @@ class _RequestSchemas(_WireSchemas):
                 yield field.name, False, default_of(default.factory())
             else:
                 yield field.name, default is attrs.NOTHING, default_of(default)
+
+
+def _attributes_of(cls: type) -> dict[str, str]:
+    """Return the descriptions of fields in the docstrings of a class and its bases, by name."""
+    found: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        section = inspect.cleandoc(base.__doc__ or "").partition("Attributes:\n")[2].partition("\n\n")[0]
+        found |= {name: description_of(text) for name, text in _ENTRY.findall(section)}
+    return found
