@@ -307,7 +307,7 @@ async def test_a_schema_that_cannot_be_used_is_refused(
 @pytest.mark.parametrize("unread", [10**400, [[]] * 3])
 async def test_an_answer_that_cannot_be_checked_or_read_is_refused(kernel: LocalKernel, unread: Any) -> None:
     """One that was sent by hand, too: the turn does not fail of it, its handler is not to blame."""
-    asked = {"anyOf": [{"type": "string"}, {"multipleOf": 0.5, "maxItems": 2}]}
+    asked = {"anyOf": [{"type": "string"}, {"multipleOf": 3, "maxItems": 2}]}
     async with await kernel.agent("desk") as desk:
         turn = await kernel.dispatch("desk", {})
         async with working(asking(desk, asked)):

@@ -9,7 +9,7 @@ from datetime import UTC
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import attrs
 from hypothesis import strategies as st
@@ -86,6 +86,8 @@ def _of(hint: Any) -> st.SearchStrategy[Any]:
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
         return st.one_of([_of(kind) for kind in get_args(hint)])
+    if origin is Literal:
+        return st.sampled_from(get_args(hint))
     if origin is tuple:
         return st.lists(_of(get_args(hint)[0]), max_size=3).map(tuple)
     if origin is Mapping:
