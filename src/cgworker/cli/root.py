@@ -42,9 +42,11 @@ class LazyCommands(TyperGroup):
     """The group of all commands; each is loaded by its first word."""
 
     def list_commands(self, _ctx: typer.Context) -> list[str]:  # type: ignore[override]  # its base is private
+        """Return the first words of all commands."""
         return list(WORDS)
 
     def get_command(self, _ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]
+        """Return the command of a first word; None if there is none."""
         if cmd_name not in WORDS:
             self.commands.update(
                 {word: self._load(word) for word in WORDS}

@@ -153,6 +153,11 @@ class CommandHandler:
         remove_checkpoint(turn)
 
     async def __call__(self, turn: Turn) -> Outcome:
+        """Run the command on a turn, and return its outcome.
+
+        Args:
+            turn: the turn.
+        """
         async with AsyncExitStack() as stack:
             try:
                 folder = await stack.enter_async_context(open_folder(turn, self.files, self._work_dir(turn)))

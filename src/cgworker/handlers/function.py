@@ -99,6 +99,11 @@ class FunctionHandler:
                 )
 
     async def __call__(self, turn: Turn) -> Outcome:
+        """Call the function with a turn's input, and return its outcome.
+
+        Args:
+            turn: the turn.
+        """
         try:
             arguments = [turn, *self._input_of(turn)]
         except InvalidRequest as invalid:

@@ -25,7 +25,7 @@ OpenLifespan = Callable[[], AbstractAsyncContextManager[Mapping[str, Any] | None
 
 
 @asynccontextmanager
-async def open_context(
+async def open_context(  # noqa: PLR0913  # everything that the attempts share
     *,
     kernel: KernelClient,
     routes: Routes,
@@ -41,9 +41,16 @@ async def open_context(
     """Yield what the attempts of a run share, with the lifespan entered and everything checked.
 
     Args:
+        kernel: the worker's client of the kernel.
+        routes: the handlers by turn kind.
         lifespan: makes the worker's lifespan; None if it has none.
-        middleware: runs around every handler, the first one outermost. The other arguments are those of
-            `RunContext`.
+        room: watches the disk of the outbox.
+        options: the worker's options.
+        listener: gets the events of the run; None if the worker has none.
+        shared_slots: the slots that several workers share; None if this one has its own.
+        middleware: runs around every handler, the first one outermost.
+        on_claimed: called before each attempt.
+        on_interrupted: called when a handler is being ended.
 
     Raises:
         CommandNotFound: the command of a command handler is missing.
