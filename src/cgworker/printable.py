@@ -15,7 +15,7 @@ _JOINERS = "\u200c\u200d"  # within words of some scripts, and within emoji
 
 
 def printable(text: str, keep: str = "\t") -> str:
-    """Return the text with unsafe characters spelled out, such as `\\x1b` or `\\u202e`.
+    r"""Return the text with unsafe characters spelled out, such as `\x1b` or `\u202e`.
 
     Args:
         text: the text.

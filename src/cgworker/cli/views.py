@@ -202,10 +202,8 @@ def _(replay: Replay) -> RenderableType:
 
 @picture.register
 def _(smoke: SmokeResult) -> RenderableType:
-    return Group(
-        plain_text(f"{smoke.from_} asked {smoke.to}: {smoke.offer.purpose or smoke.dispatch.turn_kind}"),
-        picture(smoke.terminal),
-    )
+    asked = f"{smoke.from_} asked {smoke.to}: {smoke.offer.purpose or smoke.dispatch.turn_kind}"
+    return Group(plain_text(asked), picture(smoke.terminal))
 
 
 @picture.register
@@ -253,8 +251,7 @@ def _events(events: Sequence[LedgerEvent] | Sequence[EventEntry]) -> Table:
 
 def _said_with(annotations: Mapping[str, Any]) -> str:
     caller = annotations.get("caller") or {}
-    words = [str(caller[name]) for name in ("reason", "note") if caller.get(name)]
-    return ": ".join(words)
+    return ": ".join(str(caller[name]) for name in ("reason", "note") if caller.get(name))
 
 
 # ---------------------------------------------------------------- agents, offers, credentials, invites
@@ -337,9 +334,9 @@ def _(invites: InviteList) -> RenderableType:
 
 @picture.register
 def _(invite: InviteResult) -> RenderableType:
-    until = local_time(invite.invite.expires_at)
+    invited = f"{invite.agent_id} may join {invite.project_id} until {local_time(invite.invite.expires_at)}."
     return Group(
-        plain_text(f"{invite.agent_id} may join {invite.project_id} until {until}."),
+        plain_text(invited),
         plain_text("Send this, once and in private:\n"),
         Unbroken(f"  {invite.join_command}"),
     )

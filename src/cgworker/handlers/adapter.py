@@ -130,6 +130,14 @@ class AdapterHandler(Generic[Prepared]):
         self.adapter.forget(turn)
 
     async def __call__(self, turn: Turn) -> Outcome:
+        """Run the harness on a turn, and return its outcome.
+
+        Args:
+            turn: the turn.
+
+        Raises:
+            Interrupted: the handler is being ended, and the harness has been told.
+        """
         # The worker cancels a handler at once. The shield leaves time to tell the harness first.
         with anyio.CancelScope(shield=True) as driving:
             async with _passing_interruptions_on(turn, self.adapter, driving):
