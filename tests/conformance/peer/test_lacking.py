@@ -1,0 +1,106 @@
+"""What the reference's server lacks ends in `KernelLacks`, and what can do without it works there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+from attrs import evolve
+
+from cgworker import (
+    CommandHandler,
+    KernelLacks,
+    QuestionDeclined,
+    Retries,
+    Turn,
+    Worker,
+    decline_question,
+)
+from tests.conformance.peer.elsewhere import OPTIONS, Desk
+from tests.journeys.conftest import working
+
+
+async def test_a_turn_there_cannot_be_told_anything(desk: Desk) -> None:
+    """The error names the kernel; no record is made of it."""
+    turn = await desk.dispatch({})
+    with pytest.raises(KernelLacks, match="telling turns something") as lacking:
+        await desk.asker.turns.tell(turn, "hello", key="m1")
+    assert lacking.value.kernel == desk.asker.base_url
+    assert len([item async for item in desk.asker.turns.records(turn)]) == 1
+
+
+async def test_a_turn_there_cannot_be_done_again(desk: Desk) -> None:
+    """With or without its steps, closed or not."""
+    worker = Worker(desk.kernel, handler=_nothing, options=OPTIONS)
+    turn = await desk.dispatch({})
+    async with working(worker):
+        await desk.state(turn, "closed")
+    for keep_steps in (False, True):
+        with pytest.raises(KernelLacks, match="doing closed turns again"):
+            await desk.asker.turns.redo(turn, keep_steps=keep_steps)
+
+
+async def test_a_handler_that_waits_for_messages_there_is_told(desk: Desk) -> None:
+    """It would wait for ever; one that looks for them only finds none."""
+    seen: list[Any] = []
+    worker = Worker(desk.kernel, options=OPTIONS)
+
+    @worker.turn()
+    async def listen(turn: Turn) -> None:
+        seen.extend([message async for message in turn.messages(wait=False)])
+        async for _ in turn.messages():
+            pass
+
+    turn = await desk.dispatch({})
+    async with working(worker):
+        payload = (await desk.state(turn, "closed")).final_payload
+    assert (payload["type"], seen) == ("KernelLacks", [])
+
+
+async def test_a_command_there_finds_an_empty_messages_file(desk: Desk) -> None:
+    """And works on for longer than the worker waits before it asks for messages."""
+    script = 'sleep 2; wc -c < "$CG_MESSAGES_FILE" > "$CG_FINAL_FILE"'
+    worker = Worker(desk.kernel, handler=CommandHandler(["sh", "-c", script]), options=OPTIONS)
+    turn = await desk.dispatch({})
+    async with working(worker):
+        assert (await desk.state(turn, "closed")).final_payload == 0
+
+
+async def test_retries_are_made_there_by_a_worker_that_lives(desk: Desk) -> None:
+    """By `not_before` in the annotations, and counted in its ledger."""
+    worker = Worker(desk.kernel, options=evolve(OPTIONS, retries=Retries(2, first_seconds=0.2)))
+    runs: list[int] = []
+
+    @worker.turn()
+    async def fail(_: Turn) -> None:
+        runs.append(1)
+        raise OSError("no")
+
+    turn = await desk.dispatch({})
+    async with working(worker):
+        payload = (await desk.state(turn, "closed", seconds=60)).final_payload
+    assert (payload["error"], payload["retries"], len(runs)) == ("retries_exhausted", 2, 3)
+
+
+async def test_a_question_is_declined_there(desk: Desk) -> None:
+    """Declining needs nothing that this server lacks."""
+    worker = Worker(desk.kernel, options=OPTIONS)
+
+    @worker.turn()
+    async def ask(turn: Turn) -> Any:
+        try:
+            return await turn.ask(bool, "May I?", key="may")
+        except QuestionDeclined as declined:
+            return {"declined": declined.reason}
+
+    turn = await desk.dispatch({})
+    async with working(worker):
+        await desk.state(turn, "suspended")
+        await decline_question(desk.kernel, turn, "no")
+        with anyio.fail_after(60):
+            assert (await desk.state(turn, "closed", seconds=60)).final_payload == {"declined": "no"}
+
+
+async def _nothing(_: Turn) -> None:
+    pass
