@@ -33,7 +33,7 @@ from pydantic import BaseModel, ValidationError
 from cgworker.adapters.acp_client import AcpClient, PermissionRequest
 from cgworker.adapters.acp_permission import Permission
 from cgworker.adapters.acp_stdio import StdioMessages
-from cgworker.adapters.told import new_texts
+from cgworker.adapters.messages import new_texts
 from cgworker.durable.stream import Stream
 from cgworker.errors import HandlerFailed, UsageError
 from cgworker.handlers.child import Child
@@ -105,7 +105,7 @@ class Session:
         return self._outcome_of(answer.stop_reason)
 
     async def _news(self) -> list[Any]:
-        """Return what the turn was told while the agent worked, for its next prompt."""
+        """Return the messages to the turn that arrived while the agent worked, for its next prompt."""
         return [text_block(text) for text in await new_texts(self._turn)]
 
     async def cancel(self) -> bool:

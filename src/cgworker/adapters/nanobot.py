@@ -16,7 +16,7 @@ import sniffio
 from attrs import define, field, frozen
 
 from cgworker.adapters.extras import require
-from cgworker.adapters.told import RoundMessages
+from cgworker.adapters.messages import RoundMessages
 from cgworker.adapters.tools import ChildTool
 from cgworker.deprecation import use_old_names, warn_renamed
 from cgworker.durable.children import Child, ChildResult

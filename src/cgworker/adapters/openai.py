@@ -15,8 +15,8 @@ from attrs import field, frozen
 
 from cgworker.adapters.chat_stream import EndpointFailed, Message, MessageBuilder, readable
 from cgworker.adapters.extras import require
+from cgworker.adapters.messages import RoundMessages
 from cgworker.adapters.secret import read_key
-from cgworker.adapters.told import RoundMessages
 from cgworker.adapters.tools import ChildTool, FunctionTool, Tool
 from cgworker.deprecation import use_old_names, warn_renamed
 from cgworker.errors import UsageError

@@ -29,12 +29,12 @@ class ScheduleCalls:
         self._kernel = kernel
 
     async def put(self, schedule_id: str, schedule: PutSchedule) -> Schedule:
-        """Make a schedule, or change it; its next instant stays unless `cron` or `timezone` change.
+        """Create or change a schedule. Its next instant stays unless `cron` or `timezone` change.
 
         Args:
-            schedule_id: its name in the project of `schedule.requested_by`: 1 to 80 letters, digits, `.`, `_`
-                and `-`.
-            schedule: when it dispatches, and what.
+            schedule_id: the schedule's name in the project of `schedule.requested_by`: 1 to 80 letters,
+                digits, `.`, `_` and `-`.
+            schedule: the instants, and the turn to dispatch.
 
         Raises:
             InvalidRequest: a field cannot be used, such as the cron expression.
@@ -45,11 +45,11 @@ class ScheduleCalls:
         return structure_answer(Schedule, await self._send("PUT", path, schedule))
 
     async def get(self, project_id: str, schedule_id: str) -> Schedule:
-        """Return a schedule as it stands.
+        """Return the current state of a schedule.
 
         Args:
-            project_id: its project.
-            schedule_id: its name.
+            project_id: the project.
+            schedule_id: the schedule's name.
 
         Raises:
             NotFoundError: there is no such schedule.
@@ -57,7 +57,7 @@ class ScheduleCalls:
         return structure_answer(Schedule, await self._send("GET", _path(project_id, schedule_id)))
 
     async def all(self, project_id: str) -> AsyncGenerator[Schedule, None]:
-        """Read all schedules of a project, ordered by id, page by page.
+        """Yield all schedules of a project, ordered by id, page by page.
 
         Args:
             project_id: the project.
@@ -74,11 +74,11 @@ class ScheduleCalls:
             after = page.next_after
 
     async def pause(self, schedule_id: str, *, requested_by: AgentRef) -> Schedule:
-        """Let a schedule dispatch nothing until it is unpaused.
+        """Pause a schedule: it dispatches nothing until it is unpaused.
 
         Args:
             schedule_id: the schedule, of the project of `requested_by`.
-            requested_by: the agent that asks.
+            requested_by: the calling agent.
 
         Raises:
             NotFoundError: there is no such schedule.
@@ -86,11 +86,11 @@ class ScheduleCalls:
         return await self._change(schedule_id, "pause", requested_by)
 
     async def unpause(self, schedule_id: str, *, requested_by: AgentRef) -> Schedule:
-        """Let a schedule go on from now; what it would have done meanwhile is not made up for.
+        """Unpause a schedule. The instants that it missed meanwhile are not made up for.
 
         Args:
             schedule_id: the schedule, of the project of `requested_by`.
-            requested_by: the agent that asks.
+            requested_by: the calling agent.
 
         Raises:
             NotFoundError: there is no such schedule.
@@ -98,16 +98,21 @@ class ScheduleCalls:
         return await self._change(schedule_id, "unpause", requested_by)
 
     async def trigger(self, schedule_id: str, *, requested_by: AgentRef, key: str | None = None) -> TurnRef:
-        """Dispatch a schedule's turn now, also while it is paused.
+        """Dispatch a schedule's turn now, even while it is paused.
 
         Args:
             schedule_id: the schedule, of the project of `requested_by`.
-            requested_by: the agent that asks.
-            key: names this dispatch, so that a repeat gives the same turn; by default each is a new one.
+            requested_by: the calling agent.
+            key: identifies this dispatch, so that repeating it returns the same turn; by default each call
+                dispatches a new one.
+
+        Returns:
+            The reference of the turn.
 
         Raises:
             NotFoundError: there is no such schedule.
-            ConflictError: the maker is disabled, or the target no longer takes turns of the kind.
+            ConflictError: the schedule's agent is disabled, or the target no longer takes turns of the
+                kind.
         """
         body = TriggerSchedule(requested_by=requested_by, key=key)
         path = _path(requested_by.project_id, schedule_id, ":trigger")
@@ -117,8 +122,8 @@ class ScheduleCalls:
         """Delete a schedule; the turns that it has dispatched stay.
 
         Args:
-            project_id: its project.
-            schedule_id: its name.
+            project_id: the project.
+            schedule_id: the schedule's name.
 
         Raises:
             NotFoundError: there is no such schedule.

@@ -1,4 +1,4 @@
-"""Dispatching many turns in one request (difference 35)."""
+"""Dispatch many turns in one request (difference 35)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cgworker.wire.turns import Dispatch
 
 @frozen(kw_only=True)
 class InvalidItem:
-    """An item of a request that does not have the form of its type; its faults are its answer."""
+    """An item of a request without the form of its type; its faults become its answer."""
 
     faults: tuple[Any, ...]
 

@@ -1,4 +1,4 @@
-"""Fields that say in which order an agent's turns are claimed (differences 28 and 29)."""
+"""The fields that decide in which order an agent's turns are claimed (differences 28 and 29)."""
 
 from __future__ import annotations
 

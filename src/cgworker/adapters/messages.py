@@ -1,4 +1,4 @@
-"""What a turn is told, as a harness that works in rounds gets it: before the round that it came before."""
+"""Give the messages to a turn to a harness that works in rounds, each before the round that it preceded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def text_of(content: Any) -> str:
     """Return a message as text: the text itself, the `text` of an object, or else the JSON.
 
     Args:
-        content: what the turn was told.
+        content: the content of the message.
     """
     if isinstance(content, dict) and isinstance(content.get("text"), str):
         content = content["text"]
@@ -20,7 +20,7 @@ def text_of(content: Any) -> str:
 
 
 async def new_texts(turn: Turn) -> list[str]:
-    """Return what the turn has been told since this was last asked, oldest first.
+    """Return the messages to the turn since the last call, oldest first.
 
     Args:
         turn: the turn.
@@ -29,14 +29,14 @@ async def new_texts(turn: Turn) -> list[str]:
 
 
 class RoundMessages:
-    """What a turn is told, by rounds that are kept as steps.
+    """The messages to a turn, by rounds that are stored as steps.
 
-    A message that comes during a round belongs to the next one, also when the handler begins again. So the
-    messages before a round are kept as a step of their own, `told:<number>`.
+    A message that arrives during a round belongs to the next one, even if the handler starts again. So the
+    messages before a round are stored as a step of their own, `told:<number>`.
 
     Args:
         turn: the turn.
-        rounds: how the steps of the rounds are named, as in "model" for `model:<number>`.
+        rounds: the name of the steps of the rounds, as in "model" for `model:<number>`.
     """
 
     def __init__(self, turn: Turn, rounds: str) -> None:
@@ -45,7 +45,7 @@ class RoundMessages:
         self._last_seq = 0
 
     async def before(self, number: int) -> list[str]:
-        """Return what the turn was told before a round and after the one before it, oldest first.
+        """Return the messages that arrived after the previous round began, oldest first.
 
         Args:
             number: the number of the round, from 0.
