@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from random import Random
+from typing import Any
 
 import anyio
 import pytest
 
+from cgworker.testing import virtual_time
 from cgworker.worker.batching.batcher import CallBatcher
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    """In virtual time, so that a loaded machine ends no wait before its time."""
+    return virtual_time(request.param)
 
 
 class Calls:
