@@ -25,7 +25,7 @@ OPERATIONS = [row for row in [*ROUTES, *its_admission(KernelConfig())] if isinst
 SCHEMA = schemathesis.openapi.from_dict(describe(OPERATIONS, KernelConfig()))
 
 fuzzed = settings(
-    max_examples=16,
+    max_examples=6,
     phases=(Phase.generate,),  # what is found is told as it was sent; shrinking takes longer than reading it
     suppress_health_check=list(HealthCheck),
     database=None,

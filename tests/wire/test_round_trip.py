@@ -19,7 +19,7 @@ of_each_type = pytest.mark.parametrize("cls", WIRE_TYPES, ids=lambda cls: cls.__
 
 
 @of_each_type
-@settings(max_examples=40)
+@settings(max_examples=12)
 @given(data=st.data())
 def test_what_is_written_is_read_back_by_both_converters(
     cls: type[attrs.AttrsInstance], data: st.DataObject
