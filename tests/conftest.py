@@ -28,7 +28,7 @@ if os.environ.get("CG_TEST_LOOP") == "uvloop":
 
 # Tests that start processes or wait for long; `make test-fast` leaves them out.
 SLOW = [
-    *("adapters/test_acp.py", "adapters/test_extras.py", "cli", "conformance"),
+    *("adapters/test_acp.py", "adapters/test_extras.py", "cli", "client/test_surroundings.py", "conformance"),
     *("handlers/test_child.py", "handlers/test_command.py", "handlers/test_guard.py"),
     *("handlers/test_hostile_commands.py", "journeys", "kernel/test_crowds.py", "kernel/test_embedded.py"),
     *("kernel/test_fuzz.py", "kernel/test_kills.py", "kernel/test_database.py", "test_docs.py"),
@@ -39,7 +39,7 @@ SLOW = [
         "testing/test_local_kernel.py",
         "testing/test_plugin.py",
     ),
-    *("worker/test_pid1.py", "worker/test_serve.py"),
+    *("worker/test_dumpable.py", "worker/test_pid1.py", "worker/test_serve.py"),
 ]
 
 # Tests that a busy machine would change: when processes and leases end, how plans are made. They run after
