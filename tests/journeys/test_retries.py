@@ -58,8 +58,8 @@ async def test_another_worker_goes_on_counting(kernel: LocalKernel) -> None:
         turn = await kernel.dispatch("desk", {})
         for number in (1, 2):
             worker = Worker(desk, handler=fail, options=WorkerOptions(retries=AT_ONCE))
-            assert (await worker.once()) is not None, number
-        await Worker(desk, handler=fail, options=WorkerOptions(retries=AT_ONCE)).once()
+            assert (await worker.once(wait_seconds=5)) is not None, number
+        await Worker(desk, handler=fail, options=WorkerOptions(retries=AT_ONCE)).once(wait_seconds=5)
         found = await desk.turns.get(turn)
     last = {"error": "handler_error", "type": "OSError", "message": "no"}
     assert (found.outcome, found.final_payload) == (

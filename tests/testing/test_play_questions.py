@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from cgworker import AnswerTimeout, Question, QuestionDeclined, Retries, Turn, UsageError, WorkerOptions
+from cgworker import (
+    AnswerTimeout,
+    Question,
+    QuestionDeclined,
+    Retries,
+    Turn,
+    UsageError,
+    WorkerOptions,
+    retry,
+)
 from cgworker.testing import play
 
 REVIEW = {name: Question(bool, f"Does {name} agree?") for name in ("a", "b", "c")}
@@ -125,3 +135,33 @@ async def test_step_keys_count_in_each_run() -> None:
 
     played = await play(work, answers={"n": 1})
     assert played.payload == [["model#1", "tool#1", "model#2"], 1]
+
+
+NOON = datetime(2026, 3, 29, 12, tzinfo=UTC)
+
+
+async def test_sleeps_and_time_limits_take_no_time() -> None:
+    """The kernel's clock moves instead; the handler begins again after each."""
+
+    async def wait(turn: Turn) -> Any:
+        await turn.sleep(86_400, key="day")
+        try:
+            return await turn.ask(bool, "Well?", key="well", timeout_seconds=3600)
+        except AnswerTimeout:
+            last = (await turn.records("answer_timeout"))[-1].record.created_at
+            return [turn.snapshot.created_at.isoformat(), (last - NOON).total_seconds() // 3600]
+
+    played = await play(wait, now=NOON)
+    assert played.payload == [NOON.isoformat(), 25]
+    assert played.entered_count == 3
+    assert (await play(wait, answers={"well": True})).payload is True
+
+
+async def test_a_handlers_own_retry_ends_the_play() -> None:
+    """What is played is that it asked for one."""
+
+    async def again(_: Turn) -> Any:
+        return retry(60)
+
+    played = await play(again)
+    assert (played.suspended_reason, played.entered_count) == ("worker_retry", 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ async def play(  # noqa: PLR0913  # each part of the script has a name
     children: Mapping[str, Any] | None = None,
     answers: Mapping[str, Any] | None = None,
     messages: Iterable[Any] = (),
+    now: datetime | None = None,
     stop_after: float | None = None,
     lose_lease_after: float | None = None,
     resources: Mapping[str, Any] | None = None,
@@ -66,6 +68,8 @@ async def play(  # noqa: PLR0913  # each part of the script has a name
         answers: answers by the question's key; a `QuestionDeclined` declines the question.
         messages: messages to the turn, in order; any JSON values. A handler that waits for one more gets a
             UsageError, unless `stop_after` or `lose_lease_after` interrupts it.
+        now: what the kernel's clock shows at first, with a time zone; None is the real time. Sleeps, the time
+            limits of questions, and retries by a policy move it, and take no time.
         stop_after: request a stop this many seconds after the handler started; None means never.
         lose_lease_after: lose the lease this many seconds after the handler started; None means never.
         resources: the resources by name; a worker's own lifespan is then not entered.
@@ -75,7 +79,15 @@ async def play(  # noqa: PLR0913  # each part of the script has a name
     Raises:
         UsageError: the caller's fault: this is no handler, or it asks for a resource that is missing.
     """
-    turn = ScriptedTurn(turn_id="T-1", agent=_PLAYER, kind=kind, spawn_key="play")
+    born_at = now or datetime.now(UTC)
+    turn = ScriptedTurn(
+        turn_id="T-1",
+        agent=_PLAYER,
+        kind=kind,
+        spawn_key="play",
+        created_at=born_at,
+        clock=lambda: born_at,  # until the kernel's is there
+    )
     turn.add_record(unstructure_plain(input), "bootstrap")
     for role, payload in records:
         turn.add_record(unstructure_plain(payload), role)
@@ -83,7 +95,7 @@ async def play(  # noqa: PLR0913  # each part of the script has a name
         payload = {"from": "teller", "message": unstructure_plain(message), "key": None}
         turn.add_record(payload, MESSAGE_ROLE)
     is_interrupted = stop_after is not None or lose_lease_after is not None
-    kernel = ScriptedKernel(turn, attempt=attempt, is_interrupted_later=is_interrupted)
+    kernel = ScriptedKernel(turn, attempt=attempt, is_interrupted_later=is_interrupted, now=now)
     script = Script(kernel, children or {}, answers or {})
     if resources is not None:
         lifespan = _giving(resources)
@@ -238,15 +250,20 @@ class Script:
 
     def _goes_on(self) -> bool:
         waiting = self.kernel.suspended_with
-        if "await_children" in waiting:
-            return self._end_children(waiting["await_children"])
-        if "await_answer" in waiting:
-            asked = waiting["await_answer"]
-            return self._answer(asked.get("keys", [asked["key"]]))
-        if "retry" in waiting:  # by `Retries`: their waits take no time here
-            self.kernel.resume()
+        if "await_children" in waiting and self._end_children(waiting["await_children"]):
             return True
-        return False
+        if (asked := waiting.get("await_answer")) and self._answer(asked.get("keys", [asked["key"]])):
+            return True
+        return self._wake()
+
+    def _wake(self) -> bool:
+        """Let the time of a sleep, a time limit or a retry by policy pass, but not that of a `retry()`."""
+        seconds, waiting = self.kernel.suspended_for, self.kernel.suspended_with
+        if seconds is None or not waiting.keys() & {"await_time", "await_answer", "await_children", "retry"}:
+            return False
+        self.kernel.advance(seconds)
+        self.kernel.resume()
+        return True
 
     def _end_children(self, waiting: Mapping[str, Any]) -> bool:
         by_id = {child.turn_id: child for child in self.kernel.children.values()}

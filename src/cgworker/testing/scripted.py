@@ -48,8 +48,11 @@ class ScriptedKernel(httpx.AsyncBaseTransport):
         attempt: int = 1,
         on_record: Callable[[str, Any], None] = lambda _role, _payload: None,
         is_interrupted_later: bool = False,
+        now: datetime | None = None,
     ) -> None:
         self.turn = turn
+        self._ahead = timedelta(0) if now is None else now - datetime.now(UTC)
+        turn.clock = self.clock
         self._is_interrupted_later = is_interrupted_later
         self._on_record = on_record
         self.children: dict[str, ScriptedTurn] = {}
@@ -85,6 +88,24 @@ class ScriptedKernel(httpx.AsyncBaseTransport):
         """The annotations of the last suspension."""
         suspensions = [event for event in self.turn.events if event["event_type"] == "turn.suspended"]
         return suspensions[-1]["annotations"]["caller"]["annotations"] if suspensions else {}
+
+    @property
+    def suspended_for(self) -> float | None:
+        """After how many seconds the last suspension ends by itself; None if it does not."""
+        events = [event for event in self.turn.events if event["event_type"] == "turn.suspended"]
+        return events[-1]["annotations"].get("resume_after_seconds") if events else None
+
+    def clock(self) -> datetime:
+        """Return the time by the kernel's clock, which `advance` moves."""
+        return datetime.now(UTC) + self._ahead
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock forward.
+
+        Args:
+            seconds: by how much.
+        """
+        self._ahead += timedelta(seconds=seconds)
 
     def lose_claim(self) -> None:
         """Refuse all further requests under the current claim."""
@@ -142,7 +163,7 @@ class ScriptedKernel(httpx.AsyncBaseTransport):
             return None
         self.turn.change(Trigger.CLAIM, "turn.claimed")
         self.turn.claims_count += 1
-        now = datetime.now(UTC)
+        now = self.clock()
         return {
             **self.turn.ref,
             "agent_id": self.turn.agent.agent_id,
@@ -160,7 +181,7 @@ class ScriptedKernel(httpx.AsyncBaseTransport):
 
     def _renew(self, body: Any) -> Any:
         self._fence(body["claim"])
-        now = datetime.now(UTC)
+        now = self.clock()
         return {
             "server_time": now,
             "expires_at": now + timedelta(seconds=_LEASE_SECONDS),
@@ -206,7 +227,8 @@ class ScriptedKernel(httpx.AsyncBaseTransport):
             "note": body.get("note"),
             "annotations": meta.get("annotations", {}),
         }
-        self.turn.change(Trigger.SUSPEND, "turn.suspended", caller=annotations)
+        delay = body.get("resume_after_seconds")
+        self.turn.change(Trigger.SUSPEND, "turn.suspended", caller=annotations, resume_after_seconds=delay)
         return {"ok": True}
 
     def _resume(self, body: Any) -> Any:

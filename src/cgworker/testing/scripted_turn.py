@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -50,6 +50,7 @@ class ScriptedTurn:
     final_payload: Any = ABSENT
     records: list[dict[str, Any]] = field(factory=list)
     events: list[dict[str, Any]] = field(factory=list)
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     created_at: datetime = field(factory=lambda: datetime.now(UTC))
 
     @property
@@ -102,7 +103,7 @@ class ScriptedTurn:
             "turn_seq": number,
             "record_role": role,
             "cardbox_ref": ref,
-            "created_at": datetime.now(UTC),
+            "created_at": self.clock(),
         }
         box = {"card_ids": [card["card_id"]], "box_id": ref["cardbox_id"]}
         self.records.append({"record": record, "content": {"ref": ref, "box": box, "cards": [card]}})
