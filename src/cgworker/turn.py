@@ -41,6 +41,11 @@ class Turn(Interruptible, DurableTurn):
         now: tells what the kernel's clock shows; by default the machine's own clock has to do.
 
     Attributes:
+        snapshot: the turn as it was when it was claimed.
+        ref: its reference: its project and its id.
+        agent: the agent it is addressed to.
+        kind: its turn kind, such as `turn.conversation.v1`.
+        attempt: the number of the attempt, from 1.
         fingerprint: a value that no other turn has, even after a database reset has given the turn's id away
             again.
         no_room: set by a handler that could not begin, as for lack of disk space; the worker then claims
@@ -66,6 +71,9 @@ class Turn(Interruptible, DurableTurn):
         DurableTurn.__init__(self, Parts(self._journal, waits, kernel, lease, self._dispatch_child), waits)
         self.fingerprint: str = fingerprint_of(context.turn, kernel)
         self.snapshot: TurnSnapshot = context.turn
+        self.ref: TurnRef = context.turn.turn
+        self.agent: AgentRef = context.turn.target_agent
+        self.kind: str = context.turn.turn_kind
         self.attempt = attempt
         self.annotate: Callable[[], Mapping[str, Any]] = dict
         self.no_room: OSError | None = None
@@ -79,21 +87,6 @@ class Turn(Interruptible, DurableTurn):
         return self._waits.suspension
 
     # ------------------------------------------------------------ what the turn is
-
-    @property
-    def ref(self) -> TurnRef:
-        """The turn's reference: its project and its id."""
-        return self.snapshot.turn
-
-    @property
-    def agent(self) -> AgentRef:
-        """The agent it is addressed to."""
-        return self.snapshot.target_agent
-
-    @property
-    def kind(self) -> str:
-        """Its turn kind, such as `turn.conversation.v1`."""
-        return self.snapshot.turn_kind
 
     @property
     def input(self) -> Any:

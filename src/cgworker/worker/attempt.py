@@ -220,7 +220,7 @@ class Attempt:
         self.stuck = call.is_stuck or isinstance(call.raised, HandlerAbandoned)
         if call.raised is not None:
             return await self._on_raised(turn, call.raised)
-        if retries := self._retries(turn):
+        if isinstance(call.outcome, Failed) and (retries := self._retries(turn)):
             report = report_of_command(self._context.routes.find(turn.kind), call.outcome)
             if report is not None:
                 return await retry_or_fail(turn, retries, report)

@@ -85,14 +85,11 @@ class StatementBatcher(Generic[Item, Result]):
                 if (group := self._projects.get(project_id)) is None:
                     group = self._projects[project_id] = GroupCommit(_MAX_ITEMS, self._may_overlap)
                 group.add(waiting)
-                self._start(project_id, group)
+                if group.begin():
+                    self._in_background(self._run_waiting(project_id, group))
             return await answer
         finally:
             self._load.count -= 1
-
-    def _start(self, project_id: str, group: GroupCommit[_Pending[Item, Result]]) -> None:
-        if group.begin():
-            self._in_background(self._run_waiting(project_id, group))
 
     async def _run_waiting(self, project_id: str, group: GroupCommit[_Pending[Item, Result]]) -> None:
         """Run one statement for the items that wait when the task begins: those that arrived together."""
@@ -102,8 +99,9 @@ class StatementBatcher(Generic[Item, Result]):
                 await self._answer(project_id, wanted)
         finally:
             group.end()
-            self._start(project_id, group)
-            if not group.under_way:
+            if group.begin():
+                self._in_background(self._run_waiting(project_id, group))
+            elif not group.under_way:
                 del self._projects[project_id]
 
     async def _answer(self, project_id: str, wanted: list[_Pending[Item, Result]]) -> None:

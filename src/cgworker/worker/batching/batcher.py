@@ -112,16 +112,13 @@ class CallBatcher(Generic[Request, Answer]):
             unmade = [call for call in batch if not call.is_over]  # this caller was cancelled
             for call in unmade:
                 call.is_taken = False
-            self._wake(self._group.end(unmade))
+            if (first := self._group.end(unmade)) is not None:
+                first.notify()  # its caller makes the next batch
 
     def _drop(self, mine: _Call[Request, Answer]) -> None:
         """Drop the call of a cancelled caller. If it was about to lead a batch, wake the next caller."""
         mine.is_over = True
-        self._wake(self._group.drop(mine))
-
-    def _wake(self, first: _Call[Request, Answer] | None) -> None:
-        """Wake the caller that has waited longest: it leads the next batch if one may begin."""
-        if first is not None:
+        if (first := self._group.drop(mine)) is not None:
             first.notify()
 
 

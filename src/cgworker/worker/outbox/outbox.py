@@ -109,7 +109,7 @@ class Outbox:
             OSError: the folder cannot be written.
         """
         entry = OutboxEntry(self._folder, outcome, turn.ref.turn_id, turn.fingerprint, turn.attempt)
-        result = _Result(entry.own_name, turn.fingerprint, dumps(_facts_of(turn, outcome)) + b"\n")
+        result = _Result(entry.own_name, turn.fingerprint, dumps(_facts_of(turn, entry)) + b"\n")
         try:
             return evolve(entry, path=await self._writing(result))
         except OSError as unwritable:
@@ -287,13 +287,14 @@ def _is_small(result: _Result) -> bool:
     return len(result.line) <= _MAX_SHARED_BYTES
 
 
-def _facts_of(turn: Turn, outcome: Closed) -> dict[str, Any]:
+def _facts_of(turn: Turn, entry: OutboxEntry) -> dict[str, Any]:
+    outcome = entry.outcome
     facts = {
-        "fingerprint": turn.fingerprint,
+        "fingerprint": entry.fingerprint,
         "kernel": turn.kernel.base_url,
         "agent": str(turn.agent),
-        "turn_id": turn.ref.turn_id,
-        "attempt": turn.attempt,
+        "turn_id": entry.turn_id,
+        "attempt": entry.attempt,
         "outcome": word_for(outcome),
         "role": outcome.role,
     }
