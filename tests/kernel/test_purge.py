@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from attrs import evolve
+
+from cgworker.kernel.maintenance import Maintenance
 from cgworker.kernel.store.credentials import revoke_credential
 from cgworker.kernel.store.purge import Purged, count_purgeable, purge
 from tests.kernel.project import Agent, Project
@@ -106,3 +109,52 @@ async def test_another_project_is_not_touched(project: Project) -> None:
     elsewhere = Project(project.kernel, project.client)
     assert (await purged(elsewhere)).turn_count == 0
     assert (await requester.ask("GET", f"turns/{turn_id}")).status_code == 200
+
+
+# ---------------------------------------------------------------- by itself
+
+
+def keeping(project: Project, seconds: float | None) -> Maintenance:
+    """The maintenance of a kernel that keeps what is younger."""
+    kernel = project.kernel
+    config = evolve(kernel.config, retention_seconds=seconds)
+    return Maintenance(config, kernel.database, kernel.notifier, kernel.metrics)
+
+
+async def test_a_kernel_removes_by_itself_what_is_older_than_it_keeps(project: Project) -> None:
+    """All that a purge would remove, of all projects, and nothing that is young or open (difference 36)."""
+    requester, worker = await project.agent("requester"), await project.agent("worker")
+    old = [await closed_turn(project, requester, worker, f"k{n}", old=True) for n in range(3)]
+    young = await closed_turn(project, requester, worker, "young", old=False)
+    waiting = await requester.dispatch(worker)
+    maintenance = keeping(project, _DAY_SECONDS)
+    await maintenance.tidy()
+    await maintenance.remove_old()
+    for turn_id in old:
+        assert (await requester.ask("GET", f"turns/{turn_id}")).status_code == 404
+        assert await left_of(project, turn_id) == 0
+    for turn_id in (young, waiting):
+        assert (await requester.ask("GET", f"turns/{turn_id}")).status_code == 200
+        assert await left_of(project, turn_id) > 2
+    assert await purged(project) == Purged()
+
+
+async def test_a_kernel_removes_nothing_unless_it_is_told_to(project: Project) -> None:
+    """Retention is off by default."""
+    requester, worker = await project.agent("requester"), await project.agent("worker")
+    old = await closed_turn(project, requester, worker, "k", old=True)
+    assert project.kernel.config.retention_seconds is None
+    await keeping(project, None).remove_old()
+    assert (await requester.ask("GET", f"turns/{old}")).status_code == 200
+
+
+async def test_the_walk_over_all_turns_begins_anew_at_its_end(project: Project) -> None:
+    """What grows old later is found by a later walk, in whatever small steps."""
+    requester, worker = await project.agent("requester"), await project.agent("worker")
+    maintenance = keeping(project, _DAY_SECONDS)
+    turns = [await closed_turn(project, requester, worker, f"k{n}", old=False) for n in range(3)]
+    for turn_id in reversed(turns):
+        await project.kernel.database.execute(AGE_TURN, project.id, int(turn_id.removeprefix("T-")))
+        for _ in range(20):
+            await maintenance.remove_old()
+        assert (await requester.ask("GET", f"turns/{turn_id}")).status_code == 404

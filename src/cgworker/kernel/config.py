@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
@@ -26,6 +27,18 @@ def _seconds(least: float) -> Callable[[str], int | float]:
         return int(number) if number.is_integer() else number
 
     return read
+
+
+_DAYS = re.compile(r"([0-9]+(?:\.[0-9]+)?)([dhms]?)\Z")
+_UNIT_SECONDS = {"": 86_400, "d": 86_400, "h": 3600, "m": 60, "s": 1}
+
+
+def _read_days(text: str) -> float:
+    found = _DAYS.match(text)
+    seconds = float(found[1]) * _UNIT_SECONDS[found[2]] if found else 0.0
+    if not 0 < seconds <= 100 * _MAX_SECONDS:
+        raise ValueError(text)
+    return seconds
 
 
 def _integer(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
@@ -98,6 +111,8 @@ class KernelConfig:
         allowed_hosts: CG_ALLOWED_HOSTS, none. Names of hosts, comma separated, that are answered to beside
             `localhost` and loopback addresses; all others are refused (421). Unset, a server that listens on
             a loopback address answers to loopback names alone, any other to every name.
+        retention_seconds: CG_RETENTION_DAYS, none. What was closed or revoked longer ago is removed for ever,
+            as by `cg admin purge`: a number of days, or a time with a unit such as 36h.
         metrics: CG_METRICS, on. Whether `/metrics` is served; "off" hides it.
     """
 
@@ -136,6 +151,9 @@ class KernelConfig:
     )
     allowed_hosts: tuple[str, ...] = _setting(
         "CG_ALLOWED_HOSTS", read_host_names, "names of hosts, comma separated, without a scheme", ()
+    )
+    retention_seconds: float | None = _setting(
+        "CG_RETENTION_DAYS", _read_days, "a number of days above 0, or a time such as 90d or 36h", None
     )
     metrics: bool = _setting("CG_METRICS", _switch, '"on" or "off"', True)
 

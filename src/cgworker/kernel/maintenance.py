@@ -13,10 +13,12 @@ from cgworker.kernel.store.claims.reconcile import reconcile_batch
 from cgworker.kernel.store.ledger import number_all
 from cgworker.kernel.store.postgres.database import Database
 from cgworker.kernel.store.postgres.statistics import analyze_grown
+from cgworker.kernel.store.retention import Position, remove_old_credentials, remove_old_turns
 
 logger: logging.Logger = logging.getLogger("cgworker.kernel")
 
 _BATCH = 500
+_REMOVAL_BATCH = 200
 _KEEP_KEYS_SECONDS = 3600.0
 _IDLE_SECONDS = 5.0
 
@@ -42,6 +44,7 @@ class Maintenance:
         self._database = database
         self._notifier = notifier
         self._metrics = metrics
+        self._kept_from = Position()
         self._is_in_trouble = False
 
     async def run(self) -> None:
@@ -53,6 +56,7 @@ class Maintenance:
                 if interval:
                     await self.reap()
                 await self.tidy()
+                await self.remove_old()
             except CommonGroundError as trouble:
                 self._log(trouble)
             except Exception:
@@ -72,6 +76,22 @@ class Maintenance:
         await number_all(self._database)
         await analyze_grown(self._database)
         await self._database.execute(FORGET_KEYS, max(_KEEP_KEYS_SECONDS, self._config.claim_timeout_seconds))
+
+    async def remove_old(self) -> None:
+        """Remove what is older than this kernel keeps, if it keeps only some: a few turns at a time.
+
+        A round goes on while it finds something to remove, and at most once over all turns.
+        """
+        seconds = self._config.retention_seconds
+        while seconds is not None:
+            self._kept_from, removed_count = await remove_old_turns(
+                self._database, self._kept_from, seconds, max_count=_REMOVAL_BATCH
+            )
+            self._metrics.removed.inc(removed_count)
+            if self._kept_from == Position():
+                await remove_old_credentials(self._database, seconds)
+            if not removed_count:
+                return
 
     async def reap(self) -> None:
         """Queue every turn again whose lease has ended, and wake the claims that wait for it."""

@@ -39,6 +39,9 @@ class Metrics:
         self.reaped: Counter = self._counter(
             "reaped_turns", "Turns whose lease had ended, queued again by the kernel"
         )
+        self.removed: Counter = self._counter(
+            "removed_turns", "Turns removed since they were older than CG_RETENTION_DAYS"
+        )
         self.schedule_ticks: Counter = self._counter(
             "schedule_ticks", "Instants of schedules, by what became of them", ("result",)
         )

@@ -1,0 +1,87 @@
+"""Remove what is older than a kernel keeps (difference 36): the same as `purge`, in small steps."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from cgworker.kernel.store.postgres.database import Database
+
+# Looks at some turns in the order of the primary key, and removes the old ones with their records, events and
+# dispatch keys. No index tells which are old: it would cost each finish more than this walk. The events of
+# closed turns have been numbered by now, which lets an index find them.
+REMOVE_OLD_TURNS = """
+with seen as (
+    select project_id, turn_number, spawn_key,
+        state = 'closed' and closed_at < cg_now() - make_interval(secs => $3) as is_old
+    from cg_turns
+    where (project_id, turn_number) > ($1, $2)
+    order by project_id, turn_number
+    limit $4
+), doomed as (
+    select s.project_id, s.turn_number, s.spawn_key
+    from seen s
+    cross join lateral (
+        select
+        from cg_turns
+        where project_id = s.project_id and turn_number = s.turn_number
+        for update skip locked
+    ) t
+    where s.is_old
+), records as (
+    delete from cg_records r using doomed d
+    where r.project_id = d.project_id and r.turn_number = d.turn_number
+), events as (
+    delete from cg_ledger e using doomed d
+    where e.project_id = d.project_id and e.turn_number = d.turn_number
+        and e.ledger_seq is not null and e.turn_number is not null
+), spawns as (
+    delete from cg_spawns s using doomed d where s.project_id = d.project_id and s.spawn_key = d.spawn_key
+), turns as (
+    delete from cg_turns t using doomed d where t.project_id = d.project_id and t.turn_number = d.turn_number
+    returning 1
+)
+select project_id, turn_number, (select count(*) from turns) as removed_count
+from seen
+order by project_id desc, turn_number desc
+limit 1
+"""
+
+REMOVE_OLD_CREDENTIALS = """
+delete from cg_credentials
+where status = 'revoked' and revoked_at < cg_now() - make_interval(secs => $1)
+"""
+
+
+@frozen
+class Position:
+    """The turn up to which a walk over all turns has come."""
+
+    project_id: str = ""
+    turn_number: int = 0
+
+
+async def remove_old_turns(
+    database: Database, after: Position, older_than_seconds: float, *, max_count: int
+) -> tuple[Position, int]:
+    """Remove the old ones of some turns after a position.
+
+    Args:
+        database: the kernel's database.
+        after: where to begin.
+        older_than_seconds: how long ago a turn was closed that goes.
+        max_count: how many turns are looked at.
+
+    Returns:
+        Where to go on, which is the beginning when the end has been reached, and how many turns are gone.
+    """
+    row = await database.fetchrow(
+        REMOVE_OLD_TURNS, after.project_id, after.turn_number, older_than_seconds, max_count
+    )
+    if row is None:
+        return Position(), 0
+    return Position(row["project_id"], row["turn_number"]), row["removed_count"]
+
+
+async def remove_old_credentials(database: Database, older_than_seconds: float) -> None:
+    """Remove the credentials that were revoked longer ago than this."""
+    await database.execute(REMOVE_OLD_CREDENTIALS, older_than_seconds)
