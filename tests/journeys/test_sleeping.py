@@ -11,6 +11,7 @@ import pytest
 from cgworker import AnswerTimeout, KernelClient, Turn, TurnRef, Worker, WorkerOptions, answer_question, retry
 from cgworker.errors import ConflictError, KernelLacks
 from cgworker.testing import LocalKernel, local_kernel
+from cgworker.wire.schedules import PutSchedule
 from tests.journeys.conftest import closed, history, in_state, working
 
 OPTIONS = WorkerOptions(concurrency=1, wait_seconds=5)
@@ -226,6 +227,22 @@ async def test_a_kernel_that_keeps_no_time_says_so(kernel: LocalKernel) -> None:
         with pytest.raises(KernelLacks, match="resume_after_seconds"):
             await desk.turns.suspend(claim, "nap", resume_after_seconds=5)
         assert (await state_of(desk, turn)) == "running"
+
+
+async def test_a_kernel_without_schedules_says_so(kernel: LocalKernel) -> None:
+    """As the reference's; the same calls work at ours."""
+    async with await kernel.agent("desk") as desk:
+        assert desk.agent is not None
+        hourly = PutSchedule(requested_by=desk.agent, target_agent=desk.agent, cron="@every 1h", input={})
+        made = await desk.schedules.put("hourly", hourly)
+        assert [each async for each in desk.schedules.all(desk.agent.project_id)] == [made]
+        turn = await desk.schedules.trigger("hourly", requested_by=desk.agent)
+        assert (await desk.schedules.get(desk.agent.project_id, "hourly")).last_turn == turn
+        kernel.faults.ignore_preferences()
+        with pytest.raises(KernelLacks, match="schedules"):
+            await desk.schedules.get(desk.agent.project_id, "hourly")
+        kernel.faults.clear()
+        await desk.schedules.delete(desk.agent.project_id, "hourly")
 
 
 async def state_of(kernel: KernelClient, turn: TurnRef) -> str:

@@ -9,7 +9,7 @@ import anyio
 import pytest
 from attrs import frozen
 
-from cgworker import Stopped, Suspended, Turn, UsageError, fail, stop, suspend
+from cgworker import AnswerTimeout, Stopped, Suspended, Turn, UsageError, fail, stop, suspend
 from cgworker.testing import play
 
 
@@ -219,3 +219,22 @@ async def test_a_wait_for_a_message_that_is_not_scripted_is_an_error() -> None:
     assert isinstance(played.error, UsageError)
     assert "one more message than it is told" in str(played.error)
     assert isinstance((await play(listen, messages=["begin"], stop_after=0.1)).outcome, Stopped)
+
+
+# ---------------------------------------------------------------- time
+
+
+async def test_sleeps_and_time_limits_take_no_time() -> None:
+    """The kernel's clock goes on at once, and the handler begins again as it would then."""
+
+    async def handle(turn: Turn) -> Any:
+        await turn.sleep(30 * 86_400, key="month")
+        try:
+            return await turn.ask(bool, "Ship it?", key="ship", timeout_seconds=86_400)
+        except AnswerTimeout:
+            return "nobody answered"
+
+    played = await play(handle, {})
+    assert played.payload == "nobody answered"
+    assert played.entered_count == 3
+    assert (await play(handle, {}, answers={"ship": True})).payload is True

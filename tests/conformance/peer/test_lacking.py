@@ -9,6 +9,7 @@ import pytest
 from attrs import evolve
 
 from cgworker import (
+    AnswerTimeout,
     CommandHandler,
     KernelLacks,
     QuestionDeclined,
@@ -17,6 +18,7 @@ from cgworker import (
     Worker,
     decline_question,
 )
+from cgworker.wire.schedules import PutSchedule
 from tests.conformance.peer.elsewhere import OPTIONS, Desk
 from tests.journeys.conftest import working
 
@@ -104,3 +106,50 @@ async def test_a_question_is_declined_there(desk: Desk) -> None:
 
 async def _nothing(_: Turn) -> None:
     pass
+
+
+async def test_a_kernel_without_schedules_says_so(desk: Desk) -> None:
+    """Whatever is asked of them; nothing is dropped in silence."""
+    agent, calls = desk.asker.agent, desk.asker.schedules
+    assert agent is not None
+    schedule = PutSchedule(requested_by=agent, target_agent=agent, cron="@every 1h", input={})
+    for ask in (
+        lambda: calls.put("hourly", schedule),
+        lambda: calls.get(agent.project_id, "hourly"),
+        lambda: calls.pause("hourly", requested_by=agent),
+        lambda: calls.unpause("hourly", requested_by=agent),
+        lambda: calls.trigger("hourly", requested_by=agent),
+        lambda: calls.delete(agent.project_id, "hourly"),
+        lambda: anext(calls.all(agent.project_id)),
+    ):
+        with pytest.raises(KernelLacks, match="schedules"):
+            await ask()
+
+
+async def test_a_kernel_that_wakes_no_turns_says_so(desk: Desk) -> None:
+    """The suspension is not made, and the claim goes on."""
+    turn = await desk.dispatch({})
+    assert desk.kernel.agent is not None
+    claim = (await desk.kernel.claims.claim(desk.kernel.agent)).claimed
+    assert claim is not None
+    with pytest.raises(KernelLacks, match="resume_after_seconds"):
+        await desk.kernel.turns.suspend(claim, "nap", resume_after_seconds=5)
+    assert (await desk.asker.turns.get(turn)).state == "running"
+    await desk.kernel.turns.finish(claim, "succeeded")
+
+
+async def test_a_turn_sleeps_and_a_question_times_out_there(desk: Desk) -> None:
+    """A worker of the agent wakes them, by that kernel's clock."""
+    worker = Worker(desk.kernel, options=OPTIONS)
+
+    @worker.turn()
+    async def wait(turn: Turn) -> str:
+        await turn.sleep(0.5, key="nap")
+        try:
+            return str(await turn.ask(bool, "Ship it?", key="ship", timeout_seconds=0.5))
+        except AnswerTimeout:
+            return "nobody answered"
+
+    turn = await desk.dispatch({})
+    async with working(worker):
+        assert (await desk.closed(turn)).final_payload == "nobody answered"

@@ -37,7 +37,8 @@ async def purge(
     """Remove closed turns of that age with their records, old idempotency keys and revoked credentials.
 
     On a terminal it prints what would be removed, and asks for confirmation. A kernel purges by itself only
-    with CG_RETENTION_DAYS. Feeds start after the removed events, and the dispatch key of a removed turn makes a new turn.
+    with CG_RETENTION_DAYS. Feeds start after the removed events, and the dispatch key of a removed turn makes
+    a new turn.
     """
     from cgworker.cli.database import open_for_command
     from cgworker.kernel.store import purge as store

@@ -20,6 +20,7 @@ from cgworker.wire.turns import TurnSnapshot
 _SUSPENDED = {
     "worker_shutdown": "a worker that was shut down handed it back; any live worker of {agent} resumes it",
     "worker_retry": "it is to be tried again; any live worker of {agent} resumes it when its time has come",
+    "await_time": "it sleeps; any live worker of {agent} resumes it when its time has come",
     "no_handler": "the worker that claimed it handles no {kind}; a worker of {agent} that does resumes it",
     "await_answer": "it has asked something: `cg turn questions` shows what, `cg turn answer` tells it",
     "await_children": "it waits for its children; a live worker of {agent} resumes it when they are closed",
@@ -127,6 +128,9 @@ def _why_suspended(turn: TurnSnapshot, events: list[LedgerEvent]) -> str:
     reason, note = _said_with(event)
     agent = turn.target_agent.agent_id
     said = ": ".join(filter(None, [reason, note])) or "without a reason"
+    if isinstance(turn.resume_at, datetime):
+        answered = "; an answer would wake it before" if reason == "await_answer" else ""
+        return f"suspended ({said}): the kernel queues it again {_in(turn.resume_at)}{answered}"
     known = _SUSPENDED.get(reason or "")
     if known:
         return f"suspended ({said}): " + known.format(agent=agent, kind=turn.turn_kind)
@@ -169,7 +173,15 @@ def _last(events: list[LedgerEvent], event_type: str) -> LedgerEvent | None:
 
 
 def _ago(instant: datetime) -> str:
-    seconds = max((datetime.now(UTC) - instant).total_seconds(), 0)
+    return _span((datetime.now(UTC) - instant).total_seconds())
+
+
+def _in(instant: datetime) -> str:
+    return f"in {_span((instant - datetime.now(UTC)).total_seconds())}"
+
+
+def _span(seconds: float) -> str:
+    seconds = max(seconds, 0)
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
