@@ -25,6 +25,7 @@ AFTER_THE_README = {
     "docs/how-to/human-approval.md": "to join",
     "docs/how-to/steering.md": "to join",
     "docs/how-to/retries.md": "to join",
+    "docs/how-to/schedules.md": "to join",
     "docs/how-to/typed-handlers.md": "to join",
     "docs/how-to/worker-three-forms.md": "to join",
     "docs/how-to/testing-handlers.md": "to ask",
