@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,7 +119,7 @@ def test_a_child_that_the_guard_ended_lost_its_lease(cg: Cg, hasty: Kernel, tmp_
     pid_file = tmp_path / "pid"
     script = f"echo $$ > {pid_file}.new; mv {pid_file}.new {pid_file}; exec sleep 60"
     flags = ("--profile", profile, "--project-id", hasty.project, "--agent-id", "stalled")
-    running = start(cg, "worker", "claim", "run", *flags, "--", "sh", "-c", script)
+    running = start(cg, "worker", "claim", "run", *flags, "--", "sh", "-c", script, python=sys.executable)
     until(pid_file.exists)
     running.send_signal(signal.SIGSTOP)
     until(lambda: not is_alive(int(pid_file.read_text())) or _is_zombie(int(pid_file.read_text())))

@@ -42,9 +42,9 @@ def state_of(cg: Cg, kernel: Kernel, profile: str, turn_id: str) -> tuple[str, s
     return shown["state"], shown["outcome"]
 
 
-def start(cg: Cg, *argv: str) -> subprocess.Popen[bytes]:
+def start(cg: Cg, *argv: str, python: str | None = None) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [warm_python(), "-m", "cgworker", *argv],
+        [python or warm_python(), "-m", "cgworker", *argv],
         env={**os.environ, "HOME": str(cg.home)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
