@@ -42,23 +42,13 @@ async def count_due(database: Database) -> dict[str, int]:
 # 0007); one that slept has its place in front.
 _WAKE = """
 ), waiting as (
-    -- Those that must still wait for an earlier turn of their serial key; on the lock, see DISPATCH_TURNS.
+    -- Those that must still wait for an earlier turn of their serial key.
     select d.*, d.state = 'queued' and d.serial_key is not null and (
-            earlier.turn_number is not null or row_number() over (
+            cg_must_wait(d.project_id, d.target_agent_id, d.serial_key, d.turn_number) or row_number() over (
                 partition by d.project_id, d.target_agent_id, d.serial_key, d.state
                 order by d.turn_number) > 1
         ) as still_waits
     from due d
-    left join lateral (
-        select turn_number
-        from cg_turns
-        where project_id = d.project_id and target_agent_id = d.target_agent_id
-            and serial_key = d.serial_key and turn_number < d.turn_number
-            and state = 'queued' and due_at is null and serial_key is not null
-        order by turn_number desc
-        limit 1
-        for share skip locked
-    ) earlier on true
 ), placed as (
     -- The places of the others in the fair order.
     select w.*, f.fair_number + case when f.is_last then row_number() over (
@@ -66,8 +56,7 @@ _WAKE = """
             order by w.turn_number) - 1
         else 0 end as place
     from waiting w
-    left join lateral cg_fair_places(
-        w.project_id, w.target_agent_id, w.priority, w.fairness_key, w.turn_number) f
+    left join lateral cg_place(w.project_id, w.target_agent_id, w.priority, w.fairness_key, w.turn_number) f
         on w.state = 'queued' and not w.still_waits
 ), woken as (
     update cg_turns t
@@ -108,7 +97,8 @@ WAKE_AGENT = (
 with due as (
     select *
     from cg_turns
-    where project_id = $1 and target_agent_id = $3 and state = 'queued' and due_at <= cg_now()
+    where project_id = $1 and target_agent_id = $3 and state = 'queued'
+        and due_at <= cg_now() and turn_number > 0
     order by due_at
     limit 500
     for no key update

@@ -164,19 +164,6 @@ with found as (
     set held_count = a.held_count - 1
     from stopped s
     where s.is_over and a.project_id = $1 and a.agent_id = s.target_agent_id
-), following as (
-    -- The next turn of each serial key that is free now.
-    select n.*
-    from stopped c
-    cross join lateral cg_next_of_key($1, c.target_agent_id, c.serial_key) n
-    where c.is_over and c.serial_key is not null
-), followed as (
-    -- It becomes ready.
-    update cg_turns t
-    set waits_for_key = false, fair_number = n.fair_number
-    from following n
-    where t.project_id = $1 and t.turn_number = any (array(select turn_number from following))
-        and t.turn_number = n.turn_number
 ), logged as (
     insert into cg_ledger (project_id, event_type, subject_kind, subject_id, actor_kind, actor_id,
         cause_kind, cause_id, annotations, agent_id, turn_number, parent_number)
@@ -188,7 +175,9 @@ with found as (
         on case e.step when 1 then not s.was_requested else s.is_over end
     order by e.step
 )
-select f.is_over, f.state, t.target_agent_id, t.parent_number
+-- If that ends the turn, the next one of its serial key is ready now.
+select f.is_over, f.state, t.target_agent_id, t.parent_number,
+    case when f.is_over and t.serial_key is not null then cg_free_key($1, t.target_agent_id, t.serial_key) end
 from found f
 join cg_turns t on t.project_id = $1 and t.turn_number = $2
 """

@@ -59,7 +59,7 @@ with asked as (
             select t.turn_number
             from cg_turns t
             where t.project_id = $1 and t.target_agent_id = a.agent_id
-                and t.state = 'queued' and t.due_at <= cg_now()
+                and t.state = 'queued' and t.due_at <= cg_now() and t.turn_number > 0
             order by t.due_at
             limit 1
         ) is not null as is_blocked
@@ -74,21 +74,15 @@ with asked as (
         from cg_turns t
         where t.project_id = $1 and t.target_agent_id = a.agent_id
             and t.state = 'queued' and t.due_at is null and not t.waits_for_key
-            and (t.serial_key is null or (
-                    select r.turn_number
-                    from cg_turns r
-                    where r.project_id = $1 and r.target_agent_id = a.agent_id
-                        and r.serial_key = t.serial_key and r.state = 'running'
-                    limit 1
-                ) is null and t.turn_number = (
-                    select e.turn_number
-                    from cg_turns e
-                    where e.project_id = $1 and e.target_agent_id = a.agent_id
-                        and e.serial_key = t.serial_key and e.serial_key is not null
-                        and e.state = 'queued' and e.due_at is null
-                    order by e.turn_number
-                    limit 1
-                ))
+            and (t.serial_key is null or t.turn_number = (
+                select e.turn_number
+                from cg_turns e
+                where e.project_id = $1 and e.target_agent_id = a.agent_id
+                    and e.serial_key = t.serial_key and e.serial_key is not null
+                    and e.due_at is null and e.state in ('queued', 'running')
+                order by case e.state when 'running' then 0 else e.turn_number end
+                limit 1
+            ))
         order by t.priority desc, t.fair_number, t.turn_number
         limit a.asked_count
         for no key update skip locked

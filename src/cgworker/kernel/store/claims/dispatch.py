@@ -13,7 +13,15 @@ from cgworker.kernel.store.batch import Answers, by_place, columns, in_rounds, r
 from cgworker.kernel.store.callers import PresentedCredential, touch_used
 from cgworker.kernel.store.claims.fence import claim_columns
 from cgworker.kernel.store.claims.hand_over import WaitingClaim, hand_over
-from cgworker.kernel.store.claims.replay import Dispatched, DispatchRequest, Spawn, order_of, replay
+from cgworker.kernel.store.claims.replay import (
+    Dispatched,
+    DispatchRequest,
+    Spawn,
+    instants_of,
+    order_of,
+    places_in_keys,
+    replay,
+)
 from cgworker.kernel.store.ids import (
     keyed_box_id,
     new_box_id,
@@ -35,11 +43,11 @@ with sent as (
     from unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
             $10::text[], $11::bigint[], $12::text[], $13::bytea[], $14::text[], $15::text[], $16::text[],
             $17::text[], $18::text[], $19::bytea[], $20::smallint[], $21::text[], $22::text[],
-            $23::timestamptz[], $24::float8[]) with ordinality
+            $23::int[], $24::timestamptz[], $25::float8[]) with ordinality
         as s (requester_id, target_id, turn_kind, spawn_key, cause_kind, cause_id, box_id,
             input, parent_number, parent_agent_id, parent_hash, record_id, card_id,
             spawn_annotations, record_annotations, credential_id, secret_hash,
-            priority, serial_key, fairness_key, not_before, delay_seconds, place)
+            priority, serial_key, fairness_key, nth_of_key, not_before, delay_seconds, place)
     cross join lateral cg_callers($1, s.requester_id, s.credential_id, s.secret_hash) who
     cross join lateral (
         select capabilities from cg_agents where project_id = $1 and agent_id = s.target_id limit 1
@@ -87,43 +95,30 @@ with sent as (
     join sent s on s.spawn_key = spawned.spawn_key
     cross join counted c
 ), waiting as (
-    -- What each waits for: its instant, or an earlier queued turn of its serial key. That turn is locked, so
-    -- it cannot be claimed before this commits: the statement that ends it later sees this turn.
-    -- A turn that is being claimed in this moment is skipped: then this one does not wait.
+    -- What each waits for: its instant, or an earlier queued turn of its serial key.
     select n.*, case when n.begins_at > cg_now() then n.begins_at end as due_at,
-        coalesce(n.begins_at <= cg_now(), true) and n.serial_key is not null and (
-            earlier.turn_number is not null or row_number() over (
-                partition by n.target_id, n.serial_key, coalesce(n.begins_at > cg_now(), false)
-                order by n.place) > 1
-        ) as waits_for_key
+        case when n.serial_key is null or n.begins_at > cg_now() then false
+            else cg_must_wait($1, n.target_id, n.serial_key, n.turn_number) or (
+                select e.place
+                from numbered e
+                where e.target_id = n.target_id and e.serial_key = n.serial_key and e.place < n.place
+                    and (e.begins_at is null or e.begins_at <= cg_now())
+                limit 1
+            ) is not null
+        end as waits_for_key
     from numbered n
-    left join lateral (
-        select turn_number
-        from cg_turns
-        where project_id = $1 and target_agent_id = n.target_id and serial_key = n.serial_key
-            and state = 'queued' and due_at is null and serial_key is not null
-        order by turn_number desc
-        limit 1
-        for share skip locked
-    ) earlier on true
-), placed as (
-    -- Give those that wait for nothing their place in the fair order.
-    select w.*, f.fair_number - 1 + row_number() over (
-        partition by w.target_id, w.priority, w.fairness_key, f.fair_number is null order by w.place)
-        as fair_number
-    from waiting w
-    left join lateral cg_fair_places($1, w.target_id, w.priority, w.fairness_key, null) f
-        on w.due_at is null and not w.waits_for_key
 ), born as (
-    -- The turns, queued.
+    -- The turns, queued; those that wait for nothing get their place in the fair order.
     insert into cg_turns (project_id, turn_number, target_agent_id, requested_by_agent_id, turn_kind,
         cause_kind, cause_id, parent_number, spawn_key, state, record_count, created_at, updated_at,
         not_before, delay_seconds, priority, serial_key, fairness_key, due_at, waits_for_key, fair_number)
-    select $1, turn_number, target_id, requester_id, turn_kind,
-        cause_kind, cause_id, parent_number, spawn_key, 'queued', 1, cg_clock(), cg_clock(),
-        begins_at, delay_seconds, priority, serial_key, fairness_key, due_at, waits_for_key,
-        coalesce(fair_number, 0)
-    from placed
+    select $1, w.turn_number, w.target_id, w.requester_id, w.turn_kind,
+        w.cause_kind, w.cause_id, w.parent_number, w.spawn_key, 'queued', 1, cg_clock(), cg_clock(),
+        w.begins_at, w.delay_seconds, w.priority, w.serial_key, w.fairness_key, w.due_at, w.waits_for_key,
+        coalesce(f.fair_number + w.nth_of_key - 1, 0)
+    from waiting w
+    left join lateral cg_last_place($1, w.target_id, w.priority, w.fairness_key) f
+        on w.due_at is null and not w.waits_for_key
 ), recorded as (
     -- The first record of each, its input.
     insert into cg_records (project_id, turn_number, turn_seq, record_id, role, box_id, card_id,
@@ -185,7 +180,7 @@ async def dispatch_turns(
     """
 
     async def insert(some: list[DispatchRequest]) -> Answers[Dispatched]:
-        sent = [row_of(item) for item in some]
+        sent = [row_of(item, nth) for item, nth in zip(some, places_in_keys(some), strict=True)]
         found = None if waiting is None else await _hand_over(database, project_id, lease, sent[0], waiting)
         if found is None:
             found = await database.fetch(DISPATCH_TURNS, project_id, lease, *columns(sent))
@@ -225,8 +220,8 @@ async def _hand_over(
     The value may be the claim's, which must not refuse the dispatch: the caller then dispatches without it.
     """
     with suppress(InvalidRequest):
-        without_instants = sent[:-2]  # a turn that may have to wait for one is not offered
-        return await hand_over(database, project_id, lease, without_instants, waiting)
+        alone_and_at_once = sent[:-3]  # a turn that may have to wait for its instant is not offered
+        return await hand_over(database, project_id, lease, alone_and_at_once, waiting)
     return None
 
 
@@ -236,8 +231,13 @@ def _dispatched_of(project_id: str, row: Row) -> Dispatched:
     return Dispatched(turn, True, is_handed_over, row.get("due_in_seconds"))
 
 
-def row_of(item: DispatchRequest) -> tuple[Any, ...]:
-    """Return the columns of a dispatch for DISPATCH_TURNS."""
+def row_of(item: DispatchRequest, nth_of_key: int = 1) -> tuple[Any, ...]:
+    """Return the columns of a dispatch for DISPATCH_TURNS.
+
+    Args:
+        item: the dispatch.
+        nth_of_key: its place among those of the statement that have its fairness key (see `places_in_keys`).
+    """
     request = item.request
     spawn = Spawn.of(request)
     parent = (None, None, None) if spawn.parent is None else claim_columns(spawn.parent)
@@ -262,4 +262,6 @@ def row_of(item: DispatchRequest) -> tuple[Any, ...]:
         annotate(record_role="bootstrap"),
         *item.bearer.row(),
         *order_of(request).values(),
+        nth_of_key,
+        *instants_of(request).values(),
     )

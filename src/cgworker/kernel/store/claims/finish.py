@@ -88,19 +88,6 @@ with sent as (
     update cg_agents a
     set held_count = a.held_count - (select count(*) from closed c where c.target_agent_id = a.agent_id)
     where a.project_id = $1 and a.agent_id = any (array(select agent_id from holders))
-), following as (
-    -- The next turn of each serial key that is free now.
-    select n.*
-    from closed c
-    cross join lateral cg_next_of_key($1, c.target_agent_id, c.serial_key) n
-    where c.serial_key is not null
-), followed as (
-    -- It becomes ready.
-    update cg_turns t
-    set waits_for_key = false, fair_number = n.fair_number
-    from following n
-    where t.project_id = $1 and t.turn_number = any (array(select turn_number from following))
-        and t.turn_number = n.turn_number
 ), recorded as (
     -- Add the final records.
     insert into cg_records (project_id, turn_number, turn_seq, record_id, role, box_id, card_id,
@@ -126,7 +113,10 @@ with sent as (
         on e.step = 2 or s.payload is not null
     order by c.place, e.step
 )
-select place, is_touch_due, parent_number from closed
+-- The next turn of a serial key is ready now.
+select place, is_touch_due, parent_number,
+    case when serial_key is not null then cg_free_key($1, target_agent_id, serial_key) end
+from closed
 """
 
 

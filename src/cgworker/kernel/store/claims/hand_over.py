@@ -67,15 +67,6 @@ with sent as (
     set turn_count = turn_count + 1
     where project_id = $1 and exists (select from spawned)
     returning turn_count as turn_number
-), earlier as (
-    -- An earlier queued turn of the serial key, locked as in DISPATCH_TURNS.
-    select turn_number
-    from cg_turns
-    where project_id = $1 and target_agent_id = $4 and serial_key = $21
-        and state = 'queued' and due_at is null and serial_key is not null
-    order by turn_number desc
-    limit 1
-    for share skip locked
 ), handed as (
     -- The waiting claim, if it may have the turn: its credential is valid, its agent has a free slot, and its
     -- Idempotency-Key is unused. No turn of the serial key runs. No other turn may be passed over: no
@@ -108,14 +99,12 @@ with sent as (
         ) is null and (
             select turn_number
             from cg_turns
-            where project_id = $1 and target_agent_id = a.agent_id and state = 'queued' and due_at <= cg_now()
+            where project_id = $1 and target_agent_id = a.agent_id
+                and state = 'queued' and due_at <= cg_now() and turn_number > 0
             limit 1
-        ) is null and (
-            select turn_number
-            from cg_turns
-            where project_id = $1 and target_agent_id = a.agent_id and serial_key = $21 and state = 'running'
-            limit 1
-        ) is null and (select turn_number from earlier) is null and (
+        ) is null
+        and ($21::text is null or cg_state_of_key($1, a.agent_id, $21) = 'free')
+        and (
             select turn_number
             from cg_turns
             where project_id = $1 and target_agent_id = a.agent_id and state = 'running'
@@ -139,13 +128,17 @@ with sent as (
         case when h.agent_id is null then 'queued' else 'running' end, h.agent_id, h.token_hash,
         case when h.agent_id is not null then cg_clock() + $2 end, 1,
         cg_clock(), cg_clock(),
-        s.priority, s.serial_key, s.fairness_key, e.turn_number is not null, coalesce(f.fair_number, 0)
+        s.priority, s.serial_key, s.fairness_key, w.waits_for_key, coalesce(f.fair_number, 0)
     from counted c
     cross join sent s
     left join handed h on true
-    left join earlier e on true
-    left join lateral cg_fair_places($1, s.target_id, s.priority, s.fairness_key, null) f
-        on h.agent_id is null and e.turn_number is null
+    cross join lateral (
+        select h.agent_id is null and s.serial_key is not null
+            and cg_must_wait($1, s.target_id, s.serial_key, c.turn_number) as waits_for_key
+        offset 0
+    ) w
+    left join lateral cg_last_place($1, s.target_id, s.priority, s.fairness_key) f
+        on h.agent_id is null and not w.waits_for_key
     returning *
 ), recorded as (
     -- Its first record, the input.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from attrs import frozen
@@ -12,7 +14,7 @@ from cgworker.kernel.store.claims.fence import check_claim, find_claim, retry_la
 from cgworker.kernel.store.ids import digest, digest_of_text, turn_ref
 from cgworker.kernel.store.postgres.database import Database, Row
 from cgworker.wire.absent import ABSENT
-from cgworker.wire.refs import ClaimToken, TurnRef
+from cgworker.wire.refs import AgentRef, ClaimToken, TurnRef
 from cgworker.wire.refusals import Refusal
 from cgworker.wire.turns import Dispatch, RootRequest
 
@@ -71,9 +73,31 @@ def order_of(request: Dispatch) -> dict[str, Any]:
         "priority": request.priority or 0,
         "serial_key": request.serial_key or None,
         "fairness_key": request.fairness_key or "",
-        "not_before": request.not_before or None,
-        "delay_seconds": request.delay_seconds or None,
     }
+
+
+def instants_of(request: Dispatch) -> dict[str, Any]:
+    """Return the columns of cg_turns for the instant before which the turn cannot be claimed."""
+    return {"not_before": request.not_before or None, "delay_seconds": request.delay_seconds or None}
+
+
+def places_in_keys(dispatches: Sequence[DispatchRequest]) -> list[int]:
+    """Return the place of each dispatch among those of its fairness key, counted from 1.
+
+    Not counted are those that will have to wait: for an instant, or for another of their serial key.
+    """
+    counts: Counter[tuple[Any, ...]] = Counter()
+    serial_keys: set[tuple[AgentRef, str]] = set()
+    places = []
+    for item in dispatches:
+        request = item.request
+        flow = request.target_agent, request.priority or 0, request.fairness_key or ""
+        serial = None if not request.serial_key else (request.target_agent, request.serial_key)
+        places.append(counts[flow] + 1)
+        counts[flow] += not is_timed(request) and serial not in serial_keys
+        if serial is not None:
+            serial_keys.add(serial)
+    return places
 
 
 def is_timed(request: Dispatch) -> bool:
@@ -173,7 +197,7 @@ def _compare(found: Row, request: Dispatch, spawn: Spawn) -> None:
 
 def _same_order(found: Row, request: Dispatch) -> dict[str, bool]:
     """Whether each field of the order is as in the first dispatch; with a delay, `not_before` is its end."""
-    asked = order_of(request)
+    asked = order_of(request) | instants_of(request)
     is_delayed = found["delay_seconds"] is not None
     return {
         name: value == (None if name == "not_before" and is_delayed else found[name])

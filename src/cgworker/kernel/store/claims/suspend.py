@@ -72,19 +72,6 @@ with sent as (
     update cg_agents a
     set held_count = a.held_count - (select count(*) from suspended c where c.target_agent_id = a.agent_id)
     where a.project_id = $1 and a.agent_id = any (array(select agent_id from holders))
-), following as (
-    -- The next turn of each serial key that is free now.
-    select n.*
-    from suspended c
-    cross join lateral cg_next_of_key($1, c.target_agent_id, c.serial_key) n
-    where c.serial_key is not null
-), followed as (
-    -- It becomes ready.
-    update cg_turns t
-    set waits_for_key = false, fair_number = n.fair_number
-    from following n
-    where t.project_id = $1 and t.turn_number = any (array(select turn_number from following))
-        and t.turn_number = n.turn_number
 ), logged as (
     insert into cg_ledger (project_id, event_type, subject_kind, subject_id, actor_kind, actor_id,
         cause_kind, cause_id, annotations, agent_id, turn_number)
@@ -94,7 +81,10 @@ with sent as (
     join sent s on s.place = c.place
     order by c.place
 )
-select place, is_touch_due, stop_requested from suspended
+-- The next turn of a serial key is ready now.
+select place, is_touch_due, stop_requested,
+    case when serial_key is not null then cg_free_key($1, target_agent_id, serial_key) end
+from suspended
 """
 
 

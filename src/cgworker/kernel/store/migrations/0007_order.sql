@@ -8,12 +8,13 @@
 -- `fairness_key` is empty for turns without one, which count as one key.
 --
 -- `fair_number` is the turn's number in a start-time fair queue. A turn gets it when it becomes ready: one more
--- than the last ready turn of its key, but not less than the turn that is next (cg_fair_places). Turns of a key
+-- than the last ready turn of its key, but not less than the turn that is next (cg_last_place). Turns of a key
 -- with a long queue thus have the numbers 5, 6, 7, ..., and one that joins late gets 5. A claim sets it to 0, so
 -- a turn that comes back is in front.
 --
 -- `waits_for_key` only spares claims from walking past turns that they may not take. A claim still checks that
--- no turn of the key runs and that it takes the key's first; and cg_turns_running_key lets no two run.
+-- its turn comes first in cg_turns_of_key: there the running turn of a key has 0 in place of its number, so it is
+-- before all queued ones, and no two of a key can run.
 alter table cg_turns
     add not_before timestamptz,
     add delay_seconds float8,
@@ -38,25 +39,71 @@ create index cg_turns_queued on cg_turns (project_id, target_agent_id, priority 
     where state = 'queued' and due_at is null and not waits_for_key;
 create index cg_turns_fair on cg_turns (project_id, target_agent_id, priority, fairness_key, turn_number)
     where state = 'queued' and due_at is null and not waits_for_key;
-create index cg_turns_delayed on cg_turns (project_id, target_agent_id, due_at)
-    where state = 'queued' and due_at is not null;
-create index cg_turns_queued_key on cg_turns (project_id, target_agent_id, serial_key, turn_number)
-    where state = 'queued' and due_at is null and serial_key is not null;
-create unique index cg_turns_running_key on cg_turns (project_id, target_agent_id, serial_key)
-    where state = 'running' and serial_key is not null;
+create unique index cg_turns_of_key on cg_turns (project_id, target_agent_id, serial_key,
+        (case state when 'running' then 0 else turn_number end))
+    where serial_key is not null and due_at is null and state in ('queued', 'running');
 
--- The fair number of a turn that becomes ready now. `number` is its turn number; null if it is the newest.
---   * A turn that comes before others of its key gets the number of the next one, since they stay in order.
---   * Else it comes after the last ready turn of its key (then `is_last` is true), and not before the first turn
---     that could be claimed now.
--- It is inlined into the statement that asks, as all functions here are.
-create function cg_fair_places(project text, agent text, level smallint, key text, number bigint)
+-- Whether a turn of a serial key runs, else whether one is queued and may be claimed; 'free' if neither.
+create function cg_state_of_key(project text, agent text, key text)
+returns text
+language plpgsql stable
+as $$
+begin
+    return coalesce(
+        (
+            select t.state
+            from cg_turns t
+            where t.project_id = project and t.target_agent_id = agent and t.serial_key = key
+                and t.serial_key is not null and t.due_at is null and t.state in ('queued', 'running')
+            order by case t.state when 'running' then 0 else t.turn_number end
+            limit 1
+        ),
+        'free'
+    );
+end
+$$;
+
+-- The number in the fair queue of a turn that becomes ready after all others of its key: one more than the last,
+-- and not before the first that could be claimed now. It is inlined into the statement that asks.
+create function cg_last_place(project text, agent text, level smallint, key text)
+returns table (fair_number bigint)
+language sql stable
+as $$
+    select greatest(
+        1,
+        (
+            select t.fair_number + 1
+            from cg_turns t
+            where t.project_id = project and t.target_agent_id = agent and t.priority = level
+                and t.fairness_key = key
+                and t.state = 'queued' and t.due_at is null and not t.waits_for_key
+            order by t.turn_number desc
+            limit 1
+        ),
+        (
+            select t.fair_number
+            from cg_turns t
+            where t.project_id = project and t.target_agent_id = agent and t.priority = level
+                and t.fair_number > 0
+                and t.state = 'queued' and t.due_at is null and not t.waits_for_key
+                and (
+                    t.serial_key is null
+                    or cg_state_of_key(project, agent, t.serial_key) <> 'running'
+                )
+            order by t.fair_number
+            limit 1
+        )
+    )
+$$;
+
+-- The number of a turn that becomes ready and may have a lower turn number than others of its key: it gets the
+-- number of the next of them, since turns of a key stay in order; if there is none, the last place.
+create function cg_place(project text, agent text, level smallint, key text, number bigint)
 returns table (fair_number bigint, is_last boolean)
 language sql stable
 as $$
-    select coalesce(next.fair_number, greatest(1, previous.fair_number + 1, first.fair_number)),
-        next.fair_number is null
-    from (select 1) one
+    select coalesce(next.fair_number, last.fair_number), next.fair_number is null
+    from cg_last_place(project, agent, level, key) last
     left join lateral (
         select t.fair_number
         from cg_turns t
@@ -66,46 +113,49 @@ as $$
         order by t.turn_number
         limit 1
     ) next on true
-    left join lateral (
-        select t.fair_number
-        from cg_turns t
-        where t.project_id = project and t.target_agent_id = agent and t.priority = level
-            and t.fairness_key = key
-            and t.state = 'queued' and t.due_at is null and not t.waits_for_key
-        order by t.turn_number desc
-        limit 1
-    ) previous on true
-    left join lateral (
-        select t.fair_number
-        from cg_turns t
-        where t.project_id = project and t.target_agent_id = agent and t.priority = level
-            and t.fair_number > 0
-            and t.state = 'queued' and t.due_at is null and not t.waits_for_key
-            and (
-                select r.turn_number
-                from cg_turns r
-                where r.project_id = project and r.target_agent_id = agent
-                    and r.serial_key = t.serial_key and r.state = 'running'
-                limit 1
-            ) is null
-        order by t.fair_number
-        limit 1
-    ) first on true
 $$;
 
--- The turn that a serial key's next claim may take, with its fair number; the key's running turn is left out.
-create function cg_next_of_key(project text, agent text, key text)
-returns table (turn_number bigint, fair_number bigint)
-language sql stable
+-- What follows is called for turns with a serial key only. It is not inlined, so that other turns do not pay for it.
+
+-- Whether a turn that becomes ready must wait for an earlier queued one of its key, which then is locked: it
+-- cannot be claimed before this commits, so the statement that ends it later sees the turn that waits. An earlier
+-- turn that is being claimed in this moment is skipped.
+create function cg_must_wait(project text, agent text, key text, number bigint)
+returns boolean
+language plpgsql volatile
 as $$
-    select q.turn_number, f.fair_number
-    from (
-        select t.turn_number, t.priority, t.fairness_key
-        from cg_turns t
-        where t.project_id = project and t.target_agent_id = agent and t.serial_key = key
-            and t.state = 'queued' and t.due_at is null and t.serial_key is not null
-        order by t.turn_number
-        limit 1
-    ) q
-    cross join lateral cg_fair_places(project, agent, q.priority, q.fairness_key, q.turn_number) f
+begin
+    perform
+    from cg_turns t
+    where t.project_id = project and t.target_agent_id = agent and t.serial_key = key
+        and t.serial_key is not null and t.due_at is null and t.state in ('queued', 'running')
+        and case t.state when 'running' then 0 else t.turn_number end between 1 and number - 1
+    order by case t.state when 'running' then 0 else t.turn_number end desc
+    limit 1
+    for share skip locked;
+    return found;
+end
+$$;
+
+-- Make the next turn of a serial key ready, when one of the key has ended or was suspended.
+create function cg_free_key(project text, agent text, key text)
+returns void
+language plpgsql volatile
+as $$
+declare
+    next record;
+begin
+    select t.turn_number, t.priority, t.fairness_key into next
+    from cg_turns t
+    where t.project_id = project and t.target_agent_id = agent and t.serial_key = key
+        and t.serial_key is not null and t.due_at is null and t.state in ('queued', 'running')
+        and case t.state when 'running' then 0 else t.turn_number end > 0
+    order by case t.state when 'running' then 0 else t.turn_number end
+    limit 1;
+    update cg_turns t
+    set waits_for_key = false,
+        fair_number = (select fair_number from cg_place(project, agent, next.priority, next.fairness_key,
+            next.turn_number))
+    where t.project_id = project and t.turn_number = next.turn_number and t.state = 'queued';
+end
 $$;
