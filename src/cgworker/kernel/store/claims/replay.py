@@ -14,7 +14,7 @@ from cgworker.kernel.store.claims.fence import check_claim, find_claim, retry_la
 from cgworker.kernel.store.ids import digest, digest_of_text, turn_ref
 from cgworker.kernel.store.postgres.database import Database, Row
 from cgworker.wire.absent import ABSENT
-from cgworker.wire.refs import AgentRef, ClaimToken, TurnRef
+from cgworker.wire.refs import ClaimToken, TurnRef
 from cgworker.wire.refusals import Refusal
 from cgworker.wire.turns import Dispatch, RootRequest
 
@@ -87,7 +87,7 @@ def places_in_keys(dispatches: Sequence[DispatchRequest]) -> list[int]:
     Not counted are those that will have to wait: for an instant, or for another of their serial key.
     """
     counts: Counter[tuple[Any, ...]] = Counter()
-    serial_keys: set[tuple[AgentRef, str]] = set()
+    serial_keys: set[tuple[Any, ...]] = set()
     places = []
     for item in dispatches:
         request = item.request
