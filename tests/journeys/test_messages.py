@@ -7,8 +7,19 @@ from contextlib import aclosing
 from typing import Any
 
 import anyio
+import pytest
 
-from cgworker import CommandHandler, KernelClient, Message, Turn, TurnRef, Worker, WorkerOptions, retry
+from cgworker import (
+    CommandHandler,
+    KernelClient,
+    KernelTrouble,
+    Message,
+    Turn,
+    TurnRef,
+    Worker,
+    WorkerOptions,
+    retry,
+)
 from cgworker.testing import LocalKernel
 from tests.journeys.conftest import closed, in_state, working
 
@@ -232,3 +243,36 @@ async def test_a_message_told_twice_under_a_key_is_read_once(kernel: LocalKernel
 
 async def _tell_with_key(requester: KernelClient, turn: TurnRef) -> None:
     await requester.turns.tell(turn, "once", key="k")
+
+
+async def test_many_handlers_that_wait_for_messages_keep_no_other_call_waiting(kernel: LocalKernel) -> None:
+    """Their long polls are not among the hundred requests that a client has under way at once."""
+    async with await kernel.agent("desk") as desk:
+        turn = await kernel.dispatch("desk", {})
+
+        async def wait() -> None:
+            await desk.turns.wait_for_records(turn, after_turn_seq=1, wait_seconds=30)
+
+        async with anyio.create_task_group() as waiting:
+            for _ in range(101):
+                waiting.start_soon(wait)
+            await anyio.sleep(0.5)
+            with anyio.fail_after(5):
+                await desk.turns.get(turn)
+            await tell(kernel, turn, "end")
+
+
+async def test_a_message_whose_answer_was_lost_is_told_again_by_its_key(kernel: LocalKernel) -> None:
+    """And read once."""
+
+    async def read_all(turn: Turn) -> Any:
+        return [message.content async for message in turn.messages(wait=False)]
+
+    async with await kernel.agent("desk") as desk, await kernel.agent("requester") as requester:
+        turn = await kernel.dispatch("desk", {})
+        kernel.faults.drop_response("tell")
+        with pytest.raises(KernelTrouble):
+            await _tell_with_key(requester, turn)
+        await _tell_with_key(requester, turn)
+        async with working(Worker(desk, handler=read_all, options=OPTIONS)):
+            assert (await closed(desk, turn)).final_payload == ["once"]

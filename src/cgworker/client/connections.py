@@ -23,7 +23,7 @@ from cgworker.client.environment import proxy_for, trusted
 from cgworker.client.http1 import Connection, Origin, connect, in_time, request_bytes
 from cgworker.errors import UsageError
 
-_MAX_CONNECTIONS = 100  # of one client
+_MAX_CONNECTIONS = 100  # of one client, long polls apart
 _MAX_IDLE = 100  # to one origin, of all clients
 
 _PLAIN_METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
@@ -76,6 +76,8 @@ class Connections(httpx.AsyncBaseTransport):
         if proxy is not None or not _is_plain(request):
             return await self._other_transport(proxy).handle_async_request(request)
         timeouts = request.extensions.get("timeout", {})
+        if "wait=" in request.headers.get("prefer", ""):  # a hundred long polls must not keep others waiting
+            return await self._exchange(request, timeouts)
         if self._under_way_count >= _MAX_CONNECTIONS:
             with in_time(timeouts.get("pool"), httpx.PoolTimeout):
                 await self._wait_for_room()
