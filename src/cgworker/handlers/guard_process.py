@@ -44,13 +44,13 @@ class GuardedGroups:
         self.folders: set[str] = set()
         self._remover: FolderRemover | None = None
 
-    def take(self, told: dict[str, Any]) -> None:
+    def take(self, fact: dict[str, Any]) -> None:
         """Take one line of the worker.
 
         Args:
-            told: the JSON object.
+            fact: the JSON object.
         """
-        match told:
+        match fact:
             case {"group": int(group), "warn_at": warn_at, "end_at": end_at}:
                 steps = ((warn_at, signal.SIGTERM), (end_at, signal.SIGKILL))
                 self.groups[group] = [(at, number) for at, number in steps if at is not None]

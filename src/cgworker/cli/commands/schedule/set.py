@@ -19,7 +19,9 @@ async def put(
         str,
         Flag("--cron", metavar="CRON", help="When: five fields such as '30 2 * * *', or '@every 15m'."),
     ],
-    target_agent: Annotated[str, Flag("--target-agent", metavar="AGENT", help="Who is to do it.")],
+    target_agent: Annotated[
+        str, Flag("--target-agent", metavar="AGENT", help="The agent that is to work the turn.")
+    ],
     payload: PayloadFlags,
     turn_kind: Annotated[
         str, Flag("--turn-kind", metavar="KIND", help="What kind of turn it is.")

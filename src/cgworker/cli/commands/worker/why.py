@@ -31,7 +31,7 @@ _GONE = (
     "the worker is gone or stands still; the kernel's reaper, or `cg worker claim reconcile`, queues it again"
 )
 
-_TOLD = {
+_EVENT_TEXTS = {
     "turn.spawned": "{actor} dispatched it",
     "turn.claimed": "{actor} claimed it",
     "turn.suspended": "{actor} put it aside",
@@ -76,7 +76,7 @@ async def _reasons(kernel: KernelClient, turn: TurnSnapshot, events: list[Ledger
     else:
         yield _why_closed(turn, events)
     if turn.stop_requested and turn.state != TurnState.CLOSED:
-        yield "a stop is requested: whoever works it next closes it as stopped"
+        yield "a stop is requested: the worker that works it next closes it as stopped"
     if lost := sum(event.event_type == "turn.claim_reconciled" for event in events):
         yield f"{_times(lost)} a worker lost it: its lease ended before it was settled"
 
@@ -125,7 +125,7 @@ def _why_running(turn: TurnSnapshot, events: list[LedgerEvent]) -> str:
 
 def _why_suspended(turn: TurnSnapshot, events: list[LedgerEvent]) -> str:
     event = _last(events, "turn.suspended")
-    reason, note = _said_with(event)
+    reason, note = _reason_and_note(event)
     agent = turn.target_agent.agent_id
     said = ": ".join(filter(None, [reason, note])) or "without a reason"
     if isinstance(turn.resume_at, datetime):
@@ -155,15 +155,15 @@ def _why_closed(turn: TurnSnapshot, events: list[LedgerEvent]) -> str:
 
 def _story(turn: TurnRef, events: list[LedgerEvent]) -> Iterator[StoryLine]:
     for event in events:
-        told = _TOLD.get(event.event_type)
-        if told is None or event.subject_id != turn.turn_id:
+        template = _EVENT_TEXTS.get(event.event_type)
+        if template is None or event.subject_id != turn.turn_id:
             continue
-        said = ": ".join(filter(None, _said_with(event)))
-        text = told.format(actor=event.actor_id) + (f" ({said})" if said else "")
+        said = ": ".join(filter(None, _reason_and_note(event)))
+        text = template.format(actor=event.actor_id) + (f" ({said})" if said else "")
         yield StoryLine(at=event.created_at, text=text)
 
 
-def _said_with(event: LedgerEvent | None) -> tuple[str | None, str | None]:
+def _reason_and_note(event: LedgerEvent | None) -> tuple[str | None, str | None]:
     caller = (event.annotations.get("caller") if event else None) or {}
     return caller.get("reason"), caller.get("note")
 

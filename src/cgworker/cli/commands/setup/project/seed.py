@@ -14,7 +14,7 @@ from cgworker.profiles import non_blank
 async def seed_project(
     setup: SetupFlags,
     creator_ref: Annotated[
-        str, Flag("--creator-ref", metavar="REF", help="Who prepares the project; not stored.")
+        str, Flag("--creator-ref", metavar="REF", help="The name of the creator; not stored.")
     ] = "local-dev",
     rotate_admin_service_token: Annotated[
         bool, Flag("--rotate-admin-service-token", help="Replace admin-service's credential.")
