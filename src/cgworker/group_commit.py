@@ -24,13 +24,11 @@ class GroupCommit(Generic[Call]):
         may_overlap: whether another batch may begin, given how many are under way; asked only if one is.
     """
 
-    __slots__ = ("_max_size", "_may_overlap", "_waiting", "under_way")
-
     def __init__(self, max_size: int, may_overlap: Callable[[int], bool]) -> None:
         self._max_size = max_size
         self._may_overlap = may_overlap
         self._waiting: deque[Call] = deque()
-        self.under_way = 0
+        self.under_way: int = 0
 
     def add(self, call: Call) -> None:
         """Let a call wait for a batch."""

@@ -12,7 +12,7 @@ from cgworker import KernelClient, Turn, Worker, WorkerOptions
 from cgworker.errors import CredentialRefused
 from cgworker.private import replace_private
 from cgworker.testing import LocalKernel
-from cgworker.worker.process.health import Health
+from cgworker.worker.process.health import WorkerHealth
 from tests.journeys.conftest import closed, working
 
 OPTIONS = WorkerOptions(concurrency=1, wait_seconds=1, refused_seconds=0.6)
@@ -56,7 +56,7 @@ async def test_a_worker_whose_credential_stays_refused_ends_and_says_so(kernel: 
     desk = await kernel.agent("desk")
     boss = await kernel.agent("boss", grants=["agent.credential.revoke.any"])
     worker = Worker(desk, answer, options=OPTIONS)
-    health = Health(worker)
+    health = WorkerHealth(worker)
     faults: list[str | None] = []
 
     async def look() -> None:
@@ -83,7 +83,7 @@ async def test_one_refused_worker_does_not_end_those_that_work(kernel: LocalKern
     desk, bell = await kernel.agent("desk"), await kernel.agent("bell")
     boss = await kernel.agent("boss", grants=["agent.credential.revoke.any"])
     refused, works = Worker(desk, answer, options=OPTIONS), Worker(bell, answer, options=OPTIONS)
-    health = Health(refused)
+    health = WorkerHealth(refused)
     ended: list[BaseException] = []
 
     async def run(worker: Worker) -> None:

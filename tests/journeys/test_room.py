@@ -13,7 +13,7 @@ from cgworker import CommandHandler, Turn, UsageError, Worker, WorkerOptions
 from cgworker.events import ClaimingFailed, ClaimingRecovered
 from cgworker.handlers.files import state_folder
 from cgworker.testing import LocalKernel
-from cgworker.worker.process.health import Health
+from cgworker.worker.process.health import WorkerHealth
 from tests.journeys.conftest import Witness, closed, history, in_state, working
 
 
@@ -95,7 +95,7 @@ async def test_an_outbox_that_cannot_be_written_any_more_stops_claims_until_it_c
     async with await kernel.agent("desk") as desk:
         options = WorkerOptions(wait_seconds=1, outbox_path=outbox)
         worker = Worker(desk, options=options, listener=witness)
-        health = Health(worker)
+        health = WorkerHealth(worker)
 
         @worker.turn()
         async def handle(_: Turn, input: str) -> str:

@@ -18,7 +18,7 @@ from cgworker.events import (
     WorkerStarted,
     combine_listeners,
 )
-from cgworker.worker.process.health import Health, serve_health
+from cgworker.worker.process.health import WorkerHealth, serve_health
 from tests.turns import AGENT
 
 TURN = TurnRef(project_id="cg-demo", turn_id="T-1")
@@ -35,7 +35,7 @@ def worker(folder: Path, handler: CommandHandler | None = None) -> Worker:
     return Worker(kernel, handler, options=WorkerOptions(outbox_path=folder / "outbox"))
 
 
-def after(health: Health, *happened: Event) -> Health:
+def after(health: WorkerHealth, *happened: Event) -> WorkerHealth:
     """The health after these events."""
     for event in happened:
         health.note(event)
@@ -45,7 +45,7 @@ def after(health: Health, *happened: Event) -> Health:
 async def test_a_worker_is_ready_from_its_start_to_its_drain(tmp_path: Path) -> None:
     """Before and after it claims nothing."""
     desk = worker(tmp_path)
-    health = Health(desk)
+    health = WorkerHealth(desk)
     assert "does not claim" in str(await health.fault())
     after(health, STARTED)
     assert await health.fault() is None
@@ -57,7 +57,7 @@ async def test_a_worker_is_ready_from_its_start_to_its_drain(tmp_path: Path) -> 
 async def test_claiming_may_fail_for_a_while(tmp_path: Path, failing_seconds: float, ready: bool) -> None:
     """A restart of the kernel does not make its workers unready; an outage does, until it is over."""
     desk = worker(tmp_path)
-    health = Health(desk, failing_seconds=failing_seconds)
+    health = WorkerHealth(desk, failing_seconds=failing_seconds)
     after(health, STARTED, FAILED)
     assert (await health.fault() is None) is ready
     after(health, ClaimingRecovered(agent=AGENT))
@@ -89,13 +89,13 @@ async def test_a_kernel_that_does_not_answer_is_told_from_one_without_work(
 async def test_trouble_is_over_when_claiming_works_again_or_is_not_wanted(tmp_path: Path) -> None:
     """What drains does not claim, whatever kept it from that before."""
     for end in (ClaimingRecovered(agent=AGENT), WorkerDraining(agent=AGENT, held_count=0, grace_seconds=1)):
-        assert after(Health(worker(tmp_path)), STARTED, FAILED, end).trouble() is None
+        assert after(WorkerHealth(worker(tmp_path)), STARTED, FAILED, end).trouble() is None
 
 
 async def test_as_many_stuck_handlers_as_slots_are_a_fault(tmp_path: Path) -> None:
     """Their slots were given to other work, but whoever supervises the worker should start it anew."""
     desk = worker(tmp_path)
-    health = Health(desk)
+    health = WorkerHealth(desk)
     after(health, STARTED, HandlerStuck(turn=TURN, agent=AGENT, attempt=1, stuck_count=1))
     assert "stuck" in str(await health.fault())
 
@@ -106,13 +106,13 @@ async def test_a_missing_command_or_outbox_is_a_fault(tmp_path: Path) -> None:
     program.write_text("#!/bin/sh\n")
     program.chmod(0o700)
     desk = worker(tmp_path, CommandHandler([str(program)]))
-    health = after(Health(desk), STARTED)
+    health = after(WorkerHealth(desk), STARTED)
     assert await health.fault() is None
     program.unlink()
     assert "runtime" in str(await health.fault())
 
     (tmp_path / "file").touch()
-    broken = after(Health(worker(tmp_path / "file")), STARTED)
+    broken = after(WorkerHealth(worker(tmp_path / "file")), STARTED)
     assert "outbox" in str(await broken.fault())
 
 

@@ -36,7 +36,7 @@ from cgworker.adapters.acp_stdio import StdioMessages
 from cgworker.adapters.messages import new_texts
 from cgworker.durable.stream import Stream
 from cgworker.errors import HandlerFailed, UsageError
-from cgworker.handlers.child import Child
+from cgworker.handlers.child import ChildProcess
 from cgworker.lease import Reason
 from cgworker.outcome import Outcome, fail, stop, succeed
 from cgworker.turn import Turn
@@ -63,7 +63,7 @@ class Session:
     """
 
     def __init__(
-        self, agent: ACPAgent, turn: Turn, child: Child, folder: Path, mask: Callable[[str], str]
+        self, agent: ACPAgent, turn: Turn, child: ChildProcess, folder: Path, mask: Callable[[str], str]
     ) -> None:
         self._agent = agent
         self._turn = turn

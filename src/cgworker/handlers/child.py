@@ -27,7 +27,7 @@ class ProcessLimitReached(OSError):
     """The system cannot start another process or open another file now; later it may."""
 
 
-class Child:
+class ChildProcess:
     """A running child, made by `start_child`.
 
     Attributes:
@@ -84,7 +84,7 @@ async def start_child(
     on_line: Callable[[str], None],
     mask: Callable[[str], str] = lambda text: text,
     talks: bool = False,
-) -> AsyncIterator[Child]:
+) -> AsyncIterator[ChildProcess]:
     """Run a command until the block ends, and then end its whole process group.
 
     The group is also ended when this process ends, in any way, and when the lease ends (`guard.py`).
@@ -96,7 +96,7 @@ async def start_child(
         lease: the lease it works under. The guard ends it with the lease even if this process is stopped.
         on_line: receives each line of its stdout and stderr, masked, with control characters escaped.
         mask: hides secrets in a line.
-        talks: leave its stdin and stdout to the caller, as `Child.talk`; its stderr is read here.
+        talks: leave its stdin and stdout to the caller, as `ChildProcess.talk`; its stderr is read here.
 
     Yields:
         The child.
@@ -107,7 +107,7 @@ async def start_child(
     """
     process = await _open(argv, env, cwd, talks)
     tail: deque[str] = deque(maxlen=_TAIL_LINES)
-    child = Child(process, tail)
+    child = ChildProcess(process, tail)
 
     def take_error_line(line: str) -> None:
         tail.append(line)

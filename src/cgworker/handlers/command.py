@@ -22,7 +22,7 @@ from attrs import evolve, field, frozen
 from cgworker.deprecation import use_old_names, warn_renamed
 from cgworker.errors import CommandNotFound, UsageError
 from cgworker.events import logger
-from cgworker.handlers.child import Child, start_child
+from cgworker.handlers.child import ChildProcess, start_child
 from cgworker.handlers.decision import CommandResult, FinalTooLarge
 from cgworker.handlers.environment import ChildEnvironment, mask_for
 from cgworker.handlers.files import make_private_folder, state_folder
@@ -174,7 +174,7 @@ class CommandHandler:
                 return evolve(retry(_HAND_BACK_SECONDS), note=f"its command cannot be started: {full}")
             return await self._decide(turn, folder, exit_code, child)
 
-    async def _decide(self, turn: Turn, folder: TurnFolder, exit_code: int, child: Child) -> Outcome:
+    async def _decide(self, turn: Turn, folder: TurnFolder, exit_code: int, child: ChildProcess) -> Outcome:
         end = CommandResult(
             exit_code,
             child.tail,
@@ -205,7 +205,7 @@ class CommandHandler:
 
     # ------------------------------------------------------------ running it
 
-    async def _run(self, turn: Turn, folder: TurnFolder, messages: MessagesFile) -> tuple[int, Child]:
+    async def _run(self, turn: Turn, folder: TurnFolder, messages: MessagesFile) -> tuple[int, ChildProcess]:
         env = self.environment.variables(os.environ, turn.secrets, folder.variables(turn))
         sink, mask = _bounded(self.on_line), mask_for(turn.secrets)
         progress = ProgressFile(folder.progress, turn, mask)
@@ -241,7 +241,7 @@ def _temporary_folder() -> Path:
         raise UsageError(f"{none.strerror}; set TMPDIR, or --work-dir, to one that can be written") from none
 
 
-async def _ended(child: Child, progress: ProgressFile, messages: MessagesFile) -> int:
+async def _ended(child: ChildProcess, progress: ProgressFile, messages: MessagesFile) -> int:
     """Wait for the command, and follow its progress and messages once it has run for a moment."""
     with anyio.move_on_after(POLL_SECONDS):
         return await child.wait()
@@ -249,7 +249,9 @@ async def _ended(child: Child, progress: ProgressFile, messages: MessagesFile) -
         return await child.wait()
 
 
-async def _end_in_steps(child: Child, folder: TurnFolder, turn: Turn, interruption: Interruption) -> None:
+async def _end_in_steps(
+    child: ChildProcess, folder: TurnFolder, turn: Turn, interruption: Interruption
+) -> None:
     """Write the stop file, then send SIGTERM, then kill the command, all within the grace."""
     grace = interruption.grace_seconds
     telling = 0 if interruption.reason is Reason.LEASE_LOST else min(_STOP_FILE_SECONDS, grace / 4)

@@ -27,7 +27,7 @@ _READ_SECONDS = 5.0
 _MAX_CONNECTIONS = 32
 
 
-class Health:
+class WorkerHealth:
     """Whether one worker could run a turn now, derived from its events.
 
     Args:
@@ -115,7 +115,7 @@ async def serve_health(
     Raises:
         OSError: the port is in use, or the address is not one of this machine.
     """
-    healths = {str(worker.agent): Health(worker, failing_seconds=failing_seconds) for worker in workers}
+    healths = {str(worker.agent): WorkerHealth(worker, failing_seconds=failing_seconds) for worker in workers}
     connections = anyio.Semaphore(_MAX_CONNECTIONS)
     async with await anyio.create_tcp_listener(local_host=host, local_port=port) as listener:
         task_status.started(listener.extra(anyio.abc.SocketAttribute.local_port))
@@ -141,7 +141,7 @@ async def answering_health(workers: Sequence[Worker], port: int | None) -> Async
 
 
 async def _answer(
-    healths: dict[str, Health], connections: anyio.Semaphore, stream: anyio.abc.SocketStream
+    healths: dict[str, WorkerHealth], connections: anyio.Semaphore, stream: anyio.abc.SocketStream
 ) -> None:
     """Answer one request and close the connection, at the latest after five seconds."""
     with anyio.move_on_after(_READ_SECONDS):
@@ -165,7 +165,7 @@ async def _read_target(stream: anyio.abc.SocketStream) -> str | None:
     return target.decode("latin-1") if method == b"GET" else None
 
 
-async def _look(healths: dict[str, Health], target: str | None) -> tuple[str, object]:
+async def _look(healths: dict[str, WorkerHealth], target: str | None) -> tuple[str, object]:
     if target == "/healthz":
         return "200 OK", {"status": "live"}
     if target == "/readyz":

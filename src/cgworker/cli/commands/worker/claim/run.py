@@ -34,7 +34,7 @@ from cgworker.cli.worker_results import (
 from cgworker.client import KernelClient
 from cgworker.errors import CommonGroundError, UsageError
 from cgworker.handlers import CommandHandler
-from cgworker.handlers.child import Child, start_child
+from cgworker.handlers.child import ChildProcess, start_child
 from cgworker.handlers.command import write_to_stderr
 from cgworker.handlers.environment import ChildEnvironment, mask_for
 from cgworker.handlers.folder import temporary_folder
@@ -186,7 +186,7 @@ class _Work:
         renewal = await self._kernel.claims.renew(claim)
         return RenewalResult(renewal.server_time, renewal.expires_at, bool(renewal.stop_requested))
 
-    async def _end_unless_settled(self, child: Child, reason: str) -> None:
+    async def _end_unless_settled(self, child: ChildProcess, reason: str) -> None:
         """End the command, unless it has settled the turn itself, which ends the lease as well."""
         if not await self._is_settled():
             self.lost = reason
@@ -206,7 +206,7 @@ class _Work:
         return state in (TurnState.CLOSED, TurnState.SUSPENDED)
 
 
-async def _end(child: Child, grace_seconds: float = _END_SECONDS) -> None:
+async def _end(child: ChildProcess, grace_seconds: float = _END_SECONDS) -> None:
     child.ask_to_end()
     await anyio.sleep(grace_seconds)
     child.kill()
