@@ -23,6 +23,7 @@ ROWS = (
     "held_turns",
     "memory",
     "front_door",
+    "due_turns",
 )
 """The modules of the rows, in the order of the page."""
 

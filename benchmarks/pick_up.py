@@ -119,14 +119,14 @@ async def _our_worker(server: Server) -> AsyncIterator[Contestant]:
         "agent_id": agent.ref.agent_id,
         "project_id": server.project_id,
     }
-    async with _a_program([sys.executable, str(_PROGRAMS / "idle_worker.py")], asked) as process:
+    async with a_program([sys.executable, str(_PROGRAMS / "idle_worker.py")], asked) as process:
 
         async def pick_up() -> Picked:
             async with callers(server, [agent]) as (caller,):
                 given_at = time.time()
                 await caller.dispatch(agent)
                 accepted_at = time.time()
-            return Picked(given_at, accepted_at, (await _said(process))["handled_at"])
+            return Picked(given_at, accepted_at, (await said(process))["handled_at"])
 
         yield pick_up
 
@@ -134,12 +134,12 @@ async def _our_worker(server: Server) -> AsyncIterator[Contestant]:
 @asynccontextmanager
 async def _pgqueuer(python: str, dsn: str) -> AsyncIterator[Contestant]:
     """It queues its jobs itself, on a connection of their own: at each line it is told."""
-    async with _a_program([python, str(_PROGRAMS / "pgqueuer_idle.py")], {"dsn": dsn}) as process:
+    async with a_program([python, str(_PROGRAMS / "pgqueuer_idle.py")], {"dsn": dsn}) as process:
 
         async def pick_up() -> Picked:
             assert process.stdin is not None
             process.stdin.write(b"\n")
-            return Picked(**await _said(process))
+            return Picked(**await said(process))
 
         yield pick_up
 
@@ -167,7 +167,7 @@ async def _their_loop(python: str, server: Server) -> AsyncIterator[Contestant]:
 
 
 @asynccontextmanager
-async def _a_program(program: list[str], asked: dict[str, Any]) -> AsyncIterator[asyncio.subprocess.Process]:
+async def a_program(program: list[str], asked: dict[str, Any]) -> AsyncIterator[asyncio.subprocess.Process]:
     """It is told what it is asked on its first line, and says when it is ready."""
     process = await asyncio.create_subprocess_exec(
         *program, cwd=ROOT, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
@@ -175,14 +175,14 @@ async def _a_program(program: list[str], asked: dict[str, Any]) -> AsyncIterator
     try:
         assert process.stdin is not None
         process.stdin.write(json.dumps(asked).encode() + b"\n")
-        await asyncio.wait_for(_said(process), _WAIT_SECONDS)
+        await asyncio.wait_for(said(process), _WAIT_SECONDS)
         yield process
     finally:
         process.terminate()
         await process.wait()
 
 
-async def _said(process: asyncio.subprocess.Process) -> Any:
+async def said(process: asyncio.subprocess.Process) -> Any:
     assert process.stdout is not None
     return json.loads(await process.stdout.readline())
 

@@ -73,20 +73,30 @@ async def test_every_statement_fits_the_schema(dsn: str) -> None:
 
 
 async def test_asking_the_clock_costs_nothing(dsn: str) -> None:
-    """Each plan holds PostgreSQL's functions in place of the kernel's, which every statement asks."""
+    """Every statement asks the kernel's clock, and its plan is that of PostgreSQL's own functions."""
     found = statements()
     assert [name for name, text in found.items() if _PLAIN_CLOCK.search(text)] == []
     asking = {name: text for name, text in found.items() if "cg_now()" in text or "cg_clock()" in text}
     assert {"store.claims.claim.CLAIM_TURNS", "store.claims.dispatch.DISPATCH_TURNS"} <= asking.keys()
     connection = await asyncpg.connect(dsn)
     await connection.execute("set plan_cache_mode = force_generic_plan")
-    called = [
+    differing = [
         name
         for name, text in asking.items()
-        if re.search(r"cg_(now|clock)\(", json.dumps(await _plan_of(connection, text)))
+        if _without_names(await _plan_of(connection, text))
+        != await _plan_of(connection, _with_plain_clock(text))
     ]
     await connection.close()
-    assert called == []
+    assert differing == []
+
+
+def _without_names(plan: Any) -> Any:
+    """The plan, with the names that columns have got from PostgreSQL's own functions."""
+    return json.loads(json.dumps(plan).replace(".cg_clock", ".clock_timestamp").replace(".cg_now", ".now"))
+
+
+def _with_plain_clock(statement: str) -> str:
+    return statement.replace("cg_now()", "now()").replace("cg_clock()", "clock_timestamp()")
 
 
 _PLAIN_CLOCK = re.compile(r"(?<![a-z_.])(now|clock_timestamp|statement_timestamp)\(\)")

@@ -1,0 +1,162 @@
+"""Row 13: time. What turns that sleep and schedules cost, and how long a turn that is due waits for a worker.
+
+The peers queue their job for later themselves (pgqueuer: execute_after, Procrastinate: schedule_in). How late
+one runs counts from when it was given, plus its delay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import statistics
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+
+from benchmarks.measuring import Findings, Options, Row, cpu_seconds, main
+from benchmarks.pick_up import a_program, said
+from benchmarks.servers import PROJECT, Server, a_kernel, a_postgres, absent, new_database, peer_python
+from cgworker.wire.turns import Dispatch, RootRequest
+
+ROW = Row(
+    13,
+    "100,000 sleeping turns and 10,000 schedules; a turn that is due → handler running",
+    "idle CPU ≤ 1 %; pick-up ahead of each peer by 2 ×",
+)
+
+_PROGRAMS = Path(__file__).with_name("queues")
+_DELAY_SECONDS = 0.3
+_COUNT = 30
+_WAIT_SECONDS = 20.0
+_IDLE_SECONDS = 30.0
+
+_SLEEPING = """
+insert into cg_turns (project_id, turn_number, target_agent_id, requested_by_agent_id, turn_kind, cause_kind,
+    cause_id, spawn_key, state, record_count, created_at, updated_at, due_at)
+select $1, 1000000 + n, 'sleeper', 'sleeper', 'turn.conversation.v1', 'external_request', 'c' || n, 's' || n,
+    'suspended', 1, now(), now(), now() + interval '1 hour' + n * interval '1 minute'
+from generate_series(1, 100000) n
+"""
+_SCHEDULES = """
+insert into cg_schedules (project_id, schedule_id, requested_by_agent_id, cron, timezone, anchor_at,
+    target_agent_id, turn_kind, input, turn_order, overlap, catch_up, jitter_seconds, next_at, due_at)
+select $1, 'schedule-' || n, 'sleeper', '@every 10000m', 'UTC', now(), 'sleeper', 'turn.conversation.v1',
+    '{}', '{}', 'queue', 'last', 0, now() + interval '1 hour' + n * interval '1 minute',
+    now() + interval '1 hour' + n * interval '1 minute'
+from generate_series(1, 10000) n
+"""
+
+Contestant = Callable[[], Awaitable[float]]
+
+
+async def measure(options: Options) -> Findings:
+    """The idle CPU of a kernel with and without them, and the middle and 95th of many pick-ups."""
+    findings = Findings()
+    async with AsyncExitStack() as stack:
+        postgres = stack.enter_context(a_postgres())
+        dsn = await new_database(postgres)
+        ours = stack.enter_context(a_kernel(dsn))
+        await _idle(findings, ours, "idle CPU, empty")
+        await _fill(dsn)
+        await _idle(findings, ours, "idle CPU, 100,000 sleeping turns and 10,000 schedules")
+        contestants = {"cgworker": await stack.enter_async_context(_our_worker(ours))}
+        if python := peer_python("queues"):
+            for peer in ("pgqueuer", "procrastinate"):
+                asked = {"dsn": await new_database(postgres), "delay_seconds": _DELAY_SECONDS}
+                program = [python, str(_PROGRAMS / f"{peer}_delayed.py")]
+                contestants[peer] = await stack.enter_async_context(_a_peer(program, asked))
+        else:
+            findings.absent.append(absent("queues"))
+        for _ in range(options.rounds):
+            for who, pick_up in contestants.items():
+                late = sorted(
+                    [await asyncio.wait_for(pick_up(), _WAIT_SECONDS) * 1000 for _ in range(_COUNT)]
+                )
+                findings.add(who, "late, p50", "ms", statistics.median(late))
+                findings.add(who, "late, p95", "ms", late[int(0.95 * (len(late) - 1))])
+    _judge(findings)
+    return findings
+
+
+async def _late_ms(pick_up: Contestant) -> float:
+    return await asyncio.wait_for(pick_up(), _WAIT_SECONDS) * 1000
+
+
+async def _fill(dsn: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    for statement in (_SLEEPING, _SCHEDULES):
+        await connection.execute(statement.replace("$1", f"'{PROJECT}'"))
+    await connection.execute("vacuum analyze")
+    await connection.close()
+    await asyncio.sleep(15)  # until the timer has looked again
+
+
+async def _idle(findings: Findings, server: Server, what: str) -> None:
+    assert server.pid is not None
+    begun, used = time.monotonic(), cpu_seconds(server.pid)
+    await asyncio.sleep(_IDLE_SECONDS)
+    share = (cpu_seconds(server.pid) - used) / (time.monotonic() - begun) * 100
+    findings.add("cgworker", what, "%", share)
+
+
+@asynccontextmanager
+async def _our_worker(server: Server) -> AsyncIterator[Contestant]:
+    agent = await server.admit(f"bench-due-{secrets.token_hex(2)}")
+    asked = {
+        "url": server.url,
+        "token": agent.token,
+        "agent_id": agent.ref.agent_id,
+        "project_id": server.project_id,
+    }
+    async with (
+        a_program([sys.executable, str(_PROGRAMS / "idle_worker.py")], asked) as process,
+        server.client(agent) as kernel,
+    ):
+
+        async def pick_up() -> float:
+            key = secrets.token_hex(8)
+            given_at = time.time()
+            await kernel.turns.dispatch(
+                Dispatch(
+                    requested_by=agent.ref,
+                    target_agent=agent.ref,
+                    input={},
+                    dispatch_key=key,
+                    authority=RootRequest(request_id=key),
+                    delay_seconds=_DELAY_SECONDS,
+                )
+            )
+            handled_at: float = (await said(process))["handled_at"]
+            return handled_at - given_at - _DELAY_SECONDS
+
+        yield pick_up
+
+
+@asynccontextmanager
+async def _a_peer(program: list[str], asked: dict[str, object]) -> AsyncIterator[Contestant]:
+    async with a_program(program, asked) as process:
+
+        async def pick_up() -> float:
+            assert process.stdin is not None
+            process.stdin.write(b"\n")
+            told = await said(process)
+            return float(told["handled_at"]) - float(told["given_at"]) - _DELAY_SECONDS
+
+        yield pick_up
+
+
+def _judge(findings: Findings) -> None:
+    idle = findings.median("cgworker", "idle CPU, 100,000 sleeping turns and 10,000 schedules")
+    findings.judge_most("idle CPU ≤ 1 %", idle, "%", most=1)
+    ours = findings.median("cgworker", "late, p50")
+    for peer in ("pgqueuer", "procrastinate"):
+        ratio = findings.median(peer, "late, p50") / ours
+        findings.judge_ratio(f"ahead of {peer} by 2 ×", ratio, least=2)
+
+
+if __name__ == "__main__":
+    main(ROW, measure, rounds=2)
