@@ -31,6 +31,9 @@ async def handle(turn: Turn, input: str):
     Path(runs).open("a").write("killed\\n")
     if input == "work":
         await anyio.sleep_forever()
+    if input == "listen":
+        async for message in turn.messages():
+            Path(runs).open("a").write(message.content + "\\n")
     if input == "record":
         await turn.record({"step": 1})
     return suspend("waiting") if input == "suspend" else {"by": "the killed one"}
@@ -141,6 +144,35 @@ async def test_killed_while_it_runs_it_is_run_again(story: Any) -> None:
         await told.until_it_ran()
         await told.kill()
         assert (await told.follow(), told.who_ran) == (NEXT_ONE, ["killed", "next"])
+
+
+async def test_killed_while_it_listens_the_next_one_reads_every_message(
+    story: Any, kernel: LocalKernel
+) -> None:
+    """Those that the dead worker had read, and one that came while no worker had the turn."""
+    read: list[str] = []
+
+    async def listen(turn: Turn) -> None:
+        async for message in turn.messages():
+            read.append(message.content)
+            if message.content == "end":
+                return
+
+    async with story("listen") as told, await kernel.agent("requester") as requester:
+
+        async def has_read() -> bool:
+            return "first" in told.who_ran
+
+        await told.until_it_ran()
+        await requester.turns.tell(told.turn, "first")
+        await told.until(has_read)
+        await told.kill()
+        await requester.turns.tell(told.turn, "between")
+        async with working(Worker(told.desk, handler=listen, options=WorkerOptions(wait_seconds=5))):
+            await in_state(told.desk, told.turn, "running")
+            await requester.turns.tell(told.turn, "end")
+            assert (await closed(told.desk, told.turn)).outcome == "succeeded"
+    assert read == ["first", "between", "end"]
 
 
 async def test_killed_during_an_append_it_is_run_again_and_the_record_stays(

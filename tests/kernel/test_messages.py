@@ -107,6 +107,17 @@ async def test_a_message_may_hold_what_the_database_cannot_look_into(project: Pr
     assert [each["message"] for each in await _messages(asker, turn_id)] == ["\0", "next"]
 
 
+async def test_a_large_message_is_told_once_and_kept_as_it_was_sent(project: Project) -> None:
+    """Parsed beside the event loop; equal numbers in other forms are the same message."""
+    asker = await project.agent("asker")
+    turn_id = await asker.dispatch(asker)
+    first = await asker.tell(turn_id, {"text": "x" * 3_000_000, "n": 1.5}, key="m1")
+    again = await asker.tell(turn_id, {"n": 15e-1, "text": "x" * 3_000_000}, key="m1")
+    assert (again.status_code, again.json()) == (200, first.json())
+    [told] = await _messages(asker, turn_id)
+    assert (len(told["message"]["text"]), told["message"]["n"]) == (3_000_000, 1.5)
+
+
 async def test_repeats_at_once_add_one_message(project: Project, elsewhere: Project) -> None:
     """Two kernels that both have the request take turns at the turn's row."""
     asker, worker = await project.agent("asker"), await project.agent("worker")

@@ -52,6 +52,19 @@ async def test_a_turn_done_again_has_the_same_input_kind_and_target(project: Pro
     assert (await worker.claim())["turn_id"] == again
 
 
+async def test_a_turn_done_again_has_the_same_place_in_the_order(project: Project) -> None:
+    """Its priority and keys; but it is due at once."""
+    asker, worker = await project.agent("asker"), await project.agent("worker")
+    order = {"priority": 7, "serial_key": "conversation-17", "fairness_key": "tenant-a"}
+    first = await asker.dispatch(worker, **order, delay_seconds=0)
+    await worker.finish(await worker.claim(), "failed")
+    again = (await asker.redo(first)).json()["turn_id"]
+    turn = await asker.get(f"turns/{again}")
+    assert {name: turn[name] for name in order} == order
+    assert (await asker.redo(first)).json()["turn_id"] == again
+    assert (await worker.claim())["turn_id"] == again
+
+
 async def test_keep_steps_carries_what_a_durable_handler_has_kept(project: Project) -> None:
     """Steps, children, questions and answers, in order; no progress, no message, no final record."""
     asker, worker = await project.agent("asker"), await project.agent("worker")
