@@ -55,7 +55,7 @@ async def test_a_turn_done_again_has_the_same_input_kind_and_target(project: Pro
 async def test_a_turn_done_again_has_the_same_place_in_the_order(project: Project) -> None:
     """Its priority and keys; but it is due at once."""
     asker, worker = await project.agent("asker"), await project.agent("worker")
-    order = {"priority": 7, "serial_key": "conversation-17", "fairness_key": "tenant-a"}
+    order: dict[str, Any] = {"priority": 7, "serial_key": "conversation-17", "fairness_key": "tenant-a"}
     first = await asker.dispatch(worker, **order, delay_seconds=0)
     await worker.finish(await worker.claim(), "failed")
     again = (await asker.redo(first)).json()["turn_id"]
