@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from cgworker import Turn, Worker
 from tests.cli.conftest import Cg, Kernel
 
 
@@ -131,3 +132,19 @@ def test_a_requested_stop_is_told(cg: Cg, kernel: Kernel, desk: str) -> None:
     told = why(cg, kernel, desk, turn_id)
     assert "a stop is requested" in " ".join(told["because"])
     assert told["story"][-1]["text"] == f"{desk} asked for a stop (enough)"
+
+
+def test_a_sleeping_turn_says_when_the_kernel_wakes_it(cg: Cg, kernel: Kernel, desk: str) -> None:
+    """In words, and from nobody's worker."""
+
+    async def nap(turn: Turn) -> None:
+        await turn.sleep(3 * 3600 + 60, key="nap")
+
+    async def work() -> None:
+        async with await kernel.local.agent(desk) as client:
+            assert await Worker(client, nap).once() is not None
+
+    turn_id = kernel.dispatch(desk)
+    kernel.portal.call(work)
+    told = why(cg, kernel, desk, turn_id)
+    assert told["because"] == ["suspended (await_time): the kernel queues it again in 3 h"]

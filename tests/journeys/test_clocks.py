@@ -92,3 +92,25 @@ async def test_who_resumes_a_retry_goes_by_the_kernels_clock(kernel: LocalKernel
             await anyio.sleep(0.5)
         assert [event.turn for event in witness.of(TurnResumed)] == [due]
         await in_state(desk, later, "suspended")
+
+
+@pytest.mark.usefixtures("wrong_clock")
+@pytest.mark.parametrize("is_plain", [False, True], ids=["ours", "plain"])
+async def test_a_sleep_lasts_as_long_as_the_kernels_clock_says(kernel: LocalKernel, is_plain: bool) -> None:
+    """A worker that is an hour ahead does not cut it short, and one that is behind adds no hour."""
+    if is_plain:
+        kernel.faults.ignore_preferences()
+    async with await kernel.agent("desk") as desk:
+        worker = Worker(desk, options=OPTIONS)
+
+        @worker.turn()
+        async def nap(turn: Turn) -> str:
+            await turn.sleep(1.0, key="nap")
+            return "rested"
+
+        turn = await kernel.dispatch("desk", {})
+        async with working(worker):
+            ended = await closed(desk, turn, seconds=20)
+        begun = next(item for item in (await desk.turns.context(turn)).semantic_items[1:])
+        assert ended.closed_at is not None
+        assert 1.0 <= (ended.closed_at - begun.record.created_at).total_seconds() < 10

@@ -91,6 +91,8 @@ async def _why_queued(kernel: KernelClient, turn: TurnSnapshot) -> AsyncIterator
         yield f"{name} is disabled: `cg agent update --agent-id {name} --enable`"
     elif not agent.accepts_work:
         yield f"{name} accepts no work: `cg agent resume --agent-id {name}`"
+    if isinstance(turn.not_before, datetime) and turn.not_before > datetime.now(UTC):
+        yield f"it was dispatched for later, and is due {_in(turn.not_before)}"
     running, ahead = await _competitors(kernel, turn)
     if len(running) >= agent.capacity:
         held = ", ".join(other.turn_id for other in running)
