@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, Unpack, overload
 
 from cgworker.durable.children import Child, ChildResult
 from cgworker.durable.messages import Message, MessageReader
 from cgworker.durable.parts import Parts
 from cgworker.durable.questions import Question
 from cgworker.durable.waits import Waits
+from cgworker.wire.order import Order
 from cgworker.wire.turns import CONVERSATION_KIND
 
 T = TypeVar("T")
@@ -65,15 +66,19 @@ class DurableTurn:
         self._step_counts[name] += 1
         return f"{name}#{self._step_counts[name]}"
 
-    def child(self, agent_id: str, input: Any, *, kind: str = CONVERSATION_KIND) -> Child:
+    def child(
+        self, agent_id: str, input: Any, *, kind: str = CONVERSATION_KIND, **order: Unpack[Order]
+    ) -> Child:
         """Describe a turn for another agent of the project, for `children`.
 
         Args:
             agent_id: the agent.
             input: any JSON value, or an object of an attrs class or a dataclass.
             kind: the turn kind; the agent must have that capability.
+            order: when and in which order the turn is claimed, as in `Dispatch`: `not_before` or
+                `delay_seconds`, `priority`, `serial_key`, `fairness_key`.
         """
-        return Child(agent_id, input, kind=kind)
+        return Child(agent_id, input, kind=kind, order=order)
 
     async def children(
         self, wanted: Mapping[str, Child], *, first: int | None = None

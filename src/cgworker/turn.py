@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 from cgworker.client import KernelClient
 from cgworker.deprecation import warn_renamed
@@ -21,6 +21,7 @@ from cgworker.lease import Lease, call_until_lease_ends
 from cgworker.outcome import Suspended
 from cgworker.wire.converter import unstructure_plain
 from cgworker.wire.meta import Meta
+from cgworker.wire.order import Order
 from cgworker.wire.records import SemanticItem, TurnContext
 from cgworker.wire.refs import AgentRef, CardBoxRef, TurnRef
 from cgworker.wire.turns import CONVERSATION_KIND, ChildDerivation, Dispatch, TurnSnapshot
@@ -170,7 +171,7 @@ class Turn(Interruptible, DurableTurn):
         return open_stream(self._journal, role, max_characters=max_characters, max_seconds=max_seconds)
 
     async def dispatch(
-        self, agent_id: str, input: Any, *, key: str, kind: str = CONVERSATION_KIND
+        self, agent_id: str, input: Any, *, key: str, kind: str = CONVERSATION_KIND, **order: Unpack[Order]
     ) -> TurnRef:
         """Dispatch a child turn under this turn's claim. A repeat with the same key gives the same turn.
 
@@ -179,10 +180,13 @@ class Turn(Interruptible, DurableTurn):
             input: any JSON value.
             key: names the child within this turn, across attempts.
             kind: the child's turn kind; the agent must have that capability.
+            order: when and in which order the child is claimed, as in `Dispatch`: `not_before` or
+                `delay_seconds`, `priority`, `serial_key`, `fairness_key`.
 
         Raises:
             LeaseLost: the kernel did not answer before the lease ended.
             KernelRefused: the kernel refused, for instance because the agent does not exist.
+            KernelLacks: the kernel does not know a field of the order, as the reference's does not.
         """
         target = AgentRef(project_id=self.ref.project_id, agent_id=agent_id)
         annotations = self.annotate()
@@ -194,8 +198,9 @@ class Turn(Interruptible, DurableTurn):
             dispatch_key=child_key(self.ref, key),
             authority=ChildDerivation(parent_claim=self._lease.claim),
             meta=Meta(annotations=annotations) if annotations else None,
+            **order,
         )
         return await call_until_lease_ends(lambda: self._kernel.turns.dispatch(child), self._lease)
 
     async def _dispatch_child(self, name: str, child: Child) -> TurnRef:
-        return await self.dispatch(child.agent_id, child.input, key=name, kind=child.kind)
+        return await self.dispatch(child.agent_id, child.input, key=name, kind=child.kind, **child.order)

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import pytest
 from anyio.from_thread import BlockingPortal
@@ -24,6 +24,7 @@ from cgworker.profiles import (
     Profile,
 )
 from cgworker.testing import LocalKernel
+from cgworker.wire.order import Order
 from cgworker.wire.refs import TurnRef
 from tests.kernels import SharedKernel
 
@@ -114,9 +115,9 @@ class Kernel:
         config.update(lambda content: content.update(base_url=self.url))
         return profile.name
 
-    def dispatch(self, agent_id: str, input: Any = "hi") -> str:
+    def dispatch(self, agent_id: str, input: Any = "hi", **order: Unpack[Order]) -> str:
         """Give an agent a turn; returns its id."""
-        turn: TurnRef = self.portal.call(lambda: self.local.dispatch(agent_id, input))
+        turn: TurnRef = self.portal.call(lambda: self.local.dispatch(agent_id, input, **order))
         return turn.turn_id
 
     def set_metadata(self, profile: str, metadata: dict[str, Any]) -> None:

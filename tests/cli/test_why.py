@@ -148,3 +148,17 @@ def test_a_sleeping_turn_says_when_the_kernel_wakes_it(cg: Cg, kernel: Kernel, d
     kernel.portal.call(work)
     told = why(cg, kernel, desk, turn_id)
     assert told["because"] == ["suspended (await_time): the kernel queues it again in 3 h"]
+
+
+def test_a_delayed_turn_is_due_later(cg: Cg, kernel: Kernel, desk: str) -> None:
+    """Nothing else keeps it: it says when it can be claimed."""
+    turn_id = kernel.dispatch(desk, delay_seconds=3 * 3600)
+    assert why(cg, kernel, desk, turn_id)["because"] == ["due in 3 h"]
+
+
+def test_a_turn_waits_for_its_serial_key(cg: Cg, kernel: Kernel, desk: str) -> None:
+    """The turn that holds the key is named."""
+    first, second = [kernel.dispatch(desk, serial_key="conversation-17") for _ in range(2)]
+    claim(cg, kernel, desk)
+    reasons = why(cg, kernel, desk, second)["because"]
+    assert f"waits for serial key conversation-17 held by {first}" in reasons

@@ -19,6 +19,7 @@ from cgworker.errors import UsageError
 from cgworker.lease import Lease, call_until_lease_ends
 from cgworker.outcome import AWAIT_CHILDREN_REASON, Suspended, Suspending
 from cgworker.wire.converter import unstructure_plain
+from cgworker.wire.order import Order
 from cgworker.wire.refs import TurnRef
 from cgworker.wire.turns import CONVERSATION_KIND, TurnSnapshot
 
@@ -33,11 +34,14 @@ class Child:
         agent_id: the agent that gets the turn.
         input: any JSON value, or an object of a class with fields.
         kind: the turn kind; the agent must have it among its capabilities.
+        order: when and in which order the turn is claimed, as in `Dispatch`: `not_before` or `delay_seconds`,
+            `priority`, `serial_key`, `fairness_key`.
     """
 
     agent_id: str
     input: Any
     kind: str = field(default=CONVERSATION_KIND, kw_only=True)
+    order: Order = field(factory=Order, kw_only=True)
 
 
 @frozen

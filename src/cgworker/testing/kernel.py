@@ -12,7 +12,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 import anyio
 import anyio.to_thread
@@ -29,6 +29,7 @@ from cgworker.testing.faults import Faults, per_project
 from cgworker.testing.kernel_clock import move_clock
 from cgworker.wire.agents import AgentSpec, Provenance
 from cgworker.wire.credentials import IssueCredential
+from cgworker.wire.order import Order
 from cgworker.wire.refs import AgentRef, TurnRef
 from cgworker.wire.turns import CONVERSATION_KIND, Dispatch, RootRequest, TurnSnapshot
 
@@ -111,7 +112,13 @@ class LocalKernel:
         return client
 
     async def dispatch(
-        self, agent_id: str, input: Any, *, key: str | None = None, kind: str = CONVERSATION_KIND
+        self,
+        agent_id: str,
+        input: Any,
+        *,
+        key: str | None = None,
+        kind: str = CONVERSATION_KIND,
+        **order: Unpack[Order],
     ) -> TurnRef:
         """Dispatch a turn to an agent, as the agent `requester`.
 
@@ -120,6 +127,8 @@ class LocalKernel:
             input: any JSON value, or an object of a class with fields.
             key: the dispatch key; None makes a new one.
             kind: the turn kind.
+            order: when and in which order the turn is claimed, as in `Dispatch`: `not_before` or
+                `delay_seconds`, `priority`, `serial_key`, `fairness_key`.
         """
         async with await self.agent("requester") as requester:
             anchor = key or secrets.token_hex(8)
@@ -131,6 +140,7 @@ class LocalKernel:
                     turn_kind=kind,
                     dispatch_key=anchor,
                     authority=RootRequest(request_id=anchor),
+                    **order,
                 )
             )
 

@@ -21,6 +21,7 @@ from cgworker.testing.scripted_turn import RequestRefused, ScriptedTurn
 from cgworker.testing.verbs import verb_of
 from cgworker.wire.absent import ABSENT
 from cgworker.wire.converter import dumps, loads
+from cgworker.wire.order import ORDER_FIELDS
 from cgworker.wire.refs import AgentRef
 
 _LEASE_SECONDS = 30.0
@@ -207,6 +208,7 @@ class ScriptedKernel(httpx.AsyncBaseTransport):
                 kind=body["turn_kind"],
                 spawn_key=key,
                 cause={"kind": "turn", "id": self.turn.turn_id},
+                order={name: body[name] for name in ORDER_FIELDS if name in body and name != "delay_seconds"},
             )
             child.add_record(body["input"], "bootstrap")
             self.children[key] = child

@@ -52,6 +52,7 @@ class ScriptedTurn:
     events: list[dict[str, Any]] = field(factory=list)
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     created_at: datetime = field(factory=lambda: datetime.now(UTC))
+    order: Mapping[str, Any] = field(factory=dict)
 
     @property
     def token(self) -> str:
@@ -149,4 +150,5 @@ class ScriptedTurn:
             "created_at": self.created_at,
             "updated_at": self.created_at,
             "closed_at": self.created_at if self.state is TurnState.CLOSED else None,
+            **self.order,
         }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from datetime import datetime
+from typing import Annotated, TypedDict
 
 from cgworker.wire.converter import REQUESTS
 from cgworker.wire.values import Fault, read_str, read_strict_int
@@ -13,8 +14,19 @@ Priority = Annotated[int, "priority"]
 OrderKey = Annotated[str, "order_key"]
 """A serial key or a fairness key: 1 to 200 characters."""
 
-ORDER_FIELDS = ("not_before", "delay_seconds", "priority", "serial_key", "fairness_key")
-"""The fields of a dispatch that the reference's kernel does not know."""
+
+class Order(TypedDict, total=False):
+    """The fields of a dispatch that say when and in which order its turn is claimed; see `Dispatch`."""
+
+    not_before: datetime
+    delay_seconds: float
+    priority: int
+    serial_key: str
+    fairness_key: str
+
+
+ORDER_FIELDS = tuple(Order.__annotations__)
+"""The names of the fields, which the reference's kernel does not know."""
 
 
 def _read_priority(value: object, _: object) -> int:

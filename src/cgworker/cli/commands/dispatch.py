@@ -8,6 +8,7 @@ from cgworker.cli.anchors import anchors
 from cgworker.cli.command import add_command, single
 from cgworker.cli.connect import as_actor
 from cgworker.cli.options import DispatchKey, Flag, ProjectId, RequestedBy, RequestId, ServerFlags
+from cgworker.cli.order import OrderFlags
 from cgworker.cli.payload import PayloadFlags
 from cgworker.cli.results import DispatchedTurn
 from cgworker.wire.refs import AgentRef
@@ -23,6 +24,7 @@ async def dispatch(
     ],
     turn_kind: Annotated[str, Flag("--turn-kind", metavar="KIND", help="The kind of turn.")],
     payload: PayloadFlags,
+    order: OrderFlags,
     request_id: RequestId = None,
     dispatch_key: DispatchKey = None,
 ) -> DispatchedTurn:
@@ -36,6 +38,7 @@ async def dispatch(
         turn_kind=turn_kind,
         dispatch_key=dispatch_key,
         authority=RootRequest(request_id=request_id),
+        **order.read(),
     )
     async with as_actor(server, actor) as kernel:
         turn = await kernel.turns.dispatch(work)

@@ -85,6 +85,9 @@ async def _reasons(kernel: KernelClient, turn: TurnSnapshot, events: list[Ledger
 
 
 async def _why_queued(kernel: KernelClient, turn: TurnSnapshot) -> AsyncIterator[str]:
+    if isinstance(turn.not_before, datetime) and turn.not_before > datetime.now(UTC):
+        yield f"due {_in(turn.not_before)}"
+        return
     agent = await kernel.agents.get(turn.target_agent)
     name = agent.agent.agent_id
     if not agent.enabled:
@@ -97,10 +100,21 @@ async def _why_queued(kernel: KernelClient, turn: TurnSnapshot) -> AsyncIterator
     if len(running) >= agent.capacity:
         held = ", ".join(other.turn_id for other in running)
         yield f"{name} runs {held} and can run {agent.capacity} at once: `cg agent update --capacity N`"
+    if turn.serial_key and (holder := await _holder_of_key(kernel, turn, running)):
+        yield f"waits for serial key {turn.serial_key} held by {holder}"
     if ahead:
         yield f"{_count(ahead, 'turn')} of {name} {'was' if ahead == 1 else 'were'} queued before it"
     loop = f"cg worker loop --profile {agent.agent} --command ..."
     yield f"it waits for a worker of {name}: does one run? `{loop}`"
+
+
+async def _holder_of_key(kernel: KernelClient, turn: TurnSnapshot, running: list[TurnEntry]) -> str | None:
+    """Return the running turn of the turn's serial key; None if there is none."""
+    for other in running:
+        ref = TurnRef(project_id=turn.turn.project_id, turn_id=other.turn_id)
+        if (await kernel.turns.get(ref)).serial_key == turn.serial_key:
+            return other.turn_id
+    return None
 
 
 async def _competitors(kernel: KernelClient, turn: TurnSnapshot) -> tuple[list[TurnEntry], int]:

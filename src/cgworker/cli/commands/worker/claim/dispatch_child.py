@@ -11,6 +11,7 @@ from cgworker.cli.options import (
     RequestedBy,
     ServerFlags,
 )
+from cgworker.cli.order import OrderFlags
 from cgworker.cli.payload import read_claim, read_json
 from cgworker.cli.worker_results import (
     DispatchedChild,
@@ -35,6 +36,7 @@ async def dispatch_child(
             help="Repeating the command with the same key gives the same turn.",
         ),
     ],
+    order: OrderFlags,
     turn_kind: Annotated[
         str, Flag("--turn-kind", metavar="KIND", help="The kind of turn.")
     ] = CONVERSATION_KIND,
@@ -49,6 +51,7 @@ async def dispatch_child(
         turn_kind=turn_kind,
         dispatch_key=dispatch_key,
         authority=ChildDerivation(parent_claim=claim),
+        **order.read(),
     )
     async with as_claim_holder(server, actor) as kernel:
         turn = await kernel.turns.dispatch(child)
