@@ -25,8 +25,11 @@ def test_a_schedule_is_set_shown_paused_triggered_and_deleted(cg: Cg, maker: str
     made = cg(
         *("schedule", "set", "nightly", "--profile", maker, "--cron", "30 2 * * *"),
         *("--timezone", "Europe/Berlin", "--target-agent", "maker", "--payload-json", '{"do": "it"}'),
-        *("--overlap", "skip", "--catch-up", "none", "--jitter", "90s"),
+        *("--overlap", "skip", "--catch-up", "none", "--jitter", "90s", "--delay", "10m"),
+        *("--priority", "-3", "--serial-key", "a", "--fairness-key", "b"),
     ).result
+    order = ("delay_seconds", "priority", "serial_key", "fairness_key")
+    assert [made[name] for name in order] == [600, -3, "a", "b"]
     assert (made["cron"], made["timezone"], made["overlap"], made["catch_up"], made["jitter_seconds"]) == (
         "30 2 * * *",
         "Europe/Berlin",

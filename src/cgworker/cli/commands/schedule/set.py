@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from cgworker.cli.connect import as_actor, worker_agent
 from cgworker.cli.options import ActingAgent, Flag, ProfilesProjectId, ScheduleId, ServerFlags
 from cgworker.cli.payload import PayloadFlags, read_duration
+from cgworker.wire.absent import ABSENT
 from cgworker.wire.refs import AgentRef
 from cgworker.wire.schedules import PutSchedule, Schedule
 from cgworker.wire.turns import CONVERSATION_KIND
@@ -42,6 +43,20 @@ async def put(
         str | None,
         Flag("--jitter", metavar="DURATION", help="Dispatch up to so long after the instant, such as 90s."),
     ] = None,
+    delay: Annotated[
+        str | None,
+        Flag("--delay", metavar="DURATION", help="How long each turn cannot be claimed, such as 10m."),
+    ] = None,
+    priority: Annotated[
+        int | None, Flag("--priority", metavar="N", help="-100 to 100; an agent's higher turns come first.")
+    ] = None,
+    serial_key: Annotated[
+        str | None,
+        Flag("--serial-key", metavar="KEY", help="Of an agent's turns with it one runs at a time."),
+    ] = None,
+    fairness_key: Annotated[
+        str | None, Flag("--fairness-key", metavar="KEY", help="Turns of different keys take turns.")
+    ] = None,
     project_id: ProfilesProjectId = None,
     agent_id: ActingAgent = None,
 ) -> Schedule:
@@ -57,6 +72,10 @@ async def put(
         overlap=overlap,
         catch_up=catch_up,
         jitter_seconds=0 if jitter is None else read_duration(jitter, "--jitter"),
+        delay_seconds=ABSENT if delay is None else read_duration(delay, "--delay"),
+        priority=ABSENT if priority is None else priority,
+        serial_key=ABSENT if serial_key is None else serial_key,
+        fairness_key=ABSENT if fairness_key is None else fairness_key,
     )
     async with as_actor(server, actor) as kernel:
         return await kernel.schedules.put(schedule_id, schedule)
