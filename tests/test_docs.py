@@ -23,6 +23,8 @@ STORIES = [page for page in PAGES if any(block.mark for block in blocks(page))]
 AFTER_THE_README = {
     "docs/how-to/health.md": "to join",
     "docs/how-to/human-approval.md": "to join",
+    "docs/how-to/conversations-in-order.md": "to join",
+    "docs/how-to/priorities-and-fairness.md": "to join",
     "docs/how-to/steering.md": "to join",
     "docs/how-to/retries.md": "to join",
     "docs/how-to/schedules.md": "to join",

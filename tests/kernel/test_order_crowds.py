@@ -43,7 +43,7 @@ class Crowd:
     async def work(self, place: int) -> None:
         """Claim and finish turns until all are closed; suspend each tenth once."""
         agent = self.here if place % 2 else self.there
-        with anyio.fail_after(240):
+        with anyio.fail_after(60 + TURNS / 10):
             while self.finished_count < len(self.orders):
                 asked_at = time.monotonic()
                 claim = await agent.claim()
