@@ -25,6 +25,7 @@ import sys
 import tempfile
 import threading
 import types
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
@@ -92,7 +93,7 @@ def warm_folder(*also: str) -> Path:
     server = subprocess.Popen(
         [sys.executable, "-m", "tests.warm", address, *also],
         cwd=ROOT,
-        env={name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")},
+        env={**os.environ, **_measured()},
         stdin=stays,
         stdout=subprocess.PIPE,
     )
@@ -105,6 +106,13 @@ def warm_folder(*also: str) -> Path:
         program.write_text(_STAND_IN.format(python=sys.executable, address=address, before=before))
         program.chmod(0o755)
     return folder
+
+
+def _measured() -> Mapping[str, str]:
+    """What makes the warm Python and all that it forks count, where the tests do."""
+    coverage = sys.modules.get("coverage")
+    running = coverage and coverage.Coverage.current()
+    return {"COVERAGE_PROCESS_CONFIG": running.config.serialize()} if running else {}
 
 
 def _end(server: subprocess.Popen[bytes], held: int) -> None:
@@ -145,7 +153,7 @@ class Server:
         while True:
             for key, _ in self._selector.select():
                 if key.fileobj == 0:
-                    sys.exit()
+                    os.kill(os.getpid(), signal.SIGKILL)  # what it loaded counts in its children
                 if key.fileobj is not self._listener:
                     key.data()
                 elif job := self._accept():

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.warm import warm_python
+
 SUITE = """
 import pytest
 from cgworker import Turn, UsageError, Worker, handles
@@ -48,7 +50,7 @@ def test_without_any():
 
 
 def run_pytest(folder: Path, *argv: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *argv]
+    command = [warm_python(), "-m", "pytest", "-p", "no:cacheprovider", *argv]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
