@@ -3,8 +3,8 @@
 `warm_folder()` holds `python`, `python3` and `cg`. They take `-c CODE`, `-m MODULE` or a file; flags of
 Python's own start the cold Python. They pass their arguments, environment, folder, umask and standard streams
 to a process of the warm Python, which runs the program. They hand on signals, end as it does, and when one
-is killed, it is killed as well. Only its parent, its process group and its memory are others: tests about
-these start `sys.executable`.
+is killed, it is killed as well. Only its parent, its process group and its memory are others, and SIGSTOP
+does not reach it: tests about these start `sys.executable`.
 """
 
 from __future__ import annotations

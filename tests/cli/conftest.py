@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -59,9 +60,22 @@ class Ran:
 
 @frozen
 class Cg:
-    """Runs `cg` in this process."""
+    """Runs `cg` in this process, or starts it as another."""
 
     home: Path
+    started: list[subprocess.Popen[bytes]] = field(factory=list, repr=False)
+
+    def start(self, program: str, *argv: str) -> subprocess.Popen[bytes]:
+        """Start `cg` by this Python; what still runs at the test's end is killed."""
+        process = subprocess.Popen(
+            [program, "-m", "cgworker", *argv],
+            env={**os.environ, "HOME": str(self.home)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        self.started.append(process)
+        return process
 
     def __call__(self, *argv: str, stdin: str = "") -> Ran:
         out, err = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True), io.StringIO()
@@ -84,7 +98,12 @@ def cg(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cg]:
             monkeypatch.delenv(name)
     with tempfile.TemporaryDirectory(prefix="cg-home-") as home:
         monkeypatch.setenv("HOME", home)
-        yield Cg(Path(home))
+        cg = Cg(Path(home))
+        yield cg
+        for process in cg.started:  # a test that fails leaves nothing for the next to be blamed for
+            process.kill()
+            with process:
+                pass
 
 
 @frozen

@@ -92,13 +92,7 @@ def answered(cg: Cg, kernel: Kernel, profile: str, turn_id: str) -> Any:
 
 
 def start(cg: Cg, *argv: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [warm_python(), "-m", "cgworker", "worker", "run", *argv],
-        env={**os.environ, "HOME": str(cg.home)},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    return cg.start(warm_python(), "worker", "run", *argv)
 
 
 # ---------------------------------------------------------------- run

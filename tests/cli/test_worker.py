@@ -43,13 +43,7 @@ def state_of(cg: Cg, kernel: Kernel, profile: str, turn_id: str) -> tuple[str, s
 
 
 def start(cg: Cg, *argv: str, python: str | None = None) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [python or warm_python(), "-m", "cgworker", *argv],
-        env={**os.environ, "HOME": str(cg.home)},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    return cg.start(python or warm_python(), *argv)
 
 
 def until(seen: Callable[[], Any]) -> None:
