@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, TypeVar, Unpack, overload
 
@@ -28,7 +27,6 @@ class DurableTurn:
     def __init__(self, parts: Parts, waits: Waits) -> None:
         self._parts = parts
         self._waits = waits
-        self._step_counts: Counter[str] = Counter()
 
     @overload
     async def once(self, key: str, make: Callable[[], Any]) -> Any: ...
@@ -63,8 +61,9 @@ class DurableTurn:
         Args:
             name: what the steps have in common.
         """
-        self._step_counts[name] += 1
-        return f"{name}#{self._step_counts[name]}"
+        counts = self._parts.step_counts
+        counts[name] += 1
+        return f"{name}#{counts[name]}"
 
     def child(
         self, agent_id: str, input: Any, *, kind: str = CONVERSATION_KIND, **order: Unpack[Order]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from cgworker import Turn, Worker, WorkerOptions
+from cgworker import KernelLacks, Turn, Worker, WorkerOptions
 from cgworker.testing import LocalKernel
 from tests.journeys.conftest import closed, working
 from tests.kernels import NewProject
@@ -111,3 +111,23 @@ async def test_a_stop_is_found_at_a_renewal(plain: LocalKernel) -> None:
             await started.wait()
             await desk.turns.stop(turn, requested_by=desk.agent)
             assert (await closed(desk, turn)).outcome == "stopped"
+
+
+async def test_what_a_plain_kernel_lacks_is_said(plain: LocalKernel) -> None:
+    """Telling, doing again, and waiting for messages: none is dropped in silence."""
+    async with await plain.agent("desk") as desk, await plain.agent("requester") as requester:
+        worker = Worker(desk, options=WorkerOptions(poll_seconds=0.1))
+
+        @worker.turn()
+        async def listen(turn: Turn) -> None:
+            assert [message async for message in turn.messages(wait=False)] == []
+            async for _ in turn.messages():
+                pass
+
+        turn = await plain.dispatch("desk", {})
+        with pytest.raises(KernelLacks, match="telling turns something"):
+            await requester.turns.tell(turn, "hello")
+        async with working(worker):
+            assert (await closed(desk, turn)).final_payload["type"] == "KernelLacks"
+        with pytest.raises(KernelLacks, match="doing closed turns again"):
+            await requester.turns.redo(turn)

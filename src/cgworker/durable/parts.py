@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import cached_property
 
@@ -41,6 +42,11 @@ class Parts:
     def steps(self) -> Steps:
         """The steps of the turn."""
         return Steps(self.journal)
+
+    @cached_property
+    def step_counts(self) -> Counter[str]:
+        """How many keys `step_key` has given for each name."""
+        return Counter()
 
     @cached_property
     def children(self) -> Children:

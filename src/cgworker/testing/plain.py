@@ -12,7 +12,7 @@ from cgworker.wire.converter import loads
 from cgworker.wire.order import ORDER_FIELDS
 
 _PREFERENCES = (b"prefer", b"idempotency-key")
-_ADDED_ROUTES = re.compile(r"-many\Z|/management/schedules(/|\Z)")
+_ADDED_ROUTES = re.compile(r"-many\Z|/management/schedules(/|\Z)|/turns/[^/]+:(tell|redo)\Z")
 _ADDED_FIELDS: Mapping[str, tuple[str, ...]] = {
     "suspend": ("resume_after_seconds",),
     "dispatch": ORDER_FIELDS,
