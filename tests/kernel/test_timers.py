@@ -156,6 +156,20 @@ async def test_a_stop_wakes_a_turn_that_sleeps(project: Project) -> None:
     await until_queued(worker, turn_id)
 
 
+async def test_a_turn_that_waits_for_no_time_stays_suspended(project: Project) -> None:
+    """Whether a stop is requested before or after it was suspended."""
+    worker = await project.agent("worker", grants=("turn.stop.any",), capacity=2)
+    turns = [await worker.dispatch(worker) for _ in range(2)]
+    first, second = await worker.claim(), await worker.claim()
+    await worker.stop(first["turn_id"])
+    for claim in (first, second):
+        await worker.suspend(claim)
+    await worker.stop(second["turn_id"])
+    await project.kernel.do_what_is_due()
+    for turn_id in turns:
+        assert (await worker.get(f"turns/{turn_id}"))["state"] == TurnState.SUSPENDED
+
+
 async def test_a_repeat_of_the_same_sleep_changes_nothing(project: Project) -> None:
     """The answer may have been lost; another length is another request."""
     worker = await project.agent("worker")

@@ -24,6 +24,7 @@ logger: logging.Logger = logging.getLogger("cgworker.kernel")
 _BATCH = 200
 _RECHECK_SECONDS = 10.0
 _TROUBLE_SECONDS = 1.0
+_MARGIN_SECONDS = 0.001  # an event loop may wake up a moment too early, and then look for nothing
 
 
 class Timers:
@@ -68,7 +69,7 @@ class Timers:
             while True:
                 woken.clear()
                 seconds = await self._look()
-                await until_woken(woken, min(max(0.0, seconds), _RECHECK_SECONDS))
+                await until_woken(woken, min(max(0.0, seconds) + _MARGIN_SECONDS, _RECHECK_SECONDS))
 
     async def _look(self) -> float:
         """Do what is due; return how long until more is, or until it is worth another try."""

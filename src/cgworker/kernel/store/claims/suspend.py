@@ -51,10 +51,8 @@ with sent as (
     set state = 'suspended', updated_at = cg_clock(), attempt = 1,
         claim_agent_id = null, claim_token_hash = null, claim_expires_at = null,
         settled_token_hash = s.token_hash, settled_digest = s.content_digest,
-        due_at = cg_clock() + make_interval(secs => case
-            when t.stop_requested then least(s.resume_after_seconds, 0)
-            else s.resume_after_seconds
-        end)
+        due_at = cg_clock() + make_interval(secs =>
+            s.resume_after_seconds * case when t.stop_requested then 0 else 1 end)
     from held h
     join sent s on s.place = h.place
     where t.project_id = $1 and t.turn_number = any (array(select turn_number from held))
