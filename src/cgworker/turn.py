@@ -117,6 +117,8 @@ class Turn(Interruptible, DurableTurn):
     async def records(self, role: str | None = None) -> tuple[SemanticItem, ...]:
         """Return the turn's records so far, oldest first, those of earlier attempts included.
 
+        Messages that came since the last look at the records may be missing: `messages` has them.
+
         Args:
             role: only records of this role; None is all.
         """

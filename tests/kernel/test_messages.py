@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from tests.kernel.project import Agent, Project, end_lease, released_at_once
 from tests.kernel.test_long_poll import while_waiting
 
@@ -196,3 +199,41 @@ async def test_a_context_page_waits_for_the_record_after_the_last_known(
     assert [item["record"]["turn_seq"] for item in told["semantic_items"]] == [2]
     ended = await while_waiting(project.kernel, lambda: waiting(2), lambda: worker.finish(claim))
     assert (ended["turn"]["state"], ended["semantic_items"]) == ("closed", [])
+
+
+TELLS = st.tuples(st.sampled_from(["asker", "worker"]), st.sampled_from([None, "k1", "k2"]))
+MOVES = st.sampled_from(["claim", "suspend", "resume", "end lease", "append"])
+
+
+@given(moves=st.lists(TELLS | MOVES, min_size=1, max_size=20))
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_every_claim_sees_all_messages_in_order(
+    project: Project, moves: list[tuple[str, str | None] | str]
+) -> None:
+    """Whatever happens to the turn in between: once each, and a key of a sender stands for one message."""
+    own = Project(project.kernel, project.client)
+    agents = {name: await own.agent(name) for name in ("asker", "worker")}
+    worker, claim = agents["worker"], None
+    turn_id = await agents["asker"].dispatch(worker)
+    told: list[dict[str, Any]] = []
+    for number, move in enumerate(moves):
+        match move:
+            case (sender, key):
+                known = [each for each in told if key and (each["from"], each["key"]) == (sender, key)]
+                message = known[0]["message"] if known else number
+                assert (await agents[sender].tell(turn_id, message, key=key)).status_code == 200
+                told += [] if known else [{"from": sender, "message": message, "key": key}]
+            case "claim":
+                claim = await worker.claim({"Prefer": "return=representation"}) or claim
+            case "suspend" if claim:
+                await worker.suspend(claim)
+            case "resume":
+                await worker.resume(turn_id)
+            case "end lease":
+                await end_lease(own, turn_id)
+            case "append" if claim:
+                await worker.append(claim, number)
+        assert await _messages(worker, turn_id) == told
+    if claim := await worker.claim({"Prefer": "return=representation"}):
+        roles = [item["record"]["record_role"] for item in claim["context"]["semantic_items"]]
+        assert roles.count("message") == len(told)
