@@ -74,9 +74,10 @@ _WAKE = """
     where is_resumed
     order by project_id, turn_number
 )
-select project_id, turn_number, target_agent_id, is_resumed from woken
+select project_id, turn_number, target_agent_id, is_resumed
 """
 
+# The commit need not wait for the disk: what a crash undoes is still due afterwards.
 WAKE_TURNS = (
     """
 with due as (
@@ -88,6 +89,7 @@ with due as (
     for no key update skip locked
 """
     + _WAKE
+    + ", set_config('synchronous_commit', 'off', true) from woken"
 )
 
 # As WAKE_TURNS, for the queued turns of one agent, run by a claim that finds some. It waits for locked turns,
@@ -104,6 +106,7 @@ with due as (
     for no key update
 """
     + _WAKE
+    + " from woken"
 )
 
 

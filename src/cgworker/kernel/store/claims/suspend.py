@@ -80,7 +80,7 @@ with sent as (
     order by c.place
 )
 -- The next turn of a serial key is ready now.
-select place, is_touch_due, stop_requested,
+select place, is_touch_due, extract(epoch from due_at - cg_clock())::float8 as due_seconds,
     case when serial_key is not null then cg_free_key($1, target_agent_id, serial_key) end
 from suspended
 """
@@ -100,10 +100,7 @@ async def suspend_turns(
     async def suspend(some: list[Fenced[Suspend]]) -> Answers[Settled]:
         rows = rows_by_place(await database.fetch(SUSPEND_TURNS, project_id, *columns(map(_row_of, some))))
         await touch_used(database, [item.bearer for item in some], rows)
-        suspended = {
-            place: Settled(due_seconds=0.0 if row["stop_requested"] else _delay_of(some[place - 1].what))
-            for place, row in rows.items()
-        }
+        suspended = {place: Settled(due_seconds=row["due_seconds"]) for place, row in rows.items()}
         return by_place(some, suspended, lambda item: _repeat_or_refuse(database, item))
 
     return await in_rounds(suspends, lambda item: [item.claim.turn_id], suspend)
