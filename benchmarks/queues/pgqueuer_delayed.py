@@ -32,8 +32,8 @@ async def main(dsn: str, delay_seconds: float, lines: asyncio.StreamReader) -> N
 
     async def queue_at_each_line() -> None:
         while await lines.readline():
-            times["given_at"] = time.time()
             await queries.enqueue("nothing", b"{}", execute_after=timedelta(seconds=delay_seconds))
+            times["accepted_at"] = time.time()
 
     async with asyncio.TaskGroup() as group:
         group.create_task(queuer.run())

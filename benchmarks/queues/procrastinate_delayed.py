@@ -25,8 +25,8 @@ async def main(dsn: str, delay_seconds: float, lines: asyncio.StreamReader) -> N
 
     async def defer_at_each_line() -> None:
         while await lines.readline():
-            times["given_at"] = time.time()
             await nothing.configure(schedule_in={"milliseconds": int(delay_seconds * 1000)}).defer_async()
+            times["accepted_at"] = time.time()
 
     async with app.open_async():
         await app.schema_manager.apply_schema_async()
