@@ -452,3 +452,34 @@ async def test_a_child_follows_its_parent_where_that_was_asked_for(kernel: Local
             child = TurnRef(project_id=turn.project_id, turn_id=found.final_payload)
             assert (await closed(desk, child)).outcome == "stopped"
         assert [event.reason for event in witness.of(TurnInterrupted)] == ["parent_closed"]
+
+
+async def test_a_parent_done_again_has_the_children_of_the_first_time(
+    kernel: LocalKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Closed ones give their results, open ones are waited for; none is dispatched again (difference 34)."""
+    monkeypatch.setattr("cgworker.durable.children._LOOK_AGAIN_SECONDS", 0.5)
+    async with await kernel.agent("desk") as desk, await kernel.agent("expert") as expert:
+        worker, runs, is_mended = Worker(desk, options=OPTIONS), Counter[int](), list[bool]()
+
+        @worker.turn()
+        async def ask_around(turn: Turn) -> Any:
+            wanted = {str(n): turn.child("expert", {"n": n}) for n in (2, 3)}
+            found = await turn.children(wanted, first=None if is_mended else 1)
+            if not is_mended:
+                raise RuntimeError("a fault of the handler")
+            return {name: result.payload["square"] for name, result in found.items()}
+
+        turn = await kernel.dispatch("desk", {})
+        async with working(worker):
+            await in_state(desk, turn, "suspended")
+            assert await expert_at(expert, runs).once() is not None
+            assert (await closed(desk, turn)).outcome == "failed"
+            is_mended.append(True)
+            again = await desk.turns.redo(turn, keep_steps=True)
+            await in_state(desk, again, "suspended")  # the other child is still open
+            assert await expert_at(expert, runs).once() is not None
+            assert (await closed(desk, again)).final_payload == {"2": 4, "3": 9}
+            third = await desk.turns.redo(again, keep_steps=True)
+            assert (await closed(desk, third)).final_payload == {"2": 4, "3": 9}
+        assert runs == {2: 1, 3: 1}

@@ -15,6 +15,7 @@ from attrs import evolve, field, frozen
 
 from cgworker.client import KernelClient
 from cgworker.durable.journal import Journal
+from cgworker.durable.waits import Waits
 from cgworker.errors import UsageError
 from cgworker.lease import Lease, call_until_lease_ends
 from cgworker.outcome import AWAIT_CHILDREN_REASON, Suspended, Suspending
@@ -24,6 +25,8 @@ from cgworker.wire.refs import TurnRef
 from cgworker.wire.turns import CONVERSATION_KIND, TurnSnapshot
 
 CHILDREN_ROLE = "children"
+
+_LOOK_AGAIN_SECONDS = 30.0
 
 
 @frozen
@@ -81,6 +84,7 @@ class Children:
         kernel: makes calls under the agent's identity.
         lease: the lease of the claim held.
         dispatch: dispatches the named child; dispatching it again returns the same turn.
+        waits: what else the turn waits for.
     """
 
     def __init__(
@@ -89,11 +93,13 @@ class Children:
         kernel: KernelClient,
         lease: Lease,
         dispatch: Callable[[str, Child], Awaitable[TurnRef]],
+        waits: Waits,
     ) -> None:
         self._journal = journal
         self._kernel = kernel
         self._lease = lease
         self._dispatch = dispatch
+        self._waits = waits
         self._wanted: dict[str, Child] = {}
 
     async def results(self, wanted: Mapping[str, Child], first: int | None) -> dict[str, ChildResult]:
@@ -119,7 +125,7 @@ class Children:
                 f"first={first} of {len(wanted)} children: it must be 1 to {len(wanted)}, or None"
             )
         names = await self._dispatched(wanted)
-        closed = [turn_id for turn_id in await self._closed_ids() if turn_id in names]
+        closed = await self._closed_ids(names)
         if len(closed) < enough:
             raise Suspending(_awaiting(tuple(names), first))
         chosen = set(closed[:enough])  # in the ledger's order, which is the same on every attempt
@@ -160,21 +166,31 @@ class Children:
             kept.update({name: _Known(**facts) for name, facts in (turns or {}).items()})
         return kept
 
-    async def _closed_ids(self) -> list[str]:
-        return [
-            event.subject_id
-            for event in await self._journal.events()
-            if event.event_type == "turn.finished" and event.subject_id != self._journal.turn.turn_id
-        ]
+    async def _closed_ids(self, wanted: Mapping[str, str]) -> list[str]:
+        """Return the ids of the wanted children that are closed, in the order in which they closed.
+
+        The turn's own events tell of its children. Those of the turn that it does again (difference 34) are
+        not among them: each is looked at, and while one is open, the turn looks again now and then.
+        """
+        events = [event for event in await self._journal.events() if event.subject_id in wanted]
+        own = {event.subject_id for event in events}
+        closed = {each.subject_id: each.created_at for each in events if each.event_type == "turn.finished"}
+        if all(turn_id in own for turn_id in wanted):
+            return list(closed)
+        for turn_id in (each for each in wanted if each not in own):
+            if (closed_at := (await self._read(turn_id)).closed_at) is None:
+                self._waits.wake_after(_LOOK_AGAIN_SECONDS)
+            else:
+                closed[turn_id] = closed_at
+        return sorted(closed, key=lambda turn_id: closed[turn_id])
 
     async def _result(self, turn_id: str) -> ChildResult:
+        found = await self._read(turn_id)
+        return ChildResult(found.turn, found.outcome or "", found.final_payload)
+
+    async def _read(self, turn_id: str) -> TurnSnapshot:
         turn = TurnRef(project_id=self._journal.turn.project_id, turn_id=turn_id)
-
-        async def read() -> TurnSnapshot:
-            return await self._kernel.turns.get(turn)
-
-        found = await call_until_lease_ends(read, self._lease)
-        return ChildResult(turn, found.outcome or "", found.final_payload)
+        return await call_until_lease_ends(lambda: self._kernel.turns.get(turn), self._lease)
 
 
 def _awaiting(turn_ids: tuple[str, ...], first: int | None) -> Suspended:

@@ -51,7 +51,7 @@ class Parts:
     @cached_property
     def children(self) -> Children:
         """The children of the turn."""
-        return Children(self.journal, self.kernel, self.lease, self.dispatch_child)
+        return Children(self.journal, self.kernel, self.lease, self.dispatch_child, self.waits)
 
     @cached_property
     def messages(self) -> Messages:
