@@ -156,6 +156,15 @@ async def test_a_stop_wakes_a_turn_that_sleeps(project: Project) -> None:
     await until_queued(worker, turn_id)
 
 
+async def test_a_stop_ends_the_delay_of_a_dispatch(project: Project) -> None:
+    """A claim that waits gets the turn at once, to settle it as stopped."""
+    worker = await project.agent("worker", grants=("turn.stop.any",))
+    turn_id = await worker.dispatch(worker, delay_seconds=DAY)
+    waiter = await waiting(worker)
+    await worker.stop(turn_id)
+    assert (await waiter.claim())["turn_id"] == turn_id
+
+
 async def test_a_turn_that_waits_for_no_time_stays_suspended(project: Project) -> None:
     """Whether a stop is requested before or after it was suspended."""
     worker = await project.agent("worker", grants=("turn.stop.any",), capacity=2)

@@ -16,6 +16,7 @@ from cgworker.wire.turns import Dispatch, RootRequest
 from tests.soak.stage import PROJECT
 
 _REPEAT_CHANCE = 0.05
+_SLEEP_SECONDS = 1.5  # of every fifth turn, unless it is the command's
 
 
 @define
@@ -52,7 +53,7 @@ class Requester:
         return Dispatch(
             requested_by=self.kernel.agent,
             target_agent=AgentRef(project_id=PROJECT, agent_id="shop" if n % 3 == 0 else "desk"),
-            input={"n": n, "seconds": seconds},
+            input={"n": n, "seconds": seconds, "sleeps": _SLEEP_SECONDS if n % 5 == 1 else 0},
             dispatch_key=f"soak-{n}",
             authority=RootRequest(request_id=f"soak-{n}"),
         )

@@ -82,6 +82,7 @@ def judge(evidence: Evidence) -> Verdict:
     verdict.must_be_empty("wrong payloads", _wrong_payloads(evidence))
     verdict.must_be_empty("turns closed twice", _closed_twice(evidence))
     verdict.must_be_empty("claims of a held turn, settlings of a free one", _broken_histories(evidence))
+    verdict.must_be_empty("sleeping turns woken early or twice", _broken_sleeps(evidence))
     verdict.must_be_empty("runs that overlap under live leases", _overlaps(evidence))
     verdict.must_be_empty("events the follower missed or saw twice", _feed_differences(evidence))
     verdict.must_be_empty("5xx, but 503 while the database is away", _bad_statuses(evidence))
@@ -143,6 +144,25 @@ def _broken_histories(evidence: Evidence) -> Iterable[str]:
             if bool(held[event.subject_id]) is not before:
                 yield f"{event.event_type} of {event.subject_id} at {event.ledger_seq}"
             held[event.subject_id] = int(after)
+
+
+def _broken_sleeps(evidence: Evidence) -> Iterable[str]:
+    """In the ledger a suspended turn is resumed once, and by the kernel not before its time."""
+    suspended: dict[str, EventEntry] = {}
+    for event in evidence.feed:
+        if event.event_type == "turn.suspended":
+            suspended[event.subject_id] = event
+        elif event.event_type == "turn.resumed":
+            slept = suspended.pop(event.subject_id, None)
+            if slept is None:
+                yield f"{event.subject_id} was resumed twice, at {event.ledger_seq}"
+            elif event.actor_kind == "system" and _was_early(slept, event):
+                yield f"{event.subject_id} was woken early, at {event.ledger_seq}"
+
+
+def _was_early(slept: EventEntry, woken: EventEntry) -> bool:
+    seconds = slept.annotations.get("resume_after_seconds", 0)
+    return bool((woken.created_at - slept.created_at).total_seconds() < seconds)
 
 
 # ---------------------------------------------------------------- runs

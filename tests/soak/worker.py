@@ -19,7 +19,9 @@ COMMAND = (sys.executable, "-I", "-S", str(Path(__file__).with_name("command.py"
 
 
 async def work(turn: Turn, input: dict[str, Any]) -> dict[str, Any]:
-    """Work as long as the input says, and tell the journal."""
+    """Sleep first if the input says so; work as long as it says, and tell the journal."""
+    if input["sleeps"]:
+        await turn.sleep(input["sleeps"], key="nap")
     journal, name = Journal(Path(os.environ["SOAK_JOURNAL"])), uuid.uuid4().hex
     about = {"run": name, "turn": turn.ref.turn_id, "worker": os.environ["SOAK_WORKER"]}
     journal.write("start", **about)

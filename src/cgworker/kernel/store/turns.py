@@ -213,6 +213,13 @@ from queued
 """
 
 
+# So does a turn that was dispatched for later: the next claim takes it.
+END_DELAY = """
+update cg_turns set due_at = cg_now()
+where project_id = $1 and turn_number = $2 and state = 'queued' and due_at > cg_now()
+"""
+
+
 @frozen
 class StopResult:
     """A noted stop: the turn's agent, and its parent if the stop closed a child."""
@@ -224,7 +231,7 @@ class StopResult:
 async def stop_turn(database: Database, request: StopTurn, *, may_stop_any: bool) -> StopResult:
     """Request a stop of a turn; close the turn if its lease has ended.
 
-    One that waits for its time, or to be tried again, is queued at once: a worker settles it as stopped.
+    One that waits for its time, or to be tried again, can be claimed at once: a worker settles it as stopped.
 
     Raises:
         NotFoundError, FencingError: in the order of wire 8: authority before state.
@@ -238,6 +245,8 @@ async def stop_turn(database: Database, request: StopTurn, *, may_stop_any: bool
         if row is not None and row["state"] == "suspended":
             resumed = annotate(reason="stop_requested")
             await connection.execute(QUEUE_STOPPED, ref.project_id, number, resumed)
+        elif row is not None and row["state"] == "queued":
+            await connection.execute(END_DELAY, ref.project_id, number)
         return row
 
     row = await database.transact(stop)
