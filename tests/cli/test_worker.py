@@ -227,6 +227,29 @@ def test_a_loop_goes_on_after_a_failed_turn(cg: Cg, kernel: Kernel, desk: str) -
     )
 
 
+def test_a_loop_may_retry_a_command_that_fails(cg: Cg, kernel: Kernel, desk: str) -> None:
+    """By `--retries`: the turn waits for its next try, which the kernel wakes soon, and stays open."""
+    turn_id = kernel.dispatch(agent_of(desk), 1)
+    flags = ("--retries", "3", "--max-iterations", "1", "--command", "sh", "-c", "exit 4")
+    assert cg("worker", "loop", "--profile", desk, *flags).exit_code == 0
+    why = cg("worker", "why", turn_id, "--profile", desk).result
+    assert why["state"] in ("suspended", "queued")
+    assert "retry 1 of 3: worker_command_failed" in json.dumps(why["story"])
+
+
+def test_a_command_that_was_retried_often_enough_has_failed(cg: Cg, kernel: Kernel, desk: str) -> None:
+    """With its last report."""
+    turn_id = kernel.dispatch(agent_of(desk), 1)
+    flags = ("--retries", "0", "--max-iterations", "1", "--command", "sh", "-c", "exit 4")
+    cg("worker", "loop", "--profile", desk, *flags)
+    turn = cg("turn", "get", "--project-id", kernel.project, "--turn-id", turn_id, "--profile", desk).result
+    assert turn["final_payload"] == {
+        "error": "retries_exhausted",
+        "retries": 0,
+        "last": {"error": "worker_command_failed", "child_exit_code": 4},
+    }
+
+
 def test_a_loop_may_end_at_its_first_failure(cg: Cg, kernel: Kernel, desk: str) -> None:
     """--exit-on-failure: exit status 1, and the other turn is still there."""
     kernel.dispatch(agent_of(desk))
