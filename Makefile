@@ -22,7 +22,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # The oldest supported PostgreSQL, if this machine has it.
 OLD_POSTGRES ?= $(wildcard /usr/lib/postgresql/15/bin)
 
-.PHONY: help demo check test test-all test-fast test-postgres test-pythons conformance soak bench bench-peers \
+.PHONY: help demo check test test-all test-fast test-mcp test-postgres test-pythons conformance soak bench bench-peers \
 	docs dist sbom constraints upgrade clean
 
 help: ## show this list
@@ -38,7 +38,7 @@ check: .venv/development ## check format, lint, import contracts and types, with
 	$(BIN)/mypy
 
 test: .venv/development ## run the gate: `make check`, and all tests with coverage
-	@$(MAKE) --no-print-directory --jobs=2 check test-all test-postgres test-pythons
+	@$(MAKE) --no-print-directory --jobs=2 check test-all test-mcp test-postgres test-pythons
 
 test-all: .venv/development
 	$(BIN)/pytest -m "not serial" --cov --cov-fail-under=0 --cov-report= --hypothesis-profile=gate $(SHARED)=$(PROCESSES)
@@ -49,6 +49,13 @@ test-postgres: .venv/development
 	$(if $(OLD_POSTGRES),CG_TEST_PG_BIN=$(OLD_POSTGRES) $(BIN)/pytest -q --hypothesis-profile=gate \
 		$(foreach file,claims hand_over long_poll many migrate states,tests/kernel/test_$(file).py),\
 		@echo "PostgreSQL 15 is not installed: it is NOT tested here")
+
+# MCP has an environment of its own, because nanobot-ai needs mcp below 2. Types are checked with mcp's own.
+test-mcp: .venv-mcp/development ## test the MCP server with the clients of mcp and fastmcp, in an environment of its own
+	sed '/^follow_imports = "skip"/d' pyproject.toml >.venv-mcp/pyproject.toml
+	.venv-mcp/bin/mypy --config-file .venv-mcp/pyproject.toml --cache-dir .venv-mcp/mypy \
+		$(wildcard src/cgworker/adapters/mcp_*.py tests/adapters/test_mcp_*.py)
+	.venv-mcp/bin/pytest --hypothesis-profile=gate tests/adapters/test_mcp_*.py
 
 test-pythons:
 	@sh tests/pythons.sh
@@ -105,16 +112,20 @@ sbom: .venv/development ## write dist/cgworker.cdx.json: all that `pip install '
 		&& $(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
 			--output-file dist/cgworker.cdx.json "$$fresh/bin/python"
 
-constraints: .venv/development ## write the versions of this environment to constraints.txt
+constraints: .venv/development .venv-mcp/development ## write the versions of the environments to constraints*.txt
 	@sed -n '/^#/p' constraints.txt >.venv/constraints
 	@$(BIN)/python -m pip list --format=freeze --exclude-editable --exclude pip --exclude setuptools >>.venv/constraints
-	@mv .venv/constraints constraints.txt && touch .venv/runtime .venv/development
+	@mv .venv/constraints constraints.txt
+	@sed -n '/^#/p' constraints-mcp.txt >.venv-mcp/constraints
+	@.venv-mcp/bin/python -m pip list --format=freeze --exclude-editable --exclude pip --exclude setuptools \
+		| grep -Fxvf constraints.txt >>.venv-mcp/constraints
+	@mv .venv-mcp/constraints constraints-mcp.txt && touch .venv/runtime .venv/development .venv-mcp/development
 
 upgrade: .venv/development ## upgrade all packages in .venv; then run `make test` and `make constraints`
 	$(BIN)/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[all]' --group dev
 
 clean: ## remove the environment and everything built
-	rm -rf .venv .peers build dist site .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-mcp .peers build dist site .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # Two stamps: the environment has what pyproject.toml asks for, in the versions of constraints.txt, so that a new
 # release of a dependency does not turn the gate red. The first is what the demo needs, the second is everything.
@@ -128,4 +139,13 @@ clean: ## remove the environment and everything built
 
 .venv/development: .venv/runtime
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all]' --group dev
+	@touch $@
+
+# What only this environment has, or has in another version, is pinned in constraints-mcp.txt.
+.venv-mcp/development: .venv/runtime constraints-mcp.txt
+	test -x .venv-mcp/bin/python || $(BIN)/python -m venv .venv-mcp
+	sed '/^mcp==/d' constraints.txt >.venv-mcp/constraints
+	.venv-mcp/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	.venv-mcp/bin/python -m pip install --quiet --constraint .venv-mcp/constraints --constraint constraints-mcp.txt \
+		--editable '.[kernel,mcp]' --group mcp
 	@touch $@

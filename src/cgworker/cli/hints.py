@@ -37,6 +37,8 @@ _EXTRAS: Mapping[str, str] = {
     "acp": "acp",
     "asyncpg": "kernel",
     "langgraph": "langgraph",
+    "mcp": "mcp",
+    "mcp_types": "mcp",
     "nanobot": "nanobot",
     "openai": "openai",
     "opentelemetry": "otel",

@@ -21,6 +21,7 @@ WORDS = (
     "dispatch",
     "turn",
     "schedule",
+    "mcp",
     "agent",
     "worker",
     "project",

@@ -1,0 +1,1 @@
+"""`cg mcp`: a file for each command; `group.py` assembles them."""
