@@ -47,6 +47,16 @@ SLOW = [
 SERIAL = ["cli/test_exactness.py", "journeys/test_commands.py", "kernel/test_statements.py"]
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Load no file of which `-m serial` or `-m "not slow ..."` would leave out every test."""
+    if collection_path.suffix != ".py" or not collection_path.name.startswith("test_"):
+        return None
+    here = collection_path.relative_to(Path(__file__).parent)
+    if config.option.markexpr == "serial":
+        return str(here) not in SERIAL or None
+    return (config.option.markexpr.startswith("not slow") and any(map(here.is_relative_to, SLOW))) or None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark slow and serial tests, and refuse test ids with an address: xdist's processes compare the ids."""
     slow = [Path(__file__).parent / each for each in SLOW]
