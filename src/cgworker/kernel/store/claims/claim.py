@@ -73,14 +73,13 @@ with asked as (
         select t.turn_number, t.priority, t.fair_number
         from cg_turns t
         where t.project_id = $1 and t.target_agent_id = a.agent_id
-            and t.state = 'queued' and t.due_at is null and not t.waits_for_key
+            and t.is_ready
             and (t.serial_key is null or t.turn_number = (
                 select e.turn_number
                 from cg_turns e
                 where e.project_id = $1 and e.target_agent_id = a.agent_id
-                    and e.serial_key = t.serial_key and e.serial_key is not null
-                    and e.due_at is null and e.state in ('queued', 'running')
-                order by case e.state when 'running' then 0 else e.turn_number end
+                    and e.serial_key = t.serial_key and e.place_in_key is not null
+                order by e.place_in_key
                 limit 1
             ))
         order by t.priority desc, t.fair_number, t.turn_number

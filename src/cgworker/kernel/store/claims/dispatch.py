@@ -90,35 +90,38 @@ with sent as (
 ), numbered as (
     -- Number the new turns in the order of the dispatches, and see when each may begin.
     select s.*, c.turn_count - row_number() over (order by s.place desc) + 1 as turn_number,
-        coalesce(cg_now() + make_interval(secs => s.delay_seconds), s.not_before) as begins_at
+        b.begins_at, case when b.begins_at > cg_now() then b.begins_at end as due_at
     from spawned
     join sent s on s.spawn_key = spawned.spawn_key
     cross join counted c
-), waiting as (
-    -- What each waits for: its instant, or an earlier queued turn of its serial key.
-    select n.*, case when n.begins_at > cg_now() then n.begins_at end as due_at,
-        case when n.serial_key is null or n.begins_at > cg_now() then false
+    cross join lateral (
+        select coalesce(cg_now() + make_interval(secs => s.delay_seconds), s.not_before) as begins_at
+    ) b
+), born as (
+    -- The turns, queued. A turn waits if an earlier queued one has its serial key, here or in the table. Turns
+    -- that wait for nothing get their place in the fair order.
+    insert into cg_turns (project_id, turn_number, target_agent_id, requested_by_agent_id, turn_kind,
+        cause_kind, cause_id, parent_number, spawn_key, state, record_count, created_at, updated_at,
+        not_before, delay_seconds, priority, serial_key, fairness_key, due_at, waits_for_key, fair_number)
+    select $1, n.turn_number, n.target_id, n.requester_id, n.turn_kind,
+        n.cause_kind, n.cause_id, n.parent_number, n.spawn_key, 'queued', 1, cg_clock(), cg_clock(),
+        n.begins_at, n.delay_seconds, n.priority, n.serial_key, n.fairness_key, n.due_at, w.waits_for_key,
+        coalesce(f.fair_number + n.nth_of_key - 1, 0)
+    from numbered n
+    cross join lateral (
+        select case when n.serial_key is null or n.due_at is not null then false
             else cg_must_wait($1, n.target_id, n.serial_key, n.turn_number) or (
                 select e.place
                 from numbered e
                 where e.target_id = n.target_id and e.serial_key = n.serial_key and e.place < n.place
-                    and (e.begins_at is null or e.begins_at <= cg_now())
+                    and e.due_at is null
                 limit 1
             ) is not null
         end as waits_for_key
-    from numbered n
-), born as (
-    -- The turns, queued; those that wait for nothing get their place in the fair order.
-    insert into cg_turns (project_id, turn_number, target_agent_id, requested_by_agent_id, turn_kind,
-        cause_kind, cause_id, parent_number, spawn_key, state, record_count, created_at, updated_at,
-        not_before, delay_seconds, priority, serial_key, fairness_key, due_at, waits_for_key, fair_number)
-    select $1, w.turn_number, w.target_id, w.requester_id, w.turn_kind,
-        w.cause_kind, w.cause_id, w.parent_number, w.spawn_key, 'queued', 1, cg_clock(), cg_clock(),
-        w.begins_at, w.delay_seconds, w.priority, w.serial_key, w.fairness_key, w.due_at, w.waits_for_key,
-        coalesce(f.fair_number + w.nth_of_key - 1, 0)
-    from waiting w
-    left join lateral cg_last_place($1, w.target_id, w.priority, w.fairness_key) f
-        on w.due_at is null and not w.waits_for_key
+        offset 0
+    ) w
+    left join lateral cg_last_place($1, n.target_id, n.priority, n.fairness_key) f
+        on n.due_at is null and not w.waits_for_key
 ), recorded as (
     -- The first record of each, its input.
     insert into cg_records (project_id, turn_number, turn_seq, record_id, role, box_id, card_id,
@@ -140,7 +143,7 @@ with sent as (
     order by n.place, e.step
 )
 select place, is_touch_due, turn_number, extract(epoch from due_at - cg_clock())::float8 as due_in_seconds
-from waiting
+from numbered
 """
 
 

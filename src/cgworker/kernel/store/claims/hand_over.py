@@ -93,8 +93,7 @@ with sent as (
         ) is null and (
             select turn_number
             from cg_turns
-            where project_id = $1 and target_agent_id = a.agent_id
-                and state = 'queued' and due_at is null and not waits_for_key
+            where project_id = $1 and target_agent_id = a.agent_id and is_ready
             limit 1
         ) is null and (
             select turn_number

@@ -1,7 +1,7 @@
 -- The order in which an agent's turns are claimed (differences 28 and 29).
 --
--- A turn is ready while it is queued, waits for no instant (`due_at`) and for no other turn of its serial key
--- (`waits_for_key`). A claim takes the first ready turn of cg_turns_queued: by priority, then by `fair_number`,
+-- A turn is ready (`is_ready`) while it is queued, waits for no instant (`due_at`) and for no other turn of its
+-- serial key (`waits_for_key`). A claim takes the first ready turn of cg_turns_queued: by priority, then by `fair_number`,
 -- then by turn number.
 --
 -- `not_before` and `delay_seconds` are what the dispatch asked for; with a delay, `not_before` is its end.
@@ -13,8 +13,8 @@
 -- a turn that comes back is in front.
 --
 -- `waits_for_key` only spares claims from walking past turns that they may not take. A claim still checks that
--- its turn comes first in cg_turns_of_key: there the running turn of a key has 0 in place of its number, so it is
--- before all queued ones, and no two of a key can run.
+-- its turn comes first in cg_turns_of_key: there a running turn has the place 0 and a queued one its number, so no
+-- two of a key can run.
 alter table cg_turns
     add not_before timestamptz,
     add delay_seconds float8,
@@ -23,6 +23,14 @@ alter table cg_turns
     add fairness_key text not null default '',
     add fair_number bigint not null default 0,
     add waits_for_key boolean not null default false;
+-- Computed once, so that each index has but one column to look at.
+alter table cg_turns
+    add is_ready boolean generated always as (state = 'queued' and due_at is null and not waits_for_key) stored,
+    add place_in_key bigint generated always as (case
+        when serial_key is null or due_at is not null then null
+        when state = 'running' then 0
+        when state = 'queued' then turn_number
+    end) stored;
 
 update cg_turns t
 set fair_number = q.fair_number
@@ -36,12 +44,11 @@ where t.project_id = q.project_id and t.turn_number = q.turn_number;
 
 drop index cg_turns_queued;
 create index cg_turns_queued on cg_turns (project_id, target_agent_id, priority desc, fair_number, turn_number)
-    where state = 'queued' and due_at is null and not waits_for_key;
+    where is_ready;
 create index cg_turns_fair on cg_turns (project_id, target_agent_id, priority, fairness_key, turn_number)
-    where state = 'queued' and due_at is null and not waits_for_key;
-create unique index cg_turns_of_key on cg_turns (project_id, target_agent_id, serial_key,
-        (case state when 'running' then 0 else turn_number end))
-    where serial_key is not null and due_at is null and state in ('queued', 'running');
+    where is_ready;
+create unique index cg_turns_of_key on cg_turns (project_id, target_agent_id, serial_key, place_in_key)
+    where place_in_key is not null;
 
 -- Whether a turn of a serial key runs, else whether one is queued and may be claimed; 'free' if neither.
 create function cg_state_of_key(project text, agent text, key text)
@@ -54,8 +61,8 @@ begin
             select t.state
             from cg_turns t
             where t.project_id = project and t.target_agent_id = agent and t.serial_key = key
-                and t.serial_key is not null and t.due_at is null and t.state in ('queued', 'running')
-            order by case t.state when 'running' then 0 else t.turn_number end
+                and t.place_in_key is not null
+            order by t.place_in_key
             limit 1
         ),
         'free'
@@ -76,7 +83,7 @@ as $$
             from cg_turns t
             where t.project_id = project and t.target_agent_id = agent and t.priority = level
                 and t.fairness_key = key
-                and t.state = 'queued' and t.due_at is null and not t.waits_for_key
+                and t.is_ready
             order by t.turn_number desc
             limit 1
         ),
@@ -85,7 +92,7 @@ as $$
             from cg_turns t
             where t.project_id = project and t.target_agent_id = agent and t.priority = level
                 and t.fair_number > 0
-                and t.state = 'queued' and t.due_at is null and not t.waits_for_key
+                and t.is_ready
                 and (
                     t.serial_key is null
                     or cg_state_of_key(project, agent, t.serial_key) <> 'running'
@@ -109,7 +116,7 @@ as $$
         from cg_turns t
         where t.project_id = project and t.target_agent_id = agent and t.priority = level
             and t.fairness_key = key and t.turn_number > number
-            and t.state = 'queued' and t.due_at is null and not t.waits_for_key
+            and t.is_ready
         order by t.turn_number
         limit 1
     ) next on true
@@ -128,9 +135,8 @@ begin
     perform
     from cg_turns t
     where t.project_id = project and t.target_agent_id = agent and t.serial_key = key
-        and t.serial_key is not null and t.due_at is null and t.state in ('queued', 'running')
-        and case t.state when 'running' then 0 else t.turn_number end between 1 and number - 1
-    order by case t.state when 'running' then 0 else t.turn_number end desc
+        and t.place_in_key between 1 and number - 1
+    order by t.place_in_key desc
     limit 1
     for share skip locked;
     return found;
@@ -148,9 +154,8 @@ begin
     select t.turn_number, t.priority, t.fairness_key into next
     from cg_turns t
     where t.project_id = project and t.target_agent_id = agent and t.serial_key = key
-        and t.serial_key is not null and t.due_at is null and t.state in ('queued', 'running')
-        and case t.state when 'running' then 0 else t.turn_number end > 0
-    order by case t.state when 'running' then 0 else t.turn_number end
+        and t.place_in_key > 0
+    order by t.place_in_key
     limit 1;
     update cg_turns t
     set waits_for_key = false,
