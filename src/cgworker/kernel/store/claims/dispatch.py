@@ -98,8 +98,8 @@ with sent as (
         select coalesce(cg_now() + make_interval(secs => s.delay_seconds), s.not_before) as begins_at
     ) b
 ), born as (
-    -- The turns, queued. A turn waits if an earlier queued one has its serial key, here or in the table. Turns
-    -- that wait for nothing get their place in the fair order.
+    -- The turns, queued. A turn waits if an earlier queued one has its serial key, here or in the table.
+    -- Turns that wait for nothing get their place in the fair order.
     insert into cg_turns (project_id, turn_number, target_agent_id, requested_by_agent_id, turn_kind,
         cause_kind, cause_id, parent_number, spawn_key, state, record_count, created_at, updated_at,
         not_before, delay_seconds, priority, serial_key, fairness_key, due_at, waits_for_key, fair_number)
