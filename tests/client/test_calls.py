@@ -18,6 +18,7 @@ from cgworker.wire.credentials import IssueCredential
 from cgworker.wire.meta import Meta
 from cgworker.wire.refs import ClaimToken
 from cgworker.wire.reports import Report, ReportRecord
+from cgworker.wire.schedules import PutSchedule
 from cgworker.wire.turns import ChildDerivation, Dispatch, Finish, RootRequest, SettleItem
 from tests.client.peer import AGENT, Peer
 
@@ -116,6 +117,27 @@ class Call:
     body: Any = None
     answer: Any = None
     query: Mapping[str, str] = field(factory=dict)
+
+
+SCHEDULE = PutSchedule(requested_by=AGENT, target_agent=OTHER, cron="@every 1h", input=1)
+planned = {
+    "cron": "@every 1h",
+    "timezone": "UTC",
+    "target_agent": other,
+    "turn_kind": "turn.conversation.v1",
+    "input": 1,
+    "overlap": "queue",
+    "catch_up": "last",
+    "jitter_seconds": 0.0,
+}
+schedule = {
+    **planned,
+    "schedule_id": "s",
+    "requested_by": agent,
+    "paused": False,
+    "created_at": NOW.isoformat(),
+    "updated_at": NOW.isoformat(),
+}
 
 
 def dispatch_of(authority: RootRequest | ChildDerivation) -> Dispatch:
@@ -314,6 +336,24 @@ CALLS = {
         {"turn": turn, "requested_by": agent, **none},
         turn,
     ),
+    "turns.dispatch_many": Call(
+        lambda k: k.turns.dispatch_many([dispatch_of(RootRequest(request_id="r"))]),
+        f"POST {V}/turns:dispatch-many",
+        {
+            "items": [
+                {
+                    "requested_by": agent,
+                    "target_agent": other,
+                    "input": None,
+                    "turn_kind": "turn.conversation.v1",
+                    "dispatch_key": "d",
+                    "authority": {"mode": "root_request", "request_id": "r"},
+                    **none,
+                }
+            ]
+        },
+        {"items": [{"status": 200, "body": turn}]},
+    ),
     "turns.tell": Call(
         lambda k: k.turns.tell(TURN, {"text": "hi"}, key="m1"),
         f"POST {V}/turns/T-1:tell",
@@ -398,6 +438,36 @@ CALLS = {
         {"request_id": "r", "records": []},
         {"status": "submitted", "turn": turn, "record_refs": [], "final_payload": None},
     ),
+    "schedules.put": Call(
+        lambda k: k.schedules.put("s", SCHEDULE),
+        f"PUT {V}/management/schedules/s",
+        {**planned, "requested_by": agent},
+        schedule,
+    ),
+    "schedules.get": Call(
+        lambda k: k.schedules.get("p", "s"), f"GET {V}/management/schedules/s", answer=schedule
+    ),
+    "schedules.pause": Call(
+        lambda k: k.schedules.pause("s", requested_by=AGENT),
+        f"POST {V}/management/schedules/s:pause",
+        {"requested_by": agent},
+        schedule,
+    ),
+    "schedules.unpause": Call(
+        lambda k: k.schedules.unpause("s", requested_by=AGENT),
+        f"POST {V}/management/schedules/s:unpause",
+        {"requested_by": agent},
+        schedule,
+    ),
+    "schedules.trigger": Call(
+        lambda k: k.schedules.trigger("s", requested_by=AGENT, key="k"),
+        f"POST {V}/management/schedules/s:trigger",
+        {"requested_by": agent, "key": "k"},
+        turn,
+    ),
+    "schedules.delete": Call(
+        lambda k: k.schedules.delete("p", "s"), f"DELETE {V}/management/schedules/s", answer={"ok": True}
+    ),
     "projections.agents": Call(
         lambda k: k.projections.agents("p", enabled_only=True, capability="k", limit=3),
         f"GET {V}/projection/agents",
@@ -450,9 +520,15 @@ async def test_a_call_asks_its_route(call: Call, answering: Callable[..., Peer])
 async def test_every_kernel_call_is_in_the_table_above(answering: Callable[..., Peer]) -> None:
     """A new call without a test here is noticed."""
     kernel = answering().kernel()
-    nouns = ("turns", "claims", "agents", "credentials", "reports", "projections")
+    nouns = ("turns", "claims", "agents", "credentials", "reports", "projections", "schedules")
     calls = {f"{n}.{name}" for n in nouns for name in dir(getattr(kernel, n)) if not name.startswith("_")}
-    tested_elsewhere = {"turns.records", "turns.events", "turns.follow", "turns.wait_for_records"}
+    tested_elsewhere = {
+        "schedules.all",
+        "turns.records",
+        "turns.events",
+        "turns.follow",
+        "turns.wait_for_records",
+    }
     assert calls - tested_elsewhere == {name.split(" ")[0] for name in CALLS} - {"readyz"}
 
 
