@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from cgworker.errors import ProfileError, UsageError
@@ -20,6 +21,31 @@ def home() -> Path:
         raise UsageError(
             f"there is no home folder: {what}; set HOME, or CG_CONFIG_PATH for the config"
         ) from None
+
+
+def state_folder(name: str) -> Path:
+    """Return the folder `name` below `$XDG_STATE_HOME/cgworker`, or below `~/.local/state/cgworker`.
+
+    Args:
+        name: the folder's name.
+
+    Raises:
+        UsageError: XDG_STATE_HOME is not set, and there is no home folder.
+    """
+    state = os.environ.get("XDG_STATE_HOME") or _state_home() / ".local" / "state"
+    return Path(state, "cgworker", name)
+
+
+def _state_home() -> Path:
+    """Return the home folder. A missing one is not made: it is a placeholder, such as `/nonexistent`."""
+    try:
+        home = Path.home()
+        what = None if home.is_dir() else f"the home folder {home} does not exist"
+    except RuntimeError:
+        what = "HOME is not set, and this user has no entry in the password file"
+    if what is not None:
+        raise UsageError(f"there is no folder for a worker's state: {what}; set XDG_STATE_HOME to one")
+    return home
 
 
 def credentials_folder() -> Path:

@@ -1,7 +1,6 @@
 """Read and write files that only their owner may read: secrets, and what leads to them.
 
-Files have mode 0600, in folders of mode 0700. They are written whole or not at all, and a file that other
-users can read or write is refused.
+Files have mode 0600, in folders of mode 0700. A secret that other users can read or write is refused.
 """
 
 from __future__ import annotations
@@ -61,6 +60,38 @@ def replace_private(path: Path, text: str) -> None:
         raise
 
 
+def write_private(path: Path, data: bytes, *, sync: bool = False) -> None:
+    """Write a new file with mode 0600. An existing file or link is replaced; the link is not followed.
+
+    Args:
+        path: the file.
+        data: its content.
+        sync: fsync the file before this returns.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    descriptor = _create(path)
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        if sync:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _create(path: Path) -> int:
+    """Create a file and return its descriptor; an existing file is removed first."""
+    new = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW | _BINARY
+    try:
+        return os.open(path, new, 0o600)
+    except FileExistsError:
+        path.unlink(missing_ok=True)
+        return os.open(path, new, 0o600)
+
+
 def make_private_folder(folder: Path) -> None:
     """Make the folder and the missing ones above it, each with mode 0700; existing ones are not changed."""
     if not folder.is_dir():
@@ -77,3 +108,7 @@ def check_writable(folder: Path) -> None:
     make_private_folder(folder)
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+
+
+_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_BINARY = getattr(os, "O_BINARY", 0)  # without it, Windows writes CRLF

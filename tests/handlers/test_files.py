@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cgworker.handlers.files import FileUnusable, make_private_folder, read_json, read_regular, write_private
+from cgworker.handlers.files import FileUnusable, make_private_folder, read_json, read_regular
+from cgworker.private import write_private
 
 
 def test_private_files_are_for_their_owner_only(tmp_path: Path) -> None:

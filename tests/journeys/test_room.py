@@ -11,7 +11,7 @@ import pytest
 
 from cgworker import CommandHandler, Turn, UsageError, Worker, WorkerOptions
 from cgworker.events import ClaimingFailed, ClaimingRecovered
-from cgworker.handlers.files import state_folder
+from cgworker.paths import state_folder
 from cgworker.testing import LocalKernel
 from cgworker.worker.process.health import WorkerHealth
 from tests.journeys.conftest import Witness, closed, history, in_state, working

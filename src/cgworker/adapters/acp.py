@@ -24,9 +24,10 @@ from cgworker.handlers.adapter import Adapter, Output
 from cgworker.handlers.child import ProcessLimitReached, start_child
 from cgworker.handlers.command import write_to_stderr
 from cgworker.handlers.environment import ChildEnvironment, mask_for
-from cgworker.handlers.files import make_private_folder, state_folder
+from cgworker.handlers.files import make_private_folder
 from cgworker.lease import Interruption, Reason
 from cgworker.outcome import Suspending, retry
+from cgworker.paths import state_folder
 from cgworker.turn import Turn
 from cgworker.wire.converter import dumps
 

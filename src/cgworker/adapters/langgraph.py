@@ -20,7 +20,8 @@ from attrs import frozen
 
 from cgworker.adapters.extras import require, require_asyncio
 from cgworker.handlers.adapter import Adapter, Output
-from cgworker.handlers.files import make_private_folder, state_folder
+from cgworker.handlers.files import make_private_folder
+from cgworker.paths import state_folder
 from cgworker.turn import Turn
 from cgworker.wire.converter import dumps, loads
 from cgworker.wire.values import ExactNumber

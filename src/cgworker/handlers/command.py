@@ -25,12 +25,13 @@ from cgworker.events import logger
 from cgworker.handlers.child import ChildProcess, start_child
 from cgworker.handlers.decision import CommandResult, FinalTooLarge
 from cgworker.handlers.environment import ChildEnvironment, mask_for
-from cgworker.handlers.files import make_private_folder, state_folder
+from cgworker.handlers.files import make_private_folder
 from cgworker.handlers.folder import CommandFiles, TurnFolder, check_writable, open_folder, remove_checkpoint
 from cgworker.handlers.messages import MessagesFile
 from cgworker.handlers.progress import POLL_SECONDS, ProgressFile
 from cgworker.lease import Interruption, Reason
 from cgworker.outcome import Failed, Outcome, retry
+from cgworker.paths import state_folder
 from cgworker.turn import Turn
 
 _HAND_BACK_SECONDS = 5.0

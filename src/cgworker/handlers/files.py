@@ -1,4 +1,4 @@
-"""Write private files (0600 in 0700 folders), and read files of a child safely."""
+"""Make private folders (0700), and read files of a child safely."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cgworker.errors import UsageError
 from cgworker.wire.converter import loads
 
 _PROBE_BYTES = 64 * 1024
@@ -18,31 +17,6 @@ _PROBE_BYTES = 64 * 1024
 
 class FileUnusable(Exception):
     """A file of a child cannot be used; the message says why, without the path."""
-
-
-def state_folder(name: str) -> Path:
-    """Return the folder `name` below `$XDG_STATE_HOME/cgworker`, or below `~/.local/state/cgworker`.
-
-    Args:
-        name: the folder's name.
-
-    Raises:
-        UsageError: XDG_STATE_HOME is not set, and there is no home folder.
-    """
-    state = os.environ.get("XDG_STATE_HOME") or _home() / ".local" / "state"
-    return Path(state, "cgworker", name)
-
-
-def _home() -> Path:
-    """Return the home folder. A missing one is not made: it is a placeholder, such as `/nonexistent`."""
-    try:
-        home = Path.home()
-        what = None if home.is_dir() else f"the home folder {home} does not exist"
-    except RuntimeError:
-        what = "HOME is not set, and this user has no entry in the password file"
-    if what is not None:
-        raise UsageError(f"there is no folder for a worker's state: {what}; set XDG_STATE_HOME to one")
-    return home
 
 
 def make_private_folder(folder: Path) -> Path:
@@ -62,28 +36,6 @@ def make_private_folder(folder: Path) -> Path:
     return folder
 
 
-def write_private(path: Path, data: bytes, *, sync: bool = False) -> None:
-    """Write a new file with mode 0600. An existing file or link is replaced; the link is not followed.
-
-    Args:
-        path: the file.
-        data: its content.
-        sync: fsync the file before this returns.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    descriptor = _create(path)
-    try:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
-        if sync:
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def try_to_write(folder: Path) -> None:
     """Check that a folder can be written, by writing 64 KiB: a full disk still takes empty files.
 
@@ -96,16 +48,6 @@ def try_to_write(folder: Path) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
         file.write(b"\0" * _PROBE_BYTES)
-
-
-def _create(path: Path) -> int:
-    """Create a file and return its descriptor; an existing file is removed first."""
-    new = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW | _BINARY
-    try:
-        return os.open(path, new, 0o600)
-    except FileExistsError:
-        path.unlink(missing_ok=True)
-        return os.open(path, new, 0o600)
 
 
 def read_json(path: Path, max_bytes: int, mask: Callable[[str], str]) -> Any:
@@ -187,4 +129,3 @@ def _opened(path: Path) -> Iterator[int]:
 
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0)
-_BINARY = getattr(os, "O_BINARY", 0)  # without it, Windows writes CRLF

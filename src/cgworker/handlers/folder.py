@@ -16,9 +16,11 @@ from attrs import frozen
 
 from cgworker.errors import UsageError
 from cgworker.events import logger
-from cgworker.handlers.files import make_private_folder, state_folder, write_private
+from cgworker.handlers.files import make_private_folder
 from cgworker.handlers.guard import guard
 from cgworker.lease import Interruption
+from cgworker.paths import state_folder
+from cgworker.private import write_private
 from cgworker.turn import Turn
 from cgworker.wire.converter import dumps
 from cgworker.wire.records import TurnContext

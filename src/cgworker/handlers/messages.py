@@ -12,7 +12,7 @@ import anyio
 from cgworker.durable.messages import Message, message_of
 from cgworker.errors import CommonGroundError, KernelLacks
 from cgworker.events import logger
-from cgworker.handlers.files import write_private
+from cgworker.private import write_private
 from cgworker.turn import Turn
 from cgworker.wire.converter import dumps
 from cgworker.wire.records import MESSAGE_ROLE

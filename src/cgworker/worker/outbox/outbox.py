@@ -25,8 +25,9 @@ from attrs import evolve, frozen
 
 from cgworker.errors import CommonGroundError
 from cgworker.events import logger
-from cgworker.handlers.files import make_private_folder, write_private
+from cgworker.handlers.files import make_private_folder
 from cgworker.outcome import Closed, Failed, Stopped, Succeeded, word_for
+from cgworker.private import write_private
 from cgworker.turn import Turn
 from cgworker.wire.absent import ABSENT
 from cgworker.wire.converter import dumps
