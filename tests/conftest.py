@@ -32,8 +32,9 @@ SLOW = [
     *("handlers/test_child.py", "handlers/test_command.py", "handlers/test_guard.py"),
     *("handlers/test_hostile_commands.py", "journeys", "kernel/test_crowds.py", "kernel/test_embedded.py"),
     *("kernel/test_fuzz.py", "kernel/test_kills.py", "kernel/test_database.py", "test_docs.py"),
-    *("test_environment.py", "test_examples.py", "test_floors.py", "test_runtimes.py", "test_types.py"),
+    *("test_environment.py", "test_examples.py", "test_floors.py", "test_runtimes.py", "test_stores.py"),
     *(
+        "test_types.py",
         "test_windows.py",
         "testing/test_checking.py",
         "testing/test_local_kernel.py",

@@ -93,6 +93,9 @@ EXPECTED = {
         {"bought": "a bell", "limit": 500},
         answer={"granted": True, "limit": 500},
     ),
+    "private_steps.py": Expected(
+        by_python("private_steps.py"), {"task": "bells"}, {"task": "bells", "is_urgent": True}
+    ),
     "steps.py": Expected(
         by_python("steps.py"), {"task": "bells"}, {"published": "On bells", "words": 2, "number": 4711}
     ),

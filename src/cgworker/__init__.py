@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         KernelRefused,
         KernelTrouble,
         LeaseLost,
+        PrivateStepMissing,
         QuestionDeclined,
         UsageError,
     )
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
         succeed,
         suspend,
     )
+    from cgworker.stores import FolderStore, ObjectStore, PrivateStore, key_from_file
     from cgworker.turn import Turn
 
     # Names on the wire
@@ -85,6 +87,7 @@ __all__ = [
     "ConflictError",
     "Failed",
     "FencingError",
+    "FolderStore",
     "FunctionHandler",
     "Handler",
     "HandlerFailed",
@@ -98,9 +101,12 @@ __all__ = [
     "Lifespan",
     "Message",
     "Middleware",
+    "ObjectStore",
     "OpenQuestion",
     "Outcome",
     "Output",
+    "PrivateStepMissing",
+    "PrivateStore",
     "Question",
     "QuestionDeclined",
     "Reason",
@@ -124,6 +130,7 @@ __all__ = [
     "handles",
     "inject_trace",
     "instrument",
+    "key_from_file",
     "open_questions",
     "retry",
     "run",
@@ -150,6 +157,7 @@ _HOMES = {
         "KernelRefused",
         "KernelTrouble",
         "LeaseLost",
+        "PrivateStepMissing",
         "QuestionDeclined",
         "UsageError",
     ),
@@ -178,6 +186,7 @@ _HOMES = {
         "succeed",
         "suspend",
     ),
+    "cgworker.stores": ("FolderStore", "ObjectStore", "PrivateStore", "key_from_file"),
     "cgworker.turn": ("Turn",),
     "cgworker.wire.refs": ("AgentRef", "TurnRef"),
     "cgworker.worker": ("Lifespan", "Middleware", "TurnReport", "Worker", "WorkerOptions", "handles", "run"),

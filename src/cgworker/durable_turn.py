@@ -29,29 +29,41 @@ class DurableTurn:
         self._waits = waits
 
     @overload
-    async def once(self, key: str, make: Callable[[], Any]) -> Any: ...
+    async def once(self, key: str, make: Callable[[], Any], *, private: bool = False) -> Any: ...
 
     @overload
-    async def once(self, key: str, make: Callable[[], Any], *, returns: type[T]) -> T: ...
+    async def once(
+        self, key: str, make: Callable[[], Any], *, returns: type[T], private: bool = False
+    ) -> T: ...
 
-    async def once(self, key: str, make: Callable[[], Any], *, returns: Any = Any) -> Any:
+    async def once(
+        self, key: str, make: Callable[[], Any], *, returns: Any = Any, private: bool = False
+    ) -> Any:
         """Run a step once in the turn's life; later attempts get its stored result.
 
-        The result is stored as a public record of role `step`. The step runs again only if the worker dies
-        after running it and before storing the result.
+        The result is stored as a public record of role `step`, or with `private` in the worker's private
+        store. The step runs again only if the worker dies after running it and before storing the result.
 
         Args:
             key: names the step within the turn; a loop needs a key for each round.
             make: the step, a sync or async function without arguments. Its exceptions are raised, and then
                 nothing is stored.
             returns: the type to read the value as, such as an attrs class; by default it is plain JSON.
+            private: keep the result out of CommonGround: its record has only a digest and a size. It may have
+                hundreds of megabytes, and is removed when the turn is closed.
 
         Raises:
             LeaseLost: the kernel did not answer before the lease ended.
             KernelRefused: the kernel refused the record; PayloadTooLarge if the value is too large.
             TypeError, ValueError: the value that `make` returned is not JSON.
+            PrivateStepMissing: the private store does not have the result, and the worker's
+                `on_private_missing` is "fail", or it handed the turn back too often.
         """
-        return await self._parts.steps.once(key, make, returns)
+        return await self._parts.steps.once(key, make, returns, private=private)
+
+    async def remove_private(self) -> None:
+        """Remove the private values of the turn. The worker calls this when the turn is closed."""
+        await self._parts.private.delete()
 
     def step_key(self, name: str) -> str:
         """Return a key for the next step of this name in this run: `model#1`, then `model#2` and so on.

@@ -21,6 +21,7 @@
     ├── HandlerFailed              the handler's own fault, with a payload fit to be published
     ├── AnswerTimeout              408  a question of a turn was not answered within its time
     ├── QuestionDeclined           409  a question of a turn was declined
+    ├── PrivateStepMissing         404  the private store does not have the value of a step
     ├── WaitTimedOut               408  the awaited change did not happen in time
     └── UsageError                 the caller's program or command line is wrong
         ├── ProfileError           a profile, its config file or its token file is unusable
@@ -263,6 +264,24 @@ class QuestionDeclined(CommonGroundError):
         super().__init__(f"the question {key!r} was declined" + (f": {reason}" if reason else ""))
         self.key = key
         self.reason = reason
+
+
+class PrivateStepMissing(CommonGroundError):
+    """The private store of this worker does not have the value of a step as it was stored.
+
+    Give all workers of an agent the same store and key: a `FolderStore` is of one machine. For a redo that
+    keeps steps, the worker needs `keep_private=True`.
+
+    Args:
+        key: the key of the step.
+    """
+
+    code = "private_step_missing"
+    status = 404
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"the private value of the step {key!r} is not in this worker's private store")
+        self.key = key
 
 
 class WaitTimedOut(CommonGroundError):

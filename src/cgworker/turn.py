@@ -10,9 +10,10 @@ from typing import Any, TypeVar, Unpack
 from cgworker.client import KernelClient
 from cgworker.deprecation import warn_renamed
 from cgworker.durable.children import Child
-from cgworker.durable.identity import child_key, fingerprint_of
+from cgworker.durable.identity import child_key, fingerprint_of, private_name_of
 from cgworker.durable.journal import Journal
 from cgworker.durable.parts import Parts
+from cgworker.durable.private import PrivateSettings
 from cgworker.durable.stream import Stream, open_stream
 from cgworker.durable.waits import Waits, own_clock
 from cgworker.durable_turn import DurableTurn
@@ -64,12 +65,22 @@ class Turn(Interruptible, DurableTurn):
         page_size: int = 100,
         more_records: bool = False,
         now: Callable[[], Awaitable[datetime]] = own_clock,
+        private: PrivateSettings | None = None,
     ) -> None:
         self._kernel = kernel
         Interruptible.__init__(self, lease)
         self._journal = Journal(kernel, lease, context, page_size=page_size, more_records=more_records)
         waits = Waits(now)
-        DurableTurn.__init__(self, Parts(self._journal, waits, kernel, lease, self._dispatch_child), waits)
+        parts = Parts(
+            journal=self._journal,
+            waits=waits,
+            private_name=private_name_of(context.turn),
+            private_settings=private or PrivateSettings(),
+            kernel=kernel,
+            lease=lease,
+            dispatch_child=self._dispatch_child,
+        )
+        DurableTurn.__init__(self, parts, waits)
         self.fingerprint: str = fingerprint_of(context.turn, kernel)
         self.snapshot: TurnSnapshot = context.turn
         self.ref: TurnRef = context.turn.turn

@@ -22,6 +22,19 @@ def fingerprint_of(turn: TurnSnapshot, kernel: KernelClient) -> str:
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:40]
 
 
+def private_name_of(turn: TurnSnapshot) -> str:
+    """Return what stands for a turn in the names of its private values.
+
+    It has no address of a kernel: workers may have different addresses of one kernel, or of several kernels
+    with one database.
+
+    Args:
+        turn: the turn.
+    """
+    facts = [str(turn.target_agent), turn.turn.turn_id, turn.spawn_key, turn.created_at.isoformat()]
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:40]
+
+
 def child_key(parent: TurnRef, key: str) -> str:
     """Return the dispatch key of a turn's child; it is readable if the rules for keys allow it.
 

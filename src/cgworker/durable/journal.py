@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -46,6 +47,7 @@ class Journal:
         self._lease = lease
         self._records = list(context.semantic_items)
         self._more_records = more_records
+        self._began_whole = not more_records
         self._page_size = page_size
         self._events: list[LedgerEvent] = []
         self._known_boxes: set[str] | None = None
@@ -82,6 +84,14 @@ class Journal:
                 page, self._more_records = await call_until_lease_ends(self._next_page, self._lease)
                 self._records.extend(page.semantic_items)
         return tuple(item for item in self._records if role is None or item.record.record_role == role)
+
+    def may_hold(self, wanted: Callable[[Any], bool]) -> bool:
+        """Return whether a record from before this attempt may be of a kind; read nothing from the kernel.
+
+        Args:
+            wanted: returns whether a payload is of the kind.
+        """
+        return not self._began_whole or any(wanted(item.payload) for item in self._records)
 
     async def expect_more(self) -> None:
         """Note that the turn has records which are not read yet, once a read in progress has ended."""

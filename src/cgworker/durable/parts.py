@@ -12,6 +12,7 @@ from cgworker.client import KernelClient
 from cgworker.durable.children import Child, Children
 from cgworker.durable.journal import Journal
 from cgworker.durable.messages import Messages
+from cgworker.durable.private import PrivateSettings, PrivateValues
 from cgworker.durable.questions import Questions
 from cgworker.durable.sleeps import Sleeps
 from cgworker.durable.steps import Steps
@@ -27,6 +28,8 @@ class Parts:
     Attributes:
         journal: the records and events of the turn.
         waits: what the turn waits for.
+        private_name: stands for the turn in the names of its private values.
+        private_settings: where these are.
         kernel: makes calls under the agent's identity.
         lease: the lease of the claim held.
         dispatch_child: dispatches the named child.
@@ -34,6 +37,8 @@ class Parts:
 
     journal: Journal
     waits: Waits
+    private_name: str
+    private_settings: PrivateSettings
     kernel: KernelClient
     lease: Lease
     dispatch_child: Callable[[str, Child], Awaitable[TurnRef]]
@@ -41,7 +46,12 @@ class Parts:
     @cached_property
     def steps(self) -> Steps:
         """The steps of the turn."""
-        return Steps(self.journal)
+        return Steps(self.journal, self.private)
+
+    @cached_property
+    def private(self) -> PrivateValues:
+        """The private values of the turn."""
+        return PrivateValues(self.private_name, self.private_settings, self.journal, self.waits)
 
     @cached_property
     def step_counts(self) -> Counter[str]:

@@ -21,6 +21,7 @@ from cgworker.handlers import Handler
 from cgworker.handlers.signature import HandlerFunction
 from cgworker.lease import Reason
 from cgworker.outcome import Outcome, Suspended, outcome_of, plain_outcome, word_for
+from cgworker.stores import FolderStore
 from cgworker.testing.played import Played, PlayedChild, PlayedQuestion, PlayedRecord
 from cgworker.testing.scripted import ScriptedKernel
 from cgworker.testing.scripted_turn import ScriptedTurn, payload_of
@@ -74,7 +75,8 @@ async def play(  # noqa: PLR0913  # each part of the script has a name
         lose_lease_after: lose the lease this many seconds after the handler started; None means never.
         resources: the resources by name; a worker's own lifespan is then not entered.
         lifespan: as for `Worker`.
-        options: as for `Worker`; None keeps a worker's own. The outbox is always a temporary one.
+        options: as for `Worker`; None keeps a worker's own. The outbox is always a temporary one, and
+            so is the private store if none is given.
 
     Raises:
         UsageError: the caller's fault: this is no handler, or it asks for a resource that is missing.
@@ -130,7 +132,8 @@ async def play_script(
     """
     async with script.kernel.client() as client, _scratch() as outbox:
         worker = _worker_of(handler, client, script.note, lifespan, options)
-        worker.options = evolve(worker.options, outbox_path=outbox)
+        store = worker.options.private_store or FolderStore(outbox / "private")
+        worker.options = evolve(worker.options, outbox_path=outbox, private_store=store)
         async with _timers() as timers:
             worker.middleware(_Interrupter(script, timers, stop_after, lose_lease_after))
             report = await script.play_to_the_end(worker)

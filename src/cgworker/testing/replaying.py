@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from cgworker.client import KernelClient
 from cgworker.durable.children import CHILDREN_ROLE
@@ -17,6 +17,7 @@ from cgworker.errors import QuestionDeclined, UsageError
 from cgworker.handlers import Handler
 from cgworker.handlers.signature import HandlerFunction
 from cgworker.outcome import Failed, Stopped, Succeeded, Suspended, word_for
+from cgworker.stores import PrivateStore
 from cgworker.testing.played import Played
 from cgworker.testing.playing import Script, play_script
 from cgworker.testing.scripted import ScriptedKernel
@@ -25,7 +26,7 @@ from cgworker.wire.converter import unstructure, unstructure_plain
 from cgworker.wire.records import MESSAGE_ROLE, SemanticItem
 from cgworker.wire.refs import TurnRef
 from cgworker.wire.turns import TurnSnapshot
-from cgworker.worker import Worker
+from cgworker.worker import Worker, WorkerOptions
 
 _OUTCOMES = {"succeeded": Succeeded, "failed": Failed, "stopped": Stopped}
 
@@ -64,6 +65,7 @@ async def replay(
     handler: HandlerFunction | Handler | Worker,
     *,
     all_records: bool = False,
+    private_store: PrivateStore | None = None,
     on_record: Callable[[str, Any], None] = lambda _role, _payload: None,
 ) -> Replayed:
     """Run a handler again on a closed turn, as its first attempt saw it.
@@ -74,6 +76,8 @@ async def replay(
         kernel: reads the turn; nothing is written.
         turn: the closed turn.
         handler: a function as under `@worker.turn()`, any handler, or a worker.
+        private_store: has the values of the turn's private steps, if its worker keeps them (`keep_private`);
+            None is the store of the worker given. A value that is missing fails the handler.
         all_records: show the handler all records but the final one, as a later attempt would see them.
         on_record: called with the role and payload of each record that the handler would have appended.
 
@@ -91,7 +95,10 @@ async def replay(
         await _children(kernel, turn, items),
         {item.payload["key"]: _answer_in(item.payload) for item in _of_role(items, ANSWER_ROLE)},
     )
-    played = await play_script(handler, script)
+    own = handler.options if isinstance(handler, Worker) else WorkerOptions()
+    store = private_store or own.private_store
+    options = evolve(own, private_store=store, on_private_missing="fail", keep_private=True)
+    played = await play_script(handler, script, options=options)
     return Replayed(past, ReplayResult(past.outcome or "", past.final_payload), _came(played))
 
 

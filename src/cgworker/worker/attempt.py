@@ -16,6 +16,7 @@ from cgworker.errors import (
     KernelRefused,
     KernelTrouble,
     LeaseLost,
+    PrivateStepMissing,
 )
 from cgworker.events import Event, emit
 from cgworker.handlers import Handler
@@ -50,6 +51,7 @@ from cgworker.worker.settle import (
     UNACCEPTABLE,
     Settlement,
     finish_turn,
+    remove_private,
     suspend_turn,
     unacceptable_suspension,
 )
@@ -95,6 +97,7 @@ class Attempt:
         self._facts = self._watch.facts
         self._emit: Callable[[Event], None] = partial(emit, context.listener)
         self._delivered: OutboxEntry | None = None
+        self._is_closed: bool = False
         self.error: BaseException | None = None
         self.stuck: bool = False
         self.prefetch: PrefetchedClaim | None = None
@@ -141,8 +144,11 @@ class Attempt:
                 settlement = await self._settle(outcome, stored)
         return self._report(outcome, settlement, redelivered=stored is not None)
 
-    async def discard_delivered(self) -> None:
-        """Remove the delivered result from the outbox: after the end, so that nothing waits for the disk."""
+    async def clean_up(self) -> None:
+        """Remove what a closed turn leaves behind: after the end, so that nothing waits for the disk."""
+        turn = self._watch.turn
+        if self._is_closed and turn is not None and not self._context.options.keep_private:
+            await remove_private(turn)
         if self._delivered is None:
             return
         try:
@@ -241,6 +247,8 @@ class Attempt:
                 return hand_back()
             case HandlerFailed():
                 return Failed(raised.payload)
+            case PrivateStepMissing():  # a later attempt would miss it as well
+                return Failed(error_report(raised, turn.secrets))
         if (lost := lost_lease_in(raised)) is not None:
             self._watch.lose(str(lost))
             return None
@@ -287,6 +295,7 @@ class Attempt:
             prefetch=self.prefetch,
         )
         self._delivered = settled.delivered
+        self._is_closed = settled.done
         if settled.done:
             context.routes.forget(turn)
         return settled

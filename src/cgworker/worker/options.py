@@ -8,8 +8,10 @@ from typing import Any, Literal
 from attrs import field, frozen, validators
 
 from cgworker.deprecation import use_old_names, warn_renamed
-from cgworker.handlers.files import state_folder
+from cgworker.durable.private import PrivateSettings
 from cgworker.lease import RENEW_FRACTION
+from cgworker.paths import state_folder
+from cgworker.stores import FolderStore, PrivateStore
 from cgworker.worker.retries import Retries
 
 _positive: Any = validators.gt(0)
@@ -49,6 +51,13 @@ class WorkerOptions:
             `$XDG_STATE_HOME`.
             Workers that share it deliver each other's results.
         outbox_max_bytes: the most bytes that may wait there.
+        private_store: where the values of private steps are (`turn.once(..., private=True)`); None is a
+            `FolderStore()`, which workers of this machine share.
+        keep_private: keep them when the turn is closed, as for `redo` with its steps; by default they are
+            removed.
+        on_private_missing: what happens if the store does not have one, as on another machine: "elsewhere"
+            hands the turn back for another worker, at most `max_attempts` times, "redo" does the step
+            again, "fail" fails the turn.
         context_page_size: the records to ask for at a time.
         max_payload_bytes: a final payload larger than this, as JSON, is a typed failure.
     """
@@ -77,6 +86,11 @@ class WorkerOptions:
     follow_parent: bool = False
     outbox_path: Path | None = None
     outbox_max_bytes: int = field(default=1024 * 1024 * 1024, validator=_positive)
+    private_store: PrivateStore | None = None
+    keep_private: bool = False
+    on_private_missing: Literal["elsewhere", "redo", "fail"] = field(
+        default="elsewhere", validator=validators.in_(["elsewhere", "redo", "fail"])
+    )
     context_page_size: int = field(default=100, validator=[_positive, validators.le(1000)])
     max_payload_bytes: int = field(default=16 * 1024 * 1024 - 64 * 1024, validator=_positive)
     _old_outbox_max_bytes: int | None = field(
@@ -101,6 +115,15 @@ class WorkerOptions:
     def outbox_folder(self) -> Path:
         """The folder of the outbox: `outbox_path`, or the default."""
         return self.outbox_path or state_folder("outbox")
+
+    @property
+    def private_settings(self) -> PrivateSettings:
+        """What a turn has to know of private values."""
+        return PrivateSettings(
+            store=self.private_store or FolderStore(),
+            on_missing=self.on_private_missing,
+            max_hand_backs=self.max_attempts,
+        )
 
     @property
     def outbox_most_bytes(self) -> int:

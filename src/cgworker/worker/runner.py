@@ -224,7 +224,7 @@ class Runner:
             else:
                 scope.tasks.start_soon(self._work_in_slot, scope, prefetched)
         with anyio.CancelScope(shield=True):  # also at the end of the run
-            await attempt.discard_delivered()
+            await attempt.clean_up()
 
     def _prefetch_claim(self, slots: anyio.Semaphore) -> PrefetchedClaim | None:
         """Return a claim to go along with a settle request, for the slot that it frees, or None.

@@ -43,6 +43,7 @@ from cgworker.worker.outbox.outbox import Outbox, OutboxEntry, OutboxFull
 from cgworker.worker.redaction import as_storable
 
 _READ_BACK_SECONDS = 10.0
+_REMOVE_SECONDS = 30.0
 _UNANSWERED = (KernelTrouble, AnswerInvalid)
 
 UNACCEPTABLE: tuple[type[KernelRefused], ...] = (PayloadTooLarge, InvalidRequest, InvariantError)
@@ -174,6 +175,21 @@ def is_closed_with(found: TurnSnapshot, outcome: Closed) -> bool:
         return found.final_cardbox_ref is None
     sent = loads(dumps(outcome.payload))
     return bool(found.final_payload == sent and found.final_record_role == outcome.role)
+
+
+async def remove_private(turn: Turn) -> None:
+    """Remove the private values of a closed turn. A store that fails or is slow affects nothing else.
+
+    Args:
+        turn: the turn.
+    """
+    with anyio.move_on_after(_REMOVE_SECONDS) as scope:
+        try:
+            await turn.remove_private()
+        except Exception as trouble:  # the user's store may raise anything
+            logger.warning("%s: its private values could not be removed: %s", turn.ref, trouble)
+    if scope.cancelled_caught:
+        logger.warning("%s: its private values were not removed in %g s", turn.ref, _REMOVE_SECONDS)
 
 
 # ---------------------------------------------------------------- suspending a turn

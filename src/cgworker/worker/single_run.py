@@ -76,7 +76,7 @@ class SingleRun:
         with self._scope:
             try:
                 self._report = await attempt.run()
-                await attempt.discard_delivered()
+                await attempt.clean_up()
             finally:
                 self._drain.attempts.discard(attempt)
                 self._is_over.set()

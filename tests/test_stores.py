@@ -1,0 +1,182 @@
+"""Private stores: files, and objects in S3 or a folder, with and without a key."""
+
+from __future__ import annotations
+
+import stat
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cgworker import FolderStore, ObjectStore, PrivateStore, UsageError, key_from_file
+from cgworker.private import write_private
+from tests.object_stores import s3_settings, write_key
+
+TURN, OTHER = "a" * 40, "a" * 39 + "b"
+NAME = f"{TURN}/{'1' * 64}"
+SECRET = b"a customer's own words"
+
+KINDS = ["folder", "file", "file+key", "s3", "s3+key"]
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[dict[str, Any]]:
+    with s3_settings() as settings:
+        yield settings
+
+
+@pytest.fixture
+def make(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[str], PrivateStore]:
+    """Returns a store of a kind; two of one kind are one place."""
+    key_file = write_key(tmp_path / "key")
+
+    def make(kind: str) -> PrivateStore:
+        place, _, wants_key = kind.partition("+")
+        key = key_from_file(key_file) if wants_key else None
+        if place == "folder":
+            return FolderStore(tmp_path / "folder")
+        if place == "file":
+            return ObjectStore((tmp_path / "objects").as_uri(), key=key)
+        where = f"s3://bucket/{tmp_path.name}"
+        return ObjectStore(where, key=key, **request.getfixturevalue("s3"))
+
+    return make
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_what_one_worker_puts_another_gets(kind: str, make: Callable[[str], PrivateStore]) -> None:
+    """And a name that was not put is None."""
+    store = make(kind)
+    assert isinstance(store, PrivateStore)
+    assert await store.get(NAME) is None
+    await store.put(NAME, SECRET)
+    await store.put(NAME, SECRET)  # a repeat
+    assert await make(kind).get(NAME) == SECRET
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_turns_values_are_removed_and_those_of_no_other(
+    kind: str, make: Callable[[str], PrivateStore]
+) -> None:
+    """A turn without values, or one that another worker has removed already, is no error."""
+    store = make(kind)
+    for name in (NAME, f"{TURN}/{'2' * 64}", f"{OTHER}/{'1' * 64}"):
+        await store.put(name, SECRET)
+    await store.delete(TURN)
+    await store.delete(TURN)
+    assert [await store.get(name) for name in (NAME, f"{TURN}/{'2' * 64}")] == [None, None]
+    assert await store.get(f"{OTHER}/{'1' * 64}") == SECRET
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("kind", ["folder", "s3+key"])
+async def test_a_hundred_megabytes_are_a_value(kind: str, make: Callable[[str], PrivateStore]) -> None:
+    """As a customer's file is."""
+    large = SECRET * (100_000_000 // len(SECRET))
+    await make(kind).put(NAME, large)
+    assert await make(kind).get(NAME) == large
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no modes")
+async def test_only_the_user_reads_what_is_in_files(
+    kind: str, make: Callable[[str], PrivateStore], tmp_path: Path
+) -> None:
+    """No other user gets past the folder."""
+    await make(kind).put(NAME, SECRET)
+    place = tmp_path / {"folder": "folder", "file": "objects"}[kind]
+    assert stat.S_IMODE(place.stat().st_mode) == 0o700
+
+
+async def test_the_event_loop_does_not_wait_for_the_disk(
+    make: Callable[[str], PrivateStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Writing and syncing are done in a thread."""
+    threads: list[threading.Thread] = []
+
+    def noting(path: Path, data: bytes, *, sync: bool) -> None:
+        threads.append(threading.current_thread())
+        write_private(path, data, sync=sync)
+
+    monkeypatch.setattr("cgworker.stores.folder.write_private", noting)
+    await make("folder").put(NAME, SECRET)
+    assert threads != [threading.current_thread()]
+    assert len(threads) == 1
+
+
+# ---------------------------------------------------------------- keys
+
+
+@pytest.mark.parametrize("place", ["file", "s3"])
+async def test_with_a_key_the_store_sees_no_values(place: str, make: Callable[[str], PrivateStore]) -> None:
+    """Nor twice the same bytes for the same value."""
+    await make(f"{place}+key").put(NAME, SECRET)
+    first = await make(place).get(NAME)
+    await make(f"{place}+key").put(NAME, SECRET)
+    second = await make(place).get(NAME)
+    assert first is not None
+    assert SECRET not in first
+    assert first != second
+
+
+async def test_what_was_changed_or_moved_counts_as_missing(make: Callable[[str], PrivateStore]) -> None:
+    """A value is bound to its name, and every bit of it is checked."""
+    await make("file+key").put(NAME, SECRET)
+    kept = await make("file").get(NAME)
+    assert kept is not None
+    await make("file").put(f"{OTHER}/{'1' * 64}", kept)
+    assert await make("file+key").get(f"{OTHER}/{'1' * 64}") is None
+    for broken in (kept[:-1] + bytes([kept[-1] ^ 1]), kept[:5], b""):
+        await make("file").put(NAME, broken)
+        assert await make("file+key").get(NAME) is None
+
+
+async def test_another_key_finds_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The log says why, and not what."""
+    where = (tmp_path / "objects").as_uri()
+    await ObjectStore(where, key=bytes(32)).put(NAME, SECRET)
+    assert await ObjectStore(where, key=b"x" * 32).get(NAME) is None
+    assert "was encrypted with another key, or changed" in caplog.text
+
+
+def test_a_key_file_of_others_or_of_another_kind_is_refused(tmp_path: Path) -> None:
+    """Each error names the file, and says what is wrong with it."""
+    with pytest.raises(UsageError, match="cannot be read"):
+        key_from_file(tmp_path / "none")
+    short = tmp_path / "short"
+    for content in ("c2hvcnQ=", "no base 64 ä", ""):
+        short.write_text(content)
+        short.chmod(0o600)
+        with pytest.raises(UsageError, match="needs 32 bytes in Base64"):
+            key_from_file(short)
+    if sys.platform != "win32":
+        opened = write_key(tmp_path / "open")
+        opened.chmod(0o644)
+        with pytest.raises(UsageError, match="permissions must be 0600"):
+            key_from_file(opened)
+
+
+def test_an_object_store_that_cannot_be_is_refused_at_once(tmp_path: Path) -> None:
+    """Before a worker claims anything."""
+    with pytest.raises(UsageError, match="32 bytes, not 5"):
+        ObjectStore(tmp_path.as_uri(), key=b"short")
+    for url in ("bucket/prefix", "nothing://bucket"):
+        with pytest.raises(UsageError, match="is no place for private values"):
+            ObjectStore(url)
+
+
+def test_no_key_is_shown(tmp_path: Path) -> None:
+    """As in a traceback, or a log of the options."""
+    assert (
+        repr(ObjectStore(tmp_path.as_uri(), key=b"k" * 32)) == f"ObjectStore({tmp_path.as_uri()!r}, key=...)"
+    )
+
+
+def test_what_is_missing_for_an_object_store_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the command that installs it."""
+    monkeypatch.setattr("cgworker.stores.objects.find_spec", lambda _: None)
+    with pytest.raises(UsageError, match=r"pip install 'cgworker\[private\]'"):
+        ObjectStore("s3://bucket/prefix")
