@@ -37,6 +37,7 @@ EVENTS = [
     event(2, "turn.suspended", PARENT.turn_id, caller={"reason": AWAIT_CHILDREN_REASON}),
     event(3, "turn.finished", CHILD),
     event(4, "turn.suspended", "T-9"),
+    event(5, "turn.suspended", "T-10", caller={"reason": "await_time"}, resume_after_seconds=60),
 ]
 
 
@@ -84,6 +85,6 @@ async def test_a_parent_reads_its_feed_on_behind_a_page_that_was_cut(kernel: Ker
 async def test_old_suspended_turns_are_found_behind_a_page_that_was_cut(
     kernel: KernelClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The agent's feed is read to its end."""
+    """The agent's feed is read to its end; those that the kernel wakes are left to it."""
     monkeypatch.setattr("cgworker.worker.resuming.suspended._MAX_TURNS", 0)
     assert set(await SuspendedTurns(kernel, AGENT).find()) == {PARENT, TurnRef(project_id="p", turn_id="T-9")}

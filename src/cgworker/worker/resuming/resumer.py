@@ -105,9 +105,7 @@ class Resumer:
         return min(waits, default=_SCAN_SECONDS)
 
     async def _check(self, turn: TurnRef, facts: TurnEntry | TurnSnapshot) -> float:
-        is_woken_by_kernel = facts.resume_at is not ABSENT
-        is_known = self._child_waits.watches(turn) or self._not_ours.get(turn) == facts.updated_at
-        if is_woken_by_kernel or is_known:
+        if self._child_waits.watches(turn) or self._not_ours.get(turn) == facts.updated_at:
             return _SCAN_SECONDS
         try:
             return await self._resume_if_due(turn, facts)
@@ -128,7 +126,8 @@ class Resumer:
         if cause.reason == AWAIT_CHILDREN_REASON:
             self._child_waits.add(turn)
             return _SCAN_SECONDS
-        if not self._is_ours(cause, facts):
+        is_woken_by_kernel = facts.resume_at is not ABSENT
+        if is_woken_by_kernel or not self._is_ours(cause, facts):
             self._not_ours[turn] = facts.updated_at
             return _SCAN_SECONDS
         if cause.not_before is not None and not facts.stop_requested:

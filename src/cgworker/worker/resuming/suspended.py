@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from cgworker.client import KernelClient
+from cgworker.outcome import AWAIT_CHILDREN_REASON
+from cgworker.wire.ledger import LedgerEvent
 from cgworker.wire.projections import TurnEntry
 from cgworker.wire.refs import AgentRef, TurnRef
 from cgworker.wire.turns import TurnSnapshot
+from cgworker.worker.suspension import cause_of_suspension
 
 _MAX_TURNS = 500  # the most that a projection lists: the youngest
 _FEED_PAGE = 500
@@ -54,9 +57,15 @@ class SuspendedTurns:
             for event in page.items:
                 self._read_until = event.ledger_seq
                 turn = TurnRef(project_id=self._agent.project_id, turn_id=event.subject_id)
-                if event.event_type == "turn.suspended":
+                if event.event_type == "turn.suspended" and not _is_woken_by_kernel(event):
                     self._from_feed.add(turn)
                 elif event.event_type in ("turn.resumed", "turn.finished"):
                     self._from_feed.discard(turn)
             if not has_more:
                 return
+
+
+def _is_woken_by_kernel(event: LedgerEvent) -> bool:
+    """Whether the kernel alone resumes the turn: there may be very many of these (difference 30)."""
+    is_timed = "resume_after_seconds" in event.annotations
+    return is_timed and cause_of_suspension(event).reason != AWAIT_CHILDREN_REASON
