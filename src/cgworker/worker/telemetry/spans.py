@@ -22,6 +22,7 @@ from cgworker.outcome import Failed, Outcome, word_for
 from cgworker.turn import Turn
 from cgworker.wire.refs import TurnRef
 from cgworker.worker.suspension import cause_of_suspension
+from cgworker.worker.telemetry.tracer import handler_tracer
 
 _W3C = TraceContextTextMapPropagator()
 _MAX_CHARACTERS = 512
@@ -105,6 +106,7 @@ class Spans:
             if origin.is_first:
                 self._remember(turn.ref, span.get_span_context())
             turn.annotate = current_trace
+            handler_tracer.set(self._tracer)
             return await _run_in_span(span, turn, call_next)
 
     def _links_of(self, turn: TurnRef, origin: RunOrigin) -> list[trace.Link]:
