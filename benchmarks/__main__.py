@@ -24,6 +24,7 @@ ROWS = (
     "memory",
     "front_door",
     "due_turns",
+    "ordered_turns",
 )
 """The modules of the rows, in the order of the page."""
 
