@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ class Expected:
     payload: Any
     answer: Any = None
     status: int = 0
+    module: str = "cgworker"  # which it needs
 
 
 def by_python(name: str) -> tuple[str, ...]:
@@ -110,6 +112,13 @@ EXPECTED = {
         {"text": "You asked: Is anybody there?"},
         status=-signal.SIGTERM,  # uvicorn ends in order, and then by the signal it was sent
     ),
+    "mcp_server.py": Expected(
+        by_python("mcp_server.py"),
+        ASKED,
+        {"text": "You asked: Is anybody there?"},
+        status=-signal.SIGTERM,
+        module="mcp_types",
+    ),
     "export.py": Expected(by_python("export.py"), {"rows": 300}, {"rows": 300}),
     "runtimes/runtime.py": runtime(sys.executable, "runtime.py"),
     "runtimes/runtime.sh": runtime("bash", "runtime.sh"),
@@ -144,6 +153,8 @@ async def test_an_example_answers_a_turn_and_ends_when_told_to(
     if "node" in expected.argv and shutil.which("node") is None:
         warnings.warn(f"node is not on the PATH: examples/{name} is NOT tested here", stacklevel=1)
         pytest.skip("node is not on the PATH")
+    if find_spec(expected.module) is None:
+        pytest.skip(f"{expected.module} is not installed here: `make test-mcp` runs examples/{name}")
     async with (
         await kernel.agent("worker-1", kinds=KINDS) as worker,
         await kernel.agent("worker-2") as colleague,

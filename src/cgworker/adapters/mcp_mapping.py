@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -13,14 +14,13 @@ from mcp_types import (
     CallToolResult,
     ElicitRequest,
     ElicitRequestFormParams,
-    ElicitResult,
     TextContent,
 )
 
 from cgworker.adapters.messages import text_of
 from cgworker.durable.answers import OpenQuestion
 from cgworker.durable.contract import faults_of
-from cgworker.errors import KernelRefused, KernelTrouble, NotFoundError
+from cgworker.errors import InvalidRequest, KernelRefused, KernelTrouble, NotFoundError
 from cgworker.wire.converter import dumps, loads
 from cgworker.wire.turns import TurnSnapshot
 
@@ -57,7 +57,15 @@ def failed_result(text: str, content: Any = None) -> CallToolResult:
 
 
 def _structured(value: Any) -> Any:
-    return value if isinstance(value, dict) else None  # protocols before 2026-07-28 take objects only
+    """Return an object as it is, and None for anything that MCP cannot carry.
+
+    Protocols before 2026-07-28 take objects only. A number beyond a float is in the text alone.
+    """
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def task_of(turn: TurnSnapshot, questions: Iterable[OpenQuestion] = ()) -> dict[str, Any]:
@@ -68,7 +76,9 @@ def task_of(turn: TurnSnapshot, questions: Iterable[OpenQuestion] = ()) -> dict[
         questions: its open questions.
     """
     asked = {
-        question.key: form_for(question).model_dump(by_alias=True, mode="json", exclude_none=True)
+        question.key: ElicitRequest(params=form_for(question)).model_dump(
+            by_alias=True, mode="json", exclude_none=True
+        )
         for question in questions
     }
     task: dict[str, Any] = {
@@ -91,7 +101,7 @@ def _ending_of(turn: TurnSnapshot) -> dict[str, Any]:
         return {"status": "cancelled"}
     if turn.outcome == "failed":
         text = text_of(turn.final_payload)
-        error = {"code": INTERNAL_ERROR, "message": text, "data": turn.final_payload}
+        error = {"code": INTERNAL_ERROR, "message": text, "data": _structured(turn.final_payload)}
         return {"status": "failed", "statusMessage": text, "error": error}
     result = result_of(turn).model_dump(by_alias=True, mode="json", exclude_none=True)
     return {"status": "completed", "result": result}
@@ -100,7 +110,7 @@ def _ending_of(turn: TurnSnapshot) -> dict[str, Any]:
 # ------------------------------------------------------------ questions
 
 
-def form_for(question: OpenQuestion) -> ElicitRequest:
+def form_for(question: OpenQuestion, fault: str | None = None) -> ElicitRequestFormParams:
     """Return a question as a form, which has only plain fields in MCP.
 
     An object of plain fields is asked for as it is, another plain value in the field `answer`, and anything
@@ -108,25 +118,27 @@ def form_for(question: OpenQuestion) -> ElicitRequest:
 
     Args:
         question: the question.
+        fault: what was wrong with the last answer, to be told with the question.
     """
     form, message = dict(question.schema), text_of(question.question)
+    if fault is not None:
+        message = f"{message}\n\n{fault}"
     if not _is_form(form):
         if not _is_plain(form):
             form = {"type": "string", "description": f"JSON that matches {dumps(form).decode()}"}
         form = {"type": "object", "properties": {_ANSWER: form}, "required": [_ANSWER]}
-    return ElicitRequest(params=ElicitRequestFormParams(message=message, requested_schema=form))
+    return ElicitRequestFormParams(message=message, requested_schema=form)
 
 
-def value_in(response: ElicitResult, question: OpenQuestion) -> Any:
+def value_in(content: Mapping[str, Any], question: OpenQuestion) -> Any:
     """Return the answer that an accepted form gives to a question.
 
     Args:
-        response: the filled form.
+        content: the fields of the form.
         question: the question.
     """
-    content = response.content or {}
     if _is_form(question.schema):
-        return content
+        return dict(content)
     value = content.get(_ANSWER)
     if _is_plain(question.schema) or not isinstance(value, str):
         return value
@@ -159,10 +171,13 @@ def translated_errors() -> Iterator[None]:
     """Translate errors of the kernel into those of MCP.
 
     Raises:
+        InvalidRequest: what the client sent does not match a schema; this one is not translated.
         MCPError: the kernel refused a call, or gave no usable answer.
     """
     try:
         yield
+    except InvalidRequest:
+        raise
     except NotFoundError as unknown:
         raise MCPError(INVALID_PARAMS, str(unknown)) from unknown
     except (KernelRefused, KernelTrouble) as refused:

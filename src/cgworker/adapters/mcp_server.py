@@ -6,9 +6,7 @@ kernel may be restarted at any time.
 
 from __future__ import annotations
 
-import hashlib
-import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import aclosing
 from importlib.metadata import version
 from typing import Any, TypeAlias
@@ -20,22 +18,25 @@ from mcp_types import (
     INVALID_PARAMS,
     CallToolRequestParams,
     CallToolResult,
+    InputRequiredResult,
     ListToolsResult,
     PaginatedRequestParams,
 )
 
-from cgworker.adapters.mcp_mapping import failed_result, result_of, translated_errors
-from cgworker.adapters.mcp_tools import OfferedTool, offered_tools
+from cgworker.adapters.mcp_asking import ask, asking_result, dismissed_result, takes_forms
+from cgworker.adapters.mcp_cancelling import Cancelling
+from cgworker.adapters.mcp_mapping import failed_result, result_of, task_of, translated_errors
+from cgworker.adapters.mcp_tasks import add_tasks, takes_tasks
+from cgworker.adapters.mcp_turns import CallerTurns
 from cgworker.adapters.messages import text_of
-from cgworker.adapters.turn_watch import until_answered, watch_turn
+from cgworker.adapters.turn_watch import TurnNews, watch_turn
 from cgworker.client import KernelClient
-from cgworker.client.turns import require_agent
 from cgworker.errors import InvalidRequest
-from cgworker.wire.converter import dumps
-from cgworker.wire.refs import AgentRef, TurnRef
-from cgworker.wire.turns import Dispatch, RootRequest
+from cgworker.wire.refs import TurnRef
 
 Context: TypeAlias = ServerRequestContext[Any, Any]
+
+_KEY = "commonground/dispatch-key"  # in a call's _meta: the same call with the same key is the same turn
 
 
 def mcp_server(caller_of: Callable[[Context], KernelClient]) -> Server[Any]:
@@ -44,73 +45,94 @@ def mcp_server(caller_of: Callable[[Context], KernelClient]) -> Server[Any]:
     Args:
         caller_of: returns the client for the agent that a request's caller acts as.
     """
-    calls = _ToolCalls(caller_of)
-    return Server(
+
+    def turns_of(ctx: Context) -> CallerTurns:
+        return CallerTurns(caller_of(ctx))
+
+    cancelling = Cancelling()
+    calls = _ToolCalls(turns_of, cancelling)
+    server: Server[Any] = Server(
         "cgworker",
         version=version("cgworker"),
         on_list_tools=calls.list_tools,
-        on_call_tool=calls.call_tool,
     )
+    server.add_request_handler("tools/call", CallToolRequestParams, calls.call_tool)
+    cancelling.add_to(server)
+    add_tasks(server, turns_of)
+    return server
 
 
 class _ToolCalls:
     """Handles the requests about tools."""
 
-    def __init__(self, caller_of: Callable[[Context], KernelClient]) -> None:
-        self._caller_of = caller_of
+    def __init__(self, turns_of: Callable[[Context], CallerTurns], cancelling: Cancelling) -> None:
+        self._turns_of = turns_of
+        self._cancelling = cancelling
 
     async def list_tools(self, ctx: Context, _: PaginatedRequestParams | None) -> ListToolsResult:
         """Return all tools."""
-        tools = await _tools_for(self._caller_of(ctx))
+        tools = await self._turns_of(ctx).tools()
         return ListToolsResult(tools=[each.tool for each in tools.values()])
 
-    async def call_tool(self, ctx: Context, params: CallToolRequestParams) -> CallToolResult:
-        """Dispatch a turn, and wait for its end."""
-        kernel = self._caller_of(ctx)
-        tool = (await _tools_for(kernel)).get(params.name)
+    async def call_tool(
+        self, ctx: Context, params: CallToolRequestParams
+    ) -> CallToolResult | InputRequiredResult | dict[str, Any]:
+        """Dispatch a turn; return it as a task if the client takes tasks, else wait for its end."""
+        turns = self._turns_of(ctx)
+        tool = (await turns.tools()).get(params.name)
         if tool is None:
-            raise MCPError(INVALID_PARAMS, f"Unknown tool: {params.name}")
+            raise MCPError(INVALID_PARAMS, f"Unknown tool: {params.name[:100]}")
+        if params.request_state is not None:  # the client comes back with answers
+            return await self._go_on(ctx, turns, params)
         arguments = params.arguments or {}
-        if faults := tool.faults_of(arguments):
-            return failed_result(str(InvalidRequest(faults)), {"faults": faults})
+        key = (ctx.meta or {}).get(_KEY)
+        try:
+            tool.check(arguments)
+            turn = await turns.dispatch(tool, arguments, key if isinstance(key, str) else None)
+        except InvalidRequest as invalid:  # the model is told, and may call again
+            return failed_result(str(invalid), {"faults": list(invalid.faults)})
+        if takes_tasks(ctx):
+            found = await turns.find(turn.turn_id)
+            return {**task_of(found.snapshot, found.questions), "resultType": "task"}
+        return await self._wait(ctx, turns, turn)
+
+    async def _go_on(
+        self, ctx: Context, turns: CallerTurns, params: CallToolRequestParams
+    ) -> CallToolResult | InputRequiredResult:
+        """Answer the questions that the client was asked, and wait again."""
+        found = await turns.find(params.request_state or "")
+        turn = found.snapshot.turn
+        responses = {
+            key: each.model_dump(by_alias=True, mode="json")
+            for key, each in (params.input_responses or {}).items()
+        }
+        try:
+            await turns.answer_all(turn, responses)
+        except InvalidRequest as invalid:
+            return asking_result(await turns.find(turn.turn_id), str(invalid))
+        if any(each.get("action") == "cancel" for each in responses.values()):
+            return dismissed_result(turn)
+        return await self._wait(ctx, turns, turn)
+
+    async def _wait(
+        self, ctx: Context, turns: CallerTurns, turn: TurnRef
+    ) -> CallToolResult | InputRequiredResult:
+        """Report the turn's progress, and have its questions answered, until it is closed."""
+        watched = watch_turn(turns.kernel, turn)
         with translated_errors():
-            turn = await _dispatch(kernel, tool, arguments)
-            return await self._wait(ctx, kernel, turn)
-
-    async def _wait(self, ctx: Context, kernel: KernelClient, turn: TurnRef) -> CallToolResult:
-        """Report the turn's progress until it is closed; return its result."""
-        async with aclosing(watch_turn(kernel, turn)) as news_of_turn:
-            async for news in news_of_turn:
-                for item in news.items:
-                    if item.record.record_role == "progress":
-                        await ctx.session.report_progress(item.record.turn_seq, message=text_of(item.payload))
-        return result_of(news.snapshot)
-
-
-async def _tools_for(kernel: KernelClient) -> Mapping[str, OfferedTool]:
-    project_id = require_agent(kernel).project_id
-    with translated_errors():
-        return await until_answered(lambda: offered_tools(kernel, project_id))
+            async with self._cancelling.stopping(ctx, lambda: turns.stop(turn)), aclosing(watched):
+                async for news in watched:
+                    await _report(ctx, news)
+                    if news.snapshot.state == "closed":
+                        return result_of(news.snapshot)
+                    if news.questions and takes_forms(ctx):
+                        result = await ask(ctx, turns, news)
+                        if result is not None:
+                            return result
+        raise AssertionError("a turn is watched until it is closed")
 
 
-async def _dispatch(kernel: KernelClient, tool: OfferedTool, arguments: Mapping[str, Any]) -> TurnRef:
-    requester = require_agent(kernel)
-    key = f"{owner_prefix(requester)}{uuid.uuid4().hex}"
-    dispatch = Dispatch(
-        requested_by=requester,
-        target_agent=AgentRef(project_id=requester.project_id, agent_id=tool.agent_id),
-        input=tool.input_of(arguments),
-        turn_kind=tool.turn_kind,
-        dispatch_key=key,
-        authority=RootRequest(request_id=key),
-    )
-    return await until_answered(lambda: kernel.turns.dispatch(dispatch))
-
-
-def owner_prefix(caller: AgentRef) -> str:
-    """Return what the dispatch keys of a caller's calls begin with.
-
-    Args:
-        caller: the agent that the caller acts as.
-    """
-    return f"mcp:{hashlib.sha256(dumps([caller.project_id, caller.agent_id])).hexdigest()[:16]}:"
+async def _report(ctx: Context, news: TurnNews) -> None:
+    for item in news.items:
+        if item.record.record_role == "progress":
+            await ctx.session.report_progress(item.record.turn_seq, message=text_of(item.payload))

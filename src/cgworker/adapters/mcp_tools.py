@@ -13,7 +13,7 @@ from mcp_types import Tool
 
 from cgworker.client import KernelClient
 from cgworker.durable.contract import faults_of
-from cgworker.errors import UsageError
+from cgworker.errors import InvalidRequest, UsageError
 from cgworker.wire.projections import OfferEntry
 
 _MAX_TOOLS = 500  # the largest page of a projection
@@ -46,17 +46,21 @@ class OfferedTool:
         """
         return arguments.get(_WRAPPED) if self.is_wrapped else dict(arguments)
 
-    def faults_of(self, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Return what is wrong with the arguments of a call; empty if they match the tool's schema.
+    def check(self, arguments: Mapping[str, Any]) -> None:
+        """Check the arguments of a call against the tool's schema.
 
         Args:
             arguments: the arguments.
+
+        Raises:
+            InvalidRequest: they do not match it; the faults say where.
         """
         try:
             faults = faults_of(dict(arguments), self.tool.input_schema)
         except UsageError:  # a schema that cannot be checked here: the agent decides
-            return []
-        return [{**fault, "loc": ["arguments", *fault["loc"][1:]]} for fault in faults]
+            return
+        if faults:
+            raise InvalidRequest([{**each, "loc": ["arguments", *each["loc"][1:]]} for each in faults])
 
 
 async def offered_tools(kernel: KernelClient, project_id: str) -> dict[str, OfferedTool]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 import anyio
@@ -53,7 +54,7 @@ async def until_answered(call: Callable[[], Awaitable[T]]) -> T:
 
 
 async def watch_turn(
-    kernel: KernelClient, turn: TurnRef, *, after_turn_seq: int = 0
+    kernel: KernelClient, turn: TurnRef, *, after_turn_seq: int = 0, with_items: bool = True
 ) -> AsyncGenerator[TurnNews, None]:
     """Yield the turn's state at once, and again whenever something happens to it, until it is closed.
 
@@ -61,15 +62,16 @@ async def watch_turn(
         kernel: makes the calls.
         turn: the turn.
         after_turn_seq: yield only records with a higher number.
+        with_items: whether to read the records at all.
 
     Raises:
         KernelRefused: the kernel refused a call.
     """
     seen_until, pause, is_first = 0, Backoff(0.1, 1.0), True
     while True:
-        asked_at, seen = anyio.current_time(), seen_until
+        asked_at = anyio.current_time()
         page = await until_answered(
-            lambda: kernel.turns.feed(turn, after_ledger_seq=seen, wait_seconds=_WAIT_SECONDS)  # noqa: B023
+            partial(kernel.turns.feed, turn, after_ledger_seq=seen_until, wait_seconds=_WAIT_SECONDS)
         )
         seen_until = page.next_after_ledger_seq
         if not page.items and not is_first:
@@ -79,7 +81,7 @@ async def watch_turn(
         pause.reset()
         is_first = False
         # Events are read first: what happens while the rest is read comes again as a later event.
-        news = await until_answered(lambda: read_news(kernel, turn, after_turn_seq))  # noqa: B023
+        news = await until_answered(partial(read_news, kernel, turn, after_turn_seq, with_items=with_items))
         yield news
         if news.items:
             after_turn_seq = news.items[-1].record.turn_seq
@@ -87,21 +89,25 @@ async def watch_turn(
             return
 
 
-async def read_news(kernel: KernelClient, turn: TurnRef, after_turn_seq: int = 0) -> TurnNews:
+async def read_news(
+    kernel: KernelClient, turn: TurnRef, after_turn_seq: int = 0, *, with_items: bool = True
+) -> TurnNews:
     """Return the turn's state, its records after a number, and its open questions.
 
     Args:
         kernel: makes the calls.
         turn: the turn.
         after_turn_seq: return only records with a higher number.
+        with_items: whether to read the records at all.
 
     Raises:
         KernelRefused: the kernel refused a call.
         KernelTrouble: the kernel gave no usable answer.
     """
     snapshot = await kernel.turns.get(turn)
+    records = kernel.turns.records(turn, after_turn_seq=after_turn_seq)
     return TurnNews(
         snapshot=snapshot,
-        items=tuple([item async for item in kernel.turns.records(turn, after_turn_seq=after_turn_seq)]),
+        items=tuple([item async for item in records]) if with_items else (),
         questions=await questions_of(kernel, turn) if snapshot.state == "suspended" else (),
     )

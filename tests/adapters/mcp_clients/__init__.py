@@ -1,0 +1,1 @@
+"""The MCP server, with the real clients of mcp and fastmcp."""
