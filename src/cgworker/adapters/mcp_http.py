@@ -63,7 +63,7 @@ def mcp_app(
     for client in (kernel, *clients.values()):
         require_agent(client)
     hosts = [*_LOOPBACK, *allowed_hosts]
-    app = mcp_server(_caller_of).streamable_http_app(
+    app: Starlette = mcp_server(_caller_of).streamable_http_app(
         streamable_http_path=path,
         max_request_body_size=max_bytes,
         transport_security=TransportSecuritySettings(
