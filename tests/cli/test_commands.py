@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 import cgworker.cli.commands
 from cgworker.cli.app import run
+from cgworker.cli.examples import examples_of
 from cgworker.cli.root import root_command
 
 FOLDER = Path(cgworker.cli.commands.__path__[0])
@@ -51,3 +53,37 @@ def test_help_is_plain_text_where_the_output_is_no_terminal(
     said = capsys.readouterr().out
     assert said.startswith(f"Usage: cg {path.replace('_', '-').replace('/', ' ')} ")
     assert "\N{BOX DRAWINGS LIGHT ARC DOWN AND RIGHT}" not in said
+
+
+@pytest.mark.parametrize("path", [path for path, _ in commands(root_command())])
+def test_each_command_has_an_example_that_it_can_read(path: str) -> None:
+    """The help ends with a line that a person can type; here it is parsed, and nothing runs."""
+    words = path.replace("_", "-").split("/")
+    (line,) = examples_of(" ".join(["cg", *words]))
+    command = dict(commands(root_command()))[path]
+    typed = shlex.split(line, comments=True)
+    assert typed[: len(words) + 1] == ["cg", *words]
+    with command.make_context(" ".join(words), typed[len(words) + 1 :]) as ctx:
+        assert ctx.command is command
+
+
+def test_connection_flags_come_last() -> None:
+    """What a command is about is read first; where the kernel is, and as whom, comes at the end."""
+    for path, command in commands(root_command()):
+        panels = [getattr(flag, "rich_help_panel", None) for flag in command.params]
+        own = [panel for panel in panels if panel != "Connection"]
+        assert panels == own + ["Connection"] * (len(panels) - len(own)), path
+
+
+def test_a_group_alone_prints_help_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`cg` and `cg turn` are questions; a program that types them is told that a word is missing."""
+    assert run(["turn"]) == 1
+    assert '"invalid_arguments"' in capsys.readouterr().out
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    for words in ([], ["turn"], ["worker", "claim"]):
+        assert run(words) == 0
+        shown = capsys.readouterr().out
+        assert "Usage:" in shown
+        assert "Examples:" in shown

@@ -12,8 +12,8 @@ from cgworker.cli.connect import (
     as_claim_holder,
     as_operator,
     as_reader,
-    worker_agent,
 )
+from cgworker.cli.identity import acting_agent, project_of
 from cgworker.cli.options import AdminFlags, CallerFlags, OperatorFlags, ServerFlags
 from cgworker.client import KernelClient
 from cgworker.errors import CommonGroundError, ProfileError, UsageError
@@ -40,6 +40,13 @@ def home(cg: Cg) -> Path:
 
 def token_of(kernel: KernelClient) -> str | None:
     return kernel.secrets[0] if kernel.secrets else None
+
+
+def with_a_second_profile(project_id: str = "p", agent_id: str = "c") -> None:
+    """Keep a second profile, so that none is the only one."""
+    config = ConfigFile.locate()
+    first = config.read().profile("p/a")
+    config.save_profile(Profile(project_id=project_id, agent_id=agent_id, token_file=first.token_file))
 
 
 def a_file(home: Path, content: str) -> str:
@@ -132,7 +139,8 @@ def test_claims_are_worked_with_a_profile_or_token_that_is_given() -> None:
 
 
 def test_a_reader_is_a_profile_or_a_token_with_its_caller(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Caller from flags, environment or config; with nothing at all the kernel is to say no."""
+    """Caller from flags, environment or config; with several profiles and none named, the kernel says no."""
+    with_a_second_profile()
     anybody = as_reader(ServerFlags(), CallerFlags())
     assert (anybody.agent, token_of(anybody)) == (None, None)
     assert as_reader(ServerFlags(profile="p/a"), CallerFlags()).agent == A
@@ -160,8 +168,11 @@ def test_a_caller_that_is_not_the_profile_is_refused() -> None:
         ("p/a", "p", None, A),
         ("p/a", "q", None, "--project-id"),
         ("p/a", None, "b", "--agent-id"),
-        (None, "p", None, "--profile"),
-        (None, None, None, "--profile"),
+        (None, "p", None, A),
+        (None, None, "a", A),
+        (None, None, None, A),
+        (None, "q", None, "--profile"),
+        (None, None, "b", "this machine has the profiles p/a"),
         ("noslash", None, None, "noslash"),
     ],
 )
@@ -171,10 +182,25 @@ def test_a_worker_works_for_the_agent_named_or_its_profiles(
     """--project-id with --agent-id, else --profile; what contradicts is wrong usage."""
     flags = ServerFlags(profile=profile)
     if isinstance(expected, AgentRef):
-        assert worker_agent(flags, project_id, agent_id) == expected
+        assert acting_agent(flags, project_id, agent_id) == expected
     else:
         with pytest.raises(CommonGroundError, match=expected):
-            worker_agent(flags, project_id, agent_id)
+            acting_agent(flags, project_id, agent_id)
+
+
+def test_the_only_profile_is_the_default() -> None:
+    """Of all, or of the project that is named; a token that is given belongs to somebody else."""
+    assert as_reader(ServerFlags(), CallerFlags()).agent == A
+    assert project_of(ServerFlags(), None) == "p"
+    with pytest.raises(UsageError, match="--profile"):
+        acting_agent(ServerFlags(auth_token="t"))
+    with_a_second_profile("q", "c")
+    for ambiguous in (acting_agent, lambda server: project_of(server, None)):
+        with pytest.raises(UsageError, match="this machine has the profiles p/a, q/c"):
+            ambiguous(ServerFlags())
+    assert acting_agent(ServerFlags(), "p") == A
+    assert as_reader(ServerFlags(), CallerFlags(), "p").agent == A
+    assert as_reader(ServerFlags(auth_token="t"), CallerFlags(), "p").agent is None
 
 
 # ---------------------------------------------------------------- operators

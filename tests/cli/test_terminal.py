@@ -60,7 +60,7 @@ def test_a_person_sees_what_is_waited_for_and_why_it_failed(cg: Cg, kernel: Kern
 
 def test_help_on_a_terminal_is_framed() -> None:
     """Plain elsewhere."""
-    assert "╭─ Commands" in on_a_terminal("--help").replace("\x1b[2m", "").replace("\x1b[0m", "")
+    assert "╭─ Ask " in on_a_terminal("--help").replace("\x1b[2m", "").replace("\x1b[0m", "")
 
 
 def leaves(command: Any, ctx: typer.Context) -> Iterator[tuple[Any, typer.Context]]:

@@ -13,6 +13,7 @@ from attrs import frozen
 
 from cgworker.cli.envelope import write_result
 from cgworker.cli.problems import Problem, problem_of
+from cgworker.cli.progress import SILENT_SECONDS, progress
 from cgworker.printable import printable
 
 
@@ -36,9 +37,15 @@ class Call:
         Raises:
             Exception: what the command raises.
         """
-        result = do(self.work, self.flags)
+        result = self._result()
         write_result(result, as_json=self.as_json)
         return int(getattr(result, "exit_status", 0))
+
+    def _result(self) -> Any:
+        if not inspect.iscoroutinefunction(self.work):
+            return self.work(**self.flags)  # a worker shows its own line
+        with progress("waiting for the kernel", after_seconds=SILENT_SECONDS):
+            return do(self.work, self.flags)
 
 
 def do(work: Callable[..., Any], flags: Mapping[str, Any], *, use_uvloop: bool = False) -> Any:

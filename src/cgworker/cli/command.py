@@ -18,18 +18,23 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import attrs
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from cgworker.cli.call import Call, do, fail
 from cgworker.cli.envelope import say, write_failure
-from cgworker.cli.options import Argument, Flag
+from cgworker.cli.examples import examples_of
+from cgworker.cli.options import Argument, Completion, Flag
 
 
 class PlainHelp(TyperCommand):
     """A command whose help shows words in brackets, such as `[env: PG_DSN]`, which rich reads as markup."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Write the help."""
+        """Write the help, with an example at its end."""
+        self._format_help(ctx, formatter)
+        write_examples(examples_of(ctx.command_path), formatter, is_framed=self.rich_markup_mode is not None)
+
+    def _format_help(self, ctx: Any, formatter: Any) -> None:
         if self.rich_markup_mode is None:
             return super().format_help(ctx, formatter)
         shown = copy(self)
@@ -48,6 +53,38 @@ def _escaped(text: str | None) -> str | None:
     from rich.markup import escape  # only help on a terminal needs rich
 
     return None if text is None else escape(text)
+
+
+class Group(TyperGroup):
+    """A word with commands below it, whose help ends with an example of each."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help, with examples at its end."""
+        super().format_help(ctx, formatter)
+        write_examples(examples_of(ctx.command_path), formatter, is_framed=self.rich_markup_mode is not None)
+
+
+def write_examples(examples: Sequence[str], formatter: Any, *, is_framed: bool) -> None:
+    """Write command lines below a help, unbroken, so that they can be copied.
+
+    Args:
+        examples: the lines.
+        formatter: takes the help's text.
+        is_framed: whether rich draws the help, which goes to the terminal and not to the formatter.
+    """
+    if not examples:
+        return
+    heading = "Examples:" if len(examples) > 1 else "Example:"
+    if not is_framed:
+        formatter.write("\n".join(["", heading, *(f"  {line}" for line in examples), ""]))
+        return
+    from cgworker.cli.rendering import Unbroken, screen  # only help on a terminal needs rich
+
+    console = screen()
+    console.print(f" {heading}", style="dim")
+    for line in examples:
+        console.print(Unbroken(f"   {line}"), crop=False)
+    console.print()
 
 
 class RestOfLine(PlainHelp):
@@ -77,6 +114,7 @@ _WARNING = (
     "or write `--command -- {command} ...` if it is meant so"
 )
 
+_CONNECTION = "Connection"
 _AS_JSON = "as_json"
 _JSON = Annotated[bool, Flag("--json", help="Print one line of JSON, even on a terminal.")]
 
@@ -90,7 +128,9 @@ def group(help: str) -> typer.Typer:
     Returns:
         The group, without commands as yet.
     """
-    return typer.Typer(help=help, callback=lambda: None, add_completion=False, rich_markup_mode=markup_mode())
+    return typer.Typer(
+        cls=Group, help=help, callback=lambda: None, add_completion=False, rich_markup_mode=markup_mode()
+    )
 
 
 def single() -> typer.Typer:
@@ -137,16 +177,15 @@ def add_program(
     Args:
         app: the group.
         name: the command's word.
-        work: the function.
+        work: the function; it returns the exit status, or None for 0.
         cls: how typer reads the command's line.
     """
 
     def run(**flags: Any) -> int:
         try:
-            do(work, flags, use_uvloop=find_spec("uvloop") is not None)
+            return int(do(work, flags, use_uvloop=find_spec("uvloop") is not None) or 0)
         except Exception as raised:
             return fail(raised, write_failure)
-        return 0
 
     app.command(name, cls=cls)(_spread(work, run))
 
@@ -175,7 +214,8 @@ def _spread(
         }
         return run(**gathered, **flags)
 
-    parameters = [*_flags_of(work, groups), *added.values()]
+    own, connection = _flags_of(work, groups)
+    parameters = [*own, *added.values(), *connection]
     callback.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # typer reads it
     callback.__annotations__ = {}
     callback.__doc__ = work.__doc__
@@ -188,38 +228,65 @@ def _groups_of(work: Callable[..., Any]) -> Mapping[str, type]:
     return {name: hints[name] for name in inspect.signature(work).parameters if attrs.has(hints[name])}
 
 
-def _flags_of(work: Callable[..., Any], groups: Mapping[str, type]) -> list[inspect.Parameter]:
+def _flags_of(
+    work: Callable[..., Any], groups: Mapping[str, type]
+) -> tuple[list[inspect.Parameter], list[inspect.Parameter]]:
+    """Return the function's own flags, and those that name a server and a caller."""
     hints = get_type_hints(work, include_extras=True)
-    flags: list[inspect.Parameter] = []
+    own: list[inspect.Parameter] = []
+    connection: list[inspect.Parameter] = []
     for name, parameter in inspect.signature(work).parameters.items():
         if name == _AS_JSON:
             continue
-        if name in groups:
-            flags += _fields_of(groups[name])
+        if name not in groups:
+            own.append(_flag(name, hints[name], parameter.default))
+        elif getattr(groups[name], "is_connection", False):
+            connection += _fields_of(groups[name], panel=_CONNECTION)
         else:
-            flags.append(_flag(name, hints[name], parameter.default))
-    return flags
+            own += _fields_of(groups[name])
+    return own, connection
 
 
-def _fields_of(kind: type) -> list[inspect.Parameter]:
+def _fields_of(kind: type, *, panel: str | None = None) -> list[inspect.Parameter]:
     hints = get_type_hints(kind, include_extras=True)
-    return [_flag(each.name, hints[each.name], each.default) for each in attrs.fields(kind)]
+    return [_flag(each.name, hints[each.name], each.default, panel) for each in attrs.fields(kind)]
 
 
-def _flag(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+def _flag(name: str, annotation: Any, default: Any, panel: str | None = None) -> inspect.Parameter:
     default = inspect.Parameter.empty if default is attrs.NOTHING else default
     kind = inspect.Parameter.KEYWORD_ONLY
-    return inspect.Parameter(name, kind, default=default, annotation=_as_typer_reads(annotation))
+    return inspect.Parameter(name, kind, default=default, annotation=_as_typer_reads(annotation, panel))
 
 
-def _as_typer_reads(annotation: Any) -> Any:
+def _as_typer_reads(annotation: Any, panel: str | None = None) -> Any:
     match getattr(annotation, "__metadata__", ()):
         case [Flag() as flag]:
             declared: Any = typer.Option(
-                flag.name, metavar=flag.metavar, help=flag.help, min=flag.min, max=flag.max
+                flag.name,
+                metavar=flag.metavar,
+                help=flag.help,
+                min=flag.min,
+                max=flag.max,
+                rich_help_panel=panel,
+                autocompletion=_completer(flag.completes),
             )
         case [Argument() as argument]:
-            declared = typer.Argument(metavar=argument.metavar, help=argument.help)
+            declared = typer.Argument(
+                metavar=argument.metavar, help=argument.help, autocompletion=_completer(argument.completes)
+            )
         case _:
             return annotation
     return Annotated[annotation.__origin__, declared]
+
+
+def _completer(kind: Completion | None) -> Callable[[typer.Context, str], list[tuple[str, str]]] | None:
+    """Return the function that a shell asks for a value's completions."""
+    if kind is None:
+        return None
+
+    def complete(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+        from cgworker.cli.completion import candidates  # only a shell needs it
+
+        return [each for each in candidates(kind, ctx.params) if each[0].startswith(incomplete)]
+
+    return complete

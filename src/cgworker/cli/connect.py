@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from cgworker.cli.identity import caller_project, only_profile
 from cgworker.cli.options import AdminFlags, CallerFlags, KernelFlags, OperatorFlags, ServerFlags
 from cgworker.client import AdmissionClient, KernelClient
 from cgworker.errors import ProfileError, UsageError
@@ -72,12 +73,15 @@ def as_claim_holder(server: ServerFlags, agent: AgentRef) -> KernelClient:
     return _client(server, config, agent, token, _direct_file(server, config))
 
 
-def as_reader(server: ServerFlags, caller: CallerFlags) -> KernelClient:
-    """Make a client for a command that only reads. Without profile and token, the kernel answers 401.
+def as_reader(server: ServerFlags, caller: CallerFlags, project_id: str | None = None) -> KernelClient:
+    """Make a client for a command that only reads.
+
+    Without --profile and token the only profile is used. If there are several, the kernel answers 401.
 
     Args:
         server: the flags.
         caller: names the agent that --auth-token belongs to.
+        project_id: the project that is read, whose only profile is used; None takes any.
 
     Raises:
         UsageError: an agent is named without a token, or the flags contradict each other.
@@ -92,6 +96,8 @@ def as_reader(server: ServerFlags, caller: CallerFlags) -> KernelClient:
     agent, token = _caller(caller, config), _direct_token(server, config)
     if agent is not None and token is None:
         raise UsageError(_NO_TOKEN)
+    if token is None and (found := only_profile(server, config, project_id)) is not None:
+        return _as_profile(server, config, found)
     return _client(server, config, agent, token, _direct_file(server, config))
 
 
@@ -115,60 +121,6 @@ def as_admin_service(operator: OperatorFlags, project_id: str) -> KernelClient:
     check_private(path)
     agent = AgentRef(project_id=project_id, agent_id=ADMIN_SERVICE)
     return _client(operator, config, agent, non_blank(path.read_text("utf-8")), path)
-
-
-def worker_agent(
-    server: ServerFlags, project_id: str | None, agent_id: str | None, *, command_name: str = "cg worker"
-) -> AgentRef:
-    """Return the agent of --project-id and --agent-id, or else that of --profile.
-
-    Args:
-        server: the flags.
-        project_id: the value of --project-id, if it is given.
-        agent_id: the value of --agent-id, if it is given.
-        command_name: the command, for the message of a failure.
-
-    Raises:
-        UsageError: no agent is named, or the flags contradict each other.
-        ProfileError: the profile cannot be used.
-    """
-    project_id, agent_id, name = non_blank(project_id), non_blank(agent_id), non_blank(server.profile)
-    if project_id and agent_id:
-        return AgentRef(project_id=project_id, agent_id=agent_id)
-    if name is None:
-        raise UsageError(f"{command_name} requires --profile, or --project-id with --agent-id")
-    agent = ConfigFile.locate(server.config).read().profile(name).agent
-    if project_id not in (None, agent.project_id):
-        raise UsageError("--project-id does not match --profile")
-    if agent_id not in (None, agent.agent_id):
-        raise UsageError("--agent-id does not match --profile")
-    return agent
-
-
-def project_of(server: ServerFlags, project_id: str | None) -> str:
-    """Return the project of --project-id, or else that of --profile.
-
-    Raises:
-        UsageError: neither is given.
-        ProfileError: the profile cannot be used.
-    """
-    if given := non_blank(project_id):
-        return given
-    if (name := non_blank(server.profile)) is None:
-        raise UsageError("--project-id is required without --profile")
-    return ConfigFile.locate(server.config).read().profile(name).project_id
-
-
-def parse_profile_name(name: str) -> AgentRef:
-    """Return the agent that a profile's name `<project>/<agent>` names.
-
-    Raises:
-        UsageError: the name has another form.
-    """
-    project_id, slash, agent_id = name.strip().partition("/")
-    if not (project_id and slash and agent_id) or "/" in agent_id:
-        raise UsageError("profile must be <project_id>/<agent_id>")
-    return AgentRef(project_id=project_id, agent_id=agent_id)
 
 
 def kernel_url(base_url: str | None, config_path: str | None, project_id: str | None = None) -> str:
@@ -257,9 +209,7 @@ def _first_file(flags: TokenSource, variable: str, configured: TokenSource) -> P
 
 
 def _caller(caller: CallerFlags, config: Config) -> AgentRef | None:
-    project_id = (
-        non_blank(caller.caller_project_id) or _env("CG_CALLER_PROJECT_ID") or config.caller_project_id
-    )
+    project_id = caller_project(caller, config)
     agent_id = non_blank(caller.caller_agent_id) or _env("CG_CALLER_AGENT_ID") or config.caller_agent_id
     if project_id is None and agent_id is None:
         return None

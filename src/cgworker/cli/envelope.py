@@ -50,6 +50,11 @@ def write_problem(problem: Problem, *, as_json: bool) -> None:
 
 def write_failure(problem: Problem) -> None:
     """Print on stderr why a command without an envelope failed, and what to do about it: a line each."""
+    if sys.stderr.isatty():
+        from cgworker.cli.views import show_problem
+
+        show_problem(problem)
+        return
     say(f"{problem.code}: {problem.message}")
     if problem.advice:
         say(f"hint: {problem.advice}")

@@ -9,7 +9,7 @@ from cgworker.local_server import find_servers
 from cgworker.wire.refusals import Refusal
 
 _BY_CODE: Mapping[str, str] = {
-    "profile_missing": "`cg agent join URL CODE` makes a profile; `cg doctor` shows which there are.",
+    "profile_missing": "`cg dev` or `cg agent join URL CODE` makes one; `cg doctor` shows which there are.",
     "profile_stale": "Join again with a new code, or make it anew with `cg profile ensure-agent`.",
     "profile_token_permissions": "Make it yours alone: chmod 600 FILE.",
     "profile_auth_required": "Give --admin-auth-token-file, or run `cg setup project client-config`.",
@@ -31,11 +31,15 @@ _BY_CODE: Mapping[str, str] = {
     "internal_error": "This is a fault of cgworker: please report it with the lines above.",
 }
 
+# The errors of a command for operators, whose secrets `cg local run` makes when it starts.
+_OPERATORS = frozenset({"admin_auth_required", "profile_auth_required"})
+
 # The extra that brings a missing module, by the first part of the module's name.
 _EXTRAS: Mapping[str, str] = {
     "a2a": "a2a",
     "acp": "acp",
     "asyncpg": "kernel",
+    "cronsim": "kernel",
     "langgraph": "langgraph",
     "mcp": "mcp",
     "mcp_types": "mcp",
@@ -81,6 +85,8 @@ def advice_for(raised: BaseException, code: str) -> str | None:
         )
     if isinstance(raised, ModuleNotFoundError):
         return _how_to_get(raised.name or "")
+    if code in _OPERATORS and not find_servers():
+        return f"No kernel runs on this machine: `cg dev` or `cg local run` starts one. {_BY_CODE[code]}"
     if code == "setup_pg_unavailable" and raised.__cause__ is not None:
         return f"{raised.__cause__}. {_BY_CODE[code]}"
     return _BY_CODE.get(code)

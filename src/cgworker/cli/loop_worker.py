@@ -12,7 +12,8 @@ import anyio
 from attrs import evolve, frozen
 
 from cgworker.cli.command_flags import CommandFlags
-from cgworker.cli.connect import as_actor, worker_agent
+from cgworker.cli.connect import as_actor
+from cgworker.cli.identity import acting_agent
 from cgworker.cli.options import ServerFlags
 from cgworker.cli.results import (
     TurnResult,
@@ -197,7 +198,7 @@ async def running_worker(
         folder_per_turn: give each turn its own folder below --work-dir, for turns that run at once.
         ending: ends the process in time after a signal.
     """
-    agent = worker_agent(server, runtime.project_id, runtime.agent_id)
+    agent = acting_agent(server, runtime.project_id, runtime.agent_id)
     async with as_actor(server, agent) as kernel, anyio.create_task_group() as background:
         worker = LoopWorker(kernel, runtime.handler(folder_per_turn=folder_per_turn), options=options)
         ending.watch([worker])

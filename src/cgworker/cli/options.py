@@ -6,9 +6,12 @@ and do not load typer: a process that runs for weeks has its line parsed by a ch
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar, Literal
 
 from attrs import field, frozen
+
+Completion = Literal["profile", "agent", "turn", "schedule"]
+"""What a shell can complete: names that the config file or the kernel knows."""
 
 
 @frozen
@@ -21,6 +24,7 @@ class Flag:
         help: what the flag does.
         min: the smallest number allowed; None for no limit.
         max: the largest number allowed; None for no limit.
+        completes: what a shell completes its value with (`completion.py`); None for nothing.
     """
 
     name: str
@@ -28,6 +32,7 @@ class Flag:
     help: str = field(kw_only=True)
     min: float | None = field(default=None, kw_only=True)
     max: float | None = field(default=None, kw_only=True)
+    completes: Completion | None = field(default=None, kw_only=True)
 
 
 @frozen(kw_only=True)
@@ -37,17 +42,27 @@ class Argument:
     Attributes:
         metavar: their name in the help.
         help: what they are.
+        completes: what a shell completes them with (`completion.py`); None for nothing.
     """
 
     metavar: str
     help: str
+    completes: Completion | None = None
 
 
 ProjectId = Annotated[str, Flag("--project-id", metavar="PROJECT", help="The project.")]
-TurnId = Annotated[str, Flag("--turn-id", metavar="TURN", help="The turn, such as T-7.")]
-AgentId = Annotated[str, Flag("--agent-id", metavar="AGENT", help="The agent.")]
+AgentId = Annotated[str, Flag("--agent-id", metavar="AGENT", help="The agent.", completes="agent")]
 RequestedBy = Annotated[
     str, Flag("--requested-by", metavar="AGENT", help="The agent that makes the request.")
+]
+ProfilesAgent = Annotated[
+    str | None,
+    Flag(
+        "--requested-by",
+        metavar="AGENT",
+        help="The agent that makes the request.  [default: the profile's]",
+        completes="agent",
+    ),
 ]
 MaybeRequestedBy = Annotated[
     str | None,
@@ -70,11 +85,24 @@ DispatchKey = Annotated[
         "--dispatch-key", metavar="KEY", help="Repeating the command with the same key gives the same turn."
     ),
 ]
-ScheduleId = Annotated[str, Argument(metavar="SCHEDULE", help="The schedule, such as nightly-report.")]
+ScheduleId = Annotated[
+    str,
+    Argument(metavar="SCHEDULE", help="The schedule, such as nightly-report.", completes="schedule"),
+]
 ActingAgent = Annotated[
     str | None,
-    Flag("--agent-id", metavar="AGENT", help="The agent to act as.  [default: the profile's agent]"),
+    Flag(
+        "--agent-id",
+        metavar="AGENT",
+        help="The agent to act as.  [default: the profile's agent]",
+        completes="agent",
+    ),
 ]
+TargetAgent = Annotated[
+    str | None,
+    Flag("--target-agent", metavar="AGENT", help="Only turns of this agent.", completes="agent"),
+]
+ExitStatus = Annotated[bool, Flag("--exit-status", help="Exit with 1 unless the turn has succeeded.")]
 MaybeTurnKind = Annotated[str | None, Flag("--turn-kind", metavar="KIND", help="Only of this kind.")]
 ClaimFile = Annotated[
     str, Flag("--claim-file", metavar="FILE", help="The claim, as `cg worker claim next` wrote it.")
@@ -192,10 +220,14 @@ CaFile = Annotated[
 ]
 
 
+# ---------------------------------------------------------------- connections: the last flags of a help
+
+
 @frozen(kw_only=True)
 class KernelFlags:
     """The flags that name a kernel, and a credential for it."""
 
+    is_connection: ClassVar[bool] = True
     base_url: BaseUrl = None
     auth_token: Annotated[
         str | None,
@@ -221,7 +253,12 @@ class ServerFlags(KernelFlags):
 
     profile: Annotated[
         str | None,
-        Flag("--profile", metavar="PROJECT/AGENT", help="A profile of the config file to act as."),
+        Flag(
+            "--profile",
+            metavar="PROJECT/AGENT",
+            help="The profile to act as.  [default: the only one]",
+            completes="profile",
+        ),
     ] = None
 
 
@@ -229,6 +266,7 @@ class ServerFlags(KernelFlags):
 class CallerFlags:
     """The flags that name the agent of `--auth-token`, for commands that only read."""
 
+    is_connection: ClassVar[bool] = True
     caller_project_id: Annotated[
         str | None,
         Flag(
@@ -249,6 +287,7 @@ class CallerFlags:
 class AdminFlags:
     """The flags that name an admission service, and the operator's bearer for it."""
 
+    is_connection: ClassVar[bool] = True
     admin_base_url: AdminBaseUrl = None
     admin_auth_token: Annotated[
         str | None,
@@ -272,6 +311,7 @@ class AdminFlags:
 class OperatorFlags:
     """The flags that name a kernel, for its project's admin-service or another agent with the grants."""
 
+    is_connection: ClassVar[bool] = True
     base_url: BaseUrl = None
     profile: Annotated[
         str | None,

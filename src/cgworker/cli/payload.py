@@ -32,6 +32,11 @@ class PayloadFlags:
         False
     )
 
+    @property
+    def is_given(self) -> bool:
+        """Whether any of the flags is given."""
+        return self.payload_stdin or self.payload_file is not None or self.payload_json is not None
+
     def read(self) -> Any:
         """Read the payload.
 

@@ -7,10 +7,11 @@ as markup, and control characters in it are escaped.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.highlighter import JSONHighlighter
 from rich.panel import Panel
@@ -37,29 +38,90 @@ _COLOURS = {
 }
 
 
+_MAX_WORD = 20  # a longer one, such as a key made of digits, folds
+
+
 def screen(*, stderr: bool = False) -> Console:
     """Make a console that shows text without markup, emoji codes or highlighting."""
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
-def table(rows: Iterable[Any], **columns: Callable[[Any], str | Text]) -> Table:
+def table(rows: Iterable[Any], **columns: Callable[[Any], str | Text]) -> FittedTable:
     """Draw a table.
 
     Args:
         rows: one object a row.
         columns: for each column, a function from the row's object to the cell.
     """
-    drawn = Table(box=None, header_style="bold", pad_edge=False, title_justify="left")
-    for name in columns:
-        drawn.add_column(name, overflow="fold")
-    for row in rows:
-        drawn.add_row(*(_value(cell(row)) for cell in columns.values()))
-    if not drawn.rows:
-        drawn.add_row(Text("nothing", style="dim"))
-    return drawn
+    return FittedTable(tuple(columns), [[_cell(cell(row)) for cell in columns.values()] for row in rows])
 
 
-def with_diagnostics(page: Any, drawn: Table) -> RenderableType:
+class FittedTable:
+    """A table that keeps words whole: if they need more than the width, each row becomes a block of lines.
+
+    Args:
+        names: the columns' names.
+        rows: the cells of each row.
+
+    Attributes:
+        title: a line above the table; None for none.
+    """
+
+    def __init__(self, names: Sequence[str], rows: Sequence[Sequence[Text]]) -> None:
+        self._names = names
+        self._rows = rows
+        self.title: Text | None = None
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the table, or the blocks; rich calls it."""
+        if self.title is not None:
+            yield self.title
+        if not self._rows:
+            yield Text("nothing", style="dim")
+            return
+        least = [self._longest_word(column) for column in range(len(self._names))]
+        spare = options.max_width - sum(least) - len(least)
+        yield self._blocks() if spare < 0 else self._table(self._widened(least, spare))
+
+    def _longest_word(self, column: int) -> int:
+        cells = (row[column].plain for row in self._rows)
+        words_of_column = [self._names[column], *(word for cell in cells for word in cell.split())]
+        return min(max(cell_len(word) for word in words_of_column), _MAX_WORD)
+
+    def _widened(self, widths: Sequence[int], spare: int) -> list[int]:
+        """Give the spare width to the columns whose longest line needs it, from the left.
+
+        rich's own arithmetic makes a table one character wider than the terminal now and then.
+        """
+        widened = []
+        for column, width in enumerate(widths):
+            longest = max(cell_len(line) for row in self._rows for line in row[column].plain.split("\n"))
+            more = max(min(longest - width, spare), 0)
+            widened.append(width + more)
+            spare -= more
+        return widened
+
+    def _table(self, widths: Sequence[int]) -> Table:
+        drawn = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
+        for name, width in zip(self._names, widths, strict=True):
+            drawn.add_column(name, overflow="fold", width=width)
+        for row in self._rows:
+            drawn.add_row(*row)
+        return drawn
+
+    def _blocks(self) -> Group:
+        blocks: list[RenderableType] = []
+        for row in self._rows:
+            facts = [(name, cell) for name, cell in zip(self._names, row, strict=True) if cell.plain]
+            blocks += [fields(facts), Text()]
+        return Group(*blocks[:-1])
+
+
+def _cell(value: str | Text) -> Text:
+    return value if isinstance(value, Text) else plain_text(value)
+
+
+def with_diagnostics(page: Any, drawn: RenderableType) -> RenderableType:
     """Add to the table of a projection what the kernel left out of it, and why."""
     notes = [plain_text(f"! {note.message} ({note.subject_id})", style="yellow") for note in page.diagnostics]
     return Group(drawn, *notes)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
-from attrs import field, frozen
+from attrs import asdict, field, frozen
 from cattrs.gen import make_dict_unstructure_fn, override
 
 from cgworker.durable.answers import OpenQuestion
+from cgworker.lifecycle import TurnOutcome
 from cgworker.wire.admission import Invite
 from cgworker.wire.agents import AgentSnapshot
 from cgworker.wire.converter import ANSWERS
@@ -64,6 +65,29 @@ class WaitedTurn(TurnResult):
 
     poll_count: int
     waited_seconds: float
+
+    def with_exit_status(self) -> WaitedTurn:
+        """Return this turn, as one that ends `cg` with 1 unless it has succeeded."""
+        if self.outcome == TurnOutcome.SUCCEEDED:
+            return self
+        return UnsuccessfulWait(**asdict(self, recurse=False))
+
+
+@frozen(kw_only=True)
+class UnsuccessfulWait(WaitedTurn):
+    """A turn that closed without success, for a command with --exit-status."""
+
+    exit_status: ClassVar[int] = 1
+
+
+@frozen(kw_only=True)
+class AskedTurn(TurnResult):
+    """A closed turn that was asked for its answer."""
+
+    @property
+    def exit_status(self) -> int:
+        """Return 1 unless the turn has succeeded."""
+        return int(self.outcome != TurnOutcome.SUCCEEDED)
 
 
 @frozen(kw_only=True)
@@ -315,9 +339,17 @@ class SmokeResult:
     context: TurnContext
 
 
-ANSWERS.register_unstructure_hook(
-    SmokeResult, make_dict_unstructure_fn(SmokeResult, ANSWERS, from_=override(rename="from"))
-)
+@frozen(kw_only=True)
+class UnsuccessfulSmoke(SmokeResult):
+    """One whose turn closed without success, for a command with --exit-status."""
+
+    exit_status: ClassVar[int] = 1
+
+
+for _kind in (SmokeResult, UnsuccessfulSmoke):
+    ANSWERS.register_unstructure_hook(
+        _kind, make_dict_unstructure_fn(_kind, ANSWERS, from_=override(rename="from"))
+    )
 
 
 # ---------------------------------------------------------------- questions

@@ -5,41 +5,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from cgworker.cli.call import Call
-from cgworker.cli.command import markup_mode
+from cgworker.cli.command import Group, markup_mode
 from cgworker.errors import UsageError
 
-WORDS = (
-    "dispatch",
-    "turn",
-    "schedule",
-    "mcp",
-    "agent",
-    "worker",
-    "project",
-    "report",
-    "provision",
-    "profile",
-    "admission",
-    "admin",
-    "setup",
-    "local",
-    "service",
-    "smoke",
-    "demo",
-    "doctor",
-)
+GROUPS: Mapping[str, Sequence[str]] = {
+    "Ask": ("ask", "dispatch", "turn", "schedule", "mcp"),
+    "Work": ("worker", "agent"),
+    "Begin": ("demo", "doctor", "profile"),
+    "Manage a project": ("project", "admission", "provision", "report", "setup", "admin", "smoke"),
+    "Run a kernel": ("local", "service"),
+}
+"""The first words of all commands, as the help groups them."""
+
+WORDS = tuple(word for words in GROUPS.values() for word in words)
 
 
-class LazyCommands(TyperGroup):
+class LazyCommands(Group):
     """The group of all commands; each is loaded by its first word."""
 
     def list_commands(self, _ctx: typer.Context) -> list[str]:  # type: ignore[override]  # its base is private
@@ -55,12 +45,19 @@ class LazyCommands(TyperGroup):
             return None
         return self._load(cmd_name)
 
+    def format_commands(self, _ctx: Any, formatter: Any) -> None:
+        """Write the plain help's list of commands, a section for each group."""
+        for heading, words in GROUPS.items():
+            with formatter.section(heading):
+                formatter.write_dl([(word, self._load(word).get_short_help_str(60)) for word in words])
+
     def _load(self, word: str) -> Any:
         module = import_module(f"cgworker.cli.commands.{word}")
         if hasattr(module, "__path__"):  # a group is a folder
             module = import_module(f"cgworker.cli.commands.{word}.group")
-        command = typer.main.get_command(module.app)
+        command: Any = typer.main.get_command(module.app)
         command.name = word
+        command.rich_help_panel = next(heading for heading, words in GROUPS.items() if word in words)
         return command
 
 
@@ -76,11 +73,24 @@ def read(argv: Sequence[str]) -> Call | int:
     Raises:
         UsageError: the line is wrong.
     """
+    root = root_command()
+    if sys.stdout.isatty() and _ends_at_a_group(root, argv):
+        argv = [*argv, "--help"]
     try:
-        asked: Call | int | None = root_command().main(args=list(argv), prog_name="cg", standalone_mode=False)
+        asked: Call | int | None = root.main(args=list(argv), prog_name="cg", standalone_mode=False)
     except typer.TyperException as wrong:
         raise UsageError(wrong.format_message()) from wrong
     return asked or 0
+
+
+def _ends_at_a_group(root: LazyCommands, argv: Sequence[str]) -> bool:
+    """Whether a person typed `cg` or a group alone, which asks for its help."""
+    command: Any = root
+    for word in argv:
+        if not isinstance(command, Group) or word.startswith("-"):
+            return False
+        command = command.get_command(None, word)  # type: ignore[arg-type]  # no command needs the context
+    return isinstance(command, Group)
 
 
 def root_command() -> LazyCommands:
@@ -100,7 +110,7 @@ def root_command() -> LazyCommands:
 def _root(
     show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
-    """CommonGround's command line: join as an agent, work turns, dispatch them, run a kernel."""
+    """CommonGround's command line: ask agents, work their turns, run a kernel."""
     if show_version:
         typer.echo(f"cg {version('cgworker')}")
         raise typer.Exit

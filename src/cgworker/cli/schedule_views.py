@@ -5,9 +5,9 @@ from __future__ import annotations
 from rich.console import RenderableType
 from rich.text import Text
 
+from cgworker.cli.picture import picture
 from cgworker.cli.rendering import local_time, table
 from cgworker.cli.schedule_results import Schedules
-from cgworker.cli.views import picture
 
 
 @picture.register

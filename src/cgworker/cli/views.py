@@ -1,63 +1,44 @@
-"""What a person sees on a terminal: one picture per type of result, and a plain one for the rest.
+"""What a person sees on a terminal.
 
 Programs never see any of this: without a terminal, or with --json, the envelope is all there is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from functools import singledispatch
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import attrs
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
+import cgworker.cli.agent_views  # draws agents, offers, credentials and invites
+import cgworker.cli.schedule_views  # draws schedules
+import cgworker.cli.turn_views  # noqa: F401  # draws turns, records and questions
+from cgworker.cli.picture import picture as picture
 from cgworker.cli.problems import Problem
 from cgworker.cli.rendering import (
-    Unbroken,
+    FittedTable,
     coloured,
-    fields,
-    json_of,
     local_time,
-    panel,
     plain_text,
     screen,
     table,
     turn_title,
     with_diagnostics,
     words,
-    yes_or_no,
 )
 from cgworker.cli.results import (
-    AgentResult,
     Diagnosis,
-    DrainedAgent,
-    InviteResult,
-    JoinedAgent,
-    Questions,
-    ResumedAgent,
     SmokeResult,
     TurnResult,
     Why,
 )
 from cgworker.cli.worker_results import CheckCard, LoopResult, NothingClaimed, Replay, WorkedTurn
-from cgworker.wire.admission import InviteList
-from cgworker.wire.agents import AgentSnapshot
-from cgworker.wire.converter import dumps, unstructure
-from cgworker.wire.credentials import Credentials
 from cgworker.wire.ledger import FeedPage, LedgerEvent
 from cgworker.wire.projections import (
-    AgentPage,
     EventEntry,
     EventPage,
-    Lineage,
-    OfferPage,
-    TurnEntry,
-    TurnPage,
 )
-from cgworker.wire.records import SemanticItem, TurnContext
 
 
 def show(result: Any) -> None:
@@ -77,85 +58,7 @@ def show_problem(problem: Problem) -> None:
         console.print(words(("→ ", "bold"), problem.advice))
 
 
-@singledispatch
-def picture(result: Any) -> RenderableType:
-    """Draw a result: its fields, if its class has no view of its own."""
-    content = unstructure(result) if attrs.has(type(result)) else result
-    if isinstance(content, Mapping):
-        return fields(content.items())
-    return json_of(content)
-
-
-# ---------------------------------------------------------------- turns
-
-
-@picture.register
-def _(turn: TurnResult) -> RenderableType:
-    snapshot = turn.snapshot
-    facts = [
-        ("agent", turn.agent_id),
-        ("kind", snapshot.turn_kind),
-        ("asked by", f"{snapshot.cause.kind} {snapshot.cause.id}"),
-        ("born", snapshot.created_at),
-        ("closed", snapshot.closed_at),
-        ("lease until", snapshot.claim_expires_at),
-        ("stop", "requested" if snapshot.stop_requested else None),
-    ]
-    lines: list[RenderableType] = [fields((name, value) for name, value in facts if value is not None)]
-    if snapshot.final_cardbox_ref is not None:
-        lines.append(panel(json_of(turn.final_payload), turn.final_record_role or ""))
-    return panel(Group(*lines), turn_title(turn.turn_id, turn.outcome or turn.state))
-
-
-@picture.register
-def _(context: TurnContext) -> RenderableType:
-    title = turn_title(context.turn.turn.turn_id, context.turn.outcome or context.turn.state)
-    return Group(title, *(_record(item) for item in context.semantic_items))
-
-
-@picture.register
-def _record(item: SemanticItem) -> RenderableType:
-    title = f"{item.record.turn_seq}  {item.record.record_role}"
-    return panel(json_of(item.payload), title, subtitle=local_time(item.record.created_at))
-
-
-@picture.register
-def _(found: Questions) -> RenderableType:
-    if not found.items:
-        return Text("nothing is asked", style="dim")
-    return table(
-        found.items,
-        turn=lambda q: q.turn.turn_id,
-        agent=lambda q: q.agent.agent_id,
-        key=lambda q: q.key,
-        asks=lambda q: q.question if isinstance(q.question, str) else dumps(q.question).decode(),
-        since=lambda q: local_time(q.asked_at),
-    )
-
-
-@picture.register
-def _(page: TurnPage) -> RenderableType:
-    return with_diagnostics(page, _turns(page.items))
-
-
-@picture.register
-def _(lineage: Lineage) -> RenderableType:
-    table = _turns([lineage.parent, *lineage.direct_children])
-    table.title = plain_text(f"{lineage.turn_id} and its children")
-    return with_diagnostics(lineage, table)
-
-
-def _turns(turns: Iterable[TurnEntry]) -> Table:
-    return table(
-        turns,
-        turn=lambda t: t.turn_id,
-        agent=lambda t: t.target_agent_id,
-        kind=lambda t: t.turn_kind,
-        state=lambda t: coloured(t.outcome or t.state),
-        cause=lambda t: t.cause_id,
-        born=lambda t: local_time(t.created_at),
-        took=lambda t: "" if t.closed_at is None else f"{(t.closed_at - t.created_at).total_seconds():.1f} s",
-    )
+# ---------------------------------------------------------------- workers and checks
 
 
 @picture.register
@@ -237,7 +140,7 @@ def _(page: EventPage) -> RenderableType:
     return with_diagnostics(page, _events(page.items))
 
 
-def _events(events: Sequence[LedgerEvent] | Sequence[EventEntry]) -> Table:
+def _events(events: Sequence[LedgerEvent] | Sequence[EventEntry]) -> FittedTable:
     return table(
         events,
         seq=lambda e: str(e.ledger_seq),
@@ -252,99 +155,3 @@ def _events(events: Sequence[LedgerEvent] | Sequence[EventEntry]) -> Table:
 def _said_with(annotations: Mapping[str, Any]) -> str:
     caller = annotations.get("caller") or {}
     return ": ".join(str(caller[name]) for name in ("reason", "note") if caller.get(name))
-
-
-# ---------------------------------------------------------------- agents, offers, credentials, invites
-
-
-@picture.register
-def _(page: AgentPage) -> RenderableType:
-    agents = table(
-        page.items,
-        agent=lambda a: a.agent_id,
-        role=lambda a: a.role or "",
-        enabled=lambda a: yes_or_no(a.enabled),
-        work=lambda a: yes_or_no(a.accepts_work),
-        can=lambda a: "\n".join(a.capabilities),
-        grants=lambda a: "\n".join(a.grants or ()),
-        seen=lambda a: local_time(a.last_seen_at),
-    )
-    return with_diagnostics(page, agents)
-
-
-@picture.register
-def _(page: OfferPage) -> RenderableType:
-    offers = table(
-        page.items,
-        agent=lambda o: o.agent_id,
-        kind=lambda o: o.turn_kind,
-        purpose=lambda o: o.purpose or "",
-        enabled=lambda o: yes_or_no(o.enabled),
-        work=lambda o: yes_or_no(o.accepts_work),
-    )
-    return with_diagnostics(page, offers)
-
-
-@picture.register
-def _(agent: AgentSnapshot) -> RenderableType:
-    facts: list[tuple[str, Any]] = [
-        ("role", agent.role),
-        ("description", agent.description),
-        ("enabled", yes_or_no(agent.enabled)),
-        ("accepts work", yes_or_no(agent.accepts_work)),
-        ("capacity", agent.capacity),
-        ("can", ", ".join(agent.capabilities)),
-        ("grants", ", ".join(agent.grants)),
-        ("born", agent.created_at),
-        ("last seen", agent.last_seen_at),
-    ]
-    return panel(fields((name, value) for name, value in facts if value not in (None, "")), str(agent.agent))
-
-
-@picture.register(AgentResult | DrainedAgent | ResumedAgent)
-def _(agent: AgentResult | DrainedAgent | ResumedAgent) -> RenderableType:
-    return picture(agent.snapshot)
-
-
-@picture.register
-def _(credentials: Credentials) -> RenderableType:
-    return table(
-        credentials.credentials,
-        credential=lambda c: c.credential_id,
-        status=lambda c: coloured(c.status),
-        issued=lambda c: local_time(c.created_at),
-        by=lambda c: c.issued_by_agent_id or "",
-        used=lambda c: local_time(c.last_used_at),
-        expires=lambda c: local_time(c.expires_at),
-        revoked=lambda c: local_time(c.revoked_at),
-    )
-
-
-@picture.register
-def _(invites: InviteList) -> RenderableType:
-    return table(
-        invites.invites,
-        invite=lambda i: i.invite_id,
-        agent=lambda i: i.agent_id,
-        uses=lambda i: f"{i.use_count} of {i.max_uses}",
-        expires=lambda i: local_time(i.expires_at),
-        works=lambda i: yes_or_no(not i.disabled and i.use_count < i.max_uses),
-    )
-
-
-@picture.register
-def _(invite: InviteResult) -> RenderableType:
-    invited = f"{invite.agent_id} may join {invite.project_id} until {local_time(invite.invite.expires_at)}."
-    return Group(
-        plain_text(invited),
-        plain_text("Send this, once and in private:\n"),
-        Unbroken(f"  {invite.join_command}"),
-    )
-
-
-@picture.register
-def _(joined: JoinedAgent) -> RenderableType:
-    return words(
-        ("✓ ", "bold green"), "this machine is now ", (joined.profile, "bold"), f" at {joined.base_url}\n",
-        ("→ ", "bold"), f"cg worker loop --profile {joined.profile} --command YOUR-COMMAND",
-    )  # fmt: skip

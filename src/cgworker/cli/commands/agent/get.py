@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from cgworker.cli.connect import as_reader
+from cgworker.cli.identity import project_of
 from cgworker.cli.options import (
-    AgentId,
     CallerFlags,
-    ProjectId,
+    ProfilesProjectId,
     ServerFlags,
 )
 from cgworker.cli.results import AgentResult
+from cgworker.cli.subject_flags import AgentFlags
 from cgworker.wire.refs import AgentRef
 
 
 async def get(
-    server: ServerFlags, caller: CallerFlags, project_id: ProjectId, agent_id: AgentId
+    server: ServerFlags, caller: CallerFlags, which: AgentFlags, project_id: ProfilesProjectId = None
 ) -> AgentResult:
     """Show an agent."""
-    async with as_reader(server, caller) as kernel:
-        snapshot = await kernel.agents.get(AgentRef(project_id=project_id, agent_id=agent_id))
+    agent = AgentRef(project_id=project_of(server, project_id, caller), agent_id=which.id)
+    async with as_reader(server, caller, agent.project_id) as kernel:
+        snapshot = await kernel.agents.get(agent)
     return AgentResult(
-        project_id=project_id,
-        agent_id=agent_id,
+        project_id=agent.project_id,
+        agent_id=agent.agent_id,
         role=snapshot.role,
         description=snapshot.description,
         enabled=snapshot.enabled,

@@ -8,7 +8,8 @@ from typing import Annotated
 
 from attrs import evolve, frozen
 
-from cgworker.cli.connect import as_actor, worker_agent
+from cgworker.cli.connect import as_actor
+from cgworker.cli.identity import acting_agent
 from cgworker.cli.options import ActingAgent, Flag, ProfilesProjectId, ServerFlags
 from cgworker.errors import UsageError
 
@@ -60,7 +61,7 @@ async def serve(
     questions and turn.stop.any to cancel them. It serves one client on stdin and stdout; with --port, many
     over HTTP, each with a bearer.
     """
-    actor = worker_agent(server, project_id, agent_id, command_name=_COMMAND)
+    actor = acting_agent(server, project_id, agent_id, command_name=_COMMAND)
     async with as_actor(server, actor) as kernel, AsyncExitStack() as stack:
         if http.port is None:
             from cgworker.adapters.mcp_stdio import serve_stdio  # needs the extra `mcp`
@@ -73,7 +74,7 @@ async def serve(
         for caller in http.callers or ():
             profile, _, file = caller.partition("=")
             as_caller = evolve(server, profile=profile)
-            agent = worker_agent(as_caller, None, None, command_name=_COMMAND)
+            agent = acting_agent(as_caller, None, None, command_name=_COMMAND)
             callers[_secret(file)] = await stack.enter_async_context(as_actor(as_caller, agent))
         app = mcp_app(
             kernel,

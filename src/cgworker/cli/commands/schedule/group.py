@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cgworker.cli.schedule_views  # noqa: F401  # how a list of schedules looks
 from cgworker.cli.command import add_command, group
 from cgworker.cli.commands.schedule.delete import delete
 from cgworker.cli.commands.schedule.list import list_all

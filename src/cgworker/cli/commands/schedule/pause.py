@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from cgworker.cli.connect import as_actor, worker_agent
+from cgworker.cli.connect import as_actor
+from cgworker.cli.identity import acting_agent
 from cgworker.cli.options import ActingAgent, ProfilesProjectId, ScheduleId, ServerFlags
 from cgworker.wire.schedules import Schedule
 
@@ -14,6 +15,6 @@ async def pause(
     agent_id: ActingAgent = None,
 ) -> Schedule:
     """Let a schedule dispatch nothing until it is unpaused."""
-    actor = worker_agent(server, project_id, agent_id, command_name="cg schedule pause")
+    actor = acting_agent(server, project_id, agent_id, command_name="cg schedule pause")
     async with as_actor(server, actor) as kernel:
         return await kernel.schedules.pause(schedule_id, requested_by=actor)

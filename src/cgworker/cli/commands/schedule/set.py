@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from cgworker.cli.connect import as_actor, worker_agent
+from cgworker.cli.connect import as_actor
+from cgworker.cli.identity import acting_agent
 from cgworker.cli.options import ActingAgent, Flag, ProfilesProjectId, ScheduleId, ServerFlags
 from cgworker.cli.payload import PayloadFlags, read_duration
 from cgworker.wire.absent import ABSENT
@@ -61,7 +62,7 @@ async def put(
     agent_id: ActingAgent = None,
 ) -> Schedule:
     """Make a schedule, or change it. It dispatches in the name of the acting agent."""
-    actor = worker_agent(server, project_id, agent_id, command_name="cg schedule set")
+    actor = acting_agent(server, project_id, agent_id, command_name="cg schedule set")
     schedule = PutSchedule(
         requested_by=actor,
         target_agent=AgentRef(project_id=actor.project_id, agent_id=target_agent),

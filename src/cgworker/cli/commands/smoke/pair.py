@@ -6,13 +6,23 @@ import time
 from typing import Annotated
 
 from cgworker.cli.anchors import anchors
-from cgworker.cli.connect import as_actor, parse_profile_name
+from cgworker.cli.connect import as_actor
 from cgworker.cli.context_page import read_context_page
+from cgworker.cli.identity import parse_profile_name
 from cgworker.cli.offers import only_offer
-from cgworker.cli.options import DispatchKey, Flag, KernelFlags, PollIntervalMs, RequestId, TimeoutSeconds
+from cgworker.cli.options import (
+    DispatchKey,
+    ExitStatus,
+    Flag,
+    KernelFlags,
+    PollIntervalMs,
+    RequestId,
+    TimeoutSeconds,
+)
 from cgworker.cli.payload import parse_json
-from cgworker.cli.results import SmokeDispatch, SmokeResult
+from cgworker.cli.results import SmokeDispatch, SmokeResult, UnsuccessfulSmoke
 from cgworker.cli.waiting import wait_until_closed
+from cgworker.lifecycle import TurnOutcome
 from cgworker.wire.refs import AgentRef
 from cgworker.wire.turns import CONVERSATION_KIND, Dispatch, RootRequest
 
@@ -31,6 +41,7 @@ async def pair(
     payload_json: Annotated[str, Flag("--payload-json", metavar="JSON", help="The turn's input.")] = _PAYLOAD,
     timeout_seconds: TimeoutSeconds = 60.0,
     poll_interval_ms: PollIntervalMs = 500,
+    exit_status: ExitStatus = False,
 ) -> SmokeResult:
     """Dispatch a turn to an agent that offers its kind, and show the result."""
     actor = parse_profile_name(from_)
@@ -57,7 +68,8 @@ async def pair(
         turn = await kernel.turns.dispatch(work)
         terminal = await wait_until_closed(kernel, turn, timeout_seconds, poll_interval_ms / 1000)
         context = await read_context_page(kernel, turn, 0, 100)
-    return SmokeResult(
+    is_failure = exit_status and terminal.outcome != TurnOutcome.SUCCEEDED
+    return (UnsuccessfulSmoke if is_failure else SmokeResult)(
         project_id=actor.project_id,
         from_=actor.agent_id,
         to=to,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from cgworker.cli.connect import as_actor, worker_agent
-from cgworker.cli.options import ActingAgent, Argument, Flag, ProfilesProjectId, ServerFlags
+from cgworker.cli.connect import as_actor
+from cgworker.cli.identity import acting_agent
+from cgworker.cli.options import ActingAgent, Flag, ProfilesProjectId, ServerFlags
 from cgworker.cli.payload import parse_json
+from cgworker.cli.subject_flags import TurnFlags
 from cgworker.cli.turn_results import Answered
 from cgworker.durable.answers import answer_question
 from cgworker.wire.refs import TurnRef
@@ -14,7 +16,7 @@ from cgworker.wire.refs import TurnRef
 
 async def answer(
     server: ServerFlags,
-    turn_id: Annotated[str, Argument(metavar="TURN", help="The turn, such as T-7.")],
+    which: TurnFlags,
     value: Annotated[str, Flag("--json", metavar="JSON", help="The answer.")],
     key: Annotated[
         str | None, Flag("--key", metavar="KEY", help="The question, if several are open.")
@@ -23,9 +25,9 @@ async def answer(
     agent_id: ActingAgent = None,
 ) -> Answered:
     """Answer a turn's question, and resume the turn. The answer must fit the question's schema."""
-    actor = worker_agent(server, project_id, agent_id, command_name="cg turn answer")
+    actor = acting_agent(server, project_id, agent_id, command_name="cg turn answer")
     said = parse_json(value)
     async with as_actor(server, actor) as kernel:
-        turn = TurnRef(project_id=actor.project_id, turn_id=turn_id)
+        turn = TurnRef(project_id=actor.project_id, turn_id=which.id)
         answered = await answer_question(kernel, turn, said, key=key)
-    return Answered(project_id=actor.project_id, turn_id=turn_id, key=answered, value=said)
+    return Answered(project_id=actor.project_id, turn_id=which.id, key=answered, value=said)

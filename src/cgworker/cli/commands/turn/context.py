@@ -6,14 +6,15 @@ from typing import Annotated
 
 from cgworker.cli.connect import as_reader
 from cgworker.cli.context_page import read_context_page
+from cgworker.cli.identity import project_of
 from cgworker.cli.options import (
     CallerFlags,
     Flag,
     PageLimit,
-    ProjectId,
+    ProfilesProjectId,
     ServerFlags,
-    TurnId,
 )
+from cgworker.cli.subject_flags import TurnFlags
 from cgworker.wire.records import TurnContext
 from cgworker.wire.refs import TurnRef
 
@@ -21,14 +22,14 @@ from cgworker.wire.refs import TurnRef
 async def context(
     server: ServerFlags,
     caller: CallerFlags,
-    project_id: ProjectId,
-    turn_id: TurnId,
+    which: TurnFlags,
+    project_id: ProfilesProjectId = None,
     after_turn_seq: Annotated[
         int, Flag("--after-turn-seq", metavar="N", help="Only records after this number.")
     ] = 0,
     limit: PageLimit = 100,
 ) -> TurnContext:
     """Show a turn's records with their payloads."""
-    turn = TurnRef(project_id=project_id, turn_id=turn_id)
-    async with as_reader(server, caller) as kernel:
+    turn = TurnRef(project_id=project_of(server, project_id, caller), turn_id=which.id)
+    async with as_reader(server, caller, turn.project_id) as kernel:
         return await read_context_page(kernel, turn, after_turn_seq, limit)

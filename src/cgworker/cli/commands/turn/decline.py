@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from cgworker.cli.connect import as_actor, worker_agent
-from cgworker.cli.options import ActingAgent, Argument, Flag, ProfilesProjectId, ServerFlags
+from cgworker.cli.connect import as_actor
+from cgworker.cli.identity import acting_agent
+from cgworker.cli.options import ActingAgent, Flag, ProfilesProjectId, ServerFlags
+from cgworker.cli.subject_flags import TurnFlags
 from cgworker.cli.turn_results import Declined
 from cgworker.durable.answers import decline_question
 from cgworker.wire.refs import TurnRef
@@ -13,7 +15,7 @@ from cgworker.wire.refs import TurnRef
 
 async def decline(
     server: ServerFlags,
-    turn_id: Annotated[str, Argument(metavar="TURN", help="The turn, such as T-7.")],
+    which: TurnFlags,
     reason: Annotated[str | None, Flag("--reason", metavar="TEXT", help="Why, for people; public.")] = None,
     key: Annotated[
         str | None, Flag("--key", metavar="KEY", help="Which question, where several are open.")
@@ -22,8 +24,8 @@ async def decline(
     agent_id: ActingAgent = None,
 ) -> Declined:
     """Decline a turn's question, and have the turn go on without an answer."""
-    actor = worker_agent(server, project_id, agent_id, command_name="cg turn decline")
+    actor = acting_agent(server, project_id, agent_id, command_name="cg turn decline")
     async with as_actor(server, actor) as kernel:
-        turn = TurnRef(project_id=actor.project_id, turn_id=turn_id)
+        turn = TurnRef(project_id=actor.project_id, turn_id=which.id)
         declined = await decline_question(kernel, turn, reason, key=key)
-    return Declined(project_id=actor.project_id, turn_id=turn_id, key=declined, reason=reason)
+    return Declined(project_id=actor.project_id, turn_id=which.id, key=declined, reason=reason)

@@ -5,32 +5,41 @@ from __future__ import annotations
 import sys
 from typing import Annotated
 
-from cgworker.cli.connect import as_actor, worker_agent
+from cgworker.cli.connect import as_actor
 from cgworker.cli.envelope import write_line
-from cgworker.cli.options import ActingAgent, Argument, Flag, ProfilesProjectId, ServerFlags
+from cgworker.cli.identity import acting_agent
+from cgworker.cli.options import ActingAgent, ExitStatus, Flag, ProfilesProjectId, ServerFlags
+from cgworker.cli.progress import announced
+from cgworker.cli.subject_flags import TurnFlags
+from cgworker.lifecycle import TurnOutcome
 from cgworker.wire.records import SemanticItem
 from cgworker.wire.refs import TurnRef
 
 
 async def follow(
     server: ServerFlags,
-    turn_id: Annotated[str, Argument(metavar="TURN", help="The turn, such as T-7.")],
+    which: TurnFlags,
     after_turn_seq: Annotated[
         int, Flag("--after-turn-seq", min=0, metavar="N", help="Only records after this number.")
     ] = 0,
     json: Annotated[
         bool, Flag("--json", help="Print one line of JSON per record, even on a terminal.")
     ] = False,
+    exit_status: ExitStatus = False,
     project_id: ProfilesProjectId = None,
     agent_id: ActingAgent = None,
-) -> None:
+) -> int:
     """Print a turn's records as they are made, until it is closed."""
-    actor = worker_agent(server, project_id, agent_id, command_name="cg turn follow")
-    turn = TurnRef(project_id=actor.project_id, turn_id=turn_id)
+    actor = acting_agent(server, project_id, agent_id, command_name="cg turn follow")
+    turn = TurnRef(project_id=actor.project_id, turn_id=which.id)
     show = _write_line if json or not sys.stdout.isatty() else _draw
     async with as_actor(server, actor) as kernel:
-        async for item in kernel.turns.follow(turn, after_turn_seq=after_turn_seq):
+        records = kernel.turns.follow(turn, after_turn_seq=after_turn_seq)
+        async for item in announced(records, f"waiting for records of {turn.turn_id}"):
             show(item)
+        if not exit_status:
+            return 0
+        return int((await kernel.turns.get(turn)).outcome != TurnOutcome.SUCCEEDED)
 
 
 def _write_line(item: SemanticItem) -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from cgworker.cli.connect import as_reader
+from cgworker.cli.identity import project_of
 from cgworker.cli.options import (
     CallerFlags,
-    ProjectId,
+    ProfilesProjectId,
     ServerFlags,
-    TurnId,
 )
 from cgworker.cli.results import TurnResult
+from cgworker.cli.subject_flags import TurnFlags
 from cgworker.wire.refs import TurnRef
 
 
-async def get(server: ServerFlags, caller: CallerFlags, project_id: ProjectId, turn_id: TurnId) -> TurnResult:
+async def get(
+    server: ServerFlags, caller: CallerFlags, which: TurnFlags, project_id: ProfilesProjectId = None
+) -> TurnResult:
     """Show a turn."""
-    async with as_reader(server, caller) as kernel:
-        return TurnResult.of(await kernel.turns.get(TurnRef(project_id=project_id, turn_id=turn_id)))
+    turn = TurnRef(project_id=project_of(server, project_id, caller), turn_id=which.id)
+    async with as_reader(server, caller, turn.project_id) as kernel:
+        return TurnResult.of(await kernel.turns.get(turn))

@@ -9,6 +9,7 @@ from cgworker.cli.commands.turn.decline import decline
 from cgworker.cli.commands.turn.feed import feed
 from cgworker.cli.commands.turn.follow import follow
 from cgworker.cli.commands.turn.get import get
+from cgworker.cli.commands.turn.list import list_turns
 from cgworker.cli.commands.turn.questions import questions
 from cgworker.cli.commands.turn.redo import redo
 from cgworker.cli.commands.turn.resume import resume
@@ -17,6 +18,7 @@ from cgworker.cli.commands.turn.tell import tell
 from cgworker.cli.commands.turn.wait import wait
 
 app = group("Look at turns, wait for them, answer them, tell them something, resume, stop and redo them.")
+add_command(app, "list", list_turns)
 add_command(app, "get", get)
 add_command(app, "context", context)
 add_command(app, "wait", wait)

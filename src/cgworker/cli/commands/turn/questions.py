@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from cgworker.cli.connect import as_actor, worker_agent
-from cgworker.cli.options import ActingAgent, Flag, ProfilesProjectId, ServerFlags
+from cgworker.cli.connect import as_actor
+from cgworker.cli.identity import acting_agent
+from cgworker.cli.options import ActingAgent, ProfilesProjectId, ServerFlags, TargetAgent
 from cgworker.cli.results import Questions
 from cgworker.durable.answers import open_questions
 
@@ -14,13 +13,10 @@ async def questions(
     server: ServerFlags,
     project_id: ProfilesProjectId = None,
     agent_id: ActingAgent = None,
-    target_agent: Annotated[
-        str | None,
-        Flag("--target-agent", metavar="AGENT", help="Only questions of this agent's turns."),
-    ] = None,
+    target_agent: TargetAgent = None,
 ) -> Questions:
     """List the questions that suspended turns wait for."""
-    actor = worker_agent(server, project_id, agent_id, command_name="cg turn questions")
+    actor = acting_agent(server, project_id, agent_id, command_name="cg turn questions")
     async with as_actor(server, actor) as kernel:
         found = await open_questions(kernel, actor.project_id, agent_id=target_agent)
     return Questions(project_id=actor.project_id, items=found)

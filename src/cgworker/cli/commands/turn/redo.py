@@ -6,7 +6,8 @@ from typing import Annotated
 
 from attrs import evolve
 
-from cgworker.cli.connect import as_actor, worker_agent
+from cgworker.cli.connect import as_actor
+from cgworker.cli.identity import acting_agent
 from cgworker.cli.options import (
     ActingAgent,
     Argument,
@@ -25,13 +26,22 @@ from cgworker.wire.refs import TurnRef
 async def redo(
     server: ServerFlags,
     turn_id: Annotated[
-        str | None, Argument(metavar="[TURN]", help="The turn, such as T-7. Without it, those of --outcome.")
+        str | None,
+        Argument(
+            metavar="[TURN]", help="The turn, such as T-7. Without it, those of --outcome.", completes="turn"
+        ),
     ] = None,
     outcome: Annotated[
         TurnOutcome | None, Flag("--outcome", help="In bulk: the turns that ended so, the newest first.")
     ] = None,
     target_agent: Annotated[
-        str | None, Flag("--target-agent", metavar="AGENT", help="In bulk: only those of this agent.")
+        str | None,
+        Flag(
+            "--target-agent",
+            metavar="AGENT",
+            help="In bulk: only those of this agent.",
+            completes="agent",
+        ),
     ] = None,
     turn_kind: MaybeTurnKind = None,
     limit: Annotated[
@@ -49,7 +59,7 @@ async def redo(
 ) -> RedoneTurns:
     """Do closed turns again: their input goes anew to the same agent. A repeat gives the same new turns."""
     _check(turn_id, outcome, key, has_filters=bool(target_agent or turn_kind))
-    actor = worker_agent(server, project_id, agent_id, command_name="cg turn redo")
+    actor = acting_agent(server, project_id, agent_id, command_name="cg turn redo")
     async with as_actor(server, actor) as kernel:
         if turn_id is not None:
             found = [RedoneTurn(turn_id=turn_id)]

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from cgworker.cli.connect import as_actor
+from cgworker.cli.identity import acting_agent
 from cgworker.cli.options import (
-    ProjectId,
-    RequestedBy,
+    ProfilesAgent,
+    ProfilesProjectId,
     ServerFlags,
-    TurnId,
 )
 from cgworker.cli.results import RequestedTurn
-from cgworker.wire.refs import AgentRef, TurnRef
+from cgworker.cli.subject_flags import TurnFlags
+from cgworker.wire.refs import TurnRef
 
 
 async def resume(
-    server: ServerFlags, project_id: ProjectId, turn_id: TurnId, requested_by: RequestedBy
+    server: ServerFlags,
+    which: TurnFlags,
+    project_id: ProfilesProjectId = None,
+    requested_by: ProfilesAgent = None,
 ) -> RequestedTurn:
     """Queue a suspended turn again."""
-    actor = AgentRef(project_id=project_id, agent_id=requested_by)
-    turn = TurnRef(project_id=project_id, turn_id=turn_id)
+    actor = acting_agent(
+        server, project_id, requested_by, command_name="cg turn resume", agent_flag="--requested-by"
+    )
+    turn = TurnRef(project_id=actor.project_id, turn_id=which.id)
     async with as_actor(server, actor) as kernel:
         await kernel.turns.resume(turn, requested_by=actor)
-        return RequestedTurn.of(await kernel.turns.get(turn), requested_by=requested_by)
+        return RequestedTurn.of(await kernel.turns.get(turn), requested_by=actor.agent_id)

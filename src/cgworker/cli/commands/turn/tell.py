@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from cgworker.cli.connect import as_actor, worker_agent
+from cgworker.cli.connect import as_actor
+from cgworker.cli.identity import acting_agent
 from cgworker.cli.options import ActingAgent, Argument, Flag, ProfilesProjectId, ServerFlags
 from cgworker.cli.payload import parse_json
+from cgworker.cli.subject_flags import TurnFlags
 from cgworker.cli.turn_results import ToldTurn
 from cgworker.errors import UsageError
 from cgworker.wire.refs import TurnRef
@@ -14,7 +16,7 @@ from cgworker.wire.refs import TurnRef
 
 async def tell(
     server: ServerFlags,
-    turn_id: Annotated[str, Argument(metavar="TURN", help="The turn, such as T-7.")],
+    which: TurnFlags,
     text: Annotated[str | None, Argument(metavar="[TEXT]", help="The message, as a text.")] = None,
     value: Annotated[
         str | None, Flag("--json", metavar="JSON", help="The message, as any JSON value.")
@@ -29,8 +31,8 @@ async def tell(
     """Tell a turn something. Its handler reads it at once, or when it runs again."""
     if (text is None) == (value is None):
         raise UsageError("give the message either as TEXT or by --json")
-    actor = worker_agent(server, project_id, agent_id, command_name="cg turn tell")
+    actor = acting_agent(server, project_id, agent_id, command_name="cg turn tell")
     message = text if value is None else parse_json(value)
     async with as_actor(server, actor) as kernel:
-        await kernel.turns.tell(TurnRef(project_id=actor.project_id, turn_id=turn_id), message, key=key)
-    return ToldTurn(project_id=actor.project_id, turn_id=turn_id, key=key, message=message)
+        await kernel.turns.tell(TurnRef(project_id=actor.project_id, turn_id=which.id), message, key=key)
+    return ToldTurn(project_id=actor.project_id, turn_id=which.id, key=key, message=message)

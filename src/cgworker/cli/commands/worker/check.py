@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 from cgworker.cli.options import Flag
 from cgworker.cli.payload import parse_json, read_json, split_command
+from cgworker.cli.progress import progress
 from cgworker.cli.worker_results import CheckCard
 from cgworker.errors import UsageError
-from cgworker.testing.checking import DEFAULT_TURNS, TURNS, CommandCheck
+from cgworker.testing.checking import DEFAULT_TURNS, TURNS, Check, CommandCheck
 
 
 async def check(
@@ -36,14 +37,18 @@ async def check(
     logging.getLogger("cgworker").setLevel(logging.ERROR)  # the check reports what it ends
     argv = split_command(command)
     check_run = CommandCheck(argv, _turns(turns_file, turns_json), time_limit_seconds)
-    checks = tuple([each async for each in check_run.run()])
+    checks: list[Check] = []
+    with progress(f"running {argv[0]} on the first turn") as say:
+        async for each in check_run.run():
+            checks.append(each)
+            say(f"{len(checks)} checked; {each.name}: {each.verdict}")
     verdicts = [each.verdict for each in checks]
     return CheckCard(
         command=argv,
         passed_count=verdicts.count("passed"),
         failed_count=verdicts.count("failed"),
         not_shown_count=verdicts.count("not shown"),
-        checks=checks,
+        checks=tuple(checks),
     )
 
 

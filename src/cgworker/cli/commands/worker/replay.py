@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 from cgworker.cli.apps import load_workers
-from cgworker.cli.connect import as_actor, worker_agent
+from cgworker.cli.connect import as_actor
+from cgworker.cli.identity import acting_agent
 from cgworker.cli.options import Argument, Flag, ServerFlags
 from cgworker.cli.payload import split_command
 from cgworker.cli.worker_results import Replay
@@ -72,7 +73,7 @@ async def _handler(
         async with worker.kernel as kernel:
             yield kernel, worker
     else:
-        async with as_actor(server, worker_agent(server, None, None)) as kernel:
+        async with as_actor(server, acting_agent(server, None, None)) as kernel:
             yield kernel, worker or CommandHandler(split_command(command or ""))
 
 

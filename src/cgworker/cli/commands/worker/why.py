@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
-from typing import Annotated
 
-from cgworker.cli.connect import as_reader, project_of
-from cgworker.cli.options import Argument, CallerFlags, ProfilesProjectId, ServerFlags
+from cgworker.cli.connect import as_reader
+from cgworker.cli.identity import project_of
+from cgworker.cli.options import CallerFlags, ProfilesProjectId, ServerFlags
 from cgworker.cli.results import StoryLine, Why
+from cgworker.cli.subject_flags import TurnFlags
 from cgworker.client import KernelClient
 from cgworker.lifecycle import TurnState
 from cgworker.wire.ledger import LedgerEvent
@@ -46,18 +47,18 @@ _EVENT_TEXTS = {
 async def why(
     server: ServerFlags,
     caller: CallerFlags,
-    turn_id: Annotated[str, Argument(metavar="TURN", help="The turn, such as T-7.")],
+    which: TurnFlags,
     project_id: ProfilesProjectId = None,
 ) -> Why:
     """Say in words why a turn is where it is, and what would move it."""
-    turn = TurnRef(project_id=project_of(server, project_id), turn_id=turn_id)
-    async with as_reader(server, caller) as kernel:
+    turn = TurnRef(project_id=project_of(server, project_id, caller), turn_id=which.id)
+    async with as_reader(server, caller, turn.project_id) as kernel:
         snapshot = await kernel.turns.get(turn)
         events = [event async for event in kernel.turns.events(turn)]
         reasons = [reason async for reason in _reasons(kernel, snapshot, events)]
     return Why(
         project_id=turn.project_id,
-        turn_id=turn_id,
+        turn_id=turn.turn_id,
         state=snapshot.state,
         outcome=snapshot.outcome,
         because=tuple(reasons),
@@ -150,7 +151,7 @@ def _why_suspended(turn: TurnSnapshot, events: list[LedgerEvent]) -> str:
     known = _SUSPENDED.get(reason or "")
     if known:
         return f"suspended ({said}): " + known.format(agent=agent, kind=turn.turn_kind)
-    command = f"cg turn resume --turn-id {turn.turn.turn_id} --requested-by {agent}"
+    command = f"cg turn resume {turn.turn.turn_id} --requested-by {agent}"
     return f"suspended ({said}); {agent}, or a holder of turn.resume.any, may resume it: `{command}`"
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Annotated
 
 from cgworker.cli.connect import as_reader
+from cgworker.cli.identity import project_of
 from cgworker.cli.options import (
     AcceptsWorkOnly,
     CallerFlags,
     EnabledOnly,
     Flag,
     Limit,
-    ProjectId,
+    ProfilesProjectId,
     ServerFlags,
 )
 from cgworker.wire.projections import AgentPage
@@ -20,7 +21,7 @@ from cgworker.wire.projections import AgentPage
 async def list_agents(
     server: ServerFlags,
     caller: CallerFlags,
-    project_id: ProjectId,
+    project_id: ProfilesProjectId = None,
     enabled_only: EnabledOnly = False,
     accepts_work_only: AcceptsWorkOnly = False,
     role: Annotated[str | None, Flag("--role", metavar="ROLE", help="Only agents with this role.")] = None,
@@ -30,7 +31,8 @@ async def list_agents(
     limit: Limit = None,
 ) -> AgentPage:
     """List agents, ordered by id."""
-    async with as_reader(server, caller) as kernel:
+    project_id = project_of(server, project_id, caller)
+    async with as_reader(server, caller, project_id) as kernel:
         return await kernel.projections.agents(
             project_id,
             enabled_only=enabled_only,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from cgworker.cli.connect import as_reader
+from cgworker.cli.identity import project_of
 from cgworker.cli.options import (
     AcceptsWorkOnly,
     CallerFlags,
@@ -12,7 +13,7 @@ from cgworker.cli.options import (
     Flag,
     Limit,
     MaybeTurnKind,
-    ProjectId,
+    ProfilesProjectId,
     ServerFlags,
 )
 from cgworker.wire.projections import OfferPage
@@ -21,7 +22,7 @@ from cgworker.wire.projections import OfferPage
 async def list_offers(
     server: ServerFlags,
     caller: CallerFlags,
-    project_id: ProjectId,
+    project_id: ProfilesProjectId = None,
     turn_kind: MaybeTurnKind = None,
     agent_id: Annotated[
         str | None, Flag("--agent-id", metavar="AGENT", help="Only offers of this agent.")
@@ -31,7 +32,8 @@ async def list_offers(
     limit: Limit = None,
 ) -> OfferPage:
     """List the offers of agents: the kinds of turns that they say they can do."""
-    async with as_reader(server, caller) as kernel:
+    project_id = project_of(server, project_id, caller)
+    async with as_reader(server, caller, project_id) as kernel:
         return await kernel.projections.turn_offers(
             project_id,
             turn_kind=turn_kind,

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from cgworker.cli.connect import as_reader
+from cgworker.cli.identity import project_of
 from cgworker.cli.options import (
     CallerFlags,
     Limit,
-    ProjectId,
+    ProfilesProjectId,
     ServerFlags,
-    TurnId,
 )
+from cgworker.cli.subject_flags import TurnFlags
 from cgworker.wire.projections import Lineage
 
 
 async def lineage(
     server: ServerFlags,
     caller: CallerFlags,
-    project_id: ProjectId,
-    turn_id: TurnId,
+    which: TurnFlags,
+    project_id: ProfilesProjectId = None,
     limit: Limit = None,
 ) -> Lineage:
     """Show a turn and the turns dispatched from it."""
-    async with as_reader(server, caller) as kernel:
-        return await kernel.projections.lineage(project_id, turn_id, limit=limit)
+    project_id = project_of(server, project_id, caller)
+    async with as_reader(server, caller, project_id) as kernel:
+        return await kernel.projections.lineage(project_id, which.id, limit=limit)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Annotated
 
 from cgworker.cli.connect import as_reader
+from cgworker.cli.identity import project_of
 from cgworker.cli.options import (
     CallerFlags,
     Flag,
     Limit,
     MaybeTurnKind,
-    ProjectId,
+    ProfilesProjectId,
     ServerFlags,
 )
 from cgworker.lifecycle import TurnOutcome, TurnState
@@ -20,7 +21,7 @@ from cgworker.wire.projections import TurnPage
 async def list_turns(
     server: ServerFlags,
     caller: CallerFlags,
-    project_id: ProjectId,
+    project_id: ProfilesProjectId = None,
     target_agent_id: Annotated[
         str | None, Flag("--target-agent-id", metavar="AGENT", help="Only turns of this agent.")
     ] = None,
@@ -33,7 +34,8 @@ async def list_turns(
     limit: Limit = None,
 ) -> TurnPage:
     """List turns, the newest first."""
-    async with as_reader(server, caller) as kernel:
+    project_id = project_of(server, project_id, caller)
+    async with as_reader(server, caller, project_id) as kernel:
         return await kernel.projections.turns(
             project_id,
             target_agent_id=target_agent_id,
