@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+from cgworker.cli.examples import examples_of
 from cgworker.cli.root import root_command
 
 # Flags for the server and the credential are listed once on the page, above the commands.
@@ -46,7 +47,8 @@ def _section(command: Any, name: str) -> str:
     flags = [flag for flag in command.params if "--help" not in flag.opts]
     own = [flag for flag in flags if flag.opts[0] not in CONNECTION]
     shared = [flag.opts[0] for flag in flags if flag.opts[0] in CONNECTION]
-    parts = [f"## `{name}`", inspect.cleandoc(command.help or ""), _table(own), _shared(shared)]
+    example = "```sh\n" + "\n".join(examples_of(name)) + "\n```"
+    parts = [f"## `{name}`", inspect.cleandoc(command.help or ""), example, _table(own), _shared(shared)]
     return "\n\n".join(part for part in parts if part)
 
 
