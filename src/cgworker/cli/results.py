@@ -12,7 +12,6 @@ from typing import Any, ClassVar, Self
 from attrs import asdict, field, frozen
 from cattrs.gen import make_dict_unstructure_fn, override
 
-from cgworker.durable.answers import OpenQuestion
 from cgworker.lifecycle import TurnOutcome
 from cgworker.wire.admission import Invite
 from cgworker.wire.agents import AgentSnapshot
@@ -21,8 +20,6 @@ from cgworker.wire.credentials import CredentialSummary
 from cgworker.wire.projections import OfferEntry
 from cgworker.wire.records import TurnContext
 from cgworker.wire.turns import TurnSnapshot
-
-# ---------------------------------------------------------------- turns
 
 
 @frozen(kw_only=True)
@@ -350,14 +347,3 @@ for _kind in (SmokeResult, UnsuccessfulSmoke):
     ANSWERS.register_unstructure_hook(
         _kind, make_dict_unstructure_fn(_kind, ANSWERS, from_=override(rename="from"))
     )
-
-
-# ---------------------------------------------------------------- questions
-
-
-@frozen(kw_only=True)
-class Questions:
-    """Questions without an answer."""
-
-    project_id: str
-    items: tuple[OpenQuestion, ...]

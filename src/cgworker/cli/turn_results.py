@@ -6,6 +6,8 @@ from typing import Any
 
 from attrs import frozen
 
+from cgworker.durable.answers import OpenQuestion
+
 
 @frozen(kw_only=True)
 class Answered:
@@ -53,3 +55,11 @@ class RedoneTurns:
     project_id: str
     dry_run: bool
     items: tuple[RedoneTurn, ...]
+
+
+@frozen(kw_only=True)
+class Questions:
+    """Questions without an answer."""
+
+    project_id: str
+    items: tuple[OpenQuestion, ...]

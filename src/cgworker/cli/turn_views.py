@@ -24,7 +24,8 @@ from cgworker.cli.rendering import (
     with_diagnostics,
     words,
 )
-from cgworker.cli.results import AskedTurn, Questions, TurnResult
+from cgworker.cli.results import AskedTurn, TurnResult
+from cgworker.cli.turn_results import Questions
 from cgworker.durable.answers import OpenQuestion
 from cgworker.lifecycle import TurnOutcome
 from cgworker.wire.projections import Lineage, TurnEntry, TurnPage

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cgworker.cli.connect import as_actor
 from cgworker.cli.identity import acting_agent
 from cgworker.cli.options import ActingAgent, ProfilesProjectId, ServerFlags, TargetAgent
-from cgworker.cli.results import Questions
+from cgworker.cli.turn_results import Questions
 from cgworker.durable.answers import open_questions
 
 
