@@ -16,12 +16,12 @@ from cgworker.cli.results import (
     Diagnosis,
     DispatchedTurn,
     JoinedAgent,
-    StoryLine,
     TurnResult,
     Why,
 )
 from cgworker.cli.views import picture, show_problem
 from cgworker.cli.worker_results import LoopResult, NothingClaimed
+from cgworker.why import StoryLine
 from cgworker.wire.credentials import Credentials, CredentialSummary
 from cgworker.wire.ledger import FeedPage, LedgerEvent
 from cgworker.wire.projections import AgentEntry, AgentPage, Diagnostic, Lineage, TurnEntry, TurnPage

@@ -31,6 +31,7 @@ _ARGUMENTS: Mapping[str, str] = {
     "turn redo": "T-7 --keep-steps",
     "turn follow": "T-7 --exit-status",
     "top": "",
+    "console": "--profile acme/me --open",
     "mcp serve": "--profile acme/me",
     "schedule list": "",
     "schedule set": """nightly --cron '30 2 * * *' --target-agent desk --payload-json '{"task": "report"}'""",

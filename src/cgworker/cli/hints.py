@@ -40,6 +40,7 @@ _EXTRAS: Mapping[str, str] = {
     "acp": "acp",
     "asyncpg": "kernel",
     "cronsim": "kernel",
+    "jinja2": "console",
     "langgraph": "langgraph",
     "mcp": "mcp",
     "mcp_types": "mcp",

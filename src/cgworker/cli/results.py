@@ -6,13 +6,13 @@ A command whose answer is a wire type returns that type.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any, ClassVar, Self
 
 from attrs import asdict, field, frozen
 from cattrs.gen import make_dict_unstructure_fn, override
 
 from cgworker.lifecycle import TurnOutcome
+from cgworker.why import StoryLine
 from cgworker.wire.admission import Invite
 from cgworker.wire.agents import AgentSnapshot
 from cgworker.wire.converter import ANSWERS
@@ -212,14 +212,6 @@ class IssuedToFile:
 
 
 # ---------------------------------------------------------------- explanations
-
-
-@frozen(kw_only=True)
-class StoryLine:
-    """An event of a turn, in words."""
-
-    at: datetime
-    text: str
 
 
 @frozen(kw_only=True)

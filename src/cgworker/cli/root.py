@@ -18,7 +18,7 @@ from cgworker.cli.command import Group, markup_mode
 from cgworker.errors import UsageError
 
 GROUPS: Mapping[str, Sequence[str]] = {
-    "Ask": ("ask", "dispatch", "turn", "schedule", "mcp"),
+    "Ask": ("ask", "dispatch", "turn", "schedule", "console", "mcp"),
     "Work": ("worker", "agent"),
     "Begin": ("demo", "doctor", "profile"),
     "Manage a project": ("project", "admission", "provision", "report", "setup", "admin", "smoke"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from cgworker.client.paths import project_path, segment
+from cgworker.errors import KernelLacks
 from cgworker.wire.converter import structure_answer
 from cgworker.wire.projections import AgentPage, EventPage, Lineage, OfferPage, TurnPage
 
@@ -35,6 +36,7 @@ class ProjectionCalls:
         accepts_work_only: bool | None = None,
         role: str | None = None,
         capability: str | None = None,
+        after_agent_id: str | None = None,
         limit: int | None = None,
     ) -> AgentPage:
         """Return the project's agents, ordered by id.
@@ -46,9 +48,13 @@ class ProjectionCalls:
             accepts_work_only: return only agents that accept work.
             role: return only agents of this role.
             capability: return only agents with this capability.
+            after_agent_id: begin after this agent, to continue a list.
             limit: the most entries to return.
+
+        Raises:
+            KernelLacks: the kernel cannot continue lists, as the reference's cannot.
         """
-        return await self._page(
+        page = await self._page(
             AgentPage,
             project_id,
             "agents",
@@ -57,8 +63,12 @@ class ProjectionCalls:
             accepts_work_only=accepts_work_only,
             role=role,
             capability=capability,
+            after_agent_id=after_agent_id,
             limit=limit,
         )
+        if after_agent_id in {entry.agent_id for entry in page.items}:  # it was ignored
+            raise KernelLacks("lists of agents after a given one", self._kernel.base_url)
+        return page
 
     async def turn_offers(
         self,
@@ -100,6 +110,7 @@ class ProjectionCalls:
         state: str | None = None,
         outcome: str | None = None,
         stop_requested_only: bool | None = None,
+        before_turn_seq: int | None = None,
         limit: int | None = None,
     ) -> TurnPage:
         """Return the project's turns, newest first.
@@ -111,9 +122,13 @@ class ProjectionCalls:
             state: return only turns in this state.
             outcome: return only turns with this outcome.
             stop_requested_only: return only turns that were asked to stop.
+            before_turn_seq: return only turns with a lower number, to continue a list.
             limit: the most entries to return.
+
+        Raises:
+            KernelLacks: the kernel cannot continue lists, as the reference's cannot.
         """
-        return await self._page(
+        page = await self._page(
             TurnPage,
             project_id,
             "turns",
@@ -122,8 +137,12 @@ class ProjectionCalls:
             state=state,
             outcome=outcome,
             stop_requested_only=stop_requested_only,
+            before_turn_seq=before_turn_seq,
             limit=limit,
         )
+        if before_turn_seq is not None and page.items and page.items[0].project_turn_seq >= before_turn_seq:
+            raise KernelLacks("lists of turns before a given one", self._kernel.base_url)
+        return page
 
     async def lineage(self, project_id: str, turn_id: str, *, limit: int | None = None) -> Lineage:
         """Return a turn and its direct children.

@@ -25,6 +25,7 @@ class AgentsQuery:
     accepts_work_only: bool = False
     role: str | None = None
     capability: str | None = None
+    after_agent_id: str | None = None
     limit: int = int_field(100, minimum=1, maximum=500)
 
 
@@ -48,6 +49,7 @@ class TurnsQuery:
     state: str | None = None
     outcome: str | None = None
     stop_requested_only: bool = False
+    before_turn_seq: int = int_field(0, minimum=0)
     limit: int = int_field(100, minimum=1, maximum=500)
 
 

@@ -36,12 +36,13 @@ where project_id = $1
     and (not $4 or accepts_work)
     and ($5::text is null or role = $5)
     and ($6::text is null or capabilities @> array[$6])
+    and ($7::text is null or agent_id > $7)
 order by agent_id
-limit $7
+limit $8
 """
 
 
-async def list_agents(
+async def list_agents(  # noqa: PLR0913  # one for each filter
     database: Database,
     project_id: str,
     *,
@@ -50,11 +51,20 @@ async def list_agents(
     accepts_work_only: bool,
     role: str | None,
     capability: str | None,
+    after_agent_id: str | None,
     limit: int,
 ) -> AgentPage:
     """List agents, ordered by id."""
     rows = await database.fetch_planned(
-        LIST_AGENTS, project_id, agent_id, enabled_only, accepts_work_only, role, capability, limit
+        LIST_AGENTS,
+        project_id,
+        agent_id,
+        enabled_only,
+        accepts_work_only,
+        role,
+        capability,
+        after_agent_id,
+        limit,
     )
     return AgentPage(project_id=project_id, items=tuple(map(_agent_of, rows)), limit=limit)
 
@@ -163,12 +173,13 @@ where project_id = $1 and turn_number > 0
     and ($4::text is null or state = $4)
     and ($5::text is null or (state = 'closed' and outcome = $5))
     and (not $6 or stop_requested)
+    and ($7::bigint = 0 or turn_number < $7)
 order by turn_number desc
-limit $7
+limit $8
 """
 
 
-async def list_turns(
+async def list_turns(  # noqa: PLR0913  # one for each filter
     database: Database,
     project_id: str,
     *,
@@ -177,11 +188,20 @@ async def list_turns(
     state: str | None,
     outcome: str | None,
     stop_requested_only: bool,
+    before_turn_seq: int,
     limit: int,
 ) -> TurnPage:
-    """List turns, newest first."""
+    """List turns, newest first; `before_turn_seq` continues a list, 0 begins one."""
     rows = await database.fetch_planned(
-        LIST_TURNS, project_id, target_agent_id, turn_kind, state, outcome, stop_requested_only, limit
+        LIST_TURNS,
+        project_id,
+        target_agent_id,
+        turn_kind,
+        state,
+        outcome,
+        stop_requested_only,
+        before_turn_seq,
+        limit,
     )
     return TurnPage(project_id=project_id, items=tuple(map(_turn_of, rows)), limit=limit)
 

@@ -1,0 +1,44 @@
+"""Tell a tab by server-sent events when it should load its page anew, and whether the kernel answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+
+import anyio
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from cgworker.console.console import Console, console_of
+
+_BEAT_SECONDS = 15.0  # a comment that shows the browser, and a proxy, that the stream lives
+_PAUSE_SECONDS = 1.0  # the shortest time between two events
+_TURN_PAUSE_SECONDS = 0.3
+
+
+async def live(request: Request) -> Response:
+    """Stream an event `state` now, and one `changed` after each change."""
+    turn_id = request.query_params.get("turn")
+    return StreamingResponse(_events(console_of(request), turn_id), media_type="text/event-stream")
+
+
+async def _events(console: Console, turn_id: str | None) -> AsyncIterator[str]:
+    subscription = console.feed.subscribe(turn_id)
+    try:
+        yield _event("state", console)
+        while True:
+            if await subscription.wait(_BEAT_SECONDS):
+                yield _event("changed", console)
+                await anyio.sleep(_TURN_PAUSE_SECONDS if turn_id else _PAUSE_SECONDS)
+            else:
+                yield ": beat\n\n"
+    finally:
+        console.feed.unsubscribe(subscription)
+
+
+def _event(name: str, console: Console) -> str:
+    return f"event: {name}\ndata: {json.dumps({'trouble': console.feed.trouble})}\n\n"
+
+
+routes = [Route("/live", live)]
