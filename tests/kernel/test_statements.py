@@ -246,6 +246,16 @@ async def test_a_claim_walks_past_no_turn_of_another_agent(dsn: str) -> None:
     assert read / 20 < 10
 
 
+def test_no_claim_can_be_planned_as_a_walk_over_a_list() -> None:
+    """Lists have indexes that only statements with `turn_number > 0` can use; what claims run has none.
+
+    With it, PostgreSQL looked for an agent's due turns among all that the agent has ended.
+    """
+    found = statements()
+    claiming = ("claims.claim.CLAIM_TURNS", "claims.hand_over.HAND_OVER_TURN", "due.WAKE_AGENT")
+    assert [name for name in claiming if "turn_number > 0" in found[f"store.{name}"]] == []
+
+
 _CONFIG = KernelConfig(claim_reaper_interval_seconds=0)
 
 

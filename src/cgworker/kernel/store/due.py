@@ -100,7 +100,7 @@ with due as (
     select *
     from cg_turns
     where project_id = $1 and target_agent_id = $3 and state = 'queued'
-        and due_at <= cg_now() and turn_number > 0
+        and due_at <= cg_now()
     order by due_at
     limit 500
     for no key update

@@ -59,7 +59,7 @@ with asked as (
             select t.turn_number
             from cg_turns t
             where t.project_id = $1 and t.target_agent_id = a.agent_id
-                and t.state = 'queued' and t.due_at <= cg_now() and t.turn_number > 0
+                and t.state = 'queued' and t.due_at <= cg_now()
             order by t.due_at
             limit 1
         ) is not null as is_blocked

@@ -99,7 +99,8 @@ with sent as (
             select turn_number
             from cg_turns
             where project_id = $1 and target_agent_id = a.agent_id
-                and state = 'queued' and due_at <= cg_now() and turn_number > 0
+                and state = 'queued' and due_at <= cg_now()
+            order by due_at
             limit 1
         ) is null
         and ($21::text is null or cg_state_of_key($1, a.agent_id, $21) = 'free')
