@@ -112,6 +112,13 @@ EXPECTED = {
         {"text": "You asked: Is anybody there?"},
         status=-signal.SIGTERM,  # uvicorn ends in order, and then by the signal it was sent
     ),
+    "ag_ui_chat.py": Expected(
+        by_python("ag_ui_chat.py"),
+        ASKED,
+        {"text": "You asked: Is anybody there?"},
+        answer=True,
+        status=-signal.SIGTERM,
+    ),
     "mcp_server.py": Expected(
         by_python("mcp_server.py"),
         ASKED,

@@ -18,6 +18,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 MODULE_OF = {
     "a2a-sdk": "a2a",
+    "ag-ui-protocol": "ag_ui",
     "agent-client-protocol": "acp",
     "nanobot-ai": "nanobot",
     "langgraph-checkpoint": "langgraph",

@@ -5,16 +5,14 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Mapping
-from contextlib import aclosing
 from typing import Any
 
-import anyio
 from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS
 
 from cgworker.adapters.mcp_mapping import translated_errors, value_in
 from cgworker.adapters.mcp_tools import OfferedTool, offered_tools
-from cgworker.adapters.turn_watch import TurnNews, read_news, until_answered, watch_turn
+from cgworker.adapters.turn_watch import TurnNews, answer_each, read_news, until_answered
 from cgworker.client import KernelClient
 from cgworker.client.turns import require_agent
 from cgworker.durable.answers import OpenQuestion, answer_question, decline_question
@@ -23,7 +21,6 @@ from cgworker.wire.converter import dumps
 from cgworker.wire.refs import AgentRef, TurnRef
 from cgworker.wire.turns import Dispatch, RootRequest
 
-_ALL_ANSWERS_SECONDS = 30.0
 _MAX_ID = 200  # of a turn; a longer one would not fit into an address
 
 
@@ -99,9 +96,6 @@ class CallerTurns:
     async def answer_all(self, turn: TurnRef, responses: Mapping[str, Mapping[str, Any]]) -> None:
         """Answer those questions that have a response; a dismissed one stays open.
 
-        After each answer the turn runs before it can take the next. If it does not within 30 seconds, the
-        other questions stay open.
-
         Args:
             turn: a turn of this caller.
             responses: the client's responses by the question's key, each with `action` and `content`.
@@ -110,17 +104,11 @@ class CallerTurns:
             InvalidRequest: an answer does not match its question's schema; earlier ones were sent.
             MCPError: the kernel refused the call.
         """
-        left = {key: each for key, each in responses.items() if each.get("action") != "cancel"}
-        watched = watch_turn(self.kernel, turn, with_items=False)
-        with translated_errors(), anyio.move_on_after(_ALL_ANSWERS_SECONDS):
-            async with aclosing(watched):
-                async for news in watched:
-                    if news.snapshot.state == "suspended":
-                        left = {each.key: left[each.key] for each in news.questions if each.key in left}
-                    if not left or news.snapshot.state == "closed":
-                        return
-                    if question := next((each for each in news.questions if each.key in left), None):
-                        await self.answer(question, left.pop(question.key))
+        given = {key: each for key, each in responses.items() if each.get("action") != "cancel"}
+        with translated_errors():
+            await answer_each(
+                self.kernel, turn, given.keys(), lambda question: self.answer(question, given[question.key])
+            )
 
     async def answer(self, question: OpenQuestion, response: Mapping[str, Any]) -> None:
         """Answer one question, or decline it; a dismissed or answered one is left alone.

@@ -38,6 +38,7 @@ _OPERATORS = frozenset({"admin_auth_required", "profile_auth_required"})
 _EXTRAS: Mapping[str, str] = {
     "a2a": "a2a",
     "acp": "acp",
+    "ag_ui": "ag-ui",
     "asyncpg": "kernel",
     "cronsim": "kernel",
     "jinja2": "console",
