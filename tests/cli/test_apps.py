@@ -191,7 +191,7 @@ def test_a_program_that_cannot_be_imported_shows_where(cg: Cg, program: Path) ->
     ran = cg("worker", "run", f"{program.stem}:desk")
     assert "cannot be imported: ZeroDivisionError" in ran.error["message"]
     assert f'{program.name}", line 1' in ran.stderr
-    program.write_text("from cgworker import Worker\nWorker.from_profile('no/where')\n")
+    program.write_text("from cgworker import Worker\ndesk = Worker.from_profile('no/where')\n")
     assert cg("worker", "run", f"{program.stem}:desk").error["code"] == "profile_missing"
 
 

@@ -38,11 +38,13 @@ async def test_a_class(cg_kernel, cg_worker, tmp_path):
         assert (await cg_kernel.closed(turn)).final_payload == "bell"
     assert (tmp_path / "state").exists()
 
-async def test_a_worker_that_is_made_already_is_refused(cg_kernel, cg_worker):
-    made = Desk(await cg_kernel.agent("desk"))
-    with pytest.raises(UsageError, match="made already.*the class or the function"):
-        async with cg_worker(made):
-            pass
+async def test_a_worker_of_a_program_runs_without_its_profile(cg_kernel, cg_worker):
+    made = Desk.from_profile("acme/bell")
+    async with cg_worker(made) as worker:
+        assert str(made) == "Desk(acme/bell by its profile)"
+        assert worker is not made
+        turn = await cg_kernel.dispatch("bell", None)
+        assert (await cg_kernel.closed(turn)).final_payload == "bell"
 
 def test_without_any():
     assert len(set(seen)) == 4

@@ -49,25 +49,27 @@ async def cg_worker(cg_kernel: LocalKernel, tmp_path: Path, monkeypatch: pytest.
     """Runs a worker until a block ends.
 
     Use it as `async with cg_worker(answer, agent_id="desk") as worker:`.
-    The first argument is a function as under `@worker.turn()`, any handler, or a worker's class; the others
-    are those of `Worker`. The worker's files are below the test's `tmp_path`.
+    The first argument is a worker, a worker's class, a function as under `@worker.turn()`, or any handler;
+    the others are those of `Worker`. A worker, such as `desk.desk` of your program, is copied for the test's
+    kernel, with its agent's id; the profile that it was made from is not read. The worker's files are below
+    the test's `tmp_path`.
     """
-    from cgworker import UsageError, Worker
+    from cgworker import Worker
 
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
     @asynccontextmanager
-    async def run(handler: Any, *, agent_id: str = "desk", **settings: Any) -> AsyncIterator[Worker]:
+    async def run(handler: Any, *, agent_id: str | None = None, **settings: Any) -> AsyncIterator[Worker]:
         import anyio
 
-        if isinstance(handler, Worker):
-            raise UsageError(
-                f"{handler!r} is made already, and for a kernel of its own: give cg_worker the class or the"
-                " function, and it makes the worker for the test's kernel"
-            )
-        client = await cg_kernel.agent(agent_id)
-        is_class = isinstance(handler, type) and issubclass(handler, Worker)
-        worker = handler(client, **settings) if is_class else Worker(client, handler, **settings)
+        is_worker = isinstance(handler, Worker)
+        client = await cg_kernel.agent(agent_id or (handler.agent.agent_id if is_worker else "desk"))
+        if is_worker:
+            worker = handler.with_kernel(client, **settings)
+        elif isinstance(handler, type) and issubclass(handler, Worker):
+            worker = handler(client, **settings)
+        else:
+            worker = Worker(client, handler, **settings)
         async with anyio.create_task_group() as tasks:
             await tasks.start(worker.run)
             try:

@@ -18,13 +18,13 @@ from cgworker.errors import UsageError
 from cgworker.events import Listener, combine_listeners
 from cgworker.handlers import CommandHandler, FunctionHandler, Handler
 from cgworker.handlers.signature import HandlerFunction
-from cgworker.profiles import resolve_profile
 from cgworker.wire.refs import AgentRef
 from cgworker.worker.context import RunContext
 from cgworker.worker.disk_space import Room
 from cgworker.worker.hooks import WorkerHooks
 from cgworker.worker.options import WorkerOptions
 from cgworker.worker.poller import ClaimPoller
+from cgworker.worker.profile_kernel import ProfileKernel
 from cgworker.worker.registry import HandlerRegistry
 from cgworker.worker.routing import marked_methods
 from cgworker.worker.run_setup import may_claim, open_context
@@ -58,17 +58,17 @@ class Worker(HandlerRegistry, WorkerHooks):
 
     def __init__(
         self,
-        kernel: KernelClient,
+        kernel: KernelClient | ProfileKernel,
         handler: Handler | HandlerFunction | None = None,
         *,
         options: WorkerOptions = WorkerOptions(),  # noqa: B008  # frozen
         listener: Listener | None = None,
         lifespan: Lifespan | None = None,
     ) -> None:
-        if not isinstance(kernel, KernelClient) or kernel.agent is None:
+        if not isinstance(kernel, KernelClient | ProfileKernel) or kernel.agent is None:
             raise UsageError(_NO_AGENT)
         super().__init__()
-        self.kernel = kernel
+        self._kernel = kernel
         self.agent: AgentRef = kernel.agent
         self.options = options
         self._listener = listener
@@ -95,25 +95,28 @@ class Worker(HandlerRegistry, WorkerHooks):
     ) -> Self:
         """Make a worker from a profile of the `cg` CLI, with its base URL, identity and credential.
 
+        The profile is read when the worker runs or first needs the kernel. So tests can import the program on
+        a machine without it.
+
         Args:
             name: `<project>/<agent>`.
             config_path: the CLI's config file; by default the one that the CLI uses.
             options: limits and behaviour.
             listener: called with every event, as for `Worker`.
             lifespan: opens what handlers need, as for `Worker`.
+        """
+        return cls(ProfileKernel(name, config_path), options=options, listener=listener, lifespan=lifespan)
+
+    @property
+    def kernel(self) -> KernelClient:
+        """The kernel, with the agent's identity.
 
         Raises:
             ProfileError: the profile, its config file or its token file is missing or unsafe.
         """
-        profile = resolve_profile(name, config_path=config_path)
-        kernel = KernelClient(
-            profile.base_url,
-            agent=profile.agent,
-            token=profile.token,
-            token_file=profile.token_file,
-            ca_file=profile.ca_file,
-        )
-        return cls(kernel, options=options, listener=listener, lifespan=lifespan)
+        if isinstance(self._kernel, ProfileKernel):
+            self._kernel = self._kernel.connect()
+        return self._kernel
 
     def with_kernel(
         self,
@@ -138,7 +141,7 @@ class Worker(HandlerRegistry, WorkerHooks):
             raise UsageError(_NO_AGENT)
         worker = copy.copy(self)
         vars(worker).update(
-            kernel=kernel,
+            _kernel=kernel,
             agent=kernel.agent,
             options=options or self.options,
             _listener=listener or self._listener,
@@ -156,7 +159,9 @@ class Worker(HandlerRegistry, WorkerHooks):
         return self.with_kernel(kernel, **changed)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.agent} at {self.kernel.base_url})"
+        if isinstance(self._kernel, ProfileKernel):
+            return f"{type(self).__name__}({self.agent} by its profile)"
+        return f"{type(self).__name__}({self.agent} at {self._kernel.base_url})"
 
     def _checked(self, handler: Handler | HandlerFunction) -> Handler:
         if self._run is not None:
