@@ -79,6 +79,11 @@ def local_servers_folder() -> Path:
     return home() / ".local" / "share" / "cgworker" / "servers"
 
 
+def dev_database_folder() -> Path:
+    """Return the folder of the embedded PostgreSQL of `cg dev`."""
+    return _data_folder() / "dev" / "postgres"
+
+
 def _operator_folder(project_id: str) -> Path:
     return _data_folder().joinpath("operator", "projects", _name(project_id))
 

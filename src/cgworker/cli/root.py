@@ -18,9 +18,9 @@ from cgworker.cli.command import Group, markup_mode
 from cgworker.errors import UsageError
 
 GROUPS: Mapping[str, Sequence[str]] = {
-    "Ask": ("ask", "dispatch", "turn", "schedule", "console", "mcp"),
+    "Ask": ("ask", "dispatch", "turn", "top", "console", "schedule", "mcp"),
     "Work": ("worker", "agent"),
-    "Begin": ("demo", "doctor", "profile"),
+    "Begin": ("dev", "demo", "doctor", "profile"),
     "Manage a project": ("project", "admission", "provision", "report", "setup", "admin", "smoke"),
     "Run a kernel": ("local", "service"),
 }
