@@ -95,6 +95,9 @@ EXPECTED = {
         {"bought": "a bell", "limit": 500},
         answer={"granted": True, "limit": 500},
     ),
+    "pydantic_agent.py": Expected(
+        by_python("pydantic_agent.py"), ASKED, {"text": "bought a bell for 42."}, answer=True
+    ),
     "private_steps.py": Expected(
         by_python("private_steps.py"), {"task": "bells"}, {"task": "bells", "is_urgent": True}
     ),

@@ -22,6 +22,8 @@ MODULE_OF = {
     "agent-client-protocol": "acp",
     "nanobot-ai": "nanobot",
     "langgraph-checkpoint": "langgraph",
+    "openai-agents": "agents",
+    "pydantic-ai-slim": "pydantic_ai",
     "langgraph-checkpoint-sqlite": "langgraph",
     "opentelemetry-api": "opentelemetry",
 }

@@ -1,0 +1,87 @@
+"""Agents of other frameworks whose worker is killed at each moment: another one, elsewhere, goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from cgworker import KernelClient, TurnRef, answer_question
+from cgworker.testing import LocalKernel
+from tests.adapters.killed import STAGES, Script, worker_for
+from tests.journeys.conftest import in_state, working
+from tests.kernels import NewProject
+from tests.object_stores import write_key
+from tests.warm import warm_folder
+
+AGENTS = ["pydantic_agent"]
+CALLS = ["model1", "look a", "look b", "model2", "pay", "model3"]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """These frameworks run on asyncio."""
+    return "asyncio"
+
+
+@pytest.fixture
+async def kernel(new_project: NewProject) -> AsyncIterator[LocalKernel]:
+    """A kernel whose leases end when a test says so."""
+    async with new_project(lease_seconds=30.0, reaper_seconds=0.1) as kernel:
+        yield kernel
+
+
+async def approve(desk: KernelClient, turn: TurnRef, value: Any) -> None:
+    """Answer the turn's question once it is asked."""
+    await in_state(desk, turn, "suspended")
+    await answer_question(desk, turn, value)
+
+
+async def run_until_killed(
+    kernel: LocalKernel, desk: KernelClient, agent: str, folder: Path, at: str
+) -> None:
+    """Run a worker, on a machine of its own, until it kills itself."""
+    python = warm_folder("tests.adapters.killed", *(f"tests.adapters.{each}" for each in AGENTS)) / "python"
+    about = (agent, kernel.base_url, kernel.project_id, *desk.secrets, str(folder), at)
+    ended = await anyio.run_process(
+        [str(python), "-m", "tests.adapters.killed", *about],
+        env={**os.environ, "XDG_STATE_HOME": str(folder / "other machine")},
+        check=False,
+        stderr=subprocess.STDOUT,
+    )
+    assert ended.returncode == -signal.SIGKILL, ended.stdout.decode()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("agent", AGENTS)
+async def test_what_was_answered_before_the_kill_is_not_asked_again(
+    agent: str, call: str, stage: str, kernel: LocalKernel, tmp_path: Path
+) -> None:
+    """Only the call that was killed is made again: it was not answered, or its answer was not kept yet."""
+    write_key(tmp_path / "key")
+    async with await kernel.agent("desk") as desk, anyio.create_task_group() as tasks:
+        turn = await kernel.dispatch("desk", {"text": "buy it"})
+        tasks.start_soon(approve, desk, turn, True)
+        with anyio.fail_after(30):
+            await run_until_killed(kernel, desk, agent, tmp_path, f"{call} {stage}")
+        await kernel.faults.steal_lease(turn)
+        async with working(worker_for(desk, agent, tmp_path)):
+            found = await in_state(desk, turn, "closed")
+        records = [item async for item in desk.turns.records(turn)]
+    assert found.final_payload == {"text": "done: a is 7; b is 7; 7 paid; "}
+    again = {f"{call} before"} | {f"{call} {each}" for each in STAGES[: STAGES.index(stage) + 1]}
+    expected = {f"{each} {point}": 1 for each in CALLS for point in STAGES} | dict.fromkeys(again, 2)
+    assert Script(tmp_path).counts == expected
+    roles = [item.record.record_role for item in records]
+    assert (roles.count("question"), roles.count("answer"), roles.count("usage")) == (1, 1, 1)
+    assert [item.payload["requests"] for item in records if item.record.record_role == "usage"] == [3]
+    assert 1 <= roles.count("progress") <= 2  # the text of the last answer; of two where it was cut off
+    assert "a is 7" not in str([item.payload for item in records if item.record.record_role == "step"])
+    assert not list((tmp_path / "objects").rglob("*/*"))
