@@ -31,11 +31,12 @@ help: ## show this list
 demo: .venv/runtime ## start a kernel and a worker, and let them answer a turn
 	@$(BIN)/cg demo
 
-check: .venv/development ## check format, lint, import contracts and types, without tests
+check: .venv/development ## check format, lint, import contracts, types and spelling, without tests
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/lint-imports --no-logo --cache-dir .venv/import-linter
 	$(BIN)/mypy
+	$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md docs examples src
 
 test: .venv/development ## run the gate: `make check`, and all tests with coverage
 	@$(MAKE) --no-print-directory --jobs=2 check test-all test-mcp test-postgres test-pythons
@@ -91,7 +92,7 @@ bench-peers: ## install the programs that the benchmarks compare with, below .pe
 
 docs: .venv/development ## fill in the generated parts of the pages, and build the site in site/
 	$(BIN)/python docs/generate.py
-	$(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 dist: .venv/development ## build a release, check it, and run the demo from it
 	rm -rf dist

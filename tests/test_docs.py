@@ -56,6 +56,7 @@ OWN_FILES = {
 
 EVERY = "every block"
 NOT_RUN = {
+    ("docs/reference/cli.md", EVERY): "tests/cli/test_commands.py parses each example",
     ("docs/how-to/mcp.md", EVERY): "tests/adapters/mcp_clients run it, in an environment of their own",
     ("README.md", "make demo"): "it installs into the clone; tests/cli/test_servers.py runs `cg demo`",
     ("docs/how-to/production.md", EVERY): "tests/test_production.py walks the page, less systemd itself",
