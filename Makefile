@@ -41,7 +41,7 @@ check: .venv/development ## check format, lint, import contracts, types and spel
 test: .venv/development ## run the gate: `make check`, and all tests with coverage
 	@$(MAKE) --no-print-directory --jobs=2 check test-all test-mcp test-postgres test-pythons
 
-test-all: .venv/development .venv-mcp/development
+test-all: .venv/development
 	$(BIN)/pytest -m "not serial" --cov --cov-fail-under=0 --cov-report= --hypothesis-profile=gate $(SHARED)=$(PROCESSES)
 	$(BIN)/pytest -m serial --cov --cov-append --hypothesis-profile=gate
 
@@ -145,7 +145,7 @@ clean: ## remove the environment and everything built
 # What only this environment has, or has in another version, is pinned in constraints-mcp.txt.
 .venv-mcp/development: .venv/runtime constraints-mcp.txt
 	test -x .venv-mcp/bin/python || $(BIN)/python -m venv .venv-mcp
-	sed '/^mcp==/d; /^python-dateutil==/d' constraints.txt >.venv-mcp/constraints
+	sed '/^mcp==/d' constraints.txt >.venv-mcp/constraints
 	.venv-mcp/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
 	.venv-mcp/bin/python -m pip install --quiet --constraint .venv-mcp/constraints --constraint constraints-mcp.txt \
 		--editable '.[kernel,mcp]' --group mcp
