@@ -64,6 +64,7 @@ def test_one_command_brings_a_kernel_an_agent_and_a_link(cg: Cg) -> None:
         seen = json.loads(cg("top").stdout)
         assert [agent["agent_id"] for agent in seen["agents"] if agent["agent_id"] == "hello"]
         assert seen["newest"][0]["turn_id"] == answer["turn_id"]
+        assert cg("doctor").result["healthy"]  # it looks where the profile's project is served
         again = cg("dev")
         assert "is served on this machine already" in again.stderr
     with developing(cg.home, "desk:desk") as shown:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import time
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from cgworker.cli.progress import no_progress, progress
-from cgworker.cli.rendering import _MAX_WORD, plain_text, table
+from cgworker.cli.rendering import _MAX_WORD, duration, plain_text, short_time, table
 
 WORD = st.text("abcdefghij.-_0123456789", min_size=1, max_size=_MAX_WORD)
 CELL = st.lists(WORD, max_size=6).map(" ".join)
@@ -61,6 +62,14 @@ def test_a_word_longer_than_a_column_folds() -> None:
     shown = drawn(table([key], turn=lambda _: "T-1", key=lambda k: k), width=30)
     assert key in "".join(shown.split())
     assert drawn(plain_text("x" * 200)).replace("\n", "") == "x" * 200
+
+
+def test_an_instant_of_today_is_one_word_and_so_is_a_duration() -> None:
+    """A column of times takes eight characters; what is older has its day."""
+    now = datetime.now().astimezone()
+    assert " " not in short_time(now, now)
+    assert short_time(now - timedelta(days=2), now).count(" ") == 1
+    assert duration(0.44) == "0.4\u00a0s"
 
 
 def a_terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:

@@ -84,7 +84,6 @@ def write_examples(examples: Sequence[str], formatter: Any, *, is_framed: bool) 
     console.print(f" {heading}", style="dim")
     for line in examples:
         console.print(Unbroken(f"   {line}"), crop=False)
-    console.print()
 
 
 class RestOfLine(PlainHelp):

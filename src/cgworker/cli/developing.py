@@ -21,6 +21,7 @@ from cgworker.cli.sample_agent import NAME, sample_worker
 from cgworker.cli.seeding import OperatorFiles, prepare
 from cgworker.client import KernelClient
 from cgworker.errors import ConflictError, UsageError
+from cgworker.events import logger
 from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.server import KernelServer, bind, serve
 from cgworker.kernel.store.agents import register_agent
@@ -113,7 +114,9 @@ class DevServer:
                 await prepare(database, self.project_id, files)
                 begun = anyio.Event()
 
-                def ready(_: KernelServer) -> None:
+                def ready(server: KernelServer) -> None:
+                    # At the end the kernel goes before the workers, which would complain of that.
+                    logger.addFilter(lambda _: not server.should_exit)
                     begun.set()
 
                 tasks.start_soon(self._run_agents, database, url, begun)
@@ -211,14 +214,18 @@ def _welcome(link: str, url: str, kernel: KernelClient, agents: Sequence[str]) -
     flags = "" if len(config.profiles) == 1 else f" --profile {kernel.agent}"
     if kernel_url_of(config, kernel.agent.project_id) != url:
         flags += f" --base-url {url}"
+    second = f'cg ask {NAME} "Please ask me something"' if NAME in agents else "cg top"
+    page = (
+        "" if "/login" in link else "  (`pip install 'cgworker[console]'` shows turns and questions there)\n"
+    )
     return f"""
   {", ".join(agents)} of project {kernel.agent.project_id} at {url}
   Look:  {link}
-
+{page}
   Next, in another terminal:
 
     cg ask {agents[0]} "Is anybody there?"{flags}
-    cg ask {agents[0]} "Please ask me something"{flags}
+    {second}{flags}
     cg turn list{flags}
 
   Your own agent: `cg dev desk:desk` runs the worker `desk` of desk.py.

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from cgworker.cli.overview import Overview
-from cgworker.cli.rendering import coloured, plain_text, table, words
+from cgworker.cli.rendering import coloured, duration, plain_text, table, words
 from cgworker.lifecycle import TurnState
 from cgworker.wire.projections import TurnEntry
 
@@ -25,10 +25,8 @@ def drawn(overview: Overview) -> RenderableType:
     parts: list[Any] = [(overview.project_id, "bold")]
     for state, by_agent in overview.open_turns.items():
         parts += ["   ", coloured(state), f" {sum(by_agent.values())}"]
-    if overview.open_turns.get(TurnState.SUSPENDED):
-        parts += [("   `cg turn questions` shows what is asked", "dim")]
     agents = table(
-        overview.agents[:_ROWS],
+        [agent for agent in overview.agents if agent.capabilities][:_ROWS],
         agent=lambda a: a.agent_id,
         running=lambda a: _count(overview, TurnState.RUNNING, a.agent_id),
         queued=lambda a: _count(overview, TurnState.QUEUED, a.agent_id),
@@ -53,7 +51,7 @@ def _count(overview: Overview, state: TurnState, agent_id: str) -> Text:
 
 
 def _took(turn: TurnEntry) -> str:
-    return "" if turn.closed_at is None else f"{(turn.closed_at - turn.created_at).total_seconds():.1f} s"
+    return "" if turn.closed_at is None else duration((turn.closed_at - turn.created_at).total_seconds())
 
 
 def _ago(instant: datetime | None) -> str:

@@ -217,6 +217,23 @@ def yes_or_no(fact: bool) -> Text:
     return coloured("yes" if fact else "no")
 
 
+def short_time(instant: datetime, now: datetime | None = None) -> str:
+    """Write an instant in one word if it is of today, for a column of a table.
+
+    Args:
+        instant: the instant.
+        now: the present; None is the present of this machine.
+    """
+    local = instant.astimezone()
+    is_today = local.date() == (now or datetime.now().astimezone()).date()
+    return local.strftime("%H:%M:%S" if is_today else "%Y-%m-%d %H:%M")
+
+
+def duration(seconds: float) -> str:
+    """Write a duration in one word: its unit never begins a line."""
+    return f"{seconds:.1f}\u00a0s"
+
+
 def local_time(instant: datetime | None) -> str:
     """Write an instant in the time zone of this machine; None is empty."""
     return "" if instant is None else instant.astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -40,7 +40,9 @@ async def _checks(server: ServerFlags) -> AsyncIterator[Check]:
     profiles = _profiles(server)
     for profile in profiles:
         yield await _check(f"token of {profile.name}", partial(_inspect_token, profile))
-    async with KernelClient(kernel_url(server.base_url, server.config), ca_file=_trusted(server)) as kernel:
+    projects = {profile.project_id for profile in profiles}
+    url = kernel_url(server.base_url, server.config, projects.pop() if len(projects) == 1 else None)
+    async with KernelClient(url, ca_file=_trusted(server)) as kernel:
         yield (reached := await _check("server", partial(_inspect_server, kernel)))
         if not reached.healthy:
             return
