@@ -95,6 +95,9 @@ EXPECTED = {
         {"bought": "a bell", "limit": 500},
         answer={"granted": True, "limit": 500},
     ),
+    "openai_agent.py": Expected(
+        by_python("openai_agent.py"), ASKED, {"text": "bought a bell for 42."}, answer=True
+    ),
     "pydantic_agent.py": Expected(
         by_python("pydantic_agent.py"), ASKED, {"text": "bought a bell for 42."}, answer=True
     ),

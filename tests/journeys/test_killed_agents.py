@@ -20,7 +20,7 @@ from tests.kernels import NewProject
 from tests.object_stores import write_key
 from tests.warm import warm_folder
 
-AGENTS = ["pydantic_agent"]
+AGENTS = ["pydantic_agent", "openai_agent"]
 CALLS = ["model1", "look a", "look b", "model2", "pay", "model3"]
 
 

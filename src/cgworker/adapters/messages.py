@@ -19,6 +19,15 @@ def text_of(content: Any) -> str:
     return content if isinstance(content, str) else dumps(content).decode()
 
 
+def prompt_of(turn: Turn) -> str:
+    """Return the default prompt of an agent: the input as text, see `text_of`.
+
+    Args:
+        turn: the turn.
+    """
+    return text_of(turn.input)
+
+
 async def new_texts(turn: Turn) -> list[str]:
     """Return the messages to the turn since the last call, oldest first.
 

@@ -12,27 +12,15 @@ from typing import TYPE_CHECKING, Any
 from attrs import field, frozen
 
 from cgworker.adapters.extras import require, require_asyncio
+from cgworker.adapters.messages import prompt_of
 from cgworker.errors import UsageError
 from cgworker.handlers.adapter import Adapter, Output
 from cgworker.turn import Turn
-from cgworker.wire.converter import dumps
 
 if TYPE_CHECKING:
     from pydantic_ai.messages import ToolCallPart
 
     from cgworker.adapters.pydantic_durability import CommonGroundDurability
-
-
-def prompt_of(turn: Turn) -> str:
-    """Return the default prompt: the input's text, or else the input as JSON.
-
-    Args:
-        turn: the turn.
-    """
-    asked = turn.input
-    if isinstance(asked, Mapping) and isinstance(asked.get("text"), str):
-        asked = asked["text"]
-    return asked if isinstance(asked, str) else dumps(asked).decode()
 
 
 def no_deps(_turn: Turn) -> None:
