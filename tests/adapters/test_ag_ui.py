@@ -19,6 +19,7 @@ from pydantic import TypeAdapter
 from cgworker import KernelClient, Question, Turn, UsageError, Worker, WorkerOptions, fail, stop
 from cgworker.adapters.ag_ui import ag_ui_app
 from cgworker.testing import LocalKernel
+from cgworker.wire.converter import loads
 from tests.journeys.conftest import working
 from tests.kernels import NewProject
 
@@ -211,6 +212,23 @@ async def test_the_same_run_is_one_turn_and_tells_all_again(
         told = [await events_of(url, run) for _ in range(2)]
     assert told[0] == told[1]
     assert len((await door.projections.turns(kernel.project_id)).items) == 1
+
+
+async def test_a_number_beyond_a_float_is_told_as_json(door: KernelClient, desk: KernelClient) -> None:
+    """As a value it would arrive as null."""
+    huge = {"huge": loads(b"1e400")}
+    worker = Worker(desk, options=OPTIONS)
+
+    @worker.turn()
+    async def handle(turn: Turn) -> Any:
+        await turn.record(huge)
+        await turn.record(huge, "state")
+        return huge
+
+    async with offered(door) as url, working(worker):
+        events = await events_of(url, run_of())
+    assert types(events) == ["RUN_STARTED", "CUSTOM", "STATE_SNAPSHOT", "RUN_FINISHED"]
+    assert {events[1].value, events[2].snapshot, events[3].result} == {'{"huge":1e400}'}
 
 
 # ---------------------------------------------------------------- questions

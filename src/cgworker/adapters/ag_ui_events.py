@@ -25,7 +25,7 @@ from ag_ui.core import (
 )
 from attrs import define, field
 
-from cgworker.adapters.messages import text_of
+from cgworker.adapters.messages import is_plain_json, text_of
 from cgworker.adapters.turn_watch import TurnNews
 from cgworker.durable.answers import OpenQuestion
 from cgworker.wire.converter import dumps
@@ -73,10 +73,10 @@ class RunEvents:
         elif role == "step" and isinstance(payload, Mapping) and str(payload.get("key")).startswith("tool:"):
             yield from self._tell_step(name, payload)
         elif role == STATE_ROLE:
-            yield StateSnapshotEvent(snapshot=payload)
+            yield StateSnapshotEvent(snapshot=_carried(payload))
         elif role == "progress":
             yield from self._end_message()
-            yield CustomEvent(name=_PROGRESS, value=payload)
+            yield CustomEvent(name=_PROGRESS, value=_carried(payload))
 
     def end(self, news: TurnNews) -> Iterator[BaseEvent]:
         """Yield the events that end the run; none if the turn goes on.
@@ -106,7 +106,7 @@ class RunEvents:
             if isinstance(text, str) and text not in ("", self._text):  # it was not streamed
                 yield from self._write(f"{self._turn_id}:final", {"index": 0, "text": text})
                 yield from self._end_message()
-            yield self._finished(result=payload, outcome=RunFinishedSuccessOutcome())
+            yield self._finished(result=_carried(payload), outcome=RunFinishedSuccessOutcome())
 
     def _finished(self, **how: Any) -> RunFinishedEvent:
         return RunFinishedEvent(thread_id=self._thread_id, run_id=self._run_id, **how)
@@ -176,6 +176,11 @@ def interrupt_of(question: OpenQuestion) -> Interrupt:
         message=text_of(question.question),
         response_schema=dict(question.schema),
     )
+
+
+def _carried(value: Any) -> Any:
+    """Return a value as it is, or as JSON in a text if an event cannot carry it."""
+    return value if is_plain_json(value) else dumps(value).decode()
 
 
 def _is_streamed(payload: Any) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -17,7 +16,7 @@ from mcp_types import (
     TextContent,
 )
 
-from cgworker.adapters.messages import text_of
+from cgworker.adapters.messages import is_plain_json, text_of
 from cgworker.durable.answers import OpenQuestion
 from cgworker.durable.contract import faults_of
 from cgworker.errors import InvalidRequest, KernelRefused, KernelTrouble, NotFoundError
@@ -59,13 +58,9 @@ def failed_result(text: str, content: Any = None) -> CallToolResult:
 def _structured(value: Any) -> Any:
     """Return an object as it is, and None for anything that MCP cannot carry.
 
-    Protocols before 2026-07-28 take objects only. A number beyond a float is in the text alone.
+    Protocols before 2026-07-28 take objects only. The text has everything.
     """
-    try:
-        json.dumps(value, allow_nan=False)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None
+    return value if isinstance(value, dict) and is_plain_json(value) else None
 
 
 def task_of(turn: TurnSnapshot, questions: Iterable[OpenQuestion] = ()) -> dict[str, Any]:

@@ -55,6 +55,9 @@ def mcp_server(caller_of: Callable[[Context], KernelClient]) -> Server[Any]:
         "cgworker",
         version=version("cgworker"),
         on_list_tools=calls.list_tools,
+        get_tool_input_schema=lambda _: (
+            None
+        ),  # no offer asks for headers; the SDK would list all at each call
     )
     server.add_request_handler("tools/call", CallToolRequestParams, calls.call_tool)
     cancelling.add_to(server)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from cgworker.turn import Turn
@@ -26,6 +27,19 @@ def prompt_of(turn: Turn) -> str:
         turn: the turn.
     """
     return text_of(turn.input)
+
+
+def is_plain_json(value: Any) -> bool:
+    """Return True if no number of a JSON value is beyond a float: clients would read it as null or infinite.
+
+    Args:
+        value: the JSON value.
+    """
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        return False
+    return True
 
 
 async def new_texts(turn: Turn) -> list[str]:

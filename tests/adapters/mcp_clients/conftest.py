@@ -12,12 +12,13 @@ from attrs import frozen
 
 from cgworker import KernelClient, Question, Turn, Worker, WorkerOptions, fail
 from cgworker.testing import LocalKernel
+from cgworker.wire.converter import loads
 from cgworker.worker.offers import publish_offers
 from tests.journeys.conftest import working
 from tests.kernels import NewProject
 
 OPTIONS = WorkerOptions(wait_seconds=5, renew_seconds=0.2, interrupt_seconds=2, grace_seconds=0.5)
-KINDS = ("order", "story", "ship", "both", "fail", "wait")
+KINDS = ("order", "story", "ship", "both", "fail", "wait", "huge")
 
 
 @frozen
@@ -97,6 +98,10 @@ async def desk(kernel: LocalKernel) -> AsyncIterator[Worker]:
     @worker.turn("turn.wait.v1")
     async def wait(_: Turn) -> None:
         await anyio.sleep_forever()
+
+    @worker.turn("turn.huge.v1")
+    async def huge(_: Turn) -> Any:
+        return {"huge": loads(b"1e400")}
 
     await publish_offers(worker)
     async with working(worker):

@@ -18,6 +18,7 @@ from cgworker import KernelClient, TurnRef, answer_question
 from cgworker.adapters.mcp_server import mcp_server
 from cgworker.testing import LocalKernel
 from cgworker.wire.turns import TurnSnapshot
+from tests.adapters.mcp_clients.conftest import KINDS
 from tests.journeys.conftest import closed, in_state
 
 BOTH_ERAS = pytest.mark.parametrize("mode", ["legacy", "auto"])
@@ -73,9 +74,7 @@ async def test_each_offer_is_a_tool_with_its_schema(door: KernelClient, mode: st
     """An agent that offers several kinds has a tool for each."""
     async with client_of(door, mode) as client:
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}
-    assert set(tools) == {
-        f"desk__turn_{kind}_v1" for kind in ("order", "story", "ship", "both", "fail", "wait")
-    }
+    assert set(tools) == {f"desk__turn_{kind}_v1" for kind in KINDS}
     schema = tools["desk__turn_order_v1"].input_schema
     assert schema["type"] == "object"
     assert schema["$defs"]["Order"]["required"] == ["item", "count"]
@@ -166,6 +165,15 @@ async def test_a_call_goes_on_when_the_kernel_is_back(
     assert len((await door.projections.turns(kernel.project_id)).items) == 1
 
 
+@BOTH_ERAS
+async def test_a_number_beyond_a_float_is_in_the_text_alone(door: KernelClient, mode: str) -> None:
+    """As a value it would arrive as null."""
+    async with client_of(door, mode) as client:
+        called = await client.call_tool("desk__turn_huge_v1", {})
+    assert called.structured_content is None
+    assert text_in(called) == '{"huge":1e400}'
+
+
 # ---------------------------------------------------------------- questions
 
 
@@ -225,6 +233,49 @@ async def test_a_client_that_cannot_ask_waits_for_somebody_who_answers(
         group.start_soon(answer)
         called = await client.call_tool("desk__turn_ship_v1", {})
     assert called.structured_content == {"shipped": 5}
+
+
+async def test_a_question_that_somebody_else_answers_is_taken_back(
+    kernel: LocalKernel, door: KernelClient
+) -> None:
+    """Older clients are asked by a request, which is cancelled then; the call goes on."""
+
+    async def never(_: Any, __: ElicitRequestParams) -> ElicitResult:
+        await answer_question(door, await the_turn(kernel, door, "turn.ship.v1"), 5)
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    async with client_of(door, "legacy", elicitation_callback=never) as client:
+        called = await client.call_tool("desk__turn_ship_v1", {})
+    assert called.structured_content == {"shipped": 5}
+
+
+@BOTH_ERAS
+async def test_who_may_not_answer_or_stop_is_told_the_grant(kernel: LocalKernel, mode: str) -> None:
+    """The operator gives it; the turn waits on."""
+    async with (
+        await kernel.agent("plain") as plain,
+        client_of(plain, mode, elicitation_callback=answering({"answer": 3})) as client,
+    ):
+        with pytest.raises(MCPError, match=r"turn\.resume\.any"):
+            await client.call_tool("desk__turn_ship_v1", {})
+
+
+@BOTH_ERAS
+async def test_a_stopped_turn_is_an_error_that_says_so(
+    kernel: LocalKernel, door: KernelClient, mode: str
+) -> None:
+    """Whoever stopped it."""
+
+    async def stop() -> None:
+        assert door.agent is not None
+        await door.turns.stop(await the_turn(kernel, door, "turn.wait.v1"), requested_by=door.agent)
+
+    async with client_of(door, mode) as client, anyio.create_task_group() as group:
+        group.start_soon(stop)
+        called = await client.call_tool("desk__turn_wait_v1", {})
+    assert called.is_error
+    assert "was stopped" in text_in(called)
 
 
 async def test_a_state_that_names_a_strangers_turn_is_refused(
