@@ -110,15 +110,15 @@ def test_a_closed_turn_tells_how_it_ended(cg: Cg, kernel: Kernel, desk: str) -> 
 
 
 def test_the_project_is_the_profiles(cg: Cg, kernel: Kernel, desk: str) -> None:
-    """Unless another is named; without a profile it has to be."""
+    """Unless another is named; with several profiles, one has to be."""
     turn_id = kernel.dispatch(desk)
     told = cg("worker", "why", turn_id, "--profile", f"{kernel.project}/{desk}").result
     assert (told["project_id"], told["state"]) == (kernel.project, "queued")
-    assert cg("worker", "why", turn_id).error == {
-        "code": "invalid_arguments",
-        "message": "--project-id is required without --profile",
-        "status": 2,
-    }
+    assert cg("worker", "why", turn_id).result["project_id"] == kernel.project
+    kernel.profile(cg, "another")
+    refused = cg("worker", "why", turn_id).error
+    assert (refused["code"], refused["status"]) == ("invalid_arguments", 2)
+    assert refused["message"].startswith("--project-id is required without --profile; this machine has")
 
 
 def test_a_requested_stop_is_told(cg: Cg, kernel: Kernel, desk: str) -> None:
