@@ -101,6 +101,15 @@ async def test_functions_are_offered_called_and_answered() -> None:
     assert json.loads(model.requests[2]["messages"][-1]["content"])["error"] == "arguments are no JSON object"
 
 
+async def test_what_the_model_and_the_functions_said_is_private() -> None:
+    """The records of their steps have no values; the text of an answer is published by itself."""
+    with endpoint(calls(("weather", {"name": "Bern"})), says("Done.")) as model:
+        played = await play(at(model.base_url, tools=[function_tool(weather)]), "Weather?")
+    steps = [record.payload for record in played.records if record.role == "step"]
+    assert [step["key"] for step in steps] == ["model:0", "tool:0:0:weather", "model:1"]
+    assert all(step.keys() == {"key", "private"} for step in steps)
+
+
 async def test_a_child_turn_may_be_a_tool_and_nothing_is_asked_twice() -> None:
     """The turn is suspended meanwhile; the handler begins again and finds the conversation."""
     called: list[str] = []

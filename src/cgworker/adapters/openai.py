@@ -1,7 +1,7 @@
 """Run a model of an OpenAI-compatible chat endpoint as a handler, on asyncio and trio: `cgworker[openai]`.
 
-Each round's answer, and each result of a function, is stored as a step (`turn.once`). A handler that starts
-again after a crash or a suspension finds the conversation as it was, and repeats no request.
+Each round's answer, and each result of a function, is stored as a private step (`turn.once`). A handler that
+starts again after a crash or a suspension finds the conversation as it was, and repeats no request.
 """
 
 from __future__ import annotations
@@ -131,7 +131,8 @@ class ChatAdapter(Adapter["AsyncOpenAI"]):
         conversation, told = [*self._said_first(), *self.messages(turn)], RoundMessages(turn, "model")
         conversation.extend(_user_messages(await told.before(0)))
         for number in range(self.max_rounds):
-            answer = await turn.once(f"model:{number}", _Round(self, prepared, turn, conversation).ask)
+            ask = _Round(self, prepared, turn, conversation).ask
+            answer = await turn.once(f"model:{number}", ask, private=True)
             calls = answer.get("tool_calls") or []
             results = await self._answer(turn, number, calls)
             is_last = number + 1 == self.max_rounds
@@ -155,7 +156,7 @@ class ChatAdapter(Adapter["AsyncOpenAI"]):
             if tool is None or arguments is None:
                 results[index] = {"error": "no such tool" if tool is None else "arguments are no JSON object"}
             elif isinstance(tool, FunctionTool):
-                results[index] = await turn.once(f"tool:{key}", _call(tool, turn, arguments))
+                results[index] = await turn.once(f"tool:{key}", _call(tool, turn, arguments), private=True)
             elif isinstance(tool, ChildTool):
                 children[key] = (index, tool.child(arguments))
         if children:
