@@ -9,6 +9,8 @@ from attrs import frozen
 
 from cgworker import KernelClient, Turn, Worker
 from cgworker.testing import LocalKernel
+from cgworker.wire.refs import AgentRef, TurnRef
+from cgworker.wire.schedules import PutSchedule
 from cgworker.wire.turns import Dispatch, RootRequest
 from cgworker.worker.offers import publish_offers
 
@@ -96,7 +98,16 @@ class Sample:
         await self.dispatch(TEAM, {"cities": ["Oslo", "Bergen", "Bodø"]}, "team")
         await self.dispatch(WRITING, {"subject": "a queue"}, "writing")
         await self.kernel.agent("night-shift", kinds=(REPORT,))
+        await self.person.schedules.put("nightly-report", _nightly(self.person))
         await self.dispatch(REPORT, {"subject": "Stars", "pages": 9}, "waiting", agent="night-shift")
+
+    async def settled(self) -> None:
+        """Wait until only the turns that wait for a person are open."""
+        for name in ("report", "failed", "team"):
+            await self.kernel.closed(TurnRef(project_id=self.kernel.project_id, turn_id=self.turns[name]))
+        asking = TurnRef(project_id=self.kernel.project_id, turn_id=self.turns["ask"])
+        while (await self.person.turns.get(asking)).state != "suspended":
+            await self.person.turns.get(asking, state="running", wait_seconds=5)
 
     async def _report(self, turn: Turn, order: ReportOrder) -> dict[str, Any]:
         """Write a report with one section for each place."""
@@ -135,3 +146,16 @@ def _agent(kernel: KernelClient) -> Any:
 
 async def _section(order: ReportOrder) -> str:
     return f"{order.pages} pages"
+
+
+def _nightly(kernel: KernelClient) -> PutSchedule:
+    agent = _agent(kernel)
+    target = AgentRef(project_id=agent.project_id, agent_id="writer")
+    return PutSchedule(
+        requested_by=agent,
+        cron="30 2 * * *",
+        timezone="Europe/Oslo",
+        target_agent=target,
+        turn_kind=REPORT,
+        input={"subject": "The night", "pages": 1},
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tests.console.sample import REPORT, WRITING, Sample
+from tests.console.sample import APPROVAL, REPORT, WRITING, Sample
 from tests.console.serving import Browser
 
 
@@ -58,3 +58,100 @@ async def test_stop_is_asked_first_and_then_stops(sample: Sample, link: str, bro
     await page.get_by_role("button", name="Stop").click()
     await page.locator(".state .badge", has_text=re.compile("stopped")).wait_for()
     assert browser.complaints == []
+
+
+async def test_a_turn_is_dispatched_by_the_form_of_its_offer(link: str, browser: Browser) -> None:
+    """A fault is shown at its field; a list grows; the turn then runs with what was typed."""
+    page = await browser.signed_in(link)
+    await page.goto(at(link, "/dispatch"))
+    await page.get_by_role("link", name=f"writer: {REPORT}").click()
+    await page.get_by_label("subject").fill("Fjords")
+    await page.get_by_label("pages", exact=True).fill("many")
+    await page.get_by_role("button", name="Dispatch", exact=True).last.click()
+    await page.locator(".faults", has_text="is not a number").wait_for()
+    assert await page.get_by_label("subject").input_value() == "Fjords"
+    await page.get_by_label("pages", exact=True).fill("3")
+    await page.get_by_role("button", name="Add to places").click()
+    await page.get_by_label("city").fill("Oslo")
+    await page.get_by_role("button", name="Dispatch", exact=True).last.click()
+    await page.wait_for_url("**/turns/T-*")
+    await page.get_by_role("heading", name="Result").wait_for()
+    await page.locator("pre", has_text='"3 pages"').first.wait_for()
+    assert browser.complaints == []
+
+
+async def test_a_question_is_answered_by_the_form_of_its_schema(
+    sample: Sample, link: str, browser: Browser
+) -> None:
+    """A refused answer shows its faults at the fields; the right one lets the turn go on."""
+    page = await browser.signed_in(link)
+    await page.goto(at(link, "/questions"))
+    await page.get_by_text("No turn asks anything").wait_for()
+    await sample.dispatch(APPROVAL, {"subject": "Fjords"}, "ask")
+    await page.get_by_role("link", name="Answer or decline").click()
+    await page.get_by_label("stars").fill("4.5")
+    await page.get_by_label("approved").select_option("yes")
+    await page.get_by_role("button", name="Answer", exact=True).last.click()
+    stars = page.get_by_label("stars")
+    await page.locator("[aria-invalid]").first.wait_for()
+    described = (await stars.get_attribute("aria-describedby")).strip()
+    assert "integer" in await page.locator(f"#{described}").inner_text()
+    await stars.fill("4")
+    await page.get_by_label("size").select_option(label="large")
+    await page.get_by_label("city").fill("Bodø")
+    await page.get_by_role("button", name="Answer", exact=True).last.click()
+    await page.wait_for_url("**/turns/T-*")
+    await page.locator(".state .badge", has_text="succeeded").wait_for()
+    await page.locator("pre", has_text='"stars": 4').first.wait_for()
+    assert browser.complaints == []
+
+
+async def test_a_question_is_declined_with_a_reason(sample: Sample, link: str, browser: Browser) -> None:
+    """The turn ends as its handler lets it."""
+    page = await browser.signed_in(link)
+    await sample.dispatch(APPROVAL, {"subject": "Fjords"}, "ask")
+    await page.goto(at(link, "/questions"))
+    await page.get_by_role("link", name="Answer or decline").click()
+    await page.get_by_label("Why not?").fill("not on a Friday")
+    await page.get_by_role("button", name="Decline").click()
+    await page.locator(".state .badge", has_text="failed").wait_for()
+    assert "not on a Friday" in await page.locator("main").inner_text()
+    assert browser.complaints == []
+
+
+async def test_a_closed_turn_is_done_again(sample: Sample, link: str, browser: Browser) -> None:
+    """Asked first; then the page is that of the new turn."""
+    page = await browser.signed_in(link)
+    turn_id = await sample.dispatch(REPORT, {"subject": "Trolls", "pages": 1})
+    await page.goto(at(link, f"/turns/{turn_id}"))
+    await page.get_by_role("link", name="Do again").click()
+    await page.get_by_role("button", name="Do again").click()
+    await page.wait_for_url(lambda url: url.rpartition("/")[2] not in (turn_id, "redo"))
+    await page.locator(".state .badge", has_text="succeeded").wait_for()
+    assert browser.complaints == []
+
+
+async def test_a_schedule_is_paused_and_triggered(sample: Sample, link: str, browser: Browser) -> None:
+    """Its turn is dispatched now, and none later until it is unpaused."""
+    await sample.fill()
+    page = await browser.signed_in(link)
+    await page.goto(at(link, "/schedules"))
+    await page.get_by_role("button", name="Pause nightly-report").click()
+    await page.locator(".badge", has_text="paused").wait_for()
+    await page.get_by_role("button", name="Trigger now nightly-report").click()
+    await page.wait_for_url("**/turns/T-*")
+    assert browser.complaints == []
+
+
+async def test_the_page_says_that_the_kernel_is_away_and_goes_on(
+    sample: Sample, link: str, browser: Browser
+) -> None:
+    """Nobody loads it again: the banner comes and goes, and then the turn of meanwhile is there."""
+    page = await browser.signed_in(link)
+    await page.goto(at(link, "/turns"))
+    await page.get_by_text("No turn matches").wait_for()
+    sample.kernel.faults.answer("feed", times=4)
+    turn_id = await sample.dispatch(REPORT, {"subject": "Fjords", "pages": 3})
+    await page.locator("#trouble", has_text="does not answer").wait_for()
+    await page.locator("#trouble").wait_for(state="hidden")
+    await page.locator(f"#{turn_id} .badge", has_text="succeeded").wait_for()

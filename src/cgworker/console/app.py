@@ -81,11 +81,11 @@ class _StartsFeed:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            self._console.feed.start()
+            self._console.start()
         await self._app(scope, receive, send)
 
 
 @asynccontextmanager
 async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     yield
-    await app.state.console.feed.stop()
+    await app.state.console.stop()

@@ -9,6 +9,7 @@ from starlette.requests import Request
 
 from cgworker.client import KernelClient
 from cgworker.console.feed import FeedReader
+from cgworker.console.history import History
 from cgworker.console.reads import SharedReads
 from cgworker.console.turn_reader import TurnReader
 from cgworker.errors import UsageError
@@ -26,6 +27,7 @@ class Console:
         agent: the agent of the client.
         feed: the reader of the project's feed.
         reads: what has been read already.
+        history: the last 24 hours, for the plots.
         readers: the readers of single turns.
     """
 
@@ -33,11 +35,16 @@ class Console:
     agent: AgentRef
     feed: FeedReader
     reads: SharedReads = field()
+    history: History = field()
     readers: OrderedDict[str, TurnReader] = field(factory=OrderedDict)
 
     @reads.default
     def _shared_reads(self) -> SharedReads:
         return SharedReads(self.feed)
+
+    @history.default
+    def _history(self) -> History:
+        return History(self.kernel, self.feed, self.agent.project_id)
 
     @property
     def project_id(self) -> str:
@@ -60,6 +67,16 @@ class Console:
             )
         feed = FeedReader(kernel.with_own_connections(), kernel.agent.project_id)
         return cls(kernel=kernel, agent=kernel.agent, feed=feed)
+
+    def start(self) -> None:
+        """Start to follow the feed, unless it does already."""
+        self.feed.start()
+        self.history.start()
+
+    async def stop(self) -> None:
+        """Stop following the feed."""
+        await self.history.stop()
+        await self.feed.stop()
 
     def reader_of(self, turn_id: str) -> TurnReader:
         """Return the reader of a turn, which all its tabs share; the last thirty-two are kept."""

@@ -57,6 +57,7 @@ class FeedReader:
         version: counts what has changed; what was read at one version need not be read again.
         trouble: why the kernel cannot be read; None while it can.
         position: the number of the last event that was read; None before the first answer.
+        first_position: the number of the last event before those that were read.
     """
 
     def __init__(self, kernel: KernelClient, project_id: str) -> None:
@@ -68,6 +69,7 @@ class FeedReader:
         self.version = 0
         self.trouble: str | None = None
         self.position: int | None = None
+        self.first_position: int | None = None
 
     def start(self) -> None:
         """Start to read, in a task of the running event loop, unless it does already."""
@@ -110,6 +112,7 @@ class FeedReader:
             try:
                 if self.position is None:
                     self.position = await end_of_feed(self._kernel, self._project_id)
+                    self.first_position = self.position
                 else:
                     await self._read()
                 self._is_there()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Any, TypeVar
 
 import anyio
@@ -14,6 +15,7 @@ from cgworker.console.feed import FeedReader
 T = TypeVar("T")
 
 _MAX_ENTRIES = 256
+_AT_ONCE = 8
 _MAX_AGE_SECONDS = 5.0  # presence changes without an event
 
 
@@ -36,25 +38,46 @@ class SharedReads:
         self._feed = feed
         self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
 
-    async def get(self, key: Hashable, read: Callable[[], Awaitable[T]]) -> T:
+    async def get(
+        self, key: Hashable, read: Callable[[], Awaitable[T]], *, max_age_seconds: float = 0.0
+    ) -> T:
         """Return a result, which is read if no tab has read it since the last change.
 
         Args:
             key: what identifies the read.
             read: reads it.
+            max_age_seconds: a result so young is good enough, whatever has changed.
         """
         entry = self._entries.setdefault(key, _Entry())
         self._entries.move_to_end(key)
         if len(self._entries) > _MAX_ENTRIES:
             self._entries.popitem(last=False)
         async with entry.lock:
-            if not self._is_valid(entry):
+            if not self._is_valid(entry, max_age_seconds):
                 version, read_at = self._feed.version, anyio.current_time()
                 entry.result = await read()
                 entry.version, entry.read_at = version, read_at
             result: T = entry.result
             return result
 
-    def _is_valid(self, entry: _Entry) -> bool:
-        is_young = anyio.current_time() - entry.read_at < _MAX_AGE_SECONDS
-        return is_young and entry.version == self._feed.version and self._feed.trouble is None
+    def _is_valid(self, entry: _Entry, max_age_seconds: float) -> bool:
+        age = anyio.current_time() - entry.read_at
+        if entry.version >= 0 and age < max_age_seconds:
+            return True
+        return age < _MAX_AGE_SECONDS and entry.version == self._feed.version and self._feed.trouble is None
+
+
+async def read_each(names: Sequence[str], read: Callable[[str], Awaitable[T]]) -> dict[str, T]:
+    """Return what is read for each name, a few at a time; the first error is raised as it is.
+
+    Args:
+        names: the names.
+        read: reads one.
+    """
+    limiter = anyio.CapacityLimiter(_AT_ONCE)
+
+    async def limited(name: str) -> T:
+        async with limiter:
+            return await read(name)
+
+    return dict(zip(names, await asyncio.gather(*map(limited, names)), strict=True))

@@ -26,6 +26,8 @@ PAGES = (
 )
 """The pages of the menu: their titles and paths."""
 
+_MAX_PART = 1000
+
 
 def render(
     request: Request, template: str, *, title: str, status: int = 200, live: str = "", **context: Any
@@ -79,6 +81,8 @@ def link(request: Request, *path: str, **query: Any) -> str:
 def build_link(root: str, *path: str, **query: Any) -> str:
     """Return the link to a view below a root path; see `link`."""
     given = {name: value for name, value in query.items() if value not in (None, "", False)}
+    if any(len(str(part)) > _MAX_PART for part in (*path, *given.values())):
+        return "#"  # no id of a kernel is so long
     address = "/".join([root, *(quote(segment, safe="") for segment in path)])
     return f"{address}?{urlencode(given)}" if given else address
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
-import anyio
 from attrs import frozen
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
@@ -14,6 +14,7 @@ from starlette.routing import Route
 from cgworker.console.console import Console, console_of
 from cgworker.console.form_body import read_form
 from cgworker.console.life import bars_of, phases_of
+from cgworker.console.reads import read_each
 from cgworker.console.render import link, render
 from cgworker.errors import NotFoundError
 from cgworker.why import reasons_for, story_of
@@ -72,14 +73,8 @@ async def record(request: Request) -> Response:
 async def _children_of(console: Console, turn_id: str) -> tuple[Child, ...]:
     """Return the children of a turn, and theirs, of the first thirty."""
     own = await _lineage(console, turn_id)
-    below: dict[str, tuple[TurnEntry, ...]] = {}
-
-    async def look_into(entry: TurnEntry) -> None:
-        below[entry.turn_id] = await _lineage(console, entry.turn_id)
-
-    async with anyio.create_task_group() as group:
-        for entry in own[:_MAX_LOOKED_INTO]:
-            group.start_soon(look_into, entry)
+    turn_ids = [entry.turn_id for entry in own[:_MAX_LOOKED_INTO]]
+    below = await read_each(turn_ids, partial(_lineage, console))
     return tuple(
         Child(entry=entry, children=tuple(Child(entry=each) for each in below.get(entry.turn_id, ())))
         for entry in own

@@ -24,7 +24,7 @@ OUTCOMES = ("succeeded", "failed", "stopped")
 async def turns(request: Request) -> Response:
     """Show a page of turns."""
     console, filters = console_of(request), filters_of(request.query_params)
-    before = _number(request.query_params.get("before"))
+    before = number_of(request.query_params.get("before"))
     lack = None
     try:
         page = await read_turns(console, filters, before)
@@ -94,7 +94,8 @@ async def read_turns(
     return await console.reads.get(("turns", *sorted(filters.items()), before, limit), read)
 
 
-def _number(text: str | None) -> int | None:
+def number_of(text: str | None) -> int | None:
+    """Return a number of the address of the page; None if it is none."""
     return int(text) if text and text.isascii() and text.isdigit() and len(text) < 18 else None
 
 
