@@ -28,11 +28,20 @@ def _ref(**ids: Any) -> dict[str, Any]:
 def answers(text: str) -> dict[str, Any]:
     """The bodies of the kernel's answers, by the end of their paths."""
     schema = {"title": text, "description": text, "type": "object", "properties": {text: {"title": text}}}
-    turn = {"turn": _ref(turn_id="T-1"), "target_agent": _ref(agent_id=text), "turn_kind": text}
+    turn: dict[str, Any] = {
+        "turn": _ref(turn_id="T-1"),
+        "target_agent": _ref(agent_id=text),
+        "turn_kind": text,
+    }
     turn |= {"cause": {"kind": "external_request", "id": text}, "state": "suspended", "stop_requested": True}
     turn |= {"spawn_key": text, "created_at": NOW, "updated_at": NOW, "serial_key": text}
     turn |= {"final_cardbox_ref": _ref(cardbox_id="b"), "final_payload": {text: text}, "outcome": None}
-    entry = {"turn_id": "T-1", "project_turn_seq": 1, "target_agent_id": text, "turn_kind": text}
+    entry: dict[str, Any] = {
+        "turn_id": "T-1",
+        "project_turn_seq": 1,
+        "target_agent_id": text,
+        "turn_kind": text,
+    }
     entry |= {"state": "suspended", "outcome": None, "stop_requested": True, "cause_kind": "turn"}
     entry |= {"cause_id": text, "created_at": NOW, "updated_at": NOW, "closed_at": None}
     payloads = (text, {"key": text, "value": text}, {"key": "k", "question": text, "schema": schema})
@@ -41,13 +50,29 @@ def answers(text: str) -> dict[str, Any]:
         for seq, (role, each) in enumerate(zip(("progress", "step", "question"), payloads, strict=True), 1)
     ]
     records.append(_record(4, "progress", {"index": 0, "text": text}))
-    event = {"ledger_seq": 1, "project_id": "p", "event_type": "turn.suspended", "subject_kind": "turn"}
+    event: dict[str, Any] = {
+        "ledger_seq": 1,
+        "project_id": "p",
+        "event_type": "turn.suspended",
+        "subject_kind": "turn",
+    }
     event |= {"subject_id": "T-1", "actor_kind": "agent", "actor_id": text, "created_at": NOW, "note": text}
     event |= {"annotations": {"caller": {"reason": text, "note": text}}}
     offer = {"turn_kind": text, "purpose": text, "calling": {}, "input_contract": {"json_schema": schema}}
-    agent = {"role": text, "description": text, "enabled": True, "accepts_work": True, "capabilities": [text]}
+    agent: dict[str, Any] = {
+        "role": text,
+        "description": text,
+        "enabled": True,
+        "accepts_work": True,
+        "capabilities": [text],
+    }
     agent |= {"public_metadata": {"turn_offers": [offer]}, "grants": [text]}
-    schedule = {"cron": text, "target_agent": _ref(agent_id=text), "turn_kind": text, "input": text}
+    schedule: dict[str, Any] = {
+        "cron": text,
+        "target_agent": _ref(agent_id=text),
+        "turn_kind": text,
+        "input": text,
+    }
     schedule |= {"schedule_id": text, "requested_by": _ref(agent_id=text), "paused": True, "timezone": text}
     schedule |= {"created_at": NOW, "updated_at": NOW}
     page = {"project_id": "p", "limit": 100}
@@ -84,7 +109,7 @@ def _offer(text: str, offer: dict[str, Any]) -> dict[str, Any]:
 def _record(seq: int, role: str, payload: Any) -> dict[str, Any]:
     content = {"text": payload} if isinstance(payload, str) else {"data": payload}
     card = {"content": {**content, "__type__": "x"}, "metadata": {}, "card_id": "c"}
-    record = {"ref": _ref(record_id=f"r{seq}"), "turn": _ref(turn_id="T-1"), "turn_seq": seq}
+    record: dict[str, Any] = {"ref": _ref(record_id=f"r{seq}"), "turn": _ref(turn_id="T-1"), "turn_seq": seq}
     record |= {"record_role": role, "cardbox_ref": _ref(cardbox_id="b"), "created_at": NOW}
     box = {"ref": _ref(cardbox_id="b"), "box": {"card_ids": ["c"], "box_id": "b"}, "cards": [card]}
     return {"record": record, "content": box}

@@ -38,7 +38,7 @@ def filled(schema: Any, typed: dict[tuple[str | int, ...], str], **more: str) ->
 def test_what_was_typed_becomes_a_value_of_the_schema() -> None:
     """Objects, enums, numbers, booleans, arrays, nested; what is empty and optional is left out."""
     tags = fields_of(SchemaForm(SCHEMA, label="x"))[("tags",)].name
-    typed = {
+    typed: dict[tuple[str | int, ...], str] = {
         ("approved",): "true",
         ("stars",): "4",
         ("size",): "1",

@@ -1,7 +1,6 @@
 """Each page in a real Chromium: wide and narrow, light and dark, by keyboard, and for axe.
 
-`pytest tests/console/test_pages.py --basetemp ...` with CG_SCREENSHOTS=docs/console writes the pictures of
-the docs.
+With CG_TEST_SCREENSHOTS=docs/how-to/console the test writes the pictures of the docs.
 """
 
 from __future__ import annotations
@@ -62,8 +61,8 @@ async def test_each_page_can_be_used_by_everybody(
         await tab.evaluate(AXE.read_text())
         found = await tab.evaluate("axe.run({resultTypes: ['violations']})")
         assert [(each["id"], each["nodes"][0]["html"][:200]) for each in found["violations"]] == [], page
-        if folder := os.environ.get("CG_SCREENSHOTS"):
-            await tab.screenshot(path=f"{folder}/{page}-{width}-{scheme}.png")
+        if (folder := os.environ.get("CG_TEST_SCREENSHOTS")) and (width, scheme) == (1280, "light"):
+            await tab.screenshot(path=Path(folder) / f"{page}.png")
     assert browser.complaints == []
 
 

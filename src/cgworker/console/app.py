@@ -82,6 +82,7 @@ class _StartsFeed:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             self._console.start()
+            scope["console_version"] = self._console.feed.version  # of what the page will show, at least
         await self._app(scope, receive, send)
 
 

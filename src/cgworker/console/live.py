@@ -38,7 +38,8 @@ async def _events(console: Console, turn_id: str | None) -> AsyncIterator[str]:
 
 
 def _event(name: str, console: Console) -> str:
-    return f"event: {name}\ndata: {json.dumps({'trouble': console.feed.trouble})}\n\n"
+    told = {"trouble": console.feed.trouble, "version": console.feed.version}
+    return f"event: {name}\ndata: {json.dumps(told)}\n\n"
 
 
 routes = [Route("/live", live)]

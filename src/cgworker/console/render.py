@@ -52,6 +52,7 @@ def render(
             pages=PAGES,
             title=title,
             live=live,
+            version=request.scope["console_version"],
             project_id=console.project_id,
             agent_id=console.agent.agent_id,
             kernel_url=console.kernel.base_url,

@@ -7,7 +7,7 @@
   const trouble = document.getElementById("trouble");
   const RETRY_MS = 2000;
   let source = null;
-  let isFirst = true;
+  let version = document.body.dataset.version; // of what the page shows
 
   const say = (text) => {
     if (trouble.textContent !== text) trouble.textContent = text;
@@ -20,8 +20,11 @@
   };
 
   const hear = (event) => {
-    const { trouble: text } = JSON.parse(event.data);
+    const { trouble: text, version: now } = JSON.parse(event.data);
+    const isNews = String(now) !== version;
+    version = String(now);
     say(text ? `The kernel does not answer: ${text}. The console goes on by itself when it does.` : "");
+    if (isNews) changed();
   };
 
   const close = () => {
@@ -32,15 +35,8 @@
   const connect = () => {
     if (source || document.hidden) return;
     source = new EventSource(events);
-    source.addEventListener("state", (event) => {
-      hear(event);
-      if (!isFirst) changed(); // what happened while nobody listened
-      isFirst = false;
-    });
-    source.addEventListener("changed", (event) => {
-      hear(event);
-      changed();
-    });
+    source.addEventListener("state", hear); // news, if something happened while nobody listened
+    source.addEventListener("changed", hear);
     source.onerror = () => {
       say("The console does not answer. The page goes on by itself when it does.");
       close();
