@@ -181,6 +181,7 @@ MADE: Mapping[str, Callable[[], str]] = {
     "commands": commands.reference,
     "names": names.reference,
     "testing-names": names.testing_reference,
+    "kernel-calls": names.kernel_calls,
     "routes": routes.reference,
     "types": routes.types,
     "example-approval": partial(example, "approval.py"),

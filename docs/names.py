@@ -33,6 +33,28 @@ def testing_reference() -> str:
     return "\n\n".join(_section(name, getattr(cgworker.testing, name)) for name in cgworker.testing.__all__)
 
 
+def kernel_calls() -> str:
+    """Return a section for each noun of `KernelClient`, with all its calls, and one for `send`."""
+    nouns = [_noun(name, cls) for name, cls in _nouns()]
+    send = cgworker.KernelClient.send
+    return "\n\n".join([*nouns, "## kernel.send", _call("kernel.send", send), _prose(send)])
+
+
+def _nouns() -> Iterator[tuple[str, type]]:
+    kernel = cgworker.KernelClient("http://127.0.0.1:8000")
+    for name, found in vars(kernel).items():
+        if not name.startswith("_") and type(found).__module__.startswith("cgworker.client."):
+            yield name, type(found)
+
+
+def _noun(name: str, cls: type) -> str:
+    parts = [f"## kernel.{name}", _prose(cls)]
+    for method, found in inspect.getmembers(cls, inspect.isfunction):
+        if not method.startswith("_"):
+            parts += [f"### {name}.{method}", _call(f"kernel.{name}.{method}", found), _prose(found)]
+    return "\n\n".join(parts)
+
+
 def _section(name: str, found: Any) -> str:
     if inspect.isclass(found):
         return "\n\n".join([f"### {name}", _call(name, found), _prose(found), *_members(found)])
@@ -60,6 +82,8 @@ def _parameters(signature: inspect.Signature) -> Iterator[str]:
     """Return the parameters as they are written, with `*` before the keyword-only ones."""
     is_named = False
     for parameter in signature.parameters.values():
+        if parameter.name == "self":
+            continue
         if parameter.kind is parameter.VAR_POSITIONAL:
             is_named = True
         elif parameter.kind is parameter.KEYWORD_ONLY and not is_named:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import inspect
 import pkgutil
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from types import ModuleType
 
 import pytest
 
 import cgworker
 import cgworker.testing
+from cgworker import errors
 from tests.pages import PAGES, ROOT, blocks
 
 
@@ -78,3 +81,41 @@ def test_every_public_name_is_shown_in_code_that_runs(module: ModuleType) -> Non
     """Where to look how it is used."""
     code = shown_code()
     assert [name for name in module.__all__ if not re.search(rf"\b{name}\b", code)] == []
+
+
+def _public_docstrings() -> Iterator[tuple[str, str]]:
+    """Each public name, its methods, and the calls of a `KernelClient`, with their docstrings."""
+    found = [(name, getattr(cgworker, name)) for name in cgworker.__all__]
+    found += [(name, getattr(cgworker.testing, name)) for name in cgworker.testing.__all__]
+    kernel = cgworker.KernelClient("http://127.0.0.1:1")
+    found += [(f"kernel.{noun}", type(calls)) for noun, calls in vars(kernel).items() if noun[0] != "_"]
+    for name, each in found:
+        yield name, inspect.getdoc(each) or ""
+        if inspect.isclass(each):
+            for member, _ in inspect.getmembers(each):
+                if not member.startswith("_"):
+                    yield f"{name}.{member}", inspect.getdoc(getattr(each, member)) or ""
+
+
+def _errors_named_in(docstring: str) -> set[str]:
+    """The names in the Raises section, and those of this package's errors in backquotes."""
+    section = re.search(r"^Raises:\n((?:    .*\n?|\n(?=    ))*)", docstring, re.MULTILINE)
+    listed = re.findall(r"^    (\w+(?:, \w+)*): ", section[1], re.MULTILINE) if section else []
+    quoted = {name for name in re.findall(r"`(\w+)`", docstring) if hasattr(errors, name)}
+    return quoted | {name for line in listed for name in line.split(", ")}
+
+
+def test_every_exception_that_a_public_docstring_names_is_built_in_or_public() -> None:
+    """Who reads what a call raises can catch it."""
+    named = {(error, name) for name, text in _public_docstrings() for error in _errors_named_in(text)}
+    assert {"ConflictError", "OSError"} <= {error for error, _ in named}
+    assert [each for each in sorted(named) if each[0] not in {*dir(builtins), *cgworker.__all__}] == []
+
+
+@pytest.mark.parametrize("call", ["kernel.turns.dispatch", "kernel.credentials.issue", "kernel.send"])
+def test_the_reference_of_a_kernel_client_has_its_calls_with_their_arguments(call: str) -> None:
+    """A page has every call, by its noun."""
+    page = (ROOT / "docs/reference/kernel-client.md").read_text()
+    section = page.partition(f"async {call}(")[2].partition("\n#")[0]
+    assert "Args:" in section
+    assert "Raises:" in section
