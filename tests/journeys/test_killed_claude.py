@@ -1,0 +1,171 @@
+"""A worker of Claude Code is killed, with all of its processes; another one, elsewhere, goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from cgworker import KernelClient, TurnRef, answer_question
+from cgworker.testing import LocalKernel
+from tests.adapters.claude_endpoint import Endpoint, call, endpoint, text
+from tests.journeys.conftest import in_state, working
+from tests.kernels import NewProject
+from tests.object_stores import write_key
+
+sdk = pytest.importorskip("claude_agent_sdk", reason="no claude-agent-sdk: pip install 'cgworker[claude]'")
+
+from cgworker.adapters.claude_run import find_cli  # noqa: E402
+from tests.adapters.claude_worker import worker_for  # noqa: E402
+
+pytestmark = [
+    pytest.mark.skipif(
+        find_cli(sdk.ClaudeAgentOptions()) is None,
+        reason="no Claude Code: this wheel of the package has none",
+    ),
+    pytest.mark.timeout(120),
+]
+PAY = "mcp__bank__pay"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The package runs on asyncio."""
+    return "asyncio"
+
+
+@pytest.fixture
+async def kernel(new_project: NewProject) -> AsyncIterator[LocalKernel]:
+    """A kernel whose leases end when a test says so."""
+    async with new_project(lease_seconds=30.0, reaper_seconds=0.1) as kernel:
+        yield kernel
+
+
+class Bank:
+    """The model: it pays until it is told that it was paid. It may kill a worker when it is asked.
+
+    Attributes:
+        model: where it is asked.
+        worker: the process group that it kills.
+        said: what it answered, in order.
+    """
+
+    def __init__(self, kill_at: str) -> None:
+        self.model: Endpoint | None = None
+        self.worker = 0
+        self.said: list[str] = []
+        self._kill_at = kill_at
+        self._count = 0
+
+    def __call__(self, _: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+        """Answer a request."""
+        assert self.model is not None
+        self._count += 1
+        if self._kill_at == f"model{self._count} asked":
+            os.killpg(self.worker, signal.SIGKILL)
+            return [text("Nobody hears this.")]
+        if "paid 7" in str(self.model.asked[-1]):  # in the call's result, or in the prompt to go on
+            self.said.append("done")
+            return [text("Done.")]
+        self.said.append("pay")
+        return [call(f"toolu_{self._count}", PAY, sum=7)]
+
+
+async def run_until_killed(
+    kernel: LocalKernel, desk: KernelClient, model: Endpoint, bank: Bank, folder: Path, at: str, approve: str
+) -> None:
+    """Run a worker in a process group of its own until that is killed."""
+    about = (kernel.base_url, kernel.project_id, *desk.secrets, model.url, str(folder), at, approve)
+    process = await anyio.open_process(
+        [sys.executable, "-m", "tests.adapters.claude_worker", *about],
+        env={**os.environ, "XDG_STATE_HOME": str(folder / "first-state")},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    bank.worker = process.pid
+    try:
+        assert await process.wait() == -signal.SIGKILL
+    finally:
+        if process.returncode is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+async def approve_all(desk: KernelClient, turn: TurnRef) -> None:
+    """Answer each question of the turn with yes."""
+    while True:
+        await in_state(desk, turn, "suspended")
+        await answer_question(desk, turn, True)
+
+
+async def story(kernel: LocalKernel, folder: Path, at: str, *, approve: bool) -> tuple[Bank, Any, list[Any]]:
+    """Kill the first worker at a point, and let another go on; returns model, turn and records."""
+    write_key(folder / "key")
+    bank = Bank(at)
+    with endpoint(bank) as model:
+        bank.model = model
+        async with await kernel.agent("desk") as desk, anyio.create_task_group() as tasks:
+            turn = await kernel.dispatch("desk", {"text": "pay 7"})
+            if approve:
+                tasks.start_soon(approve_all, desk, turn)
+            with anyio.fail_after(40):
+                word = "yes" if approve else "no"
+                await run_until_killed(kernel, desk, model, bank, folder, at, word)
+            await kernel.faults.steal_lease(turn)
+            second = worker_for(desk, model.url, folder, home=folder / "second", approve=approve)
+            async with working(second):
+                found = await in_state(desk, turn, "closed")
+            records = [item async for item in desk.turns.records(turn)]
+            tasks.cancel_scope.cancel()
+    return bank, found, records
+
+
+def payments(folder: Path) -> list[str]:
+    """What was paid."""
+    return (folder / "paid").read_text().split()
+
+
+@pytest.mark.parametrize(
+    ("at", "said", "paid"),
+    [
+        ("model1 asked", ["pay", "done"], 1),
+        ("pay before", ["pay", "pay", "done"], 1),
+        ("pay after", ["pay", "pay", "done"], 2),
+        ("model2 asked", ["pay", "done"], 1),
+    ],
+)
+async def test_an_answered_request_is_not_made_again(
+    at: str, said: list[str], paid: int, kernel: LocalKernel, tmp_path: Path
+) -> None:
+    """Claude is told that the outcome of a call that was cut off is unknown, and the model decides.
+
+    A call that was killed after it had acted, and before its result was kept, may so be made once more.
+    """
+    bank, found, records = await story(kernel, tmp_path, at, approve=False)
+    assert found.final_payload == {"text": "Done."}
+    assert bank.said == said
+    assert payments(tmp_path) == ["7"] * paid
+    usage = [item.payload for item in records if item.record.record_role == "usage"]
+    assert [each["requests"] for each in usage] == [len(said)]
+    assert not [path for path in (tmp_path / "objects").rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    ("at", "paid"), [("model1 asked", 1), ("pay before", 1), ("pay after", 2), ("model2 asked", 1)]
+)
+async def test_an_approval_is_asked_once_and_outlives_the_worker(
+    at: str, paid: int, kernel: LocalKernel, tmp_path: Path
+) -> None:
+    """The approved call goes on under its id; one that was killed before its result was kept runs again."""
+    bank, found, records = await story(kernel, tmp_path, at, approve=True)
+    assert found.final_payload == {"text": "Done."}
+    assert bank.said == ["pay", "done"]
+    assert payments(tmp_path) == ["7"] * paid
+    assert [item.record.record_role for item in records].count("question") == 1
