@@ -185,6 +185,7 @@ MADE: Mapping[str, Callable[[], str]] = {
     "routes": routes.reference,
     "types": routes.types,
     "example-approval": partial(example, "approval.py"),
+    "example-claude-agent": partial(example, "claude_agent.py"),
     "example-command": partial(example, "command.py"),
     "example-export": partial(example, "export.py"),
     "example-fan-out": partial(example, "fan_out.py"),

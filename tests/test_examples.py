@@ -8,7 +8,7 @@ import signal
 import sys
 import warnings
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from cgworker.profiles import (
 )
 from cgworker.testing import LocalKernel, local_kernel
 from cgworker.wire.turns import TurnSnapshot
+from tests.adapters.claude_endpoint import Script, call, endpoint, text
 from tests.warm import warm_python
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -41,6 +42,7 @@ class Expected:
     answer: Any = None
     status: int = 0
     module: str = "cgworker"  # which it needs
+    claude: Script | None = None  # what the model says, on loopback
 
 
 def by_python(name: str) -> tuple[str, ...]:
@@ -100,6 +102,17 @@ EXPECTED = {
     ),
     "pydantic_agent.py": Expected(
         by_python("pydantic_agent.py"), ASKED, {"text": "bought a bell for 42."}, answer=True
+    ),
+    "claude_agent.py": Expected(
+        by_python("claude_agent.py"),
+        ASKED,
+        {"text": "paid 7 to Ann"},
+        answer=True,
+        module="claude_agent_sdk",
+        claude=lambda results: (
+            [text(result["content"][0]["text"].splitlines()[0]) for result in results]
+            or [call("toolu_1", "mcp__bank__pay", to="Ann", sum=7)]
+        ),
     ),
     "private_steps.py": Expected(
         by_python("private_steps.py"), {"task": "bells"}, {"task": "bells", "is_urgent": True}
@@ -187,14 +200,23 @@ async def running(expected: Expected, home: Path) -> AsyncIterator[None]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("CG_", "XDG_"))}
     argv = [warm_python() if word == sys.executable else word for word in expected.argv]
-    process = await anyio.open_process(
-        argv, env={**kept, "HOME": str(home), "PATH": path, "PORT": "0"}, stdout=None, stderr=None
-    )
+    env = {**kept, "HOME": str(home), "PATH": path, "PORT": "0"}
+    with ExitStack() as peers:
+        if expected.claude is not None:
+            model = peers.enter_context(endpoint(expected.claude))
+            env |= {"ANTHROPIC_BASE_URL": model.url, "ANTHROPIC_API_KEY": "sk-scripted"}
+        async with _process(argv, env, expected.status):
+            yield
+
+
+@asynccontextmanager
+async def _process(argv: list[str], env: dict[str, str], status: int) -> AsyncIterator[None]:
+    process = await anyio.open_process(argv, env=env, stdout=None, stderr=None)
     try:
         yield
         process.send_signal(signal.SIGTERM)
         with anyio.fail_after(20):
-            assert await process.wait() == expected.status
+            assert await process.wait() == status
     finally:
         if process.returncode is None:
             process.kill()

@@ -20,6 +20,7 @@ MODULE_OF = {
     "a2a-sdk": "a2a",
     "ag-ui-protocol": "ag_ui",
     "agent-client-protocol": "acp",
+    "claude-agent-sdk": "claude_agent_sdk",
     "nanobot-ai": "nanobot",
     "langgraph-checkpoint": "langgraph",
     "openai-agents": "agents",
