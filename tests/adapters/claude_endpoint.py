@@ -105,7 +105,7 @@ def _results_in(messages: Sequence[Mapping[str, Any]]) -> list[Block]:
 
 
 def _events(message_id: str, model: str, blocks: Sequence[Block]) -> Iterator[Mapping[str, Any]]:
-    message = {
+    message: dict[str, Any] = {
         "id": message_id, "type": "message", "role": "assistant", "model": model, "content": [],
         "stop_reason": None, "stop_sequence": None, "usage": {"input_tokens": 10, "output_tokens": 1},
     }  # fmt: skip

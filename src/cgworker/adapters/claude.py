@@ -10,7 +10,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 from attrs import field, frozen
@@ -121,7 +122,7 @@ class ClaudeAgent(Adapter[ClaudeRun]):
                     break
                 deferred = result.deferred_tool_use
                 wanted = {"id": deferred.id, "name": deferred.name, "input": deferred.input}
-                waiting.append(await harness.keep("deferred", lambda wanted=wanted: wanted))
+                waiting.append(await harness.keep("deferred", partial(dict, wanted)))
             count(run)
         yield Output(outcome(result, turn))
 
@@ -186,7 +187,7 @@ class ClaudeAgent(Adapter[ClaudeRun]):
                 "PostToolUse": [*theirs.get("PostToolUse", []), hook(after)],
             },
             resume=run.sessions.session_id,
-            session_store=run.sessions,
+            session_store=cast("Any", run.sessions),  # it lacks what the package makes optional
             session_store_flush="eager",
             include_partial_messages=True,
         )
