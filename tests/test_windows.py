@@ -25,6 +25,7 @@ ROOT = Path(__file__).parent.parent
 PREAMBLE = """
 import asyncio, subprocess, shutil, tempfile, ssl, sys
 import anyio._backends._asyncio, attrs, cattrs.preconf.orjson, httpcore, httpx, orjson, rich.console, typer
+import jinja2, uvicorn  # the console's
 import trio  # httpcore looks for it
 from tests import windows
 windows.pretend()
