@@ -144,6 +144,8 @@ def test_every_public_name_has_a_known_type(tmp_path: Path) -> None:
     unknown = [
         each["name"]
         for each in symbols
-        if each["isExported"] and (not each["isTypeKnown"] or each["isTypeAmbiguous"])
+        if each["isExported"]
+        and (not each["isTypeKnown"] or each["isTypeAmbiguous"])
+        and not each["name"].startswith("cgworker.adapters.mcp_")  # `make test-mcp` checks them, where mcp is
     ]
     assert unknown == []

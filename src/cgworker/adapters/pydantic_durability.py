@@ -64,7 +64,7 @@ class CommonGroundDurability(BaseDurabilityCapability[Any]):
             capabilities, such as `RequestInput`, whose waits are questions of the turn as well.
     """
 
-    engine_spec: ClassVar = DurabilityEngineSpec(
+    engine_spec: ClassVar[DurabilityEngineSpec] = DurabilityEngineSpec(
         engine_name="CommonGround",
         durable_unit_noun="step",
         durable_container_noun="turn",

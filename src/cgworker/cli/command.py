@@ -25,6 +25,9 @@ from cgworker.cli.envelope import say, write_failure
 from cgworker.cli.examples import examples_of
 from cgworker.cli.options import Argument, Completion, Flag
 
+Program = typer.Typer
+"""A command, or a group of commands, that can be added to another group."""
+
 
 class PlainHelp(TyperCommand):
     """A command whose help shows words in brackets, such as `[env: PG_DSN]`, which rich reads as markup."""
@@ -118,7 +121,7 @@ _AS_JSON = "as_json"
 _JSON = Annotated[bool, Flag("--json", help="Print one line of JSON, even on a terminal.")]
 
 
-def group(help: str) -> typer.Typer:
+def group(help: str) -> Program:
     """Make a word that has commands below it, such as `cg turn`.
 
     Args:
@@ -132,7 +135,7 @@ def group(help: str) -> typer.Typer:
     )
 
 
-def single() -> typer.Typer:
+def single() -> Program:
     """Make a word that is one command, such as `cg dispatch`; that command is to be added to it."""
     return typer.Typer(add_completion=False, rich_markup_mode=markup_mode())
 

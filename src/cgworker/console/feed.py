@@ -66,7 +66,7 @@ class FeedReader:
         self._task: asyncio.Task[None] | None = None
         self._subscriptions: set[Subscription] = set()
         self._listeners: list[OnEvents] = []
-        self.version = 0
+        self.version: int = 0
         self.trouble: str | None = None
         self.position: int | None = None
         self.first_position: int | None = None

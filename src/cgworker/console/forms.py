@@ -79,7 +79,9 @@ class SchemaForm:
         self._schema = schema
         self._typed = typed
         self._count = 0
-        self.root = self._build(schema, "v", (), label, required=True, default=schema.get("default", ABSENT))
+        self.root: FormField = self._build(
+            schema, "v", (), label, required=True, default=schema.get("default", ABSENT)
+        )
 
     # ------------------------------------------------------------ the fields
 

@@ -44,8 +44,8 @@ class History:
         self._task: asyncio.Task[None] | None = None
         self._read_until: int | None = None
         self._loaded = 0
-        self.buckets = Buckets()
-        self.loaded_seconds = 0
+        self.buckets: Buckets = Buckets()
+        self.loaded_seconds: int = 0
         feed.listen(self._note)
 
     def start(self) -> None:

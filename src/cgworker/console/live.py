@@ -42,4 +42,4 @@ def _event(name: str, console: Console) -> str:
     return f"event: {name}\ndata: {json.dumps(told)}\n\n"
 
 
-routes = [Route("/live", live)]
+routes: list[Route] = [Route("/live", live)]

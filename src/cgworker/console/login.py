@@ -30,4 +30,4 @@ async def login(request: Request) -> Response:
     return response
 
 
-routes = [Route("/login", login)]
+routes: list[Route] = [Route("/login", login)]

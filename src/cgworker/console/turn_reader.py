@@ -74,9 +74,9 @@ class TurnReader:
         self.events: deque[LedgerEvent] = deque(maxlen=_MAX_EVENTS)
         self.records: deque[ShownRecord] = deque(maxlen=_MAX_RECORDS)
         self.first_record: ShownRecord | None = None
-        self.record_count = 0
-        self.stream = ""
-        self.is_complete = False
+        self.record_count: int = 0
+        self.stream: str = ""
+        self.is_complete: bool = False
 
     async def read(self, version: int) -> TurnSnapshot:
         """Read what is new, unless it was read at this version of the feed.

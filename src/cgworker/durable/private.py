@@ -65,7 +65,7 @@ class PrivateValues:
         self._settings = settings
         self._journal = journal
         self._waits = waits
-        self.have_been_put = False
+        self.have_been_put: bool = False
 
     @property
     def may_be_redone(self) -> bool:

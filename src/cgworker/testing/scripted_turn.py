@@ -20,7 +20,7 @@ class RequestRefused(Exception):
     def __init__(self, status: int, error: str, message: str) -> None:
         super().__init__(message)
         self.status = status
-        self.body = {"error": error, "message": message}
+        self.body: dict[str, Any] = {"error": error, "message": message}
 
 
 def payload_of(item: Mapping[str, Any]) -> Any:

@@ -9,7 +9,7 @@ from uuid import uuid4
 import anyio
 
 from cgworker.cli.asking import Conversation, input_of_text
-from cgworker.cli.command import add_command, single
+from cgworker.cli.command import Program, add_command, single
 from cgworker.cli.connect import as_actor
 from cgworker.cli.envelope import say
 from cgworker.cli.identity import acting_agent
@@ -81,5 +81,5 @@ async def _talk(
     return AskedTurn.of(await kernel.turns.get(turn))
 
 
-app = single()
+app: Program = single()
 add_command(app, "ask", ask)

@@ -7,7 +7,7 @@ import webbrowser
 from importlib import import_module
 from typing import Annotated
 
-from cgworker.cli.command import add_program, single
+from cgworker.cli.command import Program, add_program, single
 from cgworker.cli.connect import as_actor
 from cgworker.cli.identity import acting_agent
 from cgworker.cli.options import ActingAgent, Flag, ProfilesProjectId, ServerFlags
@@ -40,5 +40,5 @@ async def console(
         await serve_console(kernel, port=port, ready=ready)
 
 
-app = single()
+app: Program = single()
 add_program(app, "console", console)

@@ -16,7 +16,7 @@ from typing import Annotated
 
 import anyio
 
-from cgworker.cli.command import RestOfLine, add_program, single
+from cgworker.cli.command import Program, RestOfLine, add_program, single
 from cgworker.cli.demo_shell import DemoShell, ended_by_signals
 from cgworker.cli.options import Flag
 from cgworker.cli.payload import split_command
@@ -106,5 +106,5 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-app = single()
+app: Program = single()
 add_program(app, "demo", demo, cls=RestOfLine)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from cgworker.cli.command import add_program, single
+from cgworker.cli.command import Program, add_program, single
 from cgworker.cli.options import Argument, Flag
 
 
@@ -36,5 +36,5 @@ async def dev(
     await DevServer.of(apps or (), port=port, is_fresh=fresh, opens_browser=open, project_id=project_id).run()
 
 
-app = single()
+app: Program = single()
 add_program(app, "dev", dev)

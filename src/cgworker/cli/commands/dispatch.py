@@ -7,7 +7,7 @@ from typing import Annotated
 from uuid import uuid4
 
 from cgworker.cli.anchors import anchors
-from cgworker.cli.command import add_command, single
+from cgworker.cli.command import Program, add_command, single
 from cgworker.cli.connect import as_actor
 from cgworker.cli.identity import acting_agent
 from cgworker.cli.options import (
@@ -77,5 +77,5 @@ async def dispatch(
     )
 
 
-app = single()
+app: Program = single()
 add_command(app, "dispatch", dispatch)

@@ -10,7 +10,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from cgworker.cli.command import add_command, single
+from cgworker.cli.command import Program, add_command, single
 from cgworker.cli.connect import authorities, kernel_url
 from cgworker.cli.options import ServerFlags
 from cgworker.cli.problems import problem_of
@@ -138,5 +138,5 @@ async def _inspect_agent(server: ServerFlags, profile: Profile) -> str:
     return f"the kernel accepts its token; it takes {kinds}, {agent.capacity} at once"
 
 
-app = single()
+app: Program = single()
 add_command(app, "doctor", doctor)

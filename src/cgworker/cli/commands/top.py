@@ -8,7 +8,7 @@ from typing import Annotated
 
 import anyio
 
-from cgworker.cli.command import add_program, single
+from cgworker.cli.command import Program, add_program, single
 from cgworker.cli.connect import as_reader
 from cgworker.cli.envelope import write_line
 from cgworker.cli.identity import project_of
@@ -50,5 +50,5 @@ async def top(
                     live.update(drawn(await read_overview(kernel, project_id)))
 
 
-app = single()
+app: Program = single()
 add_program(app, "top", top)

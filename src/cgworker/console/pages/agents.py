@@ -76,4 +76,4 @@ def _is_live(entry: AgentEntry) -> bool:
     return entry.last_seen_at is not None and datetime.now(UTC) - entry.last_seen_at < _LIVE
 
 
-routes = [Route("/agents", agents)]
+routes: list[Route] = [Route("/agents", agents)]

@@ -142,7 +142,7 @@ def _show(
     )
 
 
-routes = [
+routes: list[Route] = [
     Route("/dispatch", offers),
     Route("/dispatch/{agent}/{kind:path}", form, methods=["GET"]),
     Route("/dispatch/{agent}/{kind:path}", dispatch, methods=["POST"]),

@@ -125,4 +125,4 @@ def _window_of(request: Request) -> int:
     return window if window in WINDOWS else WINDOWS[0]
 
 
-routes = [Route("/", overview), Route("/data", data)]
+routes: list[Route] = [Route("/", overview), Route("/data", data)]

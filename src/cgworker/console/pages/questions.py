@@ -127,7 +127,7 @@ def _show(
     )
 
 
-routes = [
+routes: list[Route] = [
     Route("/questions", questions),
     Route("/questions/{turn_id}", question),
     Route("/questions/{turn_id}/answer", answer, methods=["POST"]),

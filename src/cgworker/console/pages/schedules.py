@@ -69,7 +69,7 @@ async def act(request: Request) -> Response:
     return RedirectResponse(link(request, "schedules"), 303)
 
 
-routes = [
+routes: list[Route] = [
     Route("/schedules", schedules),
     Route("/schedules/{schedule_id}/{verb}", act, methods=["GET", "POST"]),
 ]

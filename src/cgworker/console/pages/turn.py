@@ -145,7 +145,7 @@ def _back_to(request: Request, turn_id: str) -> Response:
     return RedirectResponse(link(request, "turns", turn_id), 303)
 
 
-routes = [
+routes: list[Route] = [
     Route("/turns/{turn_id}", turn),
     Route("/turns/{turn_id}/records/{seq:int}", record),
     Route("/turns/{turn_id}/tell", tell, methods=["POST"]),

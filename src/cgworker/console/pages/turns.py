@@ -99,4 +99,4 @@ def number_of(text: str | None) -> int | None:
     return int(text) if text and text.isascii() and text.isdigit() and len(text) < 18 else None
 
 
-routes = [Route("/turns", turns), Route("/find", find)]
+routes: list[Route] = [Route("/turns", turns), Route("/find", find)]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cgworker.cli.command import add_command, group
+from cgworker.cli.command import Program, add_command, group
 from cgworker.cli.commands.admin.purge import purge
 
-app = group("Look after a project's database.")
+app: Program = group("Look after a project's database.")
 add_command(app, "purge", purge)

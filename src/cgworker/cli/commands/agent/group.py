@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cgworker.cli.command import add_command, group
+from cgworker.cli.command import Program, add_command, group
 from cgworker.cli.commands.agent.credential import group as credential
 from cgworker.cli.commands.agent.drain import drain
 from cgworker.cli.commands.agent.feed import feed
@@ -13,7 +13,7 @@ from cgworker.cli.commands.agent.register import register
 from cgworker.cli.commands.agent.resume import resume
 from cgworker.cli.commands.agent.update import update
 
-app = group("Join as an agent, look at agents, and manage them.")
+app: Program = group("Join as an agent, look at agents, and manage them.")
 add_command(app, "join", join)
 add_command(app, "get", get)
 add_command(app, "drain", drain)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cgworker.cli.command import add_command, group
+from cgworker.cli.command import Program, add_command, group
 from cgworker.cli.commands.provision.spawn import spawn
 
-app = group("Ask a provisioner for agents.")
+app: Program = group("Ask a provisioner for agents.")
 add_command(app, "spawn", spawn)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cgworker.cli.command import add_command, group
+from cgworker.cli.command import Program, add_command, group
 from cgworker.cli.commands.report.work_memory import work_memory
 
-app = group("Record work that was done elsewhere.")
+app: Program = group("Record work that was done elsewhere.")
 add_command(app, "work-memory", work_memory)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cgworker.cli.command import add_command, group
+from cgworker.cli.command import Program, add_command, group
 from cgworker.cli.commands.schedule.delete import delete
 from cgworker.cli.commands.schedule.list import list_all
 from cgworker.cli.commands.schedule.pause import pause
@@ -11,7 +11,9 @@ from cgworker.cli.commands.schedule.show import show
 from cgworker.cli.commands.schedule.trigger import trigger
 from cgworker.cli.commands.schedule.unpause import unpause
 
-app = group("Have turns dispatched by a calendar: set, list, show, pause, trigger and delete schedules.")
+app: Program = group(
+    "Have turns dispatched by a calendar: set, list, show, pause, trigger and delete schedules."
+)
 add_command(app, "list", list_all)
 add_command(app, "set", put)
 add_command(app, "show", show)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cgworker.cli.command import add_program, group
+from cgworker.cli.command import Program, add_program, group
 from cgworker.cli.commands.service.run import run
 
-app = group("A kernel, configured by its environment alone.")
+app: Program = group("A kernel, configured by its environment alone.")
 add_program(app, "run", run)

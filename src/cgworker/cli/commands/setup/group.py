@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cgworker.cli.command import group
+from cgworker.cli.command import Program, group
 from cgworker.cli.commands.setup.project import group as project
 
-app = group("Prepare projects, and this machine to use them.")
+app: Program = group("Prepare projects, and this machine to use them.")
 app.add_typer(project.app, name="project")

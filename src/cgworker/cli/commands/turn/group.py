@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cgworker.cli.command import add_command, add_program, group
+from cgworker.cli.command import Program, add_command, add_program, group
 from cgworker.cli.commands.turn.answer import answer
 from cgworker.cli.commands.turn.context import context
 from cgworker.cli.commands.turn.decline import decline
@@ -17,7 +17,9 @@ from cgworker.cli.commands.turn.stop import stop
 from cgworker.cli.commands.turn.tell import tell
 from cgworker.cli.commands.turn.wait import wait
 
-app = group("Look at turns, wait for them, answer them, tell them something, resume, stop and redo them.")
+app: Program = group(
+    "Look at turns, wait for them, answer them, tell them something, resume, stop and redo them."
+)
 add_command(app, "list", list_turns)
 add_command(app, "get", get)
 add_command(app, "context", context)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cgworker.cli.command import RestOfLine, add_command, group
+from cgworker.cli.command import Program, RestOfLine, add_command, group
 from cgworker.cli.commands.worker.check import check
 from cgworker.cli.commands.worker.claim import group as claim
 from cgworker.cli.commands.worker.loop import loop
@@ -11,7 +11,7 @@ from cgworker.cli.commands.worker.replay import replay
 from cgworker.cli.commands.worker.run import run
 from cgworker.cli.commands.worker.why import why
 
-app = group("Work an agent's turns.")
+app: Program = group("Work an agent's turns.")
 add_command(app, "once", once, cls=RestOfLine)
 add_command(app, "loop", loop, cls=RestOfLine)
 add_command(app, "run", run)

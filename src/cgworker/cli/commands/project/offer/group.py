@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from cgworker.cli.command import add_command, group
+from cgworker.cli.command import Program, add_command, group
 from cgworker.cli.commands.project.offer.get import get_offer
 from cgworker.cli.commands.project.offer.list import list_offers
 
-app = group("What a project's agents say they can do.")
+app: Program = group("What a project's agents say they can do.")
 add_command(app, "list", list_offers)
 add_command(app, "get", get_offer)

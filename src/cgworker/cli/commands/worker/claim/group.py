@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cgworker.cli.command import add_command, group
+from cgworker.cli.command import Program, add_command, group
 from cgworker.cli.commands.worker.claim.append import append
 from cgworker.cli.commands.worker.claim.dispatch_child import dispatch_child
 from cgworker.cli.commands.worker.claim.finish import finish
@@ -12,7 +12,7 @@ from cgworker.cli.commands.worker.claim.renew import renew
 from cgworker.cli.commands.worker.claim.run import run
 from cgworker.cli.commands.worker.claim.suspend import suspend
 
-app = group("Work a turn by hand, one step at a time.")
+app: Program = group("Work a turn by hand, one step at a time.")
 add_command(app, "next", claim_next)
 add_command(app, "renew", renew)
 add_command(app, "append", append)
