@@ -49,9 +49,9 @@ def by_python(name: str) -> tuple[str, ...]:
     return (sys.executable, str(EXAMPLES / name))
 
 
-def runtime(interpreter: str, name: str) -> Expected:
+def runtime(interpreter: str, name: str, *flags: str) -> Expected:
     """The same program in one language after another (the whole contract: test_runtimes.py)."""
-    argv = ("-m", "cgworker", "worker", "loop", "--profile", WORKER, "--command", interpreter)
+    argv = ("-m", "cgworker", "worker", "loop", "--profile", WORKER, *flags, "--command", interpreter)
     return Expected(
         (sys.executable, *argv, str(EXAMPLES / "runtimes" / name)),
         {"task": "count", "steps": 2},
@@ -149,6 +149,9 @@ EXPECTED = {
     "runtimes/runtime.py": runtime(sys.executable, "runtime.py"),
     "runtimes/runtime.sh": runtime("bash", "runtime.sh"),
     "runtimes/runtime.mjs": runtime("node", "runtime.mjs"),
+    "runtimes/resident/resident.py": runtime(sys.executable, "resident/resident.py", "--resident"),
+    "runtimes/resident/resident.sh": runtime("bash", "resident/resident.sh", "--resident"),
+    "runtimes/resident/resident.mjs": runtime("node", "resident/resident.mjs", "--resident"),
 }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import pytest
 
-from cgworker import CommandHandler, KernelClient, TurnRef, Worker, WorkerOptions
+from cgworker import CommandHandler, KernelClient, ResidentCommandHandler, TurnRef, Worker, WorkerOptions
 from cgworker.testing import LocalKernel, local_kernel
 from tests.journeys.conftest import closed, in_state, working
 
@@ -21,6 +21,9 @@ COMMANDS = {
     "bash": ("bash", str(RUNTIMES / "runtime.sh")),
     "node": ("node", str(RUNTIMES / "runtime.mjs")),
     "python": (sys.executable, str(RUNTIMES / "runtime.py")),
+    "resident bash": ("bash", str(RUNTIMES / "resident" / "resident.sh")),
+    "resident node": ("node", str(RUNTIMES / "resident" / "resident.mjs")),
+    "resident python": (sys.executable, str(RUNTIMES / "resident" / "resident.py")),
 }
 
 
@@ -39,7 +42,7 @@ async def kernel() -> AsyncIterator[LocalKernel]:
 def command(request: pytest.FixtureRequest) -> tuple[str, ...]:
     """Each language in turn; without node its runtime cannot be shown to work, and that is said aloud."""
     found: tuple[str, ...] = COMMANDS[request.param]
-    if shutil.which(found[0]) is None and request.param == "node":
+    if shutil.which(found[0]) is None and found[0] == "node":
         warnings.warn("node is not on the PATH: its example runtime is NOT tested here", stacklevel=1)
         pytest.skip("node is not on the PATH")
     return found
@@ -56,7 +59,12 @@ async def desk(
 
 def worker_of(desk: KernelClient, command: tuple[str, ...]) -> Worker:
     options = WorkerOptions(wait_seconds=5, grace_seconds=0, interrupt_seconds=8)
-    return Worker(desk, CommandHandler(command), options=options)
+    handler = ResidentCommandHandler if is_resident(command) else CommandHandler
+    return Worker(desk, handler(command), options=options)
+
+
+def is_resident(command: tuple[str, ...]) -> bool:
+    return "resident" in Path(command[-1]).name
 
 
 async def ask(kernel: LocalKernel, desk: KernelClient, **input: Any) -> TurnRef:
@@ -88,10 +96,11 @@ async def test_it_fails_suspends_and_comes_back_when_asked(
         failed = await closed(desk, await ask(kernel, desk, task="dance"))
         assert (failed.outcome, failed.final_record_role) == ("failed", "error_report")
         message = "this runtime knows count, approve and later"
+        status = {} if is_resident(command) else {"child_exit_code": 1}  # a resident command stays
         assert failed.final_payload == {
             "error": "unknown_task",
             "message": message,
-            "child_exit_code": 1,
+            **status,
             "stderr_tail": [f"unknown_task: {message}"],
         }
         await in_state(desk, await ask(kernel, desk, task="approve"), "suspended")

@@ -63,6 +63,7 @@ if TYPE_CHECKING:
         Handler,
         Output,
         Record,
+        ResidentCommandHandler,
     )
     from cgworker.handlers.environment import ChildEnvironment
     from cgworker.lease import Interrupted, Interruption, Reason
@@ -141,6 +142,7 @@ __all__ = [
     "QuestionDeclined",
     "Reason",
     "Record",
+    "ResidentCommandHandler",
     "Retries",
     "RootRequest",
     "Stopped",
@@ -218,6 +220,7 @@ _HOMES = {
         "Handler",
         "Output",
         "Record",
+        "ResidentCommandHandler",
     ),
     "cgworker.handlers.environment": ("ChildEnvironment",),
     "cgworker.lease": ("Interrupted", "Interruption", "Reason"),

@@ -21,8 +21,8 @@ from cgworker.adapters.acp_permission import Permission, ask_people
 from cgworker.adapters.extras import require, require_asyncio
 from cgworker.errors import CommandNotFound, UsageError
 from cgworker.handlers.adapter import Adapter, Output
+from cgworker.handlers.base_command import write_to_stderr
 from cgworker.handlers.child import ProcessLimitReached, start_child
-from cgworker.handlers.command import write_to_stderr
 from cgworker.handlers.environment import ChildEnvironment, mask_for
 from cgworker.handlers.files import make_private_folder
 from cgworker.lease import Interruption, Reason

@@ -11,7 +11,8 @@ from attrs import frozen
 
 from cgworker.cli.options import Flag, RenewInterval
 from cgworker.cli.payload import split_command
-from cgworker.handlers import CommandHandler
+from cgworker.errors import UsageError
+from cgworker.handlers import CommandHandler, ResidentCommandHandler
 from cgworker.handlers.environment import ChildEnvironment
 from cgworker.handlers.folder import CommandFiles
 from cgworker.worker import WorkerOptions
@@ -110,6 +111,33 @@ class CommandFlags:
                 suspend=_path(self.suspend_in_file),
                 failure=_path(self.failure_in_file),
             ),
+            context_after_turn_seq=self.context_after_turn_seq or 0,
+            context_limit=self._context_limit(),
+            environment=_environment_of(self.clean_env, self.env),
+            final_record_role=self.final_record_role,
+        )
+
+    def resident_handler(self, count: int | None) -> ResidentCommandHandler:
+        """Make the handler for a command that stays (`--resident`).
+
+        Args:
+            count: the most processes; None is one for each turn that runs at once.
+
+        Raises:
+            UsageError: a flag is for commands that talk by files.
+        """
+        files = {
+            "--work-dir": self.work_dir,
+            "--context-out-file": self.context_out_file,
+            "--final-in-file": self.final_in_file,
+            "--suspend-in-file": self.suspend_in_file,
+            "--failure-in-file": self.failure_in_file,
+        }
+        if given := [flag for flag, path in files.items() if path is not None]:
+            raise UsageError(f"{given[0]} cannot be used with --resident: such a command talks by lines")
+        return ResidentCommandHandler(
+            split_command(self.command),
+            count=count,
             context_after_turn_seq=self.context_after_turn_seq or 0,
             context_limit=self._context_limit(),
             environment=_environment_of(self.clean_env, self.env),

@@ -27,7 +27,7 @@ from cgworker.cli.worker_results import (
 )
 from cgworker.client import KernelClient
 from cgworker.errors import CommonGroundError
-from cgworker.handlers import CommandExit, CommandHandler
+from cgworker.handlers import CommandExit, CommandHandler, ResidentCommandHandler
 from cgworker.lease import Reason
 from cgworker.outcome import Failed, Suspended, word_for
 from cgworker.printable import log_to_stderr
@@ -69,8 +69,16 @@ class LoopWorker(Worker):
 
     exit_on_failure = False
 
-    def __init__(self, kernel: KernelClient, handler: CommandHandler, *, options: WorkerOptions) -> None:
-        super().__init__(kernel, evolve(handler, on_exit=self._note_exit), options=options)
+    def __init__(
+        self,
+        kernel: KernelClient,
+        handler: CommandHandler | ResidentCommandHandler,
+        *,
+        options: WorkerOptions,
+    ) -> None:
+        if isinstance(handler, CommandHandler):
+            handler = evolve(handler, on_exit=self._note_exit)
+        super().__init__(kernel, handler, options=options)
         self._exits: dict[TurnRef, CommandExit] = {}
         self._asked_count = 0
         self._claimed_count = 0
@@ -186,26 +194,42 @@ async def running_worker(
     runtime: CommandFlags,
     options: WorkerOptions,
     *,
-    folder_per_turn: bool,
+    handler: CommandHandler | ResidentCommandHandler,
     ending: Ending,
 ) -> AsyncIterator[LoopWorker]:
     """Make the worker, and drain it at SIGTERM or SIGINT while the block runs.
 
     Args:
         server: names the kernel and the agent.
-        runtime: the command and the agent's flags.
+        runtime: the agent's flags.
         options: how the worker behaves.
-        folder_per_turn: give each turn its own folder below --work-dir, for turns that run at once.
+        handler: runs the command.
         ending: ends the process in time after a signal.
     """
     agent = acting_agent(server, runtime.project_id, runtime.agent_id)
-    async with as_actor(server, agent) as kernel, anyio.create_task_group() as background:
-        worker = LoopWorker(kernel, runtime.handler(folder_per_turn=folder_per_turn), options=options)
+    async with (
+        _staying(handler) as runs,
+        as_actor(server, agent) as kernel,
+        anyio.create_task_group() as background,
+    ):
+        worker = LoopWorker(kernel, runs, options=options)
         ending.watch([worker])
         drain = partial(watch_signals, lambda force: worker.drain(force=force), at_once=ending.begin)
         await background.start(drain)
         yield worker
         background.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def _staying(
+    handler: CommandHandler | ResidentCommandHandler,
+) -> AsyncIterator[CommandHandler | ResidentCommandHandler]:
+    """Let a resident command stay for all runs of the worker: with --max-iterations each turn is one."""
+    if isinstance(handler, CommandHandler):
+        yield handler
+        return
+    async with handler.opened() as staying:
+        yield staying
 
 
 def log_worker_to_stderr(level: int) -> None:

@@ -45,6 +45,10 @@ class ChildProcess:
         """The last 40 lines of its standard error."""
         return tuple(self._tail)
 
+    def forget_tail(self) -> None:
+        """Let `tail` begin anew."""
+        self._tail.clear()
+
     @property
     def left_others(self) -> bool:
         """Whether it left processes in its group, which were then ended; known once the block has ended."""
@@ -114,7 +118,7 @@ async def start_child(
         on_line(line)
 
     try:
-        with guard.watching(child.pid, lease), _unwrapping_group():
+        with guard.watching(child.pid, lease), unwrapping_group():
             async with anyio.create_task_group() as draining:
                 drained = [_drain_in(draining, process.stderr, take_error_line, mask)]
                 if not talks:
@@ -132,7 +136,7 @@ async def start_child(
 
 
 @contextmanager
-def _unwrapping_group() -> Iterator[None]:
+def unwrapping_group() -> Iterator[None]:
     """Raise the exception of the caller's block itself, not the task group's exception group."""
     try:
         yield

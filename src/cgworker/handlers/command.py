@@ -7,47 +7,27 @@ to authors of commands.
 from __future__ import annotations
 
 import os
-import shutil
-import sys
-import tempfile
-from collections.abc import Callable, Iterable
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import anyio
 import anyio.to_thread
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 
 from cgworker.deprecation import use_old_names, warn_renamed
-from cgworker.errors import CommandNotFound, UsageError
-from cgworker.events import logger
+from cgworker.handlers.base_command import BaseCommandHandler, bounded, end_in_steps, hand_back_for_room
 from cgworker.handlers.child import ChildProcess, start_child
 from cgworker.handlers.decision import CommandResult, FinalTooLarge
-from cgworker.handlers.environment import ChildEnvironment, mask_for
-from cgworker.handlers.files import make_private_folder
-from cgworker.handlers.folder import CommandFiles, TurnFolder, check_writable, open_folder, remove_checkpoint
+from cgworker.handlers.environment import mask_for
+from cgworker.handlers.folder import CommandFiles, TurnFolder, check_writable, open_folder
 from cgworker.handlers.messages import MessagesFile
 from cgworker.handlers.progress import POLL_SECONDS, ProgressFile
-from cgworker.lease import Interruption, Reason
-from cgworker.outcome import Failed, Outcome, retry
+from cgworker.lease import Interruption
+from cgworker.outcome import Failed, Outcome
 from cgworker.paths import state_folder
 from cgworker.turn import Turn
-
-_HAND_BACK_SECONDS = 5.0
-_STOP_FILE_SECONDS = 2.0
-_MAX_OUTPUT_BYTES = 4 * 1024 * 1024
-
-
-def write_to_stderr(line: str) -> None:
-    """Write a line of a child's output to stderr; drop it if stderr is closed.
-
-    Args:
-        line: the line, without its end.
-    """
-    with suppress(OSError, ValueError):
-        sys.stderr.write(line + "\n")
-        sys.stderr.flush()
 
 
 @frozen(kw_only=True)
@@ -67,12 +47,8 @@ class CommandExit:
     left_others: bool = False
 
 
-def _words(argv: Iterable[str]) -> tuple[str, ...]:
-    return tuple(argv)
-
-
 @frozen
-class CommandHandler:
+class CommandHandler(BaseCommandHandler):
     """Runs a command on each turn.
 
     Args:
@@ -90,17 +66,9 @@ class CommandHandler:
         on_exit: is called with how it ended, before the outcome is settled.
     """
 
-    argv: tuple[str, ...] = field(converter=_words)
-    cwd: Path | None = field(default=None, kw_only=True)
     work_dir: Path | None = field(default=None, kw_only=True)
     folder_per_turn: bool = field(default=False, kw_only=True)
     files: CommandFiles = field(factory=CommandFiles, kw_only=True)
-    context_after_turn_seq: int = field(default=0, kw_only=True)
-    context_limit: int | None = field(default=None, kw_only=True)
-    environment: ChildEnvironment = field(factory=ChildEnvironment, kw_only=True)
-    final_record_role: str = field(default="deliverable", kw_only=True)
-    max_payload_bytes: int = field(default=16 * 1024 * 1024 - 64 * 1024, kw_only=True)
-    on_line: Callable[[str], None] = field(default=write_to_stderr, kw_only=True)
     on_exit: Callable[[Turn, CommandExit], None] = field(default=lambda _turn, _exit: None, kw_only=True)
 
     _old_max_payload_bytes: int | None = field(
@@ -126,15 +94,7 @@ class CommandHandler:
         if self.work_dir is not None:
             check_writable(self.work_dir)
         self.files.check()
-        if self.cwd is not None and not self.cwd.is_dir():
-            raise UsageError(f"the working directory {self.cwd} of the command is no folder")
-        if any("\0" in word for word in self.argv):
-            raise UsageError("a command's argument cannot contain NUL")
-        search_path = self.environment.added.get("PATH", os.environ.get("PATH"))
-        if not self.argv or shutil.which(self.argv[0], path=search_path) is None:
-            name = self.argv[0] if self.argv else ""
-            problem = "not executable" if Path(name).exists() else "No such file or directory"
-            raise CommandNotFound(f"cannot run {name!r}: {problem}")
+        super().check()
 
     @property
     def folders(self) -> tuple[Path, ...]:
@@ -143,15 +103,7 @@ class CommandHandler:
         Raises:
             UsageError: this user has no folder for temporary files or for state.
         """
-        return (self.work_dir or _temporary_folder(), state_folder("checkpoints"))
-
-    def forget(self, turn: Turn) -> None:
-        """Remove the checkpoint of a closed turn.
-
-        Args:
-            turn: the turn.
-        """
-        remove_checkpoint(turn)
+        return super().folders if self.work_dir is None else (self.work_dir, state_folder("checkpoints"))
 
     async def __call__(self, turn: Turn) -> Outcome:
         """Run the command on a turn, and return its outcome.
@@ -169,10 +121,8 @@ class CommandHandler:
                 await messages.write_first()
                 with anyio.CancelScope(shield=True):
                     exit_code, child = await self._run(turn, folder, messages)
-            except OSError as full:  # a full disk or process table is not the turn's fault
-                logger.error("%s: its command cannot be started, it is handed back: %s", turn.ref, full)
-                turn.no_room = full
-                return evolve(retry(_HAND_BACK_SECONDS), note=f"its command cannot be started: {full}")
+            except OSError as full:
+                return hand_back_for_room(turn, full)
             return await self._decide(turn, folder, exit_code, child)
 
     async def _decide(self, turn: Turn, folder: TurnFolder, exit_code: int, child: ChildProcess) -> Outcome:
@@ -187,7 +137,7 @@ class CommandHandler:
         try:
             outcome = end.outcome()
         except FinalTooLarge as too_large:
-            await self._keep(too_large, turn)
+            await self.keep(too_large, turn)
             outcome = too_large.outcome(exit_code)
         report = outcome.payload if isinstance(outcome, Failed) else None
         ended = CommandExit(
@@ -208,7 +158,7 @@ class CommandHandler:
 
     async def _run(self, turn: Turn, folder: TurnFolder, messages: MessagesFile) -> tuple[int, ChildProcess]:
         env = self.environment.variables(os.environ, turn.secrets, folder.variables(turn))
-        sink, mask = _bounded(self.on_line), mask_for(turn.secrets)
+        sink, mask = bounded(self.on_line), mask_for(turn.secrets)
         progress = ProgressFile(folder.progress, turn, mask)
         async with (
             start_child(self.argv, env=env, cwd=self.cwd, lease=turn.lease, on_line=sink, mask=mask) as child,
@@ -216,7 +166,7 @@ class CommandHandler:
         ):
 
             def begin_to_end(interruption: Interruption) -> None:
-                background.start_soon(_end_in_steps, child, folder, turn, interruption)
+                background.start_soon(end_in_steps, child, folder.tell_to_stop, turn, interruption)
 
             with turn.on_interrupt(begin_to_end):
                 exit_code = await _ended(child, progress, messages)
@@ -225,22 +175,6 @@ class CommandHandler:
         await progress.record_rest()
         return exit_code, child
 
-    async def _keep(self, too_large: FinalTooLarge, turn: Turn) -> None:
-        """Keep a result that the kernel would not take, for a person to find."""
-        try:
-            kept = make_private_folder(state_folder("kept")) / f"{turn.fingerprint}.final.json"
-            await anyio.to_thread.run_sync(shutil.move, too_large.path, kept)
-            self.on_line(f"{turn.ref}: {too_large}; it was kept at {kept}")
-        except OSError as full:
-            self.on_line(f"{turn.ref}: {too_large}; it could not be kept: {full}")
-
-
-def _temporary_folder() -> Path:
-    try:
-        return Path(tempfile.gettempdir())
-    except FileNotFoundError as none:
-        raise UsageError(f"{none.strerror}; set TMPDIR, or --work-dir, to one that can be written") from none
-
 
 async def _ended(child: ChildProcess, progress: ProgressFile, messages: MessagesFile) -> int:
     """Wait for the command, and follow its progress and messages once it has run for a moment."""
@@ -248,39 +182,3 @@ async def _ended(child: ChildProcess, progress: ProgressFile, messages: Messages
         return await child.wait()
     async with progress.followed(), messages.followed():
         return await child.wait()
-
-
-async def _end_in_steps(
-    child: ChildProcess, folder: TurnFolder, turn: Turn, interruption: Interruption
-) -> None:
-    """Write the stop file, then send SIGTERM, then kill the command, all within the grace."""
-    grace = interruption.grace_seconds
-    telling = 0 if interruption.reason is Reason.LEASE_LOST else min(_STOP_FILE_SECONDS, grace / 4)
-    try:
-        folder.tell_to_stop(interruption)
-    except OSError as unwritable:  # its folder is gone, or the disk is full
-        logger.warning("%s: there is no stop file, only signals: %s", turn.ref, unwritable)
-    await anyio.sleep(telling)
-    child.ask_to_end()
-    await anyio.sleep(max(grace - telling, 0) * 0.75)
-    child.kill()
-
-
-def _bounded(on_line: Callable[[str], None]) -> Callable[[str], None]:
-    """Limit the output that is passed on. The rest is read and dropped, so that the child never blocks."""
-    left = _MAX_OUTPUT_BYTES
-
-    def pass_on(line: str) -> None:
-        nonlocal left
-        if left <= 0:
-            return
-        left -= len(line) + 1
-        try:
-            on_line(line)
-            if left <= 0:
-                on_line("(further output of this command is not shown)")
-        except Exception:  # a failing listener must not end the command
-            left = 0
-            logger.exception("a command's output could not be passed on, and is left out from here")
-
-    return pass_on

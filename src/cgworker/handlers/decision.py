@@ -16,7 +16,7 @@ from cgworker.outcome import Failed, Outcome, Succeeded, retry, suspend
 HAND_BACK_STATUS = 75
 """The exit status (EX_TEMPFAIL) by which a command hands its turn back for another attempt."""
 
-_RETRY_SECONDS = 1.0
+RETRY_SECONDS = 1.0
 _MAX_RETRY_SECONDS = 100 * 365 * 86_400.0
 _MAX_FAILURE_BYTES = 4 * 1024 * 1024
 
@@ -82,16 +82,16 @@ class CommandResult:
     def _handed_back(self) -> Outcome:
         """Return a retry after the seconds of the suspend file, or after one second without that file."""
         if not os.path.lexists(self.folder.suspend):
-            return retry(_RETRY_SECONDS)
+            return retry(RETRY_SECONDS)
         try:
-            return retry(_retry_seconds(read_json(self.folder.suspend, self.max_payload_bytes, self.mask)))
+            return retry(retry_seconds(read_json(self.folder.suspend, self.max_payload_bytes, self.mask)))
         except FileUnusable as unusable:
             return self._failed("worker_suspend_invalid", str(unusable))
 
     def _suspended(self) -> Outcome:
         try:
             said = read_json(self.folder.suspend, self.max_payload_bytes, self.mask)
-            reason, note = _reason_and_note(said)
+            reason, note = reason_and_note(said)
         except FileUnusable as unusable:
             return self._failed("worker_suspend_invalid", str(unusable))
         return suspend(reason, note)
@@ -122,17 +122,33 @@ class CommandResult:
         return Failed({**known, **said} if isinstance(said, Mapping) else {**known, "details": said})
 
 
-def _retry_seconds(said: Any) -> float:
+def retry_seconds(said: Any) -> float:
+    """Return how many seconds to wait before the next attempt, by a suspend file or a line.
+
+    Args:
+        said: what the command said, as JSON.
+
+    Raises:
+        FileUnusable: it is no object, or the number is not one of seconds.
+    """
     if not isinstance(said, dict):
         raise FileUnusable("worker suspend file must contain a JSON object")
-    seconds = said.get("retry_after_seconds", _RETRY_SECONDS)
+    seconds = said.get("retry_after_seconds", RETRY_SECONDS)
     is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
     if not is_number or not 0 <= seconds <= _MAX_RETRY_SECONDS:
         raise FileUnusable(f"retry_after_seconds must be a number from 0 to {_MAX_RETRY_SECONDS:.0f}")
     return float(seconds)
 
 
-def _reason_and_note(said: Any) -> tuple[str, str | None]:
+def reason_and_note(said: Any) -> tuple[str, str | None]:
+    """Return the reason and the note of a suspension, by a suspend file or a line.
+
+    Args:
+        said: what the command said, as JSON.
+
+    Raises:
+        FileUnusable: it is no object, or one of them is no text.
+    """
     if not isinstance(said, dict):
         raise FileUnusable("worker suspend file must contain a JSON object")
     reason, note = said.get("reason"), said.get("note")

@@ -156,15 +156,51 @@ class TurnFolder:
         Raises:
             OSError: it cannot be written.
         """
-        content = dumps({"reason": interruption.reason, "note": interruption.note}) + b"\n"
-        complete = self.stop.with_suffix(".tmp")
-        write_private(complete, content)
-        complete.replace(self.stop)
+        write_stop_file(self.stop, interruption)
+
+
+def write_stop_file(path: Path, interruption: Interruption) -> None:
+    """Write a stop file atomically, with the reason as JSON.
+
+    Args:
+        path: the file.
+        interruption: the reason.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    complete = path.with_suffix(".tmp")
+    write_private(complete, dumps({"reason": interruption.reason, "note": interruption.note}) + b"\n")
+    complete.replace(path)
+
+
+def temporary_files() -> Path:
+    """Return the folder for temporary files.
+
+    Raises:
+        UsageError: there is none that can be written.
+    """
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError as none:
+        raise UsageError(f"{none.strerror}; set TMPDIR, or --work-dir, to one that can be written") from none
 
 
 def checkpoint_of(turn: Turn) -> Path:
     """Return the path of the file that a command may leave for the turn's next attempt."""
     return state_folder("checkpoints") / f"{turn.fingerprint}.checkpoint"
+
+
+def place_of_checkpoint(turn: Turn) -> Path:
+    """Return the path of the turn's checkpoint, whose folder is made if it is missing.
+
+    Raises:
+        OSError: the folder cannot be made.
+    """
+    checkpoint = checkpoint_of(turn)
+    if not checkpoint.parent.is_dir():
+        make_private_folder(checkpoint.parent)
+    return checkpoint
 
 
 def check_writable(folder: Path) -> None:
@@ -210,9 +246,7 @@ async def open_folder(turn: Turn, files: CommandFiles, work_dir: Path | None) ->
     Raises:
         OSError: the folder cannot be made or written.
     """
-    checkpoint = checkpoint_of(turn)
-    if not checkpoint.parent.is_dir():
-        make_private_folder(checkpoint.parent)
+    checkpoint = place_of_checkpoint(turn)
     async with _kept_folder(work_dir) if work_dir else _new_folder() as folder:
         yield TurnFolder(
             folder=folder,

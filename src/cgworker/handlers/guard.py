@@ -54,7 +54,7 @@ class Guard:
         """
         with ExitStack() as following:
             if lease is None:
-                self._keep(f"group {group}", {"group": group, "warn_at": None, "end_at": None})
+                self._keep(f"group {group}", _without_lease(group))
             else:
                 following.enter_context(lease.followed_by(lambda now: self._hold(group, now)))
             try:
@@ -62,6 +62,27 @@ class Guard:
             finally:
                 following.close()
                 self._forget(f"group {group}", {"gone": group})
+
+    @contextmanager
+    def under_lease(self, group: int, lease: Lease) -> Iterator[None]:
+        """End a group that is watched already with a lease too, while the block runs.
+
+        Args:
+            group: the id of the process group.
+            lease: the lease it works under in the block.
+        """
+        name = f"group {group}"
+
+        def hold(now: Lease) -> None:
+            if name in self._facts:  # once it has ended, another group may get its id
+                self._hold(group, now)
+
+        try:
+            with lease.followed_by(hold):
+                yield
+        finally:
+            if name in self._facts:
+                self._keep(name, _without_lease(group))
 
     @contextmanager
     def removing(self, folder: Path) -> Iterator[None]:
@@ -127,6 +148,10 @@ class Guard:
             logger.warning("no guard could be started; commands would outlive this process: %s", refused)
             return False
         return all(self._tell(fact) for fact in self._facts.values())
+
+
+def _without_lease(group: int) -> dict[str, Any]:
+    return {"group": group, "warn_at": None, "end_at": None}
 
 
 def _start() -> subprocess.Popen[bytes]:

@@ -17,13 +17,66 @@ from cgworker.turn import Turn
 from cgworker.wire.converter import loads
 
 POLL_SECONDS = 0.25
-_MAX_LINE_BYTES = 256 * 1024
+MAX_LINE_BYTES = 256 * 1024
 _MAX_FILE_BYTES = 64 * 1024 * 1024
 _MAX_RECORDS_PER_POLL = 20
 _MAX_RECORDS = 10_000
 _PIECE_BYTES = 1024 * 1024
 _REST_SECONDS = 10.0
 _REST_WHEN_INTERRUPTED_SECONDS = 2.0
+
+
+class ProgressRecorder:
+    """Appends what a command tells of its progress as process records: 10,000 for an attempt at most.
+
+    Args:
+        turn: the turn that gets the records.
+
+    Attributes:
+        is_over: whether nothing more is recorded.
+    """
+
+    def __init__(self, turn: Turn) -> None:
+        self._turn = turn
+        self._recorded_count = 0
+        self._complained = False
+        self.is_over = False
+
+    async def append(self, payload: object) -> None:
+        """Append a record; leave it out if it is one too many, or if the kernel does not take it.
+
+        Args:
+            payload: any JSON value.
+        """
+        if self._recorded_count == _MAX_RECORDS:
+            self.end("too many lines")
+            return
+        self._recorded_count += 1
+        try:
+            await self._turn.record(payload)
+        except (InvalidRequest, InvariantError, PayloadTooLarge) as refused:  # only this line is at fault
+            self.complain(str(refused))
+        except CommonGroundError as over:  # the claim is lost, or the kernel stays unreachable
+            self.end(str(over))
+
+    def end(self, reason: str) -> None:
+        """Record nothing more.
+
+        Args:
+            reason: what the log says.
+        """
+        self.is_over = True
+        self.complain(reason)
+
+    def complain(self, problem: str) -> None:
+        """Log that something was left out, once for an attempt.
+
+        Args:
+            problem: why.
+        """
+        if not self._complained:
+            self._complained = True
+            logger.warning("%s: progress left out: %s", self._turn.ref, problem)
 
 
 class ProgressFile:
@@ -43,11 +96,9 @@ class ProgressFile:
         self._path = path
         self._turn = turn
         self._mask = mask
+        self._recorder = ProgressRecorder(turn)
         self._taken_bytes = 0
-        self._recorded_count = 0
         self._is_inside_long_line = False
-        self._is_over = False
-        self._complained = False
 
     @asynccontextmanager
     async def followed(self) -> AsyncIterator[None]:
@@ -63,10 +114,10 @@ class ProgressFile:
             ended.set()
             background.cancel_scope.deadline = anyio.current_time() + self._rest_seconds
         if background.cancel_scope.cancelled_caught:
-            self._end("there was more than could be recorded in time")
+            self._recorder.end("there was more than could be recorded in time")
 
     async def _follow(self, ended: anyio.Event) -> None:
-        while not (self._is_over or ended.is_set()):
+        while not (self._recorder.is_over or ended.is_set()):
             await self._record_new(_MAX_RECORDS_PER_POLL)
             with anyio.move_on_after(POLL_SECONDS):
                 await ended.wait()
@@ -79,10 +130,10 @@ class ProgressFile:
         if not self._is_there:  # most commands write no progress
             return
         with anyio.move_on_after(self._rest_seconds) as recording:
-            while not self._is_over and await self._record_new(_MAX_RECORDS_PER_POLL):
+            while not self._recorder.is_over and await self._record_new(_MAX_RECORDS_PER_POLL):
                 pass
         if recording.cancelled_caught:
-            self._complain("there was more than could be recorded in time")
+            self._recorder.complain("there was more than could be recorded in time")
 
     @property
     def _rest_seconds(self) -> float:
@@ -106,53 +157,32 @@ class ProgressFile:
             if not self._is_inside_long_line:
                 yield line
             self._is_inside_long_line = False
-        if not lines and len(rest) > _MAX_LINE_BYTES:
-            self._complain("a line is too long")
+        if not lines and len(rest) > MAX_LINE_BYTES:
+            self._recorder.complain("a line is too long")
             self._taken_bytes += len(rest)
             self._is_inside_long_line = True
 
     def _new_piece(self) -> bytes:
         if self._taken_bytes >= _MAX_FILE_BYTES:
-            self._end(f"there is more than {_MAX_FILE_BYTES} bytes of it")
+            self._recorder.end(f"there is more than {_MAX_FILE_BYTES} bytes of it")
             return b""
         try:
             return read_from(self._path, self._taken_bytes, _PIECE_BYTES)
         except FileNotFoundError:
             return b""
         except FileUnusable as unusable:
-            self._complain(str(unusable))
+            self._recorder.complain(str(unusable))
             return b""
 
     async def _record(self, line: bytes) -> None:
-        if self._is_over or not line.strip():
+        if self._recorder.is_over or not line.strip():
             return
-        if len(line) > _MAX_LINE_BYTES:
-            self._complain("a line is too long")
+        if len(line) > MAX_LINE_BYTES:
+            self._recorder.complain("a line is too long")
             return
         try:
             payload = loads(self._mask(line.decode()))
         except (ValueError, RecursionError) as broken:
-            self._complain(f"a line is not JSON: {broken}")
+            self._recorder.complain(f"a line is not JSON: {broken}")
             return
-        await self._append(payload)
-
-    async def _append(self, payload: object) -> None:
-        if self._recorded_count == _MAX_RECORDS:
-            self._end("too many lines")
-            return
-        self._recorded_count += 1
-        try:
-            await self._turn.record(payload)
-        except (InvalidRequest, InvariantError, PayloadTooLarge) as refused:  # only this line is at fault
-            self._complain(str(refused))
-        except CommonGroundError as over:  # the claim is lost, or the kernel stays unreachable
-            self._end(str(over))
-
-    def _end(self, reason: str) -> None:
-        self._is_over = True
-        self._complain(reason)
-
-    def _complain(self, problem: str) -> None:
-        if not self._complained:
-            self._complained = True
-            logger.warning("%s: progress left out: %s", self._turn.ref, problem)
+        await self._recorder.append(payload)

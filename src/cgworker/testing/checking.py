@@ -8,20 +8,18 @@ suspending, is checked only if the caller names an input that triggers it.
 from __future__ import annotations
 
 import sys
-import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
+import anyio
 from attrs import field, frozen
 
 from cgworker.errors import UsageError
-from cgworker.handlers import CommandExit, CommandHandler
-from cgworker.handlers.environment import ChildEnvironment
+from cgworker.handlers import ResidentCommandHandler
 from cgworker.handlers.folder import checkpoint_of
 from cgworker.outcome import RETRY_REASON, Failed, Outcome, Succeeded, Suspended
-from cgworker.testing.played import Played
 from cgworker.testing.playing import play
+from cgworker.testing.trial import Trial, Watch
 from cgworker.turn import Turn
 from cgworker.worker import WorkerOptions
 
@@ -52,8 +50,8 @@ _BIG_RECORDS = 250
 _BIG_INPUT_CHARACTERS = 1024 * 1024
 _STOP_AFTER_SECONDS = 1.5
 _GRACE_SECONDS = 4.0
+_LOOK_AFTER_SECONDS = 0.3
 _MAX_OUTPUT_BYTES = 4 * 1024 * 1024
-_BROKEN_CONTRACT = {"worker_final_invalid", "worker_suspend_invalid", "worker_command_missing_final"}
 
 
 @frozen
@@ -71,45 +69,6 @@ class Check:
     detail: str
 
 
-@frozen(kw_only=True)
-class _Trial:
-    """The command's run on one turn."""
-
-    played: Played
-    exit_code: int | None
-    checkpoint: bytes | None
-    output_bytes: int
-    left_others: bool
-    survivors: tuple[int, ...]
-
-    @property
-    def outcome(self) -> Outcome | None:
-        """The outcome of the turn."""
-        return self.played.outcome
-
-    @property
-    def error(self) -> Any:
-        """The `error` of the command's report, if it failed."""
-        return self.outcome.payload.get("error") if isinstance(self.outcome, Failed) else None
-
-    @property
-    def was_killed(self) -> bool:
-        """True if the command had to be killed."""
-        return self.exit_code == -9
-
-    @property
-    def problem(self) -> str | None:
-        """The general rule of the contract that the command broke; None if it broke none."""
-        if self.error == "deadline_exceeded":
-            return "it took too long"
-        if self.error in _BROKEN_CONTRACT:
-            message = self.played.payload.get("message", f"exit status {self.exit_code}")
-            return f"{self.error}: {message}"
-        if self.exit_code is not None and self.exit_code < 0 and self.played.interruption is None:
-            return f"it was ended by signal {-self.exit_code}"
-        return None
-
-
 @frozen
 class CommandCheck:
     """The check of one command.
@@ -118,6 +77,7 @@ class CommandCheck:
         argv: the command and its arguments.
         turns: inputs by the names in `TURNS`; a normal turn is added if there is none.
         seconds: how long a turn may take.
+        is_resident: whether the command stays, and gets its turns as lines.
 
     Raises:
         UsageError: the caller's fault: a turn has another name.
@@ -126,7 +86,8 @@ class CommandCheck:
     argv: Sequence[str]
     turns: Mapping[str, Any] = DEFAULT_TURNS
     seconds: float = 60.0
-    _trials: list[_Trial] = field(init=False, factory=list)
+    is_resident: bool = False
+    _trials: list[Trial] = field(init=False, factory=list)
 
     def __attrs_post_init__(self) -> None:
         if unknown := self.turns.keys() - TURNS.keys():
@@ -136,6 +97,8 @@ class CommandCheck:
     async def run(self) -> AsyncIterator[Check]:
         """Yield the results of the checks as they become known."""
         yield await self._answers()
+        if self.is_resident:
+            yield await self._stays()
         yield await self._takes_any_input()
         yield await self._takes_much()
         stopped = await self._try(self._slow, stop_after=_STOP_AFTER_SECONDS)
@@ -154,8 +117,25 @@ class CommandCheck:
     async def _answers(self) -> Check:
         trial = await self._try(self._normal)
         if isinstance(trial.outcome, Succeeded):
-            return Check("answer", "passed", "it left whole JSON in CG_FINAL_FILE, and exit status 0")
+            how = "a line" if self.is_resident else "whole JSON in CG_FINAL_FILE, with exit status 0"
+            return Check("answer", "passed", f"it left its result as {how}")
         return Check("answer", "failed", f"a normal turn came to {_summary(trial)}")
+
+    async def _stays(self) -> Check:
+        """Check that one process answers several turns, and writes nothing between them."""
+        async with ResidentCommandHandler(self.argv, on_line=lambda _: None).opened() as command:
+            options = WorkerOptions(time_limit_seconds=self.seconds, interrupt_seconds=_GRACE_SECONDS)
+            first = await play(command, self._normal, options=options)
+            await anyio.sleep(_LOOK_AFTER_SECONDS)
+            ids = command.process_ids
+            second = await play(command, self._normal, options=options)
+            await anyio.sleep(_LOOK_AFTER_SECONDS)
+            if not ids or ids != command.process_ids:
+                detail = "it ended, or wrote something after its answer, so it was replaced"
+                return Check("stays", "failed", detail)
+        if isinstance(first.outcome, Succeeded) and isinstance(second.outcome, Succeeded):
+            return Check("stays", "passed", "one process answered two turns")
+        return Check("stays", "failed", "two normal turns, one after the other, did not both succeed")
 
     async def _takes_any_input(self) -> Check:
         for given in _ODD_INPUTS:
@@ -228,9 +208,9 @@ class CommandCheck:
     def _slow(self) -> Any:
         return self.turns.get("slow", self._normal)
 
-    async def _try(self, input: Any, *, checkpoint: bytes | None = None, **script: Any) -> _Trial:
-        watch = _Watch()
-        command = watch.command(self.argv)
+    async def _try(self, input: Any, *, checkpoint: bytes | None = None, **script: Any) -> Trial:
+        watch = Watch()
+        command = watch.command(self.argv, is_resident=self.is_resident)
 
         async def handle(turn: Turn) -> Outcome:
             if checkpoint is not None:
@@ -238,6 +218,7 @@ class CommandCheck:
             try:
                 return await command(turn)
             finally:
+                watch.see_checkpoint(turn)
                 command.forget(turn)
 
         command.check()
@@ -247,78 +228,37 @@ class CommandCheck:
         return trial
 
 
-class _Watch:
-    """Observes a command during one turn."""
-
-    def __init__(self) -> None:
-        self._mark = uuid.uuid4().hex
-        self._exit_code: int | None = None
-        self._checkpoint: bytes | None = None
-        self._output_bytes = 0
-        self._left_others = False
-
-    def command(self, argv: Sequence[str]) -> CommandHandler:
-        environment = ChildEnvironment(added={"CG_CHECK_ID": self._mark})
-        return CommandHandler(argv, environment=environment, on_line=self._count, on_exit=self._note)
-
-    def seen(self, played: Played) -> _Trial:
-        return _Trial(
-            played=played,
-            exit_code=self._exit_code,
-            checkpoint=self._checkpoint,
-            output_bytes=self._output_bytes,
-            left_others=self._left_others,
-            survivors=_processes_with(self._mark),
-        )
-
-    def _count(self, line: str) -> None:
-        self._output_bytes += len(line.encode()) + 1
-
-    def _note(self, turn: Turn, command: CommandExit) -> None:
-        self._exit_code = command.exit_code
-        self._left_others = command.left_others
-        path = checkpoint_of(turn)
-        self._checkpoint = path.read_bytes() if path.exists() else None
-
-
-def _processes_with(mark: str) -> tuple[int, ...]:
-    """Return the ids of running processes with this text in their environment, where the system shows it."""
-    found = []
-    for environment in Path("/proc").glob("[0-9]*/environ"):
-        try:
-            if mark.encode() in environment.read_bytes():
-                found.append(int(environment.parent.name))
-        except OSError:  # the process is another user's, or has ended meanwhile
-            continue
-    return tuple(found)
-
-
-_EXPECTED: Mapping[str, Callable[[_Trial], bool]] = {
-    "suspend": lambda trial: isinstance(trial.outcome, Suspended) and trial.exit_code == 0,
+_EXPECTED: Mapping[str, Callable[[Trial], bool]] = {
+    "suspend": lambda trial: isinstance(trial.outcome, Suspended) and trial.exit_code in (0, None),
     "fail": lambda trial: (
-        isinstance(trial.outcome, Failed) and trial.problem is None and bool(trial.exit_code)
+        isinstance(trial.outcome, Failed) and trial.problem is None and trial.exit_code != 0
     ),
     "later": lambda trial: trial.played.suspended_reason == RETRY_REASON,
 }
 
 
-def _ended(name: str, trial: _Trial, ignored: str) -> Check:
+def _ended(name: str, trial: Trial, ignored: str) -> Check:
     """Return the check that a slow command ended when it was told to."""
     if trial.played.interruption is None:
         return Check(name, "not shown", _over_too_soon())
     if trial.was_killed:
         return Check(name, "failed", f"{ignored} within {_GRACE_SECONDS:g} s, so it was killed")
-    return Check(name, "passed", f"it ended by itself, exit status {trial.exit_code}")
+    return Check(name, "passed", f"it ended by itself{_status(trial)}")
 
 
-def _summary(trial: _Trial) -> str:
+def _summary(trial: Trial) -> str:
     outcome = trial.outcome
-    ended = f", exit status {trial.exit_code}"
+    ended = _status(trial)
     if isinstance(outcome, Suspended):
         return f"suspended, {outcome.reason!r}{ended}"
     if isinstance(outcome, Failed):
         return f"failed, {trial.problem or outcome.payload.get('error')}{ended}"
     return f"{type(outcome).__name__.lower()}{ended}"
+
+
+def _status(trial: Trial) -> str:
+    """Return the exit status in words; a resident command has none while it stays."""
+    return "" if trial.exit_code is None else f", exit status {trial.exit_code}"
 
 
 def _over_too_soon() -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 
 from cgworker.errors import HandlerFailed
-from cgworker.handlers import CommandHandler, FunctionHandler, Handler
+from cgworker.handlers import BaseCommandHandler, FunctionHandler, Handler
 from cgworker.handlers.forked import ending_forked_children
 from cgworker.lease import Interruption
 from cgworker.outcome import Failed, Outcome, Stopped, Succeeded, Suspended, outcome_of, plain_outcome
@@ -113,7 +113,7 @@ def _in_middleware(middleware: Middleware, call_next: Handler) -> Handler:
 
 def _checked(handler: Handler) -> Handler:
     """Wrap a handler so that it raises at once if its outcome could not be settled."""
-    gives_json = isinstance(handler, FunctionHandler | CommandHandler)
+    gives_json = isinstance(handler, FunctionHandler | BaseCommandHandler)
 
     async def call(turn: Turn) -> Outcome:
         outcome = await handler(turn)

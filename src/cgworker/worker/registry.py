@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from cgworker.handlers import CommandHandler, FunctionHandler, Handler
+from cgworker.handlers import BaseCommandHandler, FunctionHandler, Handler
 from cgworker.handlers.signature import HandlerFunction
 from cgworker.worker.retries import Retries
 from cgworker.worker.routing import Middleware, Routes, as_handler
@@ -74,7 +74,7 @@ class HandlerRegistry:
             UsageError: a folder or file of a command cannot be used.
         """
         for handler in self._routes.handlers:
-            if isinstance(handler, CommandHandler):
+            if isinstance(handler, BaseCommandHandler):
                 handler.check()
 
     def middleware(self, function: Middleware) -> Middleware:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cgworker.errors import AnswerTimeout, QuestionDeclined
-from cgworker.handlers import CommandHandler, Handler
+from cgworker.handlers import BaseCommandHandler, Handler
 from cgworker.lease import call_until_lease_ends
 from cgworker.outcome import RETRY_REASON, Failed, Outcome, Suspended
 from cgworker.turn import Turn
@@ -45,7 +45,7 @@ async def retry_or_fail(
 
 def report_of_command(handler: Handler | None, outcome: Outcome | None) -> Mapping[str, Any] | None:
     """Return the error report of a command that ended with a failure status; None for any other outcome."""
-    if not isinstance(handler, CommandHandler) or not isinstance(outcome, Failed):
+    if not isinstance(handler, BaseCommandHandler) or not isinstance(outcome, Failed):
         return None
     report = outcome.payload
     has_status = isinstance(report, Mapping) and report.get("child_exit_code") not in (0, None)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import anyio
 
 from cgworker.client import KernelClient
 from cgworker.events import Listener, logger
+from cgworker.handlers import Handler, ResidentCommandHandler
 from cgworker.handlers.folder import FolderUnwritable
 from cgworker.lease import Interruption
 from cgworker.turn import Turn
@@ -79,14 +80,16 @@ async def open_context(  # noqa: PLR0913  # everything that the attempts share
 @asynccontextmanager
 async def _open_routes(routes: Routes, lifespan: OpenLifespan | None) -> AsyncIterator[Routes]:
     """Yield the routes with the resources of the lifespan, checked before anything is claimed."""
-    if lifespan is None:
+    async with AsyncExitStack() as stack:
+        if lifespan is not None:
+            routes = routes.with_resources(await stack.enter_async_context(open_lifespan(lifespan())))
         routes.check()
-        yield routes
-        return
-    async with open_lifespan(lifespan()) as given:
-        opened = routes.with_resources(given)
-        opened.check()
-        yield opened
+        staying: dict[int, Handler] = {
+            id(handler): await stack.enter_async_context(handler.opened())
+            for handler in routes.handlers
+            if isinstance(handler, ResidentCommandHandler)
+        }
+        yield routes.mapped(lambda handler: staying.get(id(handler), handler))
 
 
 @asynccontextmanager

@@ -16,7 +16,7 @@ from cgworker.client import KernelClient
 from cgworker.deprecation import warn_renamed
 from cgworker.errors import UsageError
 from cgworker.events import Listener, combine_listeners
-from cgworker.handlers import CommandHandler, FunctionHandler, Handler
+from cgworker.handlers import BaseCommandHandler, FunctionHandler, Handler
 from cgworker.handlers.signature import HandlerFunction
 from cgworker.wire.refs import AgentRef
 from cgworker.worker.context import RunContext
@@ -177,7 +177,7 @@ class Worker(HandlerRegistry, WorkerHooks):
         Raises:
             UsageError: no default place for a folder is known.
         """
-        commands = [each for each in self._routes.handlers if isinstance(each, CommandHandler)]
+        commands = [each for each in self._routes.handlers if isinstance(each, BaseCommandHandler)]
         folders = [self.options.outbox_folder, *(folder for each in commands for folder in each.folders)]
         return Room(folders, self.agent, self._listener)
 

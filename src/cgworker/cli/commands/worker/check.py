@@ -28,6 +28,9 @@ async def check(
     time_limit_seconds: Annotated[
         float, Flag("--time-limit-seconds", min=0.1, metavar="S", help="How long a turn may take.")
     ] = 60.0,
+    resident: Annotated[
+        bool, Flag("--resident", help="The command stays, and gets its turns as lines on its stdin.")
+    ] = False,
 ) -> CheckCard:
     """Run a command on a set of turns without a kernel, and check that it keeps the command contract.
 
@@ -36,7 +39,7 @@ async def check(
     """
     logging.getLogger("cgworker").setLevel(logging.ERROR)  # the check reports what it ends
     argv = split_command(command)
-    check_run = CommandCheck(argv, _turns(turns_file, turns_json), time_limit_seconds)
+    check_run = CommandCheck(argv, _turns(turns_file, turns_json), time_limit_seconds, resident)
     checks: list[Check] = []
     with progress(f"running {argv[0]} on the first turn") as say:
         async for each in check_run.run():

@@ -19,6 +19,8 @@ from cgworker.cli.status_line import status_line
 from cgworker.cli.worker_results import (
     LoopResult,
 )
+from cgworker.errors import UsageError
+from cgworker.handlers import CommandHandler, ResidentCommandHandler
 from cgworker.worker import WorkerOptions
 from cgworker.worker.process.dumpable import close_memory
 from cgworker.worker.process.exit import Ending, ending_in_time
@@ -68,6 +70,18 @@ def loop(
             help="Try a turn again so often if its command fails, each time after longer.",
         ),
     ] = None,
+    resident: Annotated[
+        bool, Flag("--resident", help="The command stays, and gets turns as lines on its stdin.")
+    ] = False,
+    resident_count: Annotated[
+        int | None,
+        Flag(
+            "--resident-count",
+            min=1,
+            metavar="N",
+            help="With --resident: the most processes.  [default: one for each turn at once]",
+        ),
+    ] = None,
     exit_on_failure: Annotated[
         bool, Flag("--exit-on-failure", help="End at the first turn that fails.")
     ] = False,
@@ -90,17 +104,38 @@ def loop(
         poll_seconds=idle_sleep_seconds,
         retries=None if retries is None else Retries(retries),
     )
+    handler = _handler(runtime, concurrency, resident=resident, count=resident_count)
     with ending_in_time() as ending:
         return anyio.run(
             partial(
-                _loop, server, runtime, options, max_iterations, exit_on_failure, health_port, as_json, ending
+                _loop,
+                server,
+                runtime,
+                handler,
+                options,
+                max_iterations,
+                exit_on_failure,
+                health_port,
+                as_json,
+                ending,
             )
         )
+
+
+def _handler(
+    runtime: CommandFlags, concurrency: int | None, *, resident: bool, count: int | None
+) -> CommandHandler | ResidentCommandHandler:
+    if resident:
+        return runtime.resident_handler(count)
+    if count is not None:
+        raise UsageError("--resident-count is for commands that stay: give --resident too")
+    return runtime.handler(folder_per_turn=concurrency != 1)
 
 
 async def _loop(
     server: ServerFlags,
     runtime: CommandFlags,
+    handler: CommandHandler | ResidentCommandHandler,
     options: WorkerOptions,
     max_iterations: int | None,
     exit_on_failure: bool,
@@ -108,8 +143,7 @@ async def _loop(
     as_json: bool,
     ending: Ending,
 ) -> LoopResult:
-    several = options.concurrency != 1
-    async with running_worker(server, runtime, options, folder_per_turn=several, ending=ending) as worker:
+    async with running_worker(server, runtime, options, handler=handler, ending=ending) as worker:
         worker.exit_on_failure = exit_on_failure
         async with answering_health([worker], health_port), notifying_systemd([worker]):
             with status_line([worker], as_json=as_json):

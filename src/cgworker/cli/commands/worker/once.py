@@ -31,5 +31,6 @@ async def _once(
     server: ServerFlags, runtime: CommandFlags, ending: Ending
 ) -> WorkedTurn | UnreadTurn | NothingClaimed:
     options = runtime.options()
-    async with running_worker(server, runtime, options, folder_per_turn=False, ending=ending) as worker:
+    handler = runtime.handler(folder_per_turn=False)
+    async with running_worker(server, runtime, options, handler=handler, ending=ending) as worker:
         return await worker.work_one()

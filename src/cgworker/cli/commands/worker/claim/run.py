@@ -34,8 +34,8 @@ from cgworker.cli.worker_results import (
 from cgworker.client import KernelClient
 from cgworker.errors import CommonGroundError, UsageError
 from cgworker.handlers import CommandHandler
+from cgworker.handlers.base_command import write_to_stderr
 from cgworker.handlers.child import ChildProcess, start_child
-from cgworker.handlers.command import write_to_stderr
 from cgworker.handlers.environment import ChildEnvironment, mask_for
 from cgworker.handlers.folder import temporary_folder
 from cgworker.lease import Lease, monotonic
