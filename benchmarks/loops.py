@@ -16,6 +16,8 @@ from cgworker.profiles import ConfigFile, Profile
 OUR_CG = (sys.executable, "-m", "cgworker")
 RUNTIME = "runtime.sh"
 """The command's name in the user's home."""
+RESIDENT_RUNTIME = "resident.sh"
+"""The name of the command that stays."""
 
 _PROGRAM = """
 import sys
@@ -36,13 +38,15 @@ def cg_of(python: str) -> tuple[str, ...]:
 
 
 @contextmanager
-def loops(cg: Sequence[str], server: Server, agents: Sequence[Agent], home: Path) -> Iterator[list[int]]:
+def loops(
+    cg: Sequence[str], server: Server, agents: Sequence[Agent], home: Path, *, is_resident: bool = False
+) -> Iterator[list[int]]:
     """A loop for each agent, until the block ends; gives their pids.
 
-    What they said is told when the block ends in a timeout.
+    What they said is told when the block ends in a timeout. With `is_resident` the command stays.
     """
     with (home / "log").open("w+") as log:
-        running = [_started([*cg, *_words(server, agent, home)], home, log) for agent in agents]
+        running = [_started([*cg, *_words(server, agent, home, is_resident)], home, log) for agent in agents]
         try:
             yield [loop.pid for loop in running]
         except TimeoutError as late:
@@ -71,10 +75,12 @@ def _started(program: list[str], home: Path, log: IO[str], **environ: str) -> su
     return subprocess.Popen(program, env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
 
-def _words(server: Server, agent: Agent, home: Path) -> list[str]:
+def _words(server: Server, agent: Agent, home: Path, is_resident: bool) -> list[str]:
     """With a profile, which both programs keep alike."""
     profile = _profile_of(agent, home)
     loop = ["worker", "loop", "--base-url", server.url, "--profile", profile.name]
+    if is_resident:
+        return [*loop, "--resident", "--command", "sh", str(home / RESIDENT_RUNTIME)]
     return [*loop, "--command", "sh", str(home / RUNTIME)]
 
 
