@@ -246,6 +246,29 @@ async def test_a_claim_walks_past_no_turn_of_another_agent(dsn: str) -> None:
     assert read / 20 < 10
 
 
+async def test_many_dispatches_look_up_their_place_in_the_fair_order_once(dsn: str) -> None:
+    """Each lookup after the first would walk past the turns that the statement has added itself."""
+    connection = await asyncpg.connect(dsn)
+    async with _opened(dsn, "placed") as project:
+        requester, worker = await project.agent("requester"), await project.agent("worker")
+        before = await _searches(connection)
+        items = [requester.dispatching(worker, f"k{place}") for place in range(40)]
+        await requester.post("turns:dispatch-many", {"items": items})
+    searches = await _searches(connection) - before
+    await connection.close()
+    assert 0 < searches < 5
+
+
+async def _searches(connection: Connection) -> int:
+    """How often the index of the fair order was searched; others who searched have gone by now."""
+    await connection.execute(_TELL)
+    await connection.execute("select pg_stat_clear_snapshot()")
+    count: int = await connection.fetchval(
+        "select idx_scan from pg_stat_user_indexes where indexrelname = 'cg_turns_fair'"
+    )
+    return count
+
+
 def test_no_claim_can_be_planned_as_a_walk_over_a_list() -> None:
     """Lists have indexes that only statements with `turn_number > 0` can use; what claims run has none.
 

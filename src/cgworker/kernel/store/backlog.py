@@ -23,7 +23,7 @@ class Backlog:
     held_count: int
 
 
-# Reads no closed turns: the indexes cg_turns_open and cg_turns_leases have none, and the oldest turn of each
+# Reads no closed turns: the indexes cg_turns_open and cg_turns_running have none, and the oldest turn of each
 # group is fetched by its key.
 COUNT_OPEN_TURNS = """
 with open_turns as materialized (
@@ -34,7 +34,7 @@ with open_turns as materialized (
 ), held as materialized (
     select project_id, count(*) as held_count
     from cg_turns
-    where state = 'running' and claim_expires_at > cg_now() and turn_number > 0
+    where state = 'running' and claim_expires_at > cg_now()
     group by project_id
 ), busiest as (
     select project_id

@@ -97,6 +97,16 @@ with sent as (
     cross join lateral (
         select coalesce(cg_now() + make_interval(secs => s.delay_seconds), s.not_before) as begins_at
     ) b
+), placed as (
+    -- Where the fair order of each agent, priority and key goes on. It is looked up once for all turns of the
+    -- statement: a later lookup would walk past those that have been added by then.
+    select n.*, max(case when n.nth_here = 1 then (
+            select f.fair_number from cg_last_place($1, n.target_id, n.priority, n.fairness_key) f
+        ) end) over (partition by n.target_id, n.priority, n.fairness_key) as last_place
+    from (
+        select *, row_number() over (partition by target_id, priority, fairness_key) as nth_here
+        from numbered
+    ) n
 ), born as (
     -- The turns, queued. A turn waits if an earlier queued one has its serial key, here or in the table.
     -- Turns that wait for nothing get their place in the fair order.
@@ -106,8 +116,8 @@ with sent as (
     select $1, n.turn_number, n.target_id, n.requester_id, n.turn_kind,
         n.cause_kind, n.cause_id, n.parent_number, n.spawn_key, 'queued', 1, cg_clock(), cg_clock(),
         n.begins_at, n.delay_seconds, n.priority, n.serial_key, n.fairness_key, n.due_at, w.waits_for_key,
-        coalesce(f.fair_number + n.nth_of_key - 1, 0)
-    from numbered n
+        case when n.due_at is null and not w.waits_for_key then n.last_place + n.nth_of_key - 1 else 0 end
+    from placed n
     cross join lateral (
         select case when n.serial_key is null or n.due_at is not null then false
             else cg_must_wait($1, n.target_id, n.serial_key, n.turn_number) or (
@@ -120,8 +130,6 @@ with sent as (
         end as waits_for_key
         offset 0
     ) w
-    left join lateral cg_last_place($1, n.target_id, n.priority, n.fairness_key) f
-        on n.due_at is null and not w.waits_for_key
 ), recorded as (
     -- The first record of each, its input.
     insert into cg_records (project_id, turn_number, turn_seq, record_id, role, box_id, card_id,

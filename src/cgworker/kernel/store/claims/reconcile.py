@@ -63,7 +63,7 @@ with ended as (
     -- Lock a batch of turns whose lease has ended.
     select project_id, turn_number
     from cg_turns
-    where state = 'running' and claim_expires_at <= cg_now() and turn_number > 0
+    where state = 'running' and claim_expires_at <= cg_now()
     order by claim_expires_at
     limit $1
     for no key update skip locked
