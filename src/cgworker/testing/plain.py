@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from urllib.parse import parse_qsl, urlencode
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -13,6 +14,7 @@ from cgworker.wire.order import ORDER_FIELDS
 
 _PREFERENCES = (b"prefer", b"idempotency-key")
 _ADDED_ROUTES = re.compile(r"-many\Z|/management/schedules(/|\Z)|/turns/[^/]+:(tell|redo)\Z")
+_ADDED_PARAMETERS = ("before_turn_seq", "after_agent_id")
 _ADDED_FIELDS: Mapping[str, tuple[str, ...]] = {
     "suspend": ("resume_after_seconds",),
     "dispatch": ORDER_FIELDS,
@@ -29,6 +31,9 @@ async def answer_plainly(app: ASGIApp, verb: str | None, scope: Scope, receive: 
         receive: the ASGI receive function.
         send: the ASGI send function.
     """
+    scope["query_string"] = urlencode(
+        [pair for pair in parse_qsl(scope["query_string"].decode(), True) if pair[0] not in _ADDED_PARAMETERS]
+    ).encode()
     scope["headers"] = [pair for pair in scope["headers"] if pair[0] not in _PREFERENCES]
     if _ADDED_ROUTES.search(scope["path"]):
         await JSONResponse({"detail": "Not Found"}, status_code=404)(scope, receive, send)
