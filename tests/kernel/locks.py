@@ -32,8 +32,13 @@ class Held:
     async def waited_for(self, count: int) -> None:
         """Until so many statements wait for locks."""
         with anyio.fail_after(QUICK_SECONDS):
-            while await self.connection.fetchval("select count(*)" + BLOCKED) < count:  # noqa: ASYNC110  # it can only be asked
+            while await self._count_blocked() < count:  # noqa: ASYNC110  # it can only be asked
                 await anyio.sleep(0.005)
+
+    async def _count_blocked(self) -> int:
+        # Within a transaction PostgreSQL shows the activity as it was at the first look.
+        await self.connection.execute("select pg_stat_clear_snapshot()")
+        return int(await self.connection.fetchval("select count(*)" + BLOCKED))
 
     async def cut_off(self) -> None:
         """End the connections of those statements."""
