@@ -40,12 +40,9 @@ async def test_a_turns_text_comes_as_it_is_written(sample: Sample, link: str, br
     turn_id = await sample.dispatch(WRITING, {"subject": "a queue"})
     await page.goto(at(link, f"/turns/{turn_id}"))
     await page.locator(".stream", has_text="a queue met a worker").wait_for()
-    await page.get_by_role("textbox", name="Tell it something").fill("half a mess")
     sample.go_on.set()
     await page.locator(".stream", has_text="never repeated any work").wait_for()
     await page.get_by_role("heading", name="Result").wait_for()
-    typed = await page.get_by_role("textbox", name="Tell it something").input_value()
-    assert typed == "half a mess"
     assert browser.complaints == []
 
 

@@ -42,6 +42,7 @@ _EXTRAS: Mapping[str, str] = {
     "agents": "openai-agents",
     "asyncpg": "kernel",
     "cronsim": "kernel",
+    "claude_agent_sdk": "claude",
     "jinja2": "console",
     "langgraph": "langgraph",
     "mcp": "mcp",

@@ -40,7 +40,7 @@ class ProgressRecorder:
         self._turn = turn
         self._recorded_count = 0
         self._complained = False
-        self.is_over = False
+        self.is_over: bool = False
 
     async def append(self, payload: object) -> None:
         """Append a record; leave it out if it is one too many, or if the kernel does not take it.

@@ -56,7 +56,7 @@ class ResidentProcess:
         self._tasks: anyio.abc.TaskGroup | None = None
         self._folder: Path | None = None
         self._must_end = False
-        self.is_fit = False
+        self.is_fit: bool = False
 
     @property
     def pid(self) -> int | None:

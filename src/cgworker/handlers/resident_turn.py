@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -62,8 +62,8 @@ class ResidentTurn:
         self._progress = ProgressRecorder(turn)
         self._stale_count = 0
         self.turn = turn
-        self.mask = mask_for(turn.secrets)
-        self.done = anyio.Event()
+        self.mask: Callable[[str], str] = mask_for(turn.secrets)
+        self.done: anyio.Event = anyio.Event()
         self.outcome: Outcome | None = None
         self.error: BaseException | None = None
 
@@ -104,7 +104,7 @@ class ResidentTurn:
             OSError: a file cannot be written.
         """
         self._folder = folder
-        self.messages = MessagesFile(self._file("messages", "jsonl"), self.turn)
+        self.messages: MessagesFile = MessagesFile(self._file("messages", "jsonl"), self.turn)
         turn, handler = self.turn, self._handler
         if await turn.records(MESSAGE_ROLE):
             await self.messages.write_first()
