@@ -7,6 +7,7 @@ from pathlib import Path
 from attrs import frozen
 
 from cgworker.client import KernelClient
+from cgworker.errors import ProfileError
 from cgworker.profiles import resolve_profile
 from cgworker.wire.refs import AgentRef
 
@@ -25,7 +26,11 @@ class ProfileKernel:
 
     @property
     def agent(self) -> AgentRef:
-        """The agent that the name names. The profile need not exist."""
+        """The agent of the profile; the one that the name names while there is no profile."""
+        try:
+            return resolve_profile(self.name, config_path=self.config_path).agent
+        except ProfileError:
+            pass
         project_id, _, agent_id = self.name.strip().partition("/")
         return AgentRef(project_id=project_id, agent_id=agent_id)
 
