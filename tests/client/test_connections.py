@@ -136,7 +136,8 @@ async def test_a_server_that_says_nothing_is_waited_for_so_long_and_no_longer() 
     """The time is httpx's; the connection is not used again."""
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
     port = listener.extra(SocketAttribute.local_port)
-    async with listener, httpx.AsyncClient(transport=Connections(), timeout=0.05) as client:
+    timeout = httpx.Timeout(None, read=0.05)
+    async with listener, httpx.AsyncClient(transport=Connections(), timeout=timeout) as client:
         with pytest.raises(httpx.ReadTimeout):
             await client.get(f"http://127.0.0.1:{port}/")
 
