@@ -11,7 +11,7 @@ import pytest
 from attrs import evolve
 
 import cgworker
-from cgworker import AgentRef, CommandHandler, KernelClient, Turn, Worker, WorkerOptions
+from cgworker import AgentRef, CommandHandler, KernelClient, Turn, Worker, WorkerOptions, events
 from cgworker.adapters.a2a_server import a2a_app
 from cgworker.adapters.nanobot import NanobotAdapter
 from cgworker.adapters.openai import ChatAdapter
@@ -129,3 +129,13 @@ def test_a_trace_is_carried_under_an_old_name() -> None:
     )
     with pytest.warns(DeprecationWarning, match=r"carry_trace\(\).*use inject_trace\(\)"):
         assert cgworker.carry_trace(dispatch) == cgworker.inject_trace(dispatch)
+
+
+def test_an_event_has_an_old_name() -> None:
+    """`events.LeaseLost` is `LeaseEnded`, because `cgworker.LeaseLost` is an error."""
+    with pytest.warns(DeprecationWarning, match="use LeaseEnded") as caught:
+        old = events.LeaseLost
+    assert caught[0].filename == __file__
+    assert old is events.LeaseEnded
+    with pytest.raises(AttributeError, match="no attribute 'LeaseFound'"):
+        events.LeaseFound  # noqa: B018  # it raises

@@ -17,7 +17,7 @@ from typing import Any
 import anyio
 
 from cgworker import AgentRef, KernelClient, Turn, Worker, WorkerOptions
-from cgworker.events import Event, LeaseLost
+from cgworker.events import Event, LeaseEnded
 
 
 class Sleeps:
@@ -34,7 +34,7 @@ class Sleeps:
         await anyio.sleep_forever()
 
     def listen(self, event: Event) -> None:
-        self.lost += isinstance(event, LeaseLost)
+        self.lost += isinstance(event, LeaseEnded)
 
 
 async def main(asked: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from attrs import asdict, field, frozen
 
+from cgworker.deprecation import warn_renamed
 from cgworker.printable import printable
 from cgworker.wire.refs import AgentRef, TurnRef
 
@@ -123,7 +124,7 @@ class RenewalFailed(TurnEvent):
 
 
 @frozen(kw_only=True)
-class LeaseLost(TurnEvent):
+class LeaseEnded(TurnEvent):
     """The lease ended or is about to; the work on the turn is ended too."""
 
     level: ClassVar[int] = logging.WARNING
@@ -286,3 +287,10 @@ def combine_listeners(first: Listener | None, second: Listener) -> Listener:
 
 def _spell(value: object) -> object:
     return str(value) if isinstance(value, AgentRef | TurnRef) else value
+
+
+def __getattr__(name: str) -> Any:
+    if name == "LeaseLost":  # the name of an error too, `cgworker.LeaseLost`
+        warn_renamed("cgworker.events.LeaseLost", "LeaseEnded")
+        return LeaseEnded
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

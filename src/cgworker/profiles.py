@@ -87,7 +87,7 @@ class Config:
 
 
 @frozen(kw_only=True)
-class Connection:
+class KernelAccess:
     """The settings for calling a kernel as an agent."""
 
     base_url: str
@@ -99,8 +99,8 @@ class Connection:
 
 def resolve_profile(
     name: str, *, config_path: str | Path | None = None, environ: Mapping[str, str] = os.environ
-) -> Connection:
-    """Return the connection that a profile stands for.
+) -> KernelAccess:
+    """Return the access to the kernel that a profile stands for.
 
     Args:
         name: `<project>/<agent>`, as `cg agent join` made it.
@@ -115,7 +115,7 @@ def resolve_profile(
     """
     config = ConfigFile.locate(config_path, environ).read()
     profile = config.profile(name)
-    return Connection(
+    return KernelAccess(
         base_url=kernel_url_of(config, profile.project_id, environ),
         agent=profile.agent,
         token=read_profile_token(profile),

@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from cgworker import AdapterHandler, Turn, UsageError, Worker, WorkerOptions
-from cgworker.adapters.nanobot import Bot, NanobotAdapter, _Round
+from cgworker.adapters.nanobot import Bot, NanobotAdapter, _Exchange
 from cgworker.adapters.tools import ChildTool
 from cgworker.errors import FencingError, KernelUnreachable, LeaseLost
 from cgworker.testing import LocalKernel
@@ -154,7 +154,7 @@ def test_a_missing_config_is_said_before_anything_is_claimed(tmp_path: Path) -> 
 async def test_what_the_kernel_says_is_no_failure_of_the_bot(raised: Exception) -> None:
     """It was kept as a `nanobot_failed`, and the turn failed for a lease that another worker had."""
 
-    class Raising(_Round):
+    class Raising(_Exchange):
         async def _run(self) -> str:
             raise raised
 

@@ -26,7 +26,7 @@ from cgworker.cli.problems import Problem
 from cgworker.cli.progress import progress
 from cgworker.cli.rendering import json_of
 from cgworker.cli.views import picture, show, show_problem
-from cgworker.events import LeaseLost, log_event
+from cgworker.events import LeaseEnded, log_event
 from cgworker.printable import PrintableFormatter, printable, printable_json
 from cgworker.testing.checking import Check as CommandCheck
 from cgworker.wire.refs import AgentRef, TurnRef
@@ -215,7 +215,7 @@ def test_no_line_of_the_log_is_driven_or_forged() -> None:
     logging.getLogger("cgworker").addHandler(kept)
     turn, agent = TurnRef(project_id="p", turn_id="T-1"), AgentRef(project_id="p", agent_id="a")
     try:
-        log_event(LeaseLost(turn=turn, agent=agent, attempt=1, reason="\x1b[2J\nINFO forged"))
+        log_event(LeaseEnded(turn=turn, agent=agent, attempt=1, reason="\x1b[2J\nINFO forged"))
     finally:
         logging.getLogger("cgworker").removeHandler(kept)
     assert "reason=\\x1b[2J\\x0aINFO forged" in records[0].getMessage()

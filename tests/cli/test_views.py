@@ -12,9 +12,9 @@ from rich.console import Console
 from cgworker.cli.problems import Problem
 from cgworker.cli.rendering import plain_text
 from cgworker.cli.results import (
-    Check,
     Diagnosis,
     DispatchedTurn,
+    DoctorCheck,
     JoinedAgent,
     TurnResult,
     Why,
@@ -173,7 +173,7 @@ AN_AGENT = AgentEntry(
         (
             Diagnosis(
                 healthy=False,
-                checks=(Check(name="server", healthy=False, message="refused", advice="start it"),),
+                checks=(DoctorCheck(name="server", healthy=False, message="refused", advice="start it"),),
             ),
             ["✗ server", "refused", "→ start it"],
         ),

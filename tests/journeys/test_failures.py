@@ -9,7 +9,7 @@ import anyio.lowlevel
 import pytest
 
 from cgworker import HandlerFailed, Turn, TurnReport, Worker, WorkerOptions, handles
-from cgworker.events import ClaimingFailed, ClaimingRecovered, LeaseLost, TurnGivenUp
+from cgworker.events import ClaimingFailed, ClaimingRecovered, LeaseEnded, TurnGivenUp
 from cgworker.testing import LocalKernel
 from tests.journeys.conftest import Witness, closed, history, in_state, working
 
@@ -175,7 +175,7 @@ async def test_a_lost_lease_ends_the_handler_and_writes_nothing(kernel: LocalKer
 
         turn = await kernel.dispatch("desk", {})
         async with working(worker):
-            await witness.saw(LeaseLost)
+            await witness.saw(LeaseEnded)
             await witness.saw(TurnGivenUp)
             assert (await closed(desk, turn)).final_payload == 2
         assert "turn.claim_reconciled" in await history(desk, turn)
@@ -216,7 +216,7 @@ async def test_a_slow_renewal_is_noise(kernel: LocalKernel) -> None:
         kernel.faults.answer("renew", 500)
         await worker.once()
         assert (await closed(desk, turn)).final_payload == "done"
-        assert not witness.of(LeaseLost)
+        assert not witness.of(LeaseEnded)
 
 
 async def test_a_payload_too_large_is_a_typed_failure_and_kept(kernel: LocalKernel) -> None:

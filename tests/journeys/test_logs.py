@@ -11,7 +11,7 @@ import anyio.to_thread
 import pytest
 
 from cgworker import Turn, TurnLogFilter, Worker, WorkerOptions, suspend
-from cgworker.events import HandlerRaised, LeaseLost, RenewalFailed, TurnGivenUp, TurnSettled
+from cgworker.events import HandlerRaised, LeaseEnded, RenewalFailed, TurnGivenUp, TurnSettled
 from cgworker.testing import LocalKernel
 from tests.journeys.conftest import Witness, closed, in_state, working
 
@@ -110,7 +110,7 @@ async def test_no_secret_is_ever_logged(kernel: LocalKernel, spelled: Spelled) -
             for word in ("raise", "lose", "plain"):
                 await closed(desk, turns[word])
             await in_state(desk, turns["suspend"], "suspended")
-        for kind in (HandlerRaised, LeaseLost, RenewalFailed, TurnGivenUp, TurnSettled):
+        for kind in (HandlerRaised, LeaseEnded, RenewalFailed, TurnGivenUp, TurnSettled):
             assert witness.of(kind), f"this story has no {kind.__name__}"
     assert len(secrets) >= 5  # the credential, and a token for each claim
     told = spelled.text + repr(witness.events) + "".join(str(e.error) for e in witness.of(HandlerRaised))

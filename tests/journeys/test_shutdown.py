@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 from cgworker import Turn, Worker, WorkerOptions
-from cgworker.events import LeaseLost, LeaseRenewed, WorkerStopped
+from cgworker.events import LeaseEnded, LeaseRenewed, WorkerStopped
 from cgworker.testing import LocalKernel
 from tests.journeys.conftest import Witness, closed, history, in_state, working
 
@@ -96,7 +96,7 @@ async def test_leases_are_renewed_through_a_drain(kernel: LocalKernel) -> None:
             worker.drain()
         assert (await closed(desk, turn)).final_payload == "done"
         assert len(witness.of(LeaseRenewed)) >= 6
-        assert not witness.of(LeaseLost)
+        assert not witness.of(LeaseEnded)
 
 
 async def test_what_does_not_end_in_time_is_handed_back_and_taken_by_another(kernel: LocalKernel) -> None:

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from cgworker import CommandHandler, Turn, Worker, WorkerOptions, lease
-from cgworker.events import LeaseLost
+from cgworker.events import LeaseEnded
 from cgworker.handlers import folder
 from cgworker.outcome import Suspended
 from cgworker.testing import LocalKernel
@@ -79,6 +79,6 @@ async def test_after_a_machines_sleep_a_lease_that_ended_meanwhile_is_given_up_a
         async with working(worker):
             await started.wait()
             slept_seconds = 3600.0
-            await witness.saw(LeaseLost, seconds=3)
+            await witness.saw(LeaseEnded, seconds=3)
             assert (await closed(desk, turn)).final_payload == 2
     assert runs == [1, 2]

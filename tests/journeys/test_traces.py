@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import Tracer
 
 from cgworker import AgentRef, KernelClient, Turn, TurnRef, Worker, WorkerOptions, inject_trace, instrument
-from cgworker.events import LeaseLost, TurnSettled
+from cgworker.events import LeaseEnded, TurnSettled
 from cgworker.testing import LocalKernel
 from cgworker.wire.meta import Meta
 from cgworker.wire.turns import Dispatch, RootRequest
@@ -159,7 +159,7 @@ async def test_a_retry_is_a_trace_of_its_own_with_a_link_to_the_first(
 
         turn = await kernel.dispatch("desk", {})
         async with working(worker):
-            await witness.saw(LeaseLost)
+            await witness.saw(LeaseEnded)
             assert (await closed(desk, turn)).final_payload == 2
     first, second = seen.spans(f"process {desk.agent}")
     assert first.parent is None

@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from cgworker import KernelClient, Succeeded, Turn, TurnRef, Worker, inject_trace, instrument
 from cgworker.errors import UsageError
-from cgworker.events import HandlerStarted, LeaseLost, TurnClaimed, TurnGivenUp, TurnSettled
+from cgworker.events import HandlerStarted, LeaseEnded, TurnClaimed, TurnGivenUp, TurnSettled
 from cgworker.testing import play
 from cgworker.wire.turns import Dispatch, RootRequest
 from cgworker.worker.outbox.outbox import Outbox
@@ -78,7 +78,7 @@ async def test_figures_add_up(tmp_path: Path) -> None:
         TurnClaimed(**FACTS, kind="k"),
         HandlerStarted(**FACTS, seconds=0.25),
         TurnSettled(**FACTS, outcome="succeeded", seconds=1.5),
-        LeaseLost(**FACTS, reason="over"),
+        LeaseEnded(**FACTS, reason="over"),
         TurnGivenUp(**FACTS, outcome=None, reason="the lease was lost"),
     ):
         figures.note(event)

@@ -110,7 +110,7 @@ def a2a_app(
             "offering an agent needs a kernel client with an agent: KernelClient(url, agent=...)"
         )
     target = AgentRef(project_id=kernel.agent.project_id, agent_id=agent_id)
-    offered = _Offered(kernel, kernel.agent, target, kind, input)
+    handler = _AgentHandler(kernel, kernel.agent, target, kind, input)
     card = AgentCard(
         name=agent_id,
         version="1",
@@ -123,14 +123,14 @@ def a2a_app(
     )
     return Starlette(
         routes=[
-            *create_agent_card_routes(card, card_modifier=offered.describe),
-            *create_jsonrpc_routes(offered, "/"),
+            *create_agent_card_routes(card, card_modifier=handler.describe),
+            *create_jsonrpc_routes(handler, "/"),
         ],
         middleware=[*middleware, Middleware(AccessMiddleware, max_bytes=max_bytes)],
     )
 
 
-class _Offered(RequestHandler):
+class _AgentHandler(RequestHandler):
     """Handles the requests of A2A clients to the agent."""
 
     def __init__(

@@ -91,13 +91,13 @@ def ag_ui_app(
     """
     requester = require_agent(kernel)
     target = AgentRef(project_id=requester.project_id, agent_id=agent_id)
-    offered = _Offered(kernel, requester, target, kind, input, bearer, max_bytes)
+    endpoint = _AgentEndpoint(kernel, requester, target, kind, input, bearer, max_bytes)
     hosts = Middleware(TrustedHostMiddleware, allowed_hosts=[*_LOOPBACK, *allowed_hosts])
-    return Starlette(routes=[Route("/", offered.handle, methods=["POST"])], middleware=[hosts, *middleware])
+    return Starlette(routes=[Route("/", endpoint.handle, methods=["POST"])], middleware=[hosts, *middleware])
 
 
 @frozen
-class _Offered:
+class _AgentEndpoint:
     """Handles the requests of AG-UI clients to the agent."""
 
     _kernel: KernelClient

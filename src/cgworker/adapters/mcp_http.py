@@ -114,7 +114,7 @@ def _digest(bearer: str) -> bytes:
     return hashlib.sha256(bearer.encode()).digest()
 
 
-class _Server(uvicorn.Server):
+class _OrderlyServer(uvicorn.Server):
     """A server that ends in order on SIGTERM or SIGINT, without raising the signal again."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # a signal handler
@@ -146,4 +146,4 @@ async def serve_http(app: Any, host: str, port: int) -> None:
         config = uvicorn.Config(
             app, log_level="warning", ws="none", timeout_graceful_shutdown=_CLOSING_SECONDS
         )
-        await _Server(config).serve([listener])
+        await _OrderlyServer(config).serve([listener])

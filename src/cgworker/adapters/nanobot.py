@@ -137,7 +137,7 @@ class NanobotAdapter(Adapter[Bot]):
         told = RoundMessages(turn, "nanobot")
         said = "\n\n".join([self.message(turn), *await told.before(0)])
         for number in range(self.max_rounds):
-            reply = await turn.once(f"nanobot:{number}", _Round(turn, prepared, number, said).ask)
+            reply = await turn.once(f"nanobot:{number}", _Exchange(turn, prepared, number, said).ask)
             if (error := reply.get("error")) is not None:
                 yield Output(fail({"error": "nanobot_failed", "message": error}))
                 return
@@ -167,7 +167,7 @@ class NanobotAdapter(Adapter[Bot]):
 
 
 @frozen
-class _Round:
+class _Exchange:
     """One message to the bot."""
 
     turn: Turn

@@ -131,7 +131,7 @@ class ChatAdapter(Adapter["AsyncOpenAI"]):
         conversation, told = [*self._said_first(), *self.messages(turn)], RoundMessages(turn, "model")
         conversation.extend(_user_messages(await told.before(0)))
         for number in range(self.max_rounds):
-            ask = _Round(self, prepared, turn, conversation).ask
+            ask = _ModelRequest(self, prepared, turn, conversation).ask
             answer = await turn.once(f"model:{number}", ask, private=True)
             calls = answer.get("tool_calls") or []
             results = await self._answer(turn, number, calls)
@@ -178,7 +178,7 @@ class ChatAdapter(Adapter["AsyncOpenAI"]):
 
 
 @frozen
-class _Round:
+class _ModelRequest:
     """One request to the model, with the conversation so far."""
 
     adapter: ChatAdapter

@@ -70,7 +70,7 @@ class _Place:
     can_type: bool = field(factory=lambda: sys.stdin.isatty())
 
 
-class Conversation:
+class TurnFollower:
     """One turn, followed to its end.
 
     Args:

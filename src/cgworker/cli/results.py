@@ -227,7 +227,7 @@ class Why:
 
 
 @frozen(kw_only=True)
-class Check:
+class DoctorCheck:
     """One check of `cg doctor`."""
 
     name: str
@@ -241,7 +241,7 @@ class Diagnosis:
     """All checks of `cg doctor`."""
 
     healthy: bool
-    checks: tuple[Check, ...]
+    checks: tuple[DoctorCheck, ...]
 
     @property
     def exit_status(self) -> int:

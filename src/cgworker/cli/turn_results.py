@@ -20,7 +20,7 @@ class Answered:
 
 
 @frozen(kw_only=True)
-class Declined:
+class DeclinedQuestion:
     """A question that was declined."""
 
     project_id: str
@@ -58,8 +58,8 @@ class RedoneTurns:
 
 
 @frozen(kw_only=True)
-class Questions:
-    """Questions without an answer."""
+class OpenQuestions:
+    """OpenQuestions without an answer."""
 
     project_id: str
     items: tuple[OpenQuestion, ...]

@@ -27,7 +27,7 @@ from cgworker.cli.rendering import (
     words,
 )
 from cgworker.cli.results import AskedTurn, TurnResult
-from cgworker.cli.turn_results import Questions
+from cgworker.cli.turn_results import OpenQuestions
 from cgworker.durable.answers import OpenQuestion
 from cgworker.lifecycle import TurnOutcome
 from cgworker.wire.projections import Lineage, TurnEntry, TurnPage
@@ -78,7 +78,7 @@ def _record(item: SemanticItem) -> RenderableType:
 
 
 @picture.register
-def _(found: Questions) -> RenderableType:
+def _(found: OpenQuestions) -> RenderableType:
     if not found.items:
         return Text("nothing is asked", style="dim")
     return Group(*(_question(each) for each in found.items))

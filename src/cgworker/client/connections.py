@@ -20,7 +20,7 @@ from anyio.lowlevel import RunVar
 from attrs import define, field
 
 from cgworker.client.environment import proxy_for, trusted
-from cgworker.client.http1 import Connection, Origin, connect, in_time, request_bytes
+from cgworker.client.http1 import HttpConnection, Origin, connect, in_time, request_bytes
 from cgworker.errors import UsageError
 
 _MAX_CONNECTIONS = 100  # of one client, long polls apart
@@ -33,7 +33,7 @@ _PLAIN_METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 class _Idle:
     """The idle connections of an event loop, and the clients that may use them."""
 
-    by_origin: dict[Origin, list[Connection]] = field(factory=lambda: defaultdict(list))
+    by_origin: dict[Origin, list[HttpConnection]] = field(factory=lambda: defaultdict(list))
     users: WeakSet[Connections] = field(factory=WeakSet)
 
 
@@ -147,7 +147,7 @@ class Connections(httpx.AsyncBaseTransport):
         return httpx.Response(answer.status, headers=answer.headers, content=bytes(answer.body))
 
     @property
-    def _idle(self) -> dict[Origin, list[Connection]]:
+    def _idle(self) -> dict[Origin, list[HttpConnection]]:
         idle = _idle_here()
         idle.users.add(self)
         return idle.by_origin
@@ -161,7 +161,7 @@ def _idle_here() -> _Idle:
         return idle
 
 
-async def _usable(idle: list[Connection]) -> Connection | None:
+async def _usable(idle: list[HttpConnection]) -> HttpConnection | None:
     """Return the connection that was used last; close the ones that cannot be used any more."""
     while idle:
         connection = idle.pop()

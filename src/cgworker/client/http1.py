@@ -35,7 +35,7 @@ def request_bytes(request: httpx.Request) -> bytes:
 
 
 @define(eq=False)
-class Connection:
+class HttpConnection:
     """A connection to one origin; it carries one exchange at a time."""
 
     stream: SocketStream
@@ -101,7 +101,7 @@ class Connection:
         sending.cancel()
 
 
-async def connect(origin: Origin, seconds: float | None) -> Connection:
+async def connect(origin: Origin, seconds: float | None) -> HttpConnection:
     """Open a connection.
 
     Args:
@@ -113,7 +113,7 @@ async def connect(origin: Origin, seconds: float | None) -> Connection:
         httpx.ConnectTimeout: there is no connection in time.
     """
     with in_time(seconds, httpx.ConnectTimeout), _translated(httpx.ConnectError):
-        return Connection(await anyio.connect_tcp(*origin))
+        return HttpConnection(await anyio.connect_tcp(*origin))
 
 
 def _is_readable(stream: SocketStream) -> bool:

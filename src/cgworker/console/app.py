@@ -15,8 +15,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from cgworker.client import KernelClient
 from cgworker.console import live, login, refusals
 from cgworker.console.console import Console
-from cgworker.console.guard import Guard
 from cgworker.console.pages import PAGE_ROUTES
+from cgworker.console.request_guard import RequestGuard
 from cgworker.console.session import Sessions
 
 _STATIC = Path(__file__).parent / "static"
@@ -61,7 +61,7 @@ def make_app(kernel: KernelClient, sessions: Sessions, *, hosts: Collection[str]
             Mount("/static", StaticFiles(directory=_STATIC), name="static"),
         ],
         middleware=[
-            Middleware(Guard, sessions=sessions, hosts=hosts),
+            Middleware(RequestGuard, sessions=sessions, hosts=hosts),
             Middleware(_StartsFeed, console=console),
         ],
         exception_handlers=refusals.HANDLERS,

@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from cgworker.console.guard import NO_SESSION
+from cgworker.console.request_guard import NO_SESSION
 from cgworker.console.session import session_id_of, set_cookie
 
 # The page loads the next one itself: after a redirect from another site's page, a browser would not send

@@ -15,7 +15,7 @@ from cgworker.errors import UsageError
 _HOST = "127.0.0.1"
 
 
-class _Server(uvicorn.Server):
+class _AnnouncingServer(uvicorn.Server):
     """uvicorn that says when it answers, and ends without waiting for open tabs."""
 
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
@@ -52,7 +52,7 @@ async def serve_console(kernel: KernelClient, *, port: int, ready: Callable[[str
             timeout_graceful_shutdown=1,  # the streams of open tabs have no end
         )
         link = f"http://{_HOST}:{port}/login?token={sessions.new_link_token()}"
-        await _Server(config, lambda: ready(link)).serve(sockets=[listener])
+        await _AnnouncingServer(config, lambda: ready(link)).serve(sockets=[listener])
 
 
 def _bind(port: int) -> socket.socket:

@@ -83,7 +83,7 @@ class LeaseWatch:
         """Interrupt the attempt because its lease is lost; only the first call counts."""
         if self._has_lost_lease():
             return
-        self._emit(events.LeaseLost(**self.facts, reason=reason))
+        self._emit(events.LeaseEnded(**self.facts, reason=reason))
         self.interrupt(Reason.LEASE_LOST, reason, grace_seconds=self._lease.margin_seconds)
 
     def lose_if_ended(self) -> None:

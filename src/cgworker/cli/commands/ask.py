@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import anyio
 
-from cgworker.cli.asking import Conversation, input_of_text
+from cgworker.cli.asking import TurnFollower, input_of_text
 from cgworker.cli.command import Program, add_command, single
 from cgworker.cli.connect import as_actor
 from cgworker.cli.envelope import say
@@ -69,10 +69,10 @@ async def _talk(
     """Dispatch the turn and follow it to its end."""
     turn = await kernel.turns.dispatch(work)
     is_shown = sys.stdout.isatty() and not as_json
-    conversation = Conversation(kernel, turn, work.target_agent.agent_id, is_shown=is_shown)
+    follower = TurnFollower(kernel, turn, work.target_agent.agent_id, is_shown=is_shown)
     try:
         with anyio.move_on_after(timeout_seconds) as limit:
-            await conversation.follow()
+            await follower.follow()
     except anyio.get_cancelled_exc_class():
         say(f"{turn.turn_id} goes on: `cg turn follow {turn.turn_id}`")
         raise

@@ -15,7 +15,7 @@ from cgworker.cli.connect import authorities, kernel_url
 from cgworker.cli.options import ServerFlags
 from cgworker.cli.problems import problem_of
 from cgworker.cli.progress import progress
-from cgworker.cli.results import Check, Diagnosis
+from cgworker.cli.results import Diagnosis, DoctorCheck
 from cgworker.client import KernelClient
 from cgworker.errors import KernelOverloaded, KernelRefused, ProfileError
 from cgworker.profiles import ConfigFile, Profile, non_blank, read_profile_token
@@ -31,7 +31,7 @@ async def doctor(server: ServerFlags) -> Diagnosis:
     return Diagnosis(healthy=all(check.healthy for check in checks), checks=tuple(checks))
 
 
-async def _checks(server: ServerFlags) -> AsyncIterator[Check]:
+async def _checks(server: ServerFlags) -> AsyncIterator[DoctorCheck]:
     yield (config := await _check("config", partial(_inspect_config, server)))
     if not config.healthy:
         return
@@ -51,13 +51,13 @@ async def _checks(server: ServerFlags) -> AsyncIterator[Check]:
         yield await _check(f"agent {profile.name}", partial(_inspect_agent, server, profile))
 
 
-async def _check(name: str, inspect: Callable[[], Awaitable[str]]) -> Check:
+async def _check(name: str, inspect: Callable[[], Awaitable[str]]) -> DoctorCheck:
     """Run one check: `inspect` returns what is right, or raises what is wrong."""
     try:
-        return Check(name=name, healthy=True, message=await inspect())
+        return DoctorCheck(name=name, healthy=True, message=await inspect())
     except Exception as raised:
         problem = problem_of(raised)
-        return Check(name=name, healthy=False, message=problem.message, advice=problem.advice)
+        return DoctorCheck(name=name, healthy=False, message=problem.message, advice=problem.advice)
 
 
 async def _inspect_config(server: ServerFlags) -> str:
@@ -103,7 +103,7 @@ async def _inspect_server(kernel: KernelClient) -> str:
     return f"{kernel.base_url} is ready, with its database; a lease lasts {lease} s"
 
 
-async def check_clock(kernel: KernelClient) -> Check:
+async def check_clock(kernel: KernelClient) -> DoctorCheck:
     """Compare this machine's clock with the Date header of the server's answer.
 
     Args:
@@ -114,13 +114,13 @@ async def check_clock(kernel: KernelClient) -> Check:
     """
     answer = await kernel.send("GET", "/healthz")
     if "date" not in answer.headers:
-        return Check(name="clock", healthy=True, message="the server does not tell the time")
+        return DoctorCheck(name="clock", healthy=True, message="the server does not tell the time")
     skew = (datetime.now(UTC) - parsedate_to_datetime(answer.headers["date"])).total_seconds()
     if abs(skew) <= _MAX_SKEW_SECONDS:
-        return Check(name="clock", healthy=True, message="agrees with the server's")
+        return DoctorCheck(name="clock", healthy=True, message="agrees with the server's")
     direction = "ahead of" if skew > 0 else "behind"
     message = f"is {abs(skew):.0f} s {direction} the server's"
-    return Check(name="clock", healthy=False, message=message, advice=_SKEW_ADVICE)
+    return DoctorCheck(name="clock", healthy=False, message=message, advice=_SKEW_ADVICE)
 
 
 def _trusted(server: ServerFlags) -> str | Path | None:

@@ -27,7 +27,7 @@ _NAMES = {300: "5 min", 3600: "1 h", 21600: "6 h", 86400: "24 h"}
 
 
 @frozen(kw_only=True)
-class Load:
+class AgentLoad:
     """What an agent has to do."""
 
     agent_id: str
@@ -106,7 +106,7 @@ async def read_open(console: Console, state: str) -> Open:
     return await console.reads.get(("open", state), read, max_age_seconds=1.0)
 
 
-def _loads(queued: Sequence[TurnEntry], running: Sequence[TurnEntry]) -> list[Load]:
+def _loads(queued: Sequence[TurnEntry], running: Sequence[TurnEntry]) -> list[AgentLoad]:
     waiting = Counter(entry.target_agent_id for entry in queued)
     held = Counter(entry.target_agent_id for entry in running)
     oldest: dict[str, Any] = {}
@@ -115,7 +115,7 @@ def _loads(queued: Sequence[TurnEntry], running: Sequence[TurnEntry]) -> list[Lo
         oldest[entry.target_agent_id] = min(oldest.get(entry.target_agent_id, at), at)
     agents = sorted(waiting | held, key=lambda agent: (-waiting[agent], -held[agent], agent))
     return [
-        Load(agent_id=agent, queued=waiting[agent], held=held[agent], oldest=oldest.get(agent))
+        AgentLoad(agent_id=agent, queued=waiting[agent], held=held[agent], oldest=oldest.get(agent))
         for agent in agents
     ]
 

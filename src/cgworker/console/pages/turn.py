@@ -25,11 +25,11 @@ _MAX_LOOKED_INTO = 30  # children whose own children are shown
 
 
 @frozen(kw_only=True)
-class Child:
+class ChildTree:
     """A child of a turn in the tree, with its own children."""
 
     entry: TurnEntry
-    children: tuple[Child, ...] = ()
+    children: tuple[ChildTree, ...] = ()
 
 
 async def turn(request: Request) -> Response:
@@ -70,13 +70,13 @@ async def record(request: Request) -> Response:
     return PlainTextResponse(json.dumps(payload, indent=2, ensure_ascii=True))
 
 
-async def _children_of(console: Console, turn_id: str) -> tuple[Child, ...]:
+async def _children_of(console: Console, turn_id: str) -> tuple[ChildTree, ...]:
     """Return the children of a turn, and theirs, of the first thirty."""
     own = await _lineage(console, turn_id)
     turn_ids = [entry.turn_id for entry in own[:_MAX_LOOKED_INTO]]
     below = await read_each(turn_ids, partial(_lineage, console))
     return tuple(
-        Child(entry=entry, children=tuple(Child(entry=each) for each in below.get(entry.turn_id, ())))
+        ChildTree(entry=entry, children=tuple(ChildTree(entry=each) for each in below.get(entry.turn_id, ())))
         for entry in own
     )
 

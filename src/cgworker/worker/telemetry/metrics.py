@@ -59,7 +59,7 @@ class WorkerMetrics:
             case events.TurnGivenUp():
                 self._release(event)
                 self._given_up.add(1, _agent(event))
-            case events.LeaseLost():
+            case events.LeaseEnded():
                 self._lost.add(1, _agent(event))
             case events.RenewalFailed():
                 self._failed.add(1, _agent(event))

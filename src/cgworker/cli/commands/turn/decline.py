@@ -8,7 +8,7 @@ from cgworker.cli.connect import as_actor
 from cgworker.cli.identity import acting_agent
 from cgworker.cli.options import ActingAgent, Flag, ProfilesProjectId, ServerFlags
 from cgworker.cli.subject_flags import TurnFlags
-from cgworker.cli.turn_results import Declined
+from cgworker.cli.turn_results import DeclinedQuestion
 from cgworker.durable.answers import decline_question
 from cgworker.wire.refs import TurnRef
 
@@ -22,10 +22,10 @@ async def decline(
     ] = None,
     project_id: ProfilesProjectId = None,
     agent_id: ActingAgent = None,
-) -> Declined:
+) -> DeclinedQuestion:
     """Decline a turn's question, and have the turn go on without an answer."""
     actor = acting_agent(server, project_id, agent_id, command_name="cg turn decline")
     async with as_actor(server, actor) as kernel:
         turn = TurnRef(project_id=actor.project_id, turn_id=which.id)
         declined = await decline_question(kernel, turn, reason, key=key)
-    return Declined(project_id=actor.project_id, turn_id=which.id, key=declined, reason=reason)
+    return DeclinedQuestion(project_id=actor.project_id, turn_id=which.id, key=declined, reason=reason)

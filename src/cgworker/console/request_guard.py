@@ -30,7 +30,7 @@ NO_SESSION = (
 )
 
 
-class Guard:
+class RequestGuard:
     """ASGI middleware that refuses what did not come from the console's own pages.
 
     Args:
