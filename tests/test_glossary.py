@@ -187,3 +187,13 @@ def test_no_page_and_no_docstring_has_a_retired_expression(riddle: str) -> None:
     assert [
         (str(p.relative_to(ROOT)), found) for p, text in texts.items() for found in words.findall(text)
     ] == []
+
+
+def test_each_class_has_a_name_of_its_own() -> None:
+    """One word is not used for two things."""
+    homes: dict[str, list[str]] = {}
+    for path in SOURCES:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert {name: places for name, places in homes.items() if len(places) > 1} == {}
