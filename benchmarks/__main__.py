@@ -23,6 +23,7 @@ ROWS = (
     "held_turns",
     "memory",
     "front_door",
+    "steps",
     "due_turns",
     "ordered_turns",
 )

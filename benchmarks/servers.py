@@ -47,9 +47,10 @@ def peer_python(name: str) -> str | None:
     """The Python that a peer is installed for, or None.
 
     Args:
-        name: "reference" (commonground-kernel), "queues" (pgqueuer, procrastinate) or "baseline" (the build
-            of this package that row 11 compares with). The variable CG_REFERENCE_PYTHON, CG_QUEUES_PYTHON or
-            CG_BASELINE_PYTHON names another than the one `make bench-peers` makes.
+        name: "reference" (commonground-kernel), "queues" (pgqueuer, procrastinate), "harnesses"
+            (dbos-openai-agents) or "baseline" (the build of this package that row 11 compares with). The
+            variable CG_REFERENCE_PYTHON, CG_QUEUES_PYTHON, CG_HARNESSES_PYTHON or CG_BASELINE_PYTHON names
+            another than the one `make bench-peers` makes.
     """
     named = os.environ.get(f"CG_{name.upper()}_PYTHON")
     python = Path(named) if named else _PEERS / name / "bin" / "python"
@@ -104,14 +105,21 @@ class Server:
     operator_token: str
     pid: int | None = None
 
-    async def admit(self, agent_id: str, *, capacity: int = 1, grants: tuple[str, ...] = ()) -> Agent:
+    async def admit(
+        self,
+        agent_id: str,
+        *,
+        capacity: int = 1,
+        grants: tuple[str, ...] = (),
+        capabilities: tuple[str, ...] = (CONVERSATION_KIND,),
+    ) -> Agent:
         """Register an agent, if it is new, and issue a credential for it."""
         ref = AgentRef(project_id=self.project_id, agent_id=agent_id)
         spec = AgentSpec(
             agent_id=agent_id,
             role="bench",
             capacity=capacity,
-            capabilities=(CONVERSATION_KIND,),
+            capabilities=capabilities,
             grants=grants,
         )
         async with self.client(self.operator) as kernel:
