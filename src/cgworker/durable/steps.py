@@ -53,23 +53,28 @@ class Steps:
             LeaseLost: the kernel did not answer before the lease ended.
             KernelRefused: the kernel refused a call, for instance because the claim is no longer ours.
         """
-        async with self._locks[key]:  # two tasks may ask for the same step
-            if key not in self._values:
-                self._values[key] = await self._find_or_make(key, make, private)
+        if key not in self._values and not await self._find(key):
+            async with self._locks[key]:  # two tasks may ask for the same step
+                if key not in self._values:
+                    was_private = key in await self._load()  # and its value is missing
+                    self._values[key] = await self._make(key, make, private or was_private)
         return structure_plain(returns, self._values[key])
 
-    async def _find_or_make(self, key: str, make: Callable[[], Any], private: bool) -> Any:
+    async def _find(self, key: str) -> bool:
+        """Take the value that an earlier attempt has stored; return False if the step is to be done."""
         kept = (await self._load()).get(key)
         if kept is None:
-            return await self._make(key, make, private)
+            return False
         if not is_private_step(kept):
-            return kept["value"]
+            self._values[key] = kept["value"]
+            return True
         try:
-            return await self._private.get(key, kept["private"])
+            self._values[key] = await self._private.get(key, kept["private"])
         except PrivateStepMissing:
             if not self._private.may_be_redone:
                 raise
-        return await self._make(key, make, private=True)
+            return False
+        return True
 
     async def _load(self) -> dict[str, Mapping[str, Any]]:
         """Return the records of the steps by key: the first of a key, but the last of a private step."""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from attrs import field, frozen
 
-from cgworker.wire.converter import ANSWERS, REQUESTS
+from cgworker.wire.converter import ANSWERS, QUICK_ANSWERS, REQUESTS
 from cgworker.wire.values import read_moment
 
 Moment = Annotated[datetime, "moment"]
@@ -65,5 +65,5 @@ class Credentials:
     credentials: tuple[CredentialSummary, ...]
 
 
-for _converter in (REQUESTS, ANSWERS):
+for _converter in (REQUESTS, ANSWERS, QUICK_ANSWERS):
     _converter.register_structure_hook_func(lambda cls: cls is Moment, read_moment)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar
 from attrs import field, frozen
 
 from cgworker.wire.absent import ABSENT, Absent
-from cgworker.wire.converter import ANSWERS, REQUESTS, unstructure
+from cgworker.wire.converter import ANSWERS, QUICK_ANSWERS, REQUESTS, unstructure
 from cgworker.wire.meta import Meta, Trace
 from cgworker.wire.order import OrderKey, Priority
 from cgworker.wire.refs import AgentRef, CardBoxRef, Cause, ClaimToken, TurnRef
@@ -329,6 +329,6 @@ REQUESTS.register_structure_hook_func(
     lambda cls: cls is Anchor, lambda value, _: read_anchor(value, "dispatch_key")
 )
 REQUESTS.register_structure_hook_func(lambda cls: cls is Delay, read_delay)
-for _converter in (REQUESTS, ANSWERS):
+for _converter in (REQUESTS, ANSWERS, QUICK_ANSWERS):
     _converter.register_structure_hook(RootRequest | ChildDerivation, _read_authority)
     _converter.register_unstructure_hook(RootRequest | ChildDerivation, _write_authority)
