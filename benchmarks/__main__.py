@@ -26,6 +26,7 @@ ROWS = (
     "steps",
     "due_turns",
     "ordered_turns",
+    "feed_readers",
 )
 """The modules of the rows, in the order of the page."""
 

@@ -48,14 +48,18 @@ class Connection(asyncio.Protocol):
             self._answer.set_exception(ConnectionError(f"the server hung up: {exc}"))
 
     async def ask(self, request: bytes) -> Any:
-        """Send a request that is ready to go, and return the JSON of its answer, which must be a 200."""
+        """As `exchange`, and return the JSON of the answer."""
+        return orjson.loads(await self.exchange(request))
+
+    async def exchange(self, request: bytes) -> bytes:
+        """Send a request that is ready to go, and return the body of its answer, which must be a 200."""
         assert self._transport is not None
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(request)
         status, body = await self._answer
         if status != 200:
             raise RuntimeError(f"{request[:200]!r} was answered {status}: {body[:500]!r}")
-        return orjson.loads(body)
+        return body
 
     def close(self) -> None:
         """Hang up."""
@@ -114,6 +118,10 @@ class Caller:
     async def get(self, path: str) -> Any:
         """A GET below the project."""
         return await self.connection.ask(self._head("GET", path) + b"\r\n")
+
+    async def get_bytes(self, path: str, *, prefer: str) -> bytes:
+        """As `get` with a preference; the answer is not parsed."""
+        return await self.connection.exchange(self._head("GET", path) + f"prefer: {prefer}\r\n\r\n".encode())
 
     async def _post(self, path: str, body: Any, prefer: str = "") -> Any:
         text = orjson.dumps(body)

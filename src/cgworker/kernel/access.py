@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from functools import partial
 from typing import TypeVar
 
 from starlette.requests import Request
 
 from cgworker.errors import UnauthorizedError
 from cgworker.kernel.long_poll.long_poll import long_poll
-from cgworker.kernel.store.callers import Caller, PresentedCredential, require_caller
+from cgworker.kernel.store.callers import Caller, PresentedCredential
 from cgworker.wire.refs import AgentRef
 
 T = TypeVar("T")
@@ -32,12 +31,17 @@ def read_bearer(request: Request) -> PresentedCredential:
 
 
 async def authenticate(request: Request) -> Caller:
-    """Return the authenticated caller of a request; costs one statement.
+    """Return the authenticated caller of a request; costs one statement, which busy kernels share.
 
     Raises:
         UnauthorizedError, ForbiddenError: in the order and words of wire 3.
     """
-    return await require_caller(request.app.state.kernel.database, read_bearer(request))
+    return await _identify(request, read_bearer(request))
+
+
+async def _identify(request: Request, bearer: PresentedCredential) -> Caller:
+    caller: Caller = await request.app.state.kernel.operations.identify(bearer.agent.project_id, bearer)
+    return caller
 
 
 async def require_reader(request: Request, project_id: str) -> None:
@@ -47,6 +51,20 @@ async def require_reader(request: Request, project_id: str) -> None:
         UnauthorizedError, ForbiddenError: as `authenticate`, and for an agent of another project.
     """
     (await authenticate(request)).require_reads(project_id)
+
+
+def reader_check(request: Request, project_id: str) -> Callable[[], Awaitable[None]]:
+    """Return what checks the caller as `require_reader` does, each time it is called.
+
+    Raises:
+        UnauthorizedError: a header is missing or not in the form of wire 3.
+    """
+    bearer = read_bearer(request)
+
+    async def check() -> None:
+        (await _identify(request, bearer)).require_reads(project_id)
+
+    return check
 
 
 async def long_poll_as_reader(
@@ -63,7 +81,7 @@ async def long_poll_as_reader(
     Raises:
         UnauthorizedError, ForbiddenError: as `require_reader`.
     """
-    check = partial(require_reader, request, project_id)
+    check = reader_check(request, project_id)
     await check()
     return await long_poll(request, topics, read, is_new=is_new, wait_seconds=wait_seconds, check=check)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 from attrs import field, frozen
 from starlette.applications import Starlette
@@ -18,6 +19,7 @@ from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.http.bodies import Bodies
 from cgworker.kernel.http.hosts import AllowedHosts, redirect_trailing_slash
 from cgworker.kernel.http.messages import on_error, on_http_error, on_internal_error
+from cgworker.kernel.long_poll.feed_rounds import FeedRounds
 from cgworker.kernel.long_poll.notifier import Notifier
 from cgworker.kernel.maintenance import Maintenance
 from cgworker.kernel.metrics import CountRequests, Metrics
@@ -33,6 +35,7 @@ from cgworker.kernel.routes import (
     turns,
 )
 from cgworker.kernel.store.postgres.database import Database
+from cgworker.kernel.store.projections import read_feed
 from cgworker.kernel.timers import Timers
 
 SERVER_ROUTES: Sequence[BaseRoute] = [*health.routes, *description.routes]
@@ -61,6 +64,7 @@ class Kernel:
     timers: Timers
     maintenance: Maintenance
     metrics: Metrics
+    feed_rounds: FeedRounds
     bodies: Bodies = field(factory=Bodies)
 
     async def do_what_is_due(self) -> None:
@@ -87,6 +91,7 @@ async def open_kernel(config: KernelConfig, database: Database) -> AsyncIterator
         Timers(database, notifier, metrics, config.lease),
         Maintenance(config, database, notifier, metrics),
         metrics,
+        FeedRounds(notifier, partial(read_feed, database)),
     )
     notifier.start()
     tasks = [asyncio.create_task(kernel.maintenance.run()), asyncio.create_task(kernel.timers.run())]
@@ -97,6 +102,7 @@ async def open_kernel(config: KernelConfig, database: Database) -> AsyncIterator
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await kernel.feed_rounds.stop()
         await notifier.stop()
 
 

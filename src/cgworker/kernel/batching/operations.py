@@ -10,6 +10,7 @@ from cgworker.kernel.batching.batcher import Load, StatementBatcher
 from cgworker.kernel.long_poll.in_flight_keys import InFlightKeys
 from cgworker.kernel.long_poll.parked_claims import ParkedClaims
 from cgworker.kernel.store.batch import Answers
+from cgworker.kernel.store.callers import Caller, PresentedCredential, identify
 from cgworker.kernel.store.claims.append import Append, append_records
 from cgworker.kernel.store.claims.claim import Claimed, claim_turns
 from cgworker.kernel.store.claims.dispatch import dispatch_turns
@@ -44,6 +45,7 @@ class BatchedOperations:
         self._keys = InFlightKeys()
         self.load: Load = load
         self.parked: ParkedClaims = ParkedClaims(self._keys)
+        self.identify: StatementBatcher[PresentedCredential, Caller] = StatementBatcher(self._identify, load)
         self.dispatch: StatementBatcher[DispatchRequest, Dispatched] = StatementBatcher(
             self._dispatch_or_hand_over, load
         )
@@ -60,6 +62,9 @@ class BatchedOperations:
         self.suspend: StatementBatcher[Fenced[Suspend], Settled] = StatementBatcher(
             partial(suspend_turns, database), load
         )
+
+    async def _identify(self, _: str, bearers: list[PresentedCredential]) -> Answers[Caller]:
+        return [*await identify(self._database, bearers)]
 
     async def claim_many(self, project_id: str, claims: Sequence[ClaimRequest]) -> Answers[Claimed | None]:
         """Claim turns as `claim_turns` does; a repeat of a claim in flight waits for the first one."""

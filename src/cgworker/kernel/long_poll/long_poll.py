@@ -21,7 +21,8 @@ T = TypeVar("T")
 
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d+)\"?(?=\s*(?:[,;]|$))", re.IGNORECASE)
 _REPRESENTATION = re.compile(r"return\s*=\s*\"?representation\"?", re.IGNORECASE)
-_RECHECK_SECONDS = 10.0
+RECHECK_SECONDS = 10.0
+"""How often a waiting request looks by itself: a NOTIFY may get lost."""
 
 
 class Preferences:
@@ -94,7 +95,7 @@ async def long_poll(
     deadline = loop.time() + wait_seconds
     has_waited = False
     with notifier.waiting(topics) as woken:
-        gone = asyncio.ensure_future(_hung_up(request))
+        gone = asyncio.ensure_future(hung_up(request))
         gone.add_done_callback(lambda _: woken.set())
         try:
             while True:
@@ -107,7 +108,7 @@ async def long_poll(
                     await check()
                 if is_new(found) or left <= 0 or notifier.is_closing:
                     return found
-                given = await pause(woken, min(left, _RECHECK_SECONDS))
+                given = await pause(woken, min(left, RECHECK_SECONDS))
                 has_waited = True
                 if given is not None:
                     return given
@@ -115,7 +116,7 @@ async def long_poll(
             gone.cancel()
 
 
-async def _hung_up(request: Request) -> None:
+async def hung_up(request: Request) -> None:
     """Return when the client disconnects. The body must have been read before."""
     while (await request.receive())["type"] != "http.disconnect":
         pass

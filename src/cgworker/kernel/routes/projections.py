@@ -6,12 +6,12 @@ from attrs import asdict, frozen
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cgworker.kernel.access import long_poll_as_reader, require_reader
+from cgworker.kernel.access import reader_check, require_reader
 from cgworker.kernel.http.messages import int_field, path_id, read_query, reply
 from cgworker.kernel.long_poll.long_poll import Preferences
-from cgworker.kernel.long_poll.notifier import feed_topic
 from cgworker.kernel.openapi.operation import Operation
 from cgworker.kernel.store import projections
+from cgworker.kernel.store.projections import FeedPlace
 from cgworker.wire.projections import AgentPage, EventPage, Lineage, OfferPage, TurnPage
 from cgworker.wire.refs import TurnRef
 
@@ -104,19 +104,17 @@ async def lineage(request: Request) -> Response:
 async def feed(request: Request) -> Response:
     """The project's events after a number."""
     project_id, query = path_id(request, "project_id"), read_query(request, EventsQuery)
-    preferences = Preferences(request)
-    database = request.app.state.kernel.database
-    page = await long_poll_as_reader(
-        request,
-        project_id,
-        [feed_topic(project_id)],
-        lambda: projections.list_events(
-            database, project_id, after=query.after_ledger_seq, limit=query.limit
-        ),
-        is_new=lambda found: bool(found.items),
-        wait_seconds=preferences.wait_seconds,
-    )
-    return reply(page, headers=preferences.applied())
+    preferences, kernel = Preferences(request), request.app.state.kernel
+    place = FeedPlace(query.after_ledger_seq, query.limit)
+    check = reader_check(request, project_id)
+    await check()
+    if not preferences.wait_seconds:
+        page = await projections.read_feed(kernel.database, project_id, place)
+    else:
+        page = await kernel.feed_rounds.next_page(request, project_id, place, preferences.wait_seconds)
+        if page.count:
+            await check()  # it may have lost its permission meanwhile
+    return Response(page.body, headers=preferences.applied(), media_type="application/json")
 
 
 _P = "/v3r1/projects/{project_id}/projection"

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from attrs import frozen
+
 from cgworker.errors import NotFoundError
 from cgworker.kernel.store.ids import turn_id, turn_number
-from cgworker.kernel.store.ledger import payload_ref_of, project_events
+from cgworker.kernel.store.ledger import project_events
 from cgworker.kernel.store.postgres.database import Database, Row
 from cgworker.kernel.store.turns import raw_json, resume_at
-from cgworker.wire.converter import loads
+from cgworker.wire.converter import dumps, loads
 from cgworker.wire.projections import (
     AgentEntry,
     AgentPage,
     Diagnostic,
-    EventEntry,
-    EventPage,
     Lineage,
     OfferEntry,
     OfferPage,
@@ -256,30 +256,52 @@ def _turn_of(row: Row) -> TurnEntry:
 # ---------------------------------------------------------------- feed
 
 
-async def list_events(database: Database, project_id: str, *, after: int, limit: int) -> EventPage:
-    """List the project's events after a ledger_seq."""
-    rows = await project_events(database, project_id, after=after, limit=limit)
-    items = tuple(map(_event_of, rows))
-    return EventPage(
-        project_id=project_id,
-        items=items,
-        limit=limit,
-        next_after_ledger_seq=items[-1].ledger_seq if items else after,
-    )
+@frozen
+class FeedPlace:
+    """Where a reader of a feed is: its page begins after a ledger_seq, and has at most so many events."""
+
+    after: int
+    limit: int
 
 
-def _event_of(row: Row) -> EventEntry:
-    return EventEntry(
-        ledger_seq=row["ledger_seq"],
-        event_type=row["event_type"],
-        subject_kind=row["subject_kind"],
-        subject_id=row["subject_id"],
-        actor_kind=row["actor_kind"],
-        actor_id=row["actor_id"],
-        cause_kind=row["cause_kind"],
-        cause_id=row["cause_id"],
-        created_at=row["created_at"],
-        note=row["note"],
-        annotations=raw_json(row["annotations"]),
-        payload_ref=payload_ref_of(row),
-    )
+@frozen
+class FeedBytes:
+    """A page of a project's feed as it is sent, and the number of its events."""
+
+    body: bytes
+    count: int
+
+
+async def read_feed(database: Database, project_id: str, place: FeedPlace) -> FeedBytes:
+    """Read the page at a place of the project's feed, an `EventPage`.
+
+    A busy feed has thousands of events a second, so it is written without making objects of them.
+    """
+    rows = await project_events(database, project_id, after=place.after, limit=place.limit)
+    page = {
+        "project_id": project_id,
+        "items": [_event_of(row) for row in rows],
+        "limit": place.limit,
+        "diagnostics": (),
+        "next_after_ledger_seq": rows[-1]["ledger_seq"] if rows else place.after,
+    }
+    return FeedBytes(dumps(page), len(rows))
+
+
+def _event_of(row: Row) -> dict[str, Any]:
+    """Return an `EventEntry` as it is sent."""
+    box_id = row["payload_box_id"]
+    return {
+        "ledger_seq": row["ledger_seq"],
+        "event_type": row["event_type"],
+        "subject_kind": row["subject_kind"],
+        "subject_id": row["subject_id"],
+        "actor_kind": row["actor_kind"],
+        "actor_id": row["actor_id"],
+        "cause_kind": row["cause_kind"],
+        "cause_id": row["cause_id"],
+        "created_at": row["created_at"],
+        "note": row["note"],
+        "annotations": raw_json(row["annotations"]),
+        "payload_ref": {"project_id": row["project_id"], "cardbox_id": box_id} if box_id else None,
+    }
