@@ -97,9 +97,7 @@ def _wait_until_it_listens(port: int) -> None:
             return
 
 
-_LISTENERS = (
-    "select count(*) from pg_stat_activity where datname = current_database() and query like 'LISTEN%'"
-)
+_LISTENERS = "select count(*) from pg_locks where locktype = 'advisory' and mode = 'ShareLock' and granted"
 _SETTINGS = """
 select string_agg(setting, ' ' order by name) from pg_settings
 where name in ('enable_seqscan', 'jit', 'plan_cache_mode', 'TimeZone')

@@ -1,8 +1,8 @@
 """Notify waiting requests of changes, in this process and in every other kernel on the database.
 
-A change wakes the waiting requests of this process at once. The other kernels get a NOTIFY, sent after the
-commit on a connection of its own: inside the transaction it would serialise all commits. If a NOTIFY is lost,
-its requests notice the change late, at their next re-check.
+A change wakes the waiting requests of this process at once. The other kernels, if there are any
+(other_kernels.py), get a NOTIFY, sent after the commit on a connection of its own: inside the transaction it
+would serialise all commits. If a NOTIFY is lost, its requests notice the change late, at their next re-check.
 """
 
 from __future__ import annotations
@@ -17,18 +17,24 @@ from functools import partial
 
 import asyncpg
 
+from cgworker.kernel.long_poll.long_poll import until_woken
+from cgworker.kernel.long_poll.other_kernels import APPLICATION_NAME, OtherKernels
 from cgworker.wire.refs import AgentRef, TurnRef
 
 logger: logging.Logger = logging.getLogger("cgworker.kernel")
 
 _CHANNEL = "cg_wakeups"
 _MAX_TOPICS_PER_NOTIFY = 200
-_SETTINGS = {"application_name": "cgworker notifier"}
+_GREETING = "*"  # instead of topics: another kernel has begun, or is back
+_SETTINGS = {"application_name": APPLICATION_NAME}
 # A NOTIFY writes nothing that a crash could lose, so its commit need not wait for the disk. It is no startup
 # setting of the connection, because PgBouncer refuses it there.
 _ASYNCHRONOUS_COMMIT = "set synchronous_commit = off"
+_NOTIFY = "select pg_notify($1, $2)"
 _CONNECTION_ERRORS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
 _RECONNECT_SECONDS = 1.0
+_LOOK_SECONDS = 10.0  # how often a kernel looks whether it is alone now
+_GREET_SECONDS = 0.1  # how often it greets those that do not know of it yet
 _NOTIFY_PAUSE_SECONDS = 0.005  # between two NOTIFYs; changes meanwhile share the second one
 
 
@@ -96,6 +102,8 @@ class Notifier:
         self._waiting: dict[str, dict[asyncio.Event, None]] = defaultdict(dict)
         self._unsent: dict[str, None] = {}
         self._news = asyncio.Event()
+        self._others: OtherKernels | None = None  # None without a connection
+        self._look_at = 0.0
         self._tasks: list[asyncio.Task[None]] = []
         self._is_loss_logged = False
         self.waiting_count: int = 0
@@ -143,11 +151,17 @@ class Notifier:
                 if not self._waiting[topic]:
                     del self._waiting[topic]
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether this kernel is alone on the database, so that it sends no NOTIFY."""
+        return self._others is not None and self._others.is_silent
+
     def wake(self, *topics: str) -> None:
         """Wake the requests that wait for a topic, in all kernels. Commit the change before."""
         self._wake_here(topics)
-        self._unsent.update(dict.fromkeys(topics))
-        self._news.set()
+        if not self.is_silent:
+            self._unsent.update(dict.fromkeys(topics))
+            self._news.set()
 
     def _wake_here(self, topics: Iterable[str]) -> None:
         for topic in topics:
@@ -166,6 +180,7 @@ class Notifier:
                 try:
                     await self._serve(connection)
                 finally:
+                    self._others = None
                     connection.terminate()
             except _CONNECTION_ERRORS as refused:
                 self._log_once(refused)
@@ -190,18 +205,41 @@ class Notifier:
         await connection.add_listener(_CHANNEL, partial(self._on_notify, connection.get_server_pid()))
         self._is_loss_logged = False
         self.wake_all()
+        self._others, self._look_at = OtherKernels(connection), 0.0
         while not connection.is_closed():
-            await self._news.wait()
+            await self._look(connection, self._others)
             topics = list(self._unsent)[:_MAX_TOPICS_PER_NOTIFY]
             for topic in topics:
                 del self._unsent[topic]
             if not self._unsent:
                 self._news.clear()
             if topics:
-                await connection.execute("select pg_notify($1, $2)", _CHANNEL, " ".join(topics))
+                await connection.execute(_NOTIFY, _CHANNEL, " ".join(topics))
                 await asyncio.sleep(_NOTIFY_PAUSE_SECONDS)
+            await until_woken(self._news, self._look_at - _time())
+
+    async def _look(self, connection: asyncpg.Connection[asyncpg.Record], others: OtherKernels) -> None:
+        if _time() < self._look_at:
+            return
+        if not others.all_speak:
+            await connection.execute(_NOTIFY, _CHANNEL, _GREETING)
+        if await others.look():
+            self.wake_all()
+        self._look_at = _time() + (_LOOK_SECONDS if others.all_speak else _GREET_SECONDS)
 
     def _on_notify(self, own_pid: int, _connection: object, pid: int, _channel: str, payload: object) -> None:
         """Wake the requests of a NOTIFY. The connection may be closed by now, so do not use it here."""
-        if pid != own_pid:  # `wake` has woken this kernel's own requests
+        if pid == own_pid:
+            return  # `wake` has woken this kernel's own requests
+        if payload != _GREETING:
             self._wake_here(str(payload).split())
+            return
+        if self._others is not None and self._others.is_silent:
+            self._others.greeted()
+            self._look_at = 0.0
+            self._news.set()
+        self.wake_all()  # that kernel may have been silent until now
+
+
+def _time() -> float:
+    return asyncio.get_running_loop().time()
