@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import operator
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
@@ -15,16 +17,18 @@ from langgraph.types import interrupt
 from cgworker import (
     AdapterHandler,
     Failed,
+    FolderStore,
     Stopped,
     Succeeded,
     UsageError,
     Worker,
+    WorkerOptions,
     answer_question,
     open_questions,
 )
 from cgworker.adapters.langgraph import LangGraphAdapter
-from cgworker.testing import local_kernel, play
-from cgworker.wire.converter import loads
+from cgworker.testing import Played, local_kernel, play
+from cgworker.wire.converter import dumps, loads
 
 ASYNCIO = pytest.mark.parametrize("anyio_backend", ["asyncio"])
 
@@ -43,8 +47,23 @@ def graph_of(*nodes: Any) -> Any:
     return builder.compile()
 
 
-def handler_of(folder: Path, *nodes: Any, **how: Any) -> AdapterHandler[Any]:
-    return AdapterHandler(LangGraphAdapter(graph=graph_of(*nodes), folder=folder / "checkpoints", **how))
+def handler_of(*nodes: Any, **how: Any) -> AdapterHandler[Any]:
+    return AdapterHandler(LangGraphAdapter(graph=graph_of(*nodes), **how))
+
+
+def options_of(folder: Path) -> WorkerOptions:
+    """With a private store in this folder."""
+    return WorkerOptions(private_store=FolderStore(folder / "private"))
+
+
+def words_of(question: Any) -> str:
+    """The end of the key of a question: it is made of its words."""
+    return hashlib.sha256(dumps(question, sort_keys=True)).hexdigest()[:12]
+
+
+def progress_of(played: Played) -> list[Any]:
+    """The payloads of the records of role "progress"."""
+    return [record.payload for record in played.records if record.role == "progress"]
 
 
 async def shout(state: State) -> State:
@@ -56,23 +75,25 @@ async def exclaim(state: State) -> State:
 
 
 @ASYNCIO
-async def test_a_graph_runs_to_its_end_and_its_updates_are_records(tmp_path: Path) -> None:
+async def test_a_graph_runs_to_its_end_and_its_updates_are_records() -> None:
     """One record a node; the last state is delivered, or what `output` makes of it."""
-    played = await play(handler_of(tmp_path, shout, exclaim, output=lambda s: s["text"]), {"text": "hi"})
+    played = await play(handler_of(shout, exclaim, output=lambda s: s["text"]), {"text": "hi"})
     assert played.outcome == Succeeded("HI!")
-    assert [record.payload for record in played.records] == [
-        {"shout": {"text": "HI"}},
-        {"exclaim": {"text": "HI!"}},
-    ]
-    assert list((tmp_path / "checkpoints").iterdir()) == []  # the turn is closed: nobody needs them
+    assert progress_of(played) == [{"shout": {"text": "HI"}}, {"exclaim": {"text": "HI!"}}]
 
 
 @ASYNCIO
-@pytest.mark.parametrize("is_lost", [False, True])
-async def test_interrupts_are_questions_and_the_graph_goes_on_where_it_was(
-    tmp_path: Path, is_lost: bool
-) -> None:
-    """With its checkpoints no node is run twice; without them it begins again and finds the answers."""
+async def test_updates_are_public_as_far_as_is_said() -> None:
+    """Of one node its name, of the other nothing."""
+    handler = handler_of(shout, exclaim, shown=lambda update: "shout" if "shout" in update else None)
+    played = await play(handler, {"text": "a secret"})
+    assert progress_of(played) == ["shout"]
+    assert "secret" not in str([record.payload for record in played.records]).lower()
+
+
+@ASYNCIO
+async def test_interrupts_are_questions_and_the_graph_goes_on_where_it_was(tmp_path: Path) -> None:
+    """Each attempt is another worker's; no node that ended is run twice, and nothing private is left."""
     ran: list[str] = []
 
     async def first(state: State) -> State:
@@ -82,21 +103,43 @@ async def test_interrupts_are_questions_and_the_graph_goes_on_where_it_was(
     async def ask(state: State) -> State:
         return {"text": f"{state['text']} {interrupt({'name': 'one'})} {interrupt({'name': 'two'})}"}
 
-    handler = handler_of(tmp_path, first, ask)
     async with local_kernel() as kernel:
         desk = await kernel.agent("desk")
         turn = await kernel.dispatch("desk", {"text": "hi"})
-        worker = Worker(desk, handler)
         for answer in ("a", "b"):
-            await worker.once()
-            if is_lost:
-                for file in (tmp_path / "checkpoints").iterdir():
-                    file.unlink()
+            await Worker(desk, handler_of(first, ask), options=options_of(tmp_path)).once()
             await answer_question(desk, turn, answer)
-        await worker.once()
+        await Worker(desk, handler_of(first, ask), options=options_of(tmp_path)).once()
         closed = await kernel.closed(turn)
     assert (closed.outcome, closed.final_payload) == ("succeeded", {"text": "hi1 a b"})
-    assert ran.count("first") == (3 if is_lost else 1)
+    assert ran == ["first"]
+    assert not [path for path in (tmp_path / "private").rglob("*") if path.is_file()]
+
+
+@ASYNCIO
+async def test_a_question_is_named_by_what_it_asks() -> None:
+    """Asked anew in a later round it is another one; other nodes before it change nothing."""
+
+    async def ask(state: State) -> State:
+        return {"text": state["text"] + interrupt("Go on?")}
+
+    def graph_with(*before: Any) -> Any:
+        builder = StateGraph(State)
+        builder.add_node("ask", ask)
+        names = [START, *(node.__name__ for node in before), "ask"]
+        for name, node in zip(names[1:], before, strict=False):
+            builder.add_node(name, node)
+        for one, next_one in pairwise(names):
+            builder.add_edge(one, next_one)
+        builder.add_conditional_edges("ask", lambda state: END if state["text"].endswith("no") else "ask")
+        return builder.compile()
+
+    name = f"interrupt:ask:{words_of('Go on?')}"
+    answers = {name: "yes ", f"{name}#2": "yes ", f"{name}#3": "no"}
+    for before in ((), (shout, exclaim)):
+        handler = AdapterHandler(LangGraphAdapter(graph=graph_with(*before)))
+        played = await play(handler, {"text": ""}, answers=answers)
+        assert played.payload["text"].endswith("yes yes no")
 
 
 class Said(TypedDict, total=False):
@@ -140,76 +183,41 @@ def run_by_a_node(graph: Any) -> Any:
 
 
 @ASYNCIO
-@pytest.mark.parametrize("is_lost", [False, True])
 @pytest.mark.parametrize(("hidden", "words"), [(False, "May I {}?"), (False, "Sure?"), (True, "May I {}?")])
-async def test_each_question_gets_its_own_answer(
-    tmp_path: Path, is_lost: bool, hidden: bool, words: str
-) -> None:
+async def test_each_question_gets_its_own_answer(tmp_path: Path, hidden: bool, words: str) -> None:
     """Whichever asks first, and whether or not LangGraph tells in which node of a subgraph it stands."""
     graph = two_at_once([], words).compile()
     adapter = LangGraphAdapter(
-        graph=around(run_by_a_node(graph) if hidden else graph),
-        output=lambda state: sorted(state["said"]),
-        folder=tmp_path / "checkpoints",
+        graph=around(run_by_a_node(graph) if hidden else graph), output=lambda state: sorted(state["said"])
     )
     async with local_kernel() as kernel:
         desk = await kernel.agent("desk")
         turn = await kernel.dispatch("desk", {"said": []})
-        worker = Worker(desk, AdapterHandler(adapter))
         for _ in range(2):
-            await worker.once()
-            if is_lost:
-                for file in (tmp_path / "checkpoints").iterdir():
-                    file.unlink()
+            await Worker(desk, AdapterHandler(adapter), options=options_of(tmp_path)).once()
             [question] = await open_questions(desk, kernel.project_id)
             is_delete = "delete" in f"{question.key} {question.question}"
             await answer_question(desk, turn, "NO" if is_delete else "yes", key=question.key)
-        await worker.once()
+        await Worker(desk, AdapterHandler(adapter), options=options_of(tmp_path)).once()
         closed = await kernel.closed(turn)
     assert (closed.outcome, closed.final_payload) == ("succeeded", ["delete=NO", "read=yes"])
 
 
 @ASYNCIO
-async def test_a_script_answers_questions_by_their_places(tmp_path: Path) -> None:
-    """In a subgraph its nodes are part of the key."""
-    handler = AdapterHandler(
-        LangGraphAdapter(
-            graph=around(two_at_once([]).compile()), output=lambda s: sorted(s["said"]), folder=tmp_path / "c"
-        )
-    )
-    answers = {"interrupt:0:child:0/0:delete:0:0": "NO", "interrupt:0:child:0/0:read:1:0": "yes"}
+async def test_the_nodes_of_a_subgraph_are_part_of_the_name() -> None:
+    """So equal questions of two nodes are told apart."""
+    graph = around(two_at_once([], "Sure?").compile())
+    handler = AdapterHandler(LangGraphAdapter(graph=graph, output=lambda s: sorted(s["said"])))
+    words = words_of("Sure?")
+    answers = {f"interrupt:child/delete:{words}": "NO", f"interrupt:child/read:{words}": "yes"}
     assert (await play(handler, {"said": []}, answers=answers)).payload == ["delete=NO", "read=yes"]
-
-
-@ASYNCIO
-async def test_other_words_at_the_same_place_are_another_question(tmp_path: Path) -> None:
-    """As where a model asks, and its graph begins again on another machine: the old answer is not its."""
-    words = iter(["May I?", "Shall I?", "Shall I?"])
-
-    async def ask(_: State) -> State:
-        return {"text": interrupt(next(words))}
-
-    async with local_kernel() as kernel:
-        desk = await kernel.agent("desk")
-        turn = await kernel.dispatch("desk", {"text": "hi"})
-        worker = Worker(desk, handler_of(tmp_path, ask))
-        for answer in ("to the first", "to the second"):
-            await worker.once()
-            for file in (tmp_path / "checkpoints").iterdir():
-                file.unlink()
-            question = (await open_questions(desk, kernel.project_id))[-1]
-            await answer_question(desk, turn, answer, key=question.key)
-        words = iter(["Shall I?"] * 2)
-        await worker.once()
-        closed = await kernel.closed(turn)
-    assert (closed.outcome, closed.final_payload) == ("succeeded", {"text": "to the second"})
 
 
 @ASYNCIO
 @pytest.mark.parametrize(
     "text", ["1e3", "1.5E3", "0.1000000000000000", "1732809600.1234560", "-0.0", "18446744073709551615"]
 )
-async def test_numbers_reach_the_graph_as_pythons_own(tmp_path: Path, text: str) -> None:
+async def test_numbers_reach_the_graph_as_pythons_own(text: str) -> None:
     """However they were spelled, in the input and in an answer."""
     seen: list[Any] = []
 
@@ -219,7 +227,7 @@ async def test_numbers_reach_the_graph_as_pythons_own(tmp_path: Path, text: str)
         return {"text": ""}
 
     given = loads(f'[{{"n": {text}}}]')
-    await play(handler_of(tmp_path, look), {"text": given}, answers={"interrupt:0:look:0:0": given})
+    await play(handler_of(look), {"text": given}, answers={f"interrupt:look:{words_of('?')}": given})
     expected = json.loads(text)
     assert len(seen) == 3  # the node that asked runs again
     for number in (each[0]["n"] for each in seen):
@@ -228,7 +236,7 @@ async def test_numbers_reach_the_graph_as_pythons_own(tmp_path: Path, text: str)
 
 @ASYNCIO
 @pytest.mark.parametrize("text", ["18446744073709551616", "-9223372036854775809", "1e400", "1" * 700])
-async def test_a_number_that_no_checkpoint_can_hold_is_named(tmp_path: Path, text: str) -> None:
+async def test_a_number_that_no_checkpoint_can_hold_is_named(text: str) -> None:
     """In the input and in an answer."""
 
     async def ask(_: State) -> State:
@@ -237,26 +245,33 @@ async def test_a_number_that_no_checkpoint_can_hold_is_named(tmp_path: Path, tex
     too_large = loads(f'{{"text": {text}}}')
     for begin, answer in ((too_large, 1), ({"text": "hi"}, too_large)):
         outcome = (
-            await play(handler_of(tmp_path, ask), begin, answers={"interrupt:0:ask:0:0": answer})
+            await play(handler_of(ask), begin, answers={f"interrupt:ask:{words_of('?')}": answer})
         ).outcome
         assert isinstance(outcome, Failed)
         assert (outcome.payload["type"], text[:20] in outcome.payload["message"]) == ("NumberTooLarge", True)
 
 
 @ASYNCIO
-async def test_checkpoints_are_private(tmp_path: Path) -> None:
-    """Nobody else on the machine reads them, and no record holds them."""
+async def test_checkpoints_are_private() -> None:
+    """Records have digests of them alone."""
 
     async def wait(_: State) -> State:
         return {"text": interrupt("how much?")}
 
-    await play(handler_of(tmp_path, wait), {"text": "hi"})  # nobody answers: it is suspended
-    [file] = (tmp_path / "checkpoints").glob("*.sqlite")
-    assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    played = await play(handler_of(wait), {"text": "hi"})  # nobody answers: it is suspended
+    steps = [record.payload for record in played.records if record.role == "step"]
+    assert {step["key"].partition("#")[0] for step in steps} == {"checkpoint", "asked"}
+    assert all(set(step) == {"key", "private"} for step in steps)
+
+
+def test_the_old_folder_is_said_to_have_no_effect(tmp_path: Path) -> None:
+    """It was where the checkpoints were."""
+    with pytest.warns(DeprecationWarning, match="private_store"):
+        LangGraphAdapter(graph=graph_of(shout), folder=tmp_path)
 
 
 @ASYNCIO
-async def test_a_stop_and_an_error_reach_the_graph(tmp_path: Path) -> None:
+async def test_a_stop_and_an_error_reach_the_graph() -> None:
     """A node that waits is cancelled; what a node raises is a typed failure."""
 
     async def wait(state: State) -> State:
@@ -266,15 +281,15 @@ async def test_a_stop_and_an_error_reach_the_graph(tmp_path: Path) -> None:
     async def fall(_: State) -> State:
         raise LookupError("no such city")
 
-    assert isinstance((await play(handler_of(tmp_path, wait), {}, stop_after=0.2)).outcome, Stopped)
-    outcome = (await play(handler_of(tmp_path / "b", fall), {"text": ""})).outcome
+    assert isinstance((await play(handler_of(wait), {}, stop_after=0.2)).outcome, Stopped)
+    outcome = (await play(handler_of(fall), {"text": ""})).outcome
     assert isinstance(outcome, Failed)
     assert (outcome.payload["type"], outcome.payload["message"]) == ("LookupError", "no such city")
 
 
 @pytest.mark.parametrize("anyio_backend", ["trio"])
-async def test_on_trio_it_says_that_it_cannot(tmp_path: Path) -> None:
+async def test_on_trio_it_says_that_it_cannot() -> None:
     """LangGraph knows asyncio only."""
-    played = await play(handler_of(tmp_path, shout), {"text": "hi"})
+    played = await play(handler_of(shout), {"text": "hi"})
     assert isinstance(played.error, UsageError)
     assert "asyncio only" in str(played.error)

@@ -1,36 +1,32 @@
 """Run a LangGraph graph as a handler, on asyncio: `cgworker[langgraph]`.
 
-The graph's checkpoints are private. Each turn has a file for them in the state folder of this machine,
-bound to the turn as an outbox entry is. Without that file the graph starts again, and finds the answers
-that were given.
+The graph's checkpoints are private steps of the turn, so any worker with the same private store goes on with
+it. Interrupts become questions, named by the node that asks and by what it asks.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+import warnings
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import anyio
-from attrs import frozen
+from attrs import field, frozen
 
 from cgworker.adapters.extras import require, require_asyncio
+from cgworker.adapters.harness import Harness
 from cgworker.handlers.adapter import Adapter, Output
-from cgworker.handlers.files import make_private_folder
-from cgworker.paths import state_folder
 from cgworker.turn import Turn
 from cgworker.wire.converter import dumps, loads
 from cgworker.wire.values import ExactNumber
 
 if TYPE_CHECKING:
-    from langgraph.checkpoint.base import BaseCheckpointSaver
     from langgraph.types import Interrupt, StateSnapshot
-
-    Pending = list[tuple[str, Interrupt[Any]]]
 
 
 def input_of(turn: Turn) -> Any:
@@ -78,23 +74,73 @@ def values_of(values: Any) -> Any:
     return values
 
 
+def update_of(update: Any) -> Any:
+    """Return what is public of a node's update by default: all of it.
+
+    Args:
+        update: the update, `{node: values}`.
+    """
+    return update
+
+
+@frozen
+class PendingInterrupt:
+    """An interrupt of the graph that has no answer yet.
+
+    Attributes:
+        nodes: the node that asks, with those of the graphs around it: `child/approve`.
+        place: where in the run it stands; LangGraph gives all interrupts of a task one id.
+        interrupt: the interrupt.
+    """
+
+    nodes: str
+    place: str
+    interrupt: Interrupt[Any]
+
+
+@frozen
+class GraphRun:
+    """One attempt at a turn.
+
+    Attributes:
+        graph: the graph, with the turn's checkpoints.
+        harness: the turn.
+        keys: the keys of the questions that were asked so far, by place and words.
+    """
+
+    graph: Any
+    harness: Harness
+    keys: dict[str, str]
+
+
 @frozen(kw_only=True)
-class LangGraphAdapter(Adapter[Any]):
+class LangGraphAdapter(Adapter[GraphRun]):
     """Runs a graph on each turn: `AdapterHandler(LangGraphAdapter(graph=builder.compile()))`.
 
     Args:
         graph: the compiled graph; a checkpointer of its own is not used.
         begin: returns the graph's input; by default the turn's input.
         output: returns the deliverable from the graph's last state; by default all of it.
+        shown: returns what is public of a node's update `{node: values}`, or None; by default all of it.
         recursion_limit: the most steps that the graph may take.
-        folder: the folder for the checkpoints; None means this user's state folder.
+        folder: not used any more; checkpoints are in the worker's private store.
     """
 
     graph: Any
     begin: Callable[[Turn], Any] = input_of
     output: Callable[[Any], Any] = values_of
+    shown: Callable[[Any], Any] = update_of
     recursion_limit: int = 50
-    folder: Path | None = None
+    folder: Path | None = field(default=None, repr=False, eq=False)
+
+    def __attrs_post_init__(self) -> None:
+        if self.folder is not None:
+            warnings.warn(
+                "LangGraphAdapter(folder=) has no effect and will be removed in the next version:"
+                " checkpoints are in WorkerOptions(private_store=)",
+                DeprecationWarning,
+                stacklevel=3,
+            )
 
     def check(self) -> None:
         """Check that the package is there, before the worker starts.
@@ -102,11 +148,11 @@ class LangGraphAdapter(Adapter[Any]):
         Raises:
             UsageError: the package is missing.
         """
-        require("langgraph.checkpoint.sqlite", "langgraph")
+        require("langgraph.graph", "langgraph")
 
     @asynccontextmanager
-    async def prepare(self, turn: Turn) -> AsyncIterator[Any]:
-        """Open the turn's checkpoints.
+    async def prepare(self, turn: Turn) -> AsyncIterator[GraphRun]:
+        """Read the turn's checkpoints.
 
         Args:
             turn: the turn.
@@ -115,36 +161,34 @@ class LangGraphAdapter(Adapter[Any]):
             The graph with these checkpoints.
         """
         require_asyncio("LangGraph")
-        async with _checkpoints(self._file(turn)) as checkpointer:
-            yield self.graph.copy(update={"checkpointer": checkpointer})
+        from cgworker.adapters.langgraph_checkpoints import TurnCheckpoints
 
-    async def drive(self, turn: Turn, prepared: Any) -> AsyncGenerator[Any, None]:
+        harness = Harness(turn, agent="graph")
+        checkpoints = TurnCheckpoints(harness, turn.fingerprint)
+        await checkpoints.read()
+        keys = {each["at"]: each["key"] for each in await harness.kept("asked")}
+        yield GraphRun(self.graph.copy(update={"checkpointer": checkpoints}), harness, keys)
+
+    async def drive(self, turn: Turn, prepared: GraphRun) -> AsyncGenerator[Any, None]:
         """Run the graph to its end, through its interrupts.
 
         Args:
             turn: the turn.
             prepared: the graph.
         """
-        config = self._config(turn)
-        state = await prepared.aget_state(config)
+        config, graph = self._config(turn), prepared.graph
+        state = await graph.aget_state(config)
         step = storable(self.begin(turn)) if state.created_at is None else None
         while step is not None or state.next:
             if state.interrupts:
-                step = await _ask(turn, prepared, config)
-            async for update in prepared.astream(step, config, stream_mode="updates"):
-                if "__interrupt__" not in update:
-                    yield _plain(update)
-            state, step = await prepared.aget_state(config), None
+                step = await _ask(prepared, config)
+            # "sync": what a node did is kept before the next one acts.
+            updates = graph.astream(step, config, stream_mode="updates", durability="sync")
+            async for update in updates:
+                if "__interrupt__" not in update and (public := self.shown(update)) is not None:
+                    yield _plain(public)
+            state, step = await graph.aget_state(config), None
         yield Output(_plain(self.output(state.values)))
-
-    def forget(self, turn: Turn) -> None:
-        """Remove the turn's checkpoints.
-
-        Args:
-            turn: the turn.
-        """
-        for suffix in ("", "-wal", "-shm"):
-            self._file(turn).with_name(f"{turn.fingerprint}.sqlite{suffix}").unlink(missing_ok=True)
 
     def _config(self, turn: Turn) -> dict[str, Any]:
         return {
@@ -152,78 +196,61 @@ class LangGraphAdapter(Adapter[Any]):
             "recursion_limit": self.recursion_limit,
         }
 
-    def _file(self, turn: Turn) -> Path:
-        folder = make_private_folder(self.folder or state_folder("langgraph"))
-        return folder / f"{turn.fingerprint}.sqlite"
 
-
-async def _ask(turn: Turn, graph: Any, config: Any) -> Any:
+async def _ask(run: GraphRun, config: Any) -> Any:
     """Return the answers that the graph waits for, by interrupt; suspend the turn until they are there."""
     from langgraph.types import Command
 
     # Include the states of subgraphs: only they tell which of their nodes asks.
-    pending = await _pending(graph, await graph.aget_state(config, subgraphs=True))
-    asked = [item.payload for item in await turn.records("question")]
+    pending = await _pending(run.graph, await run.graph.aget_state(config, subgraphs=True))
+    count: Counter[str] = Counter()
     answers = {}
-    for key, interrupt in _keys_of(pending, asked):
-        schema = interrupt.response_schema if isinstance(interrupt.response_schema, dict) else {}
-        answer = await turn.ask(schema, _plain(interrupt.value), key=key)
-        answers[interrupt.id] = storable(answer)
+    for each in pending:
+        question = loads(dumps(_plain(each.interrupt.value)))  # in the form in which its record returns it
+        words = hashlib.sha256(dumps(question, sort_keys=True)).hexdigest()[:12]
+        at = f"{each.place}:{words}"
+        count[at] += 1  # several interrupts have one place if a node runs a graph by itself
+        key = await _key_of(run, f"{at}:{count[at]}", f"interrupt:{each.nodes}:{words}")
+        schema = each.interrupt.response_schema
+        answer = await run.harness.ask(schema if isinstance(schema, dict) else {}, question, key=key)
+        answers[each.interrupt.id] = storable(answer)
     return Command(resume=answers)
 
 
-async def _pending(graph: Any, state: StateSnapshot, where: str = "interrupt:") -> Pending:
-    """Return the interrupts without an answer, each with its place in the graph.
+async def _key_of(run: GraphRun, at: str, name: str) -> str:
+    """Return the key of a question: its name, with a number if it was asked at other places before."""
+    if at not in run.keys:
+        earlier = sum(key.partition("#")[0] == name for key in run.keys.values())
+        key = f"{name}#{earlier + 1}" if earlier else name
+        run.keys[at] = (await run.harness.keep("asked", partial(dict, at=at, key=key)))["key"]
+    return run.keys[at]
 
-    LangGraph's own ids would change if the checkpoints were lost.
-    """
+
+async def _pending(
+    graph: Any, state: StateSnapshot, where: str = "", nodes: str = ""
+) -> list[PendingInterrupt]:
+    """Return the interrupts without an answer."""
     from langgraph.types import StateSnapshot
 
     saved = await graph.checkpointer.aget_tuple(state.config)
-    found: Pending = []
+    found: list[PendingInterrupt] = []
     for index, task in enumerate(state.tasks):
         place = f"{where}{(state.metadata or {}).get('step', 0)}:{task.name}:{index}"
-        inside = (
-            await _pending(graph, task.state, f"{place}/") if isinstance(task.state, StateSnapshot) else []
-        )
-        inner = {interrupt.id for _, interrupt in inside}
+        path = f"{nodes}{task.name}"
+        inside = []
+        if isinstance(task.state, StateSnapshot):
+            inside = await _pending(graph, task.state, f"{place}/", f"{path}/")
+        inner = {each.interrupt.id for each in inside}
         number = _answered_count((saved and saved.pending_writes) or (), task.id)
-        own = [(f"{place}:{number}", each) for each in task.interrupts if each.id not in inner]
-        found += [*inside, *own]
+        own = [each for each in task.interrupts if each.id not in inner]
+        found += [*inside, *(PendingInterrupt(path, f"{place}:{number}", each) for each in own)]
     return found
-
-
-def _keys_of(pending: Pending, asked: Sequence[Any]) -> Iterator[tuple[str, Interrupt[Any]]]:
-    """Yield a key for each question: its place, and if several share a place, also the question.
-
-    Several interrupts have one place if a node runs a graph by itself. On another machine a model may word
-    its question differently, which makes it another question.
-    """
-    at_place = Counter(place for place, _ in pending)
-    words = {said.get("key"): said.get("question") for said in asked if isinstance(said, dict)}
-    count: Counter[str] = Counter()
-    for place, interrupt in pending:
-        question = loads(dumps(_plain(interrupt.value)))  # in the form in which its record returns it
-        key = place
-        if at_place[place] > 1 or words.get(place, question) != question:
-            key = f"{place}:{hashlib.sha256(dumps(question, sort_keys=True)).hexdigest()[:12]}"
-        count[key] += 1
-        yield key if count[key] == 1 else f"{key}:{count[key]}", interrupt
 
 
 def _answered_count(writes: Iterable[tuple[str, str, Any]], task_id: str) -> int:
     """Return how many interrupts of a task are answered: for each one the task runs again from its start."""
     given = [value for task, channel, value in writes if (task, channel) == (task_id, "__resume__")]
     return max((len(value) if isinstance(value, list) else 1 for value in given), default=0)
-
-
-@asynccontextmanager
-async def _checkpoints(path: Path) -> AsyncIterator[BaseCheckpointSaver[Any]]:
-    from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
-
-    await anyio.Path(path).touch(mode=0o600)
-    async with AsyncSqliteSaver.from_conn_string(str(path)) as checkpointer:
-        yield checkpointer
 
 
 def _plain(value: Any) -> Any:
