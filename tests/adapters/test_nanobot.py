@@ -7,11 +7,14 @@ import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import anyio
+import nanobot.agent.tools.mcp  # noqa: F401  # takes seconds, which are no part of a test's turn
 import pytest
 
 from cgworker import AdapterHandler, Turn, UsageError, Worker, WorkerOptions
+from cgworker.adapters.harness import Harness
 from cgworker.adapters.nanobot import Bot, NanobotAdapter, _Exchange
 from cgworker.adapters.tools import ChildTool
 from cgworker.errors import FencingError, KernelUnreachable, LeaseLost
@@ -155,9 +158,10 @@ async def test_what_the_kernel_says_is_no_failure_of_the_bot(raised: Exception) 
     """It was kept as a `nanobot_failed`, and the turn failed for a lease that another worker had."""
 
     class Raising(_Exchange):
-        async def _run(self) -> str:
+        async def _run(self, _key: str) -> str:
             raise raised
 
-    made = Bot(None, ())
+    sessions, turn = MagicMock(), MagicMock(fingerprint="f")
+    made = Bot(None, (), Harness(turn, agent="bot"), MagicMock(failure=None), sessions)
     with pytest.raises(type(raised)):
-        await Raising(None, made, 0, "hello").ask()  # type: ignore[arg-type]
+        await Raising(turn, made, 0, "hello").ask()

@@ -1,8 +1,8 @@
 """Run a NanoBot as a handler, on asyncio: `cgworker[nanobot]`.
 
 The bot answers a turn in rounds. Work that it delegates in a round becomes child turns; the parent is
-suspended until they are closed, and their results are the bot's message of the next round. Each round's
-reply is stored as a step (`turn.once`), so that no round is repeated after a crash or a suspension.
+suspended until they are closed, and their results are the bot's message of the next round. Each model
+request, each tool call and each round, with the bot's session after it, is a private step of the turn.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anyio.to_thread
 import sniffio
-from attrs import define, field, frozen
+from attrs import asdict, define, field, frozen
 
-from cgworker.adapters.extras import require
+from cgworker.adapters.extras import load, require
+from cgworker.adapters.harness import Harness, Usage
 from cgworker.adapters.messages import RoundMessages
 from cgworker.adapters.tools import ChildTool
 from cgworker.deprecation import use_old_names, warn_renamed
@@ -29,6 +31,8 @@ from cgworker.worker.redaction import redact
 
 if TYPE_CHECKING:
     from nanobot import Nanobot
+
+    from cgworker.adapters.nanobot_steps import BotSteps
 
 _TOLD = {"tool.started": "started", "tool.completed": "completed", "tool.failed": "failed"}
 
@@ -52,11 +56,19 @@ class Bot:
     Attributes:
         bot: the bot.
         secrets: the keys of its model's endpoints.
+        harness: the turn.
+        steps: the bot's model requests and tool calls.
+        sessions: NanoBot's sessions.
+        session: the session of the turn, as it was after the last round.
         delegated: by name, the work delegated in this round: the tool and its arguments.
     """
 
     bot: Nanobot
     secrets: tuple[str, ...]
+    harness: Harness
+    steps: BotSteps
+    sessions: Any
+    session: Mapping[str, Any] = field(factory=dict)
     delegated: dict[str, dict[str, Any]] = field(factory=dict)
 
 
@@ -106,7 +118,7 @@ class NanobotAdapter(Adapter[Bot]):
             raise UsageError(f"there is no NanoBot config at {self.config_path}")
 
     @asynccontextmanager
-    async def prepare(self, turn: Turn) -> AsyncIterator[Bot]:  # noqa: ARG002
+    async def prepare(self, turn: Turn) -> AsyncIterator[Bot]:
         """Make a bot for the turn, with a tool for each agent that it may delegate to.
 
         Args:
@@ -120,10 +132,17 @@ class NanobotAdapter(Adapter[Bot]):
         """
         if sniffio.current_async_library() != "asyncio":
             raise UsageError("NanoBot runs on asyncio alone: run this worker there, anyio's default")
+        await load("cgworker.adapters.nanobot_steps", "nanobot.config.loader")
+        from cgworker.adapters.nanobot_steps import BotSteps, StepRegistry
+
         config = self._config()
-        made = Bot(_make_bot(config, tools := _registry()), tuple(_keys_in(config)))
+        harness = Harness(turn, agent="nanobot")
+        tools = StepRegistry(steps := BotSteps(harness))
+        # In a thread: it loads all tools, which takes seconds the first time.
+        bot, sessions = await anyio.to_thread.run_sync(_make_bot, config, tools, steps)
+        made = Bot(bot, tuple(_keys_in(config)), harness, steps, sessions)
         for child in self.children:
-            tools.register(_tool_for(child, made))
+            tools.register_delegate(_tool_for(child, made))
         async with made.bot:
             yield made
 
@@ -134,20 +153,25 @@ class NanobotAdapter(Adapter[Bot]):
             turn: the turn.
             prepared: the bot.
         """
+        async with prepared.harness.running():
+            yield Output(await self._talk(turn, prepared))
+
+    async def _talk(self, turn: Turn, made: Bot) -> Any:
         told = RoundMessages(turn, "nanobot")
         said = "\n\n".join([self.message(turn), *await told.before(0)])
         for number in range(self.max_rounds):
-            reply = await turn.once(f"nanobot:{number}", _Exchange(turn, prepared, number, said).ask)
+            ask = _Exchange(turn, made, number, said).ask
+            reply = await turn.once(f"nanobot:{number}", ask, private=True)
             if (error := reply.get("error")) is not None:
-                yield Output(fail({"error": "nanobot_failed", "message": error}))
-                return
+                return fail({"error": "nanobot_failed", "message": error})
+            made.session = reply.get("session", {})
+            made.harness.usage = Usage(**reply.get("usage", {}))  # of a round that was kept as well
             results = await turn.children(self._children_of(reply["given"])) if reply["given"] else {}
             news = [] if number + 1 == self.max_rounds else await told.before(number + 1)
             if not reply["given"] and not news:
-                yield Output({"text": reply["text"]})
-                return
+                return {"text": reply["text"]}
             said = _next_message(self.message(turn), reply["given"], results, news)
-        yield Output(fail({"error": "too_many_rounds", "rounds": self.max_rounds}))
+        return fail({"error": "too_many_rounds", "rounds": self.max_rounds})
 
     def _children_of(self, given: Mapping[str, Mapping[str, Any]]) -> dict[str, Child]:
         found = {tool.name: tool for tool in self.children}
@@ -177,21 +201,31 @@ class _Exchange:
 
     async def ask(self) -> dict[str, Any]:
         """Return the bot's reply and what it delegated, or the error that it ended with."""
+        from cgworker.adapters.nanobot_steps import restore_session, session_json
+
+        # The session belongs to the turn. What a round that was cut off left in it would come twice.
+        key = f"commonground:{self.turn.fingerprint}"
+        restore_session(self.made.sessions, key, self.made.session)
         self.made.delegated.clear()
         try:
-            text = await self._run()
+            text = await self._run(key)
         except CommonGroundError:  # a lost lease or a refusal of the kernel is no fault of the bot
             raise
         except Exception as failed:
+            self._raise_failure()
             secrets = (*self.turn.secrets, *self.made.secrets)
             return {"error": redact(f"{type(failed).__name__}: {failed}", secrets)}
+        self._raise_failure()
         given = {f"{self.number}:{name}": call for name, call in self.made.delegated.items()}
-        return {"text": text, "given": given}
+        session, usage = session_json(self.made.sessions, key), asdict(self.made.harness.usage)
+        return {"text": text, "given": given, "session": session, "usage": usage}
 
-    async def _run(self) -> str:
+    def _raise_failure(self) -> None:
+        if self.made.steps.failure is not None:
+            raise self.made.steps.failure
+
+    async def _run(self, key: str) -> str:
         text = ""
-        # The session belongs to the turn, so that the bot's memory of it survives a restart on this machine.
-        key = f"commonground:{self.turn.fingerprint}"
         async with self.turn.stream() as out:
             async for event in self.made.bot.stream(self.said, session_key=key):
                 if event.type == "text.delta":
@@ -206,20 +240,17 @@ class _Exchange:
         return text
 
 
-def _make_bot(config: Any, tools: Any) -> Nanobot:
-    """Make a bot as `Nanobot.from_config` does, but with our tool registry."""
+def _make_bot(config: Any, tools: Any, steps: BotSteps) -> tuple[Nanobot, Any]:
+    """Make a bot as `Nanobot.from_config` does, but with our tools and steps; return its sessions too."""
     from nanobot import Nanobot
     from nanobot.agent.loop import AgentLoop
     from nanobot.agent.tools.mcp import MCPProvider
+    from nanobot.providers.factory import make_provider
 
-    loop = AgentLoop.from_config(config, tool_registry=tools)
-    return Nanobot(loop, config=config, mcp_provider=MCPProvider.from_config(config, tools))
-
-
-def _registry() -> Any:
-    from nanobot.agent.tools.registry import ToolRegistry
-
-    return ToolRegistry()
+    provider = steps.wrap_provider(make_provider(config), config.agents.defaults.model)
+    loop = AgentLoop.from_config(config, tool_registry=tools, provider=provider)
+    bot = Nanobot(loop, config=config, mcp_provider=MCPProvider.from_config(config, tools))
+    return bot, loop.sessions
 
 
 def _keys_in(config: Any) -> Iterator[str]:
