@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from attrs import field, frozen
 
-from cgworker.adapters.extras import require
+from cgworker.adapters.extras import load, require
 from cgworker.adapters.secret import read_key
 from cgworker.errors import UsageError
 from cgworker.handlers.adapter import Adapter, Output
@@ -86,6 +86,7 @@ class A2AAgent(Adapter["Conversation"]):
             The conversation with the agent.
         """
         require("a2a", "a2a")
+        await load("cgworker.adapters.a2a_conversation")
         from cgworker.adapters.a2a_conversation import Conversation
 
         token = self._token()

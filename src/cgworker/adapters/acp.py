@@ -18,7 +18,7 @@ import anyio
 from attrs import field, frozen
 
 from cgworker.adapters.acp_permission import Permission, ask_people
-from cgworker.adapters.extras import require, require_asyncio
+from cgworker.adapters.extras import load, require, require_asyncio
 from cgworker.errors import CommandNotFound, UsageError
 from cgworker.handlers.adapter import Adapter, Output
 from cgworker.handlers.base_command import write_to_stderr
@@ -127,6 +127,7 @@ class ACPAgent(Adapter["Session"]):
         """
         require("acp", "acp")
         require_asyncio("the Agent Client Protocol's package")
+        await load("cgworker.adapters.acp_session")
         from cgworker.adapters.acp_session import Session
 
         folder, mask = self._folder(turn), mask_for(turn.secrets)

@@ -18,7 +18,7 @@ from attrs import field, frozen
 
 from cgworker.adapters.claude_run import ClaudeRun, count, decision, find_cli, follow, outcome
 from cgworker.adapters.claude_session import TurnSessions
-from cgworker.adapters.extras import require, require_asyncio
+from cgworker.adapters.extras import load, require, require_asyncio
 from cgworker.adapters.harness import Harness
 from cgworker.adapters.messages import text_of
 from cgworker.errors import UsageError
@@ -91,6 +91,7 @@ class ClaudeAgent(Adapter[ClaudeRun]):
             The run.
         """
         require_asyncio("claude-agent-sdk")
+        await load("claude_agent_sdk")
         harness = Harness(turn, agent="claude", provider="anthropic", question_seconds=self.question_seconds)
         run = ClaudeRun(harness, TurnSessions(harness))
         await run.sessions.read()

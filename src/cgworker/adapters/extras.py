@@ -1,9 +1,14 @@
-"""Check for the optional packages that adapters need."""
+"""Check for the optional packages that adapters need, and load them."""
 
 from __future__ import annotations
 
 import asyncio
+import sys
+from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
+
+import anyio.to_thread
 
 from cgworker.errors import UsageError
 
@@ -35,3 +40,14 @@ def require_asyncio(package: str) -> None:
         asyncio.get_running_loop()
     except RuntimeError:
         raise UsageError(f"{package} runs on asyncio only, and this worker runs on trio") from None
+
+
+async def load(*modules: str) -> None:
+    """Import modules in a thread: a large package takes seconds, in which the event loop must renew leases.
+
+    Args:
+        modules: their names.
+    """
+    for module in modules:
+        if module not in sys.modules:
+            await anyio.to_thread.run_sync(partial(import_module, module))

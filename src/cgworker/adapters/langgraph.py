@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 
-from cgworker.adapters.extras import require, require_asyncio
+from cgworker.adapters.extras import load, require, require_asyncio
 from cgworker.adapters.harness import Harness
 from cgworker.handlers.adapter import Adapter, Output
 from cgworker.turn import Turn
@@ -161,6 +161,7 @@ class LangGraphAdapter(Adapter[GraphRun]):
             The graph with these checkpoints.
         """
         require_asyncio("LangGraph")
+        await load("cgworker.adapters.langgraph_checkpoints")
         from cgworker.adapters.langgraph_checkpoints import TurnCheckpoints
 
         harness = Harness(turn, agent="graph")

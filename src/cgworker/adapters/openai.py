@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import field, frozen
 
 from cgworker.adapters.chat_stream import EndpointFailed, Message, MessageBuilder, readable
-from cgworker.adapters.extras import require
+from cgworker.adapters.extras import load, require
 from cgworker.adapters.messages import RoundMessages
 from cgworker.adapters.secret import read_key
 from cgworker.adapters.tools import ChildTool, FunctionTool, Tool
@@ -111,6 +111,7 @@ class ChatAdapter(Adapter["AsyncOpenAI"]):
             The client.
         """
         require("openai", "openai")
+        await load("openai")
         from openai import AsyncOpenAI
 
         async with AsyncOpenAI(

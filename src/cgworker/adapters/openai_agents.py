@@ -11,7 +11,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from cgworker.adapters.extras import require, require_asyncio
+from cgworker.adapters.extras import load, require, require_asyncio
 from cgworker.adapters.harness import Harness
 from cgworker.adapters.messages import prompt_of
 from cgworker.handlers.adapter import Adapter, Output
@@ -80,6 +80,7 @@ class DurableAgent(Adapter[Harness]):
             The harness.
         """
         require_asyncio("openai-agents")
+        await load("cgworker.adapters.openai_agents_steps")
         yield Harness(turn, agent=self.agent.name, question_seconds=self.question_seconds)
 
     async def drive(self, turn: Turn, prepared: Harness) -> AsyncGenerator[Any, None]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 
-from cgworker.adapters.extras import require, require_asyncio
+from cgworker.adapters.extras import load, require, require_asyncio
 from cgworker.adapters.messages import prompt_of
 from cgworker.errors import UsageError
 from cgworker.handlers.adapter import Adapter, Output
@@ -73,6 +73,7 @@ class PydanticAgent(Adapter["CommonGroundDurability"]):
             The capability.
         """
         require_asyncio("pydantic-ai")
+        await load("cgworker.adapters.pydantic_durability")
         from cgworker.adapters.pydantic_durability import CommonGroundDurability, shown_of
 
         shown = self.shown or shown_of
