@@ -45,9 +45,9 @@ class After:
 
 @define
 class Endpoint:
-    """What it is asked, and what it answers, request by request."""
+    """What it is asked, and what it answers: request by request, or by a function of the request."""
 
-    script: list[Any]
+    script: list[Any] | Callable[[dict[str, Any]], Any]
     base_url: str = ""
     requests: list[dict[str, Any]] = field(factory=list)
     keys: list[str | None] = field(factory=list)
@@ -75,7 +75,14 @@ def calls(*wanted: tuple[str, Any]) -> list[dict[str, Any]]:
 @contextmanager
 def endpoint(*script: Any) -> Iterator[Endpoint]:
     """The endpoint, until the block ends; each request takes the next entry of the script."""
-    made = Endpoint(list(script))
+    with serving(list(script)) as made:
+        yield made
+
+
+@contextmanager
+def serving(script: list[Any] | Callable[[dict[str, Any]], Any]) -> Iterator[Endpoint]:
+    """The endpoint, until the block ends, with a script of either kind."""
+    made = Endpoint(script)
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_for(made))
     made.base_url = f"http://127.0.0.1:{server.server_address[1]}/v1"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
@@ -94,7 +101,7 @@ def _handler_for(made: Endpoint) -> Callable[..., BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             made.keys.append(self.headers["Authorization"])
             made.requests.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            entry = made.script.pop(0)
+            entry = made.script(made.requests[-1]) if callable(made.script) else made.script.pop(0)
             if isinstance(entry, After):
                 entry.event.wait(30)
                 entry = entry.choices

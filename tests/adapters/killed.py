@@ -31,9 +31,13 @@ class Script:
     Args:
         folder: has the file; all workers of a turn share it.
         kill_at: a call and its stage, as in "model1 asked"; empty is never.
+
+    Attributes:
+        folder: the same.
     """
 
     def __init__(self, folder: Path, kill_at: str = "") -> None:
+        self.folder = folder
         self._calls = folder / "calls"
         self._kill_at = kill_at
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import AsyncIterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from tests.object_stores import write_key
 from tests.warm import warm_folder
 
 AGENTS = ["pydantic_agent", "openai_agent"]
+READY = ["chat_agent", "graph_agent", "nanobot_agent"]
+READY_CALLS = ["model1", "look a", "look b", "model2"]
 CALLS = ["model1", "look a", "look b", "model2", "pay", "model3"]
 
 
@@ -47,7 +51,8 @@ async def run_until_killed(
     kernel: LocalKernel, desk: KernelClient, agent: str, folder: Path, at: str
 ) -> None:
     """Run a worker, on a machine of its own, until it kills itself."""
-    python = warm_folder("tests.adapters.killed", *(f"tests.adapters.{each}" for each in AGENTS)) / "python"
+    modules = ("tests.adapters.killed", *(f"tests.adapters.{each}" for each in AGENTS))
+    python = sys.executable if agent in READY else warm_folder(*modules) / "python"
     about = (agent, kernel.base_url, kernel.project_id, *desk.secrets, str(folder), at)
     ended = await anyio.run_process(
         [str(python), "-m", "tests.adapters.killed", *about],
@@ -84,4 +89,39 @@ async def test_what_was_answered_before_the_kill_is_not_asked_again(
     assert [item.payload["requests"] for item in records if item.record.record_role == "usage"] == [3]
     assert 1 <= roles.count("progress") <= 2  # the text of the last answer; of two where it was cut off
     assert "a is 7" not in str([item.payload for item in records if item.record.record_role == "step"])
+    assert not list((tmp_path / "objects").rglob("*/*"))
+
+
+@pytest.mark.parametrize(
+    ("agent", "at"),
+    [
+        ("chat_agent", "look b answered"),
+        ("chat_agent", "model2 asked"),
+        ("graph_agent", "look b answered"),
+        ("graph_agent", "model2 asked"),
+        ("nanobot_agent", "model2 asked"),
+    ],
+)
+async def test_what_a_ready_adapter_has_done_is_not_done_again(
+    agent: str, at: str, kernel: LocalKernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Finished calls of tools, nodes and models are kept, and nothing private is public."""
+    import_module(f"tests.adapters.{agent}")  # seconds, which are no part of the turn
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    write_key(tmp_path / "key")
+    async with await kernel.agent("desk") as desk:
+        turn = await kernel.dispatch("desk", {"text": "look"})
+        with anyio.fail_after(60):
+            await run_until_killed(kernel, desk, agent, tmp_path, at)
+        await kernel.faults.steal_lease(turn)
+        async with working(worker_for(desk, agent, tmp_path)):
+            found = await in_state(desk, turn, "closed", seconds=60)
+        records = [item async for item in desk.turns.records(turn)]
+    assert found.final_payload["text"].strip() == "done: a is 7; b is 7;"
+    call, stage = at.rsplit(" ", 1)
+    again = {f"{call} {each}" for each in STAGES[: STAGES.index(stage) + 1]} | {f"{call} before"}
+    expected = {f"{each} {point}": 1 for each in READY_CALLS for point in STAGES}
+    assert Script(tmp_path).counts == expected | dict.fromkeys(again, 2)
+    steps = [item.payload for item in records if item.record.record_role == "step"]
+    assert all(set(step) == {"key", "private"} for step in steps)
     assert not list((tmp_path / "objects").rglob("*/*"))
