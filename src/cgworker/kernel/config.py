@@ -84,7 +84,7 @@ class KernelConfig:
 
     Attributes:
         pg_dsn: PG_DSN. The PostgreSQL to use, as `postgresql://user:password@host:port/database`; unset
-            means the embedded one.
+            means the embedded one. Of several hosts (`one:5432,two:5432`) it is the one that takes writes.
         postgres_folder: CG_POSTGRES_FOLDER. Where the embedded PostgreSQL keeps its data; unset means
             `cgworker/postgres` in the XDG data folder.
         host: CG_HOST, 127.0.0.1. The address to listen on.

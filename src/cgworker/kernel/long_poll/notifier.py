@@ -19,6 +19,7 @@ import asyncpg
 
 from cgworker.kernel.long_poll.long_poll import until_woken
 from cgworker.kernel.long_poll.other_kernels import APPLICATION_NAME, OtherKernels
+from cgworker.kernel.store.postgres.hosts import Hosts
 from cgworker.wire.refs import AgentRef, TurnRef
 
 logger: logging.Logger = logging.getLogger("cgworker.kernel")
@@ -32,6 +33,7 @@ _SETTINGS = {"application_name": APPLICATION_NAME}
 _ASYNCHRONOUS_COMMIT = "set synchronous_commit = off"
 _NOTIFY = "select pg_notify($1, $2)"
 _CONNECTION_ERRORS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
+_COMMAND_SECONDS = 10.0  # a server that stalls is noticed, and another host can take its place
 _RECONNECT_SECONDS = 1.0
 _LOOK_SECONDS = 10.0  # how often a kernel looks whether it is alone now
 _GREET_SECONDS = 0.1  # how often it greets those that do not know of it yet
@@ -97,7 +99,7 @@ class Notifier:
     """
 
     def __init__(self, dsn: str) -> None:
-        self._dsn = dsn
+        self._hosts = Hosts(dsn)
         # Ordered sets: events are set in the order of arrival, so that the last repeat of a claim wins.
         self._waiting: dict[str, dict[asyncio.Event, None]] = defaultdict(dict)
         self._unsent: dict[str, None] = {}
@@ -176,7 +178,9 @@ class Notifier:
         """Keep a connection to listen and notify; after each break, let all requests read again."""
         while True:
             try:
-                connection = await asyncpg.connect(self._dsn, timeout=10, server_settings=_SETTINGS)
+                connection = await self._hosts.connect(
+                    server_settings=_SETTINGS, command_timeout=_COMMAND_SECONDS
+                )
                 try:
                     await self._serve(connection)
                 finally:

@@ -13,6 +13,7 @@ from cgworker.errors import KernelOverloaded, UsageError
 from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.store.postgres.database import Database
 from cgworker.kernel.store.postgres.embedded import EmbeddedPostgres
+from cgworker.kernel.store.postgres.hosts import Hosts
 from cgworker.kernel.store.postgres.migrate import migrate
 
 logger: logging.Logger = logging.getLogger("cgworker.kernel")
@@ -95,7 +96,7 @@ async def _migrate(dsn: str) -> None:
 
 async def _connect(dsn: str) -> asyncpg.Connection[asyncpg.Record]:
     try:
-        return await asyncpg.connect(dsn, timeout=10)
+        return await Hosts(dsn).connect()
     except (ValueError, asyncpg.ClientConfigurationError) as unreadable:
         raise UsageError(f"PG_DSN is not a PostgreSQL address: {unreadable}") from unreadable
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as away:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import asyncpg
 
 from cgworker.errors import InvalidRequest, KernelOverloaded
+from cgworker.kernel.store.postgres.hosts import CONNECT_SECONDS, Hosts
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -23,7 +24,7 @@ Row = asyncpg.Record
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 
 _RETRIES = 5
-_ACQUIRE_SECONDS = 10.0
+_ACQUIRE_SECONDS = CONNECT_SECONDS
 _COMMAND_SECONDS = 30.0
 _RETRY_AFTER_SECONDS = 1.0
 
@@ -90,6 +91,7 @@ class Database:
         """
         pool = await asyncpg.create_pool(
             dsn,
+            connect=Hosts(dsn).connect,
             min_size=0,  # asyncpg would keep a minimum in the background, and log an error each time it fails
             max_size=pool_size,
             command_timeout=_COMMAND_SECONDS,
