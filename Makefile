@@ -108,23 +108,28 @@ dist: .venv/development ## build a release, check it, and run the demo from it
 			"cgworker[kernel] @ file://$$(echo "$(CURDIR)"/dist/*.whl)" \
 		&& cd "$$fresh" && env/bin/cg --version && env/bin/cg demo
 
-sbom: .venv/development ## write dist/cgworker.cdx.json: all that `pip install 'cgworker[kernel]'` installs (CycloneDX)
+sbom: .venv/sbom/development ## write dist/cgworker.cdx.json: all that `pip install 'cgworker[kernel]'` installs (CycloneDX)
 	mkdir -p dist
 	fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT \
 		&& $(BIN)/python -m venv --without-pip "$$fresh" \
 		&& $(BIN)/python -m pip --python "$$fresh/bin/python" install --quiet --constraint constraints.txt '.[kernel]' \
 		&& $(BIN)/python -m pip --python "$$fresh/bin/python" uninstall --quiet --yes cgworker \
-		&& $(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+		&& .venv/sbom/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
 			--output-file dist/cgworker.cdx.json "$$fresh/bin/python"
 
-constraints: .venv/development .venv-mcp/development ## write the versions of the environments to constraints*.txt
+constraints: .venv/development .venv-mcp/development .venv/sbom/development ## write the versions of the environments to constraints*.txt
 	@sed -n '/^#/p' constraints.txt >.venv/constraints
 	@$(BIN)/python -m pip list --format=freeze --exclude-editable --exclude pip --exclude setuptools >>.venv/constraints
 	@mv .venv/constraints constraints.txt
 	@sed -n '/^#/p' constraints-mcp.txt >.venv-mcp/constraints
 	@.venv-mcp/bin/python -m pip list --format=freeze --exclude-editable --exclude pip --exclude setuptools \
 		| grep -Fxvf constraints.txt >>.venv-mcp/constraints
-	@mv .venv-mcp/constraints constraints-mcp.txt && touch .venv/runtime .venv/development .venv-mcp/development
+	@mv .venv-mcp/constraints constraints-mcp.txt
+	@sed -n '/^#/p' constraints-sbom.txt >.venv/sbom/constraints
+	@$(BIN)/python -m pip --python .venv/sbom/bin/python list --format=freeze \
+		| grep -Fxvf constraints.txt >>.venv/sbom/constraints
+	@mv .venv/sbom/constraints constraints-sbom.txt
+	@touch .venv/runtime .venv/development .venv-mcp/development .venv/sbom/development
 
 upgrade: .venv/development ## upgrade all packages in .venv; then run `make test` and `make constraints`
 	$(BIN)/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[all]' --group dev
@@ -153,4 +158,11 @@ clean: ## remove the environment and everything built
 	.venv-mcp/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
 	.venv-mcp/bin/python -m pip install --quiet --constraint .venv-mcp/constraints --constraint constraints-mcp.txt \
 		--editable '.[kernel,mcp]' --group mcp
+	@touch $@
+
+# What only this environment has is pinned in constraints-sbom.txt.
+.venv/sbom/development: .venv/runtime constraints-sbom.txt
+	$(BIN)/python -m venv --without-pip .venv/sbom
+	$(BIN)/python -m pip --python .venv/sbom/bin/python install --quiet \
+		--constraint constraints.txt --constraint constraints-sbom.txt --group sbom
 	@touch $@
