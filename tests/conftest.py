@@ -61,12 +61,14 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark slow and serial tests, and refuse test ids with an address: xdist's processes compare the ids."""
-    slow = [Path(__file__).parent / each for each in SLOW]
-    serial = [Path(__file__).parent / each for each in SERIAL]
+    here = Path(__file__).parent
+    paths = {item.path for item in items}
+    slow = {path for path in paths if any(path.is_relative_to(here / each) for each in SLOW)}
+    serial = {here / each for each in SERIAL}
     for item in items:
         if " at 0x" in item.nodeid:
             raise pytest.UsageError(f"{item.nodeid} is named by an address: give its parameter an id")
-        if any(item.path.is_relative_to(each) for each in slow):
+        if item.path in slow:
             item.add_marker(pytest.mark.slow)
         if item.path in serial:
             item.add_marker(pytest.mark.serial)
