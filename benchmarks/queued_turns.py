@@ -1,7 +1,8 @@
 """Row 3: one worker process with 16 agents works off queued turns, beside the SQL queues with as many jobs.
 
-pgqueuer and Procrastinate have the same PostgreSQL server, a new database each round, and jobs that do
-nothing. Queueing is not counted.
+The build that row 11 compares with does the same, with a kernel and a worker of its own. pgqueuer and
+Procrastinate have the same PostgreSQL server, a new database each round, and jobs that do nothing. Queueing
+is not counted.
 """
 
 from __future__ import annotations
@@ -10,16 +11,21 @@ import asyncio
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+from attrs import frozen
+
 from benchmarks.load import callers
-from benchmarks.measuring import Findings, Options, Row, main
+from benchmarks.measuring import Findings, Options, Row, cpu_seconds, main
 from benchmarks.servers import (
     ROOT,
     Agent,
     Postgres,
     Server,
+    a_kernel,
     a_postgres,
     absent,
     kernel_of,
@@ -30,7 +36,7 @@ from benchmarks.servers import (
 ROW = Row(
     3,
     "queued turns of 16 agents in one worker process, handler that does nothing",
-    "≥ 1 × pgqueuer, ≥ 8 × Procrastinate; worker CPU ≤ 1 ms a turn",
+    "≥ 1 × pgqueuer, ≥ 8 × Procrastinate, ≥ 2 × f7e32f1; worker CPU ≤ 1 ms a turn",
 )
 
 _AGENTS = 16
@@ -41,41 +47,65 @@ _PROGRAMS = Path(__file__).with_name("queues")
 _SECONDS = 300
 
 
+@frozen
+class Build:
+    """A build of cgworker: the Python that has it, its kernel, and its agents by their capacity."""
+
+    name: str
+    python: str
+    server: Server
+    agents: Mapping[int, list[Agent]]
+
+
 async def measure(options: Options) -> Findings:
-    """Turns or jobs a second, and the CPU time of the worker's process for each."""
+    """Turns or jobs a second, and the CPU time of worker, kernel and PostgreSQL for each."""
     findings = Findings()
-    python = peer_python("queues")
-    if python is None:
-        findings.absent.append(absent("queues"))
-    with a_postgres() as postgres:
-        async with kernel_of(options, postgres) as server:
-            agents = {capacity: await _admit(server, capacity) for capacity in _CAPACITIES}
-            for _ in range(options.rounds):
-                for capacity, admitted in agents.items():
-                    await _round(server, admitted, capacity, findings)
-                if python is not None:
-                    await _round_of_peers(python, postgres, findings)
+    queues, baseline = peer_python("queues"), peer_python("baseline")
+    findings.absent += [
+        absent(name) for name, python in (("queues", queues), ("baseline", baseline)) if python is None
+    ]
+    async with AsyncExitStack() as stack:
+        postgres = stack.enter_context(a_postgres())
+        ours = await stack.enter_async_context(kernel_of(options, postgres))
+        builds = [await _build("cgworker", sys.executable, ours)]
+        if baseline is not None:
+            theirs = stack.enter_context(a_kernel(await new_database(postgres), python=baseline))
+            builds.append(await _build("f7e32f1", baseline, theirs))
+        for _ in range(options.rounds):
+            for capacity in _CAPACITIES:
+                for build in builds:
+                    await _round(build, postgres, capacity, findings)
+            if queues is not None:
+                await _round_of_peers(queues, postgres, findings)
     _judge(findings)
     return findings
 
 
-async def _admit(server: Server, capacity: int) -> list[Agent]:
-    names = (f"bench-{capacity}-{number}" for number in range(_AGENTS))
-    return [await server.admit(name, capacity=capacity) for name in names]
+async def _build(name: str, python: str, server: Server) -> Build:
+    agents = {
+        capacity: [
+            await server.admit(f"bench-{capacity}-{number}", capacity=capacity) for number in range(_AGENTS)
+        ]
+        for capacity in _CAPACITIES
+    }
+    return Build(name, python, server, agents)
 
 
-async def _round(server: Server, agents: list[Agent], capacity: int, findings: Findings) -> None:
-    await _queue_turns(server, agents)
+async def _round(build: Build, postgres: Postgres, capacity: int, findings: Findings) -> None:
+    agents = build.agents[capacity]
+    await _queue_turns(build.server, agents)
     known = [{"token": agent.token, **_names_of(agent)} for agent in agents]
-    asked = {"url": server.url, "agents": known, "count": _AGENTS * (_TURNS // _AGENTS)}
-    program = [sys.executable, str(_PROGRAMS / "worker_turns.py")]
-    await _work("cgworker", program, asked, findings, where=_where(capacity))
+    asked = {"url": build.server.url, "agents": known, "count": _AGENTS * (_TURNS // _AGENTS)}
+    program = [build.python, str(_PROGRAMS / "worker_turns.py")]
+    servers = {"PostgreSQL": postgres.pid, "kernel": build.server.pid}
+    await _work(build.name, program, asked, servers, findings, where=_where(capacity))
 
 
 async def _round_of_peers(python: str, postgres: Postgres, findings: Findings) -> None:
     for name, count in _PEER_JOBS.items():
         asked = {"dsn": await new_database(postgres), "count": count}
-        await _work(name, [python, str(_PROGRAMS / f"{name}_jobs.py")], asked, findings)
+        program = [python, str(_PROGRAMS / f"{name}_jobs.py")]
+        await _work(name, program, asked, {"PostgreSQL": postgres.pid}, findings)
 
 
 async def _queue_turns(server: Server, agents: list[Agent]) -> None:
@@ -94,8 +124,16 @@ def _names_of(agent: Agent) -> dict[str, str]:
 
 
 async def _work(
-    who: str, program: list[str], asked: dict[str, Any], findings: Findings, *, where: str = ""
+    who: str,
+    program: list[str],
+    asked: dict[str, Any],
+    servers: Mapping[str, int | None],
+    findings: Findings,
+    *,
+    where: str = "",
 ) -> None:
+    pids = {name: pid for name, pid in servers.items() if pid is not None}
+    before = {name: cpu_seconds(pid) for name, pid in pids.items()}
     done = await asyncio.to_thread(
         subprocess.run,
         program,
@@ -109,6 +147,9 @@ async def _work(
     took = json.loads(done.stdout.splitlines()[-1])
     findings.add(who, f"closed{where}", "1/s", asked["count"] / took["seconds"])
     findings.add(who, f"worker CPU{where}", "ms", took["cpu_seconds"] / asked["count"] * 1000)
+    for name, pid in pids.items():
+        used = cpu_seconds(pid) - before[name]
+        findings.add(who, f"{name} CPU{where}", "ms", used / asked["count"] * 1000)
 
 
 def _where(capacity: int) -> str:
@@ -123,6 +164,8 @@ def _judge(findings: Findings) -> None:
         findings.judge_ratio(
             f"≥ 8 × Procrastinate{where}", ours / findings.median("procrastinate", "closed"), least=8
         )
+        before = findings.median("f7e32f1", f"closed{where}")
+        findings.judge_ratio(f"≥ 2 × f7e32f1{where}", ours / before, least=2)
         findings.judge_most(f"worker CPU ≤ 1 ms a turn{where}", cpu, "ms", most=1)
 
 

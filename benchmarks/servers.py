@@ -48,7 +48,7 @@ def peer_python(name: str) -> str | None:
 
     Args:
         name: "reference" (commonground-kernel), "queues" (pgqueuer, procrastinate), "harnesses"
-            (dbos-openai-agents) or "baseline" (the build of this package that row 11 compares with). The
+            (dbos-openai-agents) or "baseline" (the build of this package that rows 3 and 11 compare with). A
             variable CG_REFERENCE_PYTHON, CG_QUEUES_PYTHON, CG_HARNESSES_PYTHON or CG_BASELINE_PYTHON names
             another than the one `make bench-peers` makes.
     """
