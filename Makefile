@@ -22,7 +22,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # The oldest supported PostgreSQL, if this machine has it.
 OLD_POSTGRES ?= $(wildcard /usr/lib/postgresql/15/bin)
 
-.PHONY: help demo check test test-all test-fast test-mcp test-postgres test-pythons conformance soak bench bench-peers \
+.PHONY: help demo check test test-all test-fast test-mcp test-postgres test-pythons conformance soak crash bench bench-peers \
 	docs dist sbom constraints upgrade clean
 
 help: ## show this list
@@ -76,6 +76,9 @@ conformance: .venv/development ## test against recordings of the reference and a
 
 soak: .venv/development ## kill workers, kernels and databases for two minutes (Linux); SOAK="--seed 7" repeats a run
 	$(BIN)/python -m tests.soak $(SOAK)
+
+crash: .venv/development ## kill a worker at each step after its handler's return, 20 minutes; CRASH="--each 10" is shorter
+	$(BIN)/python -m tests.crash $(CRASH)
 
 bench: .venv/development ## run all benchmarks beside their peers, and write docs/benchmarks.md (Linux, 30 minutes)
 	$(BIN)/python -m benchmarks $(ROWS)

@@ -192,10 +192,10 @@ async def test_killed_during_an_append_it_is_run_again_and_the_record_stays(
 async def test_killed_before_the_finish_arrives_its_result_is_delivered_and_not_computed_again(
     story: Any, kernel: LocalKernel
 ) -> None:
-    """It is in the outbox before the first call."""
+    """It is in the outbox before the call is repeated."""
     kernel.faults.answer("finish", 503, times=1000)
     async with story("answer") as told:
-        await told.until_asked("finish", 1)
+        await told.until_asked("finish", 2)
         await told.kill()
         assert (await told.follow(), told.who_ran) == ({"by": "the killed one"}, ["killed"])
 

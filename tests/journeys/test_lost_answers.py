@@ -175,7 +175,7 @@ async def _until_reconciled(kernel: LocalKernel, turn: TurnRef) -> None:
 
 
 async def test_a_command_is_not_run_again_for_a_lost_finish(kernel: LocalKernel, tmp_path: Path) -> None:
-    """The same for a child process: its final file is in the outbox before the first finish call."""
+    """The same for a child process: its final file is in the outbox before the finish call is repeated."""
     async with await kernel.agent("desk") as desk:
         worker = Worker(
             desk, CommandHandler(["sh", "-c", f"echo x >> {tmp_path}/runs; echo 1 > $CG_FINAL_FILE"])

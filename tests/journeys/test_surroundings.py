@@ -14,7 +14,7 @@ from cgworker.events import LeaseEnded
 from cgworker.handlers import folder
 from cgworker.outcome import Suspended
 from cgworker.testing import LocalKernel
-from cgworker.worker.outbox import outbox
+from cgworker.worker.outbox import files
 from tests.journeys.conftest import Witness, closed, working
 
 
@@ -26,7 +26,7 @@ async def test_a_disk_that_does_not_take_the_result_does_not_keep_it_from_the_ke
     kernel: LocalKernel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is sent without being stored first, and the log says so."""
-    monkeypatch.setattr(outbox, "write_private", no_space)
+    monkeypatch.setattr(files, "write_private", no_space)
     async with await kernel.agent("desk") as desk:
         worker = Worker(desk)
 

@@ -13,7 +13,8 @@ import pytest
 
 from cgworker import Turn, fail, stop, succeed
 from cgworker.worker.outbox.batch_files import BatchFiles, batch_files_in
-from cgworker.worker.outbox.outbox import Outbox, OutboxEntry, OutboxFull
+from cgworker.worker.outbox.files import OutboxFull
+from cgworker.worker.outbox.outbox import Outbox, OutboxEntry
 from tests.turns import CLAIM_TOKEN, CREDENTIAL, make_turn
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from attrs import frozen
 
@@ -76,6 +76,10 @@ class CommandFlags:
         float,
         Flag("--grace-seconds", min=0, metavar="S", help="How long a command may run on after SIGTERM."),
     ] = 20.0
+    outbox: Annotated[
+        Literal["before", "beside", "late"],
+        Flag("--outbox", help="When to write a result to disk: before, beside or after the first request."),
+    ] = "beside"
     clean_env: Annotated[bool, Flag("--clean-env", help="Give the command only PATH, HOME and the like.")] = (
         False
     )
@@ -151,6 +155,7 @@ class CommandFlags:
             context_page_size=min(self.context_limit or _PAGE_RECORDS, 1000),
             grace_seconds=self.grace_seconds,
             time_limit_seconds=self.time_limit_seconds,
+            outbox=self.outbox,
         )
 
     def _context_limit(self) -> int | None:

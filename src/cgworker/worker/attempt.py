@@ -293,6 +293,7 @@ class Attempt:
             stored=stored,
             max_payload_bytes=context.options.max_payload_bytes,
             prefetch=self.prefetch,
+            storing=context.options.storing,
         )
         self._delivered = settled.delivered
         self._is_closed = settled.done

@@ -66,6 +66,7 @@ class Drain:
                 _interrupt(attempt)
         with anyio.move_on_after(options.interrupt_seconds + AFTER_GRACE_SECONDS):
             await self._wait_for_attempts()
+            await self._context.outbox.flush()
         emit(self._context.listener, events.WorkerStopped(agent=self._agent, handed_back=cut))
 
     async def _wait_for_grace(self, grace_seconds: float) -> None:

@@ -18,6 +18,24 @@ _positive: Any = validators.gt(0)
 _not_negative: Any = validators.ge(0)
 
 
+@frozen
+class StoringPolicy:
+    """When a result is stored.
+
+    Attributes:
+        is_first: whether it is on the disk before the first request that settles its turn. If not, it is
+            written while that request is under way.
+        delay_seconds: how long the write waits for the answer to that request.
+    """
+
+    is_first: bool = False
+    delay_seconds: float = 0.0
+
+
+BESIDE: StoringPolicy = StoringPolicy()
+"""A result is written while the first request that settles its turn is under way."""
+
+
 @frozen(kw_only=True)
 class WorkerOptions:
     """The limits and the behaviour of a worker.
@@ -47,6 +65,11 @@ class WorkerOptions:
         stop_children: when a turn is stopped, ask for its children to be stopped too; needs the grant
             `turn.stop.any`.
         follow_parent: end the handler of a child turn once the turn that dispatched it is closed.
+        outbox: when a result is written to the outbox. "beside": while the first request that settles its
+            turn is under way, and before any other; a worker that is killed before the kernel or the disk has
+            the result loses it, and the handler runs again. "before": before that request. "late": only if
+            the kernel has not answered within `outbox_late_seconds`, for handlers that may cheaply run twice.
+        outbox_late_seconds: how long "late" waits, a second at most.
         outbox_path: the folder where results wait until the kernel has them; by default below
             `$XDG_STATE_HOME`.
             Workers that share it deliver each other's results.
@@ -84,6 +107,10 @@ class WorkerOptions:
     )
     stop_children: bool = False
     follow_parent: bool = False
+    outbox: Literal["before", "beside", "late"] = field(
+        default="beside", validator=validators.in_(["before", "beside", "late"])
+    )
+    outbox_late_seconds: float = field(default=0.02, validator=[_positive, validators.le(1.0)])
     outbox_path: Path | None = None
     outbox_max_bytes: int = field(default=1024 * 1024 * 1024, validator=_positive)
     private_store: PrivateStore | None = None
@@ -115,6 +142,13 @@ class WorkerOptions:
     def outbox_folder(self) -> Path:
         """The folder of the outbox: `outbox_path`, or the default."""
         return self.outbox_path or state_folder("outbox")
+
+    @property
+    def storing(self) -> StoringPolicy:
+        """When a result is stored, by `outbox`."""
+        if self.outbox == "before":
+            return StoringPolicy(is_first=True)
+        return BESIDE if self.outbox == "beside" else StoringPolicy(delay_seconds=self.outbox_late_seconds)
 
     @property
     def private_settings(self) -> PrivateSettings:

@@ -112,6 +112,7 @@ def may_claim(context: RunContext, select: Callable[[], bool]) -> bool:
         CommandNotFound: the command of a command handler is missing.
         UsageError: a handler cannot run any more.
     """
+    context.outbox.report_failures()
     if not context.room.has_room():
         return False
     try:

@@ -1,7 +1,10 @@
 """Settle a turn: send its outcome to the kernel, or say why that failed.
 
-The order matters. The result is in the outbox before the first request; the request is repeated while the
-lease lasts; after a lost answer the turn is read back; only then may the outbox entry be removed.
+The order matters. The write of the result to the outbox begins no later than the first request, and is over
+before anything that follows an answer other than "done": a repeat, a wait, a read, and giving up. The request
+is repeated while the lease lasts; after a lost answer the turn is read back; only then may the outbox entry
+be removed. So once a handler has returned, a crash makes it run again only until the kernel or the disk has
+its result, whichever is first.
 """
 
 from __future__ import annotations
@@ -9,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 
 import anyio
@@ -39,7 +41,9 @@ from cgworker.wire.meta import Meta
 from cgworker.wire.turns import Finish, Suspend, TurnSnapshot
 from cgworker.worker.batching.calls import PrefetchedClaim, settle
 from cgworker.worker.kernel_time import KernelTime
-from cgworker.worker.outbox.outbox import Outbox, OutboxEntry, OutboxFull
+from cgworker.worker.options import BESIDE, StoringPolicy
+from cgworker.worker.outbox.keeper import ResultKeeper
+from cgworker.worker.outbox.outbox import Outbox, OutboxEntry
 from cgworker.worker.redaction import as_storable
 
 _READ_BACK_SECONDS = 10.0
@@ -83,6 +87,7 @@ async def finish_turn(
     max_payload_bytes: int,
     stored: OutboxEntry | None = None,
     prefetch: PrefetchedClaim | None = None,
+    storing: StoringPolicy = BESIDE,
 ) -> Settlement:
     """Finish the turn with this outcome.
 
@@ -90,26 +95,37 @@ async def finish_turn(
         turn: the turn.
         lease: bounds the repeats of the request.
         outcome: how the turn is closed.
-        outbox: stores the outcome before the first request.
+        outbox: stores the outcome.
         max_payload_bytes: a payload whose JSON is larger becomes a dead letter, and the turn fails.
         stored: the entry of the outcome if the outbox holds it already.
         prefetch: a claim of the next turn to make in the same request.
+        storing: when the outcome is stored.
     """
-    entry = stored or await _store(turn, outcome, outbox)
-    if outcome.payload is not ABSENT and len(dumps(outcome.payload)) > max_payload_bytes:
-        return await _fail_instead(turn, lease, _too_large(), entry, outbox)
+    keeper = ResultKeeper(turn, outcome, outbox, stored=stored, delay_seconds=storing.delay_seconds)
+    if storing.is_first:
+        await keeper.secure()
+    if _is_larger(outcome, max_payload_bytes, keeper.max_size):
+        return await _fail_instead(turn, lease, _too_large(), await keeper.secure(), outbox)
     try:
-        done = await _finish(turn, lease, outcome, prefetch)
+        done = await _finish(turn, lease, outcome, keeper, prefetch)
     except UNACCEPTABLE as refused:
         report = _too_large() if isinstance(refused, PayloadTooLarge) else _unacceptable(refused)
-        return await _fail_instead(turn, lease, report, entry, outbox)
+        return await _fail_instead(turn, lease, report, await keeper.secure(), outbox)
     except KernelRefused as refused:
-        kept = await _leave_or_dead_letter(turn, entry, outbox)
+        kept = await _leave_or_dead_letter(turn, await keeper.secure(), outbox)
         return Settlement(done=False, outcome=outcome, reason=str(refused), kept_at=kept)
     if done:
-        return Settlement(done=True, outcome=outcome, delivered=entry)
+        return Settlement(done=True, outcome=outcome, delivered=keeper.drop())
+    entry = await keeper.secure()
     kept = entry.path if entry else None
     return Settlement(done=False, outcome=outcome, reason="no answer before the lease ended", kept_at=kept)
+
+
+def _is_larger(outcome: Closed, max_payload_bytes: int, max_size: float) -> bool:
+    """Whether the payload is too large; `max_size` is a bound that spares writing it as JSON once more."""
+    if outcome.payload is ABSENT or max_size <= max_payload_bytes:
+        return False
+    return len(dumps(outcome.payload)) > max_payload_bytes
 
 
 async def _leave_or_dead_letter(turn: Turn, entry: OutboxEntry | None, outbox: Outbox) -> Path | None:
@@ -125,19 +141,16 @@ async def _leave_or_dead_letter(turn: Turn, entry: OutboxEntry | None, outbox: O
     return outbox.dead_letter(entry) if is_over else entry.path
 
 
-async def _store(turn: Turn, outcome: Closed, outbox: Outbox) -> OutboxEntry | None:
-    """Store the outcome. A full or broken disk does not stop delivery: the error is logged."""
-    try:
-        return await outbox.put(turn, outcome)
-    except (OSError, OutboxFull, RuntimeError) as unwritable:  # RuntimeError: no thread could be started
-        logger.error("%s: the result could not be stored before it is sent: %s", turn.ref, unwritable)
-        return None
-
-
-async def _finish(turn: Turn, lease: Lease, outcome: Closed, prefetch: PrefetchedClaim | None = None) -> bool:
+async def _finish(
+    turn: Turn,
+    lease: Lease,
+    outcome: Closed,
+    keeper: ResultKeeper | None = None,
+    prefetch: PrefetchedClaim | None = None,
+) -> bool:
     finish = Finish(outcome=word_for(outcome), final_payload=outcome.payload, final_record_role=outcome.role)
     return await _send_until_answered(
-        turn.kernel, lease, finish, lambda found: is_closed_with(found, outcome), prefetch
+        turn.kernel, lease, finish, lambda found: is_closed_with(found, outcome), keeper, prefetch
     )
 
 
@@ -261,9 +274,12 @@ async def _send_until_answered(
     lease: Lease,
     request: Finish | Suspend,
     is_done: Callable[[TurnSnapshot], bool],
+    keeper: ResultKeeper | None = None,
     prefetch: PrefetchedClaim | None = None,
 ) -> bool:
     """Repeat a request until it is answered or the lease ends; True if the kernel has the outcome then.
+
+    Whatever comes instead of the answer "done", the result is secured first.
 
     Raises:
         KernelRefused: the kernel refused, and reading the turn back does not show the outcome.
@@ -275,8 +291,15 @@ async def _send_until_answered(
             raise LeaseLost("no answer before the lease ended") from trouble
         return seconds
 
+    async def send() -> None:
+        try:
+            await settle(kernel, lease.claim, request, prefetch)
+        except BaseException:  # also a cancellation
+            if keeper is not None:
+                await keeper.secure()
+            raise
+
     try:
-        send = partial(settle, kernel, lease.claim, request, prefetch)
         await retry(send, on=_UNANSWERED, backoff=Backoff(0.1, 5.0), wait=wait)
     except KernelRefused:
         if not await _read_back(kernel, lease, is_done):

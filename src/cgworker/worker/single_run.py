@@ -77,6 +77,7 @@ class SingleRun:
             try:
                 self._report = await attempt.run()
                 await attempt.clean_up()
+                await self._context.outbox.flush()
             finally:
                 self._drain.attempts.discard(attempt)
                 self._is_over.set()

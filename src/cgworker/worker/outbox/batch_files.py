@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -34,12 +34,12 @@ class _File:
     Attributes:
         size: how many bytes were read.
         is_whole: whether the last read succeeded; if not, there may be more in the file.
-        results: the lines of undelivered results by fingerprint.
+        results: where the lines of undelivered results are, by fingerprint: from which byte to which.
     """
 
     size: int = 0
     is_whole: bool = False
-    results: dict[str, bytes] = field(factory=dict)
+    results: dict[str, tuple[int, int]] = field(factory=dict)
 
 
 class BatchFiles:
@@ -67,14 +67,15 @@ class BatchFiles:
         with self._lock:
             for name, file in self._scan(since).items():
                 if fingerprint in file.results:
-                    return self._folder / name, read_line(file.results[fingerprint])
+                    path = self._folder / name
+                    return path, _read_result(path, file.results[fingerprint])
         return None
 
     def waiting(self) -> list[tuple[Path, list[Stored]]]:
         """Return all files, each with its undelivered results."""
         with self._lock:
             return [
-                (self._folder / name, [read_line(line) for line in file.results.values()])
+                (path := self._folder / name, [_read_result(path, place) for place in file.results.values()])
                 for name, file in self._scan().items()
             ]
 
@@ -93,10 +94,19 @@ class BatchFiles:
             self._others = frozenset(names) - self._known.keys()
         return self._known
 
-    def remember(self, path: Path, results: Mapping[str, bytes]) -> None:
-        """Remember a file that this process wrote, by its lines, so that it need not be read."""
+    def remember(self, path: Path, lines: Iterable[tuple[str, bytes]]) -> None:
+        """Remember a file that this process wrote, so that it need not be read.
+
+        Args:
+            path: the file.
+            lines: the fingerprint and the line of each of its results, in order.
+        """
+        known = _File(is_whole=True)
+        for fingerprint, line in lines:
+            known.results[fingerprint] = known.size, known.size + len(line)
+            known.size += len(line)
         with self._lock:
-            self._known[path.name] = _File(sum(map(len, results.values())), True, dict(results))
+            self._known[path.name] = known
 
     def mark_delivered(self, path: Path, fingerprints: Collection[str]) -> None:
         """Mark results of a file as delivered, and remove the file if none is left.
@@ -154,14 +164,27 @@ def _append_delivered(path: Path, fingerprints: Iterable[str]) -> bool:
 
 def _read_lines(known: _File, data: bytes) -> None:
     """Take in complete lines only: the last one may still grow."""
-    end = data.rfind(b"\n") + 1
-    known.size += end
-    for line in data[:end].splitlines():
+    begin, lines = known.size, data[: data.rfind(b"\n") + 1].splitlines(keepends=True)
+    for line in lines:
+        end = begin + len(line)
         stored = read_line(line)
         if "delivered" in stored:
             known.results.pop(str(stored["delivered"]), None)
         elif "fingerprint" in stored:
-            known.results[str(stored["fingerprint"])] = line
+            known.results[str(stored["fingerprint"])] = begin, end
+        begin = end
+    known.size = begin
+
+
+def _read_result(path: Path, place: tuple[int, int]) -> Stored:
+    """Read one result of a file; empty if the file is gone, since another process has delivered it."""
+    begin, end = place
+    try:
+        with path.open("rb") as file:
+            file.seek(begin)
+            return read_line(file.read(end - begin))
+    except OSError:
+        return {}
 
 
 def read_line(line: bytes) -> Stored:

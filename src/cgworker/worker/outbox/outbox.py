@@ -1,20 +1,15 @@
 """Store results on disk until the kernel has them.
 
-A result is written and synced before the first request that settles it. If the answer never comes and the
-turn is claimed again, by this worker or another that shares the folder, the stored result is delivered and
-the handler does not run again.
-
-A result has a file named after its turn's fingerprint. Small results that are written at the same moment
-share a file (batch_files.py). Files appear by a rename, so a file is either complete or absent.
+The write of a result begins no later than the first request that settles it, and it is over before that
+request is repeated or given up (settle.py). If the answer never comes and the turn is claimed again, by this
+worker or another that shares the folder, the stored result is delivered and the handler does not run again.
 """
 
 from __future__ import annotations
 
 import math
-import os
 import time
-import uuid
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +18,6 @@ from typing import Any, TypeVar
 import anyio.to_thread
 from attrs import evolve, frozen
 
-from cgworker.errors import CommonGroundError
 from cgworker.events import logger
 from cgworker.handlers.files import make_private_folder
 from cgworker.outcome import Closed, Failed, Stopped, Succeeded, word_for
@@ -31,23 +25,19 @@ from cgworker.private import write_private
 from cgworker.turn import Turn
 from cgworker.wire.absent import ABSENT
 from cgworker.wire.converter import dumps
-from cgworker.wire.refs import AgentRef
+from cgworker.wire.refs import AgentRef, TurnRef
 from cgworker.worker.batching.batcher import CallBatcher, loop_local
 from cgworker.worker.outbox.batch_files import SUFFIX, BatchFiles, Stored, batch_files_in, read_line
+from cgworker.worker.outbox.files import OutboxFiles
+from cgworker.worker.outbox.writer import OutboxWriter, ResultLine
 
 T = TypeVar("T")
 U = TypeVar("U")
 
 _LEFT_SECONDS = 3600.0
-_MAX_SHARED_BYTES = 8192  # results in shared files are also held in memory
+_FLUSH_SECONDS = 10.0
 
 _BY_WORD: dict[str, type[Closed]] = {"succeeded": Succeeded, "failed": Failed, "stopped": Stopped}
-
-
-class OutboxFull(CommonGroundError):
-    """The outbox has reached its size limit: deliver its results, or remove dead letters from it."""
-
-    code = "outbox_full"
 
 
 @frozen
@@ -71,13 +61,46 @@ class OutboxEntry:
         return self.path.suffix == SUFFIX
 
 
-@frozen
-class _Result:
-    """A result to be written, as a line of JSON."""
+class StoredResult:
+    """A result on its way to the disk. Made by `Outbox.begin`: `wait` for it, or `drop` it.
 
-    own_name: str
-    fingerprint: str
-    line: bytes
+    Attributes:
+        size: how many bytes it has, as JSON.
+    """
+
+    def __init__(self, writer: OutboxWriter, entry: OutboxEntry, line: bytes, delay_seconds: float) -> None:
+        self.size: int = len(line)
+        self._writer = writer
+        self._entry = entry
+        self._write = writer.begin(ResultLine(entry.own_name, entry.fingerprint, line), delay_seconds)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the result is on the disk, or could not be written."""
+        return self._write.is_over
+
+    @property
+    def error(self) -> Exception | None:
+        """Why the result could not be written; None if it could, or while it is not known."""
+        return self._write.error
+
+    async def wait(self) -> OutboxEntry:
+        """Wait until the result is on the disk, without the delay that was asked for, and return its entry.
+
+        Raises:
+            OutboxFull: it would exceed the outbox's size limit.
+            OSError: the folder cannot be written.
+        """
+        if not self._write.is_over:
+            await _in_own_thread(self._writer.wait, self._write)
+        if self._write.error is not None:
+            raise self._write.error
+        assert self._write.path is not None  # it is over
+        return evolve(self._entry, path=self._write.path)
+
+    def drop(self) -> None:
+        """Remove the result, since the kernel has it. Nobody waits for that."""
+        self._writer.drop(self._write)
 
 
 class Outbox:
@@ -95,12 +118,27 @@ class Outbox:
         self._folder = folder
         self._on_trouble = on_trouble
         self._max_bytes = max_bytes
+        self._dropped: list[tuple[TurnRef, StoredResult]] = []
 
     @property
     def _dead_letters_folder(self) -> Path:
         return self._folder / "kept"
 
     # ------------------------------------------------------------ one result
+
+    def begin(self, turn: Turn, outcome: Closed, *, delay_seconds: float = 0.0) -> StoredResult:
+        """Begin to store an outcome.
+
+        Args:
+            turn: the turn.
+            outcome: its outcome.
+            delay_seconds: begin to write after so many seconds, unless somebody waits for it before.
+
+        Raises:
+            RuntimeError: no thread could be started.
+        """
+        entry = OutboxEntry(self._folder, outcome, turn.ref.turn_id, turn.fingerprint, turn.attempt)
+        return StoredResult(self._writer, entry, dumps(_facts_of(turn, entry)) + b"\n", delay_seconds)
 
     async def put(self, turn: Turn, outcome: Closed) -> OutboxEntry:
         """Store an outcome. It is synced to the disk when this returns.
@@ -109,13 +147,38 @@ class Outbox:
             OutboxFull: it would exceed its size limit.
             OSError: the folder cannot be written.
         """
-        entry = OutboxEntry(self._folder, outcome, turn.ref.turn_id, turn.fingerprint, turn.attempt)
-        result = _Result(entry.own_name, turn.fingerprint, dumps(_facts_of(turn, entry)) + b"\n")
+        return await self.wait(self.begin(turn, outcome))
+
+    async def wait(self, result: StoredResult) -> OutboxEntry:
+        """Wait as `StoredResult.wait` does, and report trouble with the disk."""
         try:
-            return evolve(entry, path=await self._writing(result))
+            return await result.wait()
         except OSError as unwritable:
             self._on_trouble(unwritable)
             raise
+
+    def drop(self, turn: TurnRef, result: StoredResult) -> None:
+        """Remove the result of a turn, since the kernel has it. Nobody waits for that."""
+        result.drop()
+        self._dropped.append((turn, result))
+        self.report_failures()
+
+    def report_failures(self) -> None:
+        """Report the results that could not be stored, and were dropped before anybody knew."""
+        under_way = [(turn, result) for turn, result in self._dropped if not result.is_over]
+        failed = [(turn, result.error) for turn, result in self._dropped if result.error is not None]
+        self._dropped = under_way
+        for turn, error in failed:
+            logger.error("%s: the result could not be stored: %s", turn, error)
+            if isinstance(error, OSError):
+                self._on_trouble(error)
+
+    async def flush(self) -> None:
+        """Wait until all that is dropped is removed, ten seconds at most: the disk may hang."""
+        await anyio.to_thread.run_sync(
+            self._writer.flush, _FLUSH_SECONDS, limiter=anyio.CapacityLimiter(1), abandon_on_cancel=True
+        )
+        self.report_failures()
 
     def find(self, turn: Turn, *, since: float = math.inf) -> OutboxEntry | None:
         """Find the stored outcome of a turn; None if there is none.
@@ -195,97 +258,35 @@ class Outbox:
     # ------------------------------------------------------------ the disk
 
     @cached_property
-    def _writing(self) -> CallBatcher[_Result, Path]:
-        return self._shared("writing", self._write_all)
+    def _files(self) -> OutboxFiles:
+        return OutboxFiles(
+            self._folder, self._dead_letters_folder, self._batch_files, max_bytes=self._max_bytes
+        )
+
+    @cached_property
+    def _writer(self) -> OutboxWriter:
+        """The writer, shared with the workers of this event loop that use the same outbox."""
+        files = self._files
+        return self._shared("writing", lambda: OutboxWriter(files.write_all, files.remove_all))
 
     @cached_property
     def _discarding(self) -> CallBatcher[OutboxEntry, None]:
-        return self._shared("discarding", self._discard_all)
+        return self._shared("discarding", lambda: CallBatcher(self._discard_all))
 
-    def _shared(
-        self, verb: str, make: Callable[[Sequence[Any]], Awaitable[Sequence[Any]]]
-    ) -> CallBatcher[Any, Any]:
-        """Share a batcher with the workers of this event loop that use the same outbox."""
-        return loop_local((Outbox, verb, self._folder, self._max_bytes), lambda: CallBatcher(make))
-
-    async def _write_all(self, results: Sequence[_Result]) -> Sequence[Path | Exception]:
-        return await _in_own_thread(self._write_files, results)
+    def _shared(self, verb: str, make: Callable[[], T]) -> T:
+        return loop_local((Outbox, verb, self._folder, self._max_bytes), make)
 
     async def _discard_all(self, entries: Sequence[OutboxEntry]) -> Sequence[None]:
         return await _in_own_thread(self._discard_files, entries)
 
-    def _write_files(self, results: Sequence[_Result]) -> list[Path | Exception]:
-        """Write results, the small ones into one file; if that fails, each to a file of its own."""
-        small = [result for result in results if _is_small(result)]
-        together: Path | Exception | None = self._try_to_write(small) if len(small) > 1 else None
-        return [
-            together if isinstance(together, Path) and _is_small(result) else self._try_to_write([result])
-            for result in results
-        ]
-
-    def _try_to_write(self, results: Sequence[_Result]) -> Path | Exception:
-        try:
-            return self._write(results)
-        except (OSError, OutboxFull) as unwritable:
-            return unwritable
-
-    def _write(self, results: Sequence[_Result]) -> Path:
-        make_private_folder(self._folder)
-        data = b"".join(result.line for result in results)
-        self._make_room(len(data))
-        path = self._folder / (results[0].own_name if len(results) == 1 else uuid.uuid4().hex + SUFFIX)
-        whole = path.with_suffix(f".{os.getpid()}.tmp")
-        try:
-            write_private(whole, data, sync=True)
-            whole.replace(path)
-        except OSError:
-            with suppress(OSError):
-                whole.unlink()
-            raise
-        _sync_folder(self._folder)
-        if len(results) > 1:
-            self._batch_files.remember(path, {result.fingerprint: result.line for result in results})
-        return path
-
     def _discard_files(self, entries: Sequence[OutboxEntry]) -> list[None]:
-        delivered: dict[Path, list[str]] = {}
-        for entry in entries:
-            if entry.is_shared:
-                delivered.setdefault(entry.path, []).append(entry.fingerprint)
-            else:
-                delivered.setdefault(entry.path, [])
-        for path, fingerprints in delivered.items():
-            try:
-                self._discard_from(path, fingerprints)
-            except OSError as unwritable:  # the sweeper finds it later
-                logger.warning("%s: what the kernel has could not be removed: %s", path, unwritable)
+        self._files.remove_all([(entry.path, entry.fingerprint) for entry in entries])
         return [None for _ in entries]
-
-    def _discard_from(self, path: Path, fingerprints: Sequence[str]) -> None:
-        if fingerprints:
-            self._batch_files.mark_delivered(path, fingerprints)
-        else:
-            path.unlink(missing_ok=True)
-
-    def _make_room(self, needed: int) -> None:
-        kept = _files_in(self._dead_letters_folder)
-        used = sum(file.size for file in [*_files_in(self._folder), *kept])
-        for file in sorted(kept, key=lambda file: file.changed_at):
-            if used + needed <= self._max_bytes:
-                break
-            file.path.unlink(missing_ok=True)
-            used -= file.size
-        if used + needed > self._max_bytes:
-            raise OutboxFull(f"{self._folder} holds {used} bytes; {needed} more are over {self._max_bytes}")
 
 
 async def _in_own_thread(work: Callable[[T], U], given: T) -> U:
     """Run in a thread outside the shared limit: blocking calls of handlers must not delay the disk."""
     return await anyio.to_thread.run_sync(work, given, limiter=anyio.CapacityLimiter(1))
-
-
-def _is_small(result: _Result) -> bool:
-    return len(result.line) <= _MAX_SHARED_BYTES
 
 
 def _facts_of(turn: Turn, entry: OutboxEntry) -> dict[str, Any]:
@@ -317,34 +318,3 @@ def _read_own(path: Path) -> Stored:
         return read_line(path.read_bytes())
     except OSError:
         return {}
-
-
-@frozen
-class _OnDisk:
-    """A file with its size and time of change."""
-
-    path: Path
-    size: int
-    changed_at: float
-
-
-def _files_in(folder: Path) -> list[_OnDisk]:
-    found = []
-    with suppress(FileNotFoundError), os.scandir(folder) as entries:
-        for entry in entries:
-            with suppress(FileNotFoundError):  # another process delivered it
-                if entry.is_file(follow_symlinks=False):
-                    told = entry.stat(follow_symlinks=False)
-                    found.append(_OnDisk(Path(entry.path), told.st_size, told.st_mtime))
-    return found
-
-
-def _sync_folder(folder: Path) -> None:
-    """Sync the folder, so that the rename is durable, where the system can do that."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

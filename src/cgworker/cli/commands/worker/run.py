@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 from functools import partial
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import anyio
 from attrs import asdict, evolve, frozen
@@ -57,6 +57,10 @@ class RunFlags:
         ),
     ] = None
 
+    outbox: Annotated[
+        Literal["before", "beside", "late"] | None,
+        Flag("--outbox", help="When to write a result to disk: before, beside or after the first request."),
+    ] = None
     health_port: HealthPort = None
 
     def applied_to(self, worker: Worker) -> Worker:
@@ -70,6 +74,7 @@ class RunFlags:
             "time_limit_seconds": self.time_limit_seconds,
             "renew_seconds": self.renew_interval_seconds,
             "poll_seconds": self.idle_sleep_seconds,
+            "outbox": self.outbox,
         }
         given_options = {name: value for name, value in given.items() if value is not None}
         return worker.with_kernel(worker.kernel, options=evolve(worker.options, **given_options))
