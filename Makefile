@@ -22,8 +22,10 @@ unexport PYTHONDONTWRITEBYTECODE
 # The oldest supported PostgreSQL, if this machine has it.
 OLD_POSTGRES ?= $(wildcard /usr/lib/postgresql/15/bin)
 
-.PHONY: help demo check test test-all test-fast test-mcp test-postgres test-pythons conformance soak crash bench bench-peers \
-	docs dist sbom constraints upgrade clean
+PGBOUNCER ?= $(shell PATH="$$PATH:/usr/sbin" command -v pgbouncer)
+
+.PHONY: help demo check test test-all test-fast test-mcp test-postgres test-pooler test-pythons conformance engines \
+	failover soak crash bench bench-peers docs dist sbom constraints upgrade clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -39,7 +41,7 @@ check: .venv/development ## check format, lint, import contracts, types and spel
 	$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md docs examples src
 
 test: .venv/development ## run the gate: `make check`, and all tests with coverage
-	@$(MAKE) --no-print-directory --jobs=2 check test-all test-mcp test-postgres test-pythons
+	@$(MAKE) --no-print-directory --jobs=2 check test-all test-mcp test-postgres test-pooler test-pythons
 
 test-all: .venv/development
 	$(BIN)/pytest -m "not serial" --cov --cov-fail-under=0 --cov-report= --hypothesis-profile=gate $(SHARED)=$(PROCESSES)
@@ -50,6 +52,17 @@ test-postgres: .venv/development
 	$(if $(OLD_POSTGRES),CG_TEST_PG_BIN=$(OLD_POSTGRES) $(BIN)/pytest -q --hypothesis-profile=gate \
 		$(foreach file,claims hand_over long_poll many migrate states,tests/kernel/test_$(file).py),\
 		@echo "PostgreSQL 15 is not installed: it is NOT tested here")
+
+# A few tests of the kernel behind a pooler; `make engines` runs all.
+test-pooler: .venv/development
+	$(if $(PGBOUNCER),CG_TEST_PGBOUNCER=transaction $(BIN)/pytest -q --hypothesis-profile=gate \
+		$(foreach file,claims hand_over messages,tests/kernel/test_$(file).py),\
+		@echo "pgbouncer is not installed: the kernel is NOT tested behind a pooler here")
+
+engines: .venv/development ## run the kernel's tests behind PgBouncer, in session and in transaction mode
+	@test -n "$(PGBOUNCER)" || { echo "pgbouncer is not installed: apt-get install pgbouncer" >&2; exit 1; }
+	CG_TEST_PGBOUNCER=session $(BIN)/pytest -q --hypothesis-profile=gate $(SHARED)=2 tests/kernel
+	CG_TEST_PGBOUNCER=transaction $(BIN)/pytest -q --hypothesis-profile=gate $(SHARED)=2 tests/kernel
 
 # MCP has an environment of its own, because nanobot-ai needs mcp below 2. Types are checked with mcp's own.
 test-mcp: .venv-mcp/development ## test the MCP server with the clients of mcp and fastmcp, in an environment of its own

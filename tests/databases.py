@@ -1,7 +1,7 @@
 """Databases for tests: one PostgreSQL per run, one database per module, copied from a migrated template.
 
 The PostgreSQL is the embedded one; an embedded one with the programs in CG_TEST_PG_BIN; or that of
-CG_TEST_PG_DSN.
+CG_TEST_PG_DSN. With CG_TEST_PGBOUNCER=session or =transaction, databases are opened through PgBouncer.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import secrets
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from unittest import mock
 from urllib.parse import urlsplit, urlunsplit
@@ -22,6 +22,7 @@ import pytest
 from cgworker.kernel.store.postgres import embedded
 from cgworker.kernel.store.postgres.embedded import EmbeddedPostgres
 from cgworker.kernel.store.postgres.migrate import migrate
+from tests.poolers import all_pooled
 
 
 @pytest.fixture(scope="session")
@@ -43,8 +44,10 @@ def postgres() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def template(postgres: str) -> Iterator[str]:
     """The name of a database with the schema and nothing in it."""
-    with a_database(postgres) as dsn:
+    with a_database(postgres) as dsn, ExitStack() as stack:
         asyncio.run(_migrate(dsn))
+        if mode := os.environ.get("CG_TEST_PGBOUNCER"):
+            stack.enter_context(all_pooled(postgres, mode))
         yield _name_of(dsn)
 
 

@@ -126,6 +126,7 @@ async def test_no_secret_reaches_the_command(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("CG_AGENT_CREDENTIAL_TOKEN", CREDENTIAL)
     monkeypatch.setenv("INNOCENT", f"x{CREDENTIAL}y")
     monkeypatch.setenv("PG_DSN", "postgresql://u:p@h/d")
+    monkeypatch.setenv("PG_LISTEN_DSN", "postgresql://u:p@h/d")
     lines: list[str] = []
     script = f"env; cat $CG_CONTEXT_FILE $CG_INPUT_FILE; cat /proc/$$/cmdline; echo printed {CLAIM_TOKEN}"
     await CommandHandler(
@@ -135,6 +136,7 @@ async def test_no_secret_reaches_the_command(monkeypatch: pytest.MonkeyPatch) ->
     assert CREDENTIAL not in everything
     assert CLAIM_TOKEN not in everything
     assert "PG_DSN" not in everything
+    assert "PG_LISTEN_DSN" not in everything
     assert "printed ***" in everything
 
 

@@ -16,7 +16,7 @@ from cgworker.errors import KernelOverloaded, UsageError
 from cgworker.kernel.app import Kernel, open_kernel
 from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.long_poll import notifier
-from cgworker.kernel.store.postgres.connect import open_database, server_version
+from cgworker.kernel.store.postgres.connect import describe_server, open_database
 from cgworker.kernel.store.postgres.hosts import Hosts, split_hosts
 from tests.kernel.project import Project, client_of
 
@@ -155,10 +155,10 @@ async def test_of_hosts_without_a_primary_each_is_named(dsn: str) -> None:
         port = address.partition("port=")[2].partition(",")[0]
         one = f"postgresql://cg@127.0.0.1:{port}/cg?sslmode=disable&target_session_attrs=primary"
         with pytest.raises(KernelOverloaded, match="not the wanted kind of server"):
-            await server_version(one)
+            await describe_server(KernelConfig(pg_dsn=one))
         two = f"postgresql://cg@127.0.0.1:{port},127.0.0.1:1/cg?sslmode=disable"
         with pytest.raises(KernelOverloaded) as told:
-            await server_version(two)
+            await describe_server(KernelConfig(pg_dsn=two))
     said = str(told.value)
     assert f"127.0.0.1:{port}: not the wanted kind of server, such as a standby" in said
     assert "127.0.0.1:1: " in said
@@ -166,7 +166,7 @@ async def test_of_hosts_without_a_primary_each_is_named(dsn: str) -> None:
 
 async def test_an_invalid_address_of_several_hosts_is_the_users_fault() -> None:
     with pytest.raises(UsageError, match="PG_DSN is not a PostgreSQL address"):
-        await server_version("postgresql://cg@127.0.0.1:a,127.0.0.1:b/cg")
+        await describe_server(KernelConfig(pg_dsn="postgresql://cg@127.0.0.1:a,127.0.0.1:b/cg"))
 
 
 @pytest.mark.parametrize(

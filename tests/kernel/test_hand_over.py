@@ -370,7 +370,7 @@ async def test_one_that_looks_again_by_the_clock_claims_no_second_turn(
     requester: Agent, worker: Agent, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It waits for what it was offered to instead."""
-    monkeypatch.setattr("cgworker.kernel.long_poll.long_poll.RECHECK_SECONDS", 0.05)
+    monkeypatch.setattr(project.kernel.notifier, "recheck_seconds", 0.05)
     waiter = await waiting(worker)
     async with holding(project, PROJECT_ROW) as held:
         dispatch = asyncio.create_task(requester.dispatch(worker))

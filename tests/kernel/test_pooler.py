@@ -1,19 +1,10 @@
-"""A kernel behind PgBouncer in session mode: the real one, where it is installed."""
+"""A kernel behind PgBouncer in its two modes: the real one, where it is installed."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import shutil
-import socket
-import subprocess
-import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import closing
-from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
 import anyio
 import asyncpg
@@ -24,77 +15,26 @@ from cgworker.kernel.app import open_kernel
 from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.long_poll import notifier
 from cgworker.kernel.long_poll.notifier import Notifier
-from cgworker.kernel.server import bind
-from cgworker.kernel.store.postgres.connect import open_database
+from cgworker.kernel.store.postgres.connect import describe_server, open_database
 from cgworker.kernel.store.postgres.database import Database
-from cgworker.kernel.store.postgres.server_account import Account
+from cgworker.kernel.store.postgres.hosts import Hosts
+from cgworker.kernel.store.postgres.pooling import Pooling, find_pooling
 from tests.kernel.project import Project, client_of
-
-PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-
-needs_pgbouncer = pytest.mark.skipif(
-    PGBOUNCER is None, reason="pgbouncer is not installed (apt-get install pgbouncer)"
-)
-
-_CONFIG = """
-[databases]
-* = host={host} port={port} user={user}
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = {listen_port}
-unix_socket_dir =
-auth_type = any
-pool_mode = session
-default_pool_size = 4
-logfile = {log}
-"""
+from tests.poolers import a_pooler, needs_pgbouncer
 
 
 @pytest.fixture(scope="module")
 def pooled(dsn: str) -> Iterator[str]:
-    """The module's database, through a pooler of our own.
-
-    It refuses to be root, so it runs as the account that can use the server's socket, from the folder of
-    the socket: it needs no way there.
-    """
-    server, folder = urlsplit(dsn), Path(parse_qs(urlsplit(dsn).query).get("host", ["/"])[0])
-    with tempfile.TemporaryDirectory(prefix="cg-pooler-") as place, closing(bind("127.0.0.1", 0)) as chosen:
-        Path(place).chmod(0o777)
-        port = chosen.getsockname()[1]
-        config = Path(place) / "pgbouncer.ini"
-        config.write_text(
-            _CONFIG.format(
-                host=server.hostname or "/proc/self/cwd",
-                port=server.port or 5432,
-                user=server.username,
-                listen_port=port,
-                log=Path(place) / "log",
-            )
-        )
-        chosen.close()
-        owner = folder.stat().st_uid or 65534
-        account = Account(owner, owner) if os.geteuid() == 0 else Account(os.geteuid(), os.getegid())
-        pooler = subprocess.Popen(
-            [str(PGBOUNCER), "--quiet", str(config)], cwd=folder, **account.process_options()
-        )
-        try:
-            _wait_until_it_listens(port)
-            yield f"postgresql://{server.username}@127.0.0.1:{port}{server.path}?sslmode=disable"
-        finally:
-            pooler.kill()
-            pooler.wait()
+    """The module's database, through a pooler in session mode."""
+    with a_pooler(dsn, "session") as address:
+        yield address
 
 
-def _wait_until_it_listens(port: int) -> None:
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=5).close()
-        except OSError:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        else:
-            return
+@pytest.fixture(scope="module")
+def shared(dsn: str) -> Iterator[str]:
+    """The module's database, through a pooler in transaction mode."""
+    with a_pooler(dsn, "transaction", pool_size=2) as address:
+        yield address
 
 
 _LISTENERS = "select count(*) from pg_locks where locktype = 'advisory' and mode = 'ShareLock' and granted"
@@ -149,6 +89,73 @@ async def test_settings_hold_for_every_statement_behind_a_session_pooler(pooled:
         connection = await asyncpg.connect(pooled)
         assert await connection.fetchval("show plan_cache_mode") == "auto"
         await connection.close()
+
+
+@needs_pgbouncer
+async def test_the_pooler_and_its_mode_are_found(dsn: str, pooled: str, shared: str) -> None:
+    assert await find_pooling(Hosts(dsn)) is Pooling.NONE
+    assert await find_pooling(Hosts(pooled)) is Pooling.SESSION
+    assert await find_pooling(Hosts(shared)) is Pooling.TRANSACTION
+    assert "in session mode" in await describe_server(KernelConfig(pg_dsn=pooled))
+    assert "hear late" in await describe_server(KernelConfig(pg_dsn=shared))
+    told = await describe_server(KernelConfig(pg_dsn=shared, pg_listen_dsn=dsn))
+    assert told.endswith("at PG_DSN, through a pooler in transaction mode, and at PG_LISTEN_DSN")
+
+
+@needs_pgbouncer
+async def test_a_session_pooler_without_a_second_connection_is_found(dsn: str) -> None:
+    with a_pooler(dsn, "session", pool_size=1) as narrow:
+        assert await find_pooling(Hosts(narrow)) is Pooling.SESSION
+
+
+@needs_pgbouncer
+@pytest.mark.parametrize("listens", [True, False])
+async def test_a_turn_runs_behind_a_transaction_pooler(
+    dsn: str, shared: str, listens: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A request at one kernel is woken by another: by a direct address, or else by looking often."""
+    direct = dsn if listens else None
+    config = KernelConfig(pg_dsn=shared, pg_listen_dsn=direct, claim_reaper_interval_seconds=0, pool_size=4)
+    with caplog.at_level(logging.WARNING, "cgworker.kernel"):
+        async with (
+            open_database(config) as database,
+            open_kernel(config, database) as kernel,
+            client_of(kernel) as client,
+            open_database(config) as database_elsewhere,
+            open_kernel(config, database_elsewhere) as kernel_elsewhere,
+            client_of(kernel_elsewhere) as client_elsewhere,
+        ):
+            project = Project(kernel, client)
+            project_elsewhere = Project(kernel_elsewhere, client_elsewhere, project.id)
+            workers = [await project.agent(f"worker-{n}") for n in range(6)]
+            elsewhere = [evolve(worker, project=project_elsewhere) for worker in workers]
+            waiting = [asyncio.create_task(each.claim({"Prefer": "wait=60"})) for each in elsewhere]
+            while kernel_elsewhere.notifier.waiting_count < len(waiting):  # noqa: ASYNC110  # as here
+                await asyncio.sleep(0.01)
+            turns = await asyncio.gather(*(worker.dispatch(worker) for worker in workers))
+            with anyio.fail_after(8):  # where LISTEN works, a look without news comes after ten seconds
+                claims = await asyncio.gather(*waiting)
+            for worker, claim in zip(workers, claims, strict=True):
+                assert (await worker.finish(claim)).status_code == 200
+            assert {claim["turn_id"] for claim in claims} == set(turns)
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == (0 if listens else 2), "once by each kernel"
+    assert all(line.startswith("PG_DSN is the address of a pooler in transaction mode") for line in told)
+
+
+@needs_pgbouncer
+async def test_nothing_stays_set_behind_a_transaction_pooler(shared: str) -> None:
+    """Whoever has the server's connection next is another program, perhaps."""
+    async with Database.open(shared, pool_size=4) as database:
+        for _ in range(3):
+            await asyncio.gather(*[database.fetch_planned("select $1::int", n) for n in range(8)])
+        rows = await database.fetch("select name from pg_settings where source = 'session'")
+        told_by_the_pooler = {"application_name", "client_encoding", "TimeZone"}
+        asyncpgs = {
+            "jit"
+        }  # off while it looks up a type, and on again at another server's connection, perhaps
+        assert {row["name"] for row in rows} <= told_by_the_pooler | asyncpgs
+        assert await database.fetchval("select count(*) from pg_prepared_statements") == 0
 
 
 async def test_a_refused_connection_for_news_is_logged_once(

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from attrs import frozen
 
-_SECRET_NAMES = re.compile(r"CG_CLAIM|CG_AGENT_CREDENTIAL|CG_ADMIN_|PG_DSN\Z")
+_SECRET_NAMES = re.compile(r"CG_CLAIM|CG_AGENT_CREDENTIAL|CG_ADMIN_|PG_(?:LISTEN_)?DSN\Z")
 _CLAIM_RUN_KEEPS = re.compile(r"CG_AGENT_CREDENTIAL")
 
 # libpq's connection variables: a child must not reach the kernel's database by them.

@@ -81,7 +81,7 @@ class Kernel:
 @asynccontextmanager
 async def open_kernel(config: KernelConfig, database: Database) -> AsyncIterator[Kernel]:
     """Open a kernel on a migrated database; its notifier, timer and maintenance run until the block ends."""
-    notifier = Notifier(database.dsn)
+    notifier = Notifier(config.pg_listen_dsn or database.listen_dsn)
     metrics = Metrics()
     kernel = Kernel(
         config,

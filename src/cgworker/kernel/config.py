@@ -85,6 +85,8 @@ class KernelConfig:
     Attributes:
         pg_dsn: PG_DSN. The PostgreSQL to use, as `postgresql://user:password@host:port/database`; unset
             means the embedded one. Of several hosts (`one:5432,two:5432`) it is the one that takes writes.
+        pg_listen_dsn: PG_LISTEN_DSN, the address of PG_DSN. A direct address of the same database, for LISTEN
+            and NOTIFY, if PG_DSN is that of a pooler in transaction mode.
         postgres_folder: CG_POSTGRES_FOLDER. Where the embedded PostgreSQL keeps its data; unset means
             `cgworker/postgres` in the XDG data folder.
         host: CG_HOST, 127.0.0.1. The address to listen on.
@@ -117,6 +119,7 @@ class KernelConfig:
     """
 
     pg_dsn: str | None = _setting("PG_DSN", str, "a postgresql:// address", None, secret=True)
+    pg_listen_dsn: str | None = _setting("PG_LISTEN_DSN", str, "a postgresql:// address", None, secret=True)
     postgres_folder: str | None = _setting("CG_POSTGRES_FOLDER", str, "a folder", None)
     host: str = _setting("CG_HOST", str, "an address to listen on", "127.0.0.1")
     port: int = _setting("CG_PORT", _integer(0, 65535), "a port from 0 to 65535", 8000)

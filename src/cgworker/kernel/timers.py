@@ -22,7 +22,6 @@ from cgworker.kernel.store.ticks import Tick, tick_schedules
 logger: logging.Logger = logging.getLogger("cgworker.kernel")
 
 _BATCH = 200
-_RECHECK_SECONDS = 10.0
 _TROUBLE_SECONDS = 1.0
 _MARGIN_SECONDS = 0.001  # an event loop may wake up a moment too early, and then look for nothing
 
@@ -69,7 +68,9 @@ class Timers:
             while True:
                 woken.clear()
                 seconds = await self._look()
-                await until_woken(woken, min(max(0.0, seconds) + _MARGIN_SECONDS, _RECHECK_SECONDS))
+                await until_woken(
+                    woken, min(max(0.0, seconds) + _MARGIN_SECONDS, self._notifier.recheck_seconds)
+                )
 
     async def _look(self) -> float:
         """Do what is due; return how long until more is, or until it is worth another try."""

@@ -89,10 +89,11 @@ async def _inspect_token(profile: Profile) -> str:
 
 async def _inspect_database() -> str:
     """Check the database that a kernel started in this environment would use."""
-    from cgworker.kernel.store.postgres.connect import server_version  # needs the extra `kernel`
+    from cgworker.kernel.config import KernelConfig  # these need the extra `kernel`
+    from cgworker.kernel.store.postgres.connect import describe_server
 
     try:
-        return f"PostgreSQL {await server_version(os.environ['PG_DSN'])} answers at PG_DSN"
+        return await describe_server(KernelConfig.from_env())
     except KernelOverloaded as away:
         raise KernelRefused(str(away), code="setup_pg_unavailable", status=503) from away
 

@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from cgworker.kernel.http.bodies import CLIENT_GONE
-from cgworker.kernel.long_poll.long_poll import RECHECK_SECONDS, hung_up, until_woken
+from cgworker.kernel.long_poll.long_poll import hung_up, until_woken
 from cgworker.kernel.long_poll.notifier import Notifier, feed_topic
 from cgworker.kernel.store.projections import FeedBytes, FeedPlace
 
@@ -133,7 +133,7 @@ class FeedRounds:
                 while waiting.readers:
                     woken.clear()
                     await asyncio.sleep(await self._round(project_id, list(waiting.readers)))
-                    await until_woken(woken, RECHECK_SECONDS)
+                    await until_woken(woken, self._notifier.recheck_seconds)
         finally:
             del self._projects[project_id]
 

@@ -108,7 +108,7 @@ async def long_poll(
                     await check()
                 if is_new(found) or left <= 0 or notifier.is_closing:
                     return found
-                given = await pause(woken, min(left, RECHECK_SECONDS))
+                given = await pause(woken, min(left, notifier.recheck_seconds))
                 has_waited = True
                 if given is not None:
                     return given

@@ -17,7 +17,7 @@ from functools import partial
 
 import asyncpg
 
-from cgworker.kernel.long_poll.long_poll import until_woken
+from cgworker.kernel.long_poll.long_poll import RECHECK_SECONDS, until_woken
 from cgworker.kernel.long_poll.other_kernels import APPLICATION_NAME, OtherKernels
 from cgworker.kernel.store.postgres.hosts import Hosts
 from cgworker.wire.refs import AgentRef, TurnRef
@@ -35,6 +35,7 @@ _NOTIFY = "select pg_notify($1, $2)"
 _CONNECTION_ERRORS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
 _COMMAND_SECONDS = 10.0  # a server that stalls is noticed, and another host can take its place
 _RECONNECT_SECONDS = 1.0
+_POLL_SECONDS = 2.0
 _LOOK_SECONDS = 10.0  # how often a kernel looks whether it is alone now
 _GREET_SECONDS = 0.1  # how often it greets those that do not know of it yet
 _NOTIFY_PAUSE_SECONDS = 0.005  # between two NOTIFYs; changes meanwhile share the second one
@@ -91,15 +92,18 @@ class Notifier:
     """The waiting requests of a kernel, by topic. It is started and stopped with its kernel.
 
     Args:
-        dsn: the database that the kernels share.
+        dsn: the database that the kernels share, by an address without a pooler in transaction mode; None if
+            there is no such address. Waiting requests then look often by themselves.
 
     Attributes:
+        recheck_seconds: how often a waiting request looks by itself.
         waiting_count: the number of waiting requests.
         is_closing: whether the kernel is shutting down, so that no request may wait.
     """
 
-    def __init__(self, dsn: str) -> None:
-        self._hosts = Hosts(dsn)
+    def __init__(self, dsn: str | None) -> None:
+        self._hosts = None if dsn is None else Hosts(dsn)
+        self.recheck_seconds: float = _POLL_SECONDS if dsn is None else RECHECK_SECONDS
         # Ordered sets: events are set in the order of arrival, so that the last repeat of a claim wins.
         self._waiting: dict[str, dict[asyncio.Event, None]] = defaultdict(dict)
         self._unsent: dict[str, None] = {}
@@ -113,7 +117,14 @@ class Notifier:
 
     def start(self) -> None:
         """Start to listen to the other kernels and to notify them."""
-        self._tasks = [asyncio.create_task(self._keep_connected())]
+        if self._hosts is None:
+            logger.warning(
+                "PG_DSN is the address of a pooler in transaction mode, where LISTEN does not work: waiting "
+                "requests hear of other kernels within %g s; set PG_LISTEN_DSN to a direct address",
+                _POLL_SECONDS,
+            )
+            return
+        self._tasks = [asyncio.create_task(self._keep_connected(self._hosts))]
 
     def close(self) -> None:
         """Wake all waiting requests, and let no request wait any more: the kernel shuts down."""
@@ -155,8 +166,8 @@ class Notifier:
 
     @property
     def is_silent(self) -> bool:
-        """Whether this kernel is alone on the database, so that it sends no NOTIFY."""
-        return self._others is not None and self._others.is_silent
+        """Whether this kernel is alone on the database or cannot listen, so that it sends no NOTIFY."""
+        return self._hosts is None or (self._others is not None and self._others.is_silent)
 
     def wake(self, *topics: str) -> None:
         """Wake the requests that wait for a topic, in all kernels. Commit the change before."""
@@ -174,13 +185,11 @@ class Notifier:
         """Wake all waiting requests of this kernel."""
         self._wake_here(list(self._waiting))
 
-    async def _keep_connected(self) -> None:
+    async def _keep_connected(self, hosts: Hosts) -> None:
         """Keep a connection to listen and notify; after each break, let all requests read again."""
         while True:
             try:
-                connection = await self._hosts.connect(
-                    server_settings=_SETTINGS, command_timeout=_COMMAND_SECONDS
-                )
+                connection = await hosts.connect(server_settings=_SETTINGS, command_timeout=_COMMAND_SECONDS)
                 try:
                     await self._serve(connection)
                 finally:

@@ -15,6 +15,7 @@ from cgworker.kernel.store.postgres.database import Database
 from cgworker.kernel.store.postgres.embedded import EmbeddedPostgres
 from cgworker.kernel.store.postgres.hosts import Hosts
 from cgworker.kernel.store.postgres.migrate import migrate
+from cgworker.kernel.store.postgres.pooling import Pooling, find_pooling
 
 logger: logging.Logger = logging.getLogger("cgworker.kernel")
 
@@ -37,13 +38,29 @@ async def open_database(config: KernelConfig) -> AsyncIterator[Database]:
         yield await stack.enter_async_context(Database.open(dsn, pool_size=config.pool_size))
 
 
-async def server_version(dsn: str) -> str:
-    """Return the version of the PostgreSQL server at an address.
+async def describe_server(config: KernelConfig) -> str:
+    """Return in words which PostgreSQL answers at an address, and what is in between.
+
+    Args:
+        config: names the address, `pg_dsn`, and `pg_listen_dsn` if there is one.
 
     Raises:
-        KernelOverloaded: the server cannot be reached.
-        UsageError: the address is invalid.
+        KernelOverloaded: the server cannot be reached at an address.
+        UsageError: an address is invalid.
     """
+    assert config.pg_dsn is not None
+    version = await _version(config.pg_dsn)
+    pooling = await find_pooling(Hosts(config.pg_dsn))
+    told = f"PostgreSQL {version} answers at PG_DSN, through {pooling.value}"
+    if config.pg_listen_dsn is not None:
+        await _version(config.pg_listen_dsn)
+        return f"{told}, and at PG_LISTEN_DSN"
+    if pooling is Pooling.TRANSACTION:
+        return f"{told}; without PG_LISTEN_DSN, requests hear late of other kernels"
+    return told
+
+
+async def _version(dsn: str) -> str:
     connection = await _connect(dsn)
     try:
         return str(await connection.fetchval("show server_version"))
@@ -96,7 +113,7 @@ async def _migrate(dsn: str) -> None:
 
 async def _connect(dsn: str) -> asyncpg.Connection[asyncpg.Record]:
     try:
-        return await Hosts(dsn).connect()
+        return await Hosts(dsn).connect(statement_cache_size=0)  # a pooler may be in between
     except (ValueError, asyncpg.ClientConfigurationError) as unreadable:
         raise UsageError(f"PG_DSN is not a PostgreSQL address: {unreadable}") from unreadable
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as away:

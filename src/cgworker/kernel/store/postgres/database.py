@@ -15,6 +15,7 @@ import asyncpg
 
 from cgworker.errors import InvalidRequest, KernelOverloaded
 from cgworker.kernel.store.postgres.hosts import CONNECT_SECONDS, Hosts
+from cgworker.kernel.store.postgres.pooling import Pooling, find_pooling
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -71,11 +72,18 @@ class Database:
 
     Every call raises KernelOverloaded (503) while the database is unavailable, and InvalidRequest (422) for
     values that it cannot hold.
+
+    Attributes:
+        dsn: the address of the database.
+        pooling: what is between this program and the database.
+        listen_dsn: the address by which it can be listened to; None behind a pooler in transaction mode.
     """
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], dsn: str) -> None:
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], dsn: str, pooling: Pooling) -> None:
         self._pool = pool
         self.dsn = dsn
+        self.pooling = pooling
+        self.listen_dsn = None if pooling is Pooling.TRANSACTION else dsn
 
     @classmethod
     @asynccontextmanager
@@ -89,20 +97,25 @@ class Database:
         Raises:
             OSError, asyncpg.PostgresError: the database cannot be reached.
         """
+        hosts = Hosts(dsn)
+        pooling = await find_pooling(hosts)
+        # In transaction mode no statement has the server's connection of the one before: nothing can be set
+        # or prepared there. Each statement is then planned for its values, by the role's own settings.
+        shared = {"statement_cache_size": 0} if pooling is Pooling.TRANSACTION else {"init": _plan_once}
         pool = await asyncpg.create_pool(
             dsn,
-            connect=Hosts(dsn).connect,
+            connect=hosts.connect,
             min_size=0,  # asyncpg would keep a minimum in the background, and log an error each time it fails
             max_size=pool_size,
             command_timeout=_COMMAND_SECONDS,
             server_settings=_SETTINGS,
-            init=_plan_once,
             reset=_nothing_to_reset,
+            **shared,
         )
         try:
             async with pool.acquire():
                 pass  # fail now if the database cannot be reached
-            yield cls(pool, dsn)
+            yield cls(pool, dsn, pooling)
         finally:
             await _close(pool)
 
