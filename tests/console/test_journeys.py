@@ -152,3 +152,62 @@ async def test_the_page_says_that_the_kernel_is_away_and_goes_on(
     await page.locator("#trouble", has_text="does not answer").wait_for()
     await page.locator("#trouble").wait_for(state="hidden")
     await page.locator(f"#{turn_id} .badge", has_text="succeeded").wait_for()
+
+
+async def test_a_turn_is_told_something_and_a_live_update_keeps_what_is_half_typed(
+    sample: Sample, link: str, browser: Browser
+) -> None:
+    """Two tabs: what one types stays while the page moves; the other sends its own."""
+    page = await browser.signed_in(link)
+    turn_id = await sample.dispatch(WRITING, {"subject": "a queue"})
+    await page.goto(at(link, f"/turns/{turn_id}"))
+    await page.get_by_label("Tell it something").fill("half of a sen")
+    other = await page.context.new_page()
+    await other.goto(at(link, f"/turns/{turn_id}"))
+    await other.get_by_label("Tell it something").fill('{"louder": true}')
+    await other.get_by_role("button", name="Tell").click()
+    for tab in (other, page):
+        await tab.locator("summary", has_text="message").wait_for()
+        await tab.locator("pre", has_text='"louder": true').wait_for()
+    assert await page.get_by_label("Tell it something").input_value() == "half of a sen"
+    assert await other.get_by_label("Tell it something").input_value() == ""
+    await page.get_by_role("button", name="Tell").click()
+    await page.locator("pre", has_text="half of a sen").wait_for()
+    assert browser.complaints == []
+
+
+async def test_a_suspended_turn_is_resumed(sample: Sample, link: str, browser: Browser) -> None:
+    """Its handler runs once more, and asks again."""
+    page = await browser.signed_in(link)
+    turn_id = await sample.dispatch(APPROVAL, {"subject": "Fjords"}, "ask")
+    await page.goto(at(link, f"/turns/{turn_id}"))
+    await page.get_by_role("button", name="Resume").click()
+    await page.locator(".phases li", has_text="attempt 2").first.wait_for()
+    await page.get_by_role("button", name="Resume").wait_for()  # it is suspended again
+    assert browser.complaints == []
+
+
+async def test_a_schedule_is_unpaused_and_deleted(sample: Sample, link: str, browser: Browser) -> None:
+    """Deleting is asked first."""
+    await sample.fill()
+    page = await browser.signed_in(link)
+    await page.goto(at(link, "/schedules"))
+    await page.get_by_role("button", name="Pause nightly-report").click()
+    await page.get_by_role("button", name="Unpause nightly-report").click()
+    await page.get_by_role("button", name="Pause nightly-report", exact=True).wait_for()
+    await page.get_by_role("link", name="Delete nightly-report").click()
+    await page.get_by_role("heading", name="Delete nightly-report?").wait_for()
+    await page.get_by_role("button", name="Delete").click()
+    await page.get_by_text("There is no schedule").wait_for()
+    assert browser.complaints == []
+
+
+async def test_a_session_that_has_ended_says_so(link: str, browser: Browser) -> None:
+    """The console was started again: the page does not promise to go on."""
+    page = await browser.signed_in(link)
+    await page.goto(at(link, "/turns"))
+    await page.get_by_text("No turn matches").wait_for()
+    await page.context.clear_cookies()
+    await page.evaluate("window.dispatchEvent(new Event('pagehide'))")
+    await page.evaluate("window.dispatchEvent(new Event('pageshow'))")
+    await page.locator("#trouble", has_text="session has ended").wait_for()

@@ -17,6 +17,7 @@ _PAGE = 500
 _WAIT_SECONDS = 25.0
 _AT_ONCE_SECONDS = 0.05  # a kernel that answers "no news" sooner than this does not support waiting
 _POLL_SECONDS = 1.0
+_GATHER_SECONDS = 0.25  # after news: a busy project is read in few, large pages
 
 OnEvents = Callable[[Sequence[EventEntry]], None]
 
@@ -138,6 +139,8 @@ class FeedReader:
             for listener in self._listeners:
                 listener(page.items)
             self.notify({event.subject_id for event in page.items} | _parents(page.items))
+            if len(page.items) < _PAGE:
+                await anyio.sleep(_GATHER_SECONDS)
         elif anyio.current_time() - asked_at < _AT_ONCE_SECONDS and not self.trouble:
             await anyio.sleep(_POLL_SECONDS)
 

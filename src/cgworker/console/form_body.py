@@ -20,7 +20,7 @@ async def read_form(request: Request) -> dict[str, str]:
         request: the request of the browser.
 
     Returns:
-        The fields; of one that is given twice, the last.
+        The fields; of one that is given twice, the last. `request.state.typed` has them as well.
 
     Raises:
         HTTPException: 403 if the form lacks the token of the session, 413 if it is too large.
@@ -38,4 +38,5 @@ async def read_form(request: Request) -> dict[str, str]:
     token = form.pop("csrf", "")
     if not request.app.state.sessions.is_from_own_form(session_id_of(request), token):
         raise HTTPException(403, "The form is too old: load its page again.")
+    request.state.typed = form
     return form

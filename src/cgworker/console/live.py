@@ -13,7 +13,7 @@ from starlette.routing import Route
 from cgworker.console.console import Console, console_of
 
 _BEAT_SECONDS = 15.0  # a comment that shows the browser, and a proxy, that the stream lives
-_PAUSE_SECONDS = 1.0  # the shortest time between two events
+_PAUSE_SECONDS = 1.0  # between two events; all tabs wake together, so that they share what is read
 _TURN_PAUSE_SECONDS = 0.3
 
 
@@ -30,7 +30,8 @@ async def _events(console: Console, turn_id: str | None) -> AsyncIterator[str]:
         while True:
             if await subscription.wait(_BEAT_SECONDS):
                 yield _event("changed", console)
-                await anyio.sleep(_TURN_PAUSE_SECONDS if turn_id else _PAUSE_SECONDS)
+                pause = _TURN_PAUSE_SECONDS if turn_id else _PAUSE_SECONDS
+                await anyio.sleep(pause - anyio.current_time() % pause)
             else:
                 yield ": beat\n\n"
     finally:

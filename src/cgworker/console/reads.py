@@ -38,32 +38,27 @@ class SharedReads:
         self._feed = feed
         self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
 
-    async def get(
-        self, key: Hashable, read: Callable[[], Awaitable[T]], *, max_age_seconds: float = 0.0
-    ) -> T:
+    async def get(self, key: Hashable, read: Callable[[], Awaitable[T]]) -> T:
         """Return a result, which is read if no tab has read it since the last change.
 
         Args:
             key: what identifies the read.
             read: reads it.
-            max_age_seconds: a result so young is good enough, whatever has changed.
         """
         entry = self._entries.setdefault(key, _Entry())
         self._entries.move_to_end(key)
         if len(self._entries) > _MAX_ENTRIES:
             self._entries.popitem(last=False)
         async with entry.lock:
-            if not self._is_valid(entry, max_age_seconds):
+            if not self._is_valid(entry):
                 version, read_at = self._feed.version, anyio.current_time()
                 entry.result = await read()
                 entry.version, entry.read_at = version, read_at
             result: T = entry.result
             return result
 
-    def _is_valid(self, entry: _Entry, max_age_seconds: float) -> bool:
+    def _is_valid(self, entry: _Entry) -> bool:
         age = anyio.current_time() - entry.read_at
-        if entry.version >= 0 and age < max_age_seconds:
-            return True
         return age < _MAX_AGE_SECONDS and entry.version == self._feed.version and self._feed.trouble is None
 
 

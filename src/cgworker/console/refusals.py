@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -15,8 +16,12 @@ from cgworker.errors import AnswerInvalid, CommonGroundError, KernelLacks, Kerne
 
 
 async def kernel_away(request: Request, trouble: Exception) -> Response:
-    """Say that the kernel does not answer. The page loads itself anew when it does again."""
-    return _page(request, "The kernel does not answer", str(trouble), status=503, live="*")
+    """Say that the kernel does not answer. The page loads itself anew when it does again.
+
+    What was typed into a form is kept: a button sends it once more.
+    """
+    typed = getattr(request.state, "typed", None)
+    return _page(request, "The kernel does not answer", str(trouble), status=503, live="*", typed=typed)
 
 
 async def kernel_lacks(request: Request, lack: Exception) -> Response:
@@ -36,8 +41,25 @@ async def not_served(request: Request, error: Exception) -> Response:
     return _page(request, HTTPStatus(error.status_code).phrase, error.detail, status=error.status_code)
 
 
-def _page(request: Request, title: str, message: str, *, status: int, live: str = "") -> Response:
-    return render(request, "refused.html", title=title, message=message, status=status, live=live)
+def _page(
+    request: Request,
+    title: str,
+    message: str,
+    *,
+    status: int,
+    live: str = "",
+    typed: Mapping[str, str] | None = None,
+) -> Response:
+    return render(
+        request,
+        "refused.html",
+        title=title,
+        message=message,
+        status=status,
+        live=live,
+        typed=typed,
+        path=quote(request.scope["path"]),
+    )
 
 
 HANDLERS: Mapping[Any, Callable[[Request, Exception], Any]] = {

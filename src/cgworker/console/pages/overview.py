@@ -103,7 +103,7 @@ async def read_open(console: Console, state: str) -> Open:
                 return Open(entries=tuple(entries), is_cut=False)
         return Open(entries=tuple(entries), is_cut=True)
 
-    return await console.reads.get(("open", state), read, max_age_seconds=1.0)
+    return await console.reads.get(("open", state), read)
 
 
 def _loads(queued: Sequence[TurnEntry], running: Sequence[TurnEntry]) -> list[AgentLoad]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from functools import partial
 from typing import Any
 
@@ -55,7 +56,7 @@ async def turn(request: Request) -> Response:
         story=list(story_of(reader.turn, events)),
         children=await _children_of(console, turn_id),
         steps=[record for record in reader.records if record.role == "step"],
-        is_own=snapshot.target_agent == console.agent,
+        message_key=uuid.uuid4().hex,
     )
 
 
@@ -96,7 +97,8 @@ async def _lineage(console: Console, turn_id: str) -> tuple[TurnEntry, ...]:
 async def tell(request: Request) -> Response:
     """Send the turn a message: JSON if it is any, else text."""
     console, form = console_of(request), await read_form(request)
-    await console.kernel.turns.tell(_turn_of(request), json_or_text(form.get("message", "")))
+    message, key = json_or_text(form.get("message", "")), form.get("key") or None
+    await console.kernel.turns.tell(_turn_of(request), message, key=key)
     return _back_to(request, _turn_of(request).turn_id)
 
 

@@ -37,9 +37,14 @@
     source = new EventSource(events);
     source.addEventListener("state", hear); // news, if something happened while nobody listened
     source.addEventListener("changed", hear);
-    source.onerror = () => {
-      say("The console does not answer. The page goes on by itself when it does.");
+    source.onerror = async () => {
       close();
+      const answer = await fetch(location.href, { method: "HEAD" }).catch(() => null);
+      say(
+        answer && answer.status === 401
+          ? "This session has ended: open the link that cg console printed last."
+          : "The console does not answer. The page goes on by itself when it does.",
+      );
       setTimeout(connect, RETRY_MS);
     };
   };
