@@ -10,11 +10,13 @@ import anyio
 from cgworker.cli.command_flags import CommandFlags
 from cgworker.cli.loop_worker import log_worker_to_stderr, running_worker
 from cgworker.cli.options import ServerFlags
+from cgworker.cli.progress import SILENT_SECONDS, progress
 from cgworker.cli.worker_results import (
     NothingClaimed,
     UnreadTurn,
     WorkedTurn,
 )
+from cgworker.events import Event, TurnClaimed
 from cgworker.worker.process.dumpable import close_memory
 from cgworker.worker.process.exit import Ending, ending_in_time
 
@@ -33,4 +35,11 @@ async def _once(
     options = runtime.options()
     handler = runtime.handler(folder_per_turn=False)
     async with running_worker(server, runtime, options, handler=handler, ending=ending) as worker:
-        return await worker.work_one()
+        with progress(f"waiting for a turn of {worker.agent}", after_seconds=SILENT_SECONDS) as say:
+
+            def tell(event: Event) -> None:
+                if isinstance(event, TurnClaimed):
+                    say(f"{event.turn.turn_id} is running")
+
+            worker.listen(tell)
+            return await worker.work_one()
