@@ -83,12 +83,13 @@ async def open_kernel(config: KernelConfig, database: Database) -> AsyncIterator
     """Open a kernel on a migrated database; its notifier, timer and maintenance run until the block ends."""
     notifier = Notifier(config.pg_listen_dsn or database.listen_dsn)
     metrics = Metrics()
+    operations = BatchedOperations(database, config.lease)
     kernel = Kernel(
         config,
         database,
         notifier,
-        BatchedOperations(database, config.lease),
-        Timers(database, notifier, metrics, config.lease),
+        operations,
+        Timers(database, notifier, metrics, config.lease, operations.parked),
         Maintenance(config, database, notifier, metrics),
         metrics,
         FeedRounds(notifier, partial(read_feed, database)),

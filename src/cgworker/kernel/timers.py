@@ -14,8 +14,10 @@ from datetime import timedelta
 from cgworker.errors import CommonGroundError
 from cgworker.kernel.long_poll.long_poll import until_woken
 from cgworker.kernel.long_poll.notifier import Notifier, agent_topics, timer_topic, turn_topics, work_topic
+from cgworker.kernel.long_poll.parked_claims import ParkedClaims
 from cgworker.kernel.metrics import Metrics
-from cgworker.kernel.store.due import WokenTurn, seconds_to_next, wake_turns
+from cgworker.kernel.store.claims.due_claim import claim_due_turn
+from cgworker.kernel.store.due import NextDue, WokenTurn, next_due, wake_turns
 from cgworker.kernel.store.postgres.database import Database
 from cgworker.kernel.store.ticks import Tick, tick_schedules
 
@@ -34,13 +36,24 @@ class Timers:
         notifier: wakes the claims that wait for what is due, and the timers of other kernels.
         metrics: counts what schedules do.
         lease: the length of a lease.
+        parked: the claims that wait at this kernel, to which a turn that is due can be given at once.
     """
 
-    def __init__(self, database: Database, notifier: Notifier, metrics: Metrics, lease: timedelta) -> None:
+    def __init__(
+        self,
+        database: Database,
+        notifier: Notifier,
+        metrics: Metrics,
+        lease: timedelta,
+        parked: ParkedClaims,
+    ) -> None:
         self._database = database
         self._metrics = metrics
         self._lease = lease
         self._notifier = notifier
+        self._parked = parked
+        self._next = NextDue()
+        self._found_at = 0.0
         # The earliest instant that this kernel knows of, by the clock of the event loop.
         self._next_at = float("inf")
         self._is_looking = False
@@ -76,9 +89,10 @@ class Timers:
         """Do what is due; return how long until more is, or until it is worth another try."""
         self._next_at, self._is_looking = float("inf"), True
         try:
+            await self._hand_over()
             await self.do_what_is_due()
-            found = await seconds_to_next(self._database)
-            seconds = float("inf") if found is None else found
+            self._next, self._found_at = await next_due(self._database), _time()
+            seconds = self._next.seconds
             self._log(None)
         except CommonGroundError as trouble:
             seconds = _TROUBLE_SECONDS
@@ -92,6 +106,15 @@ class Timers:
         if self._next_at == expected_at < float("inf"):  # it may have been committed after we looked
             self._notifier.wake(timer_topic())
         return seconds
+
+    async def _hand_over(self) -> None:
+        """Give the turn that is due now to a claim that waits for it here, if there is one."""
+        agent, is_due = self._next.agent, _time() >= self._found_at + self._next.seconds
+        if agent is None or not is_due:
+            return
+        with self._parked.offering(agent) as waiting:
+            if waiting is not None:
+                await claim_due_turn(self._database, agent.project_id, waiting, lease=self._lease)
 
     def _log(self, trouble: CommonGroundError | None) -> None:
         if trouble is not None and not self._is_in_trouble:

@@ -9,18 +9,40 @@ from cgworker.kernel.store.ids import turn_ref
 from cgworker.kernel.store.postgres.database import Database
 from cgworker.wire.refs import AgentRef, TurnRef
 
-SECONDS_TO_NEXT = """
-select extract(epoch from least(
-    (select due_at from cg_turns where due_at is not null and turn_number > 0 order by due_at limit 1),
-    (select due_at from cg_schedules where due_at is not null order by due_at limit 1)
-) - cg_clock())::float8
+FIND_NEXT_DUE = """
+select extract(epoch from least(t.due_at, s.due_at) - cg_clock())::float8 as seconds,
+    t.project_id, t.target_agent_id, t.state
+from (select) one
+left join lateral (
+    select * from cg_turns where due_at is not null and turn_number > 0 order by due_at limit 1
+) t on true
+left join lateral (
+    select due_at from cg_schedules where due_at is not null order by due_at limit 1
+) s on true
 """
 
 
-async def seconds_to_next(database: Database) -> float | None:
-    """Return how long until something is due; at most 0 if it is now, None if nothing will be."""
-    seconds: float | None = await database.fetchval(SECONDS_TO_NEXT)
-    return seconds
+@frozen
+class NextDue:
+    """What is due next.
+
+    Attributes:
+        seconds: how long until something is due; at most 0 if it is now, infinite if nothing will be.
+        agent: the agent of the turn that is due next, if that is queued; else None.
+    """
+
+    seconds: float = float("inf")
+    agent: AgentRef | None = None
+
+
+async def next_due(database: Database) -> NextDue:
+    """Return what is due next."""
+    row = await database.fetchrow(FIND_NEXT_DUE)
+    if row is None or row["seconds"] is None:
+        return NextDue()
+    is_queued = row["state"] == "queued"
+    agent = AgentRef(project_id=row["project_id"], agent_id=row["target_agent_id"]) if is_queued else None
+    return NextDue(row["seconds"], agent)
 
 
 COUNT_DUE = """

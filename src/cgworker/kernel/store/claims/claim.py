@@ -256,9 +256,7 @@ def _answer_of(
     if rows[0]["is_blocked"]:
         return Deferred(partial(_reconcile_and_claim, database, one, lease))
     claimed = one.claimed(rows)
-    return (
-        claimed if _is_whole(one, claimed) else Deferred(partial(_with_all_records, database, one, claimed))
-    )
+    return claimed if _is_whole(one, claimed) else Deferred(partial(with_all_records, database, one, claimed))
 
 
 async def _refuse_or_repeat(database: Database, one: ClaimTry, lease: timedelta) -> Claimed | None:
@@ -266,7 +264,7 @@ async def _refuse_or_repeat(database: Database, one: ClaimTry, lease: timedelta)
     rows = await _repeat(database, one, lease)
     if rows[0]["is_blocked"]:
         return await _reconcile_and_claim(database, one, lease)
-    return await _with_all_records(database, one, one.claimed(rows))
+    return await with_all_records(database, one, one.claimed(rows))
 
 
 def _is_whole(one: ClaimTry, claimed: Claimed | None) -> bool:
@@ -280,7 +278,8 @@ def _is_whole(one: ClaimTry, claimed: Claimed | None) -> bool:
     return len(claimed.records) >= min(one.claim.record_limit, record_count)
 
 
-async def _with_all_records(database: Database, one: ClaimTry, claimed: Claimed | None) -> Claimed | None:
+async def with_all_records(database: Database, one: ClaimTry, claimed: Claimed | None) -> Claimed | None:
+    """Return the claim with every record that was requested; read them if its statement missed some."""
     if claimed is None or _is_whole(one, claimed):
         return claimed
     wanted = one.claim.record_limit
@@ -299,7 +298,7 @@ async def _reconcile_and_claim(database: Database, one: ClaimTry, lease: timedel
     rows = await database.transact(both, retries_duplicates=True)
     while _decided(rows)[0]["is_blocked"]:  # meanwhile another lease ended, or turn became due
         rows = await database.transact(both, retries_duplicates=True)
-    return await _with_all_records(database, one, one.claimed(rows, gave_back=True))
+    return await with_all_records(database, one, one.claimed(rows, gave_back=True))
 
 
 def _decided(rows: list[Row]) -> list[Row]:
