@@ -43,7 +43,7 @@ async def soak(folder: Path, seconds: float, turn_count: int, seed: int) -> Verd
             group.create_task(chaos.run(seconds))
             group.create_task(requester.run(turn_count, seconds * 0.9))
         stage.proxy.is_faulty = False
-        closed_in_time = await follower.saw_closed(turn_count, seconds=_CALM_SECONDS)
+        closed_in_time = await follower.saw_closed(requester.turn_ids(), seconds=_CALM_SECONDS)
         verdict = judge(await _evidence(stage, requester, follower, chaos))
         following.cancel()
         await _end_workers(stage, chaos)
@@ -65,7 +65,13 @@ async def _evidence(stage: Stage, requester: Requester, follower: Follower, chao
             runs=read_runs(stage.journal),
             feed=feed,
             followed=follower.events[: len(feed)],
-            turns={n: await direct.turns.get(turn) for n, turn in sorted(requester.turns.items())},
+            turns=[
+                (n, await direct.turns.get(turn))
+                for turns in (requester.turns, requester.redone)
+                for n, turn in sorted(turns.items())
+            ],
+            serial_keys=requester.serial_keys,
+            told=requester.told,
             statuses=stage.proxy.statuses,
         )
 

@@ -13,6 +13,7 @@ from cgworker.wire.projections import EventEntry
 from cgworker.wire.turns import TurnSnapshot
 from tests.soak.chaos import Deed
 from tests.soak.journal import Run
+from tests.soak.promises import broken_messages, broken_schedules, broken_serial_keys
 from tests.soak.stage import LEASE_SECONDS
 
 AGAIN_SECONDS = LEASE_SECONDS + 2.0
@@ -36,7 +37,9 @@ class Evidence:
     runs: Sequence[Run]
     feed: Sequence[EventEntry]
     followed: Sequence[EventEntry]
-    turns: Mapping[int, TurnSnapshot]
+    turns: Sequence[tuple[int, TurnSnapshot]]
+    serial_keys: Mapping[str, str]
+    told: Iterable[str]
     statuses: Sequence[tuple[float, int]]
 
     @property
@@ -83,6 +86,14 @@ def judge(evidence: Evidence) -> Verdict:
     verdict.must_be_empty("turns closed twice", _closed_twice(evidence))
     verdict.must_be_empty("claims of a held turn, settlings of a free one", _broken_histories(evidence))
     verdict.must_be_empty("sleeping turns woken early or twice", _broken_sleeps(evidence))
+    verdict.must_be_empty(
+        "serial keys with two running, or out of order",
+        broken_serial_keys(evidence.feed, evidence.serial_keys),
+    )
+    verdict.must_be_empty("instants of a schedule lost or twice", broken_schedules(evidence.feed))
+    verdict.must_be_empty(
+        "messages lost, twice or out of order", broken_messages(evidence.runs, evidence.told)
+    )
     verdict.must_be_empty("runs that overlap under live leases", _overlaps(evidence))
     verdict.must_be_empty("events the follower missed or saw twice", _feed_differences(evidence))
     verdict.must_be_empty("5xx, but 503 while the database is away", _bad_statuses(evidence))
@@ -105,14 +116,14 @@ def _spell(counted: Mapping[str, int]) -> str:
 
 
 def _not_closed(evidence: Evidence) -> Iterable[str]:
-    for n, turn in evidence.turns.items():
+    for n, turn in evidence.turns:
         if turn.state != "closed":
             yield f"turn {n} ({turn.turn.turn_id}) is {turn.state}"
 
 
 def _wrong_payloads(evidence: Evidence) -> Iterable[str]:
     """A payload is right if one completed run of that turn returned it."""
-    for n, turn in evidence.turns.items():
+    for n, turn in evidence.turns:
         completed = {run.run for run in evidence.runs_by_turn[turn.turn.turn_id] if run.done_at}
         said = turn.final_payload
         is_right = isinstance(said, dict) and (said.get("n"), said.get("square")) == (n, n * n)

@@ -19,12 +19,16 @@ COMMAND = (sys.executable, "-I", "-S", str(Path(__file__).with_name("command.py"
 
 
 async def work(turn: Turn, input: dict[str, Any]) -> dict[str, Any]:
-    """Sleep first if the input says so; work as long as it says, and tell the journal."""
+    """Sleep and wait for messages if the input says so; work as long as it says, and tell the journal."""
     if input["sleeps"]:
         await turn.sleep(input["sleeps"], key="nap")
     journal, name = Journal(Path(os.environ["SOAK_JOURNAL"])), uuid.uuid4().hex
     about = {"run": name, "turn": turn.ref.turn_id, "worker": os.environ["SOAK_WORKER"]}
     journal.write("start", **about)
+    messages = turn.messages()
+    for _ in range(input["messages"]):
+        message = await anext(messages)
+        journal.write("message", number=message.content, **about)
     end = anyio.current_time() + input["seconds"]
     while anyio.current_time() < end:
         await anyio.sleep(0.1)
