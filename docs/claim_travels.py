@@ -1,4 +1,4 @@
-"""Draw how a claim reaches a worker: a sequence diagram for each of the four ways."""
+"""Draw sequence diagrams: the four ways in which a claim reaches a worker, and a worker that is killed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from attrs import frozen
 
 _WORKER, _KERNEL, _DATABASE, _REQUESTER = "worker", "kernel", "database", "requester"
-_LANES: Mapping[str, int] = {_REQUESTER: 70, _WORKER: 255, _KERNEL: 535, _DATABASE: 735}
+_OTHER = "other worker"
+_LANES: Mapping[str, int] = {_REQUESTER: 70, _WORKER: 255, _KERNEL: 535, _DATABASE: 735, _OTHER: 735}
 _WIDTH, _TOP, _ROW = 800, 64, 40
 _LOST = "#b33"
 
@@ -81,6 +82,18 @@ HANDED_OVER = (
     Message(_KERNEL, _WORKER, "T-7 with token 2"),
 )
 
+KILLED = (
+    Message(_WORKER, _KERNEL, "claim"),
+    Message(_KERNEL, _WORKER, "T-7, leased for 30 s"),
+    Note(_WORKER, "the handler runs, then: kill -9"),
+    Note(_KERNEL, "the lease ends: T-7 is queued again"),
+    Message(_OTHER, _KERNEL, "claim"),
+    Message(_KERNEL, _OTHER, "T-7, with a new fence"),
+    Note(_OTHER, "finished steps are kept"),
+    Message(_OTHER, _KERNEL, "finish"),
+    Message(_WORKER, _KERNEL, "a late write is refused", lost=True),
+)
+
 _HEAD = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"
  font-family="sans-serif" font-size="13" role="img" aria-label="{label}">
 <!-- Made from docs/claim_travels.py by `make docs`. -->
@@ -93,6 +106,7 @@ _HEAD = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}
 def pictures() -> Mapping[str, str]:
     """Return the SVG of each way, by file name."""
     return {
+        "worker-killed.svg": _picture("A worker that is killed while it holds a turn", KILLED),
         "claim-long-poll.svg": _picture("A claim by a long poll", LONG_POLL),
         "claim-many.svg": _picture("Claims of many agents in one request", MANY),
         "claim-next.svg": _picture("A claim that goes along with a settle call", NEXT),

@@ -18,6 +18,7 @@ import citations
 import claim_travels
 import commands
 import names
+import overview_pictures
 import routes
 import turn_life
 
@@ -45,6 +46,8 @@ def pages() -> Iterator[tuple[Path, str]]:
     yield DOCS / "reference" / "turn-life.svg", turn_life.picture()
     for name, drawn in claim_travels.pictures().items():
         yield DOCS / "explanation" / name, drawn
+    for name, drawn in overview_pictures.pictures().items():
+        yield DOCS / name, drawn
     for path in sorted(DOCS.rglob("*.md")):
         yield path, citations.linked(path, _PLACE.sub(_fill, path.read_text()))
 
