@@ -61,6 +61,11 @@ class DurableTurn:
         """
         return await self._parts.steps.once(key, make, returns, private=private)
 
+    @property
+    def may_have_private(self) -> bool:
+        """Whether the turn may have private values. The worker asks this when the turn is closed."""
+        return self._parts.private.may_exist
+
     async def remove_private(self) -> None:
         """Remove the private values of the turn. The worker calls this when the turn is closed."""
         await self._parts.private.delete()

@@ -12,7 +12,7 @@ import anyio
 import httpx
 import pytest
 
-from cgworker import KernelClient, Turn, Worker
+from cgworker import KernelClient, Turn, TurnReport, Worker
 from cgworker.client.connections import Connections
 from cgworker.testing import LocalKernel
 from tests.journeys.conftest import closed, working
@@ -81,6 +81,24 @@ async def test_a_turn_costs_less_where_there_are_many(kernel: LocalKernel) -> No
             for turn in turns:
                 await closed(reader, turn)
     assert counted.asked.total() <= 48 + _WHEN_IT_STARTS, counted.asked
+
+
+async def test_a_turn_is_followed_by_the_next_one_in_the_same_task(kernel: LocalKernel) -> None:
+    """Unless it leaves something to clean up, a turn of a busy worker makes no task but its handler's."""
+    tasks: list[int] = []
+
+    class Noting(Worker):
+        async def handle(self, _: Turn) -> str:
+            return "done"
+
+        async def on_settled(self, _: TurnReport) -> None:
+            tasks.append(anyio.get_current_task().id)
+
+    async with await kernel.agent("desk") as desk:
+        turns = [await kernel.dispatch("desk", "plain") for _ in range(10)]
+        async with working(Noting(desk)):
+            await closed(desk, turns[-1])
+    assert len(set(tasks)) <= 4, tasks
 
 
 async def test_leases_are_renewed_together_and_three_times_each(kernel: LocalKernel) -> None:

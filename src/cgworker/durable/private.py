@@ -128,9 +128,14 @@ class PrivateValues:
                 )
             )
 
+    @property
+    def may_exist(self) -> bool:
+        """Whether the turn may have a value, of this attempt or one before."""
+        return self.have_been_put or self._journal.may_hold(is_private_step)
+
     async def delete(self) -> None:
         """Remove all values of the turn, if there may be any."""
-        if self.have_been_put or self._journal.may_hold(is_private_step):
+        if self.may_exist:
             await self._settings.store.delete(self._turn)
 
 

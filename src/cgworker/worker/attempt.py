@@ -51,7 +51,8 @@ from cgworker.worker.settle import (
     UNACCEPTABLE,
     Settlement,
     finish_turn,
-    remove_private,
+    leaves_something,
+    remove_remains,
     suspend_turn,
     unacceptable_suspension,
 )
@@ -96,8 +97,7 @@ class Attempt:
         self._watch = LeaseWatch(context, found.claimed, self._lease)
         self._facts = self._watch.facts
         self._emit: Callable[[Event], None] = partial(emit, context.listener)
-        self._delivered: OutboxEntry | None = None
-        self._is_closed: bool = False
+        self._closed: tuple[Turn, Settlement] | None = None
         self.error: BaseException | None = None
         self.stuck: bool = False
         self.prefetch: PrefetchedClaim | None = None
@@ -144,17 +144,16 @@ class Attempt:
                 settlement = await self._settle(outcome, stored)
         return self._report(outcome, settlement, redelivered=stored is not None)
 
+    @property
+    def has_to_clean_up(self) -> bool:
+        """Whether a closed turn may have left something behind that `clean_up` removes."""
+        return self._closed is not None and leaves_something(*self._closed)
+
     async def clean_up(self) -> None:
         """Remove what a closed turn leaves behind: after the end, so that nothing waits for the disk."""
-        turn = self._watch.turn
-        if self._is_closed and turn is not None and not self._context.options.keep_private:
-            await remove_private(turn)
-        if self._delivered is None:
-            return
-        try:
-            await self._context.outbox.discard(self._delivered)
-        except RuntimeError as trouble:  # no thread could be started; `Outbox.tidy` will do it
-            events.logger.warning("%s: what the kernel has could not be removed: %s", self.ref, trouble)
+        if self._closed is not None:
+            keep_private = self._context.options.keep_private
+            await remove_remains(*self._closed, self._context.outbox, keep_private=keep_private)
 
     # ------------------------------------------------------------ load the turn
 
@@ -295,8 +294,7 @@ class Attempt:
             prefetch=self.prefetch,
             storing=context.options.storing,
         )
-        self._delivered = settled.delivered
-        self._is_closed = settled.done
+        self._closed = turn, settled
         if settled.done:
             context.routes.forget(turn)
         return settled

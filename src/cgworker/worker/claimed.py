@@ -67,7 +67,7 @@ async def load_turn(context: RunContext, claimed: ClaimedTurn, lease: Lease) -> 
         attempt=attempt,
         page_size=page_size,
         more_records=has_more,
-        private=context.options.private_settings,
+        private=context.private_settings,
         now=lambda: call_until_lease_ends(lambda: context.kernel_time.learned(context.kernel), lease),
     )
 

@@ -8,6 +8,7 @@ import anyio
 from attrs import field, frozen
 
 from cgworker.client import KernelClient
+from cgworker.durable.private import PrivateSettings
 from cgworker.events import Listener, logger
 from cgworker.lease import Interruption
 from cgworker.turn import Turn
@@ -35,6 +36,7 @@ class RunContext:
         outbox: stores results until the kernel has them.
         room: the state of the folders that the worker writes to.
         options: the worker's options.
+        private_settings: what a turn has to know of private values.
         kernel_time: the kernel's clock, by its answers.
         listener: called with every event.
         shared_slots: limits the handlers that run at once, together with other workers; None is no limit.
@@ -49,11 +51,16 @@ class RunContext:
     outbox: Outbox
     room: Room
     options: WorkerOptions
+    private_settings: PrivateSettings = field(init=False)
     kernel_time: KernelTime = field(factory=KernelTime)
     listener: Listener | None = None
     shared_slots: anyio.Semaphore | None = None
     on_claimed: Callable[[Turn], Awaitable[None]] = _do_nothing
     on_interrupted: Callable[[Turn, Interruption], Awaitable[None]] = _do_nothing
+
+    @private_settings.default
+    def _settings_of_options(self) -> PrivateSettings:
+        return self.options.private_settings
 
 
 async def call_hook(hook: Callable[..., Awaitable[None]], *facts: object) -> None:

@@ -208,12 +208,21 @@ class Runner:
     # ------------------------------------------------------------ working
 
     async def _work_in_slot(self, scope: _RunScope, found: FetchedClaim) -> None:
+        """Work a claim and those that come with the answers, until there is none or something to clean up."""
+        following: FetchedClaim | None = found
+        while following is not None:
+            following = await self._work(scope, following)
+
+    async def _work(self, scope: _RunScope, found: FetchedClaim) -> FetchedClaim | None:
+        """Work a claim, and return the one for its slot that is to be worked next in the same task."""
         prefetch_claim = partial(self._prefetch_claim, scope.slots)
         attempt = Attempt(self._context, found, scope.renewals, scope.tasks, prefetch_claim)
         self._drain.hold(attempt)
+        leaves_nothing = False
         try:
             report = await attempt.run()
             await self._note_end(attempt, report, scope.tasks)  # this may drain the run: no claim after that
+            leaves_nothing = not attempt.has_to_clean_up
         except Exception:  # a fault of ours: the turn is claimed again when its lease ends; other turns go on
             events.logger.exception("%s: the attempt broke down", attempt.ref)
         finally:
@@ -221,10 +230,13 @@ class Runner:
             self._drain.attempts.discard(attempt)
             if prefetched is None:
                 scope.slots.release()
-            else:
+            elif not leaves_nothing:  # cleaning up may take long
                 scope.tasks.start_soon(self._work_in_slot, scope, prefetched)
+        if leaves_nothing:
+            return prefetched
         with anyio.CancelScope(shield=True):  # also at the end of the run
             await attempt.clean_up()
+        return None
 
     def _prefetch_claim(self, slots: anyio.Semaphore) -> PrefetchedClaim | None:
         """Return a claim to go along with a settle request, for the slot that it frees, or None.

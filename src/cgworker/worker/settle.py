@@ -190,12 +190,37 @@ def is_closed_with(found: TurnSnapshot, outcome: Closed) -> bool:
     return bool(found.final_payload == sent and found.final_record_role == outcome.role)
 
 
-async def remove_private(turn: Turn) -> None:
-    """Remove the private values of a closed turn. A store that fails or is slow affects nothing else.
+def leaves_something(turn: Turn, settled: Settlement) -> bool:
+    """Whether a turn that was finished may have left something behind that `remove_remains` removes.
 
     Args:
         turn: the turn.
+        settled: the result of finishing it.
     """
+    return settled.delivered is not None or (settled.done and turn.may_have_private)
+
+
+async def remove_remains(turn: Turn, settled: Settlement, outbox: Outbox, *, keep_private: bool) -> None:
+    """Remove the private values and the stored result of a turn that was finished.
+
+    Args:
+        turn: the turn.
+        settled: the result of finishing it.
+        outbox: may hold its result.
+        keep_private: keep its private values.
+    """
+    if settled.done and not keep_private:
+        await _remove_private(turn)
+    if settled.delivered is None:
+        return
+    try:
+        await outbox.discard(settled.delivered)
+    except RuntimeError as trouble:  # no thread could be started; `Outbox.tidy` will do it
+        logger.warning("%s: what the kernel has could not be removed: %s", turn.ref, trouble)
+
+
+async def _remove_private(turn: Turn) -> None:
+    """Remove the private values of a turn. A store that fails or is slow affects nothing else."""
     with anyio.move_on_after(_REMOVE_SECONDS) as scope:
         try:
             await turn.remove_private()
