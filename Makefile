@@ -24,8 +24,8 @@ OLD_POSTGRES ?= $(wildcard /usr/lib/postgresql/15/bin)
 
 PGBOUNCER ?= $(shell PATH="$$PATH:/usr/sbin" command -v pgbouncer)
 
-.PHONY: help demo check test test-all test-fast test-mcp test-postgres test-pooler test-pythons conformance engines \
-	failover soak crash bench bench-peers docs dist sbom constraints upgrade clean
+.PHONY: help demo check test test-all test-fast test-mcp test-postgres test-pooler test-pythons clusters conformance \
+	engines failover soak crash bench bench-peers docs dist sbom constraints upgrade clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -87,6 +87,9 @@ conformance: .venv/development ## test against recordings of the reference and a
 		&& "$$peer/bin/python" -m pip install --quiet 'commonground-kernel[server]==3.1.0' \
 		&& CG_REFERENCE_PYTHON="$$peer/bin/python" $(BIN)/pytest tests/conformance
 
+clusters: .venv-clusters/development ## test the handlers that run functions on Ray and Dask, in an environment of its own
+	.venv-clusters/bin/pytest tests/clusters tests/test_examples.py -k "clusters or ray"
+
 soak: .venv/development ## kill workers, kernels and databases for two minutes (Linux); SOAK="--seed 7" repeats a run
 	$(BIN)/python -m tests.soak $(SOAK)
 
@@ -133,25 +136,27 @@ sbom: .venv/sbom/development ## write dist/cgworker.cdx.json: all that `pip inst
 		&& .venv/sbom/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
 			--output-file dist/cgworker.cdx.json "$$fresh/bin/python"
 
-constraints: .venv/development .venv-mcp/development .venv/sbom/development ## write the versions of the environments to constraints*.txt
+constraints: .venv/development .venv-mcp/development .venv-clusters/development .venv/sbom/development ## write the versions of the environments to constraints*.txt
 	@sed -n '/^#/p' constraints.txt >.venv/constraints
 	@$(BIN)/python -m pip list --format=freeze --exclude-editable --exclude pip --exclude setuptools >>.venv/constraints
 	@mv .venv/constraints constraints.txt
-	@sed -n '/^#/p' constraints-mcp.txt >.venv-mcp/constraints
-	@.venv-mcp/bin/python -m pip list --format=freeze --exclude-editable --exclude pip --exclude setuptools \
-		| grep -Fxvf constraints.txt >>.venv-mcp/constraints
-	@mv .venv-mcp/constraints constraints-mcp.txt
+	@for own in mcp clusters; do \
+		sed -n '/^#/p' constraints-$$own.txt >.venv-$$own/constraints; \
+		.venv-$$own/bin/python -m pip list --format=freeze --exclude-editable --exclude pip --exclude setuptools \
+			| grep -Fxvf constraints.txt >>.venv-$$own/constraints; \
+		mv .venv-$$own/constraints constraints-$$own.txt; \
+	done
 	@sed -n '/^#/p' constraints-sbom.txt >.venv/sbom/constraints
 	@$(BIN)/python -m pip --python .venv/sbom/bin/python list --format=freeze \
 		| grep -Fxvf constraints.txt >>.venv/sbom/constraints
 	@mv .venv/sbom/constraints constraints-sbom.txt
-	@touch .venv/runtime .venv/development .venv-mcp/development .venv/sbom/development
+	@touch .venv/runtime .venv/development .venv-mcp/development .venv-clusters/development .venv/sbom/development
 
 upgrade: .venv/development ## upgrade all packages in .venv; then run `make test` and `make constraints`
 	$(BIN)/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[all]' --group dev
 
 clean: ## remove the environment and everything built
-	rm -rf .venv .venv-mcp .peers build dist site .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-clusters .venv-mcp .peers build dist site .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # Two stamps: the environment has what pyproject.toml asks for, in the versions of constraints.txt, so that a new
 # release of a dependency does not turn the gate red. The first is what the demo needs, the second is everything.
@@ -181,4 +186,10 @@ clean: ## remove the environment and everything built
 	$(BIN)/python -m venv --without-pip .venv/sbom
 	$(BIN)/python -m pip --python .venv/sbom/bin/python install --quiet \
 		--constraint constraints.txt --constraint constraints-sbom.txt --group sbom
+
+.venv-clusters/development: .venv/runtime constraints-clusters.txt
+	test -x .venv-clusters/bin/python || $(BIN)/python -m venv .venv-clusters
+	.venv-clusters/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	.venv-clusters/bin/python -m pip install --quiet --constraint constraints.txt \
+		--constraint constraints-clusters.txt --editable '.[kernel,ray,dask]' --group tests
 	@touch $@

@@ -196,6 +196,7 @@ MADE: Mapping[str, Callable[[], str]] = {
     "example-many-agents": partial(example, "many_agents.py"),
     "example-starlette-app": partial(example, "starlette_app.py"),
     "example-pydantic-agent": partial(example, "pydantic_agent.py"),
+    "example-ray-cluster": partial(example, "ray_cluster.py"),
     "example-openai-agent": partial(example, "openai_agent.py"),
     "example-private-steps": partial(example, "private_steps.py"),
     "example-steps": partial(example, "steps.py"),

@@ -25,7 +25,6 @@ MODULE_OF = {
     "langgraph-checkpoint": "langgraph",
     "openai-agents": "agents",
     "pydantic-ai-slim": "pydantic_ai",
-    "langgraph-checkpoint-sqlite": "langgraph",
     "opentelemetry-api": "opentelemetry",
 }
 

@@ -10,7 +10,7 @@ import anyio
 
 from cgworker.client import KernelClient
 from cgworker.events import Listener, logger
-from cgworker.handlers import Handler, ResidentCommandHandler
+from cgworker.handlers import Handler
 from cgworker.handlers.folder import FolderUnwritable
 from cgworker.lease import Interruption
 from cgworker.turn import Turn
@@ -85,9 +85,9 @@ async def _open_routes(routes: Routes, lifespan: OpenLifespan | None) -> AsyncIt
             routes = routes.with_resources(await stack.enter_async_context(open_lifespan(lifespan())))
         routes.check()
         staying: dict[int, Handler] = {
-            id(handler): await stack.enter_async_context(handler.opened())
+            id(handler): await stack.enter_async_context(opened())
             for handler in routes.handlers
-            if isinstance(handler, ResidentCommandHandler)
+            if (opened := getattr(handler, "opened", None)) is not None
         }
         yield routes.mapped(lambda handler: staying.get(id(handler), handler))
 
