@@ -25,7 +25,7 @@ OLD_POSTGRES ?= $(wildcard /usr/lib/postgresql/15/bin)
 PGBOUNCER ?= $(shell PATH="$$PATH:/usr/sbin" command -v pgbouncer)
 
 .PHONY: help demo check test test-all test-fast test-mcp test-postgres test-pooler test-pythons clusters conformance \
-	engines failover soak crash bench bench-peers docs dist sbom constraints upgrade clean
+	engines soak crash bench bench-peers docs dist sbom constraints upgrade clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
