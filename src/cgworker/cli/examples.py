@@ -83,6 +83,7 @@ _ARGUMENTS: Mapping[str, str] = {
     "admission invite revoke": "--project-id acme --invite-id invite-1",
     "provision spawn": "--project-id acme --requested-by me --provisioner-agent provisioner --role worker.v1 "
     "--request-id spawn-1",
+    "provision serve": "--profile acme/provisioner --command sh answer.sh",
     "report work-memory": "--project-id acme --agent-id desk --manifest-file report.json",
     "setup project seed": "--project-id acme",
     "setup project status": "--project-id acme",

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 from cgworker.cli.connect import admin_url, authorities, kernel_url
-from cgworker.cli.credential_store import check_can_store, store_credential
 from cgworker.cli.options import (
     AdminBaseUrl,
     Argument,
@@ -18,6 +17,7 @@ from cgworker.cli.options import (
 from cgworker.cli.problems import reset_code
 from cgworker.cli.results import JoinedAgent
 from cgworker.client import AdmissionClient
+from cgworker.credential_store import check_can_store, store_credential
 from cgworker.errors import KernelRefused, UsageError
 from cgworker.profiles import ConfigFile, non_blank
 from cgworker.wire.absent import Absent

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 from cgworker.cli.connect import admin_token, admin_url, authorities, kernel_url
-from cgworker.cli.credential_store import check_can_store, store_credential
 from cgworker.cli.options import AdminFlags, BaseUrl, Flag, ProjectId
 from cgworker.cli.results import EnsuredProfile
 from cgworker.client import AdmissionClient, KernelClient
+from cgworker.credential_store import check_can_store, store_credential
 from cgworker.errors import KernelRefused, ProfileError, UnauthorizedError, UsageError
 from cgworker.profiles import ConfigFile, Profile, non_blank, read_profile_token
 from cgworker.wire.admission import REPORTER_PROFILE, RequestCredentialToken
