@@ -56,7 +56,6 @@ OWN_FILES = {
 
 EVERY = "every block"
 NOT_RUN = {
-    ("docs/how-to/cluster.md", EVERY): "it needs Ray; `make clusters` runs examples/ray_cluster.py",
     ("docs/how-to/provisioning.md", EVERY): "tests/cli/test_provision_serve.py runs both commands",
     (
         "docs/how-to/pgbouncer.md",

