@@ -92,6 +92,5 @@ def test_an_agent_is_provided_and_outlives_the_death_of_its_worker_and_of_its_pr
     three = site.ask(agent_id)
     second.terminate()
     assert second.wait(30) == 0
-    for worker in (one, two, three):
-        until(lambda pid=worker["worker"]: not is_alive(pid))
+    until(lambda: not any(is_alive(answer["worker"]) for answer in (one, two, three)))
     assert site.spawn()["new_agent_ref"]["agent_id"] == agent_id  # the same request: nobody is admitted anew
