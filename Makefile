@@ -66,7 +66,7 @@ engines: .venv/development ## run the kernel's tests behind PgBouncer, in sessio
 
 # MCP has an environment of its own, because nanobot-ai needs mcp below 2. Types are checked with mcp's own.
 test-mcp: .venv-mcp/development ## test the MCP server with the clients of mcp and fastmcp, in an environment of its own
-	sed '/^follow_imports = "skip"/d; /^exclude = "^tests/d; s/^omit = /include = /' \
+	sed '/^follow_imports = "skip"/d; /^exclude = "^tests/d; s|^omit = .*|include = ["*/adapters/mcp_*.py"]|' \
 		pyproject.toml >.venv-mcp/pyproject.toml
 	.venv-mcp/bin/mypy --config-file .venv-mcp/pyproject.toml --cache-dir .venv-mcp/mypy \
 		$(wildcard src/cgworker/adapters/mcp_*.py) tests/adapters/mcp_clients

@@ -52,7 +52,7 @@ def answering(*answers: Any) -> Callable[[Any, ElicitRequestParams], Any]:
 async def the_turn(kernel: LocalKernel, door: KernelClient, kind: str) -> TurnRef:
     """The only turn of a kind, once there is one."""
     assert door.agent is not None
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):  # a server that is a process starts in some seconds on a busy machine
         after = 0
         while not (page := await door.projections.turns(kernel.project_id, turn_kind=kind)).items:
             news = await door.projections.feed(kernel.project_id, after_ledger_seq=after, wait_seconds=5)
