@@ -169,7 +169,7 @@ async def test_a_stop_ends_a_model_request_at_once() -> None:
             cancelled.append(True)
 
     agent = Agent(FunctionModel(stream_function=think), name="slow")
-    played = await play(AdapterHandler(PydanticAgent(agent)), "go", stop_after=0.1)
+    played = await play(AdapterHandler(PydanticAgent(agent)), "go", stop_after=2)
     assert (type(played.outcome).__name__, cancelled) == ("Stopped", [True])
 
 

@@ -90,6 +90,11 @@ class Cg:
         return Ran(exit_code, out.buffer.getvalue().decode(), err.getvalue())
 
 
+# typer takes this variable in and out of the environment at each command, which other threads of this
+# process may be reading; it leaves one that is there.
+os.environ["PYDANTIC_DISABLE_PLUGINS"] = "1"
+
+
 @pytest.fixture
 def cg(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cg]:
     """`cg` with an empty home and an environment that leads nowhere."""

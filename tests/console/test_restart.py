@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from html import unescape
@@ -23,14 +24,13 @@ from cgworker.wire.credentials import IssueCredential
 from cgworker.wire.turns import CONVERSATION_KIND, Dispatch, RootRequest
 from tests.kernel.killing import MortalKernel
 
-PROJECT = "restarted"
 FORM = f"/dispatch/worker/{CONVERSATION_KIND}"
 
 
 @pytest.fixture
 async def mortal(dsn: str, tmp_path: Path) -> AsyncIterator[MortalKernel]:
     """A kernel that can be killed."""
-    mortal = MortalKernel(PROJECT, dsn, tmp_path)
+    mortal = MortalKernel(f"restarted-{secrets.token_hex(4)}", dsn, tmp_path)
     await mortal.start()
     yield mortal
     mortal.kill()
@@ -49,10 +49,10 @@ async def browsing(kernel: KernelClient) -> AsyncIterator[httpx.AsyncClient]:
 
 async def a_client(mortal: MortalKernel) -> KernelClient:
     """A client of a new agent."""
-    agent = AgentRef(project_id=PROJECT, agent_id="worker")
+    agent = AgentRef(project_id=mortal.project_id, agent_id="worker")
     spec = AgentSpec(agent_id="worker", role="tester", capabilities=(CONVERSATION_KIND,))
     async with Database.open(mortal.dsn) as database:
-        operator = AgentRef(project_id=PROJECT, agent_id="admin-service")
+        operator = AgentRef(project_id=mortal.project_id, agent_id="admin-service")
         await register_agent(database, operator, spec, Provenance(kind="test", external_ref="test"))
         issued = await issue_credential(database, agent, IssueCredential(), issued_by="admin-service")
     return KernelClient(mortal.base_url, agent=agent, token=issued.token)

@@ -100,6 +100,9 @@ async def test_each_run_of_the_handler_reads_from_the_first_message_on(kernel: L
                 while not runs:  # noqa: ASYNC110  # the handler tells nobody
                     await anyio.sleep(0.02)
             await tell(kernel, turn, "while suspended")
+            with anyio.fail_after(20):
+                while len(runs) < 2:  # noqa: ASYNC110  # the handler tells nobody
+                    await anyio.sleep(0.02)
             await in_state(desk, turn, "suspended")
         assert runs == [["first"], ["first", "while suspended"]]
 

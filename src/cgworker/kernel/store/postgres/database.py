@@ -83,7 +83,7 @@ class Database:
         self._pool = pool
         self.dsn = dsn
         self.pooling = pooling
-        self.listen_dsn = None if pooling is Pooling.TRANSACTION else dsn
+        self.listen_dsn: str | None = None if pooling is Pooling.TRANSACTION else dsn
 
     @classmethod
     @asynccontextmanager
