@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -92,8 +92,10 @@ class Agent:
     waiting: threading.Event = field(factory=threading.Event)
     go_on: threading.Event = field(factory=threading.Event)
 
+    at_cut: Callable[[], object] = bool
+
     def cut(self, method: str, after_chunks: int) -> None:
-        """Break the connection of the next call of this method after so many chunks of its answer."""
+        """Cut the next call of this method after so many chunks of its answer; -1: before it is heard."""
         self.cuts.append((method, after_chunks))
 
 
@@ -212,6 +214,9 @@ class _Cutting:
         left = next((chunks for name, chunks in self._made.cuts if name == method), None)
         if left is not None:
             self._made.cuts.remove((method, left))
+        if left == -1:
+            self._made.at_cut()
+            raise ConnectionAbortedError("cut by the test")
 
         async def replay() -> Any:
             nonlocal body
@@ -224,6 +229,7 @@ class _Cutting:
             nonlocal left
             if left is not None and message["type"] == "http.response.body":
                 if left == 0:
+                    self._made.at_cut()
                     raise ConnectionAbortedError("cut by the test")
                 left -= 1
             await send(message)

@@ -34,18 +34,19 @@ class Script:
 
     Attributes:
         folder: the same.
+        kill_at: the same.
     """
 
     def __init__(self, folder: Path, kill_at: str = "") -> None:
         self.folder = folder
         self._calls = folder / "calls"
-        self._kill_at = kill_at
+        self.kill_at = kill_at
 
     def point(self, call: str, stage: str) -> None:
         """Note that a call has come to a stage."""
         with self._calls.open("a") as calls:
             calls.write(f"{call} {stage}\n")
-        if f"{call} {stage}" == self._kill_at:
+        if f"{call} {stage}" == self.kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def came(self, call: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from cgworker import (
     open_questions,
 )
 from cgworker.adapters.acp import GO_ON, ACPAgent
+from cgworker.adapters.acp_calls import DONE
 from cgworker.adapters.acp_permission import Permission
 from cgworker.errors import CommandNotFound
 from cgworker.testing import LocalKernel, play
@@ -98,9 +99,22 @@ async def test_what_the_agent_does_is_recorded_and_its_last_words_are_delivered(
     assert [each["text"] for each in of_role(played, "progress")] == ["Let me look.", "All done."]
     assert of_role(played, "plan")[0]["entries"][0]["content"] == "Look, then write"
     begun, ended = of_role(played, "tool_call")
-    assert (begun["title"], begun["status"], begun["input"]) == ("ls", "pending", {"command": "ls"})
-    assert (ended["status"], ended["output"]) == ("completed", {"by": "allow_once"})
+    assert begun == {"id": begun["id"], "title": "ls", "kind": "execute", "status": "pending"}
+    assert ended == {**begun, "status": "completed"}  # what went in and came out stays private
+    assert [set(step) for step in of_role(played, "step")] == [{"key", "private"}]
     assert of_role(played, "thought") == []
+
+
+@ASYNCIO
+async def test_what_is_public_of_a_tool_call_can_be_said(tmp_path: Path) -> None:
+    """None is no record."""
+    remote = Remote(tmp_path, {"call": "ls"}, {"say": "ok"})
+
+    def output_of(call: Mapping[str, Any]) -> Any:
+        return call.get("output")
+
+    played = await play(remote.handler(permit=allow, shown=output_of), "?")
+    assert of_role(played, "tool_call") == [{"by": "allow_once"}]
 
 
 @ASYNCIO
@@ -213,7 +227,8 @@ async def test_a_permission_is_asked_of_people_and_the_agent_goes_on_in_its_sess
     assert remote.told("ran") == ["make"]
     assert remote.told("refused") == ["make"]
     assert remote.told("loaded") == ["session-0", "session-0"]
-    assert remote.told("prompt") == ["Build it", GO_ON + "Build it", GO_ON + "Build it"]
+    done = f"\n\n{DONE}\nmake (completed)\n"  # the agent may have been killed before it noted that
+    assert remote.told("prompt") == ["Build it", GO_ON + "Build it", GO_ON + "Build it" + done]
     said = [item.payload["text"] for item in records if item.record.record_role == "progress"]
     assert said == ["First.", "Built."]  # and nothing of what it repeats when it loads
 

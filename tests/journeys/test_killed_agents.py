@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from importlib import import_module
 from pathlib import Path
@@ -18,12 +14,11 @@ from cgworker import KernelClient, TurnRef, answer_question
 from cgworker.testing import LocalKernel
 from tests.adapters.killed import STAGES, Script, worker_for
 from tests.journeys.conftest import in_state, working
+from tests.journeys.killing import run_until_killed
 from tests.kernels import NewProject
 from tests.object_stores import write_key
-from tests.warm import warm_folder
 
 AGENTS = ["pydantic_agent", "openai_agent"]
-READY = ["chat_agent", "graph_agent", "nanobot_agent"]
 READY_CALLS = ["model1", "look a", "look b", "model2"]
 CALLS = ["model1", "look a", "look b", "model2", "pay", "model3"]
 
@@ -47,22 +42,6 @@ async def approve(desk: KernelClient, turn: TurnRef, value: Any) -> None:
     await answer_question(desk, turn, value)
 
 
-async def run_until_killed(
-    kernel: LocalKernel, desk: KernelClient, agent: str, folder: Path, at: str
-) -> None:
-    """Run a worker, on a machine of its own, until it kills itself."""
-    modules = ("tests.adapters.killed", *(f"tests.adapters.{each}" for each in AGENTS))
-    python = sys.executable if agent in READY else warm_folder(*modules) / "python"
-    about = (agent, kernel.base_url, kernel.project_id, *desk.secrets, str(folder), at)
-    ended = await anyio.run_process(
-        [str(python), "-m", "tests.adapters.killed", *about],
-        env={**os.environ, "XDG_STATE_HOME": str(folder / "other machine")},
-        check=False,
-        stderr=subprocess.STDOUT,
-    )
-    assert ended.returncode == -signal.SIGKILL, ended.stdout.decode()
-
-
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("agent", AGENTS)
@@ -75,7 +54,7 @@ async def test_what_was_answered_before_the_kill_is_not_asked_again(
         turn = await kernel.dispatch("desk", {"text": "buy it"})
         tasks.start_soon(approve, desk, turn, True)
         with anyio.fail_after(30):
-            await run_until_killed(kernel, desk, agent, tmp_path, f"{call} {stage}")
+            await run_until_killed(kernel, desk, agent, tmp_path, f"{call} {stage}", warm=AGENTS)
         await kernel.faults.steal_lease(turn)
         async with working(worker_for(desk, agent, tmp_path)):
             found = await in_state(desk, turn, "closed")

@@ -1,7 +1,8 @@
 """Run a remote A2A agent as a handler, on asyncio and trio: `cgworker[a2a]`.
 
 The A2A task is stored as a step (`turn.once`), and so is the intent to send a message. A handler that
-starts again after a crash, a restart or an answer continues the same task and sends nothing twice.
+starts again after a crash, a restart or an answer continues the same task and sends nothing twice. These
+steps have ids, digests and the agent's questions, which are public anyway, so they are public too.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import httpx
 from attrs import field, frozen
 
 from cgworker.adapters.extras import load, require
+from cgworker.adapters.harness import Harness
 from cgworker.adapters.secret import read_key
 from cgworker.errors import UsageError
 from cgworker.handlers.adapter import Adapter, Output
@@ -113,7 +115,8 @@ class A2AAgent(Adapter["Conversation"]):
             turn: the turn.
             prepared: the conversation.
         """
-        yield Output(await prepared.run(self.message(turn)))
+        async with Harness(turn, agent=httpx.URL(self.url).host).running():
+            yield Output(await prepared.run(self.message(turn)))
 
     async def interrupt(self, turn: Turn, interruption: Interruption) -> bool:
         """Cancel the agent's task, unless another attempt will continue it.

@@ -29,7 +29,14 @@ from a2a.types import (
 )
 from a2a.utils.errors import A2AError
 
-from cgworker.adapters.a2a_parts import message_json, parts_of, status_message, text_of, value_of
+from cgworker.adapters.a2a_parts import (
+    digest_of,
+    message_json,
+    parts_of,
+    status_message,
+    text_of,
+    value_of,
+)
 from cgworker.durable.stream import Stream
 from cgworker.handlers.environment import mask_for
 from cgworker.outcome import Outcome, fail, stop, succeed
@@ -86,7 +93,7 @@ class Conversation:
         self._mask = mask_for(secrets)
         self._streams = False
         self._client: Client | None = None
-        self._before: Any = None
+        self._before: str | None = None
         self._found = anyio.Event()
         self.task_id: str | None = None
 
@@ -102,7 +109,7 @@ class Conversation:
         try:
             for number in itertools.count():
                 asked = await self._turn.once(f"a2a:asked:{number}", partial(self._ask, number, said))
-                self._before = asked["status"]
+                self._before = asked.get("status_sha256") or digest_of(asked["status"])  # of 0.2
                 said = await self._turn.ask(ANSWER_SCHEMA, asked["said"], key=f"a2a:{number}")
         except _Ended as ended:
             return ended.outcome
@@ -132,7 +139,8 @@ class Conversation:
             raise _Ended(succeed(self._public(value_of(answer.parts))))
         if answer.status.state != TaskState.TASK_STATE_INPUT_REQUIRED:
             raise _Ended(await self._outcome_of(answer))
-        return {"said": self._public(status_message(answer.status)), "status": message_json(answer.status)}
+        said = self._public(status_message(answer.status))
+        return {"said": said, "status_sha256": digest_of(message_json(answer.status))}
 
     async def _converse(self, number: int, said: Any) -> Message | Task:
         """Return the agent's answer, or its task once it pauses or ends, in spite of lost connections."""
@@ -245,7 +253,7 @@ class Conversation:
 
     def _is_before(self, status: TaskStatus) -> bool:
         """Return True if the status is still the question that is being answered."""
-        return self._before is not None and message_json(status) == self._before
+        return self._before is not None and digest_of(message_json(status)) == self._before
 
     async def _outcome_of(self, task: Task) -> Outcome:
         says = self._public(status_message(task.status))

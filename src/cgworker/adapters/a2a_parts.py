@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from hashlib import sha256
 from typing import Any
 
 from a2a.helpers import new_data_part, new_text_part
 from a2a.types import Part, TaskStatus
 from google.protobuf.json_format import MessageToDict
+
+from cgworker.wire.converter import dumps
 
 _LARGEST = 2**53  # A2A sends every number as a float, which is exact for integers up to this one
 
@@ -115,3 +118,12 @@ def _with_whole_numbers(value: Any) -> Any:
         return [_with_whole_numbers(each) for each in value]
     is_whole = isinstance(value, float) and value.is_integer() and abs(value) <= _LARGEST
     return int(value) if is_whole else value
+
+
+def digest_of(value: Any) -> str:
+    """Return a digest of a JSON value, in which the order of keys does not count.
+
+    Args:
+        value: the value.
+    """
+    return sha256(dumps(value, sort_keys=True)).hexdigest()

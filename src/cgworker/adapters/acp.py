@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from attrs import field, frozen
 
 from cgworker.adapters.acp_permission import Permission, ask_people
 from cgworker.adapters.extras import load, require, require_asyncio
+from cgworker.adapters.harness import Harness
 from cgworker.errors import CommandNotFound, UsageError
 from cgworker.handlers.adapter import Adapter, Output
 from cgworker.handlers.base_command import write_to_stderr
@@ -55,6 +56,15 @@ def prompt_of(turn: Turn) -> str:
     return asked if isinstance(asked, str) else dumps(asked).decode()
 
 
+def facts_of(call: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what is public of a tool call by default: all but its input, its output and its content.
+
+    Args:
+        call: the call.
+    """
+    return {key: call[key] for key in call if key not in ("input", "output", "content")}
+
+
 def _words(argv: Iterable[str]) -> tuple[str, ...]:
     return tuple(argv)
 
@@ -79,6 +89,7 @@ class ACPAgent(Adapter["Session"]):
         auth_method: the id of the authentication method to use; by default none is needed.
         mode: the id of the session mode to set; None keeps the agent's default.
         mcp_servers: MCP servers for the agent, objects of the classes in `acp.schema`.
+        shown: returns what is public of a tool call, or None; by default `facts_of`.
         thoughts: True makes the agent's thoughts public too, as records of role "thought".
         go_on: the text that precedes the prompt if the agent continues an earlier session.
         start_seconds: how long the agent may take to start and to open a session.
@@ -93,6 +104,7 @@ class ACPAgent(Adapter["Session"]):
     auth_method: str | None = field(default=None, kw_only=True)
     mode: str | None = field(default=None, kw_only=True)
     mcp_servers: Sequence[Any] = field(default=(), kw_only=True)
+    shown: Callable[[Mapping[str, Any]], Any] = field(default=facts_of, kw_only=True)
     thoughts: bool = field(default=False, kw_only=True)
     go_on: str = field(default=GO_ON, kw_only=True)
     start_seconds: float = field(default=60.0, kw_only=True)
@@ -130,6 +142,7 @@ class ACPAgent(Adapter["Session"]):
         await load("cgworker.adapters.acp_session")
         from cgworker.adapters.acp_session import Session
 
+        harness = Harness(turn, agent=Path(self.argv[0]).name)
         folder, mask = self._folder(turn), mask_for(turn.secrets)
         env = self.environment.variables(os.environ, turn.secrets, {})
         child_of = start_child(
@@ -137,7 +150,7 @@ class ACPAgent(Adapter["Session"]):
         )
         try:
             async with child_of as child:
-                self._sessions[turn.fingerprint] = session = Session(self, turn, child, folder, mask)
+                self._sessions[turn.fingerprint] = session = Session(self, harness, child, folder, mask)
                 try:
                     yield session
                 finally:
@@ -154,7 +167,8 @@ class ACPAgent(Adapter["Session"]):
             turn: the turn.
             prepared: the session.
         """
-        yield Output(await prepared.run(self.prompt(turn)))
+        async with prepared.harness.running():
+            yield Output(await prepared.run(self.prompt(turn)))
 
     async def interrupt(self, turn: Turn, interruption: Interruption) -> bool:
         """Tell the agent to stop; if the turn is still ours, its message so far is kept.

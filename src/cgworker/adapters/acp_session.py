@@ -28,18 +28,19 @@ from acp.schema import (
     ToolCallProgress,
     ToolCallStart,
 )
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from cgworker.adapters.acp_calls import ToolCalls
 from cgworker.adapters.acp_client import AcpClient, PermissionRequest
 from cgworker.adapters.acp_permission import Permission
 from cgworker.adapters.acp_stdio import StdioMessages
+from cgworker.adapters.harness import Harness
 from cgworker.adapters.messages import new_texts
 from cgworker.durable.stream import Stream
 from cgworker.errors import HandlerFailed, UsageError
 from cgworker.handlers.child import ChildProcess
 from cgworker.lease import Reason
 from cgworker.outcome import Outcome, fail, stop, succeed
-from cgworker.turn import Turn
 from cgworker.wire.converter import dumps, loads
 
 if TYPE_CHECKING:
@@ -60,13 +61,18 @@ class Session:
 
     The session's id and the permissions that were used up in it are public records. If the agent can load
     the session, the next attempt continues in it, and a permission given once does not cover another call.
+    Tool calls that have ended are private steps; the next attempt tells the agent of them.
+
+    Attributes:
+        harness: the attempt at the turn.
     """
 
     def __init__(
-        self, agent: ACPAgent, turn: Turn, child: ChildProcess, folder: Path, mask: Callable[[str], str]
+        self, agent: ACPAgent, harness: Harness, child: ChildProcess, folder: Path, mask: Callable[[str], str]
     ) -> None:
+        self.harness: Harness = harness
         self._agent = agent
-        self._turn = turn
+        self._turn = turn = harness.turn
         self._child = child
         self._folder = folder
         self._mask = mask
@@ -75,7 +81,7 @@ class Session:
         self._connection = connect_to_agent(cast("Any", self._client), transport)
         self._session_id: str | None = None
         self._answering: asyncio.Task[PromptResponse] | None = None
-        self._calls: dict[str, dict[str, Any]] = {}
+        self._calls = ToolCalls(harness, agent.shown, mask)
         self._permitted: dict[str, str] = {}
         self._used: set[str] = set()
         self._words: list[str] = []
@@ -89,6 +95,7 @@ class Session:
         Raises:
             HandlerFailed: the agent refused, answered nonsense, did not start in time, or ended.
         """
+        await self._calls.read()
         try:
             with anyio.fail_after(self._agent.start_seconds):
                 goes_on = await self._open()
@@ -97,6 +104,8 @@ class Session:
             raise HandlerFailed({"error": "acp_no_answer", "start_seconds": seconds}) from None
         blocks = [text_block(prompt)] if isinstance(prompt, str) else list(prompt)
         blocks = [text_block(self._agent.go_on), *blocks] if goes_on else blocks
+        if (done := self._calls.word(is_known=goes_on)) is not None:
+            blocks.append(text_block(f"\n\n{done}\n"))
         answer = await self._converse([*blocks, *await self._news()])
         while answer.stop_reason == "end_turn" and self._turn.interruption is None:
             if not (news := await self._news()):
@@ -225,19 +234,12 @@ class Session:
                 pass
 
     async def _note_call(self, update: ToolCallStart | ToolCallProgress) -> None:
-        """Record a tool call's beginning and end; the updates in between would be too many for a ledger."""
-        call_id, said = update.tool_call_id, _facts_of(update)
-        call = self._calls.setdefault(call_id, {"id": call_id})
-        has_ended = said.get("status") in ("completed", "failed") and call.get("status") != said["status"]
-        call |= said
-        if has_ended:
-            if (key := self._permitted.pop(call_id, None)) is not None:
-                self._used.add(key)
-                await self._turn.record({"session_id": self._session_id, "key": key}, USED_ROLE)
-        elif not isinstance(update, ToolCallStart):
-            return
-        self._words.clear()  # the deliverable is the text after the last call
-        await self._turn.record(self._public(call), "tool_call")
+        is_told, has_ended = await self._calls.note(update)
+        if has_ended and (key := self._permitted.pop(update.tool_call_id, None)) is not None:
+            self._used.add(key)
+            await self._turn.record({"session_id": self._session_id, "key": key}, USED_ROLE)
+        if is_told:
+            self._words.clear()  # the deliverable is the text after the last call
 
     # ------------------------------------------------------------ permissions
 
@@ -276,7 +278,7 @@ class Session:
         return next(known, f"{_KEYS}{len(asked)}")
 
     def _permission_of(self, asked: PermissionRequest) -> Permission:
-        call = {**self._calls.get(asked.tool_call.tool_call_id, {}), **_facts_of(asked.tool_call)}
+        call = self._calls.of(asked.tool_call)
         return Permission(
             title=call.get("title", ""),
             kind=call.get("kind", "other"),
@@ -322,11 +324,3 @@ class Session:
 
     def _public(self, value: Any) -> Any:
         return loads(self._mask(dumps(value).decode()))
-
-
-def _facts_of(update: BaseModel) -> dict[str, Any]:
-    """Return what an update changes about a tool call."""
-    said = update.model_dump(mode="json", exclude_none=True)
-    names = {"title": "title", "kind": "kind", "status": "status", "locations": "locations"}
-    names |= {"content": "content", "raw_input": "input", "raw_output": "output"}
-    return {ours: said[theirs] for theirs, ours in names.items() if theirs in said}
