@@ -194,6 +194,7 @@ MADE: Mapping[str, Callable[[], str]] = {
     "example-fan-out": partial(example, "fan_out.py"),
     "example-function": partial(example, "function.py"),
     "example-many-agents": partial(example, "many_agents.py"),
+    "example-nanobot-companion": partial(example, "nanobot_companion.py"),
     "example-starlette-app": partial(example, "starlette_app.py"),
     "example-pydantic-agent": partial(example, "pydantic_agent.py"),
     "example-ray-cluster": partial(example, "ray_cluster.py"),

@@ -148,6 +148,9 @@ EXPECTED = {
         status=-signal.SIGTERM,
         module="mcp_types",
     ),
+    "nanobot_companion.py": Expected(
+        by_python("nanobot_companion.py"), ASKED, {"text": "You asked: Is anybody there?"}, module="nanobot"
+    ),
     "export.py": Expected(by_python("export.py"), {"rows": 300}, {"rows": 300}),
     "runtimes/runtime.py": runtime(sys.executable, "runtime.py"),
     "runtimes/runtime.sh": runtime("bash", "runtime.sh"),

@@ -162,6 +162,6 @@ async def test_what_the_kernel_says_is_no_failure_of_the_bot(raised: Exception) 
             raise raised
 
     sessions, turn = MagicMock(), MagicMock(fingerprint="f")
-    made = Bot(None, (), Harness(turn, agent="bot"), MagicMock(failure=None), sessions)
+    made = Bot(None, (), Harness(turn, agent="bot"), MagicMock(failure=None), sessions, "f")
     with pytest.raises(type(raised)):
         await Raising(turn, made, 0, "hello").ask()

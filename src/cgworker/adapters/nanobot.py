@@ -49,6 +49,16 @@ def message_of(turn: Turn) -> str:
     return asked if isinstance(asked, str) else dumps(asked).decode()
 
 
+def chat_of(turn: Turn) -> str:
+    """Return the name of the chat that a turn is of, as the input of `NanobotCompanion` has it.
+
+    Args:
+        turn: the turn.
+    """
+    asked = turn.input
+    return str(asked["chat"]) if isinstance(asked, Mapping) and "chat" in asked else turn.fingerprint
+
+
 @define
 class Bot:
     """A bot for one turn.
@@ -59,7 +69,8 @@ class Bot:
         harness: the turn.
         steps: the bot's model requests and tool calls.
         sessions: NanoBot's sessions.
-        session: the session of the turn, as it was after the last round.
+        session_key: NanoBot's name of the session.
+        session: the session, as it was after the last round.
         delegated: by name, the work delegated in this round: the tool and its arguments.
     """
 
@@ -68,8 +79,15 @@ class Bot:
     harness: Harness
     steps: BotSteps
     sessions: Any
+    session_key: str
     session: Mapping[str, Any] = field(factory=dict)
     delegated: dict[str, dict[str, Any]] = field(factory=dict)
+
+    def earlier_session(self) -> Mapping[str, Any]:
+        """Return the session as earlier turns left it in the workspace."""
+        from cgworker.adapters.nanobot_steps import session_json
+
+        return session_json(self.sessions, self.session_key)
 
 
 @frozen(kw_only=True)
@@ -86,6 +104,8 @@ class NanobotAdapter(Adapter[Bot]):
         model: the model; by default the config's.
         children: agents that the bot may delegate work to, as tools.
         message: returns the message to the bot; by default `message_of`.
+        session: returns the name of the session that a turn goes on with, such as `chat_of`; by default each
+            turn begins its own. Turns of one session must run one after the other.
         max_rounds: the most rounds of one turn; after them it fails with `too_many_rounds`.
     """
 
@@ -94,6 +114,7 @@ class NanobotAdapter(Adapter[Bot]):
     model: str | None = None
     children: Sequence[ChildTool] = ()
     message: Callable[[Turn], str] = message_of
+    session: Callable[[Turn], str] | None = None
     max_rounds: int = 16
 
     _old_max_rounds: int | None = field(default=None, alias="most_rounds", kw_only=True, repr=False, eq=False)
@@ -140,7 +161,8 @@ class NanobotAdapter(Adapter[Bot]):
         tools = StepRegistry(steps := BotSteps(harness))
         # In a thread: it loads all tools, which takes seconds the first time.
         bot, sessions = await anyio.to_thread.run_sync(_make_bot, config, tools, steps)
-        made = Bot(bot, tuple(_keys_in(config)), harness, steps, sessions)
+        key = f"commonground:{self.session(turn) if self.session else turn.fingerprint}"
+        made = Bot(bot, tuple(_keys_in(config)), harness, steps, sessions, key)
         for child in self.children:
             tools.register_delegate(_tool_for(child, made))
         async with made.bot:
@@ -157,6 +179,8 @@ class NanobotAdapter(Adapter[Bot]):
             yield Output(await self._talk(turn, prepared))
 
     async def _talk(self, turn: Turn, made: Bot) -> Any:
+        if self.session is not None:
+            made.session = await turn.once("nanobot:session", made.earlier_session, private=True)
         told = RoundMessages(turn, "nanobot")
         said = "\n\n".join([self.message(turn), *await told.before(0)])
         for number in range(self.max_rounds):
@@ -203,8 +227,8 @@ class _Exchange:
         """Return the bot's reply and what it delegated, or the error that it ended with."""
         from cgworker.adapters.nanobot_steps import restore_session, session_json
 
-        # The session belongs to the turn. What a round that was cut off left in it would come twice.
-        key = f"commonground:{self.turn.fingerprint}"
+        # What a round that was cut off left in the session would come twice.
+        key = self.made.session_key
         restore_session(self.made.sessions, key, self.made.session)
         self.made.delegated.clear()
         try:
