@@ -143,7 +143,7 @@ class ClaimPoller:
         if prefetch.claimed is None:
             self._is_busy = False
             return None
-        return FetchedClaim(prefetch.claimed, prefetch.asked_at, monotonic())
+        return FetchedClaim(prefetch.claimed, prefetch.asked_at, prefetch.answered_at)
 
     async def release(self, found: FetchedClaim) -> None:
         """Release a claim that is not to be worked here, so that another worker can claim the turn.
@@ -161,7 +161,7 @@ class ClaimPoller:
     async def release_prefetched(self, prefetch: PrefetchedClaim) -> None:
         """Release the claim that was prefetched, if one was made."""
         if prefetch.is_answered and prefetch.claimed is not None:
-            await self.release(FetchedClaim(prefetch.claimed, prefetch.asked_at, monotonic()))
+            await self.release(FetchedClaim(prefetch.claimed, prefetch.asked_at, prefetch.answered_at))
         elif not prefetch.is_answered and prefetch.asked_at:
             with anyio.move_on_after(_RELEASE_SECONDS, shield=True):
                 await self._release_claim_of(prefetch.key)

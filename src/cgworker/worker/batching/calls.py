@@ -262,12 +262,15 @@ class PrefetchedClaim:
     Attributes:
         key: its Idempotency-Key, since the settle request may be repeated.
         asked_at: when the last request for it was about to be sent, on `lease.monotonic`; 0 before.
+        answered_at: when the answer was read, on `lease.monotonic`; about the same for all of a request, so
+            that one look at the outbox serves them all. 0 before.
         is_answered: whether the kernel has answered the claim.
         claimed: the agent's next turn, if there was one.
     """
 
     key: str = field(factory=lambda: uuid.uuid4().hex)
     asked_at: float = 0.0
+    answered_at: float = 0.0
     is_answered: bool = False
     claimed: ClaimedTurn | None = None
 
@@ -278,7 +281,7 @@ class PrefetchedClaim:
         with suppress(AnswerInvalid):
             if said.status == 200 and said.body is not None:
                 self.claimed = structure_answer(ClaimedTurn, said.body)
-            self.is_answered = True
+            self.is_answered, self.answered_at = True, monotonic()
 
 
 async def settle(
