@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, TypeVar, Unpack, overload
 
@@ -11,6 +12,7 @@ from cgworker.durable.parts import Parts
 from cgworker.durable.questions import Question
 from cgworker.durable.waits import Waits
 from cgworker.wire.order import Order
+from cgworker.wire.refs import TurnRef
 from cgworker.wire.turns import CONVERSATION_KIND
 
 T = TypeVar("T")
@@ -117,7 +119,11 @@ class DurableTurn:
             KernelRefused: the kernel refused, for instance because an agent does not exist.
         """
         with self._waits.noting_suspension():
-            return await self._parts.children.results(wanted, first)
+            return await self._parts.children.results(wanted, first, self._dispatch_child)
+
+    @abstractmethod
+    async def _dispatch_child(self, name: str, child: Child) -> TurnRef:
+        """Dispatch the named child, or return it if it was dispatched before."""
 
     async def sleep(self, seconds: float, *, key: str) -> None:
         """Wait for some time, as a suspended turn that holds no slot; the kernel wakes it.

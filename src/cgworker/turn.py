@@ -78,7 +78,6 @@ class Turn(Interruptible, DurableTurn):
             private_settings=private or PrivateSettings(),
             kernel=kernel,
             lease=lease,
-            dispatch_child=self._dispatch_child,
         )
         DurableTurn.__init__(self, parts, waits)
         self.fingerprint: str = fingerprint_of(context.turn, kernel)

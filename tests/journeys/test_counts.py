@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -15,6 +18,7 @@ import pytest
 from cgworker import KernelClient, Turn, TurnReport, Worker
 from cgworker.client.connections import Connections
 from cgworker.testing import LocalKernel
+from cgworker.worker.outbox import batch_files
 from tests.journeys.conftest import closed, working
 from tests.kernels import NewProject
 
@@ -99,6 +103,47 @@ async def test_a_turn_is_followed_by_the_next_one_in_the_same_task(kernel: Local
         async with working(Noting(desk)):
             await closed(desk, turns[-1])
     assert len(set(tasks)) <= 4, tasks
+
+
+async def test_turns_of_one_answer_need_one_look_at_the_outbox(
+    kernel: LocalKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An earlier holder of any of them had stored its result before the answer came."""
+    names_in, looks = vars(batch_files)["_names_in"], Counter[str]()
+
+    def counting(folder: Path) -> list[str]:
+        looks["looks"] += 1
+        found: list[str] = names_in(folder)
+        return found
+
+    monkeypatch.setattr(batch_files, "_names_in", counting)
+    async with desk_of(kernel, capacity=5) as (client, counted):
+        turns = [await kernel.dispatch("desk", {}) for _ in range(60)]
+        reader = await kernel.agent("reader")
+        async with working(Worker(client, answer)):
+            for turn in turns:
+                await closed(reader, turn)
+    assert looks["looks"] <= counted.asked.total() + 1, counted.asked
+
+
+async def test_a_turn_leaves_nothing_to_the_garbage_collector(kernel: LocalKernel) -> None:
+    """Its objects form no cycle: a busy worker would collect all the time."""
+    seen: list[weakref.ref[Turn]] = []
+
+    async def note(turn: Turn) -> None:
+        seen.append(weakref.ref(turn))
+
+    async with await kernel.agent("desk") as desk:
+        turns = [await kernel.dispatch("desk", {}) for _ in range(20)]
+        gc.disable()
+        try:
+            async with working(Worker(desk, note)):
+                await closed(desk, turns[-1])
+            left = [turn for turn in seen if turn() is not None]
+        finally:
+            gc.enable()
+    assert len(seen) == 20
+    assert len(left) <= 1, left
 
 
 async def test_leases_are_renewed_together_and_three_times_each(kernel: LocalKernel) -> None:

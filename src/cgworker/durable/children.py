@@ -9,7 +9,7 @@ resumes the turn once that many of them are closed (difference 22).
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from attrs import evolve, field, frozen
 
@@ -45,6 +45,9 @@ class Child:
     input: Any
     kind: str = field(default=CONVERSATION_KIND, kw_only=True)
     order: Order = field(factory=Order, kw_only=True)
+
+
+DispatchChild: TypeAlias = Callable[[str, Child], Awaitable[TurnRef]]
 
 
 @frozen
@@ -83,7 +86,6 @@ class Children:
         journal: the turn's records and events.
         kernel: makes calls under the agent's identity.
         lease: the lease of the claim held.
-        dispatch: dispatches the named child; dispatching it again returns the same turn.
         waits: what else the turn waits for.
     """
 
@@ -92,22 +94,23 @@ class Children:
         journal: Journal,
         kernel: KernelClient,
         lease: Lease,
-        dispatch: Callable[[str, Child], Awaitable[TurnRef]],
         waits: Waits,
     ) -> None:
         self._journal = journal
         self._kernel = kernel
         self._lease = lease
-        self._dispatch = dispatch
         self._waits = waits
         self._wanted: dict[str, Child] = {}
 
-    async def results(self, wanted: Mapping[str, Child], first: int | None) -> dict[str, ChildResult]:
+    async def results(
+        self, wanted: Mapping[str, Child], first: int | None, dispatch: DispatchChild
+    ) -> dict[str, ChildResult]:
         """Return the results by name, or suspend the turn until there are enough; see `Turn.children`.
 
         Args:
             wanted: the children by name.
             first: how many results are enough; None means all.
+            dispatch: dispatches the named child; dispatching it again returns the same turn.
 
         Returns:
             The results of the children that closed first, at most `first` of them, by name.
@@ -124,14 +127,14 @@ class Children:
             raise UsageError(
                 f"first={first} of {len(wanted)} children: it must be 1 to {len(wanted)}, or None"
             )
-        names = await self._dispatched(wanted)
+        names = await self._dispatched(wanted, dispatch)
         closed = await self._closed_ids(names)
         if len(closed) < enough:
             raise Suspending(_awaiting(tuple(names), first))
         chosen = set(closed[:enough])  # in the ledger's order, which is the same on every attempt
         return {names[turn_id]: await self._result(turn_id) for turn_id in names if turn_id in chosen}
 
-    async def _dispatched(self, wanted: Mapping[str, Child]) -> dict[str, str]:
+    async def _dispatched(self, wanted: Mapping[str, Child], dispatch: DispatchChild) -> dict[str, str]:
         """Dispatch the children that have no turn yet; return the names of all wanted children by turn id."""
         known = await self._known()
         for name, child in wanted.items():
@@ -139,7 +142,7 @@ class Children:
         born = {}
         for name, child in wanted.items():
             if name not in known:
-                turn = await self._dispatch(name, child)
+                turn = await dispatch(name, child)
                 born[name] = _Known(turn.turn_id, child.agent_id, child.kind)
         if born:
             await self._journal.append({"turns": born}, CHILDREN_ROLE)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from functools import cached_property
 
 from attrs import define
 
 from cgworker.client import KernelClient
-from cgworker.durable.children import Child, Children
+from cgworker.durable.children import Children
 from cgworker.durable.journal import Journal
 from cgworker.durable.messages import Messages
 from cgworker.durable.private import PrivateSettings, PrivateValues
@@ -18,12 +17,11 @@ from cgworker.durable.sleeps import Sleeps
 from cgworker.durable.steps import Steps
 from cgworker.durable.waits import Waits
 from cgworker.lease import Lease
-from cgworker.wire.refs import TurnRef
 
 
 @define(eq=False, slots=False)
 class Parts:
-    """The parts of one attempt at a turn.
+    """The parts of one attempt at a turn. They know nothing of the turn: that would be a reference cycle.
 
     Attributes:
         journal: the records and events of the turn.
@@ -32,7 +30,6 @@ class Parts:
         private_settings: where these are.
         kernel: makes calls under the agent's identity.
         lease: the lease of the claim held.
-        dispatch_child: dispatches the named child.
     """
 
     journal: Journal
@@ -41,7 +38,6 @@ class Parts:
     private_settings: PrivateSettings
     kernel: KernelClient
     lease: Lease
-    dispatch_child: Callable[[str, Child], Awaitable[TurnRef]]
 
     @cached_property
     def steps(self) -> Steps:
@@ -61,7 +57,7 @@ class Parts:
     @cached_property
     def children(self) -> Children:
         """The children of the turn."""
-        return Children(self.journal, self.kernel, self.lease, self.dispatch_child, self.waits)
+        return Children(self.journal, self.kernel, self.lease, self.waits)
 
     @cached_property
     def messages(self) -> Messages:
