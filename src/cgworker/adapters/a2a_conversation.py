@@ -29,14 +29,7 @@ from a2a.types import (
 )
 from a2a.utils.errors import A2AError
 
-from cgworker.adapters.a2a_parts import (
-    digest_of,
-    message_json,
-    parts_of,
-    status_message,
-    text_of,
-    value_of,
-)
+from cgworker.adapters.a2a_parts import parts_of, status_digest, status_message, text_of, value_of
 from cgworker.durable.stream import Stream
 from cgworker.handlers.environment import mask_for
 from cgworker.outcome import Outcome, fail, stop, succeed
@@ -109,7 +102,7 @@ class Conversation:
         try:
             for number in itertools.count():
                 asked = await self._turn.once(f"a2a:asked:{number}", partial(self._ask, number, said))
-                self._before = asked.get("status_sha256") or digest_of(asked["status"])  # of 0.2
+                self._before = asked.get("digest") or status_digest(asked["status"])  # of 0.2
                 said = await self._turn.ask(ANSWER_SCHEMA, asked["said"], key=f"a2a:{number}")
         except _Ended as ended:
             return ended.outcome
@@ -139,8 +132,7 @@ class Conversation:
             raise _Ended(succeed(self._public(value_of(answer.parts))))
         if answer.status.state != TaskState.TASK_STATE_INPUT_REQUIRED:
             raise _Ended(await self._outcome_of(answer))
-        said = self._public(status_message(answer.status))
-        return {"said": said, "status_sha256": digest_of(message_json(answer.status))}
+        return {"said": self._public(status_message(answer.status)), "digest": status_digest(answer.status)}
 
     async def _converse(self, number: int, said: Any) -> Message | Task:
         """Return the agent's answer, or its task once it pauses or ends, in spite of lost connections."""
@@ -253,7 +245,7 @@ class Conversation:
 
     def _is_before(self, status: TaskStatus) -> bool:
         """Return True if the status is still the question that is being answered."""
-        return self._before is not None and digest_of(message_json(status)) == self._before
+        return self._before is not None and status_digest(status) == self._before
 
     async def _outcome_of(self, task: Task) -> Outcome:
         says = self._public(status_message(task.status))

@@ -120,10 +120,11 @@ def _with_whole_numbers(value: Any) -> Any:
     return int(value) if is_whole else value
 
 
-def digest_of(value: Any) -> str:
-    """Return a digest of a JSON value, in which the order of keys does not count.
+def status_digest(status: TaskStatus | Mapping[str, Any]) -> str:
+    """Return a digest of a status, in which the order of keys does not count.
 
     Args:
-        value: the value.
+        status: the status, or its JSON object.
     """
+    value = status if isinstance(status, Mapping) else message_json(status)
     return sha256(dumps(value, sort_keys=True)).hexdigest()
