@@ -224,7 +224,7 @@ async def _process(argv: list[str], env: dict[str, str], status: int) -> AsyncIt
     try:
         yield
         process.send_signal(signal.SIGTERM)
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             assert await process.wait() == status
     finally:
         if process.returncode is None:

@@ -110,7 +110,7 @@ async def test_it_fails_suspends_and_comes_back_when_asked(
 
 async def counted(desk: KernelClient, turn: TurnRef) -> None:
     """The command has counted a little."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while await record_count(desk, turn) == 1:  # noqa: ASYNC110  # the child's doing
             await anyio.sleep(0.05)
 

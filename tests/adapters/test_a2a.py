@@ -169,7 +169,7 @@ async def test_a_worker_that_shuts_down_leaves_the_task_to_the_next(kernel: Loca
 
 
 async def _recorded(desk: Any, turn: Any, key: str) -> None:
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with aclosing(desk.turns.follow(turn, poll_seconds=0.1)) as items:
             async for item in items:
                 if item.record.record_role == "step" and item.payload["key"] == key:

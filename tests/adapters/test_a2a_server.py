@@ -122,7 +122,7 @@ async def said(
 ) -> list[StreamResponse]:
     """All that the stream tells; `begun` is called when it has begun."""
     events = []
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async for event in client.send_message(request):
             begun()
             events.append(event)
@@ -326,14 +326,14 @@ async def test_another_server_goes_on_with_the_task(door: KernelClient, desk: Ke
 
     async with working(worker):
         async with offered(door) as url, client_of(url) as client:
-            with anyio.fail_after(20):
+            with anyio.fail_after(60):
                 async with aclosing(cast("Any", client.send_message(saying("hi")))) as stream:
                     task = (await anext(stream)).task
                     while not task.artifacts and not (await anext(stream)).HasField("artifact_update"):
                         pass
         async with offered(door) as url, client_of(url) as client:
             events: list[StreamResponse] = []
-            with anyio.fail_after(20):
+            with anyio.fail_after(60):
                 async for event in client.subscribe(SubscribeToTaskRequest(id=task.id)):
                     events.append(event)
                     go_on.set()

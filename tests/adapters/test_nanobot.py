@@ -139,7 +139,7 @@ async def test_a_stop_ends_a_bot_in_the_middle(kernel: LocalKernel, tmp_path: Pa
         with endpoint(Hang("thinking aloud")) as model:
             turn = await kernel.dispatch("desk", "hello")
             async with working(Worker(desk, bot_at(model, tmp_path), options=OPTIONS)):
-                with anyio.fail_after(20):
+                with anyio.fail_after(60):
                     async for item in desk.turns.follow(turn):
                         if item.record.record_role == "progress":
                             break

@@ -39,7 +39,7 @@ def server(dsn: str, operator_home: Path) -> Iterator[str]:
     process.stderr.readline()  # uvicorn says that it has started
     yield next(word.removeprefix("base_url=") for word in starting.split() if word.startswith("base_url="))
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=30)
+    process.communicate(timeout=60)
 
 
 @pytest.fixture

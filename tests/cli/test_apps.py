@@ -111,7 +111,7 @@ def test_several_workers_are_served_until_they_are_told_to_end(
     assert answered(cg, kernel, desk, first) == {"text": "haha!"}
     assert answered(cg, kernel, bell, second) == "ring"
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     served = json.loads(out)["result"]["served"]
     assert {agent["agent_id"] for agent in served} == {agent_of(desk), agent_of(bell)}
@@ -132,7 +132,7 @@ def test_a_changed_file_starts_the_workers_again_after_a_drain(
 
         until(lambda: answer() == {"text": "a?"})
         process.send_signal(signal.SIGTERM)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=60)
         assert process.returncode == 0
         assert b"draining and starting again" in err
     finally:
@@ -159,7 +159,7 @@ def test_a_worker_process_that_was_killed_is_started_again(
         until(lambda: pid.read_text() not in ("", killed))
         assert answer() == {"text": "a!"}
         process.send_signal(signal.SIGTERM)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=60)
         assert b"ended by SIGKILL: starting again" in err
         assert process.returncode == 0
     finally:

@@ -124,7 +124,7 @@ def test_a_question_without_a_person_says_which_command_answers(cg: Cg, working:
         assert question == "asks: Which number?\n"
         assert asking.stderr.readline() == f"hint: cg turn answer {turn_id} --key number --json 1\n"
         assert cg("turn", "answer", turn_id, "--json", "21").exit_code == 0
-        out, _ = asking.communicate(timeout=30)
+        out, _ = asking.communicate(timeout=60)
     assert json.loads(out)["result"]["final_payload"] == 42
 
 

@@ -124,7 +124,7 @@ def test_a_child_that_the_guard_ended_lost_its_lease(cg: Cg, hasty: Kernel, tmp_
     running.send_signal(signal.SIGSTOP)
     until(lambda: not is_alive(int(pid_file.read_text())) or _is_zombie(int(pid_file.read_text())))
     running.send_signal(signal.SIGCONT)
-    out, err = running.communicate(timeout=30)
+    out, err = running.communicate(timeout=60)
     result = json.loads(out)["result"]
     assert (running.returncode, result["lease_lost"]) == (1, True), err
     assert "ran out" in result["lease_error"]

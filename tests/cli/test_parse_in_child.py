@@ -41,7 +41,7 @@ def a_process(home: Path, *argv: str) -> subprocess.CompletedProcess[str]:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
 
@@ -127,7 +127,7 @@ def test_nobody_reads_the_output_any_more(home: Path) -> None:
         stdout=theirs,
         stderr=subprocess.PIPE,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
     os.close(theirs)

@@ -78,7 +78,7 @@ def test_a_loop_says_that_it_is_ready_to_who_asks_and_to_who_started_it(
         until(lambda: is_ready(port))
     finally:
         loop.send_signal(signal.SIGTERM)
-        loop.communicate(timeout=30)
+        loop.communicate(timeout=60)
     assert loop.returncode == 0
     assert systemd.hear() == "STOPPING=1"
     assert not is_ready(port)
@@ -272,7 +272,7 @@ def test_sigterm_hands_the_turn_back(cg: Cg, kernel: Kernel, desk: str, tmp_path
     process = start(cg, "worker", verb, "--profile", desk, "--grace-seconds", "0.1", "--command", *command)
     until(pid_file.exists)
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert state_of(cg, kernel, desk, turn_id) == ("queued", None)
     result = json.loads(out)["result"]
@@ -324,7 +324,7 @@ def test_a_child_whose_lease_is_lost_is_ended(cg: Cg, kernel: Kernel, desk: str,
     )  # fmt: skip
     until(flag.exists)
     kernel.end_lease(turn_id)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=60)
     result = json.loads(out)["result"]
     assert (process.returncode, result["lease_lost"]) == (1, True), err
     assert "claim expired" in result["lease_error"]
@@ -363,7 +363,7 @@ def test_a_second_signal_ends_a_child_that_ignores_the_first(
     with pytest.raises(subprocess.TimeoutExpired):
         running.wait(timeout=0.5)
     running.send_signal(signal.SIGTERM)
-    out, _ = running.communicate(timeout=20)
+    out, _ = running.communicate(timeout=60)
     assert (running.returncode, json.loads(out)["result"]["child_exit_code"]) == (256 - 9, -9)
     assert time.monotonic() - asked_at < 4
 
@@ -413,7 +413,7 @@ def test_a_lost_lease_is_told_and_nothing_is_sent(cg: Cg, kernel: Kernel, desk: 
     )  # fmt: skip
     until(flag.exists)
     kernel.end_lease(turn_id)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=60)
     result = json.loads(out)["result"]
     assert (process.returncode, result["lease_lost"]) == (1, True), err
     assert "claim expired" in result["lease_error"]
@@ -474,7 +474,7 @@ def test_a_worker_that_is_ended_in_its_first_moments_ends_in_order(
         env={**os.environ, "HOME": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
     assert (ended.returncode, ended.stderr.count("Traceback")) == (0, 0), ended.stderr

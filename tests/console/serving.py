@@ -27,7 +27,7 @@ async def served_console(kernel: KernelClient) -> AsyncIterator[str]:
 
     async with anyio.create_task_group() as group:
         group.start_soon(serve)
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             await ready.wait()
         yield links[0]
         group.cancel_scope.cancel()

@@ -52,7 +52,7 @@ async def test_a_page_that_a_change_loads_shows_the_change(kernel: LocalKernel) 
     async with httpx.AsyncClient(transport=transport, base_url="http://console") as browser:
         feed = app.state.console.feed
         await browser.get("/")
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while feed.position is None:  # noqa: ASYNC110  # it can only be asked
                 await anyio.sleep(0.01)
         for count in (2, 3):

@@ -87,7 +87,7 @@ async def until_counted(browser: httpx.AsyncClient, wanted: dict[str, int]) -> N
     """Return once the plots count this."""
     seen: dict[str, int] = {}
     try:
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             while (seen := await counted(browser)) != wanted:  # noqa: ASYNC110  # it can only be asked
                 await anyio.sleep(0.1)
     except TimeoutError:
@@ -109,7 +109,7 @@ async def test_the_plots_go_on_over_a_restart_of_the_kernel(mortal: MortalKernel
         await do(kernel, "bad", "failed")
         await until_counted(browser, {"succeeded": 1, "failed": 1, "stopped": 0, "queued": 1, "held": 0})
         mortal.kill()
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             while "does not answer" not in (await browser.get("/agents")).text:  # noqa: ASYNC110  # it can only be asked
                 await anyio.sleep(0.1)
         await mortal.start()

@@ -101,7 +101,7 @@ async def test_an_unusable_suspend_file_is_a_failure(said: str) -> None:
 )
 async def test_an_unusable_final_file_is_a_failure(script: str) -> None:
     """Whatever is wrong with it, it is said and nothing hangs."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         outcome = await run(script)
     assert (outcome.payload["error"], outcome.payload["child_exit_code"]) == ("worker_final_invalid", 0)
     assert outcome.payload["message"]
@@ -146,7 +146,7 @@ async def test_its_files_are_private_and_go_with_the_turn() -> None:
     exits: list[CommandExit] = []
     outcome = await run(script, on_exit=lambda _, ended: exits.append(ended))
     assert outcome.payload["stderr_tail"] == ["600 600 700 "]
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         while exits[0].context_file.parent.exists():  # noqa: ASYNC110  # the guard's doing
             await anyio.sleep(0.01)
 

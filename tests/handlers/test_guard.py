@@ -100,7 +100,7 @@ def test_a_guard_that_was_killed_is_followed_by_one_that_knows_everything(tmp_pa
             guard.close()
             assert not second.exists()
             assert not first.exists()
-            assert child.wait(timeout=10) == -signal.SIGTERM
+            assert child.wait(timeout=60) == -signal.SIGTERM
 
 
 def test_a_guard_that_stands_still_does_not_hold_up_the_worker(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def _own_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def run(script: str, turn: Turn | None = None, **options: Any) -> Any:
     handler = CommandHandler(["sh", "-c", script], **{"on_line": lambda _: None, **options})
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         return await handler(turn or make_turn())
 
 

@@ -52,7 +52,7 @@ async def staying(**options: Any) -> AsyncIterator[Ask]:
     async with handler.opened() as running:
 
         async def ask(code: str | None = None, turn: Turn | None = None) -> Any:
-            with anyio.fail_after(20):
+            with anyio.fail_after(60):
                 return await running(turn or make_turn(code))
 
         yield ask
@@ -233,7 +233,7 @@ async def test_a_command_that_reads_nothing_hangs_only_its_turn() -> None:
     handler = ResidentCommandHandler(["sleep", "60"])
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(interrupt, turn, Reason.LEASE_LOST, 0.2)
-        with anyio.fail_after(10):
+        with anyio.fail_after(50):
             outcome: Any = await handler(turn)
     assert outcome.payload["child_exit_code"] == -15
 

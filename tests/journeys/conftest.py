@@ -47,12 +47,12 @@ async def _run(worker: Worker, *, task_status: anyio.abc.TaskStatus[None]) -> No
     await worker.run(task_status=task_status)
 
 
-async def closed(kernel: KernelClient, turn: TurnRef, *, seconds: float = 20) -> TurnSnapshot:
+async def closed(kernel: KernelClient, turn: TurnRef, *, seconds: float = 60) -> TurnSnapshot:
     """The turn, once it is closed."""
     return await in_state(kernel, turn, "closed", seconds=seconds)
 
 
-async def in_state(kernel: KernelClient, turn: TurnRef, state: str, *, seconds: float = 20) -> TurnSnapshot:
+async def in_state(kernel: KernelClient, turn: TurnRef, state: str, *, seconds: float = 60) -> TurnSnapshot:
     """The turn, once it is in this state."""
     with anyio.fail_after(seconds):
         while (found := await kernel.turns.get(turn)).state != state:
@@ -80,7 +80,7 @@ class Witness:
     def of(self, kind: type[Event]) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
 
-    async def saw(self, kind: type[Event], *, seconds: float = 20) -> Any:
+    async def saw(self, kind: type[Event], *, seconds: float = 60) -> Any:
         with anyio.fail_after(seconds):
             while not self.of(kind):
                 await self._news.wait()

@@ -149,7 +149,7 @@ async def another_process(kernel: LocalKernel, desk: KernelClient, folder: Path)
     env = {**os.environ, "XDG_STATE_HOME": str(folder / "state"), "TMPDIR": str(folder)}
     process = await anyio.open_process(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             while not pid_file.exists():  # noqa: ASYNC110  # a grandchild's doing
                 await anyio.sleep(0.05)
         yield process

@@ -52,7 +52,7 @@ async def test_an_exit_in_a_handlers_own_task_fails_its_turn_alone(
             assert (await kernel.closed(beside, within_seconds=20)).outcome == "succeeded", way
         assert worker.returncode is None
         worker.terminate()
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             assert await worker.wait() == 0
 
 
@@ -70,7 +70,7 @@ async def test_what_ends_the_event_loop_hands_back_what_is_held(
         beside = await kernel.dispatch("desk", {})
         await in_state(desk, beside, "running")
         turn = await kernel.dispatch("desk", {"way": way, "raise": raised})
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             assert await worker.wait() != 0
         for each in (beside, turn):
             assert (await history(desk, each)).count("turn.claimed") == 1

@@ -58,7 +58,7 @@ async def test_a_follower_misses_nothing_over_an_outage(kernel: LocalKernel, ver
         turn = await kernel.dispatch("desk", "begin")
         followed: list[Any] = []
         async with working(worker):
-            with anyio.fail_after(30):
+            with anyio.fail_after(60):
                 async for item in reader.turns.follow(turn):
                     followed.append(item.payload)
                     if item.payload == 0:

@@ -42,7 +42,7 @@ async def _forking_worker(
     async with await anyio.open_process(command, env=env, stdin=None, stdout=None, stderr=None) as process:
         yield process
         process.terminate()
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             assert await process.wait() == 0
 
 

@@ -53,7 +53,7 @@ async def test_what_was_answered_before_the_kill_is_not_asked_again(
     async with await kernel.agent("desk") as desk, anyio.create_task_group() as tasks:
         turn = await kernel.dispatch("desk", {"text": "buy it"})
         tasks.start_soon(approve, desk, turn, True)
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             await run_until_killed(kernel, desk, agent, tmp_path, f"{call} {stage}", warm=AGENTS)
         await kernel.faults.steal_lease(turn)
         async with working(worker_for(desk, agent, tmp_path)):

@@ -115,7 +115,7 @@ async def story(kernel: LocalKernel, folder: Path, at: str, *, approve: bool) ->
             turn = await kernel.dispatch("desk", {"text": "pay 7"})
             if approve:
                 tasks.start_soon(approve_all, desk, turn)
-            with anyio.fail_after(40):
+            with anyio.fail_after(60):
                 word = "yes" if approve else "no"
                 await run_until_killed(kernel, desk, model, bank, folder, at, word)
             await kernel.faults.steal_lease(turn)

@@ -58,7 +58,7 @@ class Story:
         self.process: anyio.abc.Process
 
     async def until(self, seen: Callable[[], Awaitable[bool]]) -> None:
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while not await seen():  # noqa: ASYNC110  # in another process
                 await anyio.sleep(0.02)
 
@@ -270,7 +270,7 @@ async def test_killed_with_many_results_in_one_file_two_others_deliver_them_all(
         kernel.faults.answer("finish", 503, times=10_000)
         turns = [await kernel.dispatch("desk", {}) for _ in range(8)]
         async with a_process_of(kernel, desk, runs, "killed") as process:
-            with anyio.fail_after(20):
+            with anyio.fail_after(60):
                 while len(outbox.waiting(desk.base_url, desk.agent)) < 8:  # noqa: ASYNC110  # in another process
                     await anyio.sleep(0.02)
             process.kill()

@@ -51,7 +51,7 @@ def asking(kernel: KernelClient, schema: Any = Approval) -> Worker:
 
 async def asked(kernel: KernelClient, turn: TurnRef, key: str) -> None:
     """Once the question of this key is there."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with aclosing(kernel.turns.follow(turn)) as records:
             async for item in records:
                 if item.record.record_role == "question" and item.payload["key"] == key:

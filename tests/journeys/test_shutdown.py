@@ -71,7 +71,7 @@ async def test_what_a_busy_worker_claims_as_it_drains_is_worked(kernel: LocalKer
 
         turns = [await kernel.dispatch("desk", number) for number in range(3)]
         async with working(worker):
-            with anyio.fail_after(20):
+            with anyio.fail_after(60):
                 while (await desk.turns.get(turns[1], state="queued", wait_seconds=5)).state == "queued":
                     pass
         for number, turn in enumerate(turns):
@@ -237,7 +237,7 @@ async def test_a_signal_drains_and_a_second_one_does_not_wait(
         command = [sys.executable, "-c", PROGRAM, kernel.base_url, kernel.project_id, *desk.secrets, grace]
         process = await anyio.open_process(command, env=env, stderr=subprocess.DEVNULL)
         assert process.stdout is not None
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             assert b"started" in await process.stdout.receive()
             for _ in range(signals):
                 process.send_signal(signal.SIGTERM)

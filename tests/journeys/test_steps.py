@@ -218,7 +218,7 @@ async def test_a_slow_stream_keeps_no_reader_waiting(kernel: LocalKernel) -> Non
 
         turn = await kernel.dispatch("desk", {})
         async with working(worker):
-            with anyio.fail_after(10):
+            with anyio.fail_after(60):
                 while len((await desk.turns.context(turn)).semantic_items) < 2:  # noqa: ASYNC110  # a reader polls
                     await anyio.sleep(0.02)
             seen.set()

@@ -71,7 +71,7 @@ async def test_a_stop_reaches_a_command(kernel: LocalKernel, tmp_path: Path) -> 
         worker = Worker(desk, CommandHandler(["sh", "-c", script]), options=OPTIONS)
         turn = await kernel.dispatch("desk", {})
         async with working(worker):
-            with anyio.fail_after(10):
+            with anyio.fail_after(60):
                 while not (tmp_path / "started").exists():  # noqa: ASYNC110  # the child's doing
                     await anyio.sleep(0.02)
             await desk.turns.stop(turn, requested_by=desk.agent)  # type: ignore[arg-type]

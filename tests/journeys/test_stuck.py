@@ -55,7 +55,7 @@ async def _end_stuck(
             await anyio.sleep(0.5)  # from the claim to the handler
             if words[1] == "sigterm":
                 process.terminate()
-            with anyio.fail_after(30):
+            with anyio.fail_after(60):
                 assert (words, await process.wait()) == (words, status)
         finally:
             if process.returncode is None:
@@ -77,7 +77,7 @@ async def test_a_program_around_a_worker_is_not_ended_with_it(kernel: LocalKerne
         worker = Worker(desk, handle, options=options)
         turn = await kernel.dispatch("desk", {})
         try:
-            with anyio.fail_after(20):
+            with anyio.fail_after(60):
                 await worker.run()
         finally:
             may_end.set()
@@ -98,7 +98,7 @@ async def test_a_command_that_ends_by_itself_keeps_its_exit_status(anyio_backend
         "sys.exit(7)\n"
     )
     assert anyio_backend == "asyncio"
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         done = await anyio.run_process([sys.executable, "-c", code], check=False)
     assert done.returncode == 7
     assert b"the process ends now, with status 7" in done.stderr

@@ -90,7 +90,7 @@ async def test_a_kernel_serves_past_a_first_host_that_is_no_primary(dsn: str, ac
     """From the migration on, with its connections for requests and the one for notifications."""
     async with host_before(dsn, accept) as address:
         config = KernelConfig(pg_dsn=address, pool_size=3, claim_reaper_interval_seconds=0)
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             async with serving(config) as (kernel, client):
                 worker = await Project(kernel, client).agent("worker")
                 turn_id = await worker.dispatch(worker)
@@ -145,7 +145,7 @@ async def test_a_running_kernel_finds_the_primary_when_its_host_goes_silent(
             is_silent = True
             for one in passing:
                 one.transport.abort()
-            with anyio.fail_after(30):
+            with anyio.fail_after(60):
                 while (await client.get("/readyz")).status_code != 200:  # noqa: ASYNC110  # nobody tells
                     await anyio.sleep(0.02)
 

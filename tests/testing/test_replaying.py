@@ -44,7 +44,7 @@ def handler_with(step: int) -> Any:
 
 
 async def answered(desk: KernelClient, turn: TurnRef) -> None:
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         while not await questions_of(desk, turn):
             await desk.turns.get(turn, state="running", wait_seconds=1)
         await answer_question(desk, turn, "this one")

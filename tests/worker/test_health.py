@@ -78,7 +78,7 @@ async def test_a_kernel_that_does_not_answer_is_told_from_one_without_work(
         port = await running.start(serve_health, [desk], 0)
         running.start_soon(desk.run)
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
-            with anyio.fail_after(30):
+            with anyio.fail_after(60):
                 while "claiming has failed" not in (answer := await client.get("/readyz")).text:  # noqa: ASYNC110
                     await anyio.sleep(0.05)
         assert answer.status_code == status

@@ -81,7 +81,7 @@ async def test_results_of_one_moment_cost_one_file_and_two_syncs(
 
 async def until_taken(folder: Path) -> None:
     """Wait until the thread has begun: it makes the folder first."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while not folder.exists():  # noqa: ASYNC110, ASYNC240  # made by a thread
             await anyio.sleep(0.01)
 
@@ -118,7 +118,7 @@ async def test_a_late_result_is_written_when_somebody_waits_for_it(outbox: Outbo
 async def test_a_late_result_is_written_after_its_time(outbox: Outbox, tmp_path: Path) -> None:
     """Although nobody asks for it: its worker may be killed."""
     outbox.begin(make_turn(), succeed(1), delay_seconds=0.05)
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while Outbox(tmp_path / "outbox", max_bytes=0).find(make_turn()) is None:  # noqa: ASYNC110
             await anyio.sleep(0.01)
 
@@ -174,7 +174,7 @@ async def test_the_thread_ends_when_it_is_idle_and_comes_back(
     """An idle worker has none."""
     monkeypatch.setattr("cgworker.worker.outbox.writer._IDLE_SECONDS", 0.01)
     await outbox.put(make_turn(turn_id="T-1"), succeed(1))
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while any(thread.name == "cgworker: outbox" for thread in threading.enumerate()):  # noqa: ASYNC110
             await anyio.sleep(0.01)
     assert (await outbox.put(make_turn(turn_id="T-2"), succeed(2))).path.exists()

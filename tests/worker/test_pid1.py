@@ -40,7 +40,7 @@ sys.exit(int(sys.argv[1]))
 def test_pid_one_reaps_strangers_and_passes_the_exit_status_on() -> None:
     """No zombie stays, no exit status of ours is stolen, and the container ends as the worker did."""
     command = [*_UNSHARE, sys.executable, "-c", PROGRAM, "5"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (ended.stdout.split(), ended.returncode) == (["0", "7"], 5), ended.stderr
 
 

@@ -123,5 +123,5 @@ async def test_without_a_supervisor_nobody_is_told(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     worker = Worker(await kernel.agent("desk"), handle)
     worker.drain()
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         await serve((worker,))

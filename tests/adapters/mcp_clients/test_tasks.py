@@ -72,7 +72,7 @@ async def about(client: Client, verb: str, task_id: str, **more: Any) -> dict[st
 
 async def task_in(client: Client, task_id: str, status: str) -> dict[str, Any]:
     """The task, once it has this status."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while (task := await about(client, "get", task_id))["status"] != status:
             assert task["status"] in ("working", "input_required"), task
             await anyio.sleep(0.05)

@@ -60,7 +60,7 @@ class Desk:
             )
         )
 
-    async def state(self, turn: TurnRef, state: str, *, seconds: float = 20) -> TurnSnapshot:
+    async def state(self, turn: TurnRef, state: str, *, seconds: float = 60) -> TurnSnapshot:
         """The turn, once it is in this state; this server can only be asked again and again."""
         with anyio.fail_after(seconds):
             while (found := await self.asker.turns.get(turn)).state != state:  # noqa: ASYNC110  # it cannot tell

@@ -69,7 +69,7 @@ async def test_each_page_opens_there_and_says_what_is_missing(desk: Desk, browse
         assert (await desk.closed(turn)).final_payload is True
         again = await browser.post(f"{path}/redo", data=await csrf(browser, f"{path}/redo"))
         assert "lacks this: doing closed turns again" in html.unescape(again.text)
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             while "succeeded" not in await page(browser, path):  # noqa: ASYNC110  # it can only be asked
                 await anyio.sleep(0.1)
 

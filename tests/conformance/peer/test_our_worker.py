@@ -106,7 +106,7 @@ async def test_a_stop_reaches_a_running_command(desk: Desk) -> None:
     worker = Worker(desk.kernel, CommandHandler(["sh", "-c", script]), options=OPTIONS)
     turn = await desk.dispatch({})
     async with working(worker):
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while "turn.progress_appended" not in await history(desk.asker, turn):  # noqa: ASYNC110
                 await anyio.sleep(0.05)
         await desk.kernel.turns.stop(turn, requested_by=desk.agent)
