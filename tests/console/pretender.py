@@ -14,7 +14,7 @@ from cgworker.console.session import Sessions
 
 NOW = "2026-01-02T03:04:05Z"
 PAGES = (
-    *("/", "/?window=86400", "/data", "/agents", "/turns", "/turns/T-1", "/turns/T-1/records/1"),
+    *("/", "/?window=86400", "/agents", "/turns", "/turns/T-1", "/turns/T-1/records/1"),
     *("/turns/T-1/stop", "/turns/T-1/redo", "/questions", "/questions?turn=T-1", "/questions/T-1?key=k"),
     *("/schedules", "/dispatch", "/dispatch/a/k", "/turns/T-1/nowhere"),
 )

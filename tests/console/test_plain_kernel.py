@@ -12,7 +12,7 @@ from cgworker.errors import KernelLacks
 from cgworker.testing import LocalKernel
 from tests.console.sample import Sample
 
-PAGES = ("/", "/data", "/agents", "/turns", "/questions", "/schedules", "/dispatch", "/turns/T-1")
+PAGES = ("/", "/agents", "/turns", "/questions", "/schedules", "/dispatch", "/turns/T-1")
 
 
 async def test_a_list_goes_on_where_a_page_ended(kernel: LocalKernel) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 from collections.abc import AsyncIterator
@@ -77,7 +78,8 @@ async def do(kernel: KernelClient, key: str, outcome: Any = None) -> None:
 
 async def counted(browser: httpx.AsyncClient) -> dict[str, int]:
     """What the plots of the last hour count, and their last levels."""
-    data = (await browser.get("/data?window=3600")).json()
+    page = (await browser.get("/?window=3600", headers={"HX-Request": "true"})).text
+    data = json.loads(page.partition("value='")[2].partition("'")[0])
     step = data["t"][1] - data["t"][0]
     sums = {name: round(sum(data[name]) * step) for name in ("succeeded", "failed", "stopped")}
     return sums | {name: data[name][-1] for name in ("queued", "held")}

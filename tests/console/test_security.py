@@ -34,7 +34,7 @@ async def signed_in(browser: Any) -> str:
 async def test_a_page_needs_a_session() -> None:
     """Without the cookie of a link nothing is told; a link works once."""
     async with console_of("x", needs_link=True) as browser:
-        for path in ("/", "/turns", "/live", "/data"):
+        for path in ("/", "/turns", "/live"):
             assert (await browser.get(path)).status_code == 401
         token = browser.app.state.sessions.new_link_token()  # type: ignore[attr-defined]
         assert (await browser.get(f"/login?token={token}")).status_code == 200

@@ -13,8 +13,10 @@ from starlette.routing import Route
 from cgworker.console.console import Console, console_of
 
 _BEAT_SECONDS = 15.0  # a comment that shows the browser, and a proxy, that the stream lives
-_PAUSE_SECONDS = 1.0  # between two events; all tabs wake together, so that they share what is read
-_TURN_PAUSE_SECONDS = 0.3
+# Between two events: longer while changes go on, so that a busy project costs little. All tabs wake together,
+# so that they share what is read.
+_PAUSES_SECONDS = (1.0, 2.0, 4.0)
+_TURN_PAUSES_SECONDS = (0.3,)
 
 
 async def live(request: Request) -> Response:
@@ -25,12 +27,17 @@ async def live(request: Request) -> Response:
 
 async def _events(console: Console, turn_id: str | None) -> AsyncIterator[str]:
     subscription = console.feed.subscribe(turn_id)
+    pauses = _TURN_PAUSES_SECONDS if turn_id else _PAUSES_SECONDS
+    pause, change_count = 0.0, 0
     try:
         yield _event("state", console)
         while True:
+            asked_at = anyio.current_time()
             if await subscription.wait(_BEAT_SECONDS):
                 yield _event("changed", console)
-                pause = _TURN_PAUSE_SECONDS if turn_id else _PAUSE_SECONDS
+                is_calm = anyio.current_time() - asked_at > pause
+                change_count = 1 if is_calm else change_count + 1
+                pause = pauses[min(change_count, len(pauses)) - 1]
                 await anyio.sleep(pause - anyio.current_time() % pause)
             else:
                 yield ": beat\n\n"

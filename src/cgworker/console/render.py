@@ -32,7 +32,7 @@ _MAX_PART = 1000
 def render(
     request: Request, template: str, *, title: str, status: int = 200, live: str = "", **context: Any
 ) -> Response:
-    """Return a page.
+    """Return a page, or only its moving part to a page that loads that anew.
 
     Args:
         request: the request of the browser.
@@ -48,6 +48,7 @@ def render(
     page = _environment().get_template(template)
     response = HTMLResponse(
         page.render(
+            is_whole="hx-request" not in request.headers,
             root=request.scope.get("root_path", ""),
             pages=PAGES,
             title=title,

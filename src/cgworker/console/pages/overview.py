@@ -9,7 +9,7 @@ from typing import Any
 
 from attrs import frozen
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from cgworker.console.console import Console, console_of
@@ -59,22 +59,17 @@ async def overview(request: Request) -> Response:
         windows=[(each, _NAMES[each]) for each in WINDOWS],
         counts=[("Queued", queued), ("Running", running), ("Suspended", suspended)],
         loads=_loads(queued.entries, running.entries)[:_MAX_AGENTS],
-        loaded_seconds=console.history.loaded_seconds,
+        numbers={
+            **console.history.buckets.series(
+                end=datetime.now(UTC).timestamp(),
+                window=window,
+                step=max(10, window // _STEPS // 10 * 10),
+                queued=len(queued.entries),
+                held=len(running.entries),
+            ),
+            "loaded": console.history.loaded_seconds,
+        },
     )
-
-
-async def data(request: Request) -> Response:
-    """Return the numbers of the plots, from what the console has read already."""
-    console, window = console_of(request), _window_of(request)
-    queued, running = await read_open(console, "queued"), await read_open(console, "running")
-    series = console.history.buckets.series(
-        end=datetime.now(UTC).timestamp(),
-        window=window,
-        step=max(10, window // _STEPS // 10 * 10),
-        queued=len(queued.entries),
-        held=len(running.entries),
-    )
-    return JSONResponse({**series, "loaded": console.history.loaded_seconds})
 
 
 async def read_open(console: Console, state: str) -> Open:
@@ -125,4 +120,4 @@ def _window_of(request: Request) -> int:
     return window if window in WINDOWS else WINDOWS[0]
 
 
-routes: list[Route] = [Route("/", overview), Route("/data", data)]
+routes: list[Route] = [Route("/", overview)]

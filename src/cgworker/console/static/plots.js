@@ -1,6 +1,6 @@
 "use strict";
 
-// Draw the plots of the overview, from numbers that the console keeps. They ask the kernel nothing.
+// Draw the plots of the overview, from numbers that the console keeps. They come with the page's moving part.
 (() => {
   const plots = document.getElementById("plots");
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
@@ -64,24 +64,30 @@
     }
   };
 
+  const numbers = () => JSON.parse(document.getElementById("numbers").value);
+  const show = () => draw(numbers());
+
   const again = () => {
     for (const plot of Object.values(drawn)) plot.destroy();
     drawn = {};
-    load();
+    show();
   };
 
-  const load = async () => {
-    if (document.hidden) return;
-    try {
-      const answer = await fetch(plots.dataset.source, { headers: { Accept: "application/json" } });
-      if (answer.ok) draw(await answer.json());
-    } catch {
-      // the console is away: the page says so already
-    }
+  // Time goes on where nothing changes, and older numbers come while the console reads them.
+  let loading;
+  const load = () => {
+    if (!document.hidden) htmx.trigger(document.getElementById("live"), "changed");
+  };
+  const loadLater = () => {
+    const seconds = Number(plots.dataset.window);
+    clearTimeout(loading);
+    loading = setTimeout(load, numbers().loaded < seconds ? 2000 : Math.max(15000, seconds * 5));
   };
 
-  load();
-  setInterval(load, Math.max(2000, Number(plots.dataset.window) * 5));
+  show();
+  loadLater();
+  document.addEventListener("htmx:afterSettle", show);
+  document.addEventListener("htmx:afterRequest", loadLater);
   document.addEventListener("visibilitychange", load);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", again);
   let resizing;
