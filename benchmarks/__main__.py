@@ -27,6 +27,7 @@ ROWS = (
     "due_turns",
     "ordered_turns",
     "feed_readers",
+    "watching",
 )
 """The modules of the rows, in the order of the page."""
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -201,7 +201,7 @@ def _a_server(
         if needs_seed:
             seed = ["setup", "project", "seed", "--project-id", PROJECT]
             subprocess.run([*program, *seed], env=environment, stdout=log, stderr=log, check=True, timeout=60)
-        port = _free_port()
+        port = free_port()
         process = subprocess.Popen(
             [*program, "local", "run", "--project-id", PROJECT, "--port", str(port)],
             env=environment,
@@ -227,7 +227,8 @@ def _operator_token(home: Path) -> str:
     return (folder / "admin-service.cgac").read_text().strip()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on."""
     with bind("127.0.0.1", 0) as listener:
         port: int = listener.getsockname()[1]
         return port
@@ -248,7 +249,7 @@ def _is_ready(url: str) -> bool:
         return False
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[Any]) -> None:
     """End it as a user would, and wait until it has."""
     process.terminate()
     try:

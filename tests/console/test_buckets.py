@@ -60,7 +60,7 @@ def test_stretches_that_are_read_backwards_count_the_same(cuts: set[int]) -> Non
     assert numbers(parts) == numbers(whole)
 
 
-def test_levels_end_at_the_present_and_outcomes_are_a_second() -> None:
+def test_levels_end_at_the_present_and_outcomes_are_counted() -> None:
     """One turn is queued now; one failed in the third stretch of ten seconds, one succeeded in the last."""
     buckets = Buckets()
     buckets.add(FEED)
@@ -68,4 +68,4 @@ def test_levels_end_at_the_present_and_outcomes_are_a_second() -> None:
     assert found["queued"] == [1, 1, 0, 0, 1]
     assert found["held"] == [1, 0, 0, 1, 0]
     buckets.settle(2, "failed")
-    assert buckets.series(end=START + 49, window=40, step=10, queued=1, held=0)["failed"] == [0, 0, 0.1, 0, 0]
+    assert buckets.series(end=START + 49, window=40, step=10, queued=1, held=0)["failed"] == [0, 0, 1, 0, 0]

@@ -73,7 +73,7 @@ class Buckets:
             del self._buckets[place]
 
     def series(self, *, end: float, window: int, step: int, queued: int, held: int) -> Mapping[str, Any]:
-        """Return the plots' numbers, one for each step.
+        """Return the plots' numbers, one for each step: turns closed, levels, and pick-up times in seconds.
 
         Args:
             end: the present, in seconds since 1970.
@@ -100,9 +100,10 @@ class Buckets:
         levels.reverse()
         pick_ups = [sum((bucket.pick_ups for bucket in buckets), Counter[int]()) for buckets in merged]
         return {
-            "t": [place * step for place in places],
+            "begins_at": places.start * step,
+            "step": step,
             **{
-                outcome: [sum(b.closed[outcome] for b in buckets) / step for buckets in merged]
+                outcome: [sum(b.closed[outcome] for b in buckets) for buckets in merged]
                 for outcome in OUTCOMES
             },
             "queued": [level[0] for level in levels],
@@ -144,5 +145,5 @@ def _quantile(bins: Counter[int], share: float) -> float | None:
     for number in sorted(bins):
         rest -= bins[number]
         if rest <= 0:
-            return float(2.0 ** (number / _BINS_PER_DOUBLING))
+            return float(f"{2.0 ** (number / _BINS_PER_DOUBLING):.3g}")
     return None

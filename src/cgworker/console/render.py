@@ -101,6 +101,7 @@ def _environment() -> Environment:
     environment.filters.update(
         shown=text.shown, json=text.shown_json, iso=text.iso, clock=text.clock, ago=text.ago, span=text.span
     )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     environment.globals.update(link=build_link, cgworker_version=version("cgworker"))
     return environment
 

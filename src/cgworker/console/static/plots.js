@@ -14,8 +14,7 @@
   };
   const SUMMARY = {
     closed: (data) => {
-      const step = data.t.length > 1 ? data.t[1] - data.t[0] : 1;
-      const total = (name) => Math.round(data[name].reduce((sum, each) => sum + each, 0) * step);
+      const total = (name) => data[name].reduce((sum, each) => sum + each, 0);
       return SERIES.closed.map(([name]) => `${total(name).toLocaleString("en")} ${name}`).join(", ");
     },
     queued: (data) => `now ${data.queued.at(-1)}, at most ${Math.max(...data.queued)}`,
@@ -52,9 +51,11 @@
   };
 
   const draw = (data) => {
+    const times = data.held.map((_, place) => data.begins_at + place * data.step);
     for (const place of plots.querySelectorAll(".plot")) {
       const name = place.dataset.plot;
-      const rows = [data.t, ...SERIES[name].map(([each]) => data[each])];
+      const scale = name === "closed" ? 1 / data.step : 1; // turns are shown by the second
+      const rows = [times, ...SERIES[name].map(([each]) => data[each].map((value) => value && value * scale))];
       const text = SUMMARY[name](data);
       plots.querySelector(`[data-summary=${name}]`).textContent =
         text + (data.loaded < Number(plots.dataset.window) ? " (reading back …)" : "");
