@@ -45,7 +45,7 @@ def postgres() -> Iterator[str]:
 def template(postgres: str) -> Iterator[str]:
     """The name of a database with the schema and nothing in it."""
     with a_database(postgres) as dsn, ExitStack() as stack:
-        asyncio.run(_migrate(dsn))
+        asyncio.run(migrate(lambda: asyncpg.connect(dsn)))
         if mode := os.environ.get("CG_TEST_PGBOUNCER"):
             stack.enter_context(all_pooled(postgres, mode))
         yield _name_of(dsn)
@@ -77,13 +77,5 @@ async def _execute(dsn: str, statement: str) -> None:
     connection = await asyncpg.connect(dsn)
     try:
         await connection.execute(statement)
-    finally:
-        await connection.close()
-
-
-async def _migrate(dsn: str) -> None:
-    connection = await asyncpg.connect(dsn)
-    try:
-        await migrate(connection)
     finally:
         await connection.close()

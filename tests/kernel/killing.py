@@ -57,7 +57,7 @@ _END_LEASE = """
 update cg_turns set claim_expires_at = clock_timestamp() - interval '1 ms'
 where project_id = $1 and turn_number = $2 and state = 'running'
 """
-_ITS_NAME = "cgworker"  # what a kernel calls its connections
+_ITS_NAME = "cgworker kernel"  # what a kernel calls its connections
 
 
 @define

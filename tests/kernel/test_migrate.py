@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from typing import Any
 
 import asyncpg
 import pytest
@@ -23,17 +24,21 @@ def empty(postgres: str) -> Iterator[str]:
 
 async def migrated(dsn: str) -> tuple[str, ...]:
     """Migrate as one kernel does; returns what it applied."""
-    connection = await asyncpg.connect(dsn)
-    try:
-        return await migrate(connection)
-    finally:
-        await connection.close()
+    return await migrate(lambda: asyncpg.connect(dsn))
 
 
 async def execute(dsn: str, statement: str, *values: object) -> None:
     connection = await asyncpg.connect(dsn)
     try:
         await connection.execute(statement, *values)
+    finally:
+        await connection.close()
+
+
+async def value(dsn: str, statement: str) -> Any:
+    connection = await asyncpg.connect(dsn)
+    try:
+        return await connection.fetchval(statement)
     finally:
         await connection.close()
 
@@ -53,20 +58,23 @@ async def test_a_migrated_database_is_left_as_it_is(empty: str) -> None:
 
 
 async def test_a_role_that_may_only_read_and_write_can_start_a_kernel(empty: str) -> None:
-    """Once the schema is there, nothing has to be created."""
+    """Once the schema is there, nothing has to be created; what is only to be removed can wait."""
     await migrated(empty)
+    await execute(empty, "delete from cg_migrations where name = '0014_old_order.sql'")
     await execute(empty, "drop role if exists cg_plain")
     await execute(empty, "create role cg_plain")
     await execute(empty, "grant select, insert on cg_migrations to cg_plain")
-    connection = await asyncpg.connect(empty)
-    try:
+
+    async def connect() -> asyncpg.Connection[asyncpg.Record]:
+        connection = await asyncpg.connect(empty)
         await connection.execute("set role cg_plain")
-        assert await migrate(connection) == ()
+        return connection
+
+    try:
+        assert await migrate(connect) == ()
     finally:
-        await connection.execute("reset role")
-        await connection.execute("drop owned by cg_plain")
-        await connection.execute("drop role cg_plain")
-        await connection.close()
+        await execute(empty, "drop owned by cg_plain")
+        await execute(empty, "drop role cg_plain")
 
 
 async def test_a_newer_database_is_refused(empty: str) -> None:
@@ -85,13 +93,122 @@ async def test_a_database_made_by_other_files_is_refused(empty: str) -> None:
         await migrated(empty)
 
 
-async def test_a_migration_that_fails_leaves_nothing_behind(
+async def test_a_file_that_fails_leaves_nothing_behind_and_those_before_it_stay(
     empty: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All migrations of a start are one transaction."""
-    broken = (Migration("0001_good.sql", "create table one ()"), Migration("0002_bad.sql", "create nonsense"))
-    monkeypatch.setattr(migrating, "known_migrations", lambda: broken)
+    """Each file is a transaction; the next start goes on where this one stopped."""
+    good = Migration("0001_good.sql", "create table one ()")
+    broken = Migration("0002_bad.sql", "create table two (); create nonsense")
+    monkeypatch.setattr(migrating, "known_migrations", lambda: (good, broken))
     with pytest.raises(asyncpg.PostgresSyntaxError):
         await migrated(empty)
+    mended = Migration("0002_bad.sql", "create table two ()")
+    monkeypatch.setattr(migrating, "known_migrations", lambda: (good, mended))
+    assert await migrated(empty) == ("0002_bad.sql",)
+
+
+async def test_an_index_that_was_not_finished_is_built_anew(
+    empty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL leaves an invalid index if its build fails or is killed: it is no reason to skip it."""
+    made = Migration("0001_made.sql", "create table one (n int); insert into one values (1), (1)")
+    index = Migration(
+        "0002_index.sql",
+        "-- transaction: none\n"
+        "create index concurrently if not exists one_first on one (n);\n"
+        "-- Of duplicates, its build fails.\n"
+        "create unique index concurrently if not exists one_key on one (n);\n",
+    )
+    monkeypatch.setattr(migrating, "known_migrations", lambda: (made, index))
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await migrated(empty)
+    assert await value(empty, "select not indisvalid from pg_index where indexrelid = 'one_key'::regclass")
+    await execute(empty, "delete from one")
+    assert await migrated(empty) == ("0002_index.sql",)
+    assert await value(empty, "select indisvalid from pg_index where indexrelid = 'one_key'::regclass")
+
+
+async def test_a_migration_that_waits_for_a_table_does_not_block_claims_behind_it(
+    empty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lock that is waited for stops all who come after; so the migration gives up for a while."""
+    made = Migration("0001_made.sql", "create table one (n int)")
+    change = Migration("0002_change.sql", "alter table one add m int")
+    monkeypatch.setattr(migrating, "known_migrations", lambda: (made,))
+    await migrated(empty)
+    monkeypatch.setattr(migrating, "known_migrations", lambda: (made, change))
+    reader = await asyncpg.connect(empty)
+    async with reader.transaction():
+        await reader.fetch("select from one")  # as pg_dump, it holds a lock until its end
+        waiting = asyncio.create_task(migrated(empty))
+        while not await value(empty, "select count(*) from pg_locks where not granted"):
+            assert not waiting.done()
+        async with asyncio.timeout(60):
+            await execute(empty, "insert into one values (1)")
+    assert await waiting == ("0002_change.sql",)
+    await reader.close()
+
+
+async def test_a_kernel_that_waits_for_another_does_not_hold_up_its_indexes(
+    empty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An index that is built concurrently waits for all older snapshots; who waits for the lock has none."""
+    index = Migration(
+        "0002_index.sql",
+        "-- transaction: none\ncreate index concurrently if not exists one_n on one (n);\n",
+    )
+    made = Migration("0001_made.sql", "create table one (n int); select pg_sleep(0.3)")
+    monkeypatch.setattr(migrating, "known_migrations", lambda: (made, index))
+    async with asyncio.timeout(60):
+        applied = await asyncio.gather(*(migrated(empty) for _ in range(3)))
+    assert sorted(applied, key=len) == [(), (), ("0001_made.sql", "0002_index.sql")]
+
+
+async def test_a_file_that_replaces_one_is_not_run_after_it(
+    empty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the old file ran, the new one has nothing to do, and the old name is no newer version's."""
+    old = Migration("0001_old.sql", "create table one ()")
+    new = Migration("0001_new.sql", "-- replaces: 0001_old.sql\ncreate table one ()")
+    monkeypatch.setattr(migrating, "known_migrations", lambda: (old,))
+    await migrated(empty)
+    monkeypatch.setattr(migrating, "known_migrations", lambda: (new,))
+    assert await migrated(empty) == ()
+
+
+async def test_a_database_of_the_version_before_is_not_rewritten_and_keeps_the_order_of_its_turns(
+    empty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its kernels claim on meanwhile, by an index that is dropped at the first start without them."""
+    known = known_migrations()
+    monkeypatch.setattr(migrating, "known_migrations", lambda: known[:6])
+    await migrated(empty)
     monkeypatch.undo()
-    assert await migrated(empty) == tuple(migration.name for migration in known_migrations())
+    await execute(empty, OLD_TURNS)
+    file_before = await value(empty, "select pg_relation_filenode('cg_turns')")
+    older = await asyncpg.connect(empty, server_settings={"application_name": "cgworker"})
+    names = [migration.name for migration in known[6:]]
+    left = tuple(m.name for m in known if "unless connected" in m.headers)
+    assert await migrated(empty) == tuple(name for name in names if name not in left)
+    assert await value(empty, "select to_regclass('cg_turns_queued')") == "cg_turns_queued"
+    await older.close()
+    while await value(empty, "select count(*) from pg_stat_activity where application_name = 'cgworker'"):
+        pass
+    assert await migrated(empty) == left
+    assert await value(empty, "select to_regclass('cg_turns_queued')") is None
+    assert await value(empty, "select pg_relation_filenode('cg_turns')") == file_before
+    assert await value(empty, NEXT_TURNS) == [1, 2, 3]
+
+
+OLD_TURNS = """
+insert into cg_turns (project_id, turn_number, target_agent_id, requested_by_agent_id, turn_kind, cause_kind,
+    cause_id, spawn_key, state, created_at, updated_at)
+select 'p', n, 'a', 'b', 'k', 'external_request', 'c', n, 'queued', now(), now()
+from generate_series(1, 3) n
+"""
+
+NEXT_TURNS = """
+select array_agg(turn_number order by priority desc, fair_number, turn_number)
+from cg_turns t
+where project_id = 'p' and target_agent_id = 'a' and cg_is_ready(t.state, t.due_at, t.waits_for_key)
+"""

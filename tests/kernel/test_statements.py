@@ -264,7 +264,7 @@ async def _searches(connection: Connection) -> int:
     await connection.execute(_TELL)
     await connection.execute("select pg_stat_clear_snapshot()")
     count: int = await connection.fetchval(
-        "select idx_scan from pg_stat_user_indexes where indexrelname = 'cg_turns_fair'"
+        "select idx_scan from pg_stat_user_indexes where indexrelname = 'cg_turns_by_fairness_key'"
     )
     return count
 

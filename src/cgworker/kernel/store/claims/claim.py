@@ -73,13 +73,14 @@ with asked as (
         select t.turn_number, t.priority, t.fair_number
         from cg_turns t
         where t.project_id = $1 and t.target_agent_id = a.agent_id
-            and t.is_ready
+            and cg_is_ready(t.state, t.due_at, t.waits_for_key)
             and (t.serial_key is null or t.turn_number = (
                 select e.turn_number
                 from cg_turns e
                 where e.project_id = $1 and e.target_agent_id = a.agent_id
-                    and e.serial_key = t.serial_key and e.place_in_key is not null
-                order by e.place_in_key
+                    and e.serial_key = t.serial_key
+                    and cg_place_in_key(e.serial_key, e.due_at, e.state, e.turn_number) is not null
+                order by cg_place_in_key(e.serial_key, e.due_at, e.state, e.turn_number)
                 limit 1
             ))
         order by t.priority desc, t.fair_number, t.turn_number

@@ -32,7 +32,7 @@ CLAIM_DUE_TURN = _changed(
             order by t.due_at
             limit 1
         ) is not null as is_blocked""",
-        """                and t.is_ready
+        """                and cg_is_ready(t.state, t.due_at, t.waits_for_key)
             limit 1
         ) is not null or (
             select t.turn_number
@@ -44,13 +44,14 @@ CLAIM_DUE_TURN = _changed(
         ) is not null as is_blocked""",
     ),
     (
-        """            and t.is_ready
+        """            and cg_is_ready(t.state, t.due_at, t.waits_for_key)
             and (t.serial_key is null or t.turn_number = (
                 select e.turn_number
                 from cg_turns e
                 where e.project_id = $1 and e.target_agent_id = a.agent_id
-                    and e.serial_key = t.serial_key and e.place_in_key is not null
-                order by e.place_in_key
+                    and e.serial_key = t.serial_key
+                    and cg_place_in_key(e.serial_key, e.due_at, e.state, e.turn_number) is not null
+                order by cg_place_in_key(e.serial_key, e.due_at, e.state, e.turn_number)
                 limit 1
             ))
         order by t.priority desc, t.fair_number, t.turn_number""",

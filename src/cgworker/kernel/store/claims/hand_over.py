@@ -93,7 +93,8 @@ with sent as (
         ) is null and (
             select turn_number
             from cg_turns
-            where project_id = $1 and target_agent_id = a.agent_id and is_ready
+            where project_id = $1 and target_agent_id = a.agent_id
+                and cg_is_ready(state, due_at, waits_for_key)
             limit 1
         ) is null and (
             select turn_number

@@ -34,7 +34,7 @@ async def open_database(config: KernelConfig) -> AsyncIterator[Database]:
     """
     async with AsyncExitStack() as stack:
         dsn = config.pg_dsn or await _start_embedded(stack, config.postgres_folder)
-        await _migrate(dsn)
+        await migrate(lambda: _connect(dsn))
         yield await stack.enter_async_context(Database.open(dsn, pool_size=config.pool_size))
 
 
@@ -101,14 +101,6 @@ async def _is_set_within(event: asyncio.Event, seconds: float) -> bool:
     except TimeoutError:
         return False
     return True
-
-
-async def _migrate(dsn: str) -> None:
-    connection = await _connect(dsn)
-    try:
-        await migrate(connection)
-    finally:
-        await connection.close()
 
 
 async def _connect(dsn: str) -> asyncpg.Connection[asyncpg.Record]:

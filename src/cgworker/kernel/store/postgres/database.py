@@ -29,8 +29,9 @@ _ACQUIRE_SECONDS = CONNECT_SECONDS
 _COMMAND_SECONDS = 30.0
 _RETRY_AFTER_SECONDS = 1.0
 
-# Only startup settings that every pooler accepts; PgBouncer refuses others.
-_SETTINGS = {"timezone": "UTC", "application_name": "cgworker"}
+# Only startup settings that every pooler accepts; PgBouncer refuses others. The name tells these connections
+# from those of kernels of 0.2, called "cgworker"; see the migrations that run `unless connected`.
+_SETTINGS = {"timezone": "UTC", "application_name": "cgworker kernel"}
 
 # Plan each statement once, for any values: planning a frequent statement costs more than running it. The plan
 # is kept while the tables grow, so it must not be one for small tables. `fetch_planned` plans each time.
