@@ -139,9 +139,7 @@ class BatchedCall:
         except (TypeError, ValueError):  # an item cannot be written as JSON
             return [_BatchRefused() for _ in calls]
         except (KernelRefused, AnswerInvalid) as refused:
-            if (
-                getattr(refused, "status", None) in _UNKNOWN_ROUTE
-            ):  # or the answer of a proxy while the kernel restarts
+            if getattr(refused, "status", None) in _UNKNOWN_ROUTE:  # or a proxy's, as the kernel restarts
                 self._ask_again_at = monotonic() + _ASK_AGAIN_SECONDS
             return [_BatchRefused() for _ in calls]
         if len(answers.items) != len(calls):
@@ -262,8 +260,7 @@ class PrefetchedClaim:
     Attributes:
         key: its Idempotency-Key, since the settle request may be repeated.
         asked_at: when the last request for it was about to be sent, on `lease.monotonic`; 0 before.
-        answered_at: when the answer was read, on `lease.monotonic`; about the same for all of a request, so
-            that one look at the outbox serves them all. 0 before.
+        answered_at: when the answer was read, before any turn of it is worked; 0 before.
         is_answered: whether the kernel has answered the claim.
         claimed: the agent's next turn, if there was one.
     """
