@@ -5,17 +5,19 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
 from cgworker import succeed
 from cgworker.private import write_private
-from cgworker.worker.outbox import files
+from cgworker.worker.outbox import batch_files, files, writer
 from cgworker.worker.outbox.keeper import ResultKeeper
 from cgworker.worker.outbox.outbox import Outbox
 from tests.turns import make_turn
@@ -100,6 +102,37 @@ async def test_what_is_dropped_before_it_is_written_never_is(
     await outbox.flush()
     assert names_in(tmp_path / "outbox") == []
     assert len(synced) <= 4
+
+
+async def test_what_is_never_written_is_forgotten(outbox: Outbox) -> None:
+    """Else a worker whose kernel is quick would grow by each turn, and look through all of them at each."""
+    turn = make_turn()
+    results = [outbox.begin(turn, succeed(1), delay_seconds=1000) for _ in range(10)]
+    known = [weakref.ref(result) for result in results]
+    while results:
+        outbox.drop(turn.ref, results.pop())
+    assert [each for each in known if each() is not None] == []
+
+
+async def test_results_of_one_file_are_removed_together(
+    outbox: Outbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although their turns end one after the other: a mark for each of them would be a write for each."""
+    turns = [make_turn(turn_id=f"T-{number}") for number in range(17)]
+    with slow_disk(monkeypatch):
+        results = [outbox.begin(turn, succeed(1)) for turn in turns]
+        await until_taken(tmp_path / "outbox")
+    for result in results:
+        await outbox.wait(result)
+    marked = list[object]()
+    monkeypatch.setattr(batch_files, "_append_delivered", lambda *given: marked.append(given))
+    monkeypatch.setattr(writer, "_REMOVE_AFTER_SECONDS", 1000)
+    for turn, result in zip(turns, results, strict=True):
+        outbox.drop(turn.ref, result)
+        await anyio.lowlevel.checkpoint()
+    await outbox.flush()
+    assert marked == []
+    assert names_in(tmp_path / "outbox") == []
 
 
 async def test_a_late_result_is_written_when_somebody_waits_for_it(outbox: Outbox, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -76,7 +77,7 @@ class StoredResult:
 
     @property
     def is_over(self) -> bool:
-        """Whether the result is on the disk, or could not be written."""
+        """Whether the result is on the disk, could not be written, or is never going to be."""
         return self._write.is_over
 
     @property
@@ -118,7 +119,7 @@ class Outbox:
         self._folder = folder
         self._on_trouble = on_trouble
         self._max_bytes = max_bytes
-        self._dropped: list[tuple[TurnRef, StoredResult]] = []
+        self._dropped: deque[tuple[TurnRef, StoredResult]] = deque()
 
     @property
     def _dead_letters_folder(self) -> Path:
@@ -165,13 +166,13 @@ class Outbox:
 
     def report_failures(self) -> None:
         """Report the results that could not be stored, and were dropped before anybody knew."""
-        under_way = [(turn, result) for turn, result in self._dropped if not result.is_over]
-        failed = [(turn, result.error) for turn, result in self._dropped if result.error is not None]
-        self._dropped = under_way
-        for turn, error in failed:
-            logger.error("%s: the result could not be stored: %s", turn, error)
-            if isinstance(error, OSError):
-                self._on_trouble(error)
+        while self._dropped and self._dropped[0][1].is_over:
+            turn, result = self._dropped.popleft()
+            if result.error is None:
+                continue
+            logger.error("%s: the result could not be stored: %s", turn, result.error)
+            if isinstance(result.error, OSError):
+                self._on_trouble(result.error)
 
     async def flush(self) -> None:
         """Wait until all that is dropped is removed, ten seconds at most: the disk may hang."""

@@ -20,6 +20,9 @@ from cgworker.events import logger
 from cgworker.lease import monotonic
 
 _IDLE_SECONDS = 10.0
+_REMOVE_AFTER_SECONDS = (
+    0.05  # by then the others of the file are mostly dropped too, and it can go as a whole
+)
 
 
 @frozen
@@ -38,6 +41,7 @@ class PendingWrite:
     Attributes:
         result: the result.
         due_at: when the write is to begin, on `lease.monotonic`.
+        is_begun: whether the write has begun.
         is_dropped: whether the result is no longer needed.
         path: its file, once the result is on the disk.
         error: why it could not be written.
@@ -45,14 +49,15 @@ class PendingWrite:
 
     result: ResultLine
     due_at: float
+    is_begun: bool = False
     is_dropped: bool = False
     path: Path | None = None
     error: Exception | None = None
 
     @property
     def is_over(self) -> bool:
-        """Whether the result is on the disk, or could not be written."""
-        return self.path is not None or self.error is not None
+        """Whether the result is on the disk, could not be written, or is never going to be."""
+        return self.path is not None or self.error is not None or (self.is_dropped and not self.is_begun)
 
 
 WriteAll: TypeAlias = Callable[[Sequence[ResultLine]], Sequence[Path | Exception]]
@@ -73,6 +78,7 @@ class OutboxWriter:
         self._changed = threading.Condition()
         self._waiting: deque[PendingWrite] = deque()
         self._unneeded: list[PendingWrite] = []
+        self._remove_at = -math.inf
         self._is_working = False
         self._thread: threading.Thread | None = None
 
@@ -93,13 +99,20 @@ class OutboxWriter:
         return write
 
     def drop(self, write: PendingWrite) -> None:
-        """Note that a result is no longer needed. It is removed, if it is or gets on the disk."""
+        """Note that a result is no longer needed. It is removed soon, if it is or gets on the disk."""
         with self._changed:
             write.is_dropped = True
-            if write.path is not None:
-                self._unneeded.append(write)
+            if write.path is not None and self._remove_soon(write):
                 with suppress(RuntimeError):  # no thread could be started: the next one does it
                     self._wake()
+
+    def _remove_soon(self, write: PendingWrite) -> bool:
+        """Let a result wait for its removal, and return whether it is the first to wait."""
+        self._unneeded.append(write)
+        if len(self._unneeded) > 1:
+            return False
+        self._remove_at = monotonic() + _REMOVE_AFTER_SECONDS
+        return True
 
     def wait(self, write: PendingWrite) -> None:
         """Block until the write of a result that was not dropped is over; a delay ends now."""
@@ -111,6 +124,8 @@ class OutboxWriter:
     def flush(self, seconds: float) -> bool:
         """Block until nothing is left to be done, so many seconds at most; return whether that is so."""
         with self._changed:
+            self._remove_at = -math.inf
+            self._changed.notify_all()
             return self._changed.wait_for(
                 lambda: not (self._waiting or self._unneeded or self._is_working), timeout=seconds
             )
@@ -150,20 +165,30 @@ class OutboxWriter:
             self._is_working = False
             self._changed.notify_all()
             while True:
-                due, seconds = self._take_due()
-                if due or self._unneeded:
-                    unneeded, self._unneeded = self._unneeded, []
+                now = monotonic()
+                due, seconds = self._take_due(now)
+                unneeded, to_removal = self._take_unneeded(now)
+                if due or unneeded:
                     self._is_working = True
                     return due, unneeded
+                seconds = min(seconds, to_removal)
                 if not self._changed.wait(seconds) and not self._waiting and not self._unneeded:
                     self._thread = None
                     return None
 
-    def _take_due(self) -> tuple[list[PendingWrite], float]:
+    def _take_unneeded(self, now: float) -> tuple[list[PendingWrite], float]:
+        """Take what is to be removed now, and return it with the seconds until the rest is to be."""
+        if not self._unneeded or now < self._remove_at:
+            return [], self._remove_at - now if self._unneeded else math.inf
+        taken, self._unneeded = self._unneeded, []
+        return taken, math.inf
+
+    def _take_due(self, now: float) -> tuple[list[PendingWrite], float]:
         """Take the writes that are due, and return them with the seconds until the next one is."""
-        now = monotonic()
         wanted = [write for write in self._waiting if not write.is_dropped]
         due = [write for write in wanted if write.due_at <= now]
+        for write in due:
+            write.is_begun = True
         self._waiting = deque(write for write in wanted if write.due_at > now)
         return due, min((write.due_at - now for write in self._waiting), default=_IDLE_SECONDS)
 
@@ -175,5 +200,5 @@ class OutboxWriter:
                     continue
                 write.path = found
                 if write.is_dropped:
-                    self._unneeded.append(write)
+                    self._remove_soon(write)
             self._changed.notify_all()
