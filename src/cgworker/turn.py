@@ -10,7 +10,7 @@ from typing import Any, TypeVar, Unpack
 from cgworker.client import KernelClient
 from cgworker.deprecation import warn_renamed
 from cgworker.durable.children import Child
-from cgworker.durable.identity import child_key, fingerprint_of, private_name_of
+from cgworker.durable.identity import child_key, fingerprint_of
 from cgworker.durable.journal import Journal
 from cgworker.durable.parts import Parts
 from cgworker.durable.private import PrivateSettings
@@ -74,7 +74,7 @@ class Turn(Interruptible, DurableTurn):
         parts = Parts(
             journal=self._journal,
             waits=waits,
-            private_name=private_name_of(context.turn),
+            turn=context.turn,
             private_settings=private or PrivateSettings(),
             kernel=kernel,
             lease=lease,

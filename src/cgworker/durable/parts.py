@@ -17,6 +17,7 @@ from cgworker.durable.sleeps import Sleeps
 from cgworker.durable.steps import Steps
 from cgworker.durable.waits import Waits
 from cgworker.lease import Lease
+from cgworker.wire.turns import TurnSnapshot
 
 
 @define(eq=False, slots=False)
@@ -26,7 +27,7 @@ class Parts:
     Attributes:
         journal: the records and events of the turn.
         waits: what the turn waits for.
-        private_name: stands for the turn in the names of its private values.
+        turn: the turn as it was when it was claimed.
         private_settings: where these are.
         kernel: makes calls under the agent's identity.
         lease: the lease of the claim held.
@@ -34,7 +35,7 @@ class Parts:
 
     journal: Journal
     waits: Waits
-    private_name: str
+    turn: TurnSnapshot
     private_settings: PrivateSettings
     kernel: KernelClient
     lease: Lease
@@ -47,7 +48,7 @@ class Parts:
     @cached_property
     def private(self) -> PrivateValues:
         """The private values of the turn."""
-        return PrivateValues(self.private_name, self.private_settings, self.journal, self.waits)
+        return PrivateValues(self.turn, self.private_settings, self.journal, self.waits)
 
     @cached_property
     def step_counts(self) -> Counter[str]:

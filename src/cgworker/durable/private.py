@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal
 
 from attrs import field, frozen
 
+from cgworker.durable.identity import private_name_of
 from cgworker.durable.journal import Journal
 from cgworker.durable.waits import Waits
 from cgworker.errors import PrivateStepMissing
@@ -22,6 +23,7 @@ from cgworker.outcome import Suspended, Suspending
 from cgworker.stores import FolderStore, PrivateStore
 from cgworker.stores.threads import in_thread
 from cgworker.wire.converter import dumps, loads, unstructure_plain
+from cgworker.wire.turns import TurnSnapshot
 
 PRIVATE_MISSING_REASON = "private_step_missing"
 """Suspend reason of a turn that is handed back because its private values are elsewhere."""
@@ -51,7 +53,7 @@ class PrivateValues:
     """The private values of one turn.
 
     Args:
-        turn: stands for the turn in the names of the values.
+        turn: the turn.
         settings: where they are.
         journal: the turn's records and events.
         waits: notes that the turn is handed back.
@@ -60,12 +62,17 @@ class PrivateValues:
         have_been_put: whether this attempt has put any.
     """
 
-    def __init__(self, turn: str, settings: PrivateSettings, journal: Journal, waits: Waits) -> None:
-        self._turn = turn
+    def __init__(self, turn: TurnSnapshot, settings: PrivateSettings, journal: Journal, waits: Waits) -> None:
+        self._snapshot = turn
         self._settings = settings
         self._journal = journal
         self._waits = waits
         self.have_been_put: bool = False
+
+    @cached_property  # a turn without private values needs no name for them
+    def _turn(self) -> str:
+        """What stands for the turn in the names of the values."""
+        return private_name_of(self._snapshot)
 
     @property
     def may_be_redone(self) -> bool:

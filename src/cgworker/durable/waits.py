@@ -30,7 +30,7 @@ class Waits:
     def __init__(self, now: Callable[[], Awaitable[datetime]]) -> None:
         self._now = now
         self._entering_count = 0
-        self._none_entering = anyio.Event()
+        self._none_entering: anyio.Event | None = None  # there is one while a task is entering
         self._shortest_seconds: float | None = None
         self.suspension: Suspended | None = None
 
@@ -44,12 +44,12 @@ class Waits:
             yield
         finally:
             self._entering_count -= 1
-            if not self._entering_count:
+            if not self._entering_count and self._none_entering is not None:
                 self._none_entering.set()
 
     async def until_all_entered(self) -> None:
         """Wait until no task is within `entering`."""
-        while self._entering_count:
+        while self._entering_count and self._none_entering is not None:
             await self._none_entering.wait()
 
     async def seconds_left(self, since: datetime, seconds: float) -> float:

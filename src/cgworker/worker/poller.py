@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import uuid
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TypeVar
 
@@ -26,6 +25,7 @@ from cgworker.outcome import hand_back
 from cgworker.retrying import Backoff, retry
 from cgworker.worker.batching import calls
 from cgworker.worker.batching.calls import PrefetchedClaim
+from cgworker.worker.batching.keys import new_key
 from cgworker.worker.batching.limiter import background_calls
 from cgworker.worker.claimed import FetchedClaim, lease_for
 from cgworker.worker.options import WorkerOptions
@@ -48,7 +48,7 @@ class _ClaimRequest:
     """A claim request: the most turns to claim, and its Idempotency-Key."""
 
     limit: int
-    key: str = field(factory=lambda: uuid.uuid4().hex)
+    key: str = field(factory=new_key)
 
     def each_key(self) -> Iterator[str]:
         """Iterate over the keys of the single claims (difference 9)."""

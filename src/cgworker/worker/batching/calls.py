@@ -8,7 +8,6 @@ that was refused as a whole: one wrong call must not harm the others.
 from __future__ import annotations
 
 import math
-import uuid
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -35,6 +34,7 @@ from cgworker.wire.turns import (
     Suspend,
 )
 from cgworker.worker.batching.batcher import CallBatcher, loop_local
+from cgworker.worker.batching.keys import new_key
 
 MAX_CLAIMED = 5
 """The most turns that one agent asks for at once; times the agents in a batch, one request may ask for."""
@@ -265,7 +265,7 @@ class PrefetchedClaim:
         claimed: the agent's next turn, if there was one.
     """
 
-    key: str = field(factory=lambda: uuid.uuid4().hex)
+    key: str = field(factory=new_key)
     asked_at: float = 0.0
     answered_at: float = 0.0
     is_answered: bool = False
