@@ -13,7 +13,8 @@ from pathlib import Path
 from attrs import frozen
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+SKILL = ROOT / "examples" / "skills" / "cgworker" / "SKILL.md"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), SKILL]
 
 _BLOCK = re.compile(
     r"^(?:<!-- (?P<mark>run|run in the background|file: (?P<file>\S+)) -->\n(?:<!-- made: \S+ -->\n\n)?)?"

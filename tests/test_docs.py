@@ -62,6 +62,10 @@ NOT_RUN = {
         "export PG_DSN=postgresql://cgworker:secret@127.0.0.1:6432/cgworker",
     ): "it needs a PgBouncer; tests/kernel/test_pooler.py starts one",
     ("docs/reference/cli.md", EVERY): "tests/cli/test_commands.py parses each example",
+    (
+        "examples/skills/cgworker/SKILL.md",
+        "cg doctor  # this machine: config, profiles, kernel",
+    ): "tests/test_skill.py parses each",
     ("docs/how-to/mcp.md", EVERY): "tests/adapters/mcp_clients run it, in an environment of their own",
     ("README.md", "make demo"): "it installs into the clone; tests/cli/test_servers.py runs `cg demo`",
     ("docs/how-to/production.md", EVERY): "tests/test_production.py walks the page, less systemd itself",
