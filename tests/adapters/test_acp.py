@@ -26,6 +26,7 @@ from cgworker.adapters.acp_calls import DONE
 from cgworker.adapters.acp_permission import Permission
 from cgworker.errors import CommandNotFound
 from cgworker.testing import LocalKernel, play
+from tests.adapters.spans import spans_of
 from tests.journeys.conftest import closed, in_state, working
 from tests.kernels import NewProject
 
@@ -125,6 +126,15 @@ async def test_thoughts_and_usage_are_records_where_they_are_wanted(tmp_path: Pa
     played = await play(remote.handler(thoughts=True), "?")
     assert of_role(played, "thought") == [{"index": 0, "text": "hm"}]
     assert of_role(played, "usage")[0]["total_tokens"] == 7
+
+
+@ASYNCIO
+async def test_a_tool_call_of_the_agent_is_a_span(tmp_path: Path) -> None:
+    """By its kind; its title may have what is private."""
+    remote = Remote(tmp_path, {"call": "ls"}, {"say": "ok"})
+    spans = await spans_of(remote.handler(permit=allow), input="?")
+    assert f"invoke_agent {Path(sys.executable).name}" in spans
+    assert (spans["execute_tool execute"].attributes or {})["gen_ai.operation.name"] == "execute_tool"
 
 
 @ASYNCIO

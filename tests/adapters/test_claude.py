@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.to_thread
 import pytest
 
-from cgworker import AdapterHandler, Failed, QuestionDeclined, Turn, UsageError
+from cgworker import (
+    AdapterHandler,
+    Failed,
+    QuestionDeclined,
+    Turn,
+    UsageError,
+    Worker,
+    WorkerOptions,
+    answer_question,
+)
 from cgworker.adapters.harness import Harness
-from cgworker.testing import Played, play
+from cgworker.testing import LocalKernel, Played, play
 from tests.adapters.claude_endpoint import call, endpoint, options, payments, text
+from tests.adapters.spans import spans_of
+from tests.journeys.conftest import closed, in_state, working
+from tests.kernels import NewProject
 
 sdk = pytest.importorskip("claude_agent_sdk", reason="no claude-agent-sdk: pip install 'cgworker[claude]'")
 
@@ -25,6 +40,7 @@ needs_cli = pytest.mark.skipif(
     find_cli(sdk.ClaudeAgentOptions()) is None, reason="no Claude Code: this wheel of the package has none"
 )
 PAY = "mcp__bank__pay"
+OPTIONS = WorkerOptions(concurrency=1, wait_seconds=5)
 
 
 @pytest.fixture
@@ -37,6 +53,12 @@ def anyio_backend() -> str:
 def _own_private_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.delenv("CLAUDECODE", raising=False)
+
+
+@pytest.fixture
+async def kernel(new_project: NewProject) -> AsyncIterator[LocalKernel]:
+    async with new_project(lease_seconds=30) as kernel:
+        yield kernel
 
 
 def roles(played: Played, role: str) -> list[Any]:
@@ -127,6 +149,68 @@ async def test_several_calls_of_one_message_are_approved_one_after_the_other(tmp
     assert played.payload == {"text": "Both."}
     assert payments(tmp_path) == [1, 2]
     assert len(model.asked) == 3
+
+
+@needs_cli
+async def test_structured_output_is_the_deliverable(tmp_path: Path) -> None:
+    """As the options' schema has it."""
+    schema = {"type": "object", "properties": {"price": {"type": "integer"}}, "required": ["price"]}
+    how: Any = {"output_format": {"type": "json_schema", "schema": schema}}
+    with endpoint(lambda _: [call("toolu_1", "StructuredOutput", price=7)]) as model:
+        played = await play(AdapterHandler(ClaudeAgent(options(model.url, tmp_path, **how))), "judge")
+    assert played.payload == {"price": 7}
+
+
+@needs_cli
+async def test_what_the_turn_is_told_is_the_next_message_and_is_told_once(
+    kernel: LocalKernel, tmp_path: Path
+) -> None:
+    """What came before goes with the prompt, what comes while it waits or works keeps the turn open."""
+    asked, told = threading.Event(), threading.Event()
+
+    def script(results: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+        if not results:
+            return [call("toolu_1", PAY, sum=7)]
+        asked.set()
+        told.wait(30)
+        return [text(f"Answer {len(model.asked)}.")]
+
+    async with await kernel.agent("desk") as desk, await kernel.agent("requester") as requester:
+        with endpoint(script) as model:
+            agent = ClaudeAgent(options(model.url, tmp_path), approve=[PAY])
+            turn = await kernel.dispatch("desk", {"text": "pay 7"})
+            await requester.turns.tell(turn, "be brief")
+            async with working(Worker(desk, AdapterHandler(agent), options=OPTIONS)):
+                await in_state(desk, turn, "suspended")
+                await requester.turns.tell(turn, "and polite")
+                await answer_question(desk, turn, True)
+                with anyio.fail_after(60):
+                    await anyio.to_thread.run_sync(asked.wait)
+                await requester.turns.tell(turn, {"text": "and quick"})
+                told.set()
+                found = await closed(desk, turn, seconds=60)
+    assert found.final_payload == {"text": "Answer 3."}
+    assert payments(tmp_path) == [7]
+    said = str(model.asked[-1])
+    assert [said.count(each) for each in ("be brief", "and polite", "and quick")] == [1, 1, 1]
+    assert "be brief" in str(model.asked[0])
+    assert "and polite" not in str(model.asked[1])  # it goes on with the call that it waited for
+
+
+@needs_cli
+async def test_a_tool_that_ran_is_a_span(tmp_path: Path) -> None:
+    """Below the agent's; one that was refused is none."""
+    with endpoint(one_payment) as model:
+        spans = await spans_of(AdapterHandler(ClaudeAgent(options(model.url, tmp_path))), input="pay 7")
+    agent, tool = spans["invoke_agent claude"], spans[f"execute_tool {PAY}"]
+    assert tool.parent == agent.context
+    assert (tool.attributes or {})["gen_ai.tool.call.id"] == "toolu_1"
+    assert (tool.end_time or 0) > (tool.start_time or 0)
+    assert (agent.attributes or {})["gen_ai.usage.input_tokens"] == 20
+    with endpoint(one_payment) as model:
+        agent_of = ClaudeAgent(options(model.url, tmp_path), approve=[PAY])
+        spans = await spans_of(AdapterHandler(agent_of), input="pay 7", answers={"approve:toolu_1": False})
+    assert f"execute_tool {PAY}" not in spans
 
 
 @needs_cli

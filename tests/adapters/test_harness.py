@@ -7,15 +7,11 @@ from typing import Any
 
 import anyio
 import pytest
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from cgworker import KernelClient, QuestionDeclined, Turn, Worker, instrument
+from cgworker import QuestionDeclined, Turn
 from cgworker.adapters.harness import Harness, Tokens, Verdict
 from cgworker.testing import Played, play
-from tests.turns import AGENT
+from tests.adapters.spans import spans_of
 
 SECRET = "the customer's own words"
 
@@ -129,16 +125,6 @@ async def test_what_was_kept_under_a_name_is_read_in_order_and_added_to() -> Non
 
 
 # ---------------------------------------------------------------- spans
-
-
-async def spans_of(handler: Any, **script: Any) -> dict[str, ReadableSpan]:
-    exporter = InMemorySpanExporter()
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    desk = Worker(KernelClient("http://127.0.0.1:9", agent=AGENT, token="t"), handler)
-    instrument(desk, tracer_provider=provider, meter_provider=MeterProvider())
-    await play(desk, **script)
-    return {span.name: span for span in exporter.get_finished_spans()}
 
 
 async def test_the_spans_are_those_of_generative_ai() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -35,6 +36,7 @@ class ToolCalls:
     _shown: Callable[[Mapping[str, Any]], Any]
     _mask: Callable[[str], str]
     _calls: dict[str, dict[str, Any]] = field(factory=dict, init=False)
+    _began_ns: dict[str, int] = field(factory=dict, init=False)
     _earlier: list[Mapping[str, Any]] = field(factory=list, init=False)
 
     async def read(self) -> None:
@@ -83,7 +85,12 @@ class ToolCalls:
         if not has_ended and not isinstance(update, ToolCallStart):
             return False, False
         call = loads(self._mask(dumps(call).decode()))
+        if not before:
+            self._began_ns[update.tool_call_id] = time.time_ns()
         if has_ended:
+            kind, has_failed = str(call.get("kind") or "other"), call["status"] == "failed"
+            began_ns = self._began_ns.pop(update.tool_call_id, time.time_ns())
+            self._harness.note_tool(kind, update.tool_call_id, began_ns=began_ns, has_failed=has_failed)
             await self._harness.keep(_STEP, lambda: {key: call[key] for key in call if key != "id"})
         if (public := self._shown(call)) is not None:
             await self._harness.turn.record(public, CALL_ROLE)

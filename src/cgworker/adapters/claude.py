@@ -6,6 +6,7 @@ A tool call waits until the model's message with it is kept, and its result is k
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 import anyio
 from attrs import field, frozen
 
-from cgworker.adapters.claude_run import ClaudeRun, count, decision, find_cli, follow, outcome
+from cgworker.adapters.claude_run import ClaudeRun, count, decision, find_cli, follow, is_allowed, outcome
 from cgworker.adapters.claude_session import TurnSessions
 from cgworker.adapters.extras import load, require, require_asyncio
 from cgworker.adapters.harness import Harness
@@ -113,19 +114,30 @@ class ClaudeAgent(Adapter[ClaudeRun]):
         for done in await harness.kept("tool"):
             run.results[done["id"]] = done["result"]
         async with harness.running():
+            prompt: str | None = self._first_prompt(turn, run)
+            news = await run.news()
             while True:
                 call = self._open_call(run, waiting)
+                said = None
                 if call is not None:
-                    key = f"approve:{call['id']}"
-                    run.verdicts[call["id"]] = (await harness.approve({key: self._public(call)}))[key]
-                result = await self._run(run, None if call else self._next_prompt(turn, run))
-                if result.deferred_tool_use is None:
+                    await self._approve(run, call)
+                else:
+                    said, news = "\n\n".join(filter(None, (prompt, *news))) or GO_ON, []
+                prompt = None
+                result = await self._run(run, said)
+                if (deferred := result.deferred_tool_use) is not None:
+                    wanted = {"id": deferred.id, "name": deferred.name, "input": deferred.input}
+                    waiting.append(await harness.keep("deferred", partial(dict, wanted)))
+                    continue
+                news += await run.news()
+                if not news or turn.interruption is not None:
                     break
-                deferred = result.deferred_tool_use
-                wanted = {"id": deferred.id, "name": deferred.name, "input": deferred.input}
-                waiting.append(await harness.keep("deferred", partial(dict, wanted)))
             count(run)
         yield Output(outcome(result, turn))
+
+    async def _approve(self, run: ClaudeRun, call: Mapping[str, Any]) -> None:
+        key = f"approve:{call['id']}"
+        run.verdicts[call["id"]] = (await run.harness.approve({key: self._public(call)}))[key]
 
     async def interrupt(self, turn: Turn, interruption: Interruption) -> bool:
         """Tell Claude to stop; if the turn is still ours, what it has said by then is kept.
@@ -168,8 +180,12 @@ class ClaudeAgent(Adapter[ClaudeRun]):
         from claude_agent_sdk import HookMatcher
 
         async def before(call: Any, tool_use_id: str | None, _context: Any) -> Any:
-            await run.sessions.wait_for_call(tool_use_id or "")
-            return self._decide(run, str(call["tool_name"]), tool_use_id or "")
+            name, call_id = str(call["tool_name"]), tool_use_id or ""
+            await run.sessions.wait_for_call(call_id)
+            decided = self._decide(run, name, call_id)
+            if is_allowed(decided):
+                run.names[call_id], run.began_ns[call_id] = name, time.time_ns()
+            return decided
 
         async def after(call: Any, tool_use_id: str | None, _context: Any) -> Any:
             kept = {"id": tool_use_id, "name": call["tool_name"], "result": call.get("tool_response")}
@@ -211,7 +227,7 @@ class ClaudeAgent(Adapter[ClaudeRun]):
         run.deferred = call_id
         return decision("defer")
 
-    def _next_prompt(self, turn: Turn, run: ClaudeRun) -> str:
+    def _first_prompt(self, turn: Turn, run: ClaudeRun) -> str:
         """Return the prompt: the turn's, or in a session that was cut off, to go on."""
         if run.sessions.session_id is None:
             return self.prompt(turn)

@@ -12,6 +12,7 @@ from attrs import define, field
 
 from cgworker.adapters.claude_session import TurnSessions
 from cgworker.adapters.harness import Harness, Verdict
+from cgworker.adapters.messages import text_of
 from cgworker.outcome import Outcome, fail
 from cgworker.turn import Turn
 from cgworker.worker.redaction import redact
@@ -29,6 +30,8 @@ class ClaudeRun:
         sessions: its session.
         results: the results of tool calls that were kept, by the id of the call.
         verdicts: whether calls are approved, by the id of the call.
+        names: the names of tools, by the id of the call.
+        began_ns: when calls began that may run, in nanoseconds since 1970, by the id of the call.
         deferred: the call of this run that waits for an approval; None if none does.
         client: the package's client while Claude runs.
     """
@@ -37,8 +40,22 @@ class ClaudeRun:
     sessions: TurnSessions
     results: dict[str, Any] = field(factory=dict)
     verdicts: dict[str, Verdict] = field(factory=dict)
+    names: dict[str, str] = field(factory=dict)
+    began_ns: dict[str, int] = field(factory=dict)
     deferred: str | None = None
     client: ClaudeSDKClient | None = None
+
+    async def news(self) -> list[str]:
+        """Return what the turn was told since the last call, without what the session has.
+
+        A message is known by its number: an attempt that goes on in the session does not tell it twice.
+        """
+        said = "".join(self.sessions.prompts)
+        return [
+            f"[message {message.turn_seq}] {text_of(message.content)}"
+            async for message in self.harness.turn.messages(wait=False)
+            if f"[message {message.turn_seq}] " not in said
+        ]
 
 
 def find_cli(options: ClaudeAgentOptions) -> Path | None:
@@ -68,7 +85,6 @@ async def follow(run: ClaudeRun, client: ClaudeSDKClient) -> ResultMessage:
     """
     from claude_agent_sdk import AssistantMessage, MirrorErrorMessage, ResultMessage, StreamEvent, UserMessage
 
-    names: dict[str, str] = {}
     async with run.harness.stream() as out:
         async for message in client.receive_messages():
             if isinstance(message, MirrorErrorMessage):
@@ -77,7 +93,7 @@ async def follow(run: ClaudeRun, client: ClaudeSDKClient) -> ResultMessage:
                 await out.write(message.event.get("delta", {}).get("text", ""))
             elif isinstance(message, AssistantMessage | UserMessage) and isinstance(message.content, list):
                 for block in message.content:
-                    if note := _note_of(block, names):
+                    if note := _note_of(block, run):
                         await out.flush()
                         await run.harness.turn.record(note)
             elif isinstance(message, ResultMessage):
@@ -85,16 +101,19 @@ async def follow(run: ClaudeRun, client: ClaudeSDKClient) -> ResultMessage:
     raise run.sessions.failure or RuntimeError("Claude Code ended without a result")
 
 
-def _note_of(block: Any, names: dict[str, str]) -> Mapping[str, Any] | None:
+def _note_of(block: Any, run: ClaudeRun) -> Mapping[str, Any] | None:
     """Return the record of the start or end of a tool call, without its arguments and result."""
     from claude_agent_sdk import ToolResultBlock, ToolUseBlock
 
     if isinstance(block, ToolUseBlock):
-        names[block.id] = block.name
+        run.names[block.id] = block.name
         return {"tool": block.name, "state": "started"}
     if isinstance(block, ToolResultBlock):
-        state = "failed" if block.is_error else "completed"
-        return {"tool": names.get(block.tool_use_id, ""), "state": state}
+        name = run.names.get(block.tool_use_id, "")
+        if (began_ns := run.began_ns.pop(block.tool_use_id, None)) is not None:  # others did not run
+            failed = bool(block.is_error)
+            run.harness.note_tool(name, block.tool_use_id, began_ns=began_ns, has_failed=failed)
+        return {"tool": name, "state": "failed" if block.is_error else "completed"}
     return None
 
 
@@ -107,6 +126,16 @@ def decision(verdict: str, reason: str | None = None) -> Mapping[str, Any]:
     """
     said = {"hookEventName": "PreToolUse", "permissionDecision": verdict}
     return {"hookSpecificOutput": said | ({"permissionDecisionReason": reason} if reason else {})}
+
+
+def is_allowed(decided: Mapping[str, Any]) -> bool:
+    """Return whether a call may run after what the hook answers.
+
+    Args:
+        decided: the answer.
+    """
+    said = decided.get("hookSpecificOutput", {})
+    return bool(said.get("permissionDecision", "allow") == "allow")
 
 
 def count(run: ClaudeRun) -> None:

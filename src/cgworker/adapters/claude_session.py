@@ -72,6 +72,17 @@ class TurnSessions:
                 if isinstance(block, Mapping) and block.get("type") == kind:
                     yield block
 
+    @property
+    def prompts(self) -> Iterator[str]:
+        """The texts of users' messages: what Claude was told."""
+        for entry in self.entries:
+            message = entry.get("message")
+            if isinstance(message, Mapping) and message.get("role") == "user":
+                content = message.get("content")
+                for block in content if isinstance(content, list) else [{"text": content}]:
+                    if isinstance(block, Mapping) and isinstance(text := block.get("text"), str):
+                        yield text
+
     async def wait_for_call(self, tool_use_id: str) -> None:
         """Wait until the model's message with a tool call is kept.
 

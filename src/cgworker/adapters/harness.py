@@ -160,6 +160,23 @@ class Harness:
         with self._span("execute_tool", name, attributes):
             return await _made(make)
 
+    def note_tool(self, name: str, call_id: str, *, began_ns: int, has_failed: bool = False) -> None:
+        """Make the span of a tool call that the agent made itself, if the worker is instrumented.
+
+        Args:
+            name: the tool's name.
+            call_id: the call's id.
+            began_ns: when it began, in nanoseconds since 1970.
+            has_failed: whether it failed.
+        """
+        if (tracer := handler_tracer.get()) is not None:
+            attributes = self._common("execute_tool") | {
+                "gen_ai.tool.name": name,
+                "gen_ai.tool.call.id": call_id,
+                **({"error.type": "tool_error"} if has_failed else {}),
+            }
+            tracer.start_span(f"execute_tool {name}", attributes=attributes, start_time=began_ns).end()
+
     async def keep(self, name: str, make: Callable[[], Any]) -> Any:
         """Return what `make` returns, made once and kept as the next private step of this name.
 
@@ -242,11 +259,9 @@ class Harness:
         if tracer is None:
             yield lambda _: None
             return
-        provider = {"gen_ai.provider.name": self._provider} if self._provider else {}
-        common = {"gen_ai.operation.name": operation, "gen_ai.conversation.id": str(self.turn.ref)}
         with tracer.start_as_current_span(
             f"{operation} {subject}" if subject else operation,
-            attributes={**common, **provider, **attributes},
+            attributes={**self._common(operation), **attributes},
             record_exception=False,
             set_status_on_exception=False,
         ) as span:
@@ -255,6 +270,15 @@ class Harness:
             except Exception as raised:  # its text may hold a payload
                 span.set_attribute("error.type", type(raised).__qualname__)
                 raise
+
+    def _common(self, operation: str) -> dict[str, Any]:
+        """Return the attributes that all spans have."""
+        provider = {"gen_ai.provider.name": self._provider} if self._provider else {}
+        return {
+            "gen_ai.operation.name": operation,
+            "gen_ai.conversation.id": str(self.turn.ref),
+            **provider,
+        }
 
 
 async def _made(make: Callable[[], Any]) -> Any:
