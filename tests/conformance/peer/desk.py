@@ -29,6 +29,12 @@ class Desk:
     cg: Home
     site: Site
 
+    def join_requester(self) -> None:
+        """Join as the requester, unless a test of this site has done that."""
+        joined = self.site.home / ".local/share/commonground/credentials" / PROJECT / REQUESTER
+        if not joined.exists():
+            self.join(REQUESTER)
+
     def join(self, agent_id: str) -> str:
         """Invite an agent, and join as it; returns its profile's name."""
         invite = self.cg.result(

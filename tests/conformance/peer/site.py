@@ -38,10 +38,12 @@ class Site:
     url: str
     hasty_url: str
 
-    async def register(self, agent_id: str, *, grants: tuple[str, ...] = ()) -> str:
+    async def register(
+        self, agent_id: str, *, grants: tuple[str, ...] = (), kind: str = CONVERSATION_KIND
+    ) -> str:
         """Register an agent as the admission service would; returns its credential."""
         agent = AgentRef(project_id=PROJECT, agent_id=agent_id)
-        spec = AgentSpec(agent_id=agent_id, role="tester", capabilities=(CONVERSATION_KIND,), grants=grants)
+        spec = AgentSpec(agent_id=agent_id, role="tester", capabilities=(kind,), grants=grants)
         async with self.client("admin-service", self.operator_token) as operator:
             await operator.agents.register(PROJECT, spec, Provenance(kind="test", external_ref="peer"))
             return (await operator.credentials.issue(agent, IssueCredential())).token

@@ -28,7 +28,7 @@ def desk(request: pytest.FixtureRequest) -> Desk:
         "setup", "project", "client-config", "--project-id", PROJECT,
         "--base-url", site.url, "--admin-base-url", site.url,
     )  # fmt: skip
-    desk.join(REQUESTER)
+    desk.join_requester()
     return desk
 
 
