@@ -153,11 +153,12 @@ async def test_several_calls_of_one_message_are_approved_one_after_the_other(tmp
 
 @needs_cli
 async def test_structured_output_is_the_deliverable(tmp_path: Path) -> None:
-    """As the options' schema has it."""
+    """As the options' schema has it. To Claude it is a tool call, which is no matter of approvals."""
     schema = {"type": "object", "properties": {"price": {"type": "integer"}}, "required": ["price"]}
     how: Any = {"output_format": {"type": "json_schema", "schema": schema}}
     with endpoint(lambda _: [call("toolu_1", "StructuredOutput", price=7)]) as model:
-        played = await play(AdapterHandler(ClaudeAgent(options(model.url, tmp_path, **how))), "judge")
+        agent = ClaudeAgent(options(model.url, tmp_path, **how), approve=["*"])
+        played = await play(AdapterHandler(agent), "judge")
     assert played.payload == {"price": 7}
 
 

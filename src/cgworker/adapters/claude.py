@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 GO_ON = "You were interrupted, and may have been moved to another machine. Go on where you were."
 _ASK_AGAIN = "Another call of this message waits for an approval. Make this call again afterwards."
+_ANSWER_TOOL = "StructuredOutput"  # by which Claude gives an answer that has a schema
 _HOOK_SECONDS = 600.0  # the package's own is 60; a call waits until the kernel has the message before it
 
 
@@ -214,7 +215,7 @@ class ClaudeAgent(Adapter[ClaudeRun]):
         if call_id in run.results:
             done = f"This call was carried out before. Its result: {dumps(run.results[call_id]).decode()}"
             return decision("deny", done)
-        if not any(fnmatchcase(name, pattern) for pattern in self.approve):
+        if name == _ANSWER_TOOL or not any(fnmatchcase(name, pattern) for pattern in self.approve):
             return {}
         verdict = run.verdicts.get(call_id)
         if verdict is not None:
