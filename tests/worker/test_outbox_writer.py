@@ -112,6 +112,7 @@ async def test_what_is_never_written_is_forgotten(outbox: Outbox) -> None:
     while results:
         outbox.drop(turn.ref, results.pop())
     assert [each for each in known if each() is not None] == []
+    await outbox.flush()
 
 
 async def test_results_of_one_file_are_removed_together(
