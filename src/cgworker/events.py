@@ -7,8 +7,7 @@ exception that it raises is logged.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -234,14 +233,23 @@ _NO_TURN: Mapping[str, Any] = MappingProxyType({"cg_turn": "", "cg_agent": "", "
 _worked_turn: ContextVar[Mapping[str, Any]] = ContextVar("cgworker_turn", default=_NO_TURN)
 
 
-@contextmanager
-def logged_as(*, turn: TurnRef, agent: AgentRef, attempt: int) -> Iterator[None]:
-    """Mark what is logged within the block, also in tasks and threads started there, as about this turn."""
-    set_back = _worked_turn.set({"cg_turn": str(turn), "cg_agent": str(agent), "cg_attempt": attempt})
-    try:
-        yield
-    finally:
-        _worked_turn.reset(set_back)
+class LoggedAs:
+    """Marks what is logged within the block, also in tasks and threads started there, as about this turn.
+
+    Args:
+        turn: the turn.
+        agent: the agent that works it.
+        attempt: the number of the attempt.
+    """
+
+    def __init__(self, *, turn: TurnRef, agent: AgentRef, attempt: int) -> None:
+        self._marks = {"cg_turn": str(turn), "cg_agent": str(agent), "cg_attempt": attempt}
+
+    def __enter__(self) -> None:
+        self._set_back = _worked_turn.set(self._marks)
+
+    def __exit__(self, *_: object) -> None:
+        _worked_turn.reset(self._set_back)
 
 
 class TurnLogFilter(logging.Filter):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import anyio
 
@@ -73,17 +73,34 @@ class Interruptible:
         for hook in list(self._interrupt_hooks):
             hook(self.interruption)
 
-    @contextmanager
-    def on_interrupt(self, hook: Callable[[Interruption], None]) -> Iterator[None]:
+    def on_interrupt(self, hook: Callable[[Interruption], None]) -> AbstractContextManager[None]:
         """Call a hook at each interruption within the block, and at once if there was one before.
 
         Args:
             hook: called in the worker's own task; it must not block.
         """
-        self._interrupt_hooks.append(hook)
-        try:
-            if self.interruption is not None:
-                hook(self.interruption)
-            yield
-        finally:
-            self._interrupt_hooks.remove(hook)
+        return _Hooked(self, self._interrupt_hooks, hook)
+
+
+class _Hooked:
+    """Has a hook among those of a turn within a block. A class, since it costs less than a generator."""
+
+    __slots__ = ("_hook", "_hooks", "_turn")
+
+    def __init__(
+        self,
+        turn: Interruptible,
+        hooks: list[Callable[[Interruption], None]],
+        hook: Callable[[Interruption], None],
+    ) -> None:
+        self._turn = turn
+        self._hooks = hooks
+        self._hook = hook
+
+    def __enter__(self) -> None:
+        if self._turn.interruption is not None:
+            self._hook(self._turn.interruption)
+        self._hooks.append(self._hook)
+
+    def __exit__(self, *_: object) -> None:
+        self._hooks.remove(self._hook)

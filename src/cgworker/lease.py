@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from typing import TypeVar
 
 from attrs import define, field, frozen
@@ -45,9 +46,9 @@ def monotonic() -> float:
 
 def _best_clock() -> Clock:
     if sys.platform == "linux":
-        return lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
+        return partial(time.clock_gettime, time.CLOCK_BOOTTIME)
     if sys.platform == "darwin":  # there CLOCK_MONOTONIC goes on during sleep, and time.monotonic() does not
-        return lambda: time.clock_gettime(time.CLOCK_MONOTONIC)
+        return partial(time.clock_gettime, time.CLOCK_MONOTONIC)
     return time.monotonic
 
 

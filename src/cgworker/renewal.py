@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager, asynccontextmanager
 from datetime import datetime
 
 import anyio
@@ -39,20 +40,20 @@ class RenewalResult:
 
 
 @define
-class _HeldCount:
+class HeldLeases:
     """How many leases are held in this event loop."""
 
     count: int = 0
 
 
-_HELD: RunVar[_HeldCount] = RunVar("cgworker_leases_kept")
+_HELD: RunVar[HeldLeases] = RunVar("cgworker_leases_kept")
 
 
-def _held_here() -> _HeldCount:
+def _held_here() -> HeldLeases:
     try:
         return _HELD.get()
     except LookupError:
-        _HELD.set(renewed := _HeldCount())
+        _HELD.set(renewed := HeldLeases())
         return renewed
 
 
@@ -70,6 +71,7 @@ class RenewalHooks:
         fraction: renew after this part of the lease.
         max_seconds: renew after so many seconds at the latest; None is no such limit.
         in_step: renew at the same instants as others that are renewed in this event loop.
+        held: how many are held there.
     """
 
     renew: Callable[[ClaimToken], Awaitable[RenewalResult]]
@@ -81,20 +83,11 @@ class RenewalHooks:
     fraction: float = RENEW_FRACTION
     max_seconds: float | None = None
     in_step: bool = False
-    _held: _HeldCount = field(init=False, factory=_held_here)
-
-    @contextmanager
-    def counted(self) -> Iterator[None]:
-        """Count the lease among those renewed in this event loop, within the block."""
-        self._held.count += 1
-        try:
-            yield
-        finally:
-            self._held.count -= 1
+    held: HeldLeases = field(factory=_held_here, repr=False, eq=False)
 
     def next_at(self, lease: Lease) -> float:
         """Return when to renew, on the lease's clock."""
-        in_step = self._held.count if self.in_step else 0
+        in_step = self.held.count if self.in_step else 0
         return lease.renew_at(self.fraction, self.max_seconds, in_step=in_step)
 
     def seconds_to_next(self, lease: Lease) -> float:
@@ -177,21 +170,27 @@ class RenewalScheduler:
         self._started: set[_Scheduled] = set()
         self._sleep_scope: anyio.CancelScope | None = None
         self._sleep_ends_at = 0.0
+        self.held: HeldLeases = _held_here()
 
-    @contextmanager
-    def keeping(self, lease: Lease, hooks: RenewalHooks) -> Iterator[None]:
+    def keeping(self, lease: Lease, hooks: RenewalHooks) -> AbstractContextManager[None]:
         """Renew the lease until the block ends, or until it is lost (`hooks.lost`)."""
-        with hooks.counted():
-            scheduled = _Scheduled(lease, hooks, hooks.next_at(lease))
-            self._schedule(scheduled)
-            lease.lost = hooks.lost
-            try:
-                yield
-            finally:
-                lease.lost = _ignore
-                self._waiting.discard(scheduled)
-                self._started.discard(scheduled)
-                scheduled.end()
+        return _Keeping(self, lease, hooks)
+
+    def begin(self, lease: Lease, hooks: RenewalHooks) -> _Scheduled:
+        """Begin to renew a lease."""
+        hooks.held.count += 1
+        scheduled = _Scheduled(lease, hooks, hooks.next_at(lease))
+        self._schedule(scheduled)
+        lease.lost = hooks.lost
+        return scheduled
+
+    def end(self, scheduled: _Scheduled) -> None:
+        """End the renewal of a lease that was begun."""
+        scheduled.lease.lost = _ignore
+        self._waiting.discard(scheduled)
+        self._started.discard(scheduled)
+        scheduled.end()
+        scheduled.hooks.held.count -= 1
 
     def recheck(self) -> None:
         """Wake the sleeping tasks to read the clock again, after it has jumped as by a suspend."""
@@ -205,7 +204,7 @@ class RenewalScheduler:
         if self._sleep_scope is None:
             self._sleep_scope = anyio.CancelScope()
             self._tasks.start_soon(self._start_due)
-        elif anyio.current_time() + scheduled.seconds_left < self._sleep_ends_at:
+        elif time.monotonic() + scheduled.seconds_left < self._sleep_ends_at:
             self._sleep_scope.cancel()
 
     async def _start_due(self) -> None:
@@ -216,10 +215,27 @@ class RenewalScheduler:
                 self._started.add(scheduled)
                 scheduled.start_in(self._tasks)
             seconds = max(min((each.seconds_left for each in self._waiting), default=0.0), 0.0)
-            self._sleep_ends_at = anyio.current_time() + seconds
+            self._sleep_ends_at = time.monotonic() + seconds
             with anyio.CancelScope() as self._sleep_scope:
                 await anyio.sleep(seconds)
         self._sleep_scope = None
+
+
+class _Keeping:
+    """Keeps a lease renewed within the block."""
+
+    __slots__ = ("_hooks", "_lease", "_scheduled", "_scheduler")
+
+    def __init__(self, scheduler: RenewalScheduler, lease: Lease, hooks: RenewalHooks) -> None:
+        self._scheduler = scheduler
+        self._lease = lease
+        self._hooks = hooks
+
+    def __enter__(self) -> None:
+        self._scheduled = self._scheduler.begin(self._lease, self._hooks)
+
+    def __exit__(self, *_: object) -> None:
+        self._scheduler.end(self._scheduled)
 
 
 @asynccontextmanager

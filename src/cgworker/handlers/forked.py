@@ -9,23 +9,18 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NoReturn
 
 
-@contextmanager
-def ending_forked_children() -> Iterator[None]:
-    """End a child that was forked within the block when it leaves the block; the parent goes on."""
-    parent = os.getpid()
-    try:
-        yield
-    except BaseException as raised:
-        if os.getpid() == parent:
-            raise
-        _leave(raised)
-    if os.getpid() != parent:
-        _leave(None)
+class EndingForkedChildren:
+    """Ends a child that was forked within the block when it leaves the block; the parent goes on."""
+
+    def __enter__(self) -> None:
+        self._parent = os.getpid()
+
+    def __exit__(self, _kind: object, raised: BaseException | None, _traceback: object) -> None:
+        if os.getpid() != self._parent:
+            _leave(raised)
 
 
 def _leave(raised: BaseException | None) -> NoReturn:

@@ -11,7 +11,7 @@ import anyio.to_thread
 from attrs import evolve, field, frozen
 
 from cgworker.errors import InvalidRequest, UsageError
-from cgworker.handlers.forked import ending_forked_children
+from cgworker.handlers.forked import EndingForkedChildren
 from cgworker.handlers.signature import HandlerFunction, Signature, is_async, signature_of
 from cgworker.lease import Interruption
 from cgworker.outcome import Failed, Outcome, outcome_of, plain_outcome
@@ -136,7 +136,7 @@ async def _call_in_thread(call: Callable[[], Any], turn: Turn) -> Any:
 
 
 def _in_thread(call: Callable[[], Any]) -> Any:
-    with ending_forked_children():
+    with EndingForkedChildren():
         try:
             return call()
         except (KeyboardInterrupt, GeneratorExit) as raised:

@@ -126,7 +126,7 @@ class Attempt:
         stored: OutboxEntry | None = None
         outcome: Outcome | None = None
         settlement: Settlement | None = None
-        hooks = self._watch.hooks()
+        hooks = self._watch.hooks(self._renewals.held)
         with self._renewals.keeping(self._lease, hooks):
             try:
                 await self._watch.confirm_lease()
@@ -209,7 +209,7 @@ class Attempt:
         Returns:
             The outcome; None if the handler was cancelled, was never started, is stuck, or lost the lease.
         """
-        with events.logged_as(**self._facts):
+        with events.LoggedAs(**self._facts):
             async with acquire_slot(self._context.shared_slots, turn):
                 if turn.interruption is not None:  # while a hook ran, or while it waited for the slot
                     return None

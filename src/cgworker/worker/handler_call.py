@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any
 
 import anyio
 
 from cgworker.errors import HandlerFailed
 from cgworker.handlers import BaseCommandHandler, FunctionHandler, Handler
-from cgworker.handlers.forked import ending_forked_children
+from cgworker.handlers.forked import EndingForkedChildren
 from cgworker.lease import Interruption
 from cgworker.outcome import Failed, Outcome, Stopped, Succeeded, Suspended, outcome_of, plain_outcome
 from cgworker.turn import Turn
@@ -40,7 +40,8 @@ class HandlerCall:
     def __init__(self, turn: Turn, handler: Handler) -> None:
         self._turn = turn
         self._handler = handler
-        self._ended = anyio.Event()
+        self._is_over = False
+        self._changed = anyio.Event()
         self.outcome: Outcome | None = None
         self.raised: BaseException | None = None
         self.is_stuck: bool = False
@@ -50,7 +51,7 @@ class HandlerCall:
         mark_handlers_tasks()
         try:
             with (
-                ending_forked_children(),
+                EndingForkedChildren(),
                 anyio.CancelScope() as scope,
                 self._turn.on_interrupt(lambda _: scope.cancel()),
             ):
@@ -60,20 +61,27 @@ class HandlerCall:
                 raise
             self.raised = _with_json(raised)
         finally:
-            self._ended.set()
+            self._is_over = True
+            self._changed.set()
 
     async def end(self) -> None:
         """Wait until the handler has ended, or the time that an interruption gave it is over."""
-        turn = self._turn
+        with self._turn.on_interrupt(lambda _: self._changed.set()):
+            await self._changed.wait()
+        if not self._is_over:
+            await self._end_interrupted()
+
+    async def _end_interrupted(self) -> None:
+        turn, self._changed = self._turn, anyio.Event()
         with (
             anyio.CancelScope() as waiting,
             turn.on_interrupt(lambda interruption: _bound(waiting, interruption)),
         ):
-            await self._ended.wait()
-        while waiting.cancelled_caught and not self._ended.is_set() and turn.shielded_seconds > 0:
+            await self._changed.wait()
+        while waiting.cancelled_caught and not self._is_over and turn.shielded_seconds > 0:
             with anyio.move_on_after(turn.shielded_seconds):
-                await self._ended.wait()
-        self.is_stuck = not self._ended.is_set()
+                await self._changed.wait()
+        self.is_stuck = not self._is_over
 
 
 def _with_json(raised: BaseException) -> BaseException:
@@ -139,12 +147,13 @@ def _check(outcome: Any, *, gives_json: bool) -> None:
         check_json(None if outcome.payload is ABSENT else outcome.payload)
 
 
-@asynccontextmanager
-async def acquire_slot(slots: anyio.Semaphore | None, turn: Turn) -> AsyncIterator[None]:
+def acquire_slot(slots: anyio.Semaphore | None, turn: Turn) -> AbstractAsyncContextManager[None]:
     """Hold a slot for the block. An interruption ends the wait, and the block then runs without a slot."""
-    if slots is None:
-        yield
-        return
+    return nullcontext() if slots is None else _slot_of(slots, turn)
+
+
+@asynccontextmanager
+async def _slot_of(slots: anyio.Semaphore, turn: Turn) -> AsyncIterator[None]:
     with anyio.CancelScope() as waiting, turn.on_interrupt(lambda _: waiting.cancel()):
         await slots.acquire()
     try:

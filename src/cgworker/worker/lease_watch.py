@@ -13,7 +13,7 @@ from cgworker import events
 from cgworker.errors import CommonGroundError, LeaseLost
 from cgworker.events import Event, emit
 from cgworker.lease import Interruption, Lease, Reason, monotonic
-from cgworker.renewal import RenewalHooks, RenewalResult
+from cgworker.renewal import HeldLeases, RenewalHooks, RenewalResult
 from cgworker.turn import Turn
 from cgworker.wire.absent import ABSENT
 from cgworker.wire.claims import ClaimedTurn
@@ -111,8 +111,12 @@ class LeaseWatch:
         if await parent_is_closed(self._context.renewing, self.turn):
             self.interrupt(Reason.PARENT_CLOSED, "its parent turn is closed")
 
-    def hooks(self) -> RenewalHooks:
-        """Return the hooks by which the renewal scheduler renews this lease and reports what it finds."""
+    def hooks(self, held: HeldLeases) -> RenewalHooks:
+        """Return the hooks by which the renewal scheduler renews this lease and reports what it finds.
+
+        Args:
+            held: the scheduler's count of leases.
+        """
         options = self._context.options
         return RenewalHooks(
             renew=self._renew,
@@ -124,6 +128,7 @@ class LeaseWatch:
             fraction=options.renew_fraction,
             max_seconds=options.renew_seconds,
             in_step=True,
+            held=held,
         )
 
     async def _renew(self, claim: ClaimToken) -> RenewalResult:
