@@ -30,7 +30,8 @@ if os.environ.get("CG_TEST_LOOP") == "uvloop":
 SLOW = [
     *("adapters/test_acp.py", "adapters/test_extras.py", "cli", "client/test_surroundings.py", "conformance"),
     *("console/test_hostile_text.py", "console/test_journeys.py", "console/test_mounted.py"),
-    *("console/test_pages.py", "console/test_restart.py", "test_newcomers.py", "test_site.py"),
+    *("console/test_pages.py", "console/test_restart.py", "console/test_story.py", "test_newcomers.py"),
+    "test_site.py",
     *("handlers/test_child.py", "handlers/test_command.py", "handlers/test_guard.py"),
     *("handlers/test_hostile_commands.py", "journeys", "kernel/test_crowds.py", "kernel/test_embedded.py"),
     *("kernel/test_fuzz.py", "kernel/test_kills.py", "kernel/test_database.py", "test_docs.py"),

@@ -33,7 +33,7 @@ _SUSPENDED = {
     "await_children": "it waits for its children; a live worker of {agent} resumes it when they are closed",
 }
 
-_UNTIL_THEN = "a worker that lives renews it before, from one that does not the turn comes back then"
+_UNTIL_THEN = "a live worker renews it before then; the turn of a dead one is queued again"
 _GONE = (
     "the worker is gone or stands still; the kernel's reaper, or `cg worker claim reconcile`, queues it again"
 )

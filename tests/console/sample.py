@@ -38,6 +38,13 @@ class ReportOrder:
 
 
 @frozen(kw_only=True)
+class Draft:
+    """A report that may go out."""
+
+    subject: str
+
+
+@frozen(kw_only=True)
 class Approval:
     """What a person says to a report."""
 
@@ -116,9 +123,9 @@ class Sample:
             raise ValueError("reports are never funny")
         return {"title": order.subject, "sections": sections}
 
-    async def _approve(self, turn: Turn, order: dict[str, str]) -> dict[str, Any]:
+    async def _approve(self, turn: Turn, draft: Draft) -> dict[str, Any]:
         """Ask a person whether a report may go out."""
-        answer = await turn.ask(Approval, f"May “{order['subject']}” go out?", key="approval")
+        answer = await turn.ask(Approval, f"May “{draft.subject}” go out?", key="approval")
         return {"approved": answer.approved, "stars": answer.stars}
 
     async def _write(self, turn: Turn, order: dict[str, str]) -> dict[str, str]:
