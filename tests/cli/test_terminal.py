@@ -58,6 +58,12 @@ def test_a_person_sees_what_is_waited_for_and_why_it_failed(cg: Cg, kernel: Kern
     assert '{"ok"' not in seen
 
 
+def test_a_person_is_told_where_help_on_a_wrong_line_is() -> None:
+    """The help of the command that was meant, as far as it could be read."""
+    assert "`cg agent --help` shows what it takes" in on_a_terminal("agent", "list")
+    assert "`cg turn get --help` shows what it takes" in on_a_terminal("turn", "get", "--wat")
+
+
 def test_help_on_a_terminal_is_framed() -> None:
     """Plain elsewhere."""
     assert "╭─ Ask " in on_a_terminal("--help").replace("\x1b[2m", "").replace("\x1b[0m", "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cgworker.errors import FencingError, KernelTimedOut, KernelUnreachable
+from cgworker.errors import FencingError, KernelTimedOut, KernelUnreachable, UsageError
 from cgworker.local_server import find_servers
 from cgworker.wire.refusals import Refusal
 
@@ -91,11 +91,19 @@ def advice_for(raised: BaseException, code: str) -> str | None:
         )
     if isinstance(raised, ModuleNotFoundError):
         return _how_to_get(raised.name or "")
+    if isinstance(raised, UsageError) and (command := _wrong_command(raised)):
+        return f"`{command} --help` shows what it takes."
     if code in _OPERATORS and not find_servers():
         return f"No kernel runs on this machine: `cg dev` or `cg local run` starts one. {_BY_CODE[code]}"
     if code == "setup_pg_unavailable" and raised.__cause__ is not None:
         return f"{raised.__cause__}. {_BY_CODE[code]}"
     return _BY_CODE.get(code)
+
+
+def _wrong_command(wrong: UsageError) -> str:
+    """Return the command whose line could not be parsed, such as "cg turn"; empty if it could."""
+    context = getattr(wrong.__cause__, "ctx", None)  # typer's, which is loaded only where a line is parsed
+    return getattr(context, "command_path", "")
 
 
 def _how_to_get(module: str) -> str:

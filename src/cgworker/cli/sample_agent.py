@@ -8,9 +8,10 @@ from attrs import frozen
 from cgworker.client import KernelClient
 from cgworker.turn import Turn
 from cgworker.wire.turns import CONVERSATION_KIND
-from cgworker.worker import Worker
+from cgworker.worker import Worker, WorkerOptions
 
 NAME = "hello"
+_PRESENCE_SECONDS = 300.0  # shown as live
 
 
 @frozen
@@ -36,6 +37,6 @@ def sample_worker(kernel: KernelClient) -> Worker:
     Args:
         kernel: the kernel, with the agent's identity.
     """
-    worker = Worker(kernel)
+    worker = Worker(kernel, options=WorkerOptions(presence_seconds=_PRESENCE_SECONDS))
     worker.turn(CONVERSATION_KIND)(hello)
     return worker
