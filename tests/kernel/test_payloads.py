@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from cgworker.kernel.store.ids import digest, keyed_box_id, new_box_id, turn_number
 from cgworker.wire.converter import loads
+from cgworker.wire.records import JSON_LINES
 from tests.kernel.project import Agent, Project
 
 SPELLINGS = (
@@ -52,6 +53,21 @@ async def dispatch_raw(worker: Agent, key: str, input: str) -> str:
     )
     assert response.status_code == 200, response.text
     return str(response.json()["turn_id"])
+
+
+@pytest.mark.parametrize(
+    "text", [*SPELLINGS, '{"a":\r\n [1,\n 2]}', r'"one\ntwo\u2028"'], ids=lambda text: text[:20]
+)
+async def test_a_context_says_the_same_in_lines(worker: Agent, text: str) -> None:
+    """The turn and each record are a line of their own, whatever line breaks were sent (difference 43)."""
+    turn_id = await dispatch_raw(worker, "k", text)
+    asked = (f"/v3r1/projects/{worker.project.id}/turns/{turn_id}/context", worker.headers)
+    whole = await worker.project.client.get(asked[0], headers=asked[1])
+    lines = await worker.project.client.get(asked[0], headers={**asked[1], "Accept": JSON_LINES})
+    assert lines.headers["content-type"] == JSON_LINES
+    turn, *records = map(loads, lines.content.split(b"\n"))
+    assert {"turn": turn, "semantic_items": records} == loads(whole.content)
+    assert len(records) == 1
 
 
 @pytest.mark.parametrize("text", SPELLINGS, ids=lambda text: text[:20])

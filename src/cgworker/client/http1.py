@@ -13,7 +13,7 @@ import httpx
 from anyio.abc import ByteReceiveStream, SocketAttribute, SocketStream
 from attrs import define, field
 
-_MAX_BYTES_A_READ = 65536
+_MAX_BYTES_A_READ = 262144  # as much as asyncio reads at once
 _SMALL_BYTES = 65536  # a socket accepts this much without waiting for its peer
 
 # Shorter than the keep-alive timeouts of servers, so that no connection is closed just when it is used.

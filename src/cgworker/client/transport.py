@@ -35,6 +35,7 @@ from cgworker.errors import (
     UsageError,
 )
 from cgworker.wire.converter import dumps, loads
+from cgworker.wire.records import JSON_LINES
 
 WAIT_MARGIN_SECONDS = 10.0
 """How much longer than the long poll itself the client waits for the answer."""
@@ -58,7 +59,7 @@ class Answer:
     """A successful answer: its JSON, and whether the kernel waited as asked (difference 7).
 
     Attributes:
-        body: the JSON value; None if the answer has no body.
+        body: the JSON value; None if the answer has no body. Of JSON lines, a list of their bytes.
         headers: the answer's headers.
     """
 
@@ -301,6 +302,8 @@ def _error_of(status: int, text: str, headers: Mapping[str, str]) -> CommonGroun
 def _parse(response: httpx.Response) -> Any:
     if not response.content:
         return None
+    if response.headers.get("content-type") == JSON_LINES:
+        return response.content.split(b"\n")
     try:
         return loads(response.content)
     except (json.JSONDecodeError, RecursionError) as broken:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -12,8 +12,9 @@ from cgworker.client.paths import turn_path
 from cgworker.errors import KernelLacks, KernelTrouble
 from cgworker.retrying import Backoff
 from cgworker.wire.converter import structure_answer
+from cgworker.wire.lazy import Lazy
 from cgworker.wire.ledger import FeedPage, LedgerEvent
-from cgworker.wire.records import SemanticItem, TurnContext
+from cgworker.wire.records import JSON_LINES, SemanticItem, TurnContext
 from cgworker.wire.refs import TurnRef
 from cgworker.wire.turns import TurnSnapshot
 
@@ -74,8 +75,9 @@ class TurnReads:
             limit: the most records to return.
         """
         query = {"after_turn_seq": after_turn_seq, "limit": limit}
-        answer = await self._kernel.send("GET", turn_path(turn, "/context"), query=query)
-        page = structure_answer(TurnContext, answer.body)
+        headers = {"accept": f"{JSON_LINES}, application/json;q=0.9"}
+        answer = await self._kernel.send("GET", turn_path(turn, "/context"), query=query, headers=headers)
+        page = _context_of(answer.body)
         return page, answer.has_more(len(page.semantic_items), limit)
 
     async def wait_for_records(
@@ -217,3 +219,13 @@ class TurnReads:
                 pause.reset()
             elif anyio.current_time() - asked_at < _AT_ONCE_SECONDS:
                 await anyio.sleep(pause.next_seconds())
+
+
+def _context_of(body: Any) -> TurnContext:
+    """Read a context; of JSON lines each record is read when it is looked at (difference 43)."""
+    if isinstance(body, list):
+        turn, *records = body
+        return TurnContext(
+            turn=Lazy.read(TurnSnapshot, turn), semantic_items=tuple(map(SemanticItem.of, records))
+        )
+    return structure_answer(TurnContext, body)

@@ -21,6 +21,7 @@ from cattrs import BaseValidationError
 
 from cgworker.errors import AnswerInvalid, InvalidRequest
 from cgworker.wire.faults import faults_of, require_count
+from cgworker.wire.lazy import Lazy
 from cgworker.wire.user_types import register_hooks
 from cgworker.wire.user_values import field_names, is_own, refuse, spell_large, written
 from cgworker.wire.values import ExactNumber, Fault, JsonText
@@ -146,6 +147,18 @@ def structure_answer(cls: type[T], value: Any) -> T:
     except (BaseValidationError, Fault) as broken:
         faults = InvalidRequest(faults_of(broken, "answer"))
         raise AnswerInvalid(f"the kernel's answer is not a {cls.__name__}: {faults}") from broken
+
+
+def _structure_lazily(cls: type[T], value: Any) -> T:
+    if not isinstance(value, bytes):
+        return structure_answer(cls, value)
+    try:
+        return structure_answer(cls, loads(value))
+    except (json.JSONDecodeError, RecursionError) as broken:
+        raise AnswerInvalid(f"the kernel's answer has a line that is not JSON: {broken}") from broken
+
+
+Lazy.read = staticmethod(_structure_lazily)
 
 
 def structure_plain(cls: Any, value: Any) -> Any:

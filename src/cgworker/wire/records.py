@@ -8,16 +8,20 @@ from typing import Any
 
 from attrs import frozen
 
+from cgworker.wire.lazy import Lazy
 from cgworker.wire.meta import Meta, Trace
 from cgworker.wire.refs import CardBoxRef, ClaimToken, RecordRef, TurnRef
 from cgworker.wire.turns import TurnSnapshot
+
+JSON_LINES = "application/x-ndjson"
+"""The media type of a context whose turn and records are a line each (difference 43)."""
 
 MESSAGE_ROLE = "message"
 """The role of a message to a turn, `{"from", "message", "key"}` (difference 32)."""
 
 
 @frozen(kw_only=True)
-class Card:
+class Card(Lazy):
     """One payload. `content` is {"text", "__type__"} for a string, {"data", "__type__"} for the rest."""
 
     content: Mapping[str, Any]
@@ -42,7 +46,7 @@ class CardBox:
 
 
 @frozen(kw_only=True)
-class HydratedBox:
+class HydratedBox(Lazy):
     """A box with the content of its cards. The reference's clients refuse any further key in it."""
 
     ref: CardBoxRef
@@ -51,7 +55,7 @@ class HydratedBox:
 
 
 @frozen(kw_only=True)
-class SemanticRecord:
+class SemanticRecord(Lazy):
     """One record of a turn; `turn_seq` counts from 1."""
 
     ref: RecordRef
@@ -63,7 +67,7 @@ class SemanticRecord:
 
 
 @frozen(kw_only=True)
-class SemanticItem:
+class SemanticItem(Lazy):
     """A record with its content."""
 
     record: SemanticRecord

@@ -12,9 +12,11 @@ from typing import Any, Union, get_args, get_origin
 import attrs
 from cattrs import Converter
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
+from orjson import Fragment
 
 from cgworker.wire.absent import ABSENT, Absent
 from cgworker.wire.faults import MAX_FAULTS
+from cgworker.wire.lazy import Lazy
 from cgworker.wire.user_types import has_fields, is_mapping
 from cgworker.wire.user_values import is_own
 from cgworker.wire.values import (
@@ -56,6 +58,7 @@ def wire_converter(
     converter.register_unstructure_hook_func(has_fields, write_user_value)
     converter.register_unstructure_hook_factory(is_own, _writes_object(converter))
     converter.register_structure_hook_factory(_is_tuple, _reads_tuple(converter))
+    converter.register_unstructure_hook_factory(_is_tuple, _writes_tuple(converter))
     converter.register_structure_hook_func(is_mapping, read_mapping)
     converter.register_unstructure_hook_func(is_mapping, lambda stored: stored)  # JSON already, or JsonText
     converter.register_structure_hook_factory(_is_maybe_absent, _reads_present(converter))
@@ -73,6 +76,16 @@ def _reads_tuple(converter: Converter) -> Callable[[Any], Read]:
             return _read_items(value, read_item, kind)
 
         return read
+
+    return factory
+
+
+def _writes_tuple(converter: Converter) -> Callable[[Any], Callable[[Any], Any]]:
+    """Write a tuple; one that the kernel keeps as JSON text is written as it is."""
+
+    def factory(cls: Any) -> Callable[[Any], Any]:
+        write_item = converter.get_unstructure_hook(get_args(cls)[0])
+        return lambda items: items if isinstance(items, Fragment) else [write_item(item) for item in items]
 
     return factory
 
@@ -113,7 +126,12 @@ def _reads_present(converter: Converter) -> Callable[[Any], Read]:
 
 def _reads_object(converter: Converter, *, strict: bool) -> Callable[[Any], Read]:
     def factory(cls: Any) -> Read:
-        read_fields = make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=strict)
+        is_lazy = issubclass(cls, Lazy) and not strict
+        read_fields = (
+            _reads_lazily(cls)
+            if is_lazy
+            else make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=strict)
+        )
 
         def read(value: Any, _: Any) -> Any:
             if not isinstance(value, dict):
@@ -126,6 +144,10 @@ def _reads_object(converter: Converter, *, strict: bool) -> Callable[[Any], Read
         return read
 
     return factory
+
+
+def _reads_lazily(cls: type[Lazy]) -> Read:
+    return lambda value, _: cls.of(value)
 
 
 def _writes_object(converter: Converter) -> Callable[[Any], Callable[[Any], dict[str, Any]]]:

@@ -50,13 +50,13 @@ async def load_turn(context: RunContext, claimed: ClaimedTurn, lease: Lease) -> 
         LeaseLost: the kernel did not answer before the lease ended.
         KernelRefused, AnswerInvalid: the context cannot be read.
     """
-    carried, attempt, page_size = claimed.context, claimed.attempt, _CLAIM_PAGE_SIZE
+    carried, attempt, page_size = claimed.context, claimed.attempt, context.options.context_page_size
     if isinstance(carried, TurnContext):
-        turn_context, has_more = carried, len(carried.semantic_items) >= page_size
+        turn_context, has_more = carried, len(carried.semantic_items) >= _CLAIM_PAGE_SIZE
     else:
-        page_size = context.options.context_page_size
+        first_size = min(page_size, _CLAIM_PAGE_SIZE)
         turn_context, has_more = await call_until_lease_ends(
-            lambda: context.kernel.turns.context_page(claimed.turn, limit=page_size), lease
+            lambda: context.kernel.turns.context_page(claimed.turn, limit=first_size), lease
         )
     if not isinstance(attempt, int):
         attempt = await call_until_lease_ends(lambda: _count_attempts(context, claimed.turn), lease)

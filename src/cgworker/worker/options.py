@@ -81,7 +81,7 @@ class WorkerOptions:
         on_private_missing: what happens if the store does not have one, as on another machine: "elsewhere"
             hands the turn back for another worker, at most `max_attempts` times, "redo" does the step
             again, "fail" fails the turn.
-        context_page_size: the records to ask for at a time.
+        context_page_size: the records to ask for at a time, after the first hundred.
         max_payload_bytes: a final payload larger than this, as JSON, is a typed failure.
     """
 
@@ -118,7 +118,7 @@ class WorkerOptions:
     on_private_missing: Literal["elsewhere", "redo", "fail"] = field(
         default="elsewhere", validator=validators.in_(["elsewhere", "redo", "fail"])
     )
-    context_page_size: int = field(default=100, validator=[_positive, validators.le(1000)])
+    context_page_size: int = field(default=1000, validator=[_positive, validators.le(1000)])
     max_payload_bytes: int = field(default=16 * 1024 * 1024 - 64 * 1024, validator=_positive)
     _old_outbox_max_bytes: int | None = field(
         default=None,

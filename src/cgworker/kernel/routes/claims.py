@@ -25,6 +25,7 @@ from cgworker.kernel.store.claims.fence import Fenced
 from cgworker.kernel.store.claims.reclaim import ClaimRequest
 from cgworker.kernel.store.claims.reconcile import reconcile_agent
 from cgworker.kernel.store.claims.renew import renew_claims
+from cgworker.kernel.store.records import context_of
 from cgworker.kernel.store.turns import snapshot_of
 from cgworker.wire.absent import ABSENT
 from cgworker.wire.claims import (
@@ -38,7 +39,6 @@ from cgworker.wire.claims import (
     RenewClaim,
     RenewMany,
 )
-from cgworker.wire.records import TurnContext
 from cgworker.wire.refs import ClaimToken
 from cgworker.wire.turns import ItemAnswers
 
@@ -87,7 +87,7 @@ def represent(kernel: Any, claimed: Claimed, preferences: Preferences) -> ClaimT
     """
     if not preferences.wants_representation:
         return claimed.token
-    context = TurnContext(turn=snapshot_of(claimed.row), semantic_items=claimed.records)
+    context = context_of(snapshot_of(claimed.row), claimed.records)
     return ClaimedTurn(
         **asdict(claimed.token, recurse=False),
         context=context if claimed.has_all_records else ABSENT,

@@ -29,10 +29,10 @@ from cgworker.kernel.store.claims.append import Append
 from cgworker.kernel.store.claims.fence import Fenced
 from cgworker.kernel.store.claims.finish import check_outcome
 from cgworker.kernel.store.ledger import turn_feed
-from cgworker.kernel.store.records import get_context
+from cgworker.kernel.store.records import context_of, get_context
 from cgworker.kernel.store.turns import get_turn, resume_turn, stop_turn
 from cgworker.wire.ledger import FeedPage
-from cgworker.wire.records import AppendRecord, TurnContext
+from cgworker.wire.records import JSON_LINES, AppendRecord, TurnContext
 from cgworker.wire.refs import CardBoxRef, ClaimToken, TurnRef
 from cgworker.wire.turns import (
     Done,
@@ -87,18 +87,20 @@ async def context(request: Request) -> Response:
     after, limit = query.after_turn_seq, query.limit
     kernel = request.app.state.kernel
     max_items = kernel.config.max_page_items
-    found, is_cut = await long_poll_as_reader(
+    page = await long_poll_as_reader(
         request,
         ref.project_id,
         [turn_topic(ref)],
         lambda: get_context(kernel.database, ref, after_turn_seq=after, limit=limit, max_items=max_items),
-        is_new=lambda page: bool(page[0].semantic_items) or page[0].turn.state == "closed" or limit == 0,
+        is_new=lambda found: bool(found.records) or found.turn.state == "closed" or limit == 0,
         wait_seconds=preferences.wait_seconds,
     )
-    headers, last = preferences.applied(), found.semantic_items[-1:]
-    if is_cut and last:
-        headers |= next_page(request, "after_turn_seq", last[0].record.turn_seq)
-    return reply(found, headers=headers)
+    headers = preferences.applied()
+    if page.is_cut and page.records:
+        headers |= next_page(request, "after_turn_seq", page.records[-1].turn_seq)
+    if JSON_LINES in request.headers.get("accept", ""):
+        return Response(page.lines(), 200, headers, JSON_LINES)
+    return reply(context_of(page.turn, page.records), headers=headers)
 
 
 async def feed(request: Request) -> Response:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from json.encoder import encode_basestring as quoted
+from typing import Any, NamedTuple, cast
+
+from attrs import frozen
 
 from cgworker.kernel.store.ids import turn_id, turn_number
 from cgworker.kernel.store.postgres.database import Database, Row
 from cgworker.kernel.store.turns import get_turn, raw_json
 from cgworker.wire.converter import dumps
-from cgworker.wire.records import Card, CardBox, HydratedBox, SemanticItem, SemanticRecord, TurnContext
-from cgworker.wire.refs import CardBoxRef, RecordRef, TurnRef
+from cgworker.wire.records import TurnContext
+from cgworker.wire.refs import TurnRef
+from cgworker.wire.turns import TurnSnapshot
 
 
 def card_metadata(role: str, **more: str) -> str:
@@ -20,14 +25,53 @@ def card_metadata(role: str, **more: str) -> str:
 MAX_PAGE_BYTES = 16 * 2**20
 """The most bytes of payloads or annotations in a page; a larger single item makes a page alone."""
 
+
+class StoredRecord(NamedTuple):
+    """A record as the JSON text of a SemanticItem: the kernel stores payloads, and never reads them."""
+
+    turn_seq: int
+    text: str
+
+
+@frozen
+class ContextPage:
+    """A turn and a page of its records.
+
+    Attributes:
+        turn: the turn.
+        records: the records, ascending.
+        is_cut: whether a limit of the kernel cut the page.
+    """
+
+    turn: TurnSnapshot
+    records: tuple[StoredRecord, ...]
+    is_cut: bool
+
+    def lines(self) -> bytes:
+        """Return the turn and each record as a line of JSON (difference 43).
+
+        Stored payloads may have line breaks, but only as blanks between values: in a string they are escaped.
+        """
+        texts = (dumps(self.turn).decode(), *(record.text for record in self.records))
+        joined = "\n".join(texts)
+        if joined.count("\n") > len(self.records):
+            joined = "\n".join(text.replace("\n", " ") for text in texts)
+        return joined.encode()
+
+
+def context_of(turn: TurnSnapshot, records: Iterable[StoredRecord]) -> TurnContext:
+    """Return a context for an answer; its records can only be written."""
+    items = raw_json("[" + ",".join(record.text for record in records) + "]")
+    return TurnContext(turn=turn, semantic_items=cast("Any", items))
+
+
 LIST_RECORDS = """
-select * from (
+select turn_seq, record_id, role, box_id, card_id, metadata, payload, recorded_at, found_count from (
     select *, count(*) over () as found_count,
         sum(octet_length(payload::text)) over (order by turn_seq) as bytes,
         row_number() over (order by turn_seq) as place
     from (
-        select project_id, turn_number, turn_seq, record_id, role, box_id, card_id, metadata, payload,
-            created_at as recorded_at
+        select turn_seq, record_id, role, box_id, card_id, metadata, payload, created_at as recorded_at
         from cg_records
         where project_id = $1 and turn_number = $2 and turn_seq > greatest($3, 0)
         order by turn_seq
@@ -41,17 +85,17 @@ order by turn_seq
 
 async def list_records(
     database: Database, ref: TurnRef, *, after_turn_seq: int, limit: int
-) -> tuple[tuple[SemanticItem, ...], bool]:
+) -> tuple[tuple[StoredRecord, ...], bool]:
     """Return up to `limit` records after a turn_seq, ascending, and whether their size cut the page."""
     number = turn_number(ref.turn_id)
     rows = await database.fetch(LIST_RECORDS, ref.project_id, number, after_turn_seq, limit, MAX_PAGE_BYTES)
-    return tuple(map(item_of, rows)), bool(rows) and rows[0]["found_count"] > len(rows)
+    return stored_records(ref, rows), bool(rows) and rows[0]["found_count"] > len(rows)
 
 
 async def get_context(
     database: Database, ref: TurnRef, *, after_turn_seq: int, limit: int, max_items: int
-) -> tuple[TurnContext, bool]:
-    """Return the turn and a page of its records, and whether a limit of the kernel cut the page.
+) -> ContextPage:
+    """Return the turn and a page of its records.
 
     Args:
         database: the kernel's database.
@@ -62,34 +106,35 @@ async def get_context(
     """
     turn = await get_turn(database, ref)
     fetched = min(limit, max_items) if limit >= 0 else max_items
-    items, is_large = await list_records(database, ref, after_turn_seq=after_turn_seq, limit=fetched)
+    records, is_large = await list_records(database, ref, after_turn_seq=after_turn_seq, limit=fetched)
     if limit < 0 and not is_large:
-        items = items[:limit]
-    return TurnContext(turn=turn, semantic_items=items), is_large or limit > max_items == len(items)
+        records = records[:limit]
+    return ContextPage(turn, records, is_large or limit > max_items == len(records))
 
 
-def item_of(row: Row) -> SemanticItem:
-    """Convert a row with the columns of LIST_RECORDS to a record with its content."""
-    project_id = row["project_id"]
-    box = CardBoxRef(project_id=project_id, cardbox_id=row["box_id"])
-    card = Card(
-        content=_content_of(row["payload"]), metadata=raw_json(row["metadata"]), card_id=row["card_id"]
+def stored_records(ref: TurnRef, rows: Iterable[Row]) -> tuple[StoredRecord, ...]:
+    """Convert rows with the columns of LIST_RECORDS to records with their content.
+
+    Args:
+        ref: the turn that they belong to.
+        rows: the rows.
+    """
+    project_id = quoted(ref.project_id)
+    turn = f'{{"project_id":{project_id},"turn_id":{quoted(turn_id(turn_number(ref.turn_id)))}}}'
+    return tuple(StoredRecord(row["turn_seq"], _text_of(row, project_id, turn)) for row in rows)
+
+
+def _text_of(row: Row, project_id: str, turn: str) -> str:
+    """Return a SemanticItem's JSON. By way of the classes it would take ten times as long."""
+    box_id, card_id, payload = quoted(row["box_id"]), quoted(row["card_id"]), row["payload"]
+    box = f'{{"project_id":{project_id},"cardbox_id":{box_id}}}'
+    name, kind = ("text", "TextContent") if payload.startswith('"') else ("data", "JsonContent")
+    return (
+        f'{{"record":{{"ref":{{"project_id":{project_id},"record_id":{quoted(row["record_id"])}}},"turn":{turn},'
+        f'"turn_seq":{row["turn_seq"]},"record_role":{quoted(row["role"])},"cardbox_ref":{box},'
+        f'"created_at":"{row["recorded_at"].isoformat()}"}},'
+        f'"content":{{"ref":{box},"box":{{"card_ids":[{card_id}],"box_id":{box_id}}},'
+        f'"cards":[{{"content":{{"{name}":{payload},"__type__":"{kind}"}},'
+        f'"tool_calls":null,"tool_call_id":null,"ttl_seconds":null,'
+        f'"metadata":{row["metadata"]},"card_id":{card_id}}}]}}}}'
     )
-    record = SemanticRecord(
-        ref=RecordRef(project_id=project_id, record_id=row["record_id"]),
-        turn=TurnRef(project_id=project_id, turn_id=turn_id(row["turn_number"])),
-        turn_seq=row["turn_seq"],
-        record_role=row["role"],
-        cardbox_ref=box,
-        created_at=row["recorded_at"],
-    )
-    content = HydratedBox(
-        ref=box, box=CardBox(card_ids=(row["card_id"],), box_id=row["box_id"]), cards=(card,)
-    )
-    return SemanticItem(record=record, content=content)
-
-
-def _content_of(payload: str) -> dict[str, Any]:
-    if payload.startswith('"'):
-        return {"text": raw_json(payload), "__type__": "TextContent"}
-    return {"data": raw_json(payload), "__type__": "JsonContent"}

@@ -18,8 +18,7 @@ from cgworker.kernel.store.claims.reconcile import RECONCILE_AGENT
 from cgworker.kernel.store.due import WAKE_AGENT
 from cgworker.kernel.store.ids import hash_of, new_claim_token, turn_id
 from cgworker.kernel.store.postgres.database import Connection, Database, Row
-from cgworker.kernel.store.records import item_of, list_records
-from cgworker.wire.records import SemanticItem
+from cgworker.kernel.store.records import StoredRecord, list_records, stored_records
 from cgworker.wire.refs import ClaimToken
 
 # Claims for each agent its next turns (difference 29): as many as it asks for and has free slots for.
@@ -176,7 +175,7 @@ class Claimed:
 
     token: ClaimToken
     row: Row
-    records: tuple[SemanticItem, ...] = ()
+    records: tuple[StoredRecord, ...] = ()
     gave_back: bool = False
     has_all_records: bool = True
 
@@ -245,7 +244,7 @@ class ClaimTry:
             token=self.token,
             expires_at=row["claim_expires_at"],
         )
-        records = tuple(map(item_of, rows)) if row["turn_seq"] else ()
+        records = stored_records(token.turn, rows) if row["turn_seq"] else ()
         return Claimed(token, row, records, gave_back)
 
 
