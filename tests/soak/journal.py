@@ -22,7 +22,7 @@ class Journal:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
     def write(self, word: str, **facts: Any) -> None:
-        """Say `word` (start, beat, message or done) about a run."""
+        """Say `word` (start, beat, message, call or done) about a run."""
         line = json.dumps({"at": time.monotonic(), "word": word, **facts}) + "\n"
         os.write(self._file, line.encode())
 
@@ -37,6 +37,7 @@ class Run:
     started_at: float
     beats: list[float] = field(factory=list)
     messages: list[int] = field(factory=list)
+    calls: list[int] = field(factory=list)
     done_at: float | None = None
 
     @property
@@ -68,6 +69,8 @@ def read_runs(path: Path) -> list[Run]:
                 runs[line["run"]].beats.append(line["at"])
             case "message":
                 runs[line["run"]].messages.append(line["number"])
+            case "call":
+                runs[line["run"]].calls.append(line["number"])
             case "done":
                 runs[line["run"]].done_at = line["at"]
     return sorted(runs.values(), key=lambda run: run.started_at)

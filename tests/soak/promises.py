@@ -63,3 +63,16 @@ def broken_messages(runs: Sequence[Run], told: Iterable[str]) -> Iterable[str]:
             is_right = run.messages == (wanted if run.done_at else wanted[: len(run.messages)])
             if not is_right:
                 yield f"{run.turn_id}: {run.worker} saw {run.messages}"
+
+
+def repeated_calls(runs_by_turn: Mapping[str, Sequence[Run]]) -> Iterable[str]:
+    """An agent makes a call again only if no earlier run made a later one: then it was answered and kept.
+
+    Args:
+        runs_by_turn: the runs of each turn, in the order of their starts.
+    """
+    for turn, runs in runs_by_turn.items():
+        kept = -1
+        for run in runs:
+            yield from (f"{turn}: {run.worker} made call {call} again" for call in run.calls if call < kept)
+            kept = max([kept, *run.calls])

@@ -35,10 +35,12 @@ LEASE_SECONDS = 3.0
 
 HELD_SLOTS = "select agent_id, held_count from cg_agents where held_count <> 0"
 
-_CAPACITY = {"requester": 1, "desk": 5, "shop": 3}
+_CAPACITY = {"requester": 1, "desk": 5, "shop": 3, "lab": 3}
 
-# Machine and agent of each worker; workers of a machine share its outbox. `shop` runs commands.
-_WORKERS = ["east-desk-1", "east-desk-2", "east-shop-1", "west-desk-1", "west-shop-1"]
+# Machine and agent of each worker; workers of a machine share its outbox, and all share the private store.
+# `shop` runs commands, `lab` agents of frameworks.
+_WORKERS = ["east-desk-1", "east-desk-2", "east-shop-1", "east-lab-1"]
+_WORKERS += ["west-desk-1", "west-shop-1", "west-lab-1"]
 
 
 @define
@@ -144,6 +146,7 @@ def _worker(stage: Stage, name: str) -> Servant:
         "SOAK_TOKEN": stage.tokens[agent],
         "SOAK_BASE_URL": stage.base_url,
         "SOAK_OUTBOX": str(stage.folder / machine / "outbox"),
+        "SOAK_PRIVATE": str(stage.folder / "private"),
         "XDG_STATE_HOME": str(stage.folder / machine),
         "TMPDIR": str(stage.folder),
     }

@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 _SCHEDULE = "every-two-seconds"
 _REPEAT_CHANCE = 0.05
-_SLEEP_SECONDS = 1.5  # of every fifth turn, unless it is the command's, and the delay of another fifth
+_SLEEP_SECONDS = 1.5  # of every fifth turn that `desk` works, and the delay of another fifth of all
 
 
 @define
@@ -103,15 +103,16 @@ class Requester:
         assert self.kernel.agent is not None
         # Some are longer than a lease, and all together keep the workers busy: whoever dies holds turns.
         seconds = self.chance.choice([0.1, 0.5, 1.0, 2.0, 4.0, 5.0])
-        is_command, kind = n % 3 == 0, n % 5
+        agent_id = "shop" if n % 3 == 0 else "lab" if n % 6 == 1 else "desk"
+        kind = n % 5
         return Dispatch(
             requested_by=self.kernel.agent,
-            target_agent=AgentRef(project_id=PROJECT, agent_id="shop" if is_command else "desk"),
+            target_agent=AgentRef(project_id=PROJECT, agent_id=agent_id),
             input={
                 "n": n,
                 "seconds": seconds,
-                "sleeps": _SLEEP_SECONDS if kind == 1 else 0,
-                "messages": MESSAGE_COUNT if kind == 3 and not is_command else 0,
+                "sleeps": _SLEEP_SECONDS if kind == 1 and agent_id == "desk" else 0,
+                "messages": MESSAGE_COUNT if kind == 3 and agent_id == "desk" else 0,
             },
             serial_key=f"conversation-{n % 4}" if kind == 2 else ABSENT,
             delay_seconds=_SLEEP_SECONDS if kind == 4 else ABSENT,

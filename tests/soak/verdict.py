@@ -13,7 +13,7 @@ from cgworker.wire.projections import EventEntry
 from cgworker.wire.turns import TurnSnapshot
 from tests.soak.chaos import Deed
 from tests.soak.journal import Run
-from tests.soak.promises import broken_messages, broken_schedules, broken_serial_keys
+from tests.soak.promises import broken_messages, broken_schedules, broken_serial_keys, repeated_calls
 from tests.soak.stage import LEASE_SECONDS
 
 AGAIN_SECONDS = LEASE_SECONDS + 2.0
@@ -94,6 +94,9 @@ def judge(evidence: Evidence) -> Verdict:
     verdict.must_be_empty(
         "messages lost, twice or out of order", broken_messages(evidence.runs, evidence.told)
     )
+    verdict.must_be_empty(
+        "calls of agents that were answered, and made again", repeated_calls(evidence.runs_by_turn)
+    )
     verdict.must_be_empty("runs that overlap under live leases", _overlaps(evidence))
     verdict.must_be_empty("events the follower missed or saw twice", _feed_differences(evidence))
     verdict.must_be_empty("5xx, but 503 while the database is away", _bad_statuses(evidence))
@@ -104,6 +107,8 @@ def judge(evidence: Evidence) -> Verdict:
     verdict.figures["completed work repeated"] = _spell(reasons) or "never"
     verdict.figures["from a worker's death to running again"] = _spell_again(evidence)
     verdict.figures["what was done"] = _spell(Counter(deed.what for deed in evidence.deeds))
+    calls = Counter(call for run in evidence.runs for call in run.calls)
+    verdict.figures["calls of agents"] = ", ".join(str(calls[number]) for number in sorted(calls))
     verdict.figures["events, runs"] = f"{len(evidence.feed)}, {len(evidence.runs)}"
     return verdict
 

@@ -5,13 +5,26 @@ from __future__ import annotations
 import os
 import sys
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import anyio
 import anyio.to_thread
 
-from cgworker import AgentRef, CommandHandler, KernelClient, Turn, Worker, WorkerOptions, run
+from cgworker import (
+    AgentRef,
+    CommandHandler,
+    FolderStore,
+    KernelClient,
+    Succeeded,
+    Turn,
+    Worker,
+    WorkerOptions,
+    run,
+)
 from tests.soak.forks import square_in_a_pool
 from tests.soak.journal import Journal
 
@@ -38,6 +51,33 @@ async def work(turn: Turn, input: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
+async def work_by_harness(turn: Turn, input: dict[str, Any]) -> Any:
+    """Have an agent of a framework work, and tell the journal of each call that it makes."""
+    from tests.soak.harnesses import CALLS, handler_of
+
+    journal, name = Journal(Path(os.environ["SOAK_JOURNAL"])), uuid.uuid4().hex
+    about = {"run": name, "turn": turn.ref.turn_id, "worker": os.environ["SOAK_WORKER"]}
+
+    async def ask(call: str) -> None:
+        journal.write("call", number=CALLS.index(call), **about)
+        await anyio.sleep(input["seconds"] / len(CALLS))
+        journal.write("beat", **about)
+
+    journal.write("start", **about)
+    outcome = await handler_of(input["n"], ask)(turn)
+    if not isinstance(outcome, Succeeded):
+        return outcome
+    journal.write("done", **about)
+    return {"n": input["n"], "square": int(outcome.payload["text"]), "run": name}
+
+
+@asynccontextmanager
+async def frameworks(_: Worker) -> AsyncIterator[None]:
+    """Load the frameworks, which takes seconds, while the worker listens to signals already."""
+    await anyio.to_thread.run_sync(import_module, "tests.soak.harnesses", abandon_on_cancel=True)
+    yield
+
+
 async def _square(number: int) -> int:
     return await anyio.to_thread.run_sync(square_in_a_pool, number) if number % 4 == 0 else number**2
 
@@ -53,11 +93,15 @@ def main() -> None:
         interrupt_seconds=1,
         max_attempts=100,  # here a worker's death is the rule and no sign of a poison turn
         outbox_path=Path(environ["SOAK_OUTBOX"]),
+        private_store=FolderStore(Path(environ["SOAK_PRIVATE"])),
     )
     kernel = KernelClient(environ["SOAK_BASE_URL"], agent=agent, token=environ["SOAK_TOKEN"])
-    worker = Worker(kernel, options=options)
+    is_lab = agent.agent_id == "lab"
+    worker = Worker(kernel, options=options, lifespan=frameworks if is_lab else None)
     if agent.agent_id == "shop":
         worker.add(None, CommandHandler(COMMAND))
+    elif is_lab:
+        worker.turn()(work_by_harness)
     else:
         worker.turn()(work)
     run(worker)
