@@ -10,11 +10,13 @@ from typing import Any
 
 import anyio
 import pytest
+from acp.schema import ToolCallProgress
 
 from cgworker import (
     AdapterHandler,
     Failed,
     Succeeded,
+    Turn,
     UsageError,
     Worker,
     WorkerOptions,
@@ -22,8 +24,9 @@ from cgworker import (
     open_questions,
 )
 from cgworker.adapters.acp import GO_ON, ACPAgent
-from cgworker.adapters.acp_calls import DONE
+from cgworker.adapters.acp_calls import DONE, ToolCalls
 from cgworker.adapters.acp_permission import Permission
+from cgworker.adapters.harness import Harness
 from cgworker.errors import CommandNotFound
 from cgworker.testing import LocalKernel, play
 from tests.adapters.spans import spans_of
@@ -269,6 +272,30 @@ async def test_a_rule_that_answers_what_nobody_offered_is_named(tmp_path: Path) 
     played = await play(remote.handler(permit=lambda _: "yes"), "?")
     assert isinstance(played.error, UsageError)
     assert "allow_once" in str(played.error)
+
+
+async def test_of_many_calls_that_have_ended_the_last_are_told_in_full() -> None:
+    """A prompt stays of a size that a model takes; of the first calls only the titles are told."""
+
+    async def handle(turn: Turn) -> list[str | None]:
+        calls = ToolCalls(Harness(turn, agent="coder"), lambda _: None, str)
+        await calls.read()
+        told = [calls.word(is_known=is_known) for is_known in (False, True)]
+        for number in range(0 if told[0] else 30):
+            ended: Any = {"title": f"call {number}", "status": "completed", "raw_output": "x" * 9_000}
+            await calls.note(
+                ToolCallProgress(session_update="tool_call_update", tool_call_id=str(number), **ended)
+            )
+        await turn.ask(bool, "Go on?", key="go")  # so that it begins again
+        return told
+
+    in_full, brief = (await play(handle, answers={"go": True})).payload
+    assert len(in_full) < 65_000
+    lines = in_full.splitlines()
+    assert lines[0] == DONE
+    assert lines[1] == "call 0 (completed)"
+    assert lines[30].startswith('{"title":"call 29"')
+    assert brief.splitlines()[1:] == [f"call {number} (completed)" for number in range(30)]
 
 
 # ---------------------------------------------------------------- interruptions

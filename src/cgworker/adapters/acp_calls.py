@@ -20,6 +20,7 @@ DONE = "So far these tool calls have ended, in this order. Do not repeat one onl
 
 _STEP = "acp:call"
 _MAX_CHARACTERS = 4_000  # of one call; an agent can read the file or run the query again
+_MAX_CHARACTERS_OF_ALL = 60_000  # of older ones the title has to do
 
 
 @define
@@ -57,8 +58,13 @@ class ToolCalls:
         """
         if not self._earlier:
             return None
-        told = [_brief(call) if is_known else dumps(call).decode() for call in self._earlier]
-        return "\n".join([DONE, *(text[:_MAX_CHARACTERS] for text in told)])
+        told: list[str] = []
+        left = 0 if is_known else _MAX_CHARACTERS_OF_ALL
+        for call in reversed(self._earlier):  # what was done last matters most
+            text = dumps(call).decode()[:_MAX_CHARACTERS]
+            left -= len(text)
+            told.append(text if left >= 0 else _brief(call))
+        return "\n".join([DONE, *reversed(told)])
 
     def of(self, update: BaseModel) -> dict[str, Any]:
         """Return what is known of a call, with what an update or a request for permission says of it.
