@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from cgworker.client.feeds import read_feed_page
 from cgworker.client.paths import agent_path, project_path
 from cgworker.wire.agents import (
     AgentSnapshot,
@@ -171,11 +172,10 @@ class AgentCalls:
             limit: the most events to return.
             wait_seconds: how long the kernel may wait for a first event; 0 does not wait.
         """
-        answer = await self._kernel.send(
-            "GET",
+        return await read_feed_page(
+            self._kernel,
             agent_path(agent, "/feed"),
-            query={"after_ledger_seq": after_ledger_seq, "limit": limit},
+            after_ledger_seq=after_ledger_seq,
+            limit=limit,
             wait_seconds=wait_seconds,
         )
-        page = structure_answer(FeedPage, answer.body)
-        return page, answer.has_more(len(page.items), limit)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from cgworker.client.feeds import read_feed_page
 from cgworker.client.paths import turn_path
 from cgworker.errors import KernelLacks, KernelTrouble
 from cgworker.retrying import Backoff
@@ -154,14 +155,13 @@ class TurnReads:
             limit: the most events to return.
             wait_seconds: how long the kernel may wait for a first event; 0 does not wait.
         """
-        answer = await self._kernel.send(
-            "GET",
+        return await read_feed_page(
+            self._kernel,
             turn_path(turn, "/feed"),
-            query={"after_ledger_seq": after_ledger_seq, "limit": limit},
+            after_ledger_seq=after_ledger_seq,
+            limit=limit,
             wait_seconds=wait_seconds,
         )
-        page = structure_answer(FeedPage, answer.body)
-        return page, answer.has_more(len(page.items), limit)
 
     async def events(self, turn: TurnRef) -> AsyncGenerator[LedgerEvent, None]:
         """Yield all events of the turn so far, and its children's births and ends, page by page.

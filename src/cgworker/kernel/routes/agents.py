@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cgworker.kernel.access import authenticate, long_poll_as_reader, require_reader
-from cgworker.kernel.http.messages import next_page, path_id, read, read_query, reply, require_same
-from cgworker.kernel.long_poll.long_poll import Preferences
+from cgworker.kernel.access import authenticate, require_reader
+from cgworker.kernel.http.messages import path_id, read, reply, require_same
 from cgworker.kernel.long_poll.notifier import agent_topic, agent_topics, work_topic
 from cgworker.kernel.openapi.operation import Operation
-from cgworker.kernel.routes.turns import FeedQuery
+from cgworker.kernel.routes.feeds import FeedQuery, feed_response
 from cgworker.kernel.store.agents import (
     get_agent,
     register_agent,
@@ -58,22 +59,14 @@ async def get(request: Request) -> Response:
 
 async def feed(request: Request) -> Response:
     """A page of events of the agent and of the turns addressed to it."""
-    agent, query, preferences = _path_agent(request), read_query(request, FeedQuery), Preferences(request)
-    after, limit = query.after_ledger_seq, query.limit
-    kernel = request.app.state.kernel
+    agent, kernel = _path_agent(request), request.app.state.kernel
     max_items = kernel.config.max_page_items
-    page, is_cut = await long_poll_as_reader(
-        request,
-        agent.project_id,
-        [agent_topic(agent)],
-        lambda: agent_feed(kernel.database, agent, after=after, limit=limit, max_items=max_items),
-        is_new=lambda found: bool(found[0].items) or limit == 0,
-        wait_seconds=preferences.wait_seconds,
-    )
-    headers = preferences.applied()
-    if is_cut:
-        headers |= next_page(request, "after_ledger_seq", page.next_after_ledger_seq)
-    return reply(page, headers=headers)
+
+    def read_page(query: FeedQuery) -> Awaitable[tuple[FeedPage, bool]]:
+        after, limit = query.after_ledger_seq, query.limit
+        return agent_feed(kernel.database, agent, after=after, limit=limit, max_items=max_items)
+
+    return await feed_response(request, agent.project_id, agent_topic(agent), read_page)
 
 
 async def drain(request: Request) -> Response:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from attrs import frozen
 from starlette.requests import Request
 from starlette.responses import Response
@@ -11,7 +13,6 @@ from cgworker.kernel.access import authenticate, bearer_acting_as, long_poll_as_
 from cgworker.kernel.http.messages import (
     body_bytes,
     idempotency_key,
-    int_field,
     next_page,
     path_id,
     read,
@@ -23,6 +24,7 @@ from cgworker.kernel.long_poll.long_poll import Preferences
 from cgworker.kernel.long_poll.notifier import turn_topic, turn_topics, work_topic
 from cgworker.kernel.openapi.operation import Operation
 from cgworker.kernel.routes import dispatches, messages, redo, settlements
+from cgworker.kernel.routes.feeds import FeedQuery, feed_response
 from cgworker.kernel.routes.settlements import notify_settled
 from cgworker.kernel.store.callers import PresentedCredential
 from cgworker.kernel.store.claims.append import Append
@@ -57,14 +59,6 @@ class ContextQuery:
 
     after_turn_seq: int = 0
     limit: int = 100
-
-
-@frozen(kw_only=True)
-class FeedQuery:
-    """After which event to start, and how many."""
-
-    after_ledger_seq: int = 0
-    limit: int = int_field(100, minimum=0)
 
 
 async def get(request: Request) -> Response:
@@ -105,22 +99,14 @@ async def context(request: Request) -> Response:
 
 async def feed(request: Request) -> Response:
     """A page of the turn's events."""
-    ref, query, preferences = _path_turn(request), read_query(request, FeedQuery), Preferences(request)
-    after, limit = query.after_ledger_seq, query.limit
-    kernel = request.app.state.kernel
+    ref, kernel = _path_turn(request), request.app.state.kernel
     max_items = kernel.config.max_page_items
-    page, is_cut = await long_poll_as_reader(
-        request,
-        ref.project_id,
-        [turn_topic(ref)],
-        lambda: turn_feed(kernel.database, ref, after=after, limit=limit, max_items=max_items),
-        is_new=lambda found: bool(found[0].items) or limit == 0,
-        wait_seconds=preferences.wait_seconds,
-    )
-    headers = preferences.applied()
-    if is_cut:
-        headers |= next_page(request, "after_ledger_seq", page.next_after_ledger_seq)
-    return reply(page, headers=headers)
+
+    def read_page(query: FeedQuery) -> Awaitable[tuple[FeedPage, bool]]:
+        after, limit = query.after_ledger_seq, query.limit
+        return turn_feed(kernel.database, ref, after=after, limit=limit, max_items=max_items)
+
+    return await feed_response(request, ref.project_id, turn_topic(ref), read_page)
 
 
 async def append(request: Request) -> Response:

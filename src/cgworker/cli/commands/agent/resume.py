@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from cgworker.cli.connect import as_actor
-from cgworker.cli.identity import project_of
+from cgworker.cli.accepting import set_accepts_work
 from cgworker.cli.options import (
     MaybeRequestedBy,
     ProfilesProjectId,
@@ -11,8 +10,6 @@ from cgworker.cli.options import (
 )
 from cgworker.cli.results import ResumedAgent
 from cgworker.cli.subject_flags import AgentFlags
-from cgworker.profiles import non_blank
-from cgworker.wire.refs import AgentRef
 
 
 async def resume(
@@ -22,14 +19,10 @@ async def resume(
     requested_by: MaybeRequestedBy = None,
 ) -> ResumedAgent:
     """Let an agent accept work again."""
-    agent = AgentRef(project_id=project_of(server, project_id), agent_id=which.id)
-    actor = AgentRef(project_id=agent.project_id, agent_id=non_blank(requested_by) or agent.agent_id)
-    async with as_actor(server, actor) as kernel:
-        await kernel.agents.resume(agent, requested_by=actor)
-        snapshot = await kernel.agents.get(agent)
+    actor, snapshot = await set_accepts_work(server, which.id, project_id, requested_by, accepts_work=True)
     return ResumedAgent(
-        project_id=agent.project_id,
-        agent_id=agent.agent_id,
+        project_id=actor.project_id,
+        agent_id=which.id,
         accepts_work=snapshot.accepts_work,
         requested_by=actor.agent_id,
         snapshot=snapshot,

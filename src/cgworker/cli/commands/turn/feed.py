@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from cgworker.cli.connect import as_reader
-from cgworker.cli.envelope import hint_cut
+from cgworker.cli.feeds import read_feed
 from cgworker.cli.identity import project_of
 from cgworker.cli.options import (
     AfterLedgerSeq,
@@ -13,7 +12,6 @@ from cgworker.cli.options import (
     ProfilesProjectId,
     ServerFlags,
 )
-from cgworker.cli.progress import SILENT_SECONDS, progress
 from cgworker.cli.subject_flags import TurnFlags
 from cgworker.wire.ledger import FeedPage
 from cgworker.wire.refs import TurnRef
@@ -30,12 +28,12 @@ async def feed(
 ) -> FeedPage:
     """Show the events of a turn."""
     turn = TurnRef(project_id=project_of(server, project_id, caller), turn_id=which.id)
-    about = progress(f"waiting for events of {turn.turn_id}", after_seconds=SILENT_SECONDS)
-    async with as_reader(server, caller, turn.project_id) as kernel:
-        with about:
-            page, has_more = await kernel.turns.feed_page(
-                turn, after_ledger_seq=after_ledger_seq, limit=limit, wait_seconds=wait_seconds
-            )
-    after = page.next_after_ledger_seq
-    hint_cut(len(page.items), limit, has_more, flag="--after-ledger-seq", after=after)
-    return page
+    return await read_feed(
+        server,
+        caller,
+        turn,
+        limit,
+        lambda kernel: kernel.turns.feed_page(
+            turn, after_ledger_seq=after_ledger_seq, limit=limit, wait_seconds=wait_seconds
+        ),
+    )
