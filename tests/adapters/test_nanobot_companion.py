@@ -17,7 +17,7 @@ from nanobot.channels.manager import ChannelManager
 from nanobot.config.schema import Config
 from websockets.asyncio.client import ClientConnection, connect
 
-from cgworker import AdapterHandler, KernelClient, Turn, TurnRef, Worker, WorkerOptions
+from cgworker import AdapterHandler, KernelClient, Turn, TurnRef, Worker, WorkerOptions, answer_question
 from cgworker.adapters.nanobot import NanobotAdapter, chat_of
 from cgworker.adapters.nanobot_companion import NanobotCompanion
 from cgworker.adapters.tools import ChildTool
@@ -224,6 +224,41 @@ async def test_a_companion_that_starts_again_goes_on_with_what_it_took(
                     await anyio.sleep(0.01)
     assert (sent.content, sent.metadata["thread"]) == ("tidy: done", "t")
     assert len((await door.projections.turns(kernel.project_id)).items) == 1
+
+
+async def test_a_turn_that_was_closed_while_no_companion_ran_is_replied_to(
+    desk: Worker, door: KernelClient, tmp_path: Path
+) -> None:
+    """Somebody else has answered its question, which is not put into the chat again."""
+    async with working(desk):
+        async with running(NanobotCompanion(door, "desk", bus := MessageBus(), folder=tmp_path)):
+            await bus.publish_inbound(said("tidy"))
+            assert await reply(bus) == "Really tidy?"
+            turn = await dispatched(door)
+        await answer_question(door, turn, True)
+        await in_state(door, turn, "closed")
+        async with running(NanobotCompanion(door, "desk", bus := MessageBus(), folder=tmp_path)):
+            assert await reply(bus) == "tidy: done"
+            await bus.publish_inbound(said("burn"))
+            assert await reply(bus) == "Really burn?"
+
+
+async def test_a_companion_without_the_grants_says_that_it_could_not(
+    kernel: LocalKernel, desk: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """To the chat in general, to the log in full; the question stays open, for others too."""
+    async with (
+        await kernel.agent("door") as door,
+        working(desk),
+        running(NanobotCompanion(door, "desk", bus := MessageBus())),
+    ):
+        await bus.publish_inbound(said("tidy"))
+        assert await reply(bus) == "Really tidy?"
+        await bus.publish_inbound(said("yes"))
+        assert await reply(bus) == "The answer could not be given. Please answer again."
+        assert "turn.resume.any" in caplog.text
+        await bus.publish_inbound(said("/stop"))
+        assert await reply(bus) == "It could not be stopped."
 
 
 async def test_what_the_kernel_refuses_is_said_and_the_chat_goes_on(
