@@ -154,6 +154,20 @@ async def test_the_page_says_that_the_kernel_is_away_and_goes_on(
     await page.locator(f"#{turn_id} .badge", has_text="succeeded").wait_for()
 
 
+async def test_a_page_that_could_not_be_read_once_comes_by_itself(
+    sample: Sample, link: str, browser: Browser
+) -> None:
+    """Neither a whole page nor its moving part waits for the next change."""
+    page = await browser.signed_in(link)
+    turn_id = await sample.dispatch(WRITING, {"subject": "a queue"})
+    sample.kernel.faults.answer("get")
+    assert (await page.goto(at(link, f"/turns/{turn_id}"))).status == 503
+    await page.locator(".state .badge", has_text="running").wait_for()
+    sample.kernel.faults.answer("get")
+    sample.go_on.set()
+    await page.locator(".state .badge", has_text="succeeded").wait_for()
+
+
 async def test_a_turn_is_told_something_and_a_live_update_keeps_what_is_half_typed(
     sample: Sample, link: str, browser: Browser
 ) -> None:

@@ -46,7 +46,7 @@ def place() -> Iterator[Path]:
 def folder(place: Path) -> Iterator[Path]:
     """A folder for data; nothing runs on it at the end."""
     yield place / "postgres"
-    assert not processes_on(place / "postgres")
+    assert eventually(lambda: not processes_on(place / "postgres"))
 
 
 def a_user(folder: Path) -> subprocess.Popen[str]:

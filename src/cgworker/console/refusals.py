@@ -21,7 +21,15 @@ async def kernel_away(request: Request, trouble: Exception) -> Response:
     What was typed into a form is kept: a button sends it once more.
     """
     typed = getattr(request.state, "typed", None)
-    return _page(request, "The kernel does not answer", str(trouble), status=503, live="*", typed=typed)
+    return _page(
+        request,
+        "The kernel does not answer",
+        str(trouble),
+        status=503,
+        live="*",
+        is_away=request.method == "GET",
+        typed=typed,
+    )
 
 
 async def kernel_lacks(request: Request, lack: Exception) -> Response:
@@ -48,6 +56,7 @@ def _page(
     *,
     status: int,
     live: str = "",
+    is_away: bool = False,
     typed: Mapping[str, str] | None = None,
 ) -> Response:
     return render(
@@ -57,6 +66,7 @@ def _page(
         message=message,
         status=status,
         live=live,
+        is_away=is_away,
         typed=typed,
         path=quote(request.scope["path"]),
     )

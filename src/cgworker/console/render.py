@@ -30,7 +30,14 @@ _MAX_PART = 1000
 
 
 def render(
-    request: Request, template: str, *, title: str, status: int = 200, live: str = "", **context: Any
+    request: Request,
+    template: str,
+    *,
+    title: str,
+    status: int = 200,
+    live: str = "",
+    is_away: bool = False,
+    **context: Any,
 ) -> Response:
     """Return a page, or only its moving part to a page that loads that anew.
 
@@ -40,6 +47,7 @@ def render(
         title: the title of the page.
         status: the HTTP status.
         live: the turn whose changes load the page anew; "*" for any change, empty for none.
+        is_away: whether the page stands for one that could not be made, and is loaded again until it can.
         context: what the template shows.
     """
     console, sessions = console_of(request), request.app.state.sessions
@@ -53,6 +61,7 @@ def render(
             pages=PAGES,
             title=title,
             live=live,
+            is_away=is_away,
             version=request.scope["console_version"],
             project_id=console.project_id,
             agent_id=console.agent.agent_id,

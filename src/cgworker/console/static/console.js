@@ -56,8 +56,18 @@
     connect();
   }
 
-  // What is open or shut on the page stays so when its moving part is loaded anew.
-  document.addEventListener("htmx:beforeSwap", (event) => {
-    if (event.detail.xhr.status === 503) event.detail.shouldSwap = false;
+  // A part that could not be loaded is asked for again: there may be no other news for long.
+  const changedLater = () => setTimeout(changed, RETRY_MS);
+  document.addEventListener("htmx:responseError", (event) => {
+    if (event.detail.xhr.status === 503) changedLater();
   });
+  document.addEventListener("htmx:sendError", changedLater);
+
+  // A page that could not be made is loaded again when it can be.
+  const reload = async () => {
+    const answer = await fetch(location.href, { method: "HEAD" }).catch(() => null);
+    if (answer && answer.status !== 503) location.reload();
+    else setTimeout(reload, RETRY_MS);
+  };
+  if ("away" in document.body.dataset) setTimeout(reload, RETRY_MS);
 })();
