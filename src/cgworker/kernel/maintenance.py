@@ -1,4 +1,4 @@
-"""Periodic maintenance: reap expired leases, number ledgers, delete old keys, analyze grown tables."""
+"""Periodic maintenance: reap ended leases, number ledgers, delete old keys, analyze tables, free memory."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import logging
 from cgworker.errors import CommonGroundError
 from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.long_poll.notifier import Notifier, turn_topics, work_topic
+from cgworker.kernel.memory import FreedMemory
 from cgworker.kernel.metrics import Metrics
 from cgworker.kernel.store.claims.reconcile import reconcile_batch
 from cgworker.kernel.store.ledger import number_all
@@ -44,6 +45,7 @@ class Maintenance:
         self._database = database
         self._notifier = notifier
         self._metrics = metrics
+        self._freed = FreedMemory()
         self._kept_from = Position()
         self._is_in_trouble = False
 
@@ -52,6 +54,7 @@ class Maintenance:
         interval = self._config.claim_reaper_interval_seconds
         while True:
             await asyncio.sleep(interval or _IDLE_SECONDS)
+            self._freed.give_back()
             try:
                 if interval:
                     await self.reap()

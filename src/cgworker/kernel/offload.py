@@ -12,17 +12,16 @@ import atexit
 import gc
 import os
 import pickle
-import resource
 import select
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import IO, Any, Final, TypeVar
 
 from cgworker.errors import InvalidRequest, KernelOverloaded
+from cgworker.kernel.memory import resident_bytes
 
 T = TypeVar("T")
 
@@ -146,16 +145,8 @@ def main() -> None:
         except EOFError:
             return
         _send(answers, pickle.dumps(_outcome(function, arguments), pickle.HIGHEST_PROTOCOL))
-        if _resident_bytes() > _MAX_RESIDENT_BYTES:
+        if resident_bytes() > _MAX_RESIDENT_BYTES:
             return
-
-
-def _resident_bytes() -> int:
-    """Return the resident bytes of the process; 0 if unknown. The peak would include the parent's."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-    except OSError:
-        return 0
 
 
 def _outcome(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[bool, Any]:
