@@ -28,6 +28,7 @@ ROWS = (
     "ordered_turns",
     "feed_readers",
     "watching",
+    "large_turns",
 )
 """The modules of the rows, in the order of the page."""
 

@@ -106,9 +106,10 @@ class Caller:
         """Extend the lease."""
         await self._post("/claims:renew", {"claim": _token_of(claim)})
 
-    async def finish(self, claim: Any) -> None:
+    async def finish(self, claim: Any, result: Any = None) -> None:
         """Close the turn with a result."""
-        body = {"claim": _token_of(claim), "outcome": "succeeded", "final_payload": {"text": "hello"}}
+        payload = result or {"text": "hello"}
+        body = {"claim": _token_of(claim), "outcome": "succeeded", "final_payload": payload}
         await self._post(f"/turns/{claim['turn_id']}:finish", body)
 
     @property
