@@ -35,16 +35,27 @@ class Lazy:
         _keep(lazy, answer)
         return lazy
 
+    def answered(self) -> Mapping[str, Any]:
+        """Return the JSON object, for a look that needs no types.
+
+        Raises:
+            AnswerInvalid: it is no JSON object.
+            AttributeError: the object was not read from an answer.
+        """
+        if not isinstance(self._answer, dict):
+            _keep(self, Lazy.read(Mapping[str, Any], self._answer))
+        answer: Mapping[str, Any] = self._answer
+        return answer
+
     def __getattr__(self, name: str) -> Any:
         """Read a field that was not read yet."""
         kinds = _kinds_of(cast("Any", type(self)))
         if name not in kinds:
             raise AttributeError(name)
-        if not isinstance(self._answer, dict):
-            _keep(self, Lazy.read(Mapping[str, Any], self._answer))
         kind, value = kinds[name]
-        if name in self._answer:
-            value = Lazy.read(kind, self._answer[name])
+        answer = self.answered()
+        if name in answer:
+            value = Lazy.read(kind, answer[name])
         if value is attrs.NOTHING:
             raise AnswerInvalid(f"the kernel's answer is not a {type(self).__name__}: {name} is missing")
         object.__setattr__(self, name, value)

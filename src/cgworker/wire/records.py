@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -76,6 +77,9 @@ class SemanticItem(Lazy):
     @property
     def payload(self) -> Any:
         """The JSON value of the record."""
+        with suppress(LookupError, TypeError, AttributeError):  # then it is read again, for the faults
+            content = self.answered()["content"]["cards"][0]["content"]
+            return content["text"] if "text" in content else content["data"]
         return self.content.cards[0].payload
 
 

@@ -90,8 +90,8 @@ async def context(request: Request) -> Response:
         wait_seconds=preferences.wait_seconds,
     )
     headers = preferences.applied()
-    if page.is_cut and page.records:
-        headers |= next_page(request, "after_turn_seq", page.records[-1].turn_seq)
+    if page.cut_after is not None:
+        headers |= next_page(request, "after_turn_seq", page.cut_after)
     if JSON_LINES in request.headers.get("accept", ""):
         return Response(page.lines(), 200, headers, JSON_LINES)
     return reply(context_of(page.turn, page.records), headers=headers)

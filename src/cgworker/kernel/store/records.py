@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from json.encoder import encode_basestring as quoted
-from typing import Any, NamedTuple, cast
+from operator import itemgetter
+from typing import Any, TypeAlias, cast
 
+import orjson
 from attrs import frozen
 
 from cgworker.kernel.store.ids import turn_id, turn_number
@@ -26,11 +28,8 @@ MAX_PAGE_BYTES = 16 * 2**20
 """The most bytes of payloads or annotations in a page; a larger single item makes a page alone."""
 
 
-class StoredRecord(NamedTuple):
-    """A record as the JSON text of a SemanticItem: the kernel stores payloads, and never reads them."""
-
-    turn_seq: int
-    text: str
+StoredRecord: TypeAlias = str
+"""A record as the JSON text of a SemanticItem: the kernel stores payloads, and never reads them."""
 
 
 @frozen
@@ -40,19 +39,19 @@ class ContextPage:
     Attributes:
         turn: the turn.
         records: the records, ascending.
-        is_cut: whether a limit of the kernel cut the page.
+        cut_after: the turn_seq of the last record, if a limit of the kernel cut the page; else None.
     """
 
     turn: TurnSnapshot
     records: tuple[StoredRecord, ...]
-    is_cut: bool
+    cut_after: int | None
 
     def lines(self) -> bytes:
         """Return the turn and each record as a line of JSON (difference 43).
 
         Stored payloads may have line breaks, but only as blanks between values: in a string they are escaped.
         """
-        texts = (dumps(self.turn).decode(), *(record.text for record in self.records))
+        texts = (dumps(self.turn).decode(), *self.records)
         joined = "\n".join(texts)
         if joined.count("\n") > len(self.records):
             joined = "\n".join(text.replace("\n", " ") for text in texts)
@@ -61,7 +60,7 @@ class ContextPage:
 
 def context_of(turn: TurnSnapshot, records: Iterable[StoredRecord]) -> TurnContext:
     """Return a context for an answer; its records can only be written."""
-    items = raw_json("[" + ",".join(record.text for record in records) + "]")
+    items = raw_json("[" + ",".join(records) + "]")
     return TurnContext(turn=turn, semantic_items=cast("Any", items))
 
 
@@ -85,11 +84,23 @@ order by turn_seq
 
 async def list_records(
     database: Database, ref: TurnRef, *, after_turn_seq: int, limit: int
-) -> tuple[tuple[StoredRecord, ...], bool]:
-    """Return up to `limit` records after a turn_seq, ascending, and whether their size cut the page."""
+) -> tuple[tuple[StoredRecord, ...], int | None, bool]:
+    """Return records after a turn_seq, ascending.
+
+    Args:
+        database: the kernel's database.
+        ref: the turn.
+        after_turn_seq: the records have a higher one.
+        limit: the most records.
+
+    Returns:
+        The records, the turn_seq of the last one, and whether their size cut the page.
+    """
     number = turn_number(ref.turn_id)
     rows = await database.fetch(LIST_RECORDS, ref.project_id, number, after_turn_seq, limit, MAX_PAGE_BYTES)
-    return stored_records(ref, rows), bool(rows) and rows[0]["found_count"] > len(rows)
+    if not rows:
+        return (), None, False
+    return stored_records(ref, rows), rows[-1]["turn_seq"], rows[0]["found_count"] > len(rows)
 
 
 async def get_context(
@@ -106,10 +117,18 @@ async def get_context(
     """
     turn = await get_turn(database, ref)
     fetched = min(limit, max_items) if limit >= 0 else max_items
-    records, is_large = await list_records(database, ref, after_turn_seq=after_turn_seq, limit=fetched)
+    records, last_seq, is_large = await list_records(
+        database, ref, after_turn_seq=after_turn_seq, limit=fetched
+    )
     if limit < 0 and not is_large:
         records = records[:limit]
-    return ContextPage(turn, records, is_large or limit > max_items == len(records))
+    is_cut = is_large or limit > max_items == len(records)
+    return ContextPage(turn, records, last_seq if is_cut else None)
+
+
+_columns_of = itemgetter(
+    "turn_seq", "record_id", "role", "box_id", "card_id", "metadata", "payload", "recorded_at"
+)
 
 
 def stored_records(ref: TurnRef, rows: Iterable[Row]) -> tuple[StoredRecord, ...]:
@@ -121,20 +140,21 @@ def stored_records(ref: TurnRef, rows: Iterable[Row]) -> tuple[StoredRecord, ...
     """
     project_id = quoted(ref.project_id)
     turn = f'{{"project_id":{project_id},"turn_id":{quoted(turn_id(turn_number(ref.turn_id)))}}}'
-    return tuple(StoredRecord(row["turn_seq"], _text_of(row, project_id, turn)) for row in rows)
+    return tuple([_text_of(row, project_id, turn) for row in rows])
 
 
 def _text_of(row: Row, project_id: str, turn: str) -> str:
     """Return a SemanticItem's JSON. By way of the classes it would take ten times as long."""
-    box_id, card_id, payload = quoted(row["box_id"]), quoted(row["card_id"]), row["payload"]
+    turn_seq, record_id, role, box_id, card_id, metadata, payload, recorded_at = _columns_of(row)
+    box_id, card_id = quoted(box_id), quoted(card_id)
     box = f'{{"project_id":{project_id},"cardbox_id":{box_id}}}'
     name, kind = ("text", "TextContent") if payload.startswith('"') else ("data", "JsonContent")
     return (
-        f'{{"record":{{"ref":{{"project_id":{project_id},"record_id":{quoted(row["record_id"])}}},"turn":{turn},'
-        f'"turn_seq":{row["turn_seq"]},"record_role":{quoted(row["role"])},"cardbox_ref":{box},'
-        f'"created_at":"{row["recorded_at"].isoformat()}"}},'
+        f'{{"record":{{"ref":{{"project_id":{project_id},"record_id":{quoted(record_id)}}},"turn":{turn},'
+        f'"turn_seq":{turn_seq},"record_role":{quoted(role)},"cardbox_ref":{box},'
+        f'"created_at":{orjson.dumps(recorded_at).decode()}}},'
         f'"content":{{"ref":{box},"box":{{"card_ids":[{card_id}],"box_id":{box_id}}},'
         f'"cards":[{{"content":{{"{name}":{payload},"__type__":"{kind}"}},'
         f'"tool_calls":null,"tool_call_id":null,"ttl_seconds":null,'
-        f'"metadata":{row["metadata"]},"card_id":{card_id}}}]}}}}'
+        f'"metadata":{metadata},"card_id":{card_id}}}]}}}}'
     )

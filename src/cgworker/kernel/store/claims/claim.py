@@ -283,7 +283,7 @@ async def with_all_records(database: Database, one: ClaimTry, claimed: Claimed |
     if claimed is None or _is_whole(one, claimed):
         return claimed
     wanted = one.claim.record_limit
-    records, is_large = await list_records(database, claimed.token.turn, after_turn_seq=0, limit=wanted)
+    records, _, is_large = await list_records(database, claimed.token.turn, after_turn_seq=0, limit=wanted)
     return evolve(claimed, records=records, has_all_records=not is_large)
 
 
