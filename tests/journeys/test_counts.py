@@ -105,6 +105,32 @@ async def test_a_turn_is_followed_by_the_next_one_in_the_same_task(kernel: Local
     assert len(set(tasks)) <= 4, tasks
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_turn_makes_one_task(kernel: LocalKernel) -> None:
+    """Its handler's: neither its lease, unless it is renewed, nor its result's way to the disk needs one."""
+    made, by_turn, loop = 0, list[int](), asyncio.get_running_loop()
+
+    def make(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
+        nonlocal made
+        made += 1
+        return asyncio.Task(coroutine, loop=loop, **options)
+
+    class Noting(Worker):
+        async def handle(self, _: Turn) -> str:
+            return "done"
+
+        async def on_settled(self, _: TurnReport) -> None:
+            by_turn.append(made)
+
+    async with await kernel.agent("desk") as desk:
+        turns = [await kernel.dispatch("desk", {}) for _ in range(30)]
+        loop.set_task_factory(make)
+        async with working(Noting(desk)):
+            await closed(desk, turns[-1])
+        loop.set_task_factory(None)
+    assert by_turn[25] - by_turn[5] <= 20 + 5, by_turn
+
+
 async def test_turns_of_one_answer_need_one_look_at_the_outbox(
     kernel: LocalKernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
