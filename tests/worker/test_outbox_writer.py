@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -86,6 +88,25 @@ async def until_taken(folder: Path) -> None:
     with anyio.fail_after(60):
         while not folder.exists():  # noqa: ASYNC110, ASYNC240  # made by a thread
             await anyio.sleep(0.01)
+
+
+async def test_what_is_in_the_folder_is_counted_once_a_second(
+    outbox: Outbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not before each write: that would be two more system calls for each file that is there."""
+    counted, files_in = list[Path](), vars(files)["_files_in"]
+
+    def count(folder: Path) -> Any:
+        counted.append(folder)
+        return files_in(folder)
+
+    monkeypatch.setattr(files, "_files_in", count)
+    monkeypatch.setattr(files, "_COUNT_SECONDS", 1000)
+    for number in range(10):
+        await outbox.put(make_turn(turn_id=f"T-{number}"), succeed(number))
+    assert len(counted) == 2  # the folder, and the dead letters in it
+    shutil.rmtree(tmp_path / "outbox")
+    assert (await outbox.put(make_turn(turn_id="T-10"), succeed(10))).path.exists()
 
 
 async def test_what_is_dropped_before_it_is_written_never_is(

@@ -7,6 +7,7 @@ absent. One sync of the folder makes all files of a moment durable.
 
 from __future__ import annotations
 
+import math
 import os
 import uuid
 from collections.abc import Sequence
@@ -18,10 +19,12 @@ from attrs import frozen
 from cgworker.errors import CommonGroundError
 from cgworker.events import logger
 from cgworker.handlers.files import make_private_folder
+from cgworker.lease import monotonic
 from cgworker.private import write_private
 from cgworker.worker.outbox.batch_files import SUFFIX, BatchFiles
 from cgworker.worker.outbox.writer import ResultLine
 
+_COUNT_SECONDS = 1.0
 _MAX_SHARED_BYTES = 1024 * 1024  # the room that a delivered result takes until those beside it are delivered
 
 
@@ -46,6 +49,8 @@ class OutboxFiles:
         self._dead_letters = dead_letters
         self._shared = shared
         self._max_bytes = max_bytes
+        self._used_bytes = 0
+        self._counted_at = -math.inf
 
     # ------------------------------------------------------------ write
 
@@ -56,7 +61,6 @@ class OutboxFiles:
             The file of each result, or why it could not be written.
         """
         try:
-            make_private_folder(self._folder)
             self._make_room(sum(len(result.line) for result in results))
         except (OSError, OutboxFull) as unwritable:
             if len(results) == 1:
@@ -97,6 +101,19 @@ class OutboxFiles:
         return path
 
     def _make_room(self, needed: int) -> None:
+        """Make room for so many bytes, and make the folder. Most results find both as they were a moment ago.
+
+        Other processes may write there too, so what is there is counted anew after a second.
+        """
+        is_known = monotonic() - self._counted_at < _COUNT_SECONDS
+        if not is_known or self._used_bytes + needed > self._max_bytes or not self._folder.is_dir():
+            make_private_folder(self._folder)
+            self._used_bytes = self._freed(needed)
+            self._counted_at = monotonic()
+        self._used_bytes += needed
+
+    def _freed(self, needed: int) -> int:
+        """Remove dead letters until there is room for so many bytes, and return how many are used then."""
         kept = _files_in(self._dead_letters)
         used = sum(file.size for file in [*_files_in(self._folder), *kept])
         for file in sorted(kept, key=lambda file: file.changed_at):
@@ -106,6 +123,7 @@ class OutboxFiles:
             used -= file.size
         if used + needed > self._max_bytes:
             raise OutboxFull(f"{self._folder} holds {used} bytes; {needed} more are over {self._max_bytes}")
+        return used
 
     # ------------------------------------------------------------ remove
 
