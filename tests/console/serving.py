@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -31,6 +32,12 @@ async def served_console(kernel: KernelClient) -> AsyncIterator[str]:
             await ready.wait()
         yield links[0]
         group.cancel_scope.cancel()
+
+
+def plot_numbers(overview: str) -> dict[str, Any]:
+    """The numbers of the plots, from the HTML of an overview."""
+    numbers: dict[str, Any] = json.loads(overview.partition("value='")[2].partition("'")[0])
+    return numbers
 
 
 class Browser:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 from collections.abc import AsyncIterator
@@ -23,6 +22,7 @@ from cgworker.kernel.store.postgres.database import Database
 from cgworker.wire.agents import AgentSpec, Provenance
 from cgworker.wire.credentials import IssueCredential
 from cgworker.wire.turns import CONVERSATION_KIND, Dispatch, RootRequest
+from tests.console.serving import plot_numbers
 from tests.kernel.killing import MortalKernel
 
 FORM = f"/dispatch/worker/{CONVERSATION_KIND}"
@@ -78,8 +78,7 @@ async def do(kernel: KernelClient, key: str, outcome: Any = None) -> None:
 
 async def counted(browser: httpx.AsyncClient) -> dict[str, int]:
     """What the plots of the last hour count, and their last levels."""
-    page = (await browser.get("/?window=3600", headers={"HX-Request": "true"})).text
-    data = json.loads(page.partition("value='")[2].partition("'")[0])
+    data = plot_numbers((await browser.get("/?window=3600", headers={"HX-Request": "true"})).text)
     sums = {name: sum(data[name]) for name in ("succeeded", "failed", "stopped")}
     return sums | {name: data[name][-1] for name in ("queued", "held")}
 

@@ -13,6 +13,7 @@ import pytest
 from cgworker import Turn, Worker
 from cgworker.console import console_app
 from tests.conformance.peer.elsewhere import OPTIONS, Desk
+from tests.console.serving import plot_numbers
 from tests.journeys.conftest import working
 
 PAGES = ("/", "/agents", "/turns", "/questions", "/schedules", "/dispatch")
@@ -94,5 +95,5 @@ async def test_a_turn_is_dispatched_there_by_a_form_and_counted(
         with anyio.fail_after(60):
             while '"n": 7' not in await page(browser, sent.headers["location"]):  # noqa: ASYNC110  # it can only be asked
                 await anyio.sleep(0.1)
-            while sum((await browser.get("/data?window=3600")).json()["succeeded"]) == 0:  # noqa: ASYNC110  # it can only be asked
+            while not sum(plot_numbers(await page(browser, "/?window=3600"))["succeeded"]):  # noqa: ASYNC110  # as above
                 await anyio.sleep(0.2)
