@@ -16,6 +16,7 @@ import anyio
 import anyio.to_thread
 
 from cgworker import AgentRef, KernelClient, Turn, Worker, WorkerOptions
+from cgworker.worker.process.gc_tuning import relax_gc
 
 WORDS = ("reading", "the", "file", "answer", "of", "model", "tool", "call")
 
@@ -54,6 +55,7 @@ async def main(asked: dict[str, Any]) -> None:
 
         async with anyio.create_task_group() as group:
             await group.start(worker.run)
+            relax_gc()  # as `cgworker.run` and `cg worker` do
             begun = time.process_time()
             say(True)
             await anyio.to_thread.run_sync(sys.stdin.readline)

@@ -144,7 +144,7 @@ class Connections(httpx.AsyncBaseTransport):
             idle.append(connection)
         else:
             await anyio.aclose_forcefully(connection.stream)
-        return httpx.Response(answer.status, headers=answer.headers, content=bytes(answer.body))
+        return httpx.Response(answer.status, headers=answer.headers, content=answer.body)
 
     @property
     def _idle(self) -> dict[Origin, list[HttpConnection]]:

@@ -155,7 +155,7 @@ class ResponseParser:
 
     status: int = 0
     headers: list[tuple[bytes, bytes]] = field(factory=list)
-    body: bytearray = field(factory=bytearray)
+    _chunks: list[bytes] = field(factory=list)
     is_whole: bool = False
     can_go_on: bool = False
     is_early: bool = False  # the answer began before the whole request was sent
@@ -164,6 +164,11 @@ class ResponseParser:
 
     def __attrs_post_init__(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
+
+    @property
+    def body(self) -> bytes:
+        """What has come of the body."""
+        return b"".join(self._chunks)
 
     async def read_more(self, stream: ByteReceiveStream) -> None:
         """Wait for the next bytes of the answer and parse them.
@@ -208,7 +213,7 @@ class ResponseParser:
         Args:
             data: the piece.
         """
-        self.body += data
+        self._chunks.append(data)
 
     def on_message_complete(self) -> None:
         """Note the end of the answer, unless it was an interim one (status 1xx)."""

@@ -146,15 +146,14 @@ def stored_records(ref: TurnRef, rows: Iterable[Row]) -> tuple[StoredRecord, ...
 def _text_of(row: Row, project_id: str, turn: str) -> str:
     """Return a SemanticItem's JSON. By way of the classes it would take ten times as long."""
     turn_seq, record_id, role, box_id, card_id, metadata, payload, recorded_at = _columns_of(row)
-    box_id, card_id = quoted(box_id), quoted(card_id)
-    box = f'{{"project_id":{project_id},"cardbox_id":{box_id}}}'
+    box = f'{{"project_id":{project_id},"cardbox_id":"{box_id}"}}'  # ids of ids.py have nothing to escape
     name, kind = ("text", "TextContent") if payload.startswith('"') else ("data", "JsonContent")
     return (
-        f'{{"record":{{"ref":{{"project_id":{project_id},"record_id":{quoted(record_id)}}},"turn":{turn},'
+        f'{{"record":{{"ref":{{"project_id":{project_id},"record_id":"{record_id}"}},"turn":{turn},'
         f'"turn_seq":{turn_seq},"record_role":{quoted(role)},"cardbox_ref":{box},'
         f'"created_at":{orjson.dumps(recorded_at).decode()}}},'
-        f'"content":{{"ref":{box},"box":{{"card_ids":[{card_id}],"box_id":{box_id}}},'
+        f'"content":{{"ref":{box},"box":{{"card_ids":["{card_id}"],"box_id":"{box_id}"}},'
         f'"cards":[{{"content":{{"{name}":{payload},"__type__":"{kind}"}},'
         f'"tool_calls":null,"tool_call_id":null,"ttl_seconds":null,'
-        f'"metadata":{metadata},"card_id":{card_id}}}]}}}}'
+        f'"metadata":{metadata},"card_id":"{card_id}"}}]}}}}'
     )
