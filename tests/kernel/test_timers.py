@@ -54,7 +54,7 @@ async def make_due(project: Project, turn_ids: list[str]) -> None:
 
 async def until_queued(worker: Agent, turn_id: str) -> None:
     """Return once the turn is queued."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while (await worker.get(f"turns/{turn_id}", WAIT, state="suspended"))["state"] != "queued":
             pass
 
