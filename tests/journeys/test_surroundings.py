@@ -28,7 +28,7 @@ async def test_a_disk_that_does_not_take_the_result_does_not_keep_it_from_the_ke
     """It is sent without being stored first, and the log says so."""
     monkeypatch.setattr(files, "write_private", no_space)
     async with await kernel.agent("desk") as desk:
-        worker = Worker(desk)
+        worker = Worker(desk, options=WorkerOptions(outbox="before"))
 
         @worker.turn()
         async def handle(_: Turn) -> int:
