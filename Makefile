@@ -12,8 +12,8 @@ PYTHON ?= $(shell for python in python3 python python3.13 python3.12 python3.11;
 PEER_PYTHON ?= $(shell for python in python3.13 python3.14 python3 "$$HOME"/.pyenv/versions/3.13*/bin/python; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 13))' 2>/dev/null && echo $$python && break; done)
 
-# The number of processes that run the tests. They mostly wait, so two for each processor.
-PROCESSES ?= 4
+# The number of processes that run the tests. They mostly wait, so there are more than two processors need.
+PROCESSES ?= 3
 SHARED = -p xdist --dist=worksteal --numprocesses
 
 # Keep compiled Python files, whatever the caller's setting: the tests start hundreds of programs.
