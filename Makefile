@@ -12,7 +12,7 @@ PYTHON ?= $(shell for python in python3 python python3.13 python3.12 python3.11;
 PEER_PYTHON ?= $(shell for python in python3.13 python3.14 python3 "$$HOME"/.pyenv/versions/3.13*/bin/python; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 13))' 2>/dev/null && echo $$python && break; done)
 
-# The number of processes that run the tests. They mostly wait, so there are more than two processors need.
+# The number of processes that run the tests. They mostly wait, so three keep two processors busy.
 PROCESSES ?= 3
 SHARED = -p xdist --dist=worksteal --numprocesses
 
