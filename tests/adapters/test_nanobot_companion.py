@@ -93,7 +93,7 @@ async def dispatched(door: KernelClient) -> TurnRef:
     """The first turn that the companion dispatches."""
     project_id = door.agent.project_id  # type: ignore[union-attr]
     with anyio.fail_after(30):
-        while not (turns := await door.projections.turns(project_id)).items:  # noqa: ASYNC110
+        while not (turns := await door.projections.turns(project_id)).items:  # noqa: ASYNC110  # it can only be asked
             await anyio.sleep(0.05)
     return TurnRef(project_id=project_id, turn_id=turns.items[-1].turn_id)
 
@@ -199,7 +199,7 @@ async def test_stop_in_the_chat_stops_its_turn(desk: Worker, door: KernelClient)
     async with working(desk), running(companion := NanobotCompanion(door, "desk", bus)):
         await bus.publish_inbound(said("wait"))
         with anyio.fail_after(30):
-            while not any(chat.turn for chat in companion._chats.values()):  # noqa: ASYNC110, SLF001
+            while not any(chat.turn for chat in companion._chats.values()):  # noqa: ASYNC110, SLF001  # it tells nobody
                 await anyio.sleep(0.01)
         await bus.publish_inbound(said("/stop"))
         assert await reply(bus) == "Stopped."
