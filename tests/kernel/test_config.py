@@ -58,6 +58,7 @@ def test_every_variable_is_read() -> None:
             "CG_TRUSTED_PROXIES": "10.0.0.0/8, ::1",
             "CG_ALLOWED_HOSTS": "Kernel.example.org, [fd00::1]:443",
             "CG_METRICS": "off",
+            "CG_METRICS_AGENTS": "5",
             "CG_RETENTION_DAYS": "36h",
         }
     )
@@ -82,6 +83,7 @@ def test_every_variable_is_read() -> None:
         trusted_proxies=(ip_network("10.0.0.0/8"), ip_network("::1")),
         allowed_hosts=("kernel.example.org", "fd00::1"),
         metrics=False,
+        metrics_agents=5,
         retention_seconds=36 * 3600,
     )
 
@@ -97,6 +99,7 @@ def test_every_variable_is_read() -> None:
         ("CG_CLAIM_REAPER_INTERVAL_SECONDS", "-1"),
         ("CG_POOL_SIZE", "0"),
         ("CG_METRICS", "perhaps"),
+        ("CG_METRICS_AGENTS", "many"),
         ("CG_RETENTION_DAYS", "0"),
         ("CG_RETENTION_DAYS", "soon"),
         ("CG_RETENTION_DAYS", "90 d"),

@@ -82,7 +82,7 @@ class Kernel:
 async def open_kernel(config: KernelConfig, database: Database) -> AsyncIterator[Kernel]:
     """Open a kernel on a migrated database; its notifier, timer and maintenance run until the block ends."""
     notifier = Notifier(config.pg_listen_dsn or database.listen_dsn)
-    metrics = Metrics()
+    metrics = Metrics(config.metrics_agents)
     operations = BatchedOperations(database, config.lease)
     kernel = Kernel(
         config,

@@ -116,6 +116,8 @@ class KernelConfig:
         retention_seconds: CG_RETENTION_DAYS, none. What was closed or revoked longer ago is removed for ever,
             as by `cg admin purge`: a number of days, or a time with a unit such as 36h.
         metrics: CG_METRICS, on. Whether `/metrics` is served; "off" hides it.
+        metrics_agents: CG_METRICS_AGENTS, 200. How many agents have series of their own at `/metrics`: those
+            with the most turns that are ready or running. The turns of all others are one sum.
     """
 
     pg_dsn: str | None = _setting("PG_DSN", str, "a postgresql:// address", None, secret=True)
@@ -159,6 +161,9 @@ class KernelConfig:
         "CG_RETENTION_DAYS", _read_days, "a number of days above 0, or a time such as 90d or 36h", None
     )
     metrics: bool = _setting("CG_METRICS", _switch, '"on" or "off"', True)
+    metrics_agents: int = _setting(
+        "CG_METRICS_AGENTS", _integer(0, 10_000), "a number of agents from 0 to 10000", 200
+    )
 
     @claim_reaper_interval_seconds.default
     def _a_sixth_of_the_lease(self) -> float:

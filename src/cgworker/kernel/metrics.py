@@ -4,27 +4,51 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
+from attrs import define
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cgworker.errors import CommonGroundError
 from cgworker.kernel.long_poll.notifier import Notifier
-from cgworker.kernel.store.backlog import Backlog, count_open_turns
+from cgworker.kernel.store.backlog import (
+    AgentBacklog,
+    Backlog,
+    count_open_turns,
+    count_turns_of_agents,
+)
 from cgworker.kernel.store.due import count_due
 from cgworker.kernel.store.postgres.database import Database
 
 _BUCKET_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
-_DATABASE_SECONDS = 3.0  # Prometheus gives up after ten, and would then have no metrics at all
+_DATABASE_SECONDS = 5.0  # Prometheus gives up after ten, and would then have no metrics at all
 _MAX_PROJECTS = 200  # those with the most open turns; thousands of labels would drown the rest
 
 
-class Metrics:
-    """The metrics of one kernel process: counters, and gauges that are read at each scrape."""
+@define
+class _Readings:
+    """What one look into the database found; None is what it did not answer."""
 
-    def __init__(self) -> None:
+    backlogs: list[Backlog] | None = None
+    due: Mapping[str, int] | None = None
+    agents: list[AgentBacklog] | None = None
+
+
+class Metrics:
+    """The metrics of one kernel process: counters, and gauges that are read at each scrape.
+
+    Args:
+        max_agents: how many agents have series of their own; the turns of all others are one sum.
+    """
+
+    def __init__(self, max_agents: int = 200) -> None:
+        self._max_agents = max_agents
+        self._making = asyncio.Lock()
+        self._made_at = 0.0
+        self._text = b""
         self._registry = CollectorRegistry()
         names = ("method", "path", "status")
         self.requests: Counter = self._counter("requests", "Requests answered", names)
@@ -48,12 +72,18 @@ class Metrics:
         self._due = self._gauge("due_turns", "Turns that wait for an instant", ("when",))
         self._waits = self._gauge("waiting_requests", "Requests that wait for a change")
         self._connections = self._gauge("database_connections", "Connections to PostgreSQL", ("state",))
-        self._database_up = self._gauge("database_up", "Whether PostgreSQL answered this time")
+        self._database_up = self._gauge("database_up", "Whether PostgreSQL answered this time, in 5 s")
         self._turns = self._gauge("open_turns", "Turns that are not closed", ("project", "state"))
         self._ages = self._gauge(
             "oldest_open_turn_seconds", "Time since the oldest of them was dispatched", ("project", "state")
         )
         self._leases = self._gauge("leases", "Running turns whose lease has not ended", ("project",))
+        self._agent_turns = self._gauge(
+            "agent_turns",
+            "Turns of an agent that are `ready` to be claimed, or `running`; of those with the most. Without"
+            " names: of all others",
+            ("project", "agent", "state"),
+        )
 
     def _counter(self, name: str, description: str, labels: tuple[str, ...] = ()) -> Counter:
         return Counter(f"cg_{name}", description, labels, registry=self._registry)
@@ -62,17 +92,29 @@ class Metrics:
         return Gauge(f"cg_{name}", description, labels, registry=self._registry)
 
     async def text(self, database: Database, notifier: Notifier) -> bytes:
-        """Return all metrics in the text format; without the backlog if the database is unavailable."""
-        backlogs, due = await _backlogs_of(database), await _due_of(database)
-        # No await from here on, so that two concurrent scrapes do not mix.
-        self._database_up.set(backlogs is not None)
-        self._set_backlogs(backlogs or ())
-        for when, count in (due or {}).items():
+        """Return all metrics in the text format; without the backlog if the database is unavailable.
+
+        Scrapes that wait at the same time share one look into the database and one text: nobody needs a
+        credential to scrape.
+        """
+        arrived_at = time.monotonic()
+        async with self._making:
+            if self._made_at <= arrived_at:
+                self._made_at = time.monotonic()
+                self._set(await _read(database, self._max_agents), database, notifier)
+                # Thousands of series take 40 ms. A thread lets other requests in between.
+                self._text = await asyncio.to_thread(generate_latest, self._registry)
+            return self._text
+
+    def _set(self, readings: _Readings, database: Database, notifier: Notifier) -> None:
+        self._database_up.set(readings.agents is not None)  # it is read last
+        self._set_backlogs(readings.backlogs or ())
+        self._set_agents(readings.agents or ())
+        for when, count in (readings.due or {}).items():
             self._due.labels(when).set(count)
         self._waits.set(notifier.waiting_count)
         self._connections.labels("used").set(database.used_count)
         self._connections.labels("idle").set(database.open_count - database.used_count)
-        return generate_latest(self._registry)
 
     def _set_backlogs(self, backlogs: Iterable[Backlog]) -> None:
         for gauge in (self._turns, self._ages, self._leases):
@@ -84,23 +126,21 @@ class Metrics:
             if backlog.held_count:
                 self._leases.labels(backlog.project_id).set(backlog.held_count)
 
+    def _set_agents(self, agents: Iterable[AgentBacklog]) -> None:
+        self._agent_turns.clear()
+        for agent in agents:
+            self._agent_turns.labels(agent.project_id, agent.agent_id, "ready").set(agent.ready_count)
+            self._agent_turns.labels(agent.project_id, agent.agent_id, "running").set(agent.running_count)
 
-async def _backlogs_of(database: Database) -> list[Backlog] | None:
-    """Return the open turns; None if the database does not answer."""
-    try:
+
+async def _read(database: Database, max_agents: int) -> _Readings:
+    readings = _Readings()
+    with suppress(CommonGroundError, TimeoutError):
         async with asyncio.timeout(_DATABASE_SECONDS):
-            return await count_open_turns(database, max_projects=_MAX_PROJECTS)
-    except (CommonGroundError, TimeoutError):
-        return None
-
-
-async def _due_of(database: Database) -> dict[str, int] | None:
-    """Return how many turns wait for an instant that is to come, or has come; None without the database."""
-    try:
-        async with asyncio.timeout(_DATABASE_SECONDS):
-            return await count_due(database)
-    except (CommonGroundError, TimeoutError):
-        return None
+            readings.backlogs = await count_open_turns(database, max_projects=_MAX_PROJECTS)
+            readings.due = await count_due(database)
+            readings.agents = await count_turns_of_agents(database, max_agents=max_agents)
+    return readings
 
 
 class CountRequests:
