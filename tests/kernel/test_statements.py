@@ -61,7 +61,7 @@ async def test_every_statement_fits_the_schema(dsn: str) -> None:
     assert {
         "store.claims.claim.CLAIM_TURNS",
         "store.turns.GET_TURN",
-        "maintenance.FORGET_KEYS",
+        "store.keys.FORGET_KEYS",
     } <= found.keys()
     connection = await asyncpg.connect(dsn)
     for name, statement in found.items():

@@ -87,9 +87,10 @@ async def test_a_turn_that_is_due_is_given_to_a_waiting_claim_in_one_statement(
     """Nothing is left for the statement that makes due turns ready."""
     woken: list[WokenTurn] = []
 
-    async def waking(database: Database, max_count: int) -> list[WokenTurn]:
-        woken.extend(turns := await wake_turns(database, max_count))
-        return turns
+    async def waking(database: Database, max_count: int) -> tuple[list[WokenTurn], bool]:
+        turns, has_more = await wake_turns(database, max_count)
+        woken.extend(turns)
+        return turns, has_more
 
     monkeypatch.setattr(timers, "wake_turns", waking)
     worker = await project.agent("worker", capacity=9)

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 
 from cgworker.errors import CommonGroundError
 from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.long_poll.notifier import Notifier, turn_topics, work_topic
 from cgworker.kernel.memory import FreedMemory
 from cgworker.kernel.metrics import Metrics
-from cgworker.kernel.store.claims.reconcile import reconcile_batch
+from cgworker.kernel.store.claims.reconcile import list_projects_with_ended_leases, reconcile_batch
+from cgworker.kernel.store.keys import forget_keys
 from cgworker.kernel.store.ledger import number_all
 from cgworker.kernel.store.postgres.database import Database
 from cgworker.kernel.store.postgres.statistics import analyze_grown
-from cgworker.kernel.store.retention import Position, remove_old_credentials, remove_old_turns
+from cgworker.kernel.store.retention import Position, remove_old
 
 logger: logging.Logger = logging.getLogger("cgworker.kernel")
 
 _BATCH = 500
 _REMOVAL_BATCH = 200
 _KEEP_KEYS_SECONDS = 3600.0
+_FORGET_KEYS_SECONDS = 60.0  # a statement for each project, so that it is better to have many keys in it
 _IDLE_SECONDS = 5.0
-
-FORGET_KEYS = "delete from cg_idempotency_keys where created_at < cg_now() - make_interval(secs => $1)"
 
 
 class Maintenance:
@@ -47,6 +48,7 @@ class Maintenance:
         self._metrics = metrics
         self._freed = FreedMemory()
         self._kept_from = Position()
+        self._forget_keys_at = 0.0
         self._is_in_trouble = False
 
     async def run(self) -> None:
@@ -78,7 +80,9 @@ class Maintenance:
         """Number all ledgers, delete old Idempotency-Keys, and analyze the tables that have grown."""
         await number_all(self._database)
         await analyze_grown(self._database)
-        await self._database.execute(FORGET_KEYS, max(_KEEP_KEYS_SECONDS, self._config.claim_timeout_seconds))
+        if time.monotonic() >= self._forget_keys_at:
+            await forget_keys(self._database, max(_KEEP_KEYS_SECONDS, self._config.claim_timeout_seconds))
+            self._forget_keys_at = time.monotonic() + _FORGET_KEYS_SECONDS
 
     async def remove_old(self) -> None:
         """Remove what is older than this kernel keeps, if it keeps only some: a few turns at a time.
@@ -87,21 +91,20 @@ class Maintenance:
         """
         seconds = self._config.retention_seconds
         while seconds is not None:
-            self._kept_from, removed_count = await remove_old_turns(
+            self._kept_from, removed_count = await remove_old(
                 self._database, self._kept_from, seconds, max_count=_REMOVAL_BATCH
             )
             self._metrics.removed.inc(removed_count)
-            if self._kept_from == Position():
-                await remove_old_credentials(self._database, seconds)
             if not removed_count:
                 return
 
     async def reap(self) -> None:
         """Queue every turn again whose lease has ended, and wake the claims that wait for it."""
-        while True:
-            given_back = await reconcile_batch(self._database, _BATCH)
-            for turn, agent in given_back:
-                self._notifier.wake(work_topic(agent), *turn_topics(turn, agent))
-            self._metrics.reaped.inc(len(given_back))
-            if len(given_back) < _BATCH:
-                return
+        for project_id in await list_projects_with_ended_leases(self._database):
+            while True:
+                given_back = await reconcile_batch(self._database, project_id, _BATCH)
+                for turn, agent in given_back:
+                    self._notifier.wake(work_topic(agent), *turn_topics(turn, agent))
+                self._metrics.reaped.inc(len(given_back))
+                if len(given_back) < _BATCH:
+                    break

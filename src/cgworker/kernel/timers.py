@@ -134,22 +134,20 @@ class Timers:
             await self._tick_schedules(batch)
 
     async def _wake_turns(self, batch: int) -> None:
-        while True:
-            turns = await wake_turns(self._database, batch)
+        has_more = True
+        while has_more:
+            turns, has_more = await wake_turns(self._database, batch)
             self._notifier.wake(
                 *(work_topic(woken.agent) for woken in turns),
                 *(topic for woken in turns if woken.is_resumed for topic in _topics_of(woken)),
             )
-            if len(turns) < batch:
-                return
 
     async def _tick_schedules(self, batch: int) -> None:
-        while True:
-            ticks, count = await tick_schedules(self._database, batch, lease=self._lease)
+        has_more = True
+        while has_more:
+            ticks, has_more = await tick_schedules(self._database, batch, lease=self._lease)
             for tick in ticks:
                 note_tick(self._notifier, self._metrics, tick)
-            if count < batch:
-                return
 
 
 def note_tick(notifier: Notifier, metrics: Metrics, tick: Tick) -> None:

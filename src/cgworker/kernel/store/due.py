@@ -9,6 +9,8 @@ from cgworker.kernel.store.ids import turn_ref
 from cgworker.kernel.store.postgres.database import Database
 from cgworker.wire.refs import AgentRef, TurnRef
 
+_STATEMENTS = 25  # as many turns are listed at once as so many statements can take
+
 FIND_NEXT_DUE = """
 select extract(epoch from least(t.due_at, s.due_at) - cg_clock())::float8 as seconds,
     t.project_id, t.target_agent_id, t.state
@@ -99,15 +101,29 @@ _WAKE = """
 select project_id, turn_number, target_agent_id, is_resumed
 """
 
+# The turns of all projects that are due, the longest due first, by project. Only this list goes across
+# projects.
+LIST_DUE_TURNS = """
+select project_id, array_agg(turn_number) as turn_numbers
+from (
+    select project_id, turn_number
+    from cg_turns
+    where due_at <= cg_now() and turn_number > 0
+    order by due_at
+    limit $1
+) due
+group by project_id
+order by project_id
+"""
+
 # The commit need not wait for the disk: what a crash undoes is still due afterwards.
 WAKE_TURNS = (
     """
 with due as (
     select *
     from cg_turns
-    where due_at <= cg_now() and turn_number > 0
-    order by due_at
-    limit $1
+    where project_id = $1 and turn_number = any ($3) and due_at <= cg_now()
+    order by turn_number
     for no key update skip locked
 """
     + _WAKE
@@ -147,13 +163,32 @@ class WokenTurn:
     is_resumed: bool
 
 
-async def wake_turns(database: Database, max_count: int) -> list[WokenTurn]:
-    """Let up to `max_count` turns be claimed that are due now, the longest due first; return them."""
-    rows = await database.fetch(WAKE_TURNS, max_count, annotate(reason="resume_at"))
+async def wake_turns(database: Database, max_count: int) -> tuple[list[WokenTurn], bool]:
+    """Let turns be claimed that are due now, project by project.
+
+    Args:
+        database: the kernel's database.
+        max_count: how many turns one statement takes.
+
+    Returns:
+        The turns that were made ready, and whether more may be due.
+    """
+    listed_count = max_count * _STATEMENTS
+    due = await database.fetch(LIST_DUE_TURNS, listed_count)
+    woken = []
+    for row in due:
+        project_id, numbers = row["project_id"], row["turn_numbers"]
+        for start in range(0, len(numbers), max_count):
+            woken += await _wake(database, project_id, numbers[start : start + max_count])
+    return woken, bool(woken) and sum(len(row["turn_numbers"]) for row in due) == listed_count
+
+
+async def _wake(database: Database, project_id: str, turn_numbers: list[int]) -> list[WokenTurn]:
+    rows = await database.fetch(WAKE_TURNS, project_id, annotate(reason="resume_at"), turn_numbers)
     return [
         WokenTurn(
-            turn_ref(row["project_id"], row["turn_number"]),
-            AgentRef(project_id=row["project_id"], agent_id=row["target_agent_id"]),
+            turn_ref(project_id, row["turn_number"]),
+            AgentRef(project_id=project_id, agent_id=row["target_agent_id"]),
             row["is_resumed"],
         )
         for row in rows

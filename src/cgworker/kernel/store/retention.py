@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from cgworker.kernel.store.postgres.database import Database
 
-# Looks at some turns in the order of the primary key, and removes the old ones with their records, events and
-# dispatch keys. No index tells which are old: it would cost each finish more than this walk. The events of
-# closed turns have been numbered by now, which lets an index find them.
+# The projects, one after the other. Only this list goes across projects.
+FIND_NEXT_PROJECT = "select min(project_id) from cg_projects where project_id > $1"
+
+# Looks at some turns of a project in the order of their numbers, and removes the old ones with their records,
+# events and dispatch keys. No index tells which are old: it would cost each finish more than this walk. The
+# events of closed turns have been numbered by now, which lets an index find them.
 REMOVE_OLD_TURNS = """
 with seen as (
     select project_id, turn_number, spawn_key,
         state = 'closed' and closed_at < cg_now() - make_interval(secs => $3) as is_old
     from cg_turns
-    where (project_id, turn_number) > ($1, $2)
-    order by project_id, turn_number
+    where project_id = $1 and turn_number > $2
+    order by turn_number
     limit $4
 ), doomed as (
     select s.project_id, s.turn_number, s.spawn_key
@@ -40,48 +43,53 @@ with seen as (
     delete from cg_turns t using doomed d where t.project_id = d.project_id and t.turn_number = d.turn_number
     returning 1
 )
-select project_id, turn_number, (select count(*) from turns) as removed_count
+select max(turn_number) as turn_number, count(*) as seen_count, (select count(*) from turns) as removed_count
 from seen
-order by project_id desc, turn_number desc
-limit 1
 """
 
 REMOVE_OLD_CREDENTIALS = """
 delete from cg_credentials
-where status = 'revoked' and revoked_at < cg_now() - make_interval(secs => $1)
+where project_id = $1 and status = 'revoked' and revoked_at < cg_now() - make_interval(secs => $2)
 """
 
 
 @frozen
 class Position:
-    """The turn up to which a walk over all turns has come."""
+    """The turn up to which a walk over all projects has come."""
 
     project_id: str = ""
     turn_number: int = 0
 
 
-async def remove_old_turns(
+async def remove_old(
     database: Database, after: Position, older_than_seconds: float, *, max_count: int
 ) -> tuple[Position, int]:
-    """Remove the old ones of some turns after a position.
+    """Remove the old ones of some turns after a position, and the old credentials of projects that it passes.
 
     Args:
         database: the kernel's database.
         after: where to begin.
-        older_than_seconds: how long ago a turn was closed that goes.
-        max_count: how many turns are looked at.
+        older_than_seconds: how long ago a turn was closed, or a credential revoked, that goes.
+        max_count: how many turns are looked at; a project counts as one too.
 
     Returns:
         Where to go on, which is the beginning when the end has been reached, and how many turns are gone.
     """
-    row = await database.fetchrow(
-        REMOVE_OLD_TURNS, after.project_id, after.turn_number, older_than_seconds, max_count
-    )
-    if row is None:
-        return Position(), 0
-    return Position(row["project_id"], row["turn_number"]), row["removed_count"]
-
-
-async def remove_old_credentials(database: Database, older_than_seconds: float) -> None:
-    """Remove the credentials that were revoked longer ago than this."""
-    await database.execute(REMOVE_OLD_CREDENTIALS, older_than_seconds)
+    removed_count = 0
+    while max_count > 0:
+        if not after.turn_number:
+            following = await database.fetchval(FIND_NEXT_PROJECT, after.project_id)
+            if following is None:
+                return Position(), removed_count
+            after = Position(following)
+        row = await database.fetchrow(
+            REMOVE_OLD_TURNS, after.project_id, after.turn_number, older_than_seconds, max_count
+        )
+        assert row is not None
+        removed_count += row["removed_count"]
+        after = evolve(after, turn_number=row["turn_number"] or 0)
+        if row["seen_count"] < max_count:  # these were the last of the project
+            await database.execute(REMOVE_OLD_CREDENTIALS, after.project_id, older_than_seconds)
+            after = evolve(after, turn_number=0)
+        max_count -= row["seen_count"] + 1
+    return after, removed_count

@@ -94,9 +94,12 @@ async def project_status(database: Database | Connection, project_id: str) -> Pr
     return ProjectStatus(project_id=project_id, admin_service=found, mismatch_fields=differing)
 
 
+HAS_PROJECTS = "select exists (select from cg_projects)"
+
+
 async def has_projects(database: Database) -> bool:
     """Whether there is any project."""
-    found: bool = await database.fetchval("select exists (select from cg_projects)")
+    found: bool = await database.fetchval(HAS_PROJECTS)
     return found
 
 

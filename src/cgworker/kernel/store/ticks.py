@@ -1,15 +1,15 @@
 """What schedules dispatch when they are due (difference 31).
 
-A batch of due schedules is one transaction: locked, dispatched, moved on to their next instants, and logged.
-Several kernels may do it at once, since they skip locked schedules; and a kernel that ends in the middle
-leaves nothing behind. Beyond that the dispatch key of each instant lets no instant have two turns.
+The due schedules of a project are one transaction: locked, dispatched, moved on to their next instants, and
+logged. Several kernels may do it at once, since they skip locked schedules; and a kernel that ends in the
+middle leaves nothing behind. Beyond that the dispatch key of each instant lets no instant have two turns.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import groupby, takewhile
+from itertools import takewhile
 from typing import Any
 
 from attrs import define, field, frozen
@@ -29,7 +29,22 @@ from cgworker.wire.refs import AgentRef, TurnRef
 from cgworker.wire.turns import Dispatch, RootRequest
 
 _MAX_CAUGHT_UP = 100
+_TRANSACTIONS = 25  # as many schedules are listed at once as so many transactions can take
 _LATE = timedelta(seconds=60)  # an instant that is later counts as missed
+
+# Schedules of all projects, the longest due first, by project. Only this list goes across projects.
+LIST_DUE_SCHEDULES = """
+select project_id, array_agg(schedule_id) as schedule_ids
+from (
+    select project_id, schedule_id
+    from cg_schedules
+    where due_at <= cg_now()
+    order by due_at
+    limit $1
+) due
+group by project_id
+order by project_id
+"""
 
 LOCK_DUE_SCHEDULES = """
 select s.*, cg_now() as now, t.state <> 'closed' as is_last_open
@@ -37,9 +52,8 @@ from cg_schedules s
 left join lateral (
     select state from cg_turns where project_id = s.project_id and turn_number = s.last_turn_number limit 1
 ) t on true
-where s.due_at <= cg_now()
+where s.project_id = $1 and s.schedule_id = any ($2) and s.due_at <= cg_now()
 order by s.due_at
-limit $1
 for no key update of s skip locked
 """
 
@@ -54,19 +68,17 @@ update cg_schedules s
 set next_at = m.next_at, due_at = m.due_at,
     last_at = coalesce(m.last_at, s.last_at),
     last_turn_number = coalesce(m.last_turn_number, s.last_turn_number)
-from unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[], $6::bigint[])
-    as m (project_id, schedule_id, next_at, due_at, last_at, last_turn_number)
-where s.project_id = m.project_id and s.schedule_id = m.schedule_id
+from unnest($2::text[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[], $6::bigint[])
+    as m (schedule_id, next_at, due_at, last_at, last_turn_number)
+where s.project_id = $1 and s.schedule_id = m.schedule_id
 """
 
 LOG_SCHEDULES = """
 insert into cg_ledger (project_id, event_type, subject_kind, subject_id, actor_kind, actor_id, annotations,
     agent_id)
-select e.project_id, e.event_type, 'schedule', e.schedule_id, e.actor_kind, e.actor_id, e.annotations::json,
-    e.agent_id
-from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
-        $7::text[]) with ordinality
-    as e (project_id, event_type, schedule_id, actor_kind, actor_id, annotations, agent_id, place)
+select $1, e.event_type, 'schedule', e.schedule_id, e.actor_kind, e.actor_id, e.annotations::json, e.agent_id
+from unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[]) with ordinality
+    as e (event_type, schedule_id, actor_kind, actor_id, annotations, agent_id, place)
 order by e.place
 """
 
@@ -105,21 +117,38 @@ class _Instant:
 # ---------------------------------------------------------------- what is due
 
 
-async def tick_schedules(database: Database, max_count: int, *, lease: timedelta) -> tuple[list[Tick], int]:
-    """Dispatch what up to `max_count` schedules are due for, the longest due first.
+async def tick_schedules(database: Database, max_count: int, *, lease: timedelta) -> tuple[list[Tick], bool]:
+    """Dispatch what schedules are due for, project by project.
+
+    Args:
+        database: the kernel's database.
+        max_count: how many schedules one transaction takes.
+        lease: the length of a lease.
 
     Returns:
-        What became of each instant, and of how many schedules.
+        What became of each instant, and whether more schedules may be due.
     """
+    listed_count = max_count * _TRANSACTIONS
+    due = await database.fetch(LIST_DUE_SCHEDULES, listed_count)
+    ticks = []
+    for row in due:
+        project_id, ids = row["project_id"], row["schedule_ids"]
+        for start in range(0, len(ids), max_count):
+            ticks += await _tick_project(database, project_id, ids[start : start + max_count], lease)
+    return ticks, bool(ticks) and sum(len(row["schedule_ids"]) for row in due) == listed_count
 
-    async def tick(connection: Connection) -> tuple[list[Tick], int]:
-        rows = await connection.fetch(LOCK_DUE_SCHEDULES, max_count)
+
+async def _tick_project(
+    database: Database, project_id: str, schedule_ids: list[str], lease: timedelta
+) -> list[Tick]:
+    async def tick(connection: Connection) -> list[Tick]:
+        rows = await connection.fetch(LOCK_DUE_SCHEDULES, project_id, schedule_ids)
         plans = [(row, *_plan(row)) for row in rows]
         instants = [instant for _, some, _ in plans for instant in some]
-        await _dispatch(connection, instants, lease)
-        await _move_on(connection, plans)
-        await _log(connection, instants)
-        return [_tick_of(instant) for instant in instants], len(rows)
+        await _dispatch(connection, project_id, instants, lease)
+        await _move_on(connection, project_id, plans)
+        await _log(connection, project_id, instants)
+        return [_tick_of(instant) for instant in instants]
 
     return await database.transact(tick)
 
@@ -171,21 +200,19 @@ def _written(at: datetime) -> str:
 # ---------------------------------------------------------------- the turns
 
 
-async def _dispatch(connection: Connection, instants: Sequence[_Instant], lease: timedelta) -> None:
-    """Dispatch the instants that are not skipped, project by project in their order, to avoid deadlocks."""
-    wanted = sorted((each for each in instants if each.why is None), key=lambda each: each.project_id)
-    for project_id, some in groupby(wanted, key=lambda each: each.project_id):
-        await _dispatch_in(connection, project_id, list(some), lease)
-
-
-async def _dispatch_in(
-    connection: Connection, project_id: str, instants: list[_Instant], lease: timedelta
+async def _dispatch(
+    connection: Connection, project_id: str, instants: Sequence[_Instant], lease: timedelta
 ) -> None:
-    requests = [_request_of(each) for each in instants]
-    numbers = await dispatch_in_name(connection, project_id, requests, lease=lease)
-    for place, instant in enumerate(instants, 1):
+    """Dispatch the instants of a project that are not skipped."""
+    wanted = [each for each in instants if each.why is None]
+    if not wanted:
+        return
+    numbers = await dispatch_in_name(
+        connection, project_id, [_request_of(each) for each in wanted], lease=lease
+    )
+    for place, instant in enumerate(wanted, 1):
         instant.number = numbers.get(place)
-    missing = {each.key: each for each in instants if each.number is None}
+    missing = {each.key: each for each in wanted if each.number is None}
     if not missing:
         return
     for found in await connection.fetch(FIND_SPAWNED_TURNS, project_id, list(missing)):
@@ -212,14 +239,13 @@ def _request_of(instant: _Instant) -> Dispatch:
 
 
 async def _move_on(
-    connection: Connection, plans: Sequence[tuple[Row, list[_Instant], datetime | None]]
+    connection: Connection, project_id: str, plans: Sequence[tuple[Row, list[_Instant], datetime | None]]
 ) -> None:
     moved = []
     for row, instants, next_at in plans:
         last = next((each for each in reversed(instants) if each.number is not None), None)
         moved.append(
             (
-                row["project_id"],
                 row["schedule_id"],
                 next_at,
                 due_at(row["schedule_id"], next_at, row["jitter_seconds"]),
@@ -228,13 +254,15 @@ async def _move_on(
             )
         )
     if moved:
-        await connection.execute(MOVE_SCHEDULES_ON, *columns(moved))
+        await connection.execute(MOVE_SCHEDULES_ON, project_id, *columns(moved))
 
 
-async def _log(connection: Connection, instants: Sequence[_Instant], actor: AgentRef | None = None) -> None:
+async def _log(
+    connection: Connection, project_id: str, instants: Sequence[_Instant], actor: AgentRef | None = None
+) -> None:
     events = [_event_of(each, actor) for each in instants]
     if events:
-        await connection.execute(LOG_SCHEDULES, *columns(events))
+        await connection.execute(LOG_SCHEDULES, project_id, *columns(events))
 
 
 def _event_of(instant: _Instant, actor: AgentRef | None) -> tuple[Any, ...]:
@@ -245,7 +273,6 @@ def _event_of(instant: _Instant, actor: AgentRef | None) -> tuple[Any, ...]:
         name, facts = "schedule.skipped", {**facts, "why": instant.why}
     row = instant.row
     return (
-        instant.project_id,
         name,
         row["schedule_id"],
         "system" if actor is None else "agent",
@@ -286,14 +313,14 @@ async def trigger_schedule(
         if found is not None:
             instant.number = found
             return _tick_of(instant)
-        await _dispatch(connection, [instant], lease)
+        await _dispatch(connection, key.project_id, [instant], lease)
         if instant.number is None:
             raise ConflictError(
                 f"schedule {key.schedule_id} cannot dispatch: {row['requested_by_agent_id']} is disabled, or "
                 f"{row['target_agent_id']} does not take {row['turn_kind']}"
             )
         await connection.execute(NOTE_LAST_TURN, key.project_id, key.schedule_id, now, instant.number)
-        await _log(connection, [instant], key.actor)
+        await _log(connection, key.project_id, [instant], key.actor)
         return _tick_of(instant)
 
     return await database.transact(trigger)

@@ -56,16 +56,25 @@ async def reconcile_agent(
     return [(turn_ref(agent.project_id, row["turn_number"]), agent) for row in rows]
 
 
-# Reconciles turns of all projects, the longest expired first. Several kernels may run it at once: it skips
-# locked turns.
+# The projects with turns whose lease has ended, the longest ended first. Only this list goes across projects.
+LIST_PROJECTS_WITH_ENDED_LEASES = """
+select project_id
+from cg_turns
+where state = 'running' and claim_expires_at <= cg_now()
+group by project_id
+order by min(claim_expires_at)
+"""
+
+# Reconciles turns of a project, the longest expired first. Several kernels may run it at once: it skips
+# locked turns. The commit need not wait for the disk: a lease that a crash restores has ended afterwards too.
 RECONCILE_BATCH = """
 with ended as (
     -- Lock a batch of turns whose lease has ended.
     select project_id, turn_number
     from cg_turns
-    where state = 'running' and claim_expires_at <= cg_now()
+    where project_id = $1 and state = 'running' and claim_expires_at <= cg_now()
     order by claim_expires_at
-    limit $1
+    limit $3
     for no key update skip locked
 ), given_back as (
     update cg_turns t
@@ -99,7 +108,8 @@ with ended as (
     from given_back
     order by project_id, turn_number
 )
-select project_id, turn_number, target_agent_id from given_back
+select project_id, turn_number, target_agent_id, set_config('synchronous_commit', 'off', true)
+from given_back
 """
 
 _REAPER_FACTS = {
@@ -109,13 +119,20 @@ _REAPER_FACTS = {
 }
 
 
-async def reconcile_batch(database: Database, max_count: int) -> list[tuple[TurnRef, AgentRef]]:
-    """Queue up to `max_count` turns of any agent whose lease has ended, and return them with their agents."""
-    rows = await database.fetch(RECONCILE_BATCH, max_count, annotate(**_REAPER_FACTS))
+async def list_projects_with_ended_leases(database: Database) -> list[str]:
+    """Return the projects with turns whose lease has ended, the longest ended first."""
+    return [row["project_id"] for row in await database.fetch(LIST_PROJECTS_WITH_ENDED_LEASES)]
+
+
+async def reconcile_batch(
+    database: Database, project_id: str, max_count: int
+) -> list[tuple[TurnRef, AgentRef]]:
+    """Queue up to `max_count` turns of a project whose lease has ended, and return them with their agents."""
+    rows = await database.fetch(RECONCILE_BATCH, project_id, annotate(**_REAPER_FACTS), max_count)
     return [
         (
-            turn_ref(row["project_id"], row["turn_number"]),
-            AgentRef(project_id=row["project_id"], agent_id=row["target_agent_id"]),
+            turn_ref(project_id, row["turn_number"]),
+            AgentRef(project_id=project_id, agent_id=row["target_agent_id"]),
         )
         for row in rows
     ]

@@ -1,0 +1,45 @@
+"""Forget old Idempotency-Keys (difference 4)."""
+
+from __future__ import annotations
+
+from cgworker.kernel.store.postgres.database import Database
+
+_BATCH = 10_000
+
+# Keys of all projects, the oldest first, by project. Only this list goes across projects.
+LIST_OLD_KEYS = """
+select project_id, array_agg(agent_id) as agent_ids, array_agg(route) as routes, array_agg(key) as keys
+from (
+    select project_id, agent_id, route, key
+    from cg_idempotency_keys
+    where created_at < cg_now() - make_interval(secs => $1)
+    order by created_at
+    limit $2
+) old
+group by project_id
+order by project_id
+"""
+
+FORGET_KEYS = """
+delete from cg_idempotency_keys k
+using unnest($2::text[], $3::text[], $4::text[]) old (agent_id, route, key)
+where k.project_id = $1 and k.agent_id = old.agent_id and k.route = old.route and k.key = old.key
+    and k.created_at < cg_now() - make_interval(secs => $5)
+"""
+
+
+async def forget_keys(database: Database, older_than_seconds: float) -> None:
+    """Delete the keys that were used longer ago than this, project by project."""
+    while True:
+        old = await database.fetch(LIST_OLD_KEYS, older_than_seconds, _BATCH)
+        for row in old:
+            await database.execute(
+                FORGET_KEYS,
+                row["project_id"],
+                row["agent_ids"],
+                row["routes"],
+                row["keys"],
+                older_than_seconds,
+            )
+        if sum(len(row["keys"]) for row in old) < _BATCH:
+            return
