@@ -192,6 +192,7 @@ MADE: Mapping[str, Callable[[], str]] = {
     "example-command": partial(example, "command.py"),
     "example-export": partial(example, "export.py"),
     "example-fan-out": partial(example, "fan_out.py"),
+    "example-monitored-worker": partial(example, "deploy/monitoring/worker.py"),
     "example-function": partial(example, "function.py"),
     "example-many-agents": partial(example, "many_agents.py"),
     "example-nanobot-companion": partial(example, "nanobot_companion.py"),

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from tests.soak.chaos import Chaos
+from tests.soak.dashboard import watched
 from tests.soak.journal import read_runs
 from tests.soak.stage import Stage, set_up
 from tests.soak.traffic import Follower, Requester, read_feed
@@ -26,15 +27,19 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--seconds", type=float, default=120.0, help="how long, the calm at the end apart")
     parser.add_argument("--turns", type=int, default=300)
+    parser.add_argument(
+        "--dashboard", type=Path, help="draw examples/deploy/monitoring's dashboard to this HTML file"
+    )
     parser.add_argument("--seed", type=int, help="repeats the choices of an earlier soak, not its timing")
     return parser.parse_args()
 
 
-async def soak(folder: Path, seconds: float, turn_count: int, seed: int) -> Verdict:
+async def soak(options: argparse.Namespace, folder: Path, seed: int) -> Verdict:
     """Everything, from nothing to the verdict; leaves no process behind."""
     _end_on(signal.SIGTERM)
     chance = random.Random(seed)
-    async with set_up(folder, chance) as stage:
+    seconds, turn_count = options.seconds, options.turns
+    async with set_up(folder, chance) as stage, watched(stage, options.dashboard):
         requester = Requester(stage.requester(), random.Random(seed))
         follower = Follower(stage.requester())
         chaos = Chaos(stage, random.Random(seed))
@@ -107,7 +112,7 @@ def main() -> int:
     seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
     folder, began_at = Path(tempfile.mkdtemp(prefix="cg-soak-")), time.monotonic()
     _say(f"soak: {options.turns} turns in {options.seconds:g} s, seed {seed}, logs in {folder}")
-    verdict = asyncio.run(soak(folder, options.seconds, options.turns, seed))
+    verdict = asyncio.run(soak(options, folder, seed))
     _say(str(verdict))
     _say(f"{'passed' if verdict.passed else 'FAILED'} after {time.monotonic() - began_at:.0f} s, seed {seed}")
     if verdict.passed:

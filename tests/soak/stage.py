@@ -55,6 +55,7 @@ class Stage:
     tokens: dict[str, str]
     kernels: list[Servant] = field(factory=list)
     workers: list[Servant] = field(factory=list)
+    metrics_ports: list[int] = field(factory=lambda: free_ports(len(_WORKERS)))
 
     @property
     def journal(self) -> Path:
@@ -94,7 +95,7 @@ class Stage:
 async def set_up(folder: Path, chance: random.Random) -> AsyncIterator[Stage]:
     """Start everything; at the end, however it comes, every process is ended by its number."""
     postgres = EmbeddedPostgres(folder / "postgres")
-    proxy = Proxy(_free_ports(2), chance)
+    proxy = Proxy(free_ports(2), chance)
     mark = uuid.uuid4().hex
     try:
         dsn = await asyncio.to_thread(postgres.start)
@@ -147,6 +148,7 @@ def _worker(stage: Stage, name: str) -> Servant:
         "SOAK_BASE_URL": stage.base_url,
         "SOAK_OUTBOX": str(stage.folder / machine / "outbox"),
         "SOAK_PRIVATE": str(stage.folder / "private"),
+        "SOAK_METRICS_PORT": str(stage.metrics_ports[_WORKERS.index(name)]),
         "XDG_STATE_HOME": str(stage.folder / machine),
         "TMPDIR": str(stage.folder),
     }
@@ -161,7 +163,7 @@ def _environ(stage: Stage) -> dict[str, str]:
     }
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports that were free just now; kernels come back on the same ones."""
     with_ports = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [one.getsockname()[1] for one in with_ports]

@@ -13,6 +13,9 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.sdk.metrics import MeterProvider
+from prometheus_client import start_http_server
 
 from cgworker import (
     AgentRef,
@@ -23,6 +26,7 @@ from cgworker import (
     Turn,
     Worker,
     WorkerOptions,
+    instrument,
     run,
 )
 from tests.soak.forks import square_in_a_pool
@@ -104,6 +108,8 @@ def main() -> None:
         worker.turn()(work_by_harness)
     else:
         worker.turn()(work)
+    instrument(worker, meter_provider=MeterProvider([PrometheusMetricReader()]))
+    start_http_server(int(environ["SOAK_METRICS_PORT"]), addr="127.0.0.1")
     run(worker)
 
 

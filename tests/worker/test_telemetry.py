@@ -93,6 +93,9 @@ async def test_figures_add_up(tmp_path: Path) -> None:
     assert counted["cgworker.outbox.waiting"] == 2
     assert getattr(points["messaging.process.duration"], "sum", None) == 1.5
     assert getattr(points["cgworker.claim_to_run.duration"], "sum", None) == 0.25
+    for name, seconds in {"messaging.process.duration": 1.5, "cgworker.claim_to_run.duration": 0.25}.items():
+        bounds = points[name].explicit_bounds  # type: ignore[union-attr]
+        assert 0.1 < min(bound for bound in bounds if bound >= seconds) <= 2.5, name
 
 
 def test_without_opentelemetry_a_dispatch_stays_and_a_worker_is_refused_with_what_to_do(

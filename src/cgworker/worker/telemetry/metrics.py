@@ -14,6 +14,9 @@ from cgworker.worker.outbox.outbox import Outbox
 
 _SYSTEM = {"messaging.system": "commonground"}
 
+# OpenTelemetry's own buckets are for milliseconds: all turns of up to five seconds would be in one.
+_BUCKET_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
+
 
 class WorkerMetrics:
     """Counts the events of a worker in OpenTelemetry metrics.
@@ -28,10 +31,16 @@ class WorkerMetrics:
         self._open: set[TurnRef] = set()
         self._settled = meter.create_counter("cgworker.turns.settled", "{turn}", "Turns by outcome.")
         self._seconds = meter.create_histogram(
-            "messaging.process.duration", "s", "From the claim to the settled outcome."
+            "messaging.process.duration",
+            "s",
+            "From the claim to the settled outcome.",
+            explicit_bucket_boundaries_advisory=_BUCKET_SECONDS,
         )
         self._to_run = meter.create_histogram(
-            "cgworker.claim_to_run.duration", "s", "From the claim to the handler's start."
+            "cgworker.claim_to_run.duration",
+            "s",
+            "From the claim to the handler's start.",
+            explicit_bucket_boundaries_advisory=_BUCKET_SECONDS,
         )
         self._given_up = meter.create_counter("cgworker.turns.given_up", "{turn}", "Attempts not settled.")
         self._lost = meter.create_counter("cgworker.leases.lost", "{lease}", "Leases lost.")
