@@ -12,7 +12,6 @@ from cgworker import Turn, TurnReport, Worker, WorkerOptions
 from cgworker.errors import HandlerFailed, KernelOverloaded
 from cgworker.kernel.batching.operations import BatchedOperations
 from cgworker.kernel.store.claims.claim import Claimed
-from cgworker.kernel.store.claims.reclaim import ClaimRequest
 from cgworker.testing import LocalKernel
 from cgworker.testing.faults import Faults
 from cgworker.wire.refs import TurnRef
@@ -73,27 +72,32 @@ async def test_a_next_turn_that_nobody_was_told_of_is_asked_for_again(kernel: Lo
         assert (events.count("turn.claimed"), events.count("turn.claim_reconciled")) == (1, 0)
 
 
+@pytest.mark.parametrize("verb", ["finish_and_claim_many", "claim_many"])
 async def test_a_next_turn_that_the_kernel_could_not_tell_of_is_asked_for_again(
-    kernel: LocalKernel, monkeypatch: pytest.MonkeyPatch
+    kernel: LocalKernel, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
-    """It is claimed, and the database goes away before the kernel hears of it; the one before is settled."""
-    claim, lost = BatchedOperations.claim_many, 0
+    """It is claimed, and the database goes away before the kernel hears of it; the one before is settled.
 
-    async def claim_and_lose(
-        operations: BatchedOperations, project_id: str, claims: Sequence[ClaimRequest]
-    ) -> Any:
+    Both are done in one statement, or one after the other.
+    """
+    published, lost = getattr(BatchedOperations, verb), 0
+
+    async def do_and_lose(operations: BatchedOperations, project_id: str, items: Sequence[Any]) -> Any:
         nonlocal lost
-        answers = await claim(operations, project_id, claims)
-        if (
-            any(isinstance(answer, Claimed) for answer in answers)
-            and "finish" in kernel.faults.seen
-            and not lost
-        ):
+        answers = await published(operations, project_id, items)
+        is_first = verb == "claim_many" and "finish" not in kernel.faults.seen
+        claims = [getattr(answer, "claimed", answer) for answer in answers]
+        if any(isinstance(claim, Claimed) for claim in claims) and not is_first and not lost:
             lost = 1
             raise KernelOverloaded("the database is away", status=503)
         return answers
 
-    monkeypatch.setattr(BatchedOperations, "claim_many", claim_and_lose)
+    async def neither(_: BatchedOperations, __: str, items: Sequence[object]) -> list[None]:
+        return [None for _ in items]
+
+    if verb == "claim_many":
+        monkeypatch.setattr(BatchedOperations, "finish_and_claim_many", neither)
+    monkeypatch.setattr(BatchedOperations, verb, do_and_lose)
     async with await kernel.agent("desk") as desk:
         worker = Worker(desk, options=FAST)
         worker.turn()(lambda _: "done")

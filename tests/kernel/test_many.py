@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -258,14 +259,18 @@ async def test_what_is_finished_stands_where_the_others_meet_trouble(
 async def test_what_is_settled_stands_where_the_next_claim_meets_trouble(
     project: Project, requester: Agent
 ) -> None:
-    """Its item tells of both."""
+    """Its item tells of both, where they are made one after the other."""
     worker = await project.agent("worker")
     claim = await a_claim(requester, worker)
 
     async def away(*_: object) -> Any:
         raise KernelOverloaded("the database is away", status=503)
 
+    async def neither(_: str, items: Sequence[object]) -> list[None]:
+        return [None for _ in items]
+
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(project.kernel.operations, "finish_and_claim_many", neither)
         patch.setattr(project.kernel.operations, "claim_many", away)
         [answer] = await ask_many(requester, "turns:settle-many", [finishing(worker, claim, next={})])
     assert (answer["status"], answer["next"]["status"]) == (200, 503)

@@ -92,8 +92,8 @@ async def test_a_read_is_two_statements(worker: Agent, round_trips: Count) -> No
 
 
 async def test_many_items_cost_as_much_as_one(worker: Agent, round_trips: Count) -> None:
-    """One statement claims, renews or settles them all."""
-    for _ in range(5):
+    """One statement claims, renews or settles them all; also one that settles and claims the next."""
+    for _ in range(10):
         await worker.dispatch(worker)
     round_trips()
     item = {"agent": worker.json, "credential": worker.credential, "limit": 5}
@@ -103,6 +103,11 @@ async def test_many_items_cost_as_much_as_one(worker: Agent, round_trips: Count)
     held = [{"claim": token_of(claim), "credential": worker.credential} for claim in found["body"]]
     await worker.post("claims:renew-many", {"items": held})
     assert round_trips() == 1
+    settling = [{**one, "finish": {"outcome": "succeeded"}, "next": {}} for one in held]
+    found = (await worker.post("turns:settle-many", {"items": settling}, WITH_CONTEXT))["items"]
+    assert round_trips() == 1
+    held = [{"claim": token_of(each["next"]["body"]), "credential": worker.credential} for each in found]
+    assert len(held) == 5
     await worker.post(
         "turns:settle-many", {"items": [{**one, "finish": {"outcome": "succeeded"}} for one in held]}
     )

@@ -275,7 +275,12 @@ def test_no_claim_can_be_planned_as_a_walk_over_a_list() -> None:
     With it, PostgreSQL looked for an agent's due turns among all that the agent has ended.
     """
     found = statements()
-    claiming = ("claims.claim.CLAIM_TURNS", "claims.hand_over.HAND_OVER_TURN", "due.WAKE_AGENT")
+    claiming = (
+        "claims.claim.CLAIM_TURNS",
+        "claims.finish_and_claim.FINISH_AND_CLAIM_TURNS",
+        "claims.hand_over.HAND_OVER_TURN",
+        "due.WAKE_AGENT",
+    )
     assert [name for name in claiming if "turn_number > 0" in found[f"store.{name}"]] == []
 
 

@@ -16,6 +16,11 @@ from cgworker.kernel.store.claims.claim import Claimed, claim_turns
 from cgworker.kernel.store.claims.dispatch import dispatch_turns
 from cgworker.kernel.store.claims.fence import Fenced
 from cgworker.kernel.store.claims.finish import Settled, finish_turns
+from cgworker.kernel.store.claims.finish_and_claim import (
+    FinishAndClaim,
+    FinishedAndClaimed,
+    finish_and_claim_turns,
+)
 from cgworker.kernel.store.claims.reclaim import ClaimRequest
 from cgworker.kernel.store.claims.renew import renew_claims
 from cgworker.kernel.store.claims.replay import Dispatched, DispatchRequest, is_timed
@@ -71,6 +76,15 @@ class BatchedOperations:
         await self._keys.wait_for(claims)
         with self._keys.holding(claims):
             return await claim_turns(self._database, project_id, claims, lease=self._lease)
+
+    async def finish_and_claim_many(
+        self, project_id: str, items: Sequence[FinishAndClaim]
+    ) -> list[FinishedAndClaimed | None]:
+        """Finish turns and claim the next ones, as `finish_and_claim_turns` and `claim_many` do."""
+        claims = [item.claim for item in items]
+        await self._keys.wait_for(claims)
+        with self._keys.holding(claims):
+            return await finish_and_claim_turns(self._database, project_id, items, lease=self._lease)
 
     async def _dispatch_or_hand_over(
         self, project_id: str, dispatches: list[DispatchRequest]

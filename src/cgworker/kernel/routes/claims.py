@@ -54,7 +54,7 @@ async def claim(request: Request) -> Response:
     require_same(body.agent.agent_id, agent_id, "path agent_id must match request agent")
     preferences = Preferences(request, represents=True)
     key = idempotency_key(request)
-    wanted = ClaimRequest(body, await bearer_acting_as(request, body.agent), key, _record_limit(preferences))
+    wanted = ClaimRequest(body, await bearer_acting_as(request, body.agent), key, record_limit(preferences))
     kernel = request.app.state.kernel
     claimed = await long_poll(
         request,
@@ -66,15 +66,17 @@ async def claim(request: Request) -> Response:
     )
     if claimed is None:
         return reply(None, headers=preferences.applied())
-    _notify_claimed(kernel, claimed)
+    notify_claimed(kernel, claimed)
     return reply(represent(kernel, claimed, preferences), headers=preferences.applied())
 
 
-def _record_limit(preferences: Preferences) -> int:
+def record_limit(preferences: Preferences) -> int:
+    """Return how many records a claim brings along."""
     return CONTEXT_RECORDS if preferences.wants_representation else 0
 
 
-def _notify_claimed(kernel: Any, claimed: Claimed) -> None:
+def notify_claimed(kernel: Any, claimed: Claimed) -> None:
+    """Count a claim, and wake the requests that wait for its turn or agent."""
     kernel.metrics.claims.inc()
     more_work = [work_topic(claimed.token.agent)] if claimed.gave_back else []
     kernel.notifier.wake(*turn_topics(claimed.token.turn, claimed.token.agent), *more_work)
@@ -180,12 +182,12 @@ async def claim_each(
     preferences: Preferences,
 ) -> list[Claimed | CommonGroundError | None]:
     """Claim the next turn of each bearer, with its Idempotency-Key if it has one; answers by place."""
-    limit = _record_limit(preferences)
+    limit = record_limit(preferences)
     claims = [ClaimRequest(ClaimNext(agent=bearer.agent), bearer, key, limit) for bearer, key in wanted]
     outcomes = await resolve_all(await kernel.operations.claim_many(project_id, claims))
     for claimed in outcomes:
         if isinstance(claimed, Claimed):
-            _notify_claimed(kernel, claimed)
+            notify_claimed(kernel, claimed)
     return outcomes
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import repeat
 from typing import Any
 
@@ -13,15 +14,18 @@ from cgworker.kernel.http.messages import item_answer, path_id, read, reply, req
 from cgworker.kernel.long_poll.long_poll import Preferences
 from cgworker.kernel.long_poll.notifier import turn_topics, work_topic
 from cgworker.kernel.openapi.operation import Operation
-from cgworker.kernel.routes.claims import claim_each, represent
-from cgworker.kernel.routes.items import answers_of, authorized, bearers_of, require_count
+from cgworker.kernel.routes.claims import claim_each, notify_claimed, record_limit, represent
+from cgworker.kernel.routes.items import authorized, bearers_of, require_count
 from cgworker.kernel.store.batch import Answers, resolve_all
 from cgworker.kernel.store.callers import PresentedCredential
 from cgworker.kernel.store.claims.claim import Claimed
 from cgworker.kernel.store.claims.fence import Fenced
 from cgworker.kernel.store.claims.finish import Settled, check_outcome, finish_turns
+from cgworker.kernel.store.claims.finish_and_claim import FinishAndClaim, FinishedAndClaimed
+from cgworker.kernel.store.claims.reclaim import ClaimRequest
 from cgworker.kernel.store.claims.suspend import suspend_turns
-from cgworker.wire.absent import ABSENT
+from cgworker.wire.absent import ABSENT, Absent
+from cgworker.wire.claims import ClaimNext
 from cgworker.wire.refs import ClaimToken
 from cgworker.wire.turns import (
     Done,
@@ -44,25 +48,23 @@ async def settle_many(request: Request) -> Response:
     found = bearers_of(project_id, [(item.claim.agent, item.credential) for item in body.items], "claim")
     bearers = [_item_fault(item) or bearer for item, bearer in zip(body.items, found, strict=True)]
     tried = list(authorized(body.items, bearers))
-    settles = [Fenced(item.claim, bearer, item.finish or item.suspend) for item, bearer in tried]
     preferences = Preferences(request, waits=False, represents=True)
-    settled = answers_of(bearers, await _settle(request, project_id, settles))
-    claimed = iter(await _claim_next(request, project_id, tried, preferences))
-    answers = [
-        SettleAnswer(
-            status=answer.status,
-            body=answer.body,
-            next=next(claimed)
-            if isinstance(bearer, PresentedCredential) and isinstance(item.next, NextClaim)
-            else ABSENT,
-        )
-        for item, bearer, answer in zip(body.items, bearers, settled.items, strict=True)
-    ]
-    return reply(SettleAnswers(items=tuple(answers)), headers=preferences.applied())
+    both = await _finish_and_claim(request, project_id, tried, preferences)
+    rest = [pair for pair, answer in zip(tried, both, strict=True) if answer is None]
+    settled = iter(await _settle(request, project_id, rest, is_all=len(rest) == len(tried)))
+    claimed = iter(await _claim_next(request, project_id, rest, preferences))
+    answers = iter(
+        [
+            answer or _answer_of(next(settled), next(claimed) if _has_next(item) else ABSENT)
+            for (item, _), answer in zip(tried, both, strict=True)
+        ]
+    )
+    items = (next(answers) if isinstance(one, PresentedCredential) else _answer_of(one) for one in bearers)
+    return reply(SettleAnswers(items=tuple(items)), headers=preferences.applied())
 
 
 def _check_items(body: SettleMany) -> None:
-    require_count(sum(2 if isinstance(item.next, NextClaim) else 1 for item in body.items))
+    require_count(sum(2 if _has_next(item) else 1 for item in body.items))
     for place, item in enumerate(body.items):
         if isinstance(item.next, NextClaim):
             require_key(item.next.idempotency_key, ["body", "items", place, "next", "idempotency_key"])
@@ -81,26 +83,88 @@ def _item_fault(item: SettleItem) -> InvalidRequest | None:
     return None
 
 
+def _has_next(item: SettleItem) -> bool:
+    return isinstance(item.next, NextClaim)
+
+
+def _answer_of(settled: Any, claimed: ItemAnswer | Absent = ABSENT) -> SettleAnswer:
+    answer = item_answer(settled)
+    return SettleAnswer(status=answer.status, body=answer.body, next=claimed)
+
+
+async def _finish_and_claim(
+    request: Request,
+    project_id: str,
+    items: list[tuple[SettleItem, PresentedCredential]],
+    preferences: Preferences,
+) -> list[SettleAnswer | None]:
+    """Finish and claim for the items that ask for both; by place, None for those that are not answered."""
+    kernel = request.app.state.kernel
+    limit = record_limit(preferences)
+    wanted = [
+        FinishAndClaim(
+            Fenced(item.claim, bearer, item.finish),
+            ClaimRequest(ClaimNext(agent=bearer.agent), bearer, item.next.idempotency_key, limit),
+        )
+        if item.finish is not None and isinstance(item.next, NextClaim)
+        else None
+        for item, bearer in items
+    ]
+    asked = [each for each in wanted if each is not None]
+    found = iter(await kernel.operations.finish_and_claim_many(project_id, asked) if asked else ())
+    return [None if one is None else _notify_both(kernel, one, next(found), preferences) for one in wanted]
+
+
+def _notify_both(
+    kernel: Any, asked: FinishAndClaim, found: FinishedAndClaimed | None, preferences: Preferences
+) -> SettleAnswer | None:
+    if found is None:
+        return None
+    notify_settled(kernel, asked.finish.claim, found.settled)
+    if isinstance(found.claimed, Claimed):
+        notify_claimed(kernel, found.claimed)
+    return _answer_of(Done(), _answer_of_claim(kernel, found.claimed, preferences))
+
+
 async def _settle(
-    request: Request, project_id: str, settles: list[Fenced[Any]]
+    request: Request,
+    project_id: str,
+    items: list[tuple[SettleItem, PresentedCredential]],
+    *,
+    is_all: bool,
 ) -> list[Done | CommonGroundError]:
     """Settle the turns and return the answers by place.
 
-    Finishes run first. They stand even if the suspends then fail.
+    Finishes run first. What was done stands even if what follows fails.
+
+    Args:
+        request: the request.
+        project_id: the project.
+        items: the items.
+        is_all: whether nothing has been done for other items of the request.
     """
     kernel = request.app.state.kernel
+    settles = [Fenced(item.claim, bearer, item.finish or item.suspend) for item, bearer in items]
     finishes = [item for item in settles if isinstance(item.what, Finish)]
     suspends = [item for item in settles if isinstance(item.what, Suspend)]
-    answers = await finish_turns(kernel.database, project_id, finishes)
-    finished = iter(await _resolve_and_notify(kernel, finishes, answers))
-    try:
-        answers = await suspend_turns(kernel.database, project_id, suspends)
-        suspended = iter(await _resolve_and_notify(kernel, suspends, answers))
-    except CommonGroundError as trouble:
-        if not finishes:
-            raise
-        suspended = repeat(trouble)
+    finished = await _answers_or_trouble(kernel, finishes, finish_turns, project_id, raises=is_all)
+    suspended = await _answers_or_trouble(
+        kernel, suspends, suspend_turns, project_id, raises=is_all and not finishes
+    )
     return [next(finished if isinstance(item.what, Finish) else suspended) for item in settles]
+
+
+async def _answers_or_trouble(
+    kernel: Any, items: list[Fenced[Any]], settle: Any, project_id: str, *, raises: bool
+) -> Iterator[Done | CommonGroundError]:
+    """Settle turns; trouble with all of them is raised, or else it is the answer to each."""
+    try:
+        answers = await settle(kernel.database, project_id, items)
+        return iter(await _resolve_and_notify(kernel, items, answers))
+    except CommonGroundError as trouble:
+        if raises:
+            raise
+        return repeat(trouble)
 
 
 async def _resolve_and_notify(
@@ -132,10 +196,13 @@ async def _claim_next(
         outcomes = await claim_each(kernel, project_id, wanted, preferences)
     except CommonGroundError as trouble:
         outcomes = [trouble] * len(wanted)
-    return [
-        item_answer(represent(kernel, found, preferences) if isinstance(found, Claimed) else found)
-        for found in outcomes
-    ]
+    return [_answer_of_claim(kernel, found, preferences) for found in outcomes]
+
+
+def _answer_of_claim(
+    kernel: Any, found: Claimed | CommonGroundError | None, preferences: Preferences
+) -> ItemAnswer:
+    return item_answer(represent(kernel, found, preferences) if isinstance(found, Claimed) else found)
 
 
 def notify_settled(kernel: Any, claim: ClaimToken, settled: Settled) -> None:

@@ -221,15 +221,17 @@ class ClaimTry:
     def row(self) -> tuple[Any, ...]:
         """Return the request's row for CLAIM_TURNS, without its place."""
         claim = self.claim
-        request = claim.request
+        return (claim.request.agent.agent_id, *self.own_row(), *claim.bearer.row())
+
+    def own_row(self) -> tuple[Any, ...]:
+        """Return the columns of its row that say nothing of the caller."""
+        claim = self.claim
         return (
-            request.agent.agent_id,
             hash_of(self.token),
-            annotate(request.meta),
+            annotate(claim.request.meta),
             claim.key,
             None if claim.key is None else claim.body_digest(),
             claim.record_limit,
-            *claim.bearer.row(),
         )
 
     def claimed(self, rows: list[Row], *, gave_back: bool = False) -> Claimed | None:

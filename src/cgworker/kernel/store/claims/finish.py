@@ -20,7 +20,7 @@ from cgworker.kernel.store.claims.fence import (
     retry_later,
 )
 from cgworker.kernel.store.ids import digest, new_box_id, new_record_id, turn_ref
-from cgworker.kernel.store.postgres.database import Database, Row
+from cgworker.kernel.store.postgres.database import Database
 from cgworker.kernel.store.record_rules import check_singleton, payload_fault
 from cgworker.kernel.store.records import card_metadata
 from cgworker.lifecycle import TurnOutcome
@@ -146,10 +146,10 @@ async def finish_turns(
 
     async def finish(some: list[Fenced[Finish]]) -> Answers[Settled]:
         rows = rows_by_place(
-            await database.fetch_retrying_duplicates(FINISH_TURNS, project_id, *columns(map(_row_of, some)))
+            await database.fetch_retrying_duplicates(FINISH_TURNS, project_id, *columns(map(row_of, some)))
         )
         await touch_used(database, [item.bearer for item in some], rows)
-        closed = {place: Settled(_parent_of(project_id, row)) for place, row in rows.items()}
+        closed = {place: Settled(parent_of(project_id, row["parent_number"])) for place, row in rows.items()}
         return by_place(some, closed, lambda item: _repeat_or_refuse(database, item))
 
     return await in_rounds(finishes, lambda item: [item.claim.turn_id], finish)
@@ -162,7 +162,8 @@ def check_outcome(finish: Finish) -> None:
         raise InvalidRequest([{"type": "enum", "loc": ["body", "outcome"], "msg": msg}])
 
 
-def _row_of(item: Fenced[Finish]) -> tuple[Any, ...]:
+def row_of(item: Fenced[Finish]) -> tuple[Any, ...]:
+    """Return the columns of a finish for FINISH_TURNS."""
     finish = item.what
     number, agent_id, token_hash = claim_columns(item.claim)
     role, payload = finish.final_record_role, finish.final_payload
@@ -194,8 +195,8 @@ def _digest_of(finish: Finish) -> bytes:
     )
 
 
-def _parent_of(project_id: str, row: Row) -> TurnRef | None:
-    number = row["parent_number"]
+def parent_of(project_id: str, number: int | None) -> TurnRef | None:
+    """Return the reference of a closed turn's parent, by its number; None if it has none."""
     return None if number is None else turn_ref(project_id, number)
 
 
