@@ -89,6 +89,33 @@ async def test_every_link_of_a_mounted_console_stays_below_its_path(sample: Samp
     await console.state.console.stop()
 
 
+async def test_a_trigger_that_was_sent_twice_dispatches_one_turn(sample: Sample) -> None:
+    """A double click is one trigger; the page loaded again gives another."""
+    await sample.fill()
+    app, console = application(sample)
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://site") as browser:
+        browser.cookies.set("login", "ok")
+
+        async def form() -> dict[str, str]:
+            page = (await browser.get(PREFIX + "/schedules")).text
+            own = page[page.index("/trigger") :]
+            found = re.findall(r'name="(\w+)" value="([^"]*)"', own[: own.index("</form>")])
+            return dict(found)
+
+        async def trigger(sent: dict[str, str]) -> str:
+            path = f"{PREFIX}/schedules/nightly-report/trigger"
+            answer = await browser.post(path, data=sent, headers={"Origin": "http://site"})
+            assert answer.status_code == 303
+            return answer.headers["location"]
+
+        first = await form()
+        turn = await trigger(first)
+        assert await trigger(first) == turn
+        assert await trigger(await form()) != turn
+    await console.state.console.stop()
+
+
 def is_write(path: str) -> bool:
     """Whether the path takes forms only."""
     return path.endswith(("/trigger", "/pause", "/unpause", "/resume", "/tell", "/answer", "/decline"))

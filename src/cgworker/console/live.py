@@ -15,7 +15,7 @@ from cgworker.console.console import Console, console_of
 _BEAT_SECONDS = 15.0  # a comment that shows the browser, and a proxy, that the stream lives
 # Between two events: longer while changes go on, so that a busy project costs little. Tabs with the same
 # pause wake together, so that they share what is read.
-_PAUSES_SECONDS = (1.0, 2.0, 5.0)
+_PAUSES_SECONDS = (1.0, 2.0, 6.0)
 _TURN_PAUSES_SECONDS = (0.3,)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from contextlib import aclosing
 
 from starlette.exceptions import HTTPException
@@ -27,7 +28,14 @@ async def schedules(request: Request) -> Response:
     except KernelLacks as lacks:
         lack = str(lacks)
     return render(
-        request, "schedules.html", title="Schedules", live="*", items=items, lack=lack, limit=_LIMIT
+        request,
+        "schedules.html",
+        title="Schedules",
+        live="*",
+        items=items,
+        lack=lack,
+        limit=_LIMIT,
+        trigger_key=uuid.uuid4().hex,
     )
 
 
@@ -52,9 +60,9 @@ async def act(request: Request) -> Response:
         return render(
             request, "delete_schedule.html", title=f"Delete {schedule_id}?", schedule_id=schedule_id
         )
-    await read_form(request)
+    form = await read_form(request)
     if verb == "trigger":
-        turn = await calls.trigger(schedule_id, requested_by=agent)
+        turn = await calls.trigger(schedule_id, requested_by=agent, key=form.get("key") or None)
         console.feed.notify()
         return RedirectResponse(link(request, "turns", turn.turn_id), 303)
     if verb == "pause":
