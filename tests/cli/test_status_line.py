@@ -71,6 +71,10 @@ class Terminal:
     def end(self) -> str:
         """Everything it wrote, once it has ended as it was told to."""
         self._process.send_signal(signal.SIGTERM)
+        return self.wait()
+
+    def wait(self) -> str:
+        """Everything it wrote, once it has ended by itself."""
         assert self._process.wait(30) == 0
         return self._look()
 
@@ -157,6 +161,17 @@ def test_a_program_of_workers_has_the_line_too(cg: Cg, desk: str) -> None:
         terminal.until("0 running · 0 done")
         left = shown(terminal.end())
     assert [line for line in left if "running ·" in line] == []
+
+
+def test_one_turn_that_takes_long_is_named_while_it_runs(cg: Cg, kernel: Kernel, desk: str) -> None:
+    """`worker once` is silent for two seconds, and leaves nothing of the line."""
+    turn = kernel.dispatch(desk.split("/")[1])
+    go_on = cg.home / "go-on"
+    wait = f'until [ -e "{go_on}" ]; do sleep 0.1; done; echo "{{}}" > $CG_FINAL_FILE'
+    with Terminal(cg, "worker", "once", "--profile", desk, "--command", "sh", "-c", wait) as terminal:
+        terminal.until(f"{turn} is running")
+        go_on.touch()
+        assert [line for line in shown(terminal.wait()) if "is running" in line] == []
 
 
 # ---------------------------------------------------------------- what it counts
