@@ -18,6 +18,7 @@ import pytest
 
 from cgworker.kernel.server import bind
 from cgworker.kernel.store.postgres.database import Database
+from cgworker.kernel.store.postgres.hosts import Hosts
 from cgworker.kernel.store.postgres.server_account import Account
 
 PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
@@ -107,7 +108,7 @@ def all_pooled(postgres: str, mode: str) -> Iterator[None]:
         async def opened(dsn: str, *, pool_size: int = 10) -> AsyncIterator[Database]:
             async with open_directly(through(dsn, port), pool_size=pool_size) as database:
                 assert database.pooling.name == mode.upper()
-                database.dsn = database.listen_dsn = dsn
+                database.dsn, database.listen_hosts = dsn, Hosts(dsn)
                 yield database
 
         with mock.patch.object(Database, "open", opened):

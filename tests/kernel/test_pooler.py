@@ -171,7 +171,7 @@ async def test_a_refused_connection_for_news_is_logged_once(
         raise asyncpg.ProtocolViolationError("unsupported startup parameter: synchronous_commit")
 
     monkeypatch.setattr(asyncpg, "connect", refuse)
-    refused = Notifier("postgresql://nobody@127.0.0.1/nothing")
+    refused = Notifier(Hosts("postgresql://nobody@127.0.0.1/nothing"))
     with caplog.at_level(logging.WARNING, "cgworker.kernel"):
         refused.start()
         while attempts < 5:  # noqa: ASYNC110  # as here

@@ -35,6 +35,7 @@ from cgworker.kernel.routes import (
     turns,
 )
 from cgworker.kernel.store.postgres.database import Database
+from cgworker.kernel.store.postgres.hosts import Hosts
 from cgworker.kernel.store.projections import read_feed
 from cgworker.kernel.timers import Timers
 
@@ -81,7 +82,8 @@ class Kernel:
 @asynccontextmanager
 async def open_kernel(config: KernelConfig, database: Database) -> AsyncIterator[Kernel]:
     """Open a kernel on a migrated database; its notifier, timer and maintenance run until the block ends."""
-    notifier = Notifier(config.pg_listen_dsn or database.listen_dsn)
+    listen_dsn = config.pg_listen_dsn
+    notifier = Notifier(Hosts(listen_dsn) if listen_dsn else database.listen_hosts)
     metrics = Metrics(config.metrics_agents)
     operations = BatchedOperations(database, config.lease)
     kernel = Kernel(

@@ -92,8 +92,8 @@ class Notifier:
     """The waiting requests of a kernel, by topic. It is started and stopped with its kernel.
 
     Args:
-        dsn: the database that the kernels share, by an address without a pooler in transaction mode; None if
-            there is no such address. Waiting requests then look often by themselves.
+        hosts: the hosts of the database that the kernels share, without a pooler in transaction mode; None if
+            there is no way without one. Waiting requests then look often by themselves.
 
     Attributes:
         recheck_seconds: how often a waiting request looks by itself.
@@ -101,9 +101,9 @@ class Notifier:
         is_closing: whether the kernel is shutting down, so that no request may wait.
     """
 
-    def __init__(self, dsn: str | None) -> None:
-        self._hosts = None if dsn is None else Hosts(dsn)
-        self.recheck_seconds: float = _POLL_SECONDS if dsn is None else RECHECK_SECONDS
+    def __init__(self, hosts: Hosts | None) -> None:
+        self._hosts = hosts
+        self.recheck_seconds: float = _POLL_SECONDS if hosts is None else RECHECK_SECONDS
         # Ordered sets: events are set in the order of arrival, so that the last repeat of a claim wins.
         self._waiting: dict[str, dict[asyncio.Event, None]] = defaultdict(dict)
         self._unsent: dict[str, None] = {}

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import asyncpg
 
 from cgworker.errors import InvalidRequest, KernelOverloaded
+from cgworker.kernel.store.postgres.host_connection import HostConnection
 from cgworker.kernel.store.postgres.hosts import CONNECT_SECONDS, Hosts
 from cgworker.kernel.store.postgres.pooling import Pooling, find_pooling
 
@@ -27,6 +28,14 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProx
 _RETRIES = 5
 _ACQUIRE_SECONDS = CONNECT_SECONDS
 _COMMAND_SECONDS = 30.0
+_GIVE_UP_SECONDS = (
+    _COMMAND_SECONDS + 2.0
+)  # the server cancels a statement sooner, but for a commit that waits
+
+# Of several hosts: how often it is seen which one is the primary, and after how long without an answer.
+_LOOK_SECONDS = 5.0
+_OVERDUE_SECONDS = 1.0
+_TICK_SECONDS = 0.25
 _RETRY_AFTER_SECONDS = 1.0
 
 # Only startup settings that every pooler accepts; PgBouncer refuses others. The name tells these connections
@@ -36,6 +45,7 @@ _SETTINGS = {"timezone": "UTC", "application_name": "cgworker kernel"}
 # Plan each statement once, for any values: planning a frequent statement costs more than running it. The plan
 # is kept while the tables grow, so it must not be one for small tables. `fetch_planned` plans each time.
 _PLAN_ONCE = "set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set jit = off"
+_LIMIT_TIME = f"set statement_timeout = '{_COMMAND_SECONDS:g}s'"
 
 # PostgreSQL's own compression takes 1.5 ms for a payload of 32 KB, ten times as long as LZ4.
 _COMPRESS_QUICKLY = """
@@ -84,14 +94,16 @@ class Database:
     Attributes:
         dsn: the address of the database.
         pooling: what is between this program and the database.
-        listen_dsn: the address by which it can be listened to; None behind a pooler in transaction mode.
+        listen_hosts: the hosts at which it can be listened to; None behind a pooler in transaction mode.
     """
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], dsn: str, pooling: Pooling) -> None:
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], dsn: str, hosts: Hosts, pooling: Pooling) -> None:
         self._pool = pool
+        self._hosts = hosts
+        self._began_at: dict[object, float] = {}  # of the statements under way, the oldest first
         self.dsn = dsn
         self.pooling = pooling
-        self.listen_dsn: str | None = None if pooling is Pooling.TRANSACTION else dsn
+        self.listen_hosts: Hosts | None = None if pooling is Pooling.TRANSACTION else hosts
 
     @classmethod
     @asynccontextmanager
@@ -115,7 +127,8 @@ class Database:
             connect=hosts.connect,
             min_size=0,  # asyncpg would keep a minimum in the background, and log an error each time it fails
             max_size=pool_size,
-            command_timeout=_COMMAND_SECONDS,
+            connection_class=HostConnection,
+            command_timeout=_GIVE_UP_SECONDS,
             server_settings=_SETTINGS,
             reset=_nothing_to_reset,
             **shared,
@@ -123,9 +136,34 @@ class Database:
         try:
             async with pool.acquire():
                 pass  # fail now if the database cannot be reached
-            yield cls(pool, dsn, pooling)
+            database = cls(pool, dsn, hosts, pooling)
+            async with database._following():
+                yield database
         finally:
             await _close(pool)
+
+    @asynccontextmanager
+    async def _following(self) -> AsyncIterator[None]:
+        """Go where the primary goes, until the block ends."""
+        if not self._hosts.are_several:
+            yield
+            return
+        following = asyncio.create_task(self._follow())
+        try:
+            yield
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
+    async def _follow(self) -> None:
+        time = asyncio.get_running_loop().time
+        looked_at = time()
+        while True:
+            await asyncio.sleep(_TICK_SECONDS)
+            oldest = next(iter(self._began_at.values()), float("inf"))
+            if time() - oldest > _OVERDUE_SECONDS or time() - looked_at > _LOOK_SECONDS:
+                await self._hosts.look()
+                looked_at = time()
 
     @property
     def used_count(self) -> int:
@@ -193,7 +231,7 @@ class Database:
     ) -> T:
         for left in reversed(range(_RETRIES)):
             try:
-                async with self._pool.acquire(timeout=_ACQUIRE_SECONDS) as connection:
+                async with self._acquired() as connection:
                     return await work(connection)
             except conflicts as conflict:
                 if not left:
@@ -210,6 +248,23 @@ class Database:
                 ) from too_long
         raise AssertionError("unreachable")
 
+    @asynccontextmanager
+    async def _acquired(self) -> AsyncIterator[Connection]:
+        """Take a connection of the pool, and note that a statement is under way."""
+        connection = await self._pool.acquire(timeout=_ACQUIRE_SECONDS)
+        self._began_at[connection] = asyncio.get_running_loop().time()
+        try:
+            yield connection
+        except asyncpg.ReadOnlySQLTransactionError:
+            connection.terminate()  # the server is no primary any more: the next connection finds it
+            raise
+        finally:
+            del self._began_at[connection]
+            # asyncpg fails if the connection is lost while it is being released. That must not take the place
+            # of the answer, or of a cancellation.
+            with suppress(asyncpg.InternalClientError):
+                await self._pool.release(connection)
+
 
 def _unavailable(trouble: BaseException) -> KernelOverloaded:
     return KernelOverloaded(
@@ -221,7 +276,7 @@ def _unavailable(trouble: BaseException) -> KernelOverloaded:
 
 async def _plan_once(connection: Connection) -> None:
     """Set up a new connection; the settings last, because `_nothing_to_reset` does not reset them."""
-    await connection.execute(f"{_PLAN_ONCE}; {_COMPRESS_QUICKLY}")
+    await connection.execute(f"{_PLAN_ONCE}; {_LIMIT_TIME}; {_COMPRESS_QUICKLY}")
 
 
 async def _nothing_to_reset(_: Connection) -> None:

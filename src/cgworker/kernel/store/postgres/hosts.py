@@ -1,24 +1,31 @@
 """Connect to one of the hosts of an address: to the primary, soon, even if another host is silent.
 
 asyncpg tries the hosts one after the other, and a host that takes connections and says nothing keeps it until
-its whole time is over. Here each host gets a second before the next one is tried as well.
+its whole time is over. Here each host gets a second before the next one is tried as well. A host is accepted
+when it has committed something (host_connection.py).
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 from asyncio.staggered import staggered_race
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from weakref import WeakSet
 
 import asyncpg
+
+from cgworker.kernel.store.postgres.host_connection import HostConnection
 
 CONNECT_SECONDS = 10.0
 """How long all hosts together may take."""
 
 _NEXT_HOST_SECONDS = 1.0
+_LOOK_SECONDS = 1.0
+_CLOSE_SECONDS = 2.0
 
 # One of several hosts is the primary, the others are standbys, which take no writes.
 _ATTRIBUTES = "target_session_attrs"
@@ -31,10 +38,17 @@ class Hosts:
     Args:
         dsn: the address. If it names several hosts and no `target_session_attrs`, only one that takes writes
             is connected to.
+
+    Attributes:
+        are_several: whether there is another host to go to.
     """
 
     def __init__(self, dsn: str) -> None:
         self._dsns = split_hosts(dsn)
+        self.are_several: bool = len(self._dsns) > 1
+        self._timeline = 0
+        self._connections: WeakSet[HostConnection] = WeakSet()
+        self._closing: set[asyncio.Task[None]] = set()
 
     async def connect(
         self,
@@ -42,7 +56,7 @@ class Hosts:
         *,
         timeout: float = CONNECT_SECONDS,
         **options: Any,
-    ) -> asyncpg.Connection[asyncpg.Record]:
+    ) -> HostConnection:
         """Connect to the first host that accepts; it is the first one to be tried the next time.
 
         Args:
@@ -54,21 +68,82 @@ class Hosts:
             ValueError, asyncpg.ClientConfigurationError: the address is invalid.
             OSError, TimeoutError, asyncpg.PostgresError: no host accepts.
         """
-        if len(self._dsns) == 1:
+        dsns = self._dsns
+        if not self.are_several:
             try:
-                return await asyncpg.connect(self._dsns[0], timeout=timeout, **options)
+                return await self._connect_to(dsns[0], timeout, **options)
             except asyncpg.TargetServerAttributeNotMatched as unwanted:
-                raise _refusal(self._dsns, [unwanted]) from unwanted
-        if "PGTARGETSESSIONATTRS" not in os.environ and _ATTRIBUTES not in self._dsns[0]:
-            options[_ATTRIBUTES] = _WRITABLE
-        dsns = tuple(self._dsns)
-        tries = [partial(asyncpg.connect, each, timeout=timeout, **options) for each in dsns]
-        connection: asyncpg.Connection[asyncpg.Record]
+                raise _refusal(dsns, [unwanted]) from unwanted
+        tries = [partial(self._connect_to, each, timeout, **options) for each in dsns]
+        connection: HostConnection | None
         connection, index, refusals = await staggered_race(tries, _NEXT_HOST_SECONDS)
-        if index is None:
+        if connection is None or index is None:
             raise _refusal(dsns, refusals)
-        self._dsns = (dsns[index], *dsns[:index], *dsns[index + 1 :])
+        self._prefer(connection.dsn)
+        self._connections.add(connection)
         return connection
+
+    async def look(self) -> None:
+        """See which host is the primary now, and end the connections to those that are not.
+
+        A connection is ended if its host does not commit and another one does, or if another one was promoted
+        since. While no host commits, all connections stay.
+        """
+        dsns = self._dsns
+        found = await asyncio.gather(*map(self._timeline_of, dsns))
+        timelines = dict(zip(dsns, found, strict=True))
+        best = max(dsns, key=timelines.__getitem__)  # of equals the first, which is in use
+        if timelines[best] < 0:
+            return
+        self._prefer(best)
+        for connection in list(self._connections):
+            if timelines[connection.dsn] < timelines[best]:
+                connection.leave()
+
+    async def _timeline_of(self, dsn: str) -> int:
+        """Return the timeline of a host, or -1 if it does not commit within its share of the time."""
+        try:
+            connection = await self._connect_to(dsn, _LOOK_SECONDS, statement_cache_size=0)
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            return -1
+        self._close(connection)
+        return connection.timeline
+
+    async def _connect_to(self, dsn: str, timeout: float, **options: Any) -> HostConnection:
+        if self.are_several and "PGTARGETSESSIONATTRS" not in os.environ and _ATTRIBUTES not in dsn:
+            options[_ATTRIBUTES] = _WRITABLE
+        options["connection_class"] = HostConnection
+        async with asyncio.timeout(timeout):
+            connection: HostConnection = await asyncpg.connect(dsn, timeout=timeout, **options)
+            connection.dsn = dsn
+            try:
+                await connection.try_to_commit()
+                if self.are_several and connection.timeline < self._timeline:
+                    raise ConnectionError(
+                        f"a primary from before a failover (timeline {connection.timeline}, "
+                        f"not {self._timeline}): make it a standby"
+                    )
+            except BaseException:
+                self._close(connection)
+                raise
+        self._timeline = connection.timeline
+        return connection
+
+    def _prefer(self, dsn: str) -> None:
+        self._dsns = (dsn, *(each for each in self._dsns if each != dsn))
+
+    def _close(self, connection: HostConnection) -> None:
+        """Close a connection in the background; a server that is silent is left at once."""
+
+        async def close() -> None:
+            try:
+                await connection.close(timeout=_CLOSE_SECONDS)
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                connection.terminate()
+
+        task = asyncio.create_task(close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
 
 def split_hosts(dsn: str) -> tuple[str, ...]:
