@@ -25,7 +25,7 @@ OLD_POSTGRES ?= $(wildcard /usr/lib/postgresql/15/bin)
 PGBOUNCER ?= $(shell PATH="$$PATH:/usr/sbin" command -v pgbouncer)
 
 .PHONY: help demo check test test-all test-fast test-mcp test-postgres test-pooler test-pythons clusters conformance \
-	engines soak crash bench bench-peers docs dist sbom constraints upgrade clean
+	engines soak crash failover bench bench-peers docs dist sbom constraints upgrade clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -95,6 +95,9 @@ soak: .venv/development ## kill workers, kernels and databases for two minutes (
 
 crash: .venv/development ## kill a worker at each step after its handler's return, 20 minutes; CRASH="--each 10" is shorter
 	$(BIN)/python -m tests.crash $(CRASH)
+
+failover: .venv/development ## kill, stall and cut off a primary under load; FAILOVER="--scenario hand --seeds 3" is shorter
+	$(BIN)/python -m tests.failover $(or $(FAILOVER),--seeds 20)
 
 bench: .venv/development ## run all benchmarks beside their peers, and write docs/benchmarks.md (Linux, 30 minutes)
 	$(BIN)/python -m benchmarks $(ROWS)

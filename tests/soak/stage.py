@@ -10,7 +10,7 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -100,7 +100,7 @@ async def set_up(folder: Path, chance: random.Random) -> AsyncIterator[Stage]:
     try:
         dsn = await asyncio.to_thread(postgres.start)
         async with open_database(KernelConfig(pg_dsn=dsn, pool_size=2)) as database:
-            tokens = await _admit_agents(database)
+            tokens = await admit_agents(database, _CAPACITY)
         stage = Stage(folder, mark, postgres, proxy, await proxy.start(), tokens)
         stage.kernels = [_kernel(stage, dsn, port) for port in proxy.ports]
         stage.workers = [_worker(stage, name) for name in _WORKERS]
@@ -115,11 +115,12 @@ async def set_up(folder: Path, chance: random.Random) -> AsyncIterator[Stage]:
         await asyncio.to_thread(postgres.stop)
 
 
-async def _admit_agents(database: Database) -> dict[str, str]:
+async def admit_agents(database: Database, capacities: Mapping[str, int]) -> dict[str, str]:
+    """Seed the project with agents of these capacities; returns their tokens."""
     await seed_project(database, PROJECT)
     operator, provenance = admin_service_of(PROJECT), Provenance(kind="soak", external_ref="soak")
     tokens = {}
-    for name, capacity in _CAPACITY.items():
+    for name, capacity in capacities.items():
         spec = AgentSpec(agent_id=name, role="soak", capacity=capacity, capabilities=(CONVERSATION_KIND,))
         await register_agent(database, operator, spec, provenance)
         ref = AgentRef(project_id=PROJECT, agent_id=name)

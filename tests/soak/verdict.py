@@ -83,8 +83,8 @@ def judge(evidence: Evidence) -> Verdict:
     verdict = Verdict()
     verdict.must_be_empty("lost: turns not closed", _not_closed(evidence))
     verdict.must_be_empty("wrong payloads", _wrong_payloads(evidence))
-    verdict.must_be_empty("turns closed twice", _closed_twice(evidence))
-    verdict.must_be_empty("claims of a held turn, settlings of a free one", _broken_histories(evidence))
+    verdict.must_be_empty("turns closed twice", closed_twice(evidence.feed))
+    verdict.must_be_empty("claims of a held turn, settlings of a free one", broken_histories(evidence.feed))
     verdict.must_be_empty("sleeping turns woken early or twice", _broken_sleeps(evidence))
     verdict.must_be_empty(
         "serial keys with two running, or out of order",
@@ -138,8 +138,9 @@ def _wrong_payloads(evidence: Evidence) -> Iterable[str]:
             yield f"turn {n} ({turn.turn.turn_id}) is {turn.outcome} with {said}"
 
 
-def _closed_twice(evidence: Evidence) -> Iterable[str]:
-    closings = Counter(event.subject_id for event in evidence.feed if event.event_type == "turn.finished")
+def closed_twice(feed: Sequence[EventEntry]) -> Iterable[str]:
+    """A turn has one end in the ledger."""
+    closings = Counter(event.subject_id for event in feed if event.event_type == "turn.finished")
     return [f"{turn} {count} times" for turn, count in closings.items() if count > 1]
 
 
@@ -151,10 +152,10 @@ _HELD_AFTER = {
 }
 
 
-def _broken_histories(evidence: Evidence) -> Iterable[str]:
+def broken_histories(feed: Sequence[EventEntry]) -> Iterable[str]:
     """In the ledger a claim follows only an end of the claim before."""
     held: Counter[str] = Counter()
-    for event in evidence.feed:
+    for event in feed:
         if event.event_type in _HELD_AFTER:
             before, after = _HELD_AFTER[event.event_type]
             if bool(held[event.subject_id]) is not before:
