@@ -61,6 +61,7 @@ NOT_RUN = {
         "docs/how-to/pgbouncer.md",
         "export PG_DSN=postgresql://cgworker:secret@127.0.0.1:6432/cgworker",
     ): "it needs a PgBouncer; tests/kernel/test_pooler.py starts one",
+    ("docs/how-to/many-databases.md", EVERY): "tests/deploy/test_two_databases.py runs the move",
     ("docs/reference/cli.md", EVERY): "tests/cli/test_commands.py parses each example",
     (
         "examples/skills/cgworker/SKILL.md",

@@ -10,7 +10,10 @@ import os
 import secrets
 import stat
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from cgworker.errors import ProfileError
 
@@ -47,11 +50,22 @@ def replace_private(path: Path, text: str) -> None:
         OSError: the file or its folder cannot be written.
     """
     make_private_folder(path.parent)
+    with replacing_private(path) as file:
+        file.write(text.encode("utf-8"))
+
+
+@contextmanager
+def replacing_private(path: Path) -> Iterator[BinaryIO]:
+    """Open a new file with mode 0600 that replaces another one at the end, unless the block fails.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
             file.flush()
             os.fsync(descriptor)
         temporary.replace(path)

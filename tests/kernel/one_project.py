@@ -337,8 +337,8 @@ def _function(node: Any, sql: str, statement: Any) -> Function:
 
 def _queries(found: Any) -> Iterator[str]:
     if isinstance(found, dict):
-        if "query" in found:
-            yield found["query"]
+        if isinstance(query := found.get("query"), str):
+            yield query
         for each in found.values():
             yield from _queries(each)
     elif isinstance(found, list):

@@ -39,6 +39,7 @@ ACROSS = {
     # What /metrics shows of this database.
     "store.due.COUNT_DUE": "metrics",
     "store.backlog.COUNT_OPEN_TURNS": "metrics",
+    "store.backlog.COUNT_TURNS_OF_AGENTS": "metrics",
 }
 
 # What is sent but is no constant, by module and source: it reads and writes no row of a project.
@@ -48,6 +49,7 @@ SENT = {
     ("store.postgres.migrate", "migration.sql"): "a migration; see below",
     ("store.postgres.migrate", "statement"): "a migration; see below",
     ("store.postgres.migrate", "f'drop index concurrently {index[1]}'"): "an index that was not finished",
+    ("store.project_copy", "section.table"): "the name of a table; the rows are checked as they are read",
     ("store.postgres.statistics", "statement"): "one of ANALYZE: the statistics of a whole table",
 }
 
@@ -105,6 +107,10 @@ def statements() -> dict[str, str]:
         source = None if node is None else ast.unparse(node)
         if isinstance(node, ast.Constant):
             found[f"{module}: {source}"] = str(node.value)
+        elif isinstance(node, ast.Subscript):  # one of a mapping
+            start = f"{module}.{ast.unparse(node.value)}."
+            found.update(some := {name: text for name, text in texts.items() if name.startswith(start)})
+            assert some, start
         elif f"{module}.{source}" in texts:
             found[f"{module}.{source}"] = texts[f"{module}.{source}"]
         else:

@@ -90,6 +90,10 @@ _ARGUMENTS: Mapping[str, str] = {
     "setup project client-config": "--project-id acme --base-url https://kernel.example.org "
     "--admin-base-url https://kernel.example.org",
     "admin purge": "--older-than 90d --dry-run",
+    "admin export": "acme acme.project --close",
+    "admin import": "acme.project --pg-dsn postgresql://other.example.org/cgworker",
+    "admin reopen": "acme",
+    "admin forget": "acme",
     "smoke pair": "--from acme/me --to desk",
     "local run": "--project-id acme",
     "service run": "",

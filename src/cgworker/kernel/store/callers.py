@@ -24,7 +24,7 @@ from cgworker.errors import (
 from cgworker.kernel.store.batch import single
 from cgworker.kernel.store.credentials import TOKEN
 from cgworker.kernel.store.ids import hash_of
-from cgworker.kernel.store.postgres.database import Database, Row
+from cgworker.kernel.store.postgres.database import Database, Row, project_closed
 from cgworker.wire.refs import AgentRef
 from cgworker.wire.refusals import Refusal
 
@@ -110,11 +110,14 @@ async def identify(
     """Authenticate the presented credentials with one statement.
 
     Returns:
-        By place, the caller, or UnauthorizedError or ForbiddenError in the order and words of wire 3.
+        By place, the caller, or UnauthorizedError or ForbiddenError in the order and words of wire 3. For the
+        credentials of a project that has moved to another database it is KernelOverloaded: the caller then
+        asks again, and by then it is sent there.
     """
     rows = await database.fetch(FIND_CALLERS, [bearer.credential_id for bearer in bearers])
     known = {row["credential_id"]: row for row in rows}
-    callers = [_caller(bearer, known) for bearer in bearers]
+    moved = await _moved(database, {b.agent.project_id for b in bearers if b.credential_id not in known})
+    callers = [_caller(bearer, known, moved) for bearer in bearers]
     good = {caller.credential_id for caller in callers if isinstance(caller, Caller)}
     await touch(database, (credential_id for credential_id in good if known[credential_id]["is_touch_due"]))
     return callers
@@ -129,7 +132,19 @@ async def require_caller(database: Database, bearer: PresentedCredential) -> Cal
     return single(await identify(database, [bearer]))
 
 
-def _caller(bearer: PresentedCredential, known: Mapping[str, Row]) -> Caller | CommonGroundError:
+IS_CLOSED = "select exists (select from cg_moves where project_id = $1 and closed_at is not null)"
+
+
+async def _moved(database: Database, project_ids: set[str]) -> set[str]:
+    """Return those of the projects that are closed or forgotten here (moves.py)."""
+    return {each for each in project_ids if await database.fetchval(IS_CLOSED, each)}
+
+
+def _caller(
+    bearer: PresentedCredential, known: Mapping[str, Row], moved: set[str]
+) -> Caller | CommonGroundError:
+    if bearer.credential_id not in known and bearer.agent.project_id in moved:
+        return project_closed()
     try:
         return _check(bearer, known.get(bearer.credential_id))
     except KernelRefused as refusal:

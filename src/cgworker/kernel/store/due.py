@@ -16,10 +16,21 @@ select extract(epoch from least(t.due_at, s.due_at) - cg_clock())::float8 as sec
     t.project_id, t.target_agent_id, t.state
 from (select) one
 left join lateral (
-    select * from cg_turns where due_at is not null and turn_number > 0 order by due_at limit 1
+    select * from cg_turns
+    where due_at is not null and turn_number > 0
+        and not exists (select from cg_moves where project_id = cg_turns.project_id and closed_at is not null)
+    order by due_at
+    limit 1
 ) t on true
 left join lateral (
-    select due_at from cg_schedules where due_at is not null order by due_at limit 1
+    select due_at
+    from cg_schedules
+    where due_at is not null
+        and not exists (
+            select from cg_moves where project_id = cg_schedules.project_id and closed_at is not null
+        )
+    order by due_at
+    limit 1
 ) s on true
 """
 
@@ -109,6 +120,7 @@ from (
     select project_id, turn_number
     from cg_turns
     where due_at <= cg_now() and turn_number > 0
+        and not exists (select from cg_moves where project_id = cg_turns.project_id and closed_at is not null)
     order by due_at
     limit $1
 ) due

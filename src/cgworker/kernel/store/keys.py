@@ -13,6 +13,9 @@ from (
     select project_id, agent_id, route, key
     from cg_idempotency_keys
     where created_at < cg_now() - make_interval(secs => $1)
+        and not exists (
+            select from cg_moves where project_id = cg_idempotency_keys.project_id and closed_at is not null
+        )
     order by created_at
     limit $2
 ) old

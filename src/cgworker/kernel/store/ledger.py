@@ -60,7 +60,10 @@ with recursive project as (
     from project p
     where p.project_id is not null
 )
-select project_id from project where project_id is not null
+select project_id
+from project
+where project_id is not null
+    and not exists (select from cg_moves where project_id = project.project_id and closed_at is not null)
 """
 
 
@@ -69,6 +72,12 @@ async def number_events(database: Database, project_id: str) -> None:
     while await database.fetchval(HAS_UNNUMBERED, project_id):
         if await database.transact(lambda connection: _number_batch(connection, project_id)) < _BATCH:
             return
+
+
+async def number_in(connection: Connection, project_id: str) -> None:
+    """Number them as part of a transaction."""
+    while await connection.fetchval(HAS_UNNUMBERED, project_id):
+        await _number_batch(connection, project_id)
 
 
 async def _number_batch(connection: Connection, project_id: str) -> int:

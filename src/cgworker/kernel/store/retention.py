@@ -7,7 +7,12 @@ from attrs import evolve, frozen
 from cgworker.kernel.store.postgres.database import Database
 
 # The projects, one after the other. Only this list goes across projects.
-FIND_NEXT_PROJECT = "select min(project_id) from cg_projects where project_id > $1"
+FIND_NEXT_PROJECT = """
+select min(project_id)
+from cg_projects
+where project_id > $1
+    and not exists (select from cg_moves where project_id = cg_projects.project_id and closed_at is not null)
+"""
 
 # Looks at some turns of a project in the order of their numbers, and removes the old ones with their records,
 # events and dispatch keys. No index tells which are old: it would cost each finish more than this walk. The

@@ -14,6 +14,7 @@ from cgworker.kernel.store.agent_specs import check_new_id
 from cgworker.kernel.store.agents import GET_AGENT, snapshot_of
 from cgworker.kernel.store.credentials import REVOKE_CREDENTIAL, TOKEN, issue_credential
 from cgworker.kernel.store.ids import hash_of
+from cgworker.kernel.store.moves import require_not_moved
 from cgworker.kernel.store.postgres.database import Connection, Database
 from cgworker.wire.agents import AgentSnapshot, AgentSpec
 from cgworker.wire.converter import dumps, loads
@@ -119,9 +120,11 @@ async def seed_project(database: Database, project_id: str) -> ProjectStatus:
 
     Raises:
         InvalidRequest: the project's id cannot be addressed (difference 11).
-        ConflictError: project_bootstrap_conflict, the admin-service exists with other values.
+        ConflictError: project_bootstrap_conflict, the admin-service exists with other values; or the project
+            has moved to another database.
     """
     check_new_id(project_id, at=("project_id",))
+    await require_not_moved(database, project_id)
     await database.execute(
         SEED_PROJECT,
         project_id,

@@ -39,6 +39,9 @@ from (
     select project_id, schedule_id
     from cg_schedules
     where due_at <= cg_now()
+        and not exists (
+            select from cg_moves where project_id = cg_schedules.project_id and closed_at is not null
+        )
     order by due_at
     limit $1
 ) due

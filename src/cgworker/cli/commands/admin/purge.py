@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import attrs
 
+from cgworker.cli.confirming import can_ask, confirm
 from cgworker.cli.options import Flag, PgDsn
 from cgworker.cli.payload import read_duration
 from cgworker.cli.progress import progress
 from cgworker.cli.results import PurgedProject
-from cgworker.errors import UsageError
-from cgworker.printable import printable
 
 if TYPE_CHECKING:
     from cgworker.kernel.store.purge import Purged
@@ -45,11 +43,11 @@ async def purge(
 
     seconds = read_duration(older_than, "--older-than")
     async with open_for_command("cg admin purge", pg_dsn) as database:
-        asks = not yes and sys.stdin.isatty() and sys.stderr.isatty()
+        asks = not yes and can_ask()
         if dry_run or asks:
             purged = await store.count_purgeable(database, project_id, seconds)
         if asks and not dry_run:
-            _confirm(f"Remove for ever from {project_id} what is over for {older_than}: {_counted(purged)}?")
+            confirm(f"Remove for ever from {project_id} what is over for {older_than}: {_counted(purged)}?")
         if not dry_run:
             with progress("removing what is over"):
                 purged = await store.purge(database, project_id, seconds)
@@ -63,15 +61,3 @@ def _counted(counts: Purged) -> str:
         f"{count} {name.removesuffix('_count').replace('_', ' ')}{'' if count == 1 else 's'}"
         for name, count in attrs.asdict(counts).items()
     )
-
-
-def _confirm(question: str) -> None:
-    """Ask on the terminal for confirmation.
-
-    Raises:
-        UsageError: the answer is not yes.
-    """
-    sys.stderr.write(f"{printable(question)} [y/N] ")
-    sys.stderr.flush()
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise UsageError("nothing was removed: it was not confirmed; --yes does not ask")

@@ -61,6 +61,7 @@ LIST_PROJECTS_WITH_ENDED_LEASES = """
 select project_id
 from cg_turns
 where state = 'running' and claim_expires_at <= cg_now()
+    and not exists (select from cg_moves where project_id = cg_turns.project_id and closed_at is not null)
 group by project_id
 order by min(claim_expires_at)
 """

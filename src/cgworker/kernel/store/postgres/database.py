@@ -54,6 +54,13 @@ from pg_settings
 where name = 'default_toast_compression' and source = 'default' and 'lz4' = any (enumvals)
 """
 
+
+class ProjectClosedError(asyncpg.PostgresError):
+    """A write to a project that is closed, because it is moved to another database (migration 0016)."""
+
+    sqlstate = "XCG01"
+
+
 # Two transactions conflicted, and PostgreSQL cancelled one of them: run it again.
 _CONFLICTS: tuple[type[asyncpg.PostgresError], ...] = (
     asyncpg.DeadlockDetectedError,
@@ -63,7 +70,7 @@ _CONFLICTS: tuple[type[asyncpg.PostgresError], ...] = (
 _DUPLICATES_TOO: tuple[type[asyncpg.PostgresError], ...] = (*_CONFLICTS, asyncpg.UniqueViolationError)
 
 # The database is unreachable, starting, stopping, overloaded, or lacks the schema or the permissions.
-_UNAVAILABLE = (
+_UNAVAILABLE: tuple[type[Exception], ...] = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
@@ -236,6 +243,8 @@ class Database:
             except conflicts as conflict:
                 if not left:
                     raise _unavailable(conflict) from conflict
+            except ProjectClosedError as closed:
+                raise project_closed() from closed
             except _UNAVAILABLE as trouble:
                 raise _unavailable(trouble) from trouble
             except asyncpg.DataError as unfit:
@@ -264,6 +273,15 @@ class Database:
             # of the answer, or of a cancellation.
             with suppress(asyncpg.InternalClientError):
                 await self._pool.release(connection)
+
+
+def project_closed() -> KernelOverloaded:
+    """Return the refusal of a project that is moved, or has been: it is answered elsewhere before long."""
+    return KernelOverloaded(
+        "the project is being moved to another database: repeat the request",
+        status=503,
+        retry_after_seconds=_RETRY_AFTER_SECONDS,
+    )
 
 
 def _unavailable(trouble: BaseException) -> KernelOverloaded:
