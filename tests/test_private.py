@@ -46,6 +46,35 @@ def test_a_secret_is_read_from_a_file_of_ones_own_alone(tmp_path: Path) -> None:
     assert (refused.value.code, refused.value.status) == ("profile_token_permissions", 403)
 
 
+@pytest.mark.parametrize(
+    ("owner", "group", "mode", "is_read"),
+    [
+        (0, 7001, 0o440, True),
+        (0, 7001, 0o640, True),
+        (0, 7001, 0o660, False),
+        (0, 7001, 0o444, False),
+        (0, 8001, 0o440, False),
+        (7000, 7001, 0o440, False),
+    ],
+)
+def test_a_secret_of_root_may_be_lent_to_a_group(
+    owner: int, group: int, mode: int, is_read: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So does Kubernetes mount one for a process that is not root: root owns it, and `fsGroup` may read."""
+    path = tmp_path / "token"
+    path.write_text("s")
+    found = os.stat_result((mode | stat.S_IFREG, 0, 0, 1, owner, group, 1, 0, 0, 0))
+    monkeypatch.setattr(Path, "stat", lambda _: found)
+    monkeypatch.setattr(os, "geteuid", lambda: 7000)
+    monkeypatch.setattr(os, "getegid", lambda: 7000)
+    monkeypatch.setattr(os, "getgroups", lambda: [7001])
+    if is_read:
+        assert read_secret(path) == "s"
+    else:
+        with pytest.raises(ProfileError):
+            read_secret(path)
+
+
 def test_a_place_that_cannot_be_written_is_refused_beforehand(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

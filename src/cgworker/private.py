@@ -1,6 +1,8 @@
 """Read and write files that only their owner may read: secrets, and what leads to them.
 
-Files have mode 0600, in folders of mode 0700. A secret that other users can read or write is refused.
+Files have mode 0600, in folders of mode 0700. A secret that other users can read or write is refused. One
+exception: root may own the file and let a group of this process read it, as PostgreSQL allows for its keys.
+That is how Kubernetes mounts a secret for a process that is not root.
 """
 
 from __future__ import annotations
@@ -19,13 +21,17 @@ from cgworker.errors import ProfileError
 
 
 def check_private(path: Path) -> None:
-    """Refuse a file that other users may read or write.
+    """Refuse a file that other users may read or write. Root's may be readable by a group of this process.
 
     Raises:
         ProfileError: they may (`profile_token_permissions`); the user must change the file's mode.
         FileNotFoundError: there is no such file.
     """
-    if sys.platform != "win32" and stat.S_IMODE(path.stat().st_mode) & 0o077:
+    if sys.platform == "win32":
+        return
+    found = path.stat()
+    is_lent = found.st_uid == 0 != os.geteuid() and found.st_gid in {os.getegid(), *os.getgroups()}
+    if stat.S_IMODE(found.st_mode) & (0o037 if is_lent else 0o077):
         message = f"token file permissions must be 0600: {path}"
         raise ProfileError("profile_token_permissions", message, status=403)
 
