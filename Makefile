@@ -25,7 +25,7 @@ OLD_POSTGRES ?= $(wildcard /usr/lib/postgresql/15/bin)
 PGBOUNCER ?= $(shell PATH="$$PATH:/usr/sbin" command -v pgbouncer)
 
 .PHONY: help demo check test test-all test-fast test-mcp test-postgres test-pooler test-pythons clusters conformance \
-	engines soak crash failover bench bench-peers docs dist sbom constraints upgrade clean
+	container engines soak crash failover bench bench-peers docs dist sbom constraints upgrade clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -86,6 +86,12 @@ conformance: .venv/development ## test against recordings of the reference and a
 		&& $(PEER_PYTHON) -m venv "$$peer" \
 		&& "$$peer/bin/python" -m pip install --quiet 'commonground-kernel[server]==3.1.0' \
 		&& CG_REFERENCE_PYTHON="$$peer/bin/python" $(BIN)/pytest tests/conformance
+
+container: .venv/development ## build the container of examples/deploy and run its worker as PID 1 (root on Linux)
+	@command -v buildah >/dev/null && command -v debootstrap >/dev/null || \
+		{ echo "There is no builder: apt-get install buildah debootstrap" >&2; exit 1; }
+	test -f .peers/container/options || sh tests/deploy/base_image.sh .peers/container
+	$(BIN)/pytest tests/deploy/test_container.py
 
 clusters: .venv-clusters/development ## test the handlers that run functions on Ray and Dask, in an environment of its own
 	.venv-clusters/bin/pytest tests/clusters tests/test_examples.py -k "clusters or ray"
