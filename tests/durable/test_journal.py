@@ -55,3 +55,22 @@ async def test_a_record_appended_while_others_read_is_read_afterwards(journal: J
             tasks.start_soon(journal.append, number, "progress")
             tasks.start_soon(journal.records)
     assert sorted(item.payload for item in (await journal.records())[1:]) == list(range(10))
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_no_input_is_taken_for_a_record_of_an_earlier_attempt(new_project: NewProject) -> None:
+    """It may look like one; and most turns have no other record, so that nothing has to be looked at."""
+    async with new_project() as kernel, await kernel.agent("desk") as desk:
+        assert desk.agent is not None
+        turn = await kernel.dispatch("desk", "begin")
+        claimed = (await desk.claims.claim(desk.agent)).claimed
+        assert claimed is not None
+
+        async def found() -> bool:
+            context = await desk.turns.context(turn, limit=9)
+            lease = Lease(claimed.claim, monotonic(), 30)
+            return Journal(desk, lease, context, page_size=9, more_records=False).may_hold(lambda _: True)
+
+        assert not await found()
+        await desk.turns.append(claimed.claim, "a step")
+        assert await found()

@@ -88,10 +88,12 @@ class Journal:
     def may_hold(self, wanted: Callable[[Any], bool]) -> bool:
         """Return whether a record from before this attempt may be of a kind; read nothing from the kernel.
 
+        The first record, which is the input, is of none.
+
         Args:
             wanted: returns whether a payload is of the kind.
         """
-        return not self._began_whole or any(wanted(item.payload) for item in self._records)
+        return not self._began_whole or any(wanted(item.payload) for item in self._records[1:])
 
     async def expect_more(self) -> None:
         """Note that the turn has records which are not read yet, once a read in progress has ended."""

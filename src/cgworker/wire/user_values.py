@@ -94,7 +94,7 @@ def is_own(cls: type) -> bool:
     Args:
         cls: the class.
     """
-    return attrs.has(cls) and cls.__module__.startswith("cgworker.")
+    return str(cls.__module__).startswith("cgworker.") and attrs.has(cls)  # the quicker question first
 
 
 def refuse(value: Any) -> NoReturn:

@@ -40,6 +40,8 @@ def annotate(meta: Meta | None = None, /, **facts: Any) -> str:
         meta: the caller's remarks.
         facts: the system's facts; they appear at top level and again under `system`.
     """
+    if meta is None and not facts:  # as for most events
+        return "{}"
     said: dict[str, Any] = dict(facts)
     if facts:
         said["system"] = facts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import lru_cache
 
 from attrs import frozen
 
@@ -13,6 +14,7 @@ from cgworker.kernel.store.ids import digest
 from cgworker.kernel.store.postgres.database import Connection, Row
 from cgworker.wire.claims import ClaimNext
 from cgworker.wire.converter import unstructure
+from cgworker.wire.refs import AgentRef
 
 
 @frozen
@@ -38,7 +40,14 @@ class ClaimRequest:
 
     def body_digest(self) -> bytes:
         """Return the digest of the body, to tell a repeat from another use of the key."""
-        return digest(unstructure(self.request))
+        request = self.request
+        is_plain = request.meta is None and request.trace is None
+        return _digest_of_claim_by(request.agent) if is_plain else digest(unstructure(request))
+
+
+@lru_cache(maxsize=1024)  # an agent claims again and again
+def _digest_of_claim_by(agent: AgentRef) -> bytes:
+    return digest(unstructure(ClaimNext(agent=agent)))
 
 
 # A statement of its own: simultaneous repeats queue here, and the next statement of each then sees what the
