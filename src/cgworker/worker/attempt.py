@@ -40,6 +40,7 @@ from cgworker.worker.batching.calls import PrefetchedClaim
 from cgworker.worker.claimed import FetchedClaim, lease_for, load_turn
 from cgworker.worker.context import RunContext, call_hook
 from cgworker.worker.handler_call import HandlerCall, acquire_slot
+from cgworker.worker.handler_tasks import HandlerTasks
 from cgworker.worker.interruption import lost_lease_in, outcome_after
 from cgworker.worker.lease_watch import LeaseWatch
 from cgworker.worker.lineage import stop_children
@@ -66,7 +67,7 @@ class Attempt:
         context: what the attempts of the worker share.
         found: the claim.
         renewals: renews its lease.
-        tasks: runs its handler.
+        handlers: starts its handler.
         prefetch_claim: called when the attempt is about to settle; returns the claim of the next turn that
             the same request shall make, or None.
 
@@ -82,12 +83,12 @@ class Attempt:
         context: RunContext,
         found: FetchedClaim,
         renewals: RenewalScheduler,
-        tasks: anyio.abc.TaskGroup,
+        handlers: HandlerTasks,
         prefetch_claim: Callable[[], PrefetchedClaim | None] = lambda: None,
     ) -> None:
         self._context = context
         self._renewals = renewals
-        self._tasks = tasks
+        self._handlers = handlers
         self._prefetch_claim = prefetch_claim
         self._claimed = found.claimed
         if not isinstance(found.claimed.server_time, Absent):
@@ -218,7 +219,7 @@ class Attempt:
                 if timers is not None:
                     timers.start_soon(self._interrupt_at_deadline)
                 call = HandlerCall(turn, handler)
-                self._tasks.start_soon(call.run)
+                self._handlers.start_soon(call.run)
                 await call.end()
         if turn.no_room is not None:
             self._context.room.note(turn.no_room)

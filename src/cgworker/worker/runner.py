@@ -26,6 +26,7 @@ from cgworker.worker.batching.calls import MAX_CLAIMED, PrefetchedClaim
 from cgworker.worker.claimed import FetchedClaim
 from cgworker.worker.context import RunContext, call_hook
 from cgworker.worker.drain import Drain
+from cgworker.worker.handler_tasks import HandlerTasks
 from cgworker.worker.loop_monitor import loop_watch
 from cgworker.worker.poller import ClaimPoller
 from cgworker.worker.presence import publish_presence
@@ -37,10 +38,11 @@ _SLOW_HOOK_SECONDS = 1.0
 
 @frozen
 class _RunScope:
-    """Where turns are worked: the free slots, the task group, and the renewal of leases."""
+    """Where turns are worked: the free slots, the tasks, those of handlers, and the renewal of leases."""
 
     slots: anyio.Semaphore
     tasks: anyio.abc.TaskGroup
+    handlers: HandlerTasks
     renewals: RenewalScheduler
 
 
@@ -166,7 +168,7 @@ class Runner:
         self._attempt_tasks = working = await outside.start(self._hold_attempts)
         task_status.started()
         self._renewals = RenewalScheduler(working)
-        scope = _RunScope(slots, working, self._renewals)
+        scope = _RunScope(slots, working, HandlerTasks(working), self._renewals)
         while True:
             for found in await self._claim_into(slots):
                 working.start_soon(self._work_in_slot, scope, found)
@@ -216,7 +218,7 @@ class Runner:
     async def _work(self, scope: _RunScope, found: FetchedClaim) -> FetchedClaim | None:
         """Work a claim, and return the one for its slot that is to be worked next in the same task."""
         prefetch_claim = partial(self._prefetch_claim, scope.slots)
-        attempt = Attempt(self._context, found, scope.renewals, scope.tasks, prefetch_claim)
+        attempt = Attempt(self._context, found, scope.renewals, scope.handlers, prefetch_claim)
         self._drain.hold(attempt)
         leaves_nothing = False
         try:

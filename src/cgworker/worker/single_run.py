@@ -13,6 +13,7 @@ from cgworker.worker.attempt import Attempt
 from cgworker.worker.claimed import FetchedClaim
 from cgworker.worker.context import RunContext, call_hook
 from cgworker.worker.drain import Drain
+from cgworker.worker.handler_tasks import HandlerTasks
 from cgworker.worker.turn_report import TurnReport
 
 
@@ -55,7 +56,8 @@ class SingleRun:
     async def run(self, found: FetchedClaim) -> TurnReport:
         """Work the claim. A drain ends it in order, and so does a cancellation."""
         async with anyio.create_task_group() as self._tasks:
-            attempt = Attempt(self._context, found, RenewalScheduler(self._tasks), self._tasks)
+            renewals, handlers = RenewalScheduler(self._tasks), HandlerTasks(self._tasks)
+            attempt = Attempt(self._context, found, renewals, handlers)
             self._drain.hold(attempt)
             self._tasks.start_soon(self._work, attempt)
             try:

@@ -1,0 +1,165 @@
+"""Handlers that wait for nothing share a task; what each of them sees is as if it had one of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
+from typing import Any
+
+import anyio
+import pytest
+
+from cgworker.worker.handler_tasks import HandlerTasks
+
+_said: ContextVar[str] = ContextVar("_said", default="nothing")
+
+
+async def run_all(*calls: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Start calls at one moment, and wait until all have ended."""
+    async with anyio.create_task_group() as tasks:
+        handlers = HandlerTasks(tasks)
+        for call in calls:
+            handlers.start_soon(call)
+
+
+class Noted:
+    """Calls, and the tasks that they run in."""
+
+    def __init__(self) -> None:
+        self.tasks: dict[str, list[Any]] = {}
+
+    def call(self, name: str, *waits: Callable[[], Coroutine[Any, Any, None]]) -> Any:
+        async def run() -> None:
+            self.tasks[name] = [anyio.get_current_task()]
+            for wait in waits:
+                await wait()
+                self.tasks[name].append(anyio.get_current_task())
+
+        return run
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_those_that_wait_for_nothing_share_a_task() -> None:
+    noted = Noted()
+    await run_all(*(noted.call(name) for name in "abcd"))
+    assert len({task.id for [task] in noted.tasks.values()}) == 1
+
+
+async def test_one_that_waits_keeps_its_task_and_delays_no_other() -> None:
+    noted, is_other_over = Noted(), anyio.Event()
+
+    async def end() -> None:
+        is_other_over.set()
+
+    await run_all(
+        noted.call("first"),
+        noted.call("waiting", is_other_over.wait, anyio.lowlevel.checkpoint, is_other_over.wait),
+        noted.call("other", end),
+    )
+    waiting = {task.id for task in noted.tasks["waiting"]}
+    assert len(waiting) == 1
+    assert waiting.isdisjoint(task.id for task in noted.tasks["other"])
+
+
+async def test_what_one_sets_in_its_context_no_other_sees() -> None:
+    found: list[str] = []
+
+    def saying(word: str, *, waits: bool) -> Any:
+        async def run() -> None:
+            found.append(_said.get())
+            _said.set(word)
+            if waits:
+                await anyio.lowlevel.checkpoint()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(looking)
+            found.append(_said.get())
+
+        return run
+
+    async def looking() -> None:
+        found.append(_said.get())
+
+    _said.set("before")
+    await run_all(saying("a", waits=False), saying("b", waits=True))
+    assert sorted(found) == ["a", "a", "b", "b", "before", "before"]
+    assert _said.get() == "before"
+
+
+async def test_scopes_and_timeouts_hold_over_waits() -> None:
+    """They belong to the task that they were entered in."""
+    passed: list[str] = []
+
+    async def run() -> None:
+        with anyio.CancelScope() as scope, anyio.CancelScope():
+            scope.cancel()
+            await anyio.sleep_forever()
+        passed.append("cancelled")
+        with pytest.raises(TimeoutError), anyio.fail_after(0.01):
+            await anyio.sleep_forever()
+        passed.append("timed out")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(anyio.lowlevel.checkpoint)
+        passed.append("waited")
+
+    await run_all(run, run)
+    assert sorted(passed) == ["cancelled"] * 2 + ["timed out"] * 2 + ["waited"] * 2
+
+
+async def test_a_cancelled_group_ends_those_that_wait() -> None:
+    ended: list[str] = []
+
+    async def wait() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.append("one")
+
+    async with anyio.create_task_group() as tasks:
+        handlers = HandlerTasks(tasks)
+        for _ in range(3):
+            handlers.start_soon(wait)
+        await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+    assert ended == ["one"] * 3
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_who_cancels_its_own_task_cancels_no_other() -> None:
+    """Whether it waits for something afterwards, which then raises, or ends."""
+    noted, cancelled = Noted(), list[str]()
+
+    async def cancel_and_end() -> None:
+        current_task().cancel()
+
+    async def cancel_and_wait() -> None:
+        current_task().cancel()
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            cancelled.append("waiting")
+
+    await run_all(
+        cancel_and_end, noted.call("a"), cancel_and_wait, noted.call("b", anyio.lowlevel.checkpoint)
+    )
+    assert cancelled == ["waiting"]
+    assert noted.tasks.keys() == {"a", "b"}
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_one_that_raises_keeps_no_other_from_its_turn() -> None:
+    """It is a fault of ours: what a handler raises is caught before."""
+    noted = Noted()
+
+    async def fail() -> None:
+        raise RuntimeError("broken")
+
+    with pytest.raises(ExceptionGroup):
+        await run_all(fail, noted.call("a"))
+    assert noted.tasks.keys() == {"a"}
+
+
+def current_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    assert task is not None
+    return task
