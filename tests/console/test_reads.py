@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from cgworker.console import console_app
 from cgworker.testing import LocalKernel
+from cgworker.wire.refs import AgentRef
 from tests.console.pretender import console_of
 
 
@@ -62,4 +64,20 @@ async def test_a_page_that_a_change_loads_shows_the_change(kernel: LocalKernel) 
             assert await subscription.wait(20)
             assert f"<b>{count}</b> queued" in (await browser.get("/")).text
             feed.unsubscribe(subscription)
+    await app.state.console.stop()
+
+
+async def test_an_agent_that_holds_a_turn_is_seen_now(kernel: LocalKernel) -> None:
+    """Also one whose worker announces no presence."""
+    worker = await kernel.agent("a")
+    await kernel.dispatch("a", {})
+    app = console_app(await kernel.agent("b"))
+    transport: Any = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://console") as browser:
+        for seen in ("never", "now"):
+            page = (await browser.get("/agents")).text
+            own = page[page.index(">a</a>") :]
+            assert re.findall(">(never|now)<", own)[0] == seen
+            await worker.claims.claim(AgentRef(project_id=kernel.project_id, agent_id="a"))
+            app.state.console.feed.notify()
     await app.state.console.stop()
