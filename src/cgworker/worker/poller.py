@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TypeVar
 
@@ -14,6 +15,7 @@ from cgworker.errors import (
     CommonGroundError,
     CredentialRefused,
     ForbiddenError,
+    KernelOverloaded,
     KernelTimedOut,
     KernelTrouble,
     UnauthorizedError,
@@ -222,6 +224,9 @@ class ClaimPoller:
                 f"the kernel has refused the credential of {self._agent} for"
                 f" {self._options.refused_seconds:g} s: {trouble}"
             ) from trouble
+        if isinstance(trouble, KernelOverloaded) and (said := trouble.retry_after_seconds):
+            # It is up, and says when to come again, as during a failover: be there when the database is back.
+            seconds = min(seconds, said * random.uniform(1.0, 2.0))
         seconds = min(seconds, _MAX_BACKOFF_SECONDS, left)
         self._report_failure(str(trouble), seconds, is_refused=is_refused)
         return seconds
