@@ -7,6 +7,7 @@ lost lease (difference 1).
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Row = asyncpg.Record
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
+
+logger: logging.Logger = logging.getLogger("cgworker.kernel")
 
 _RETRIES = 5
 _ACQUIRE_SECONDS = CONNECT_SECONDS
@@ -107,7 +110,7 @@ class Database:
     def __init__(self, pool: asyncpg.Pool[asyncpg.Record], dsn: str, hosts: Hosts, pooling: Pooling) -> None:
         self._pool = pool
         self._hosts = hosts
-        self._began_at: dict[object, float] = {}  # of the statements under way, the oldest first
+        self._began_at: dict[object, float] = {}  # who waits for the database, the longest first
         self.dsn = dsn
         self.pooling = pooling
         self.listen_hosts: Hosts | None = None if pooling is Pooling.TRANSACTION else hosts
@@ -169,7 +172,10 @@ class Database:
             await asyncio.sleep(_TICK_SECONDS)
             oldest = next(iter(self._began_at.values()), float("inf"))
             if time() - oldest > _OVERDUE_SECONDS or time() - looked_at > _LOOK_SECONDS:
-                await self._hosts.look()
+                try:
+                    await self._hosts.look()
+                except Exception:
+                    logger.exception("looking for the primary has a fault and goes on")
                 looked_at = time()
 
     @property
@@ -259,20 +265,24 @@ class Database:
 
     @asynccontextmanager
     async def _acquired(self) -> AsyncIterator[Connection]:
-        """Take a connection of the pool, and note that a statement is under way."""
-        connection = await self._pool.acquire(timeout=_ACQUIRE_SECONDS)
-        self._began_at[connection] = asyncio.get_running_loop().time()
+        """Take a connection of the pool, and note since when somebody waits for the database."""
+        mark = object()
+        self._began_at[mark] = asyncio.get_running_loop().time()
+        connection: PoolConnectionProxy[Row] | None = None
         try:
+            connection = await self._pool.acquire(timeout=_ACQUIRE_SECONDS)
             yield connection
         except asyncpg.ReadOnlySQLTransactionError:
-            connection.terminate()  # the server is no primary any more: the next connection finds it
+            if connection is not None:
+                connection.terminate()  # the server is no primary any more: the next connection finds it
             raise
         finally:
-            del self._began_at[connection]
+            del self._began_at[mark]
             # asyncpg fails if the connection is lost while it is being released. That must not take the place
             # of the answer, or of a cancellation.
             with suppress(asyncpg.InternalClientError):
-                await self._pool.release(connection)
+                if connection is not None:
+                    await self._pool.release(connection)
 
 
 def project_closed() -> KernelOverloaded:

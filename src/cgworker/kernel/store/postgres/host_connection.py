@@ -52,8 +52,11 @@ class HostConnection(BaseConnection):
         """Commit something, which lasts until a standby has it where commits wait for one.
 
         Raises:
+            ConnectionError: the server is a standby.
             asyncpg.PostgresError: the server takes no writes.
         """
+        if getattr(self.get_settings(), "in_hot_standby", "off") == "on":
+            raise ConnectionError("the server is a standby, which takes no writes")
         try:
             row = await self.fetchrow(_COMMIT)
         except _NO_WAL:

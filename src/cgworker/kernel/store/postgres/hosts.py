@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 from asyncio.staggered import staggered_race
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -24,12 +24,20 @@ CONNECT_SECONDS = 10.0
 """How long all hosts together may take."""
 
 _NEXT_HOST_SECONDS = 1.0
-_LOOK_SECONDS = 1.0
+_LOOK_SECONDS = 0.5
 _CLOSE_SECONDS = 2.0
 
 # One of several hosts is the primary, the others are standbys, which take no writes.
 _ATTRIBUTES = "target_session_attrs"
 _WRITABLE = "read-write"
+
+_REFUSALS = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # such as the refusal of a standby
+)
 
 
 class Hosts:
@@ -48,6 +56,9 @@ class Hosts:
         self.are_several: bool = len(self._dsns) > 1
         self._timeline = 0
         self._connections: WeakSet[HostConnection] = WeakSet()
+        self._limits: dict[
+            asyncio.Timeout, str
+        ] = {}  # of the connections that are being made, with their hosts
         self._closing: set[asyncio.Task[None]] = set()
 
     async def connect(
@@ -78,20 +89,21 @@ class Hosts:
         connection: HostConnection | None
         connection, index, refusals = await staggered_race(tries, _NEXT_HOST_SECONDS)
         if connection is None or index is None:
+            if self._dsns[0] != dsns[0]:  # a look has found the primary meanwhile
+                return await self.connect(timeout=timeout, **options)
             raise _refusal(dsns, refusals)
         self._prefer(connection.dsn)
         self._connections.add(connection)
         return connection
 
     async def look(self) -> None:
-        """See which host is the primary now, and end the connections to those that are not.
+        """See which host is the primary now, and leave those that are not.
 
-        A connection is ended if its host does not commit and another one does, or if another one was promoted
-        since. While no host commits, all connections stay.
+        A host is left if it does not commit and another one does, or if another one was promoted since: its
+        connections are ended, and nobody waits for new ones. While no host commits, all is left as it is.
         """
         dsns = self._dsns
-        found = await asyncio.gather(*map(self._timeline_of, dsns))
-        timelines = dict(zip(dsns, found, strict=True))
+        timelines = await self._timelines_of(dsns)
         best = max(dsns, key=timelines.__getitem__)  # of equals the first, which is in use
         if timelines[best] < 0:
             return
@@ -99,12 +111,34 @@ class Hosts:
         for connection in list(self._connections):
             if timelines[connection.dsn] < timelines[best]:
                 connection.leave()
+        for limit, dsn in list(self._limits.items()):
+            if timelines[dsn] < timelines[best] and not limit.expired():
+                limit.reschedule(0)
+
+    async def _timelines_of(self, dsns: Sequence[str]) -> Mapping[str, int]:
+        """Return the timelines of hosts; nobody is waited for once one is found that was promoted."""
+        known, timelines = self._timeline, dict.fromkeys(dsns, -1)
+
+        async def ask(dsn: str) -> None:
+            timelines[dsn] = await self._timeline_of(dsn)
+
+        asking = {asyncio.create_task(ask(dsn)) for dsn in dsns}
+        try:
+            for asked in asyncio.as_completed(asking):
+                await asked
+                if max(timelines.values()) > known:
+                    break
+        finally:
+            for task in asking:
+                task.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
+        return timelines
 
     async def _timeline_of(self, dsn: str) -> int:
         """Return the timeline of a host, or -1 if it does not commit within its share of the time."""
         try:
             connection = await self._connect_to(dsn, _LOOK_SECONDS, statement_cache_size=0)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except _REFUSALS:
             return -1
         self._close(connection)
         return connection.timeline
@@ -113,21 +147,29 @@ class Hosts:
         if self.are_several and "PGTARGETSESSIONATTRS" not in os.environ and _ATTRIBUTES not in dsn:
             options[_ATTRIBUTES] = _WRITABLE
         options["connection_class"] = HostConnection
-        async with asyncio.timeout(timeout):
-            connection: HostConnection = await asyncpg.connect(dsn, timeout=timeout, **options)
-            connection.dsn = dsn
+        async with asyncio.timeout(timeout) as limit:
+            self._limits[limit] = dsn
             try:
-                await connection.try_to_commit()
-                if self.are_several and connection.timeline < self._timeline:
-                    raise ConnectionError(
-                        f"a primary from before a failover (timeline {connection.timeline}, "
-                        f"not {self._timeline}): make it a standby"
-                    )
-            except BaseException:
-                self._close(connection)
-                raise
+                connection: HostConnection = await asyncpg.connect(dsn, timeout=timeout, **options)
+                connection.dsn = dsn
+                await self._prove(connection)
+            finally:
+                del self._limits[limit]
         self._timeline = connection.timeline
         return connection
+
+    async def _prove(self, connection: HostConnection) -> None:
+        """Let the server commit; close a connection to one that cannot, or is behind a promotion."""
+        try:
+            await connection.try_to_commit()
+            if self.are_several and connection.timeline < self._timeline:
+                raise ConnectionError(
+                    "a primary from before a failover, to be made a standby "
+                    f"(timeline {connection.timeline}, not {self._timeline})"
+                )
+        except BaseException:
+            self._close(connection)
+            raise
 
     def _prefer(self, dsn: str) -> None:
         self._dsns = (dsn, *(each for each in self._dsns if each != dsn))
@@ -138,7 +180,7 @@ class Hosts:
         async def close() -> None:
             try:
                 await connection.close(timeout=_CLOSE_SECONDS)
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            except _REFUSALS:
                 connection.terminate()
 
         task = asyncio.create_task(close())
