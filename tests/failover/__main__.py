@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from tests.failover.drill import Drill
-from tests.failover.scenarios import SCENARIOS
+from tests.failover.scenarios import SCENARIOS, Scenario
 from tests.failover.servers import lacking
 from tests.soak.verdict import Verdict
 
@@ -36,6 +36,14 @@ async def play(scenario: str, folder: Path, seed: int, *, rate: float, seconds: 
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     return await SCENARIOS[scenario].play(Drill(folder, random.Random(seed), rate, seconds))
+
+
+def _lacking(scenario: Scenario) -> list[str]:
+    if missing := lacking(*scenario.programs):
+        return missing
+    with tempfile.TemporaryDirectory(prefix="cg-failover-") as folder:
+        reason = scenario.why_not(Path(folder))
+    return [] if reason is None else [reason]
 
 
 def _play_logged(scenario: str, seed: int, options: argparse.Namespace) -> bool:
@@ -61,7 +69,7 @@ def main() -> int:
     options = _options()
     results: dict[str, list[bool]] = {}
     for scenario in options.scenario or SCENARIOS:
-        if missing := lacking(*SCENARIOS[scenario].programs):
+        if missing := _lacking(SCENARIOS[scenario]):
             say(f"{scenario}: NOT PLAYED, for this machine lacks {', '.join(missing)}")
             continue
         seeds = range(options.seed, options.seed + options.seeds)

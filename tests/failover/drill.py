@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from attrs import define, field
 from tests.failover.servers import DATABASE, Server
 from tests.failover.stage import Stage, set_up
 from tests.failover.verdict import Evidence, judge
-from tests.soak.stage import PROJECT, free_ports
+from tests.soak.stage import PROJECT
 from tests.soak.traffic import read_feed
 from tests.soak.verdict import Verdict
 
@@ -29,7 +29,7 @@ where turn.project_id = $1 and turn.state = 'closed'
 """
 
 _CALM_SECONDS = 60.0
-"""How long the last turns may take when everything is well again."""
+"""How long no turn may be finished when everything is well again."""
 
 Disaster = Callable[[Stage], Awaitable[tuple[float, float]]]
 """Does it, and returns when it was done and when there was a primary again."""
@@ -50,6 +50,7 @@ class Drill:
     chance: random.Random = field(factory=random.Random)
     turns_per_second: float = 200.0
     seconds: float = 10.0
+    _later: list[asyncio.Task[None]] = field(factory=list)
 
     async def play(
         self,
@@ -57,9 +58,8 @@ class Drill:
         disaster: Disaster,
         final: Callable[[], Server],
         *,
+        old: Server | None = None,
         is_synchronous: bool = True,
-        prefix: Sequence[str] = (),
-        host: str = "127.0.0.1",
     ) -> Verdict:
         """Put load on two kernels, let the disaster come in the first half, and judge.
 
@@ -67,21 +67,21 @@ class Drill:
             dsn: the address of the database, for the kernels.
             disaster: what happens.
             final: the server that is the primary at the end.
+            old: the server that was the primary before, if it lives at the end and was never restarted.
             is_synchronous: whether the standby is.
-            prefix: words before the kernels' commands.
-            host: the address that the kernels listen on.
         """
-        async with set_up(
-            self.folder, dsn, turns_per_second=self.turns_per_second, prefix=prefix, host=host
-        ) as stage:
+        async with set_up(self.folder, dsn, turns_per_second=self.turns_per_second) as stage:
             traffic = stage.traffic
             traffic.work()
             load = asyncio.create_task(traffic.dispatch(self.seconds))
-            await asyncio.sleep(self.seconds * self.chance.uniform(0.2, 0.5))
-            killed_at, promoted_at = await disaster(stage)
-            await load
-            await traffic.all_finished(_CALM_SECONDS if is_synchronous else 5.0)
-            await traffic.stop()
+            try:
+                await asyncio.sleep(self.seconds * self.chance.uniform(0.2, 0.5))
+                killed_at, promoted_at = await disaster(stage)
+                await asyncio.gather(load, *self._later)
+                await traffic.all_finished(_CALM_SECONDS if is_synchronous else 5.0)
+            finally:
+                load.cancel()
+                await traffic.stop()
             evidence = Evidence(
                 answers=traffic.answers,
                 feed=await read_feed(traffic.requesters[0]),
@@ -89,6 +89,7 @@ class Drill:
                 kernels=stage.kernels,
                 killed_at=killed_at,
                 promoted_at=promoted_at,
+                old_payloads={} if old is None else await _final_payloads(old),
             )
             return judge(evidence, is_synchronous=is_synchronous)
 
@@ -96,13 +97,21 @@ class Drill:
         """Let up to so many seconds pass, as until an operator acts."""
         await asyncio.sleep(self.chance.uniform(0.0, most))
 
+    def do_later(self, what: Callable[[], Awaitable[None]]) -> None:
+        """Do something more while the load goes on, such as to let the old primary come back."""
+
+        async def do() -> None:
+            await asyncio.sleep(self.seconds * self.chance.uniform(0.1, 0.3))
+            await what()
+
+        self._later.append(asyncio.create_task(do()))
+
 
 @asynccontextmanager
-async def two_servers(folder: Path, *, is_synchronous: bool = True) -> AsyncIterator[tuple[Server, Server]]:
-    """A primary with a database, and its standby; both are killed at the end."""
-    one, two = (
-        Server(name, folder / name, port) for name, port in zip(("one", "two"), free_ports(2), strict=True)
-    )
+async def two_servers(
+    one: Server, two: Server, *, is_synchronous: bool = True
+) -> AsyncIterator[tuple[Server, Server]]:
+    """Start a primary with a database, and its standby; both are killed at the end."""
     try:
         await follow(one, two, is_synchronous=is_synchronous)
         yield one, two

@@ -18,6 +18,7 @@ from attrs import define, field
 
 from cgworker.kernel.store.postgres.server_account import Account, server_account
 from tests.soak.processes import Alive, descendants, is_alive, signal_all
+from tests.soak.stage import free_ports
 
 PROGRAMS = Path("/usr/lib/postgresql/15/bin")
 
@@ -54,6 +55,7 @@ class Server:
         port: its port.
         host: the address by which everybody reaches it.
         prefix: words before each command, such as those that enter a network namespace.
+        standby_host: the address by which its standby reaches it; by default the same.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Server:
     port: int
     host: str = "127.0.0.1"
     prefix: Sequence[str] = ()
+    standby_host: str | None = None
     _process: subprocess.Popen[bytes] | None = None
     _account: Account = field(factory=account_of_servers)
 
@@ -74,9 +77,16 @@ class Server:
         """The data folder, within a folder that the account owns."""
         return self.folder / "data"
 
+    @property
+    def become(self) -> Sequence[str]:
+        """The words that run a command as its account."""
+        if self._account.is_ours:
+            return []
+        return ["setpriv", f"--reuid={self._account.uid}", f"--regid={self._account.gid}", "--clear-groups"]
+
     async def initialise(self, settings: Mapping[str, object] = {}) -> None:
         """Make a new, empty cluster; its database comes with `start` and `make_database`."""
-        self._make_folder()
+        self.make_folder()
         await self.run("initdb", "-D", self.data, "-A", "trust", "-U", USER, "-N")
         self._configure({**_SETTINGS, **settings, "port": self.port})
         with (self.data / "pg_hba.conf").open("a") as rules:
@@ -84,8 +94,9 @@ class Server:
 
     async def copy(self, primary: Server) -> None:
         """Become a standby of a primary that runs, with a copy of its data."""
-        self._make_folder()
-        source = f"host={primary.host} port={primary.port} user={USER} application_name={self.name}"
+        self.make_folder()
+        host = primary.standby_host or primary.host
+        source = f"host={host} port={primary.port} user={USER} application_name={self.name}"
         await self.run(
             "pg_basebackup", "-D", self.data, "-R", "-X", "stream", "-c", "fast", "-N", "-d", source
         )
@@ -99,8 +110,16 @@ class Server:
         """
         with (self.folder / "log").open("ab") as log:
             self._process = self._popen("postgres", "-D", self.data, output=log)
+        await self.answers()
+
+    async def answers(self) -> None:
+        """Wait until it takes connections.
+
+        Raises:
+            TimeoutError: it does not.
+        """
         deadline = time.monotonic() + _START_SECONDS
-        while time.monotonic() < deadline and self._process.poll() is None:
+        while time.monotonic() < deadline:
             with suppress(OSError, asyncpg.PostgresError):
                 await self.ask("select 1", database="postgres", seconds=5)
                 return
@@ -154,8 +173,9 @@ class Server:
         if status:
             raise RuntimeError(f"{program} failed with status {status}; see {self.folder / 'log'}")
 
-    def _make_folder(self) -> None:
-        self.folder.mkdir(parents=True, mode=0o755)
+    def make_folder(self) -> None:
+        """Make its folder, owned by its account."""
+        self.folder.mkdir(parents=True, mode=0o755, exist_ok=True)
         self._account.own(self.folder)
 
     def _configure(self, settings: Mapping[str, object]) -> None:
@@ -163,22 +183,20 @@ class Server:
             file.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
 
     def _popen(self, program: str, *arguments: str | Path, output: Any) -> subprocess.Popen[bytes]:
-        become: list[str | Path] = []
-        if not self._account.is_ours:
-            become = [
-                "setpriv",
-                f"--reuid={self._account.uid}",
-                f"--regid={self._account.gid}",
-                "--clear-groups",
-            ]
         return subprocess.Popen(
-            [*self.prefix, *become, PROGRAMS / program, *arguments],
+            [*self.prefix, *self.become, PROGRAMS / program, *arguments],
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "TZ": "UTC"},
         )
+
+
+def free_servers(folder: Path) -> tuple[Server, Server]:
+    """Two servers on loopback, at ports that were free just now."""
+    one, two = free_ports(2)
+    return Server("one", folder / "one", one), Server("two", folder / "two", two)
 
 
 def lacking(*programs: str) -> list[str]:

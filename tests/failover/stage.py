@@ -27,6 +27,7 @@ LEASE_SECONDS = 10.0
 
 _CAPACITIES = {"requester": 1, "desk": 1000}
 _LOOPS = 24
+_COMMAND = [sys.executable, "-m", "cgworker", "service", "run"]
 
 
 @define
@@ -59,26 +60,22 @@ def dsn_of(servers: Sequence[Server]) -> str:
 
 
 @asynccontextmanager
-async def set_up(
-    folder: Path, dsn: str, *, turns_per_second: float, prefix: Sequence[str] = (), host: str = "127.0.0.1"
-) -> AsyncIterator[Stage]:
+async def set_up(folder: Path, dsn: str, *, turns_per_second: float) -> AsyncIterator[Stage]:
     """Start two kernels on the database of `dsn`, and their clients; at the end all of them are ended.
 
     Args:
         folder: where logs go.
         dsn: the address of the database; it is migrated here.
         turns_per_second: how many turns are dispatched, once the drill says so.
-        prefix: words before the kernels' commands, such as those that enter a network namespace.
-        host: the address that the kernels listen on.
     """
     async with open_database(KernelConfig(pg_dsn=dsn, pool_size=2)) as database:
         tokens = await admit_agents(database, _CAPACITIES)
     mark, ports = uuid.uuid4().hex, free_ports(2)
     kernels = [
-        Servant(f"kernel-{number}", _command(prefix), _environ(mark, dsn, host, port), folder)
+        Servant(f"kernel-{number}", _COMMAND, _environ(mark, dsn, port), folder)
         for number, port in enumerate(ports, 1)
     ]
-    base_urls = [f"http://{host}:{port}" for port in ports]
+    base_urls = [f"http://127.0.0.1:{port}" for port in ports]
     async with AsyncExitStack() as stack:
 
         async def client(agent_id: str, base_url: str) -> KernelClient:
@@ -107,16 +104,11 @@ async def set_up(
             signal_all(marked(f"SOAK_RUN={mark}"), signal.SIGKILL)
 
 
-def _command(prefix: Sequence[str]) -> list[str]:
-    return [*prefix, sys.executable, "-m", "cgworker", "service", "run"]
-
-
-def _environ(mark: str, dsn: str, host: str, port: int) -> Mapping[str, str]:
+def _environ(mark: str, dsn: str, port: int) -> Mapping[str, str]:
     return {
         **{name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ},
         "SOAK_RUN": mark,
         "PG_DSN": dsn,
-        "CG_HOST": host,
         "CG_PORT": str(port),
         "CG_CLAIM_TIMEOUT_SECONDS": str(LEASE_SECONDS),
         "CG_LOG_LEVEL": "warning",

@@ -59,9 +59,12 @@ class Traffic:
         await asyncio.gather(*group)
 
     async def all_finished(self, seconds: float) -> None:
-        """Wait until each dispatched turn has an answered finish, or the time is over."""
+        """Wait until each dispatched turn has an answered finish, or none comes for so many seconds."""
+        finished: set[str] = set()
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
+            if len(self.answers.finishes) > len(finished):
+                deadline = time.monotonic() + seconds
             finished = {finish.turn_id for finish in self.answers.finishes}
             if finished >= {turn for turn, _ in self.answers.dispatched.values()}:
                 return

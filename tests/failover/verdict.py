@@ -31,6 +31,7 @@ class Evidence:
         kernels: the kernels' processes.
         killed_at: when the primary was killed, or what was done to it was done.
         promoted_at: when there was another primary.
+        old_payloads: the final payloads of the turns that are closed on the old primary.
     """
 
     answers: Answers
@@ -39,6 +40,7 @@ class Evidence:
     kernels: Sequence[Servant]
     killed_at: float
     promoted_at: float
+    old_payloads: Mapping[str, object] = {}
 
 
 def judge(evidence: Evidence, *, is_synchronous: bool = True) -> Verdict:
@@ -60,6 +62,9 @@ def judge(evidence: Evidence, *, is_synchronous: bool = True) -> Verdict:
         verdict.must_be_empty("answered dispatches lost", lost_turns)
         verdict.must_be_empty("answered finishes lost", lost_finishes)
         verdict.must_be_empty("claims held by two", held_by_two(answers.claims))
+        elsewhere = evidence.old_payloads.items()
+        alone = [turn for turn, said in elsewhere if evidence.final_payloads.get(turn) != said]
+        verdict.must_be_empty("turns seen closed on the old primary alone", alone)
         unfinished = spawned - evidence.final_payloads.keys()
         verdict.must_be_empty("turns not closed in the end", unfinished)
     else:
