@@ -29,6 +29,7 @@ ROWS = (
     "feed_readers",
     "watching",
     "large_turns",
+    "fleet",
 )
 """The modules of the rows, in the order of the page."""
 
