@@ -116,9 +116,11 @@ async def by_patroni(drill: Drill) -> Verdict:
                 one.kill_server()
             else:
                 one.kill()
-                drill.do_later(one.start)
             killed_at = time.monotonic()
-            return killed_at, await cluster.has_primary()
+            promoted_at = await cluster.has_primary()
+            if not dies_alone:
+                drill.do_later(one.start)
+            return killed_at, promoted_at
 
         dsn = cluster.proxied_dsn if has_proxy else dsn_of([one, two])
         verdict = await drill.play(dsn, kill, lambda: cluster.primary)
