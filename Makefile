@@ -102,7 +102,7 @@ soak: .venv/development ## kill workers, kernels and databases for two minutes (
 crash: .venv/development ## kill a worker at each step after its handler's return, 20 minutes; CRASH="--each 10" is shorter
 	$(BIN)/python -m tests.crash $(CRASH)
 
-failover: .venv/development ## kill, stall and cut off a primary under load; FAILOVER="--scenario hand --seeds 3" is shorter
+failover: .venv/development ## kill, stall and cut off a primary under load, an hour; FAILOVER="--seeds 1" is shorter
 	$(BIN)/python -m tests.failover $(or $(FAILOVER),--seeds 20)
 
 bench: .venv/development ## run all benchmarks beside their peers, and write docs/benchmarks.md (Linux, 30 minutes)

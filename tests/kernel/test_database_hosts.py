@@ -191,6 +191,9 @@ async def test_of_hosts_without_a_primary_each_is_named(dsn: str) -> None:
         one = f"postgresql://cg@127.0.0.1:{port}/cg?sslmode=disable&target_session_attrs=primary"
         with pytest.raises(KernelOverloaded, match="not the wanted kind of server"):
             await describe_server(KernelConfig(pg_dsn=one))
+        any_kind = f"postgresql://cg@127.0.0.1:{port}/cg?sslmode=disable"
+        with pytest.raises(KernelOverloaded, match="the server is a standby, which takes no writes"):
+            await describe_server(KernelConfig(pg_dsn=any_kind))
         two = f"postgresql://cg@127.0.0.1:{port},127.0.0.1:1/cg?sslmode=disable"
         with pytest.raises(KernelOverloaded) as told:
             await describe_server(KernelConfig(pg_dsn=two))

@@ -48,7 +48,10 @@ _SETTINGS = {"timezone": "UTC", "application_name": "cgworker kernel"}
 # Plan each statement once, for any values: planning a frequent statement costs more than running it. The plan
 # is kept while the tables grow, so it must not be one for small tables. `fetch_planned` plans each time.
 _PLAN_ONCE = "set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set jit = off"
-_LIMIT_TIME = f"set statement_timeout = '{_COMMAND_SECONDS:g}s'"
+_LIMIT_TIME = f"""
+select set_config('statement_timeout', '{_COMMAND_SECONDS:g}s', false)
+where current_setting('statement_timeout') = '0'
+"""
 
 # PostgreSQL's own compression takes 1.5 ms for a payload of 32 KB, ten times as long as LZ4.
 _COMPRESS_QUICKLY = """
