@@ -7,10 +7,13 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import packages_distributions, requires
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
@@ -53,6 +56,41 @@ def loaded_by(statement: str) -> set[str]:
 def test_the_library_loads_neither_the_command_line_nor_any_extra() -> None:
     """`pip install cgworker` is enough to embed a worker, and importing it is quick."""
     assert not loaded_by("import cgworker") & (extras() | {"typer", "rich", "asyncio", "trio"})
+
+
+@pytest.mark.parametrize(
+    ("extra", "statement"),
+    [
+        ("", "from cgworker import Worker, run; Worker, run; import cgworker.cli.commands.worker.loop"),
+        ("kernel", "import cgworker.kernel.server, cgworker.cli.commands.service.run"),
+    ],
+)
+def test_what_is_loaded_is_installed_with_it(extra: str, statement: str) -> None:
+    """A fresh installation has only what is asked for; here other packages bring more, which is hidden."""
+    installed, distributions = brought_by("cgworker", extra), packages_distributions()
+    hidden = [
+        module
+        for module, names in distributions.items()
+        if not installed & set(map(canonicalize_name, names))
+    ]
+    program = f"import sys; sys.modules.update(dict.fromkeys({hidden})); {statement}"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def brought_by(name: str, extra: str) -> set[str]:
+    """The packages that `pip install NAME[EXTRA]` installs, itself included."""
+    found, open_ones = set(), [(canonicalize_name(name), extra)]
+    while open_ones:
+        one = open_ones.pop()
+        if one in found:
+            continue
+        found.add(one)
+        for requirement in map(Requirement, requires(one[0]) or ()):
+            if requirement.marker is None or requirement.marker.evaluate({"extra": one[1]}):
+                name = canonicalize_name(requirement.name)
+                open_ones += [(name, wanted) for wanted in ("", *requirement.extras)]
+    return {name for name, _ in found}
 
 
 def test_the_extras_are_those_that_would_be_seen() -> None:
