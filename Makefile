@@ -114,7 +114,8 @@ bench-peers: ## install the programs that the benchmarks compare with, below .pe
 	$(PEER_PYTHON) -m venv .peers/reference
 	.peers/reference/bin/python -m pip install --quiet 'commonground-kernel[server]==3.1.0'
 	$(PEER_PYTHON) -m venv .peers/queues
-	.peers/queues/bin/python -m pip install --quiet 'pgqueuer[asyncpg,web]>=1.6' 'procrastinate>=3.10' uvloop
+	.peers/queues/bin/python -m pip install --quiet 'pgqueuer[asyncpg,web]>=1.6' 'procrastinate>=3.10' uvloop \
+		'absurd-sdk>=0.5.1' 'absurdctl>=0.5.1' 'dbos>=3.4'
 	$(PEER_PYTHON) -m venv .peers/harnesses
 	.peers/harnesses/bin/python -m pip install --quiet 'dbos-openai-agents>=0.3.0' 'dbos>=3.4' uvloop
 	rm -rf .peers/baseline-source && mkdir -p .peers/baseline-source
