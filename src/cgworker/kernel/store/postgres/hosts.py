@@ -56,9 +56,7 @@ class Hosts:
         self.are_several: bool = len(self._dsns) > 1
         self._timeline = 0
         self._connections: WeakSet[HostConnection] = WeakSet()
-        self._limits: dict[
-            asyncio.Timeout, str
-        ] = {}  # of the connections that are being made, with their hosts
+        self._limits: dict[asyncio.Timeout, str] = {}  # of connections that are being made
         self._closing: set[asyncio.Task[None]] = set()
 
     async def connect(
