@@ -31,6 +31,9 @@ where turn.project_id = $1 and turn.state = 'closed'
 _CALM_SECONDS = 60.0
 """How long no turn may be finished when everything is well again."""
 
+_ANSWER_SECONDS = 180.0
+"""How long a dispatch may go without an answer until the drill stops to ask again."""
+
 Disaster = Callable[[Stage], Awaitable[tuple[float, float]]]
 """Does it, and returns when it was done and when there was a primary again."""
 
@@ -77,7 +80,9 @@ class Drill:
             try:
                 await asyncio.sleep(self.seconds * self.chance.uniform(0.2, 0.5))
                 killed_at, promoted_at = await disaster(stage)
-                await asyncio.gather(load, *self._later)
+                done, _ = await asyncio.wait([load, *self._later], timeout=self.seconds + _ANSWER_SECONDS)
+                for task in done:
+                    task.result()
                 await traffic.all_finished(_CALM_SECONDS if is_synchronous else 5.0)
             finally:
                 load.cancel()

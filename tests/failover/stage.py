@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import sys
-import time
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -27,6 +26,7 @@ LEASE_SECONDS = 10.0
 
 _CAPACITIES = {"requester": 1, "desk": 1000}
 _LOOPS = 24
+_START_SECONDS = 60.0
 _COMMAND = [sys.executable, "-m", "cgworker", "service", "run"]
 
 
@@ -39,18 +39,23 @@ class Stage:
     base_urls: list[str]
     traffic: Traffic
 
-    async def ready_after(self, at: float, *, seconds: float = 60) -> float | None:
-        """When the first kernel was ready after a time; None if none was."""
-        async with httpx.AsyncClient(timeout=1) as client:
-            while time.monotonic() < at + seconds:
-                for base_url in self.base_urls:
-                    try:
-                        if (await client.get(f"{base_url}/readyz")).status_code == 200:
-                            return time.monotonic()
-                    except httpx.HTTPError:
-                        continue
-                await asyncio.sleep(0.05)
-        return None
+    async def are_ready(self) -> None:
+        """Wait until all kernels are ready.
+
+        Raises:
+            TimeoutError: one does not start.
+        """
+        async with httpx.AsyncClient(timeout=5) as client, asyncio.timeout(_START_SECONDS):
+            for base_url in self.base_urls:
+                while not await _is_ready(client, base_url):  # noqa: ASYNC110  # it can only be asked
+                    await asyncio.sleep(0.05)
+
+
+async def _is_ready(client: httpx.AsyncClient, base_url: str) -> bool:
+    try:
+        return (await client.get(f"{base_url}/readyz")).status_code == 200
+    except httpx.HTTPError:
+        return False
 
 
 def dsn_of(servers: Sequence[Server]) -> str:
@@ -94,8 +99,7 @@ async def set_up(folder: Path, dsn: str, *, turns_per_second: float) -> AsyncIte
                 turns_per_second,
             )
             stage = Stage(folder, kernels, base_urls, traffic)
-            if await stage.ready_after(time.monotonic()) is None:
-                raise TimeoutError(f"the kernels do not start; see {folder}")
+            await stage.are_ready()
             yield stage
         finally:
             for kernel in kernels:
