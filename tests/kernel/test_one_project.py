@@ -45,7 +45,10 @@ ACROSS = {
 # What is sent but is no constant, by module and source: it reads and writes no row of a project.
 SENT = {
     ("store.postgres.database", "statement"): "what the store's functions give to Database",
-    ("store.postgres.database", "f'{_PLAN_ONCE}; {_COMPRESS_QUICKLY}'"): "settings of a connection",
+    (
+        "store.postgres.database",
+        "f'{_PLAN_ONCE}; {_LIMIT_TIME}; {_COMPRESS_QUICKLY}'",
+    ): "settings of a connection",
     ("store.postgres.migrate", "migration.sql"): "a migration; see below",
     ("store.postgres.migrate", "statement"): "a migration; see below",
     ("store.postgres.migrate", "f'drop index concurrently {index[1]}'"): "an index that was not finished",
