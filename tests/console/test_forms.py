@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cgworker.console.forms import FormField, SchemaForm
+from cgworker.console.text import in_ascii, laid_out, shown_json
 from cgworker.wire.absent import ABSENT
+from cgworker.wire.converter import dumps, loads
 from cgworker.wire.schemas import json_schema
 from tests.console.sample import Approval
 
@@ -91,6 +93,30 @@ def test_an_array_grows_and_shrinks() -> None:
 def test_a_single_field_makes_a_value(schema: Any, typed: str, value: Any) -> None:
     """Null, choices of any type, and JSON for what no field can show."""
     assert SchemaForm(schema, label="x", typed={"v": typed}).read() == value
+
+
+@pytest.mark.parametrize("typed", ["NaN", "-Infinity", '"\\ud800"'])
+def test_what_is_no_json_is_refused_as_such(typed: str) -> None:
+    """Python reads it, and the kernel would get null or nothing at all."""
+    form = SchemaForm({"type": "number"} if typed[0] != '"' else {}, label="x", typed={"v": typed})
+    assert form.read() is ABSENT
+    assert form.root.faults
+
+
+def test_a_number_keeps_its_digits() -> None:
+    """From the form to the kernel, and from a record to its page."""
+    digits = "1.50000000000000000001"
+    value = SchemaForm({"type": "number"}, label="x", typed={"v": digits}).read()
+    assert dumps(value).decode() == shown_json(value) == digits
+    (field,) = fields_of(SchemaForm({"type": "number", "default": value}, label="x")).values()
+    assert field.typed == digits
+
+
+def test_a_text_in_ascii_is_the_same_json() -> None:
+    """Whatever the characters."""
+    value = {"\u202e": "é\U0001f600\x7f"}
+    assert in_ascii(laid_out(value)).isascii()
+    assert loads(in_ascii(laid_out(value))) == value
 
 
 JSON = st.recursive(

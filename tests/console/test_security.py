@@ -50,10 +50,12 @@ async def test_another_host_is_not_answered() -> None:
 
 
 @pytest.mark.parametrize(
-    "headers", [{}, {"origin": "http://evil.example"}, {"origin": "null"}, {"origin": "http://127.0.0.1:2"}]
+    "origin",
+    [None, "http://evil.example", "null", "http://127.0.0.1:2", "http://[", "http://127.0.0.1:1@evil"],
 )
-async def test_a_write_from_elsewhere_is_refused(headers: dict[str, str]) -> None:
+async def test_a_write_from_elsewhere_is_refused(origin: str | None) -> None:
     """Even with the session and the token of a form."""
+    headers = {} if origin is None else {"origin": origin}
     async with console_of("x", needs_link=True) as browser:
         form = {"csrf": await signed_in(browser)}
         assert (await browser.post("/turns/T-1/stop", data=form, headers=headers)).status_code == 403
@@ -91,6 +93,33 @@ async def test_a_form_has_a_largest_size() -> None:
         assert (await browser.post("/turns/T-1/tell", data=large, headers=ORIGIN)).status_code == 413
         many = {f"a{number}": "" for number in range(3000)}
         assert (await browser.post("/turns/T-1/tell", data=many, headers=ORIGIN)).status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("path", "form", "status"),
+    [
+        ("/turns/T-1/tell", {"message": '"\\ud800"'}, 503),  # it is sent as text, to a kernel that lacks it
+        ("/dispatch/a/k", {"v-0": "x", "priority": "9" * 5000}, 422),
+        ("/dispatch/a/k", {"v-0": "x", "delay_seconds": "nan"}, 422),
+        ("/dispatch/a/k", {"v-0": "x", "delay_seconds": "1e999"}, 422),
+    ],
+    ids=str,
+)
+async def test_what_cannot_be_sent_is_answered_with_a_page(
+    path: str, form: dict[str, str], status: int
+) -> None:
+    """Half a character, and numbers that are none."""
+    async with console_of("x") as browser:
+        token = (await browser.get("/turns/T-1/stop")).text.partition('name="csrf" value="')[2]
+        form["csrf"] = token.partition('"')[0]
+        assert (await browser.post(path, data=form, headers=ORIGIN)).status_code == status
+
+
+async def test_a_number_in_a_path_may_have_any_length() -> None:
+    """Python reads no number of more than 4,300 digits."""
+    async with console_of("x") as browser:
+        for number in ("9" * 5000, "0", "-1", "x"):
+            assert (await browser.get(f"/turns/T-1/records/{number}")).status_code == 404
 
 
 async def test_the_files_of_the_console_are_all_that_is_served() -> None:

@@ -117,6 +117,13 @@ async def test_progress_becomes_records_before_the_result() -> None:
     assert [record.payload for record in played.records] == [{"step": 1}, {"step": 2}]
 
 
+async def test_progress_that_cannot_be_sent_is_left_out() -> None:
+    """It is JSON, but nested deeper than it can be written."""
+    async with staying() as ask:
+        deep = """say('{"id": %d, "progress": %s}' % (number, "[" * 300 + "]" * 300))"""
+        assert await ask(f"{deep}; answer(final=1)") == Succeeded(1, "deliverable")
+
+
 @pytest.mark.parametrize(
     ("code", "error"),
     [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from attrs import frozen
 
 from cgworker.durable.answers import OpenQuestion
-from cgworker.wire.converter import dumps
+from cgworker.wire.converter import dumps, loads
 
 _YES = {"y": True, "yes": True, "true": True, "n": False, "no": False, "false": False}
 _SAMPLES: Mapping[str, Any] = {
@@ -68,8 +67,8 @@ def value_of(typed: str, schema: Mapping[str, Any]) -> Any:
     if kind == "string":
         return typed
     try:
-        return json.loads(typed)
-    except ValueError:
+        return loads(typed)
+    except (ValueError, RecursionError):
         return typed  # one of an enum, or a fault that the schema finds
 
 

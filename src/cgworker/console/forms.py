@@ -6,7 +6,6 @@ fields are numbers, so that no property name of a schema can disturb them.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from attrs import field, frozen
 from cgworker.durable.contract import faults_of
 from cgworker.errors import UsageError
 from cgworker.wire.absent import ABSENT
+from cgworker.wire.converter import dumps, loads
 
 _MAX_DEPTH = 6
 _MAX_FIELDS = 200
@@ -268,7 +268,7 @@ def _typed_of(kind: str, choices: Sequence[Any], default: Any) -> str:
         return str(choices.index(default)) if default in choices else ""
     if kind == "text" and isinstance(default, str):
         return default
-    return json.dumps(default)
+    return dumps(default).decode()
 
 
 def _value_of(form_field: FormField) -> Any:
@@ -296,7 +296,7 @@ def _read_typed(form_field: FormField) -> Any:
         place = _number(typed)
         return form_field.choices[place] if place < len(form_field.choices) else ABSENT
     try:
-        return json.loads(typed)
+        return loads(typed)
     except (ValueError, RecursionError):
         form_field.faults.append("is not a number" if form_field.kind == "number" else "is not JSON")
         return ABSENT

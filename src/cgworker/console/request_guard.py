@@ -69,7 +69,10 @@ def _is_open(scope: Scope) -> bool:
 
 def _is_same_origin(headers: Headers) -> bool:
     """Return whether a write comes from a page of the host it was sent to. Every browser sends `Origin`."""
-    origin = urlsplit(headers.get("origin", ""))
+    try:
+        origin = urlsplit(headers.get("origin", ""))
+    except ValueError:  # such as `http://[`
+        return False
     return bool(origin.netloc) and origin.netloc == headers.get("host")
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from typing import Any
 
 from cgworker.printable import printable
 from cgworker.wire.absent import ABSENT
+from cgworker.wire.converter import dumps
 
 MAX_CHARACTERS = 4000
+_BEYOND_ASCII = re.compile(r"[^\x00-\x7e]+")
 
 
 def shown(value: object, limit: int = MAX_CHARACTERS) -> str:
@@ -37,7 +40,28 @@ def shown_json(value: Any, limit: int = MAX_CHARACTERS) -> str:
     """
     if isinstance(value, str):
         return shown(value, limit)
-    return shown(json.dumps(value, indent=2, ensure_ascii=False, default=str), limit)
+    return shown(laid_out(value), limit)
+
+
+def laid_out(value: Any) -> str:
+    """Return a JSON value as text, one entry a line, with its numbers as they were sent.
+
+    Args:
+        value: the JSON value.
+    """
+    try:
+        return dumps(value, indented=True).decode()
+    except TypeError:  # it is nested deeper than a kernel of ours takes
+        return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+
+
+def in_ascii(text: str) -> str:
+    """Return a JSON text with each character beyond ASCII spelled out, so that no text can pose as another.
+
+    Args:
+        text: the JSON text.
+    """
+    return _BEYOND_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 
 def iso(instant: datetime) -> str:

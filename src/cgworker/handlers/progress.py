@@ -56,6 +56,8 @@ class ProgressRecorder:
             await self._turn.record(payload)
         except (InvalidRequest, InvariantError, PayloadTooLarge) as refused:  # only this line is at fault
             self.complain(str(refused))
+        except TypeError as unfit:  # JSON that was read, but is nested too deeply to be written
+            self.complain(str(unfit))
         except CommonGroundError as over:  # the claim is lost, or the kernel stays unreachable
             self.end(str(over))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -63,7 +64,8 @@ async def dispatch(request: Request) -> Response:
     try:
         turn = await console.kernel.turns.dispatch(_dispatch_of(console, request, value, typed))
     except (KernelRefused, KernelLacks, UsageError) as refused:
-        return _show(request, offer, filled, typed, status=refused.status, problem=str(refused))
+        status = 422 if isinstance(refused, UsageError) else refused.status
+        return _show(request, offer, filled, typed, status=status, problem=str(refused))
     console.feed.notify()
     return RedirectResponse(link(request, "turns", turn.turn_id), 303)
 
@@ -89,9 +91,11 @@ def _number(typed: Mapping[str, str], name: str, kind: Any) -> Any:
     if not text:
         return ABSENT
     try:
-        return kind(text)
-    except ValueError:
-        raise UsageError(f"{name}: {text[:40]!r} is not a number") from None
+        if math.isfinite(number := kind(text)):
+            return number
+    except (ValueError, OverflowError):
+        pass
+    raise UsageError(f"{name}: {text[:40]!r} is not a number") from None
 
 
 async def _offer_of(request: Request) -> OfferEntry | None:

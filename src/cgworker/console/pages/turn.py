@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from functools import partial
 from typing import Any
 
 from attrs import frozen
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
@@ -15,10 +15,13 @@ from starlette.routing import Route
 from cgworker.console.console import Console, console_of
 from cgworker.console.form_body import read_form
 from cgworker.console.life import bars_of, phases_of
+from cgworker.console.pages.turns import number_of
 from cgworker.console.reads import read_each
 from cgworker.console.render import link, render
+from cgworker.console.text import in_ascii, laid_out
 from cgworker.errors import NotFoundError
 from cgworker.why import reasons_for, story_of
+from cgworker.wire.converter import loads
 from cgworker.wire.projections import TurnEntry
 
 _MAX_CHILDREN = 100
@@ -63,12 +66,14 @@ async def turn(request: Request) -> Response:
 async def record(request: Request) -> Response:
     """Return the whole payload of a record, as text."""
     console = console_of(request)
-    ref, seq = console.turn(request.path_params["turn_id"]), request.path_params["seq"]
+    ref, seq = console.turn(request.path_params["turn_id"]), number_of(request.path_params["seq"])
+    if not seq:
+        raise HTTPException(404)
     page = await console.kernel.turns.context(ref, after_turn_seq=seq - 1, limit=1)
     if not page.semantic_items or page.semantic_items[0].record.turn_seq != seq:
         raise NotFoundError(f"{ref.turn_id} has no record {seq}")
     payload = page.semantic_items[0].payload
-    return PlainTextResponse(json.dumps(payload, indent=2, ensure_ascii=True))
+    return PlainTextResponse(in_ascii(laid_out(payload)))
 
 
 async def _children_of(console: Console, turn_id: str) -> tuple[ChildTree, ...]:
@@ -133,8 +138,8 @@ async def redo(request: Request) -> Response:
 def json_or_text(typed: str) -> Any:
     """Return what was typed as a JSON value if it is one, else as text."""
     try:
-        return json.loads(typed)
-    except ValueError:
+        return loads(typed)
+    except (ValueError, RecursionError):
         return typed
 
 
@@ -149,7 +154,7 @@ def _back_to(request: Request, turn_id: str) -> Response:
 
 routes: list[Route] = [
     Route("/turns/{turn_id}", turn),
-    Route("/turns/{turn_id}/records/{seq:int}", record),
+    Route("/turns/{turn_id}/records/{seq}", record),
     Route("/turns/{turn_id}/tell", tell, methods=["POST"]),
     Route("/turns/{turn_id}/resume", resume, methods=["POST"]),
     Route("/turns/{turn_id}/stop", stop, methods=["GET", "POST"]),
