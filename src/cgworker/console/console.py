@@ -46,6 +46,10 @@ class Console:
     def _history(self) -> History:
         return History(self.kernel, self.feed, self.agent.project_id)
 
+    def __attrs_post_init__(self) -> None:
+        """Forget turns whose ids may be given out again."""
+        self.feed.when_restored(self.readers.clear)
+
     @property
     def project_id(self) -> str:
         """The project that the console shows."""

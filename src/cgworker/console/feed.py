@@ -67,6 +67,7 @@ class FeedReader:
         self._task: asyncio.Task[None] | None = None
         self._subscriptions: set[Subscription] = set()
         self._listeners: list[OnEvents] = []
+        self._forgetters: list[Callable[[], None]] = []
         self.version: int = 0
         self.trouble: str | None = None
         self.position: int | None = None
@@ -86,6 +87,10 @@ class FeedReader:
     def listen(self, listener: OnEvents) -> None:
         """Call a function with each page of events that is read from now on."""
         self._listeners.append(listener)
+
+    def when_restored(self, forget: Callable[[], None]) -> None:
+        """Call a function once the feed is seen to end earlier than before: turns that were read are gone."""
+        self._forgetters.append(forget)
 
     def subscribe(self, turn_id: str | None = None) -> Subscription:
         """Open a subscription; `unsubscribe` ends it.
@@ -114,6 +119,8 @@ class FeedReader:
                 if self.position is None:
                     self.position = await end_of_feed(self._kernel, self._project_id)
                     self.first_position = self.position
+                elif self.trouble is not None:
+                    await self._go_back()
                 else:
                     await self._read()
                 self._is_there()
@@ -125,14 +132,26 @@ class FeedReader:
                 logger.exception("the console could not read the feed of %s", self._project_id)
                 await anyio.sleep(pause.next_seconds())
 
+    async def _go_back(self) -> None:
+        """After trouble, go back to the feed's end if that is earlier: its database may have been restored.
+
+        A feed that ends before the position would have no news until its numbers have come so far again.
+        """
+        assert self.position is not None
+        end = await end_of_feed(self._kernel, self._project_id)
+        if end < self.position:
+            self.position = end
+            for forget in self._forgetters:
+                forget()
+
     async def _read(self) -> None:
-        """Read one page, or wait for it. While the kernel is away, ask without waiting: it answers sooner."""
+        """Read one page, or wait for it."""
         asked_at = anyio.current_time()
         page = await self._kernel.projections.feed(
             self._project_id,
             after_ledger_seq=self.position,
             limit=_PAGE,
-            wait_seconds=0 if self.trouble else _WAIT_SECONDS,
+            wait_seconds=_WAIT_SECONDS,
         )
         self.position = page.next_after_ledger_seq
         if page.items:
@@ -141,7 +160,7 @@ class FeedReader:
             self.notify({event.subject_id for event in page.items} | _parents(page.items))
             if len(page.items) < _PAGE:
                 await anyio.sleep(_GATHER_SECONDS)
-        elif anyio.current_time() - asked_at < _AT_ONCE_SECONDS and not self.trouble:
+        elif anyio.current_time() - asked_at < _AT_ONCE_SECONDS:
             await anyio.sleep(_POLL_SECONDS)
 
     def _is_there(self) -> None:
