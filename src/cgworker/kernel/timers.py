@@ -25,6 +25,7 @@ logger: logging.Logger = logging.getLogger("cgworker.kernel")
 
 _BATCH = 200
 _TROUBLE_SECONDS = 1.0
+_LATENCY_SECONDS = 1.0  # how much later than the database a kernel counts an instant from, at most
 _MARGIN_SECONDS = 0.001  # an event loop may wake up a moment too early, and then look for nothing
 
 
@@ -102,10 +103,17 @@ class Timers:
             logger.exception("the timer has a fault and goes on")
         finally:
             self._is_looking = False
-        expected_at, self._next_at = self._next_at, min(self._next_at, _time() + seconds)
-        if self._next_at == expected_at < float("inf"):  # it may have been committed after we looked
-            self._notifier.wake(timer_topic())
+        self._tell_what_came_meanwhile(_time() + seconds)
         return seconds
+
+    def _tell_what_came_meanwhile(self, found_at: float) -> None:
+        """Set timers anew for an instant that was expected while this one looked, if it is the earliest."""
+        expected_at, self._next_at = self._next_at, min(self._next_at, found_at)
+        if expected_at <= found_at:  # it may have been committed after we looked
+            if expected_at < float("inf"):
+                self._notifier.wake(timer_topic())
+        elif expected_at < found_at + _LATENCY_SECONDS:  # we found it; the other kernels do not know of it
+            self._notifier.wake_elsewhere(timer_topic())
 
     async def _hand_over(self) -> None:
         """Give the turn that is due now to a claim that waits for it here, if there is one."""

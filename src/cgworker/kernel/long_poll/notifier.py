@@ -172,6 +172,10 @@ class Notifier:
     def wake(self, *topics: str) -> None:
         """Wake the requests that wait for a topic, in all kernels. Commit the change before."""
         self._wake_here(topics)
+        self.wake_elsewhere(*topics)
+
+    def wake_elsewhere(self, *topics: str) -> None:
+        """Wake the requests that wait for a topic in the other kernels. Commit the change before."""
         if not self.is_silent:
             self._unsent.update(dict.fromkeys(topics))
             self._news.set()
