@@ -129,6 +129,17 @@ async def test_a_paused_silent_kernel_holds_nobody_up(
         assert (await waiter.claim())["turn_id"] == claim["turn_id"]
 
 
+async def test_a_kernel_speaks_to_one_of_an_earlier_version(
+    kernel: Kernel, listener: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """That one holds no lock and greets nobody, so it is found by its name."""
+    await until(lambda: kernel.notifier.is_silent)
+    await listener.execute("set application_name = 'cgworker wakeups'")
+    await until(lambda: not kernel.notifier.is_silent)
+    await listener.execute("reset application_name")
+    await until(lambda: kernel.notifier.is_silent)
+
+
 async def test_requests_read_again_once_the_silent_kernel_speaks(
     kernel: Kernel, project: Project, worker: Agent, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,6 +27,8 @@ import asyncpg
 APPLICATION_NAME = "cgworker notifier"
 """The name of each kernel's listening connection."""
 
+_NAMES = (APPLICATION_NAME, "cgworker wakeups")  # the second one is that of kernels of 0.2 and before
+
 _LOCK = int.from_bytes(b"cgnotify", "big")
 
 _TAKE = "select pg_try_advisory_lock_shared($1)"
@@ -36,10 +38,16 @@ select case
     when (
         select count(*)
         from pg_stat_activity
-        where datname = current_database() and application_name = $2
+        where datname = current_database() and application_name = any ($2)
     ) > 1 then false
     else pg_try_advisory_lock($1)
 end
+"""
+
+_COUNT_OTHERS = """
+select count(*) - 1
+from pg_stat_activity
+where datname = current_database() and application_name = any ($1)
 """
 
 _GIVE_UP_ALONE = "select pg_advisory_unlock($1)"
@@ -75,6 +83,8 @@ class OtherKernels:
             Whether all other kernels speak since now, so that all requests must read again.
         """
         if self._is_alone:
+            if self.is_silent and await self._connection.fetchval(_COUNT_OTHERS, _NAMES) > 0:
+                self.is_silent = False  # one of an earlier version is back, and greets nobody
             if not self.is_silent:
                 await self._connection.execute(_GIVE_UP_ALONE, _LOCK)
                 self._is_alone = False
@@ -83,6 +93,6 @@ class OtherKernels:
         if not self.all_speak:
             self.all_speak = is_news = await self._connection.fetchval(_TAKE, _LOCK)
         if self.all_speak:
-            self._is_alone = await self._connection.fetchval(_TAKE_ALONE, _LOCK, APPLICATION_NAME)
+            self._is_alone = await self._connection.fetchval(_TAKE_ALONE, _LOCK, _NAMES)
             self.is_silent = self._is_alone
         return is_news
