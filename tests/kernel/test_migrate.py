@@ -93,6 +93,28 @@ async def test_a_database_made_by_other_files_is_refused(empty: str) -> None:
         await migrated(empty)
 
 
+async def test_a_database_made_by_0_1_is_taken(empty: str) -> None:
+    """Comments of its first file have changed since; the schema is the same."""
+    await migrated(empty)
+    checksum = "9851ef57fef4a2c9c36d4089742fda61de5cdbec90ba585375eccb328aa28ebe"
+    await execute(empty, "update cg_migrations set checksum = $1 where name = '0001_initial.sql'", checksum)
+    assert await migrated(empty) == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "checksum"),
+    [
+        ("0001_initial.sql", "6142acb3652d589a077227510363a6d150afade9f397d1406a030a708f67f7df"),
+        ("0002_admission.sql", "d52e78754532ef119c47926f24133fb99cbd0126a5eba46b6befa1901b912cf6"),
+        ("0003_callers.sql", "3316dc40d9d5d72ce3d0b4e30229b30dd8d86fffc496560e2980c56e6bdd7f0d"),
+        ("0004_lists.sql", "07a2c10ebf9538e6d7ab2b7227d446cc8e24db4032fe4fa54aa6db310889cb03"),
+    ],
+)
+def test_a_released_file_is_not_changed(name: str, checksum: str) -> None:
+    """A database that was made by it would be refused."""
+    assert {each.name: each.checksum for each in known_migrations()}[name] == checksum
+
+
 async def test_a_file_that_fails_leaves_nothing_behind_and_those_before_it_stay(
     empty: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

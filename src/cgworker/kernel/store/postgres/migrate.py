@@ -31,6 +31,12 @@ logger: logging.Logger = logging.getLogger("cgworker.kernel")
 OLDEST_POSTGRESQL = 15
 """The oldest major version that runs the SQL of the store."""
 
+# Files whose comments alone have changed after a release: what the database may have of them, too.
+_FORMER_CHECKSUMS = {
+    # 0.1 calls differences decisions.
+    "0001_initial.sql": "9851ef57fef4a2c9c36d4089742fda61de5cdbec90ba585375eccb328aa28ebe",
+}
+
 _PAUSE_SECONDS = 1.0  # between two tries to get a table's lock, in which claims catch up
 _POLL_SECONDS = 0.1
 _SAY_SECONDS = 10.0
@@ -228,7 +234,8 @@ def _missing(known: tuple[Migration, ...], applied: dict[str, str]) -> tuple[Mig
             f"the database is newer than this version of cgworker (it has {newer[-1]}): upgrade cgworker"
         )
     for migration in known:
-        if applied.get(migration.name, migration.checksum) != migration.checksum:
+        checksums = (migration.checksum, _FORMER_CHECKSUMS.get(migration.name))
+        if applied.get(migration.name, migration.checksum) not in checksums:
             raise UsageError(
                 f"the database was made with another {migration.name} than this version of cgworker has: "
                 "use the version that made it, or a new database"
