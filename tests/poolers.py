@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from unittest import mock
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 import pytest
 
@@ -27,6 +27,11 @@ needs_pgbouncer = pytest.mark.skipif(
     PGBOUNCER is None, reason="pgbouncer is not installed (apt-get install pgbouncer)"
 )
 
+needs_own_connections = pytest.mark.skipif(
+    "CG_TEST_PGBOUNCER" in os.environ,
+    reason="PostgreSQL tells what a connection has read once it is closed, and a pooler keeps it open",
+)
+
 _CONFIG = """
 [databases]
 * = host={host} port={port} user={user}
@@ -38,6 +43,8 @@ auth_type = any
 pool_mode = {mode}
 default_pool_size = {pool_size}
 max_client_conn = 1000
+query_wait_timeout = 5
+server_login_retry = 1
 logfile = {log}
 """
 
@@ -94,6 +101,8 @@ def through(dsn: str, port: int) -> str:
 def all_pooled(postgres: str, mode: str) -> Iterator[None]:
     """Let all databases be opened through a pooler, while tests and kernels' LISTEN go past it.
 
+    Databases of another server, or behind something of a test's own, are opened as they are.
+
     Args:
         postgres: the address of the server.
         mode: session or transaction.
@@ -106,6 +115,10 @@ def all_pooled(postgres: str, mode: str) -> Iterator[None]:
 
         @asynccontextmanager
         async def opened(dsn: str, *, pool_size: int = 10) -> AsyncIterator[Database]:
+            if _server_of(dsn) != _server_of(postgres):
+                async with open_directly(dsn, pool_size=pool_size) as database:
+                    yield database
+                return
             async with open_directly(through(dsn, port), pool_size=pool_size) as database:
                 assert database.pooling.name == mode.upper()
                 database.dsn, database.listen_hosts = dsn, Hosts(dsn)
@@ -113,6 +126,10 @@ def all_pooled(postgres: str, mode: str) -> Iterator[None]:
 
         with mock.patch.object(Database, "open", opened):
             yield
+
+
+def _server_of(dsn: str) -> SplitResult:
+    return urlsplit(dsn)._replace(path="")
 
 
 def _wait_until_it_listens(port: int) -> None:

@@ -10,6 +10,7 @@ import pytest
 from cgworker.kernel.app import Kernel, open_kernel
 from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.store.postgres.database import Database
+from tests.kernel.parked import until
 from tests.kernel.project import Project, client_of
 
 
@@ -59,4 +60,11 @@ async def elsewhere(project: Project, dsn: str) -> AsyncIterator[Project]:
         open_kernel(project.kernel.config, database) as kernel,
         client_of(kernel) as client,
     ):
+        await until(lambda: _is_settled(kernel))
         yield Project(kernel, client, project.id)
+
+
+def _is_settled(kernel: Kernel) -> bool:
+    """Whether all others speak to a kernel that has begun; when they do, its waiting requests read again."""
+    others = kernel.notifier._others  # noqa: SLF001  # nobody else needs to know
+    return others is not None and others.all_speak

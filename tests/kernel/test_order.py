@@ -11,6 +11,7 @@ import pytest
 
 from cgworker.kernel.store.claims.dispatch import dispatch_turns
 from cgworker.kernel.store.claims.replay import Dispatched, DispatchRequest
+from cgworker.testing.kernel_clock import move_clock
 from cgworker.wire.converter import structure_request
 from cgworker.wire.turns import Dispatch
 from tests.kernel.parked import WAIT, waiting
@@ -313,11 +314,11 @@ async def test_a_turn_of_a_free_key_is_handed_over(project: Project) -> None:
 async def test_a_delayed_turn_of_a_key_lets_others_pass_until_it_is_due(project: Project) -> None:
     """From then on it comes by its number."""
     requester, worker = await pair(project, capacity=9)
-    later = await requester.dispatch(worker, serial_key="k", delay_seconds=0.2)
+    later = await requester.dispatch(worker, serial_key="k", delay_seconds=20)
     two, three = [await requester.dispatch(worker, serial_key="k") for _ in range(2)]
     second = await worker.claim()
     assert second["turn_id"] == two
-    await asyncio.sleep(0.3)
+    await move_clock(project.kernel.database, 20)
     assert await worker.claim() is None
     await worker.finish(second)
     assert await drained(worker) == [later, three]

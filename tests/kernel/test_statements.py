@@ -23,6 +23,7 @@ from cgworker.kernel.store.postgres.statistics import analyze_grown
 from tests.databases import a_database
 from tests.kernel.parked import WAIT, waiting
 from tests.kernel.project import Project, client_of, token_of
+from tests.poolers import needs_own_connections
 
 LARGE = (Path(__file__).parent / "large.sql").read_text()
 TABLES = (
@@ -193,6 +194,7 @@ LOOKS: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 
 
+@needs_own_connections
 @pytest.mark.timeout(300)
 async def test_the_busy_routes_touch_few_rows(large: Connection, large_dsn: str) -> None:
     """What is read is about what is answered, however much there is."""
@@ -207,6 +209,7 @@ async def test_the_busy_routes_touch_few_rows(large: Connection, large_dsn: str)
     assert sum(rows.values()) / asked < 30, rows
 
 
+@needs_own_connections
 @pytest.mark.timeout(300)
 async def test_plans_made_while_all_was_empty_do_not_stay(dsn: str) -> None:
     """Autovacuum takes a minute to see that tables have grown, the kernel's reaper a moment."""
@@ -227,6 +230,7 @@ async def test_plans_made_while_all_was_empty_do_not_stay(dsn: str) -> None:
     assert sum(rows.values()) / asked < 30, rows
 
 
+@needs_own_connections
 async def test_a_claim_walks_past_no_turn_of_another_agent(dsn: str) -> None:
     """Also while nothing is known of the table, when a list's index looks as good as the claim's own."""
     connection = await asyncpg.connect(dsn)
@@ -246,6 +250,7 @@ async def test_a_claim_walks_past_no_turn_of_another_agent(dsn: str) -> None:
     assert read / 20 < 10
 
 
+@needs_own_connections
 async def test_many_dispatches_look_up_their_place_in_the_fair_order_once(dsn: str) -> None:
     """Each lookup after the first would walk past the turns that the statement has added itself."""
     connection = await asyncpg.connect(dsn)
