@@ -10,7 +10,10 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
+
+from attrs import frozen
 
 from tests.soak.chaos import Chaos
 from tests.soak.dashboard import watched
@@ -23,6 +26,16 @@ _CALM_SECONDS = 60.0
 """How long the last turns may take when everything is well again."""
 
 
+@frozen
+class Size:
+    """How large a soak is."""
+
+    seconds: float
+    turns: int
+    kernels: int
+    workers: int
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--seconds", type=float, default=120.0, help="how long, the calm at the end apart")
@@ -30,46 +43,56 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--dashboard", type=Path, help="draw examples/deploy/monitoring's dashboard to this HTML file"
     )
+    parser.add_argument("--kernels", type=int, default=2, help="how many share the database")
+    parser.add_argument("--workers", type=int, default=7, help="how many, of three agents on two machines")
     parser.add_argument("--seed", type=int, help="repeats the choices of an earlier soak, not its timing")
     return parser.parse_args()
 
 
-async def soak(options: argparse.Namespace, folder: Path, seed: int) -> Verdict:
+async def soak(folder: Path, size: Size, seed: int, dashboard: Path | None = None) -> Verdict:
     """Everything, from nothing to the verdict; leaves no process behind."""
     _end_on(signal.SIGTERM)
     chance = random.Random(seed)
-    seconds, turn_count = options.seconds, options.turns
-    async with set_up(folder, chance) as stage, watched(stage, options.dashboard):
+    async with (
+        set_up(folder, chance, kernel_count=size.kernels, worker_count=size.workers) as stage,
+        watched(stage, dashboard),
+    ):
         requester = Requester(stage.requester(), random.Random(seed))
-        follower = Follower(stage.requester())
+        followers = [Follower(stage.requester()) for _ in stage.kernels]
         chaos = Chaos(stage, random.Random(seed))
-        following = asyncio.create_task(follower.run())
+        following = [asyncio.create_task(follower.run()) for follower in followers]
         async with asyncio.TaskGroup() as group:
-            group.create_task(chaos.run(seconds))
-            group.create_task(requester.run(turn_count, seconds * 0.9))
+            group.create_task(chaos.run(size.seconds))
+            group.create_task(requester.run(size.turns, size.seconds * 0.9))
         stage.proxy.is_faulty = False
-        closed_in_time = await follower.saw_closed(requester.turn_ids(), seconds=_CALM_SECONDS)
-        verdict = judge(await _evidence(stage, requester, follower, chaos))
-        following.cancel()
+        closed_in_time = await followers[0].saw_closed(requester.turn_ids(), seconds=_CALM_SECONDS)
+        verdict = judge(await _evidence(stage, requester, followers, chaos))
+        for task in following:
+            task.cancel()
         await _end_workers(stage, chaos)
         _add_processes(verdict, stage, chaos)
         verdict.must_be_empty("slots held when no turn is", await stage.held_slots())
         verdict.must_be_empty("dispatches whose repeat made another turn", requester.changed)
         verdict.figures["faults of the proxy"] = str(dict(stage.proxy.played))
+        exchanges = (str(stage.proxy.exchanges[port]) for port in stage.proxy.ports)
+        verdict.figures["requests to each kernel"] = ", ".join(exchanges)
         if not closed_in_time:
             verdict.figures["the last turns"] = f"not closed within {_CALM_SECONDS:g} s of calm"
         return verdict
 
 
-async def _evidence(stage: Stage, requester: Requester, follower: Follower, chaos: Chaos) -> Evidence:
+async def _evidence(
+    stage: Stage, requester: Requester, followers: Sequence[Follower], chaos: Chaos
+) -> Evidence:
     async with stage.requester(directly=True) as direct:
         feed = await read_feed(direct)
-        await follower.saw_all(feed, seconds=15)
+        for follower in followers:
+            await follower.saw_all(feed, seconds=15)
         return Evidence(
             deeds=chaos.deeds,
             runs=read_runs(stage.journal),
             feed=feed,
-            followed=follower.events[: len(feed)],
+            followed=[follower.events[: len(feed)] for follower in followers],
             turns=[
                 (n, await direct.turns.get(turn))
                 for turns in (requester.turns, requester.redone)
@@ -111,8 +134,12 @@ def main() -> int:
     options = _options()
     seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
     folder, began_at = Path(tempfile.mkdtemp(prefix="cg-soak-")), time.monotonic()
-    _say(f"soak: {options.turns} turns in {options.seconds:g} s, seed {seed}, logs in {folder}")
-    verdict = asyncio.run(soak(options, folder, seed))
+    size = Size(options.seconds, options.turns, options.kernels, options.workers)
+    _say(
+        f"soak: {size.turns} turns in {size.seconds:g} s by {size.workers} workers at {size.kernels} kernels"
+        f", seed {seed}, logs in {folder}"
+    )
+    verdict = asyncio.run(soak(folder, size, seed, options.dashboard))
     _say(str(verdict))
     _say(f"{'passed' if verdict.passed else 'FAILED'} after {time.monotonic() - began_at:.0f} s, seed {seed}")
     if verdict.passed:

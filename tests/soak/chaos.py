@@ -17,8 +17,6 @@ from tests.soak.stage import LEASE_SECONDS, Stage
 
 ORPHAN_SECONDS = 10.0
 
-_BOOT_SECONDS = 2.0
-
 
 @define
 class Deed:
@@ -69,7 +67,8 @@ class Chaos:
         while True:
             hand = [self._kill_worker] * 4 + [self._drain_worker] * 2
             hand += [self._pause_worker] * 2 + [self._pause_worker_alone] * 2
-            hand += [self._kill_kernel] * 2 + [self._kill_kernels, self._pause_kernel, self._restart_postgres]
+            hand += [self._kill_kernel] * max(2, len(self.stage.kernels))
+            hand += [self._kill_kernels, self._pause_kernel, self._restart_postgres]
             self.chance.shuffle(hand)
             for deed in hand:
                 yield deed()
@@ -125,8 +124,8 @@ class Chaos:
         self._do_later(pause())
 
     def _free_worker(self) -> Servant | None:
-        """One to do something to: up, and for long enough to listen to signals."""
-        free = [one for one in self.stage.workers if not one.is_busy and one.age_seconds > _BOOT_SECONDS]
+        """One to do something to."""
+        free = [one for one in self.stage.workers if not one.is_busy and one.is_up]
         return self.chance.choice(free) if free else None
 
     async def _start_again(self, worker: Servant) -> None:
@@ -146,7 +145,7 @@ class Chaos:
         await self._kill(self.chance.choice(self.stage.kernels))
 
     async def _kill_kernels(self) -> None:
-        """Both at once: nobody answers."""
+        """All at once: nobody answers."""
         await asyncio.gather(*map(self._kill, self.stage.kernels))
 
     async def _kill(self, kernel: Servant) -> None:

@@ -70,6 +70,11 @@ def signal_all(processes: list[Alive], number: signal.Signals) -> None:
                 os.kill(process.pid, number)
 
 
+def up_file(logs: Path, incarnation: str) -> Path:
+    """The file by which a worker says that it listens to signals."""
+    return logs / f"{incarnation}.up"
+
+
 @define(eq=False)
 class Servant:
     """A process of the stage: a kernel or a worker, in one incarnation after another.
@@ -91,7 +96,6 @@ class Servant:
     left: list[tuple[float, int]] = field(factory=list)
     is_busy: bool = False
     number: int = 0
-    _started_at: float = 0.0
     _is_ending: bool = False
     _process: asyncio.subprocess.Process | None = None
     _watch: asyncio.Task[None] | None = None
@@ -108,9 +112,9 @@ class Servant:
         return self._process.pid
 
     @property
-    def age_seconds(self) -> float:
-        """How long ago the present incarnation began."""
-        return time.monotonic() - self._started_at
+    def is_up(self) -> bool:
+        """Whether the present incarnation, a worker, has said that it listens to signals."""
+        return up_file(self.logs, self.incarnation).exists()
 
     async def start(self) -> None:
         """Begin the next incarnation."""
@@ -124,7 +128,6 @@ class Servant:
                 stderr=log,
                 env={**self.environ, "SOAK_WORKER": self.incarnation},
             )
-        self._started_at = time.monotonic()
         self._watch = asyncio.create_task(self._await_end(self._process))
 
     async def end(self, number: signal.Signals) -> int:

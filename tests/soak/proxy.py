@@ -28,6 +28,7 @@ class Proxy:
     Attributes:
         statuses: what was answered when, for answers of 500 and above.
         played: how often each fault was played.
+        exchanges: how many requests each kernel got, by its port.
         is_faulty: False lets everything through.
     """
 
@@ -35,7 +36,7 @@ class Proxy:
     chance: random.Random
     statuses: list[tuple[float, int]] = field(factory=list)
     played: Counter[str] = field(factory=Counter)
-    exchange_count: int = 0
+    exchanges: Counter[int] = field(factory=Counter)
     is_faulty: bool = True
     _server: asyncio.Server | None = None
     _passing: set[asyncio.Task[None]] = field(factory=set)
@@ -68,11 +69,12 @@ class Proxy:
         upstream = await self._connect()
         if upstream is None:
             return
-        exchange = _Exchange(self)
+        reader_from_kernel, writer_to_kernel, port = upstream
+        exchange = _Exchange(self, port)
         try:
             ways = [
-                asyncio.create_task(_pump(reader, upstream[1], exchange.request)),
-                asyncio.create_task(_pump(upstream[0], writer, exchange.answer)),
+                asyncio.create_task(_pump(reader, writer_to_kernel, exchange.request)),
+                asyncio.create_task(_pump(reader_from_kernel, writer, exchange.answer)),
             ]
             try:
                 await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -81,18 +83,17 @@ class Proxy:
                     way.cancel()
                 await asyncio.gather(*ways, return_exceptions=True)
         finally:
-            upstream[1].close()
+            writer_to_kernel.close()
 
-    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
-        """To a kernel that takes connections; None if there is none."""
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, int] | None:
+        """To a kernel that takes connections, with its port; None if there is none."""
         for port in self.chance.sample(self.ports, len(self.ports)):
             with suppress(OSError):
-                return await asyncio.open_connection("127.0.0.1", port)
+                return *await asyncio.open_connection("127.0.0.1", port), port
         return None
 
     def choose(self) -> str | None:
         """The fault of the next exchange."""
-        self.exchange_count += 1
         number = self.chance.random()
         for fault, likelihood in _FAULTS.items():
             number -= likelihood
@@ -109,8 +110,9 @@ class _Cut(OSError):
 class _Exchange:
     """What is being asked on one connection. HTTP/1.1 without pipelining: an answer follows its request."""
 
-    def __init__(self, proxy: Proxy) -> None:
+    def __init__(self, proxy: Proxy, port: int) -> None:
         self._proxy = proxy
+        self._port = port
         self._fault: str | None = None
         self._awaits_answer = False
 
@@ -118,6 +120,7 @@ class _Exchange:
         if self._awaits_answer:
             return
         self._awaits_answer = True
+        self._proxy.exchanges[self._port] += 1
         self._fault = self._proxy.choose()
         if self._fault == "lose request":
             raise _Cut

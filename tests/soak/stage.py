@@ -1,4 +1,4 @@
-"""The stage: a PostgreSQL, two kernels on it, a proxy before them, and workers on two machines."""
+"""The stage: a PostgreSQL, kernels on it, a proxy before them, and workers on two machines."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import socket
 import sys
 import time
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from itertools import chain, cycle, islice
 from pathlib import Path
 
 from attrs import define, field
@@ -32,15 +34,17 @@ from tests.soak.proxy import Proxy
 
 PROJECT = "soak"
 LEASE_SECONDS = 3.0
+CONCURRENCY = 2  # of a worker
+
+_START_SECONDS = 120.0
 
 HELD_SLOTS = "select agent_id, held_count from cg_agents where held_count <> 0"
 
-_CAPACITY = {"requester": 1, "desk": 5, "shop": 3, "lab": 3}
-
 # Machine and agent of each worker; workers of a machine share its outbox, and all share the private store.
-# `shop` runs commands, `lab` agents of frameworks.
-_WORKERS = ["east-desk-1", "east-desk-2", "east-shop-1", "east-lab-1"]
-_WORKERS += ["west-desk-1", "west-shop-1", "west-lab-1"]
+# `shop` runs commands, `lab` agents of frameworks. Further workers are of `desk` and `shop`, because a
+# framework takes seconds to load.
+_WORKERS = ("east-desk", "west-desk", "east-shop", "west-shop", "east-lab", "west-lab")
+_FURTHER_WORKERS = ("east-desk", "west-desk", "east-shop", "west-shop")
 
 
 @define
@@ -55,7 +59,7 @@ class Stage:
     tokens: dict[str, str]
     kernels: list[Servant] = field(factory=list)
     workers: list[Servant] = field(factory=list)
-    metrics_ports: list[int] = field(factory=lambda: free_ports(len(_WORKERS)))
+    metrics_ports: list[int] = field(factory=list)
 
     @property
     def journal(self) -> Path:
@@ -81,7 +85,7 @@ class Stage:
             TimeoutError: it does not, or has ended.
         """
         port = self.proxy.ports[self.kernels.index(kernel)]
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline and not kernel.left:
             with suppress(OSError):
                 _, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -90,29 +94,55 @@ class Stage:
             await asyncio.sleep(0.05)
         raise TimeoutError(f"{kernel.incarnation} does not start; see {kernel.logs}")
 
+    async def worker_is_up(self, worker: Servant) -> None:
+        """Wait until a worker listens to signals.
+
+        Raises:
+            TimeoutError: it does not, or has ended.
+        """
+        deadline = time.monotonic() + _START_SECONDS
+        while not worker.is_up:
+            if time.monotonic() > deadline or worker.left:
+                raise TimeoutError(f"{worker.incarnation} does not start; see {worker.logs}")
+            await asyncio.sleep(0.05)
+
 
 @asynccontextmanager
-async def set_up(folder: Path, chance: random.Random) -> AsyncIterator[Stage]:
+async def set_up(
+    folder: Path, chance: random.Random, *, kernel_count: int, worker_count: int
+) -> AsyncIterator[Stage]:
     """Start everything; at the end, however it comes, every process is ended by its number."""
     postgres = EmbeddedPostgres(folder / "postgres")
-    proxy = Proxy(free_ports(2), chance)
+    proxy = Proxy(free_ports(kernel_count), chance)
+    workers = list(islice(chain(_WORKERS, cycle(_FURTHER_WORKERS)), worker_count))
     mark = uuid.uuid4().hex
     try:
         dsn = await asyncio.to_thread(postgres.start)
         async with open_database(KernelConfig(pg_dsn=dsn, pool_size=2)) as database:
-            tokens = await admit_agents(database, _CAPACITY)
+            counts = Counter(name.split("-")[1] for name in workers)
+            tokens = await admit_agents(database, _capacities(counts))
         stage = Stage(folder, mark, postgres, proxy, await proxy.start(), tokens)
         stage.kernels = [_kernel(stage, dsn, port) for port in proxy.ports]
-        stage.workers = [_worker(stage, name) for name in _WORKERS]
+        stage.metrics_ports = free_ports(worker_count)
+        names = (f"{name}-{number}" for number, name in enumerate(workers, 1))
+        stage.workers = [_worker(stage, *each) for each in zip(names, stage.metrics_ports, strict=True)]
         for servant in [*stage.kernels, *stage.workers]:
             await servant.start()
         for kernel in stage.kernels:
             await stage.kernel_is_up(kernel)
+        for worker in stage.workers:
+            await stage.worker_is_up(worker)
         yield stage
     finally:
         await proxy.stop()
         signal_all(marked(f"SOAK_RUN={mark}"), signal.SIGKILL)
         await asyncio.to_thread(postgres.stop)
+
+
+def _capacities(workers: Counter[str]) -> dict[str, int]:
+    """Of each agent a slot less than its workers have, so that one waits for it."""
+    agents = ("requester", "desk", "shop", "lab")
+    return {agent: max(1, workers[agent] * CONCURRENCY - 1) for agent in agents}
 
 
 async def admit_agents(database: Database, capacities: Mapping[str, int]) -> dict[str, str]:
@@ -140,16 +170,18 @@ def _kernel(stage: Stage, dsn: str, port: int) -> Servant:
     return Servant(name, [sys.executable, "-m", "cgworker", "service", "run"], environ, stage.folder)
 
 
-def _worker(stage: Stage, name: str) -> Servant:
+def _worker(stage: Stage, name: str, metrics_port: int) -> Servant:
     machine, agent, _ = name.split("-")
     environ = {
         **_environ(stage),
         "SOAK_AGENT": agent,
         "SOAK_TOKEN": stage.tokens[agent],
         "SOAK_BASE_URL": stage.base_url,
+        "SOAK_CONCURRENCY": str(CONCURRENCY),
+        "SOAK_LOGS": str(stage.folder),
         "SOAK_OUTBOX": str(stage.folder / machine / "outbox"),
         "SOAK_PRIVATE": str(stage.folder / "private"),
-        "SOAK_METRICS_PORT": str(stage.metrics_ports[_WORKERS.index(name)]),
+        "SOAK_METRICS_PORT": str(metrics_port),
         "XDG_STATE_HOME": str(stage.folder / machine),
         "TMPDIR": str(stage.folder),
     }

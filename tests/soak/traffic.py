@@ -56,20 +56,20 @@ class Requester:
         """Dispatch so many turns, spread over the time, beside those of a schedule."""
         assert self.kernel.agent is not None
         agent = self.kernel.agent
-        await _insist(lambda: self.kernel.schedules.put(_SCHEDULE, self._schedule()))
+        await insist(lambda: self.kernel.schedules.put(_SCHEDULE, self._schedule()))
         async with asyncio.TaskGroup() as group:
             for n in range(turn_count):
                 group.create_task(self._dispatch(n))
                 await asyncio.sleep(seconds / turn_count)
-        await _insist(lambda: self.kernel.schedules.pause(_SCHEDULE, requested_by=agent))
+        await insist(lambda: self.kernel.schedules.pause(_SCHEDULE, requested_by=agent))
 
     async def _dispatch(self, n: int) -> None:
         dispatch = self._dispatch_of(n)
-        turn = self.turns[n] = await _insist(lambda: self.kernel.turns.dispatch(dispatch))
+        turn = self.turns[n] = await insist(lambda: self.kernel.turns.dispatch(dispatch))
         if dispatch.serial_key is not ABSENT:
             self.serial_keys[turn.turn_id] = f"{dispatch.target_agent.agent_id} {dispatch.serial_key}"
         is_repeated = self.chance.random() < _REPEAT_CHANCE
-        if is_repeated and await _insist(lambda: self.kernel.turns.dispatch(dispatch)) != turn:
+        if is_repeated and await insist(lambda: self.kernel.turns.dispatch(dispatch)) != turn:
             self.changed.append(n)
         if dispatch.input["messages"]:
             await self._tell(turn)
@@ -80,12 +80,12 @@ class Requester:
         self.told.add(turn.turn_id)
         for number in range(MESSAGE_COUNT):
             await asyncio.sleep(self.chance.uniform(0.0, 1.0))
-            await _insist(lambda: self.kernel.turns.tell(turn, number, key=f"message-{number}"))  # noqa: B023
+            await insist(lambda: self.kernel.turns.tell(turn, number, key=f"message-{number}"))  # noqa: B023
 
     async def _redo(self, n: int, turn: TurnRef) -> None:
-        while (await _insist(lambda: self.kernel.turns.get(turn))).state != "closed":  # noqa: ASYNC110
+        while (await insist(lambda: self.kernel.turns.get(turn))).state != "closed":  # noqa: ASYNC110
             await asyncio.sleep(1)
-        first, second = [await _insist(lambda: self.kernel.turns.redo(turn)) for _ in range(2)]
+        first, second = [await insist(lambda: self.kernel.turns.redo(turn)) for _ in range(2)]
         self.redone[n] = first
         if first != second:
             self.changed.append(n)
@@ -121,7 +121,8 @@ class Requester:
         )
 
 
-async def _insist(ask: Callable[[], Awaitable[T]]) -> T:
+async def insist(ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask until there is an answer."""
     backoff = Backoff(0.2, 2.0)
     while True:
         try:

@@ -36,7 +36,7 @@ class Evidence:
     deeds: Sequence[Deed]
     runs: Sequence[Run]
     feed: Sequence[EventEntry]
-    followed: Sequence[EventEntry]
+    followed: Sequence[Sequence[EventEntry]]
     turns: Sequence[tuple[int, TurnSnapshot]]
     serial_keys: Mapping[str, str]
     told: Iterable[str]
@@ -79,12 +79,8 @@ class Verdict:
 
 
 def judge(evidence: Evidence) -> Verdict:
-    """Check what the evidence can tell."""
-    verdict = Verdict()
-    verdict.must_be_empty("lost: turns not closed", _not_closed(evidence))
-    verdict.must_be_empty("wrong payloads", _wrong_payloads(evidence))
-    verdict.must_be_empty("turns closed twice", closed_twice(evidence.feed))
-    verdict.must_be_empty("claims of a held turn, settlings of a free one", broken_histories(evidence.feed))
+    """Check all that the evidence of a soak can tell."""
+    verdict = judge_turns(evidence)
     verdict.must_be_empty("sleeping turns woken early or twice", _broken_sleeps(evidence))
     verdict.must_be_empty(
         "serial keys with two running, or out of order",
@@ -97,9 +93,21 @@ def judge(evidence: Evidence) -> Verdict:
     verdict.must_be_empty(
         "calls of agents that were answered, and made again", repeated_calls(evidence.runs_by_turn)
     )
-    verdict.must_be_empty("runs that overlap under live leases", _overlaps(evidence))
-    verdict.must_be_empty("events the follower missed or saw twice", _feed_differences(evidence))
     verdict.must_be_empty("5xx, but 503 while the database is away", _bad_statuses(evidence))
+    calls = Counter(call for run in evidence.runs for call in run.calls)
+    verdict.figures["calls of agents"] = ", ".join(str(calls[number]) for number in sorted(calls))
+    return verdict
+
+
+def judge_turns(evidence: Evidence) -> Verdict:
+    """Check what must be true of any turns, whoever works them."""
+    verdict = Verdict()
+    verdict.must_be_empty("lost: turns not closed", _not_closed(evidence))
+    verdict.must_be_empty("wrong payloads", _wrong_payloads(evidence))
+    verdict.must_be_empty("turns closed twice", closed_twice(evidence.feed))
+    verdict.must_be_empty("claims of a held turn, settlings of a free one", broken_histories(evidence.feed))
+    verdict.must_be_empty("runs that overlap under live leases", _overlaps(evidence))
+    verdict.must_be_empty("events a follower missed or saw twice", _feed_differences(evidence))
     reasons = Counter(_why_repeated(evidence))
     verdict.must_be_empty(
         "completed work repeated for no known reason", ["?"] * reasons.pop("unexplained", 0)
@@ -107,8 +115,6 @@ def judge(evidence: Evidence) -> Verdict:
     verdict.figures["completed work repeated"] = _spell(reasons) or "never"
     verdict.figures["from a worker's death to running again"] = _spell_again(evidence)
     verdict.figures["what was done"] = _spell(Counter(deed.what for deed in evidence.deeds))
-    calls = Counter(call for run in evidence.runs for call in run.calls)
-    verdict.figures["calls of agents"] = ", ".join(str(calls[number]) for number in sorted(calls))
     verdict.figures["events, runs"] = f"{len(evidence.feed)}, {len(evidence.runs)}"
     return verdict
 
@@ -276,12 +282,13 @@ def _was_calm(evidence: Evidence, since: float, until: float) -> bool:
 
 def _feed_differences(evidence: Evidence) -> Iterable[str]:
     wanted = [event.ledger_seq for event in evidence.feed]
-    seen = Counter(event.ledger_seq for event in evidence.followed)
-    yield from (f"missed {seq}" for seq in wanted if not seen[seq])
-    yield from (f"saw {seq} {count} times" for seq, count in seen.items() if count > 1)
-    order = [event.ledger_seq for event in evidence.followed]
-    if order != sorted(order):
-        yield "the order of events"
+    for number, followed in enumerate(evidence.followed, 1):
+        order = [event.ledger_seq for event in followed]
+        seen = Counter(order)
+        yield from (f"follower {number} missed {seq}" for seq in wanted if not seen[seq])
+        yield from (f"follower {number} saw {seq} {count} times" for seq, count in seen.items() if count > 1)
+        if order != sorted(order):
+            yield f"the order of events of follower {number}"
 
 
 def _bad_statuses(evidence: Evidence) -> Iterable[str]:

@@ -31,6 +31,7 @@ from cgworker import (
 )
 from tests.soak.forks import square_in_a_pool
 from tests.soak.journal import Journal
+from tests.soak.processes import up_file
 
 COMMAND = (sys.executable, "-I", "-S", str(Path(__file__).with_name("command.py")))
 
@@ -76,9 +77,11 @@ async def work_by_harness(turn: Turn, input: dict[str, Any]) -> Any:
 
 
 @asynccontextmanager
-async def frameworks(_: Worker) -> AsyncIterator[None]:
-    """Load the frameworks, which takes seconds, while the worker listens to signals already."""
-    await anyio.to_thread.run_sync(import_module, "tests.soak.harnesses", abandon_on_cancel=True)
+async def being_up(_: Worker) -> AsyncIterator[None]:
+    """Say that the worker listens to signals, and load what frameworks it needs, which takes seconds."""
+    up_file(Path(os.environ["SOAK_LOGS"]), os.environ["SOAK_WORKER"]).touch()
+    if os.environ["SOAK_AGENT"] == "lab":
+        await anyio.to_thread.run_sync(import_module, "tests.soak.harnesses", abandon_on_cancel=True)
     yield
 
 
@@ -91,7 +94,7 @@ def main() -> None:
     environ = os.environ
     agent = AgentRef(project_id="soak", agent_id=environ["SOAK_AGENT"])
     options = WorkerOptions(
-        concurrency=2,
+        concurrency=int(environ["SOAK_CONCURRENCY"]),
         wait_seconds=10,
         grace_seconds=2,
         interrupt_seconds=1,
@@ -100,11 +103,10 @@ def main() -> None:
         private_store=FolderStore(Path(environ["SOAK_PRIVATE"])),
     )
     kernel = KernelClient(environ["SOAK_BASE_URL"], agent=agent, token=environ["SOAK_TOKEN"])
-    is_lab = agent.agent_id == "lab"
-    worker = Worker(kernel, options=options, lifespan=frameworks if is_lab else None)
+    worker = Worker(kernel, options=options, lifespan=being_up)
     if agent.agent_id == "shop":
         worker.add(None, CommandHandler(COMMAND))
-    elif is_lab:
+    elif agent.agent_id == "lab":
         worker.turn()(work_by_harness)
     else:
         worker.turn()(work)
