@@ -3,6 +3,7 @@
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 BASELINE := f7e32f1
+HAS_BASELINE := $(shell git cat-file -e $(BASELINE) 2>/dev/null && echo yes)
 
 # The first Python 3.11 or newer that is found; `make PYTHON=...` names another.
 PYTHON ?= $(shell for python in python3 python python3.13 python3.12 python3.11; do \
@@ -25,7 +26,7 @@ OLD_POSTGRES ?= $(wildcard /usr/lib/postgresql/15/bin)
 PGBOUNCER ?= $(shell PATH="$$PATH:/usr/sbin" command -v pgbouncer)
 
 .PHONY: help demo check test test-all test-fast test-mcp test-postgres test-pooler test-pythons clusters conformance \
-	container engines soak crash failover bench bench-peers docs dist sbom constraints upgrade clean
+	container engines soak rolling crash failover bench bench-peers docs dist sbom constraints upgrade clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -99,6 +100,10 @@ clusters: .venv-clusters/development ## test the handlers that run functions on 
 soak: .venv/development ## kill workers, kernels and databases for two minutes (Linux); SOAK="--seed 7" repeats a run
 	$(BIN)/python -m tests.soak $(SOAK)
 
+rolling: .venv/development $(if $(HAS_BASELINE),.peers/baseline) ## upgrade 0.1 one by one while turns run (Linux); ROLLING=--kill kills the old
+	$(if $(HAS_BASELINE),$(BIN)/python -m tests.rolling .peers/baseline/bin/python .peers/baseline-source $(ROLLING),\
+		@echo "This clone has no commit $(BASELINE) (git fetch --unshallow): the upgrade from 0.1 is NOT tested here")
+
 crash: .venv/development ## kill a worker at each step after its handler's return, 20 minutes; CRASH="--each 10" is shorter
 	$(BIN)/python -m tests.crash $(CRASH)
 
@@ -118,9 +123,13 @@ bench-peers: ## install the programs that the benchmarks compare with, below .pe
 		'absurd-sdk>=0.5.1' 'absurdctl>=0.5.1' 'dbos>=3.4'
 	$(PEER_PYTHON) -m venv .peers/harnesses
 	.peers/harnesses/bin/python -m pip install --quiet 'dbos-openai-agents>=0.3.0' 'dbos>=3.4' uvloop
+	@$(MAKE) --no-print-directory .peers/baseline
+
+# The version of 1 of 7, 0.1.
+.peers/baseline: | .venv/runtime
 	rm -rf .peers/baseline-source && mkdir -p .peers/baseline-source
 	git archive $(BASELINE) | tar -x -C .peers/baseline-source
-	$(PEER_PYTHON) -m venv .peers/baseline
+	$(or $(PEER_PYTHON),$(BIN)/python) -m venv .peers/baseline
 	.peers/baseline/bin/python -m pip install --quiet '.peers/baseline-source[kernel]'
 
 docs: .venv/development ## fill in the generated parts of the pages, and build the site in site/

@@ -1,0 +1,1 @@
+"""`make rolling`: replace kernels and workers of an old version by those of this one, while turns run."""
