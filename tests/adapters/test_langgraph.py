@@ -18,14 +18,18 @@ from cgworker import (
     AdapterHandler,
     Failed,
     FolderStore,
+    Outcome,
     Stopped,
     Succeeded,
+    Turn,
     UsageError,
     Worker,
     WorkerOptions,
     answer_question,
     open_questions,
+    retry,
 )
+from cgworker.adapters.harness import Harness
 from cgworker.adapters.langgraph import LangGraphAdapter
 from cgworker.testing import Played, local_kernel, play
 from cgworker.wire.converter import dumps, loads
@@ -114,6 +118,37 @@ async def test_interrupts_are_questions_and_the_graph_goes_on_where_it_was(tmp_p
     assert (closed.outcome, closed.final_payload) == ("succeeded", {"text": "hi1 a b"})
     assert ran == ["first"]
     assert not [path for path in (tmp_path / "private").rglob("*") if path.is_file()]
+
+
+@ASYNCIO
+@pytest.mark.parametrize("kept_count", range(1, 7))
+async def test_a_graph_goes_on_whatever_its_worker_has_kept_when_it_dies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept_count: int
+) -> None:
+    """Also with a node's writes kept, and not the checkpoint after it: LangGraph then names no next node."""
+    keep, count = Harness.keep, 0
+
+    async def keep_some(harness: Harness, *given: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == kept_count + 1:
+            raise ConnectionError("the worker dies")
+        return await keep(harness, *given)
+
+    async def again_if_it_dies(turn: Turn) -> Outcome:
+        try:
+            return await handler_of(shout, exclaim)(turn)
+        except ConnectionError:
+            return retry()
+
+    monkeypatch.setattr(Harness, "keep", keep_some)
+    async with local_kernel() as kernel:
+        desk = await kernel.agent("desk")
+        turn = await kernel.dispatch("desk", {"text": "hi"})
+        for _ in range(2):
+            await Worker(desk, again_if_it_dies, options=options_of(tmp_path)).once()
+        closed = await kernel.closed(turn)
+    assert (closed.outcome, closed.final_payload) == ("succeeded", {"text": "HI!"})
 
 
 @ASYNCIO

@@ -180,7 +180,8 @@ class LangGraphAdapter(Adapter[GraphRun]):
         config, graph = self._config(turn), prepared.graph
         state = await graph.aget_state(config)
         step = storable(self.begin(turn)) if state.created_at is None else None
-        while step is not None or state.next:
+        # Not `next`: it leaves out nodes whose writes are kept, and the checkpoint after them is not.
+        while step is not None or state.tasks:
             if state.interrupts:
                 step = await _ask(prepared, config)
             # "sync": what a node did is kept before the next one acts.
