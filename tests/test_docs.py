@@ -123,6 +123,13 @@ def test_every_shell_block_is_shell(block: Block) -> None:
     run(["sh", "-n", "-c", block.code])
 
 
+def test_the_first_page_leads_to_every_guide() -> None:
+    """A guide that it does not name is found by nobody."""
+    index = (ROOT / "docs/index.md").read_text()
+    guides = {f"how-to/{path.name}" for path in (ROOT / "docs/how-to").glob("*.md")} - {"how-to/cookbook.md"}
+    assert not {guide for guide in guides if f"({guide})" not in index}
+
+
 def test_every_test_that_a_page_names_is_there() -> None:
     """Who reads what happens when something dies can look at it happening."""
     tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
