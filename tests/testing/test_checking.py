@@ -62,7 +62,7 @@ async def test_what_a_simple_command_does_not_do_is_not_shown() -> None:
     shown = {name for name, check in checks.items() if check.verdict != "not shown"}
     assert shown == {"answer", "any input", "big context", "output", "grandchild"}
     assert all(checks[name].verdict == "passed" for name in shown)
-    assert "as 'slow'" in checks["stop"].detail
+    assert "as 'slow' (--turns-json)" in checks["stop"].detail
 
 
 @pytest.mark.parametrize(

@@ -192,7 +192,7 @@ class CommandCheck:
 
     async def _decides(self, name: str) -> Check:
         if name not in self.turns:
-            return Check(name, "not shown", f"give the input of {TURNS[name]}, as {name!r}")
+            return Check(name, "not shown", f"give the input of {TURNS[name]}, as {name!r} (--turns-json)")
         trial = await self._try(self.turns[name])
         if _EXPECTED[name](trial):
             return Check(name, "passed", _summary(trial))
@@ -262,4 +262,5 @@ def _status(trial: Trial) -> str:
 
 
 def _over_too_soon() -> str:
-    return f"it was done within {_STOP_AFTER_SECONDS:g} s: give the input of {TURNS['slow']}, as 'slow'"
+    wanted = f"give the input of {TURNS['slow']}, as 'slow' (--turns-json)"
+    return f"it was done within {_STOP_AFTER_SECONDS:g} s: {wanted}"
