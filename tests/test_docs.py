@@ -61,6 +61,11 @@ NOT_RUN = {
         "docs/how-to/pgbouncer.md",
         "export PG_DSN=postgresql://cgworker:secret@127.0.0.1:6432/cgworker",
     ): "it needs a PgBouncer; tests/kernel/test_pooler.py starts one",
+    ("docs/how-to/failover.md", EVERY): "tests/journeys/test_failover.py plays one; `make failover` all",
+    (
+        "docs/how-to/container.md",
+        EVERY,
+    ): "tests/deploy/test_container.py builds and runs it (`make container`)",
     ("docs/how-to/many-databases.md", EVERY): "tests/deploy/test_two_databases.py runs the move",
     ("docs/reference/cli.md", EVERY): "tests/cli/test_commands.py parses each example",
     (

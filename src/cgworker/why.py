@@ -29,7 +29,7 @@ _SUSPENDED = {
     "worker_retry": "it is to be tried again; any live worker of {agent} resumes it when its time has come",
     "await_time": "it sleeps; any live worker of {agent} resumes it when its time has come",
     "no_handler": "the worker that claimed it handles no {kind}; a worker of {agent} that does resumes it",
-    "await_answer": "it has asked something: `cg turn questions` shows what, and the command that answers",
+    "await_answer": "it has asked something: `cg turn questions` shows what, `cg turn answer` answers it",
     "await_children": "it waits for its children; a live worker of {agent} resumes it when they are closed",
 }
 

@@ -145,9 +145,10 @@ async def test_a_graph_goes_on_whatever_its_worker_has_kept_when_it_dies(
     async with local_kernel() as kernel:
         desk = await kernel.agent("desk")
         turn = await kernel.dispatch("desk", {"text": "hi"})
-        for _ in range(2):
-            await Worker(desk, again_if_it_dies, options=options_of(tmp_path)).once()
-        closed = await kernel.closed(turn)
+        async with anyio.create_task_group() as group:
+            group.start_soon(Worker(desk, again_if_it_dies, options=options_of(tmp_path)).run)
+            closed = await kernel.closed(turn)
+            group.cancel_scope.cancel()
     assert (closed.outcome, closed.final_payload) == ("succeeded", {"text": "HI!"})
 
 

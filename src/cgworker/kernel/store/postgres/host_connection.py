@@ -44,8 +44,8 @@ class HostConnection(BaseConnection):
 
     def __init__(self, *given: Any, **options: Any) -> None:
         super().__init__(*given, **options)
-        self.dsn = ""
-        self.timeline = 0
+        self.dsn: str = ""
+        self.timeline: int = 0
         self._has_committed = False
 
     async def try_to_commit(self) -> None:
