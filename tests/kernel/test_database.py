@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import pytest
 
 from cgworker.errors import KernelOverloaded
-from cgworker.kernel.store.postgres.database import Database
+from cgworker.kernel.store.postgres.database import Connection, Database
 from cgworker.kernel.store.postgres.pooling import Pooling
 
 _TURNS_OF_THE_LOOP = 20
@@ -30,6 +31,30 @@ async def test_a_connection_that_has_only_heard_of_its_end_is_a_503(dsn: str) ->
             await database.fetchval("select 1")
         assert told.value.status == 503
         assert await database.fetchval("select 2") == 2
+
+
+@pytest.mark.parametrize("is_transaction", [False, True])
+async def test_a_cancellation_is_not_taken_for_trouble_with_the_database(
+    database: Database, *, is_transaction: bool
+) -> None:
+    """It ends the connection, so that a transaction cannot be rolled back; a task that ends would go on."""
+    begun = asyncio.Event()
+
+    async def sleep(connection: Connection) -> None:
+        begun.set()
+        await connection.execute("select pg_sleep(2)")
+
+    def sleep_alone() -> Coroutine[Any, Any, Any]:
+        begun.set()
+        return database.fetch("select pg_sleep(2)")
+
+    task = asyncio.create_task(database.transact(sleep) if is_transaction else sleep_alone())
+    await begun.wait()
+    for _ in range(_TURNS_OF_THE_LOOP):  # until the statement is under way
+        await asyncio.sleep(0.001)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 async def _end_backend(dsn: str, pid: int) -> None:

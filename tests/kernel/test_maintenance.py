@@ -73,27 +73,6 @@ async def test_the_reaper_runs_by_default(database: Database) -> None:
         assert (again["turn_id"], again["attempt"]) == (turn_id, 2)
 
 
-async def test_a_kernel_ends_although_a_cancellation_got_lost(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A driver may take a cancellation for its own, and return; the task would then go on for ever."""
-    lost = asyncio.Event()
-
-    async def lose_the_first(_: Maintenance) -> None:
-        while True:
-            try:
-                await asyncio.Event().wait()
-            except asyncio.CancelledError:
-                if lost.is_set():
-                    raise
-                lost.set()
-
-    monkeypatch.setattr(Maintenance, "run", lose_the_first)
-    async with asyncio.timeout(30), open_kernel(KernelConfig(), database):
-        await asyncio.sleep(0)
-    assert lost.is_set()
-
-
 async def test_old_keys_are_forgotten(kernel: Kernel, project: Project) -> None:
     """Idempotency keys are kept for an hour, or as long as a lease if that is longer."""
     worker = await project.agent("worker")

@@ -53,8 +53,6 @@ ROUTES: Sequence[BaseRoute] = [
     *health.metrics_routes,
 ]
 
-_CANCEL_AGAIN_SECONDS = 0.5
-
 
 @frozen
 class Kernel:
@@ -104,19 +102,11 @@ async def open_kernel(config: KernelConfig, database: Database) -> AsyncIterator
         yield kernel
     finally:
         notifier.close()
-        await _end(tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await kernel.feed_rounds.stop()
         await notifier.stop()
-
-
-async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Cancel tasks until they have ended. A cancellation in the middle of a statement may get lost."""
-    left = set(tasks)
-    while left:
-        for task in left:
-            task.cancel()
-        _, left = await asyncio.wait(left, timeout=_CANCEL_AGAIN_SECONDS)
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def create_app(

@@ -235,8 +235,18 @@ class Database:
         """
 
         async def in_transaction(connection: Connection) -> T:
-            async with connection.transaction():
-                return await work(connection)
+            cancelled: asyncio.CancelledError | None = None
+            try:
+                async with connection.transaction():
+                    try:
+                        return await work(connection)
+                    except asyncio.CancelledError as caught:
+                        cancelled = caught
+                        raise
+            except _UNAVAILABLE:
+                if cancelled is not None:  # it ended the connection, so that the rollback failed in its place
+                    raise cancelled from None
+                raise
 
         return await self._run(in_transaction, _DUPLICATES_TOO if retries_duplicates else _CONFLICTS)
 
