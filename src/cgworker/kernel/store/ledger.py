@@ -41,7 +41,9 @@ with batch as (
     update cg_ledger l
     set ledger_seq = h.ledger_seq + o.place
     from ordered o, cg_ledger_heads h
-    where h.project_id = $1 and l.project_id = $1 and l.event_id = o.event_id
+    -- The array makes PostgreSQL find the events by their whole key, whatever it knows of the table.
+    where h.project_id = $1 and l.project_id = $1
+        and l.event_id = any (array(select event_id from batch)) and l.event_id = o.event_id
 )
 update cg_ledger_heads
 set ledger_seq = ledger_seq + (select count(*) from batch)
