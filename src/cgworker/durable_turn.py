@@ -19,10 +19,10 @@ T = TypeVar("T")
 
 
 class DurableTurn:
-    """The part of a `Turn` whose calls begin anew where an earlier attempt left off.
+    """The part of a `Turn` whose calls continue where an earlier attempt left off.
 
     Args:
-        parts: what the turn keeps.
+        parts: the turn's records, steps, children and so on.
         waits: what the turn waits for.
     """
 
@@ -169,8 +169,8 @@ class DurableTurn:
                 asked, by the kernel's clock; None waits for ever.
 
         Raises:
-            QuestionDeclined: the question was declined; every later attempt is told the same.
-            AnswerTimeout: the time is over and there is no answer; every later attempt is told the same.
+            QuestionDeclined: the question was declined; every later attempt gets this error too.
+            AnswerTimeout: nobody answered in time; every later attempt gets this error too.
             UsageError: the schema is not valid, or the key belongs to another question.
             LeaseLost: the kernel did not answer before the lease ended.
             KernelRefused: the kernel refused a record.
@@ -187,14 +187,14 @@ class DurableTurn:
 
         Args:
             questions: the questions by key, as for `ask`.
-            first: return as soon as so many are answered, with those; by default all of them.
+            first: return as soon as this many are answered, with those; by default all of them.
 
         Returns:
             The answers by key.
 
         Raises:
-            QuestionDeclined: so many questions were declined that there cannot be enough answers.
-            AnswerTimeout: the same, where the first of them was not answered in its time.
+            QuestionDeclined: too many questions were declined for enough answers.
+            AnswerTimeout: the same, if the first of them was not answered in time.
             UsageError: `first` cannot be met, a schema is not valid, or a key belongs to another question.
             LeaseLost: the kernel did not answer before the lease ended.
             KernelRefused: the kernel refused a record.
@@ -203,10 +203,10 @@ class DurableTurn:
             return await self._parts.questions.ask_all(questions, first)
 
     def messages(self, *, wait: bool = True) -> AsyncIterator[Message]:
-        """Read what the turn is told, in order: `async for message in turn.messages(): ...`.
+        """Read the messages to the turn, in order: `async for message in turn.messages(): ...`.
 
-        Each run of the handler gets the messages from the first one on, those told before it began included,
-        and each once, also if it reads them in several places.
+        Each run of the handler gets all messages from the first one on, including those sent before it began.
+        It gets each of them once, even if it reads them in several places.
 
         Args:
             wait: wait for further messages, until the loop is left; False ends with the last one so far.

@@ -15,10 +15,10 @@
     │   │   └── KernelTimedOut          no answer in time; the request may have been carried out
     │   └── KernelOverloaded       408, 425, 429, 5xx; says when to come back, if the kernel did
     ├── AnswerInvalid              the answer is not of this protocol
-    ├── KernelLacks           501  the kernel does not have what was asked of it, as the reference's has not
+    ├── KernelLacks           501  the kernel does not have this feature, such as the reference's kernel
     ├── CredentialRefused     401  a worker's credential stayed refused, whatever its token file said
     ├── LeaseLost                  the lease ended, or is about to, while work went on
-    ├── HandlerFailed              the handler's own fault, with a payload fit to be published
+    ├── HandlerFailed              a handler failed, with a public payload that says why
     ├── AnswerTimeout              408  a question of a turn was not answered within its time
     ├── QuestionDeclined           409  a question of a turn was declined
     ├── PrivateStepMissing         404  the private store does not have the value of a step
@@ -65,7 +65,7 @@ class KernelRefused(CommonGroundError):
     def __init__(self, message: str, *, code: str | None = None, status: int | None = None) -> None:
         super().__init__(message)
         if code is not None:
-            self.code = code  # the class gives the default, the answer the fact
+            self.code = code  # the class has the default, an answer may have another
         if status is not None:
             self.status = status
 
@@ -115,8 +115,8 @@ class InvariantError(KernelRefused):
 class InvalidRequest(KernelRefused):
     """The request does not have the form the route takes.
 
-    `faults` lists them: dicts of `type`, `loc` (path from "body" or "query") and `msg`. Of more than 50 the
-    last, of type `too_many_faults`, says how many more there are.
+    `faults` lists its faults: dicts of `type`, `loc` (path from "body" or "query") and `msg`. If there are
+    more than 50, the last one has the type `too_many_faults` and says how many were left out.
     """
 
     code = "invalid_input"
@@ -184,7 +184,7 @@ class AnswerInvalid(CommonGroundError):
 
 
 class KernelLacks(CommonGroundError):
-    """The kernel does not have what was asked of it, such as the reference's kernel; nothing was done.
+    """The kernel does not have this feature, such as the reference's kernel; nothing was done.
 
     Args:
         what: what it lacks, as in "telling turns something".
@@ -235,7 +235,7 @@ class HandlerFailed(CommonGroundError):
 
 
 class AnswerTimeout(CommonGroundError):
-    """A question of a turn was not answered within its time; later attempts are told the same.
+    """A question of a turn was not answered within its time; later attempts get this error too.
 
     Args:
         key: the key of the question.
@@ -250,7 +250,7 @@ class AnswerTimeout(CommonGroundError):
 
 
 class QuestionDeclined(CommonGroundError):
-    """A question of a turn was declined; later attempts are told the same.
+    """A question of a turn was declined; later attempts get this error too.
 
     Args:
         key: the key of the question.
@@ -269,8 +269,8 @@ class QuestionDeclined(CommonGroundError):
 class PrivateStepMissing(CommonGroundError):
     """The private store of this worker does not have the value of a step as it was stored.
 
-    Give all workers of an agent the same store and key: a `FolderStore` is of one machine. For a redo that
-    keeps steps, the worker needs `keep_private=True`.
+    Give all workers of an agent the same store and key: a `FolderStore` belongs to one machine. For a redo
+    that keeps steps, the worker needs `keep_private=True`.
 
     Args:
         key: the key of the step.

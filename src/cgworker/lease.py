@@ -210,7 +210,7 @@ async def call_until_lease_ends(
 
     Raises:
         LeaseLost: no answer came in time, and whether the call was carried out is unknown; or the kernel says
-            that the claim holds no more.
+            that the claim is no longer valid.
         KernelRefused: the kernel said no.
     """
 

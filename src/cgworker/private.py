@@ -1,4 +1,4 @@
-"""Read and write files that only their owner may read: secrets, and what leads to them.
+"""Read and write files that only their owner may read: secrets, and files that name them.
 
 Files have mode 0600, in folders of mode 0700. A secret that other users can read or write is refused. One
 exception: root may own the file and let a group of this process read it, as PostgreSQL allows for its keys.

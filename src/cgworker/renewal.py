@@ -65,7 +65,8 @@ class RenewalHooks:
         renew: renews the claim at the kernel.
         lost: called once, when the lease is lost, with the reason in words.
         stop: called after each renewal that reports a stop request.
-        check_further: called after each renewal to check what that did not report; it has as much time.
+        check_further: called after each renewal, to check what its answer does not report; it has the same
+            time limit.
         renewed: called after each renewal, with the seconds to the next one.
         failed: called after each renewal that failed and will be repeated.
         fraction: renew after this part of the lease.

@@ -1,4 +1,4 @@
-"""Defer SIGTERM and SIGINT from a process's first moments on, until its workers can drain.
+"""Defer SIGTERM and SIGINT from the start of a process until its workers can drain.
 
 A worker needs some tenths of a second to start. If a deploy ends it meanwhile, it must still end in order and
 not die of the signal. This module imports only the standard library, to be ready early.
@@ -76,18 +76,18 @@ def calling_on_signal(at_once: Callable[[], None]) -> Iterator[None]:
         return
     handlers = _handlers()
 
-    def hear(number: int, frame: Any) -> None:
+    def on_signal(number: int, frame: Any) -> None:
         at_once()
         if callable(handler := handlers[number]):
             handler(number, frame)
 
     for each in ENDING:
-        signal.signal(each, hear)
+        signal.signal(each, on_signal)
     try:
         yield
     finally:
         for each in ENDING:
-            if signal.getsignal(each) is hear:
+            if signal.getsignal(each) is on_signal:
                 signal.signal(each, handlers[each])
 
 
@@ -113,24 +113,24 @@ _inherited: list[dict[int, Any]] = []
 """The signal handlers from before a worker listened; empty while none does."""
 
 
-def _hold_back() -> None:
+def _block_during_fork() -> None:
     """Block signals during a fork, until the child has its own handlers."""
     if _inherited:
         _forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
 
 
-def _let_through() -> None:
+def _unblock() -> None:
     if (mask := vars(_forking).pop("mask", None)) is not None:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _be_itself() -> None:
+def _restore_handlers() -> None:
     if _inherited:
         signal.set_wakeup_fd(-1)
         for number, handler in _inherited[0].items():
             signal.signal(number, handler)
         _inherited.clear()
-    _let_through()
+    _unblock()
 
 
 _is_registered = False
@@ -140,4 +140,6 @@ def _register_at_fork() -> None:
     global _is_registered
     if not _is_registered:
         _is_registered = True
-        os.register_at_fork(before=_hold_back, after_in_parent=_let_through, after_in_child=_be_itself)
+        os.register_at_fork(
+            before=_block_during_fork, after_in_parent=_unblock, after_in_child=_restore_handlers
+        )

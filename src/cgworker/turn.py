@@ -40,7 +40,7 @@ class Turn(Interruptible, DurableTurn):
         attempt: the number of the attempt, from 1; it grows with each claim that ended without a result.
         page_size: the size of further pages of records.
         more_records: whether there may be records after those in `context`.
-        now: tells what the kernel's clock shows; by default the machine's own clock has to do.
+        now: returns the time by the kernel's clock; by default that of the machine's own clock.
 
     Attributes:
         snapshot: the turn as it was when it was claimed.
@@ -50,7 +50,7 @@ class Turn(Interruptible, DurableTurn):
         attempt: the number of the attempt, from 1.
         fingerprint: a value that no other turn has, even after a database reset has given the turn's id away
             again.
-        no_room: set by a handler that could not begin, as for lack of disk space; the worker then claims
+        no_room: set by a handler that could not begin, such as for lack of disk space; the worker then claims
             nothing until there is room.
         annotate: what dispatches of children carry in `meta.annotations`; middleware may replace it.
     """

@@ -1,4 +1,4 @@
-"""Say in words why a turn is where it is, from its feed and its agent, and what would move it."""
+"""Explain why a turn is in its state and what would change that, from its feed and its agent."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _EVENT_TEXTS = {
 async def reasons_for(
     kernel: KernelClient, turn: TurnSnapshot, events: Sequence[LedgerEvent]
 ) -> AsyncIterator[str]:
-    """Yield why a turn is where it is, and what would move it.
+    """Yield the reasons for a turn's state, and what would change it.
 
     Args:
         kernel: makes calls under any agent of the project.

@@ -280,7 +280,7 @@ async def test_of_many_calls_that_have_ended_the_last_are_told_in_full() -> None
     async def handle(turn: Turn) -> list[str | None]:
         calls = ToolCalls(Harness(turn, agent="coder"), lambda _: None, str)
         await calls.read()
-        told = [calls.word(is_known=is_known) for is_known in (False, True)]
+        told = [calls.summary(is_known=is_known) for is_known in (False, True)]
         for number in range(0 if told[0] else 30):
             ended: Any = {"title": f"call {number}", "status": "completed", "raw_output": "x" * 9_000}
             await calls.note(

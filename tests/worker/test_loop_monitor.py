@@ -24,7 +24,7 @@ async def test_who_blocks_the_loop_is_named(caplog: pytest.LogCaptureFixture) ->
     told: list[LoopBlocked] = []
     with caplog.at_level(logging.WARNING, "cgworker"):
         async with anyio.create_task_group() as tasks:
-            with LoopMonitor(blocked_seconds=0.2).telling(told.append, tasks):
+            with LoopMonitor(blocked_seconds=0.2).notifying(told.append, tasks):
                 await anyio.sleep(0.15)
                 a_handler_that_blocks()
                 await anyio.sleep(0.15)
@@ -38,7 +38,7 @@ async def test_a_loop_that_runs_is_left_in_peace() -> None:
     """Waiting is not blocking."""
     told: list[LoopBlocked] = []
     async with anyio.create_task_group() as tasks:
-        with LoopMonitor(blocked_seconds=0.5).telling(told.append, tasks):
+        with LoopMonitor(blocked_seconds=0.5).notifying(told.append, tasks):
             await anyio.sleep(0.8)
     assert told == []
 
@@ -48,7 +48,7 @@ async def test_many_that_want_to_know_have_one_that_watches() -> None:
     told: list[LoopBlocked] = []
     watch = LoopMonitor(blocked_seconds=0.2)
     async with anyio.create_task_group() as tasks:
-        with watch.telling(lambda each: told.append(each), tasks), watch.telling(told.append, tasks):
+        with watch.notifying(lambda each: told.append(each), tasks), watch.notifying(told.append, tasks):
             await anyio.sleep(0.15)
             assert _watching_threads() == 1
             a_handler_that_blocks()
@@ -62,8 +62,8 @@ async def test_the_watch_is_handed_on() -> None:
     watch = LoopMonitor(blocked_seconds=0.2)
     async with anyio.create_task_group() as first, anyio.create_task_group() as second:
         with ExitStack() as leaving:
-            leaving.enter_context(watch.telling(lambda _: None, first))
-            with watch.telling(told.append, second):
+            leaving.enter_context(watch.notifying(lambda _: None, first))
+            with watch.notifying(told.append, second):
                 await anyio.sleep(0.15)
                 leaving.close()
                 await anyio.sleep(0.15)

@@ -90,20 +90,20 @@ class Conversation:
         self._found = anyio.Event()
         self.task_id: str | None = None
 
-    async def run(self, said: Any) -> Outcome:
+    async def run(self, content: Any) -> Outcome:
         """Send a message, answer the agent's questions, and return the outcome.
 
         Args:
-            said: the message, a JSON value.
+            content: the message, a JSON value.
 
         Raises:
             AgentFailed: the agent refused, or stayed unreachable in all retries.
         """
         try:
             for number in itertools.count():
-                asked = await self._turn.once(f"a2a:asked:{number}", partial(self._ask, number, said))
+                asked = await self._turn.once(f"a2a:asked:{number}", partial(self._ask, number, content))
                 self._before = asked.get("digest") or status_digest(asked["status"])  # of 0.2
-                said = await self._turn.ask(ANSWER_SCHEMA, asked["said"], key=f"a2a:{number}")
+                content = await self._turn.ask(ANSWER_SCHEMA, asked["said"], key=f"a2a:{number}")
         except _Ended as ended:
             return ended.outcome
         raise AssertionError("an endless loop has ended")
@@ -125,22 +125,22 @@ class Conversation:
 
     # ------------------------------------------------------------ one round
 
-    async def _ask(self, number: int, said: Any) -> dict[str, Any]:
+    async def _ask(self, number: int, content: Any) -> dict[str, Any]:
         """Send a message; return what the agent asks in reply, or raise `_Ended`."""
-        answer = await self._converse(number, said)
+        answer = await self._converse(number, content)
         if isinstance(answer, Message):
             raise _Ended(succeed(self._public(value_of(answer.parts))))
         if answer.status.state != TaskState.TASK_STATE_INPUT_REQUIRED:
             raise _Ended(await self._outcome_of(answer))
         return {"said": self._public(status_message(answer.status)), "digest": status_digest(answer.status)}
 
-    async def _converse(self, number: int, said: Any) -> Message | Task:
+    async def _converse(self, number: int, content: Any) -> Message | Task:
         """Return the agent's answer, or its task once it pauses or ends, in spite of lost connections."""
         await self._connect()
         is_new = await self._is_new(number)
         if self.task_id is None:
             await self._recall_task()
-        request = self._request(number, said)
+        request = self._request(number, content)
         answer = await self._send(request) if is_new else None
         while answer is None:
             answer = await self._catch_up(request)
@@ -162,13 +162,13 @@ class Conversation:
     def _message_id(self, number: int) -> str:
         return f"{self._turn.fingerprint}:{number}"
 
-    def _request(self, number: int, said: Any) -> SendMessageRequest:
+    def _request(self, number: int, content: Any) -> SendMessageRequest:
         message = Message(
             message_id=self._message_id(number),
             context_id=self._turn.fingerprint,
             task_id=self.task_id if number else None,
             role=Role.ROLE_USER,
-            parts=parts_of(said),
+            parts=parts_of(content),
         )
         # An agent that does not stream shall answer at once, so that no connection has to stay open.
         return SendMessageRequest(

@@ -40,7 +40,7 @@ from starlette.middleware import Middleware
 from cgworker.adapters.a2a_access import AccessMiddleware
 from cgworker.adapters.a2a_mapping import MODES, answer_of, skill_of, translated_errors
 from cgworker.adapters.a2a_parts import value_of
-from cgworker.adapters.a2a_tasks import STANDING, TurnAsTask, Update, annotation_for, origin_in
+from cgworker.adapters.a2a_tasks import PAUSED_OR_ENDED, TurnAsTask, Update, annotation_for, origin_in
 from cgworker.client import KernelClient
 from cgworker.deprecation import warn_renamed
 from cgworker.durable.answers import answer_question, questions_of
@@ -290,7 +290,7 @@ class _AgentHandler(RequestHandler):
     async def _updates(self, seen: TurnAsTask) -> AsyncGenerator[Update, None]:
         """Yield everything that happens after `seen`, until the task pauses or ends."""
         pause = Backoff(0.1, 1.0)
-        while seen.status().state not in STANDING:
+        while seen.status().state not in PAUSED_OR_ENDED:
             asked_at = anyio.current_time()
             page = await self._kernel.turns.feed(
                 seen.snapshot.turn,

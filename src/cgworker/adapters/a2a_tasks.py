@@ -32,8 +32,8 @@ _CLOSED = {
     "failed": TaskState.TASK_STATE_FAILED,
     "stopped": TaskState.TASK_STATE_CANCELED,
 }
-STANDING = (*_CLOSED.values(), TaskState.TASK_STATE_INPUT_REQUIRED)
-"""The states in which a task has ended, or waits for its client."""
+PAUSED_OR_ENDED = (*_CLOSED.values(), TaskState.TASK_STATE_INPUT_REQUIRED)
+"""The states in which a task has ended, or waits for its client's input."""
 
 Update = TaskStatusUpdateEvent | TaskArtifactUpdateEvent
 
@@ -113,13 +113,13 @@ class TurnAsTask:
 
     def status(self) -> TaskStatus:
         """The task's status, with its message."""
-        state, said = self._state_and_words()
+        state, content = self._state_and_content()
         status = TaskStatus(state=state, timestamp=self.snapshot.updated_at)
-        if said is not None:
-            status.message.CopyFrom(self.message(said, f"{self.snapshot.turn.turn_id}:{state}"))
+        if content is not None:
+            status.message.CopyFrom(self.message(content, f"{self.snapshot.turn.turn_id}:{state}"))
         return status
 
-    def _state_and_words(self) -> tuple[TaskState, Any]:
+    def _state_and_content(self) -> tuple[TaskState, Any]:
         turn = self.snapshot
         if turn.state == "closed":
             state = _CLOSED[turn.outcome or "failed"]
@@ -129,11 +129,11 @@ class TurnAsTask:
         was_claimed = any(event.event_type == "turn.claimed" for event in self.events)
         return TaskState.TASK_STATE_WORKING if was_claimed else TaskState.TASK_STATE_SUBMITTED, None
 
-    def message(self, said: Any, message_id: str, role: Role = Role.ROLE_AGENT) -> Message:
+    def message(self, content: Any, message_id: str, role: Role = Role.ROLE_AGENT) -> Message:
         """Return a message of this task.
 
         Args:
-            said: the content, a JSON value.
+            content: the content, a JSON value.
             message_id: the id of the message.
             role: the sender's role.
         """
@@ -142,7 +142,7 @@ class TurnAsTask:
             task_id=self.snapshot.turn.turn_id,
             context_id=self.origin.context_id,
             role=role,
-            parts=parts_of(said),
+            parts=parts_of(content),
         )
 
     def _history(self) -> list[Message]:

@@ -146,7 +146,13 @@ class ACPAgent(Adapter["Session"]):
         folder, mask = self._folder(turn), mask_for(turn.secrets)
         env = self.environment.variables(os.environ, turn.secrets, {})
         child_of = start_child(
-            self.argv, env=env, cwd=folder, lease=turn.lease, on_line=self.on_line, mask=mask, talks=True
+            self.argv,
+            env=env,
+            cwd=folder,
+            lease=turn.lease,
+            on_line=self.on_line,
+            mask=mask,
+            pipes_stdio=True,
         )
         try:
             async with child_of as child:

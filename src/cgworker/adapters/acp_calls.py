@@ -1,4 +1,4 @@
-"""What a coding agent's tool calls leave in a turn: public records, private steps, and word of them."""
+"""Keep a coding agent's tool calls in its turn: public records, private steps, and a summary for it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DONE = "So far these tool calls have ended, in this order. Do not repeat one onl
 
 _STEP = "acp:call"
 _MAX_CHARACTERS = 4_000  # of one call; an agent can read the file or run the query again
-_MAX_CHARACTERS_OF_ALL = 60_000  # of older ones the title has to do
+_MAX_CHARACTERS_OF_ALL = 60_000  # older calls are summarised by their title
 
 
 @define
@@ -49,25 +49,25 @@ class ToolCalls:
         """
         self._earlier = await self._harness.kept(_STEP)
 
-    def word(self, *, is_known: bool) -> str | None:
-        """Return what to tell the agent of the calls of earlier attempts; None if there are none.
+    def summary(self, *, is_known: bool) -> str | None:
+        """Return a text for the agent about the calls of earlier attempts; None if there are none.
 
         Args:
-            is_known: whether the agent goes on in its session. Then the titles do: it may have missed the
-                last calls, if it was killed before it wrote its session.
+            is_known: whether the agent goes on in its session, so that titles are enough. It may have missed
+                the last calls, if it was killed before it wrote its session.
         """
         if not self._earlier:
             return None
         told: list[str] = []
         left = 0 if is_known else _MAX_CHARACTERS_OF_ALL
-        for call in reversed(self._earlier):  # what was done last matters most
+        for call in reversed(self._earlier):  # the last calls matter most
             text = dumps(call).decode()[:_MAX_CHARACTERS]
             left -= len(text)
             told.append(text if left >= 0 else _brief(call))
         return "\n".join([DONE, *reversed(told)])
 
     def of(self, update: BaseModel) -> dict[str, Any]:
-        """Return what is known of a call, with what an update or a request for permission says of it.
+        """Return what is known of a call, including what an update or a request for permission says.
 
         Args:
             update: names the call.

@@ -77,7 +77,7 @@ class Session:
         self._folder = folder
         self._mask = mask
         self._client = AcpClient(turn, folder)
-        transport: Any = StdioMessages(*child.talk)
+        transport: Any = StdioMessages(*child.stdio)
         self._connection = connect_to_agent(cast("Any", self._client), transport)
         self._session_id: str | None = None
         self._answering: asyncio.Task[PromptResponse] | None = None
@@ -104,7 +104,7 @@ class Session:
             raise HandlerFailed({"error": "acp_no_answer", "start_seconds": seconds}) from None
         blocks = [text_block(prompt)] if isinstance(prompt, str) else list(prompt)
         blocks = [text_block(self._agent.go_on), *blocks] if goes_on else blocks
-        if (done := self._calls.word(is_known=goes_on)) is not None:
+        if (done := self._calls.summary(is_known=goes_on)) is not None:
             blocks.append(text_block(f"\n\n{done}\n"))
         answer = await self._converse([*blocks, *await self._news()])
         while answer.stop_reason == "end_turn" and self._turn.interruption is None:

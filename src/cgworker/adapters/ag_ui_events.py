@@ -78,19 +78,19 @@ class RunEvents:
             yield from self._end_message()
             yield CustomEvent(name=_PROGRESS, value=_carried(payload))
 
-    def end(self, news: TurnNews) -> Iterator[BaseEvent]:
+    def end(self, update: TurnNews) -> Iterator[BaseEvent]:
         """Yield the events that end the run; none if the turn goes on.
 
         Args:
-            news: the turn, after its last record.
+            update: the turn, after its last record.
         """
-        turn = news.snapshot
+        turn = update.snapshot
         if turn.state == "closed":
             yield from self._end_message()
             yield from self._outcome(turn)
-        elif news.questions and not turn.stop_requested:
+        elif update.questions and not turn.stop_requested:
             yield from self._end_message()
-            interrupts = [interrupt_of(question) for question in news.questions]
+            interrupts = [interrupt_of(question) for question in update.questions]
             yield self._finished(outcome=RunFinishedInterruptOutcome(interrupts=interrupts))
 
     def _outcome(self, turn: TurnSnapshot) -> Iterator[BaseEvent]:

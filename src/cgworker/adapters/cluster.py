@@ -134,7 +134,7 @@ class ClusterHandler:
             fails the turn with `result_too_large`.
 
     Raises:
-        UsageError: the signature is another one.
+        UsageError: the function has another signature.
     """
 
     def __init__(self, function: Callable[..., Any], *, max_result_bytes: int = MAX_RESULT_BYTES) -> None:

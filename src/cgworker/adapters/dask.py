@@ -40,7 +40,7 @@ class DaskHandler(ClusterHandler):
         options: options of `Client.submit`, such as `resources`, `workers`, `priority` and `retries`.
 
     Raises:
-        UsageError: the caller's fault: the signature is another one.
+        UsageError: the caller's fault: the function has another signature.
     """
 
     def __init__(

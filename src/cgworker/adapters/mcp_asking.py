@@ -31,20 +31,20 @@ def takes_forms(ctx: Any) -> bool:
     return taken is not None and (taken.form is not None or taken.url is None)
 
 
-async def ask(ctx: Any, turns: CallerTurns, news: TurnNews) -> CallToolResult | InputRequiredResult | None:
+async def ask(ctx: Any, turns: CallerTurns, update: TurnNews) -> CallToolResult | InputRequiredResult | None:
     """Have a turn's questions answered by the client.
 
     Args:
         ctx: the context of the call.
         turns: the caller's turns.
-        news: the turn, with its questions.
+        update: the turn, with its questions.
 
     Returns:
         The result to give to the client now; None if it has answered.
     """
     if ctx.protocol_version in MODERN_PROTOCOL_VERSIONS:
-        return asking_result(news)
-    question, fault = news.questions[0], None  # the next one is asked when the turn has read this answer
+        return asking_result(update)
+    question, fault = update.questions[0], None  # the next one is asked when the turn has read this answer
     for _ in range(_MAX_TRIES):
         response = await _answered(ctx, turns, question, fault)
         if response is None:
@@ -60,17 +60,17 @@ async def ask(ctx: Any, turns: CallerTurns, news: TurnNews) -> CallToolResult | 
     return failed_result(f"The answers to turn {question.turn.turn_id} were not valid: {fault}")
 
 
-def asking_result(news: TurnNews, fault: str | None = None) -> InputRequiredResult:
+def asking_result(update: TurnNews, fault: str | None = None) -> InputRequiredResult:
     """Return the result that has a client answer and call again.
 
     Args:
-        news: the turn, with its questions.
+        update: the turn, with its questions.
         fault: what was wrong with the last answer.
     """
     forms: dict[str, Any] = {
-        question.key: ElicitRequest(params=form_for(question, fault)) for question in news.questions
+        question.key: ElicitRequest(params=form_for(question, fault)) for question in update.questions
     }
-    return InputRequiredResult(input_requests=forms, request_state=news.snapshot.turn.turn_id)
+    return InputRequiredResult(input_requests=forms, request_state=update.snapshot.turn.turn_id)
 
 
 def dismissed_result(turn: TurnRef) -> CallToolResult:

@@ -135,7 +135,7 @@ class _ToolCalls:
         raise AssertionError("a turn is watched until it is closed")
 
 
-async def _report(ctx: Context, news: TurnNews) -> None:
-    for item in news.items:
+async def _report(ctx: Context, update: TurnNews) -> None:
+    for item in update.items:
         if item.record.record_role == "progress":
             await ctx.session.report_progress(item.record.turn_seq, message=text_of(item.payload))

@@ -36,7 +36,7 @@ class RayHandler(ClusterHandler):
             `runtime_env`.
 
     Raises:
-        UsageError: the caller's fault: the signature is another one.
+        UsageError: the caller's fault: the function has another signature.
     """
 
     def __init__(

@@ -212,17 +212,17 @@ async def decline_question(
 async def _end_question(
     kernel: KernelClient,
     turn: TurnRef,
-    said: Mapping[str, Any],
+    ending: Mapping[str, Any],
     key: str | None,
     answer_id: str | None,
     check: Callable[[OpenQuestion], None] = lambda _: None,
 ) -> str:
-    """Resume the turn with what is said to a question; return its key."""
+    """Resume the turn with the answer to a question, or its refusal; return the question's key."""
     if answer_id is not None and (given := await _find_answer(kernel, turn, answer_id)) is not None:
         return str(given["key"])
     question = _choose(await questions_of(kernel, turn), turn, key)
     check(question)
-    answer = {"key": question.key, **said, "id": answer_id or uuid.uuid4().hex}
+    answer = {"key": question.key, **ending, "id": answer_id or uuid.uuid4().hex}
     try:
         await _deliver(kernel, turn, answer)
     except FencingError as refused:

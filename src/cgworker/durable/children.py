@@ -172,8 +172,8 @@ class Children:
     async def _closed_ids(self, wanted: Mapping[str, str]) -> list[str]:
         """Return the ids of the wanted children that are closed, in the order in which they closed.
 
-        The turn's own events tell of its children. Those of the turn that it does again (difference 34) are
-        not among them: each is looked at, and while one is open, the turn looks again now and then.
+        The turn's own events include the ends of its children. If the turn does another one again (difference
+        34), the children of that one are not among them: each is read, now and then while it is open.
         """
         events = [event for event in await self._journal.events() if event.subject_id in wanted]
         own = {event.subject_id for event in events}

@@ -23,7 +23,7 @@ def fingerprint_of(turn: TurnSnapshot, kernel: KernelClient) -> str:
 
 
 def private_name_of(turn: TurnSnapshot) -> str:
-    """Return what stands for a turn in the names of its private values.
+    """Return the part that names a turn in the names of its private values.
 
     It has no address of a kernel: workers may have different addresses of one kernel, or of several kernels
     with one database.

@@ -88,7 +88,7 @@ class Journal:
     def may_hold(self, wanted: Callable[[Any], bool]) -> bool:
         """Return whether a record from before this attempt may be of a kind; read nothing from the kernel.
 
-        The first record, which is the input, is of none.
+        The first record is the turn's input and does not count.
 
         Args:
             wanted: returns whether a payload is of the kind.
@@ -133,7 +133,7 @@ class Journal:
         )
 
     async def events(self) -> tuple[LedgerEvent, ...]:
-        """Return the turn's events so far, and its children's births and ends, oldest first.
+        """Return the turn's events so far, including the dispatch and the end of its children, oldest first.
 
         Raises:
             LeaseLost: the kernel did not answer before the lease ended.
@@ -162,7 +162,7 @@ class Journal:
                 cancellation; by default each call has a key of its own.
 
         Returns:
-            The reference of the stored content.
+            A reference to the stored payload.
 
         Raises:
             LeaseLost: the kernel did not answer before the lease ended.

@@ -1,8 +1,8 @@
 """Private values: what a step keeps outside CommonGround. Its public record has a digest and a size.
 
 What is stored is 16 random bytes and then the value as JSON; its SHA-256 is its name and its digest. The
-random bytes make the digest say nothing: otherwise one could find a short value by trying. And an attempt
-that lost its lease cannot overwrite what the next one stored.
+random bytes keep the digest from revealing a short value, which could otherwise be found by trial. They also
+keep an attempt that lost its lease from overwriting what the next one stored.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class PrivateValues:
 
     @cached_property  # a turn without private values needs no name for them
     def _turn(self) -> str:
-        """What stands for the turn in the names of the values."""
+        """The part that names the turn in the names of the values."""
         return private_name_of(self._snapshot)
 
     @property
@@ -86,7 +86,7 @@ class PrivateValues:
             value: any JSON value, or an object of a class with fields.
 
         Returns:
-            What the public record says of it, and the value as a later attempt will read it.
+            The value's entry in the public record, and the value as a later attempt will read it.
 
         Raises:
             TypeError, ValueError: the value is not JSON.
@@ -101,7 +101,7 @@ class PrivateValues:
 
         Args:
             key: the key of its step.
-            facts: what the public record says of it.
+            facts: the value's entry in the public record.
 
         Raises:
             PrivateStepMissing: the store does not have it as it was stored.

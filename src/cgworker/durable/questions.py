@@ -123,7 +123,7 @@ class Questions:
         return found, ended
 
     async def _earliest(self, found: Mapping[str, Any], count: int) -> dict[str, Any]:
-        """Return so many answers, those that were stored first: more may have come since."""
+        """Return the `count` answers that were stored first: more may have come since."""
         stored = [key_of(item.payload) for item in await self._journal.records(ANSWER_ROLE)]
         chosen = sorted(found, key=stored.index)[:count]
         return {key: found[key] for key in found if key in chosen}

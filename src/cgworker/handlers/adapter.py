@@ -1,9 +1,8 @@
 """Adapters: handlers for a foreign harness, such as an agent framework or a coding agent.
 
 An adapter defines three steps: prepare the harness for a turn, drive it, and interrupt it. This module does
-the
-rest: it appends records under the fence, always closes what the adapter prepared, and cancels a harness that
-does not follow an interruption.
+the rest: it appends records under the fence, always closes what the adapter prepared, and cancels a harness
+that does not follow an interruption.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What handlers that run a command have in common: its settings, its output, and how it is ended."""
+"""The common part of handlers that run a command: its settings, its output, and how it is ended."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def hand_back_for_room(turn: Turn, full: OSError) -> Outcome:
 
 
 class Endable(Protocol):
-    """What can be ended in two steps, as a child process."""
+    """A process that can be ended in two steps."""
 
     def ask_to_end(self) -> None:
         """Send SIGTERM."""

@@ -55,8 +55,8 @@ class ChildProcess:
         return self._group.ended_others
 
     @property
-    def talk(self) -> tuple[anyio.abc.ByteSendStream, anyio.abc.ByteReceiveStream]:
-        """Its stdin and stdout, for a caller that started it with `talks=True`."""
+    def stdio(self) -> tuple[anyio.abc.ByteSendStream, anyio.abc.ByteReceiveStream]:
+        """Its stdin and stdout, for a caller that started it with `pipes_stdio=True`."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         return self._process.stdin, self._process.stdout
@@ -87,7 +87,7 @@ async def start_child(
     lease: Lease | None = None,
     on_line: Callable[[str], None],
     mask: Callable[[str], str] = lambda text: text,
-    talks: bool = False,
+    pipes_stdio: bool = False,
 ) -> AsyncIterator[ChildProcess]:
     """Run a command until the block ends, and then end its whole process group.
 
@@ -100,7 +100,7 @@ async def start_child(
         lease: the lease it works under. The guard ends it with the lease even if this process is stopped.
         on_line: receives each line of its stdout and stderr, masked, with control characters escaped.
         mask: hides secrets in a line.
-        talks: leave its stdin and stdout to the caller, as `ChildProcess.talk`; its stderr is read here.
+        pipes_stdio: leave its stdin and stdout to the caller (`ChildProcess.stdio`); its stderr is read here.
 
     Yields:
         The child.
@@ -109,7 +109,7 @@ async def start_child(
         CommandNotFound: the command does not exist or cannot be executed.
         ProcessLimitReached: the system cannot start another process now.
     """
-    process = await _open(argv, env, cwd, talks)
+    process = await _open(argv, env, cwd, pipes_stdio)
     tail: deque[str] = deque(maxlen=_TAIL_LINES)
     child = ChildProcess(process, tail)
 
@@ -121,7 +121,7 @@ async def start_child(
         with guard.watching(child.pid, lease), unwrapping_group():
             async with anyio.create_task_group() as draining:
                 drained = [_drain_in(draining, process.stderr, take_error_line, mask)]
-                if not talks:
+                if not pipes_stdio:
                     drained.append(_drain_in(draining, process.stdout, on_line, mask))
                 try:
                     yield child
@@ -155,10 +155,10 @@ async def _all_set(drained: Sequence[anyio.Event]) -> bool:
 
 
 async def _open(
-    argv: Sequence[str], env: Mapping[str, str], cwd: Path | None, talks: bool
+    argv: Sequence[str], env: Mapping[str, str], cwd: Path | None, pipes_stdio: bool
 ) -> anyio.abc.Process:
     try:
-        return await open_process(argv, env, cwd, has_input=talks)
+        return await open_process(argv, env, cwd, has_input=pipes_stdio)
     except (FileNotFoundError, PermissionError, NotADirectoryError) as missing:
         raise CommandNotFound(f"cannot run {argv[0]}: {missing.strerror}") from missing
     except OSError as unusable:  # such as a script without a `#!` line

@@ -122,36 +122,36 @@ class CommandResult:
         return Failed({**known, **said} if isinstance(said, Mapping) else {**known, "details": said})
 
 
-def retry_seconds(said: Any) -> float:
+def retry_seconds(content: Any) -> float:
     """Return how many seconds to wait before the next attempt, by a suspend file or a line.
 
     Args:
-        said: what the command said, as JSON.
+        content: the JSON that the command wrote.
 
     Raises:
         FileUnusable: it is no object, or the number is not one of seconds.
     """
-    if not isinstance(said, dict):
+    if not isinstance(content, dict):
         raise FileUnusable("worker suspend file must contain a JSON object")
-    seconds = said.get("retry_after_seconds", RETRY_SECONDS)
+    seconds = content.get("retry_after_seconds", RETRY_SECONDS)
     is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
     if not is_number or not 0 <= seconds <= _MAX_RETRY_SECONDS:
         raise FileUnusable(f"retry_after_seconds must be a number from 0 to {_MAX_RETRY_SECONDS:.0f}")
     return float(seconds)
 
 
-def reason_and_note(said: Any) -> tuple[str, str | None]:
+def reason_and_note(content: Any) -> tuple[str, str | None]:
     """Return the reason and the note of a suspension, by a suspend file or a line.
 
     Args:
-        said: what the command said, as JSON.
+        content: the JSON that the command wrote.
 
     Raises:
         FileUnusable: it is no object, or one of them is no text.
     """
-    if not isinstance(said, dict):
+    if not isinstance(content, dict):
         raise FileUnusable("worker suspend file must contain a JSON object")
-    reason, note = said.get("reason"), said.get("note")
+    reason, note = content.get("reason"), content.get("note")
     if reason is None or reason == "":
         reason = "worker_suspended"
     if not isinstance(reason, str) or not reason.strip():

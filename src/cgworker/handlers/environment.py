@@ -45,23 +45,23 @@ class ChildEnvironment:
     settles_itself: bool = False
 
     def variables(
-        self, ours: Mapping[str, str], secrets: Iterable[str], own: Mapping[str, str]
+        self, inherited: Mapping[str, str], secrets: Iterable[str], turn_variables: Mapping[str, str]
     ) -> dict[str, str]:
         """Return the child's whole environment.
 
         Args:
-            ours: this process's environment.
+            inherited: this process's environment.
             secrets: a variable that contains one of these is left out.
-            own: the `CG_*` variables of the turn; they take precedence.
+            turn_variables: the `CG_*` variables of the turn; they take precedence.
         """
         known = [secret for secret in secrets if len(secret) >= _SHORTEST_SECRET]
         passed = {
             name: value
-            for name, value in ours.items()
+            for name, value in inherited.items()
             if _may_pass(name, self.clean, self.settles_itself)
             and not any(secret in value for secret in known)
         }
-        return {**passed, **self.added, **own}
+        return {**passed, **self.added, **turn_variables}
 
 
 @lru_cache(maxsize=1024)  # each turn has the same names

@@ -56,7 +56,7 @@ class FunctionHandler:
             injected: further arguments, by name.
 
         Raises:
-            UsageError: the signature is not one of a handler.
+            UsageError: the signature is not that of a handler.
         """
         given = dict(injected or {})
         return cls(function, signature_of(function, set(given)), given)

@@ -84,9 +84,8 @@ class ProgressRecorder:
 class ProgressFile:
     """Follows the file from where it was read last; a line counts once its newline is written.
 
-    Limits: 256 KiB a line, 64 MiB a file, 80 records a second, 10,000 records an attempt. Lines over a limit,
-        or
-    not JSON, are left out, and the log says so.
+    Limits: 256 KiB a line, 64 MiB a file, 80 records a second, 10,000 records an attempt. Lines that
+    are over a limit or not JSON are left out, and the log says so.
 
     Args:
         path: the file that the command appends to.
@@ -106,8 +105,8 @@ class ProgressFile:
     async def followed(self) -> AsyncIterator[None]:
         """Record new lines while the block runs, now and every quarter of a second.
 
-        Requests that are sent at its end are waited for, as long as for the rest: the kernel could still
-        carry out one that is given up, and then after the next.
+        At the end of the block, requests under way get as much time as the rest of the file: the kernel could
+        still carry out one that was given up, and that after the next one.
         """
         ended = anyio.Event()
         async with anyio.create_task_group() as background:

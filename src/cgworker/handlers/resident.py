@@ -1,4 +1,4 @@
-"""Run a command that stays: it gets turns as JSON lines on its stdin, and answers on its stdout.
+"""Run a resident command: it gets turns as JSON lines on its stdin, and answers on its stdout.
 
 docs/reference/resident-commands.md explains the lines to authors of commands.
 """
@@ -23,7 +23,7 @@ from cgworker.turn import Turn
 
 @frozen
 class ResidentCommandHandler(BaseCommandHandler):
-    """Runs turns on a command that stays, and so saves the start of a process for each.
+    """Runs turns on a command that stays in memory, which saves the start of a process for each.
 
     A process works one turn at a time. A worker starts its processes when there are turns for them, and ends
     them with its run. A crash, a line that is no answer, or a command that hangs costs one turn; the process

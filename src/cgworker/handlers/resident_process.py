@@ -22,7 +22,7 @@ from cgworker.lease import Interruption
 from cgworker.outcome import Failed, Outcome
 from cgworker.turn import Turn
 
-_LINE_EXTRA_BYTES = 64 * 1024  # what a line may have beside the largest result
+_LINE_EXTRA_BYTES = 64 * 1024  # of a line, in addition to the largest result
 _GRACE_SECONDS = 1.0  # to end by itself, and again after SIGTERM
 _DRAIN_SECONDS = 1.0
 _STDERR_SECONDS = 0.01
@@ -72,7 +72,7 @@ class ResidentProcess:
             turn: the turn.
 
         Returns:
-            What `work` works.
+            The turn as `work` takes it.
         """
         self._count += 1
         self._turn = given = ResidentTurn(self._count, turn, self._handler)
@@ -170,7 +170,7 @@ class ResidentProcess:
             try:
                 status = await self._run(environment, task_status)
             except Exception as broken:
-                if self._child is None:  # it did not start; whoever starts it is told
+                if self._child is None:  # it did not start; the code that starts it gets the error
                     raise
                 logger.exception("a resident command could not be followed any more")
                 self._give_up(broken)
@@ -186,7 +186,7 @@ class ResidentProcess:
             cwd=self._handler.cwd,
             on_line=lambda line: self._show(line),
             mask=lambda text: self._mask(text),
-            talks=True,
+            pipes_stdio=True,
         ) as self._child:
             await self._talk(self._child, task_status)
             return await _ended(self._child, at_once=self._bad is not None)
@@ -209,7 +209,7 @@ class ResidentProcess:
         self.is_fit = False
 
     async def _read(self, child: ChildProcess) -> None:
-        lines = BufferedByteReceiveStream(child.talk[1])
+        lines = BufferedByteReceiveStream(child.stdio[1])
         most = self._handler.max_payload_bytes + _LINE_EXTRA_BYTES
         try:
             while await self._take(await lines.receive_until(b"\n", most)):
@@ -237,7 +237,7 @@ class ResidentProcess:
     async def _send(self, line: bytes) -> None:
         assert self._child is not None
         with suppress(*_PIPE_ENDED):  # it reads no more; if it also ends, that is seen where it is read
-            await self._child.talk[0].send(line)
+            await self._child.stdio[0].send(line)
 
 
 async def _cancel_after_its_end(child: ChildProcess, reading: anyio.CancelScope) -> None:
@@ -249,7 +249,7 @@ async def _cancel_after_its_end(child: ChildProcess, reading: anyio.CancelScope)
 
 async def _ended(child: ChildProcess, *, at_once: bool) -> int:
     """Wait for its end, which a closed stdin, SIGTERM and SIGKILL bring about; return the exit status."""
-    await child.talk[0].aclose()
+    await child.stdio[0].aclose()
     if not at_once:
         with anyio.move_on_after(_GRACE_SECONDS):
             return await child.wait()

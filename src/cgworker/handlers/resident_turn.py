@@ -198,28 +198,28 @@ class ResidentTurn:
             return
         await anyio.lowlevel.checkpoint()  # a flood of lines must not block the event loop
 
-    async def _outcome(self, kind: str, said: Any, line_bytes: int) -> Outcome:
+    async def _outcome(self, kind: str, value: Any, line_bytes: int) -> Outcome:
         try:
             match kind:
                 case "final":
-                    return self._final(said, line_bytes)
+                    return self._final(value, line_bytes)
                 case "final_file":
-                    return await self._final_file(said)
+                    return await self._final_file(value)
                 case "suspend":
-                    return suspend(*reason_and_note(said))
+                    return suspend(*reason_and_note(value))
                 case "hand_back":
-                    return retry(retry_seconds(said))
+                    return retry(retry_seconds(value))
         except FileUnusable as unusable:
             error = "worker_final_invalid" if kind == "final_file" else "worker_suspend_invalid"
             return failure(error, (), message=str(unusable))
         known = {"error": "worker_command_failed"}
-        return Failed({**known, **said} if isinstance(said, Mapping) else {**known, "details": said})
+        return Failed({**known, **value} if isinstance(value, Mapping) else {**known, "details": value})
 
-    def _final(self, said: Any, line_bytes: int) -> Outcome:
+    def _final(self, payload: Any, line_bytes: int) -> Outcome:
         most = self._handler.max_payload_bytes
-        if line_bytes > most and (size := len(dumps(said))) > most:
+        if line_bytes > most and (size := len(dumps(payload))) > most:
             return too_large(f"the final payload has {size} bytes, at most {most} are allowed")
-        return Succeeded(said, self._handler.final_record_role)
+        return Succeeded(payload, self._handler.final_record_role)
 
     async def _final_file(self, said: Any) -> Outcome:
         if not isinstance(said, str):

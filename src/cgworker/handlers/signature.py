@@ -31,7 +31,7 @@ from cgworker.wire.converter import check_readable
 
 
 class _Attrs(Protocol):
-    """A class made by attrs. Only mypy reads `attrs.AttrsInstance` as that; for others it is any object."""
+    """A class made by attrs. Only mypy knows `attrs.AttrsInstance`; others take it for any object."""
 
     __attrs_attrs__: ClassVar[Any]
 
@@ -92,7 +92,7 @@ def signature_of(function: Callable[..., Any], given: set[str]) -> Signature:
         given: names of parameters that already have arguments.
 
     Raises:
-        UsageError: the signature is not one of a handler.
+        UsageError: the signature is not that of a handler.
     """
     name = name_of(function)
     if yields(function):

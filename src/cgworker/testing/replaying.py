@@ -136,11 +136,11 @@ async def _children(kernel: KernelClient, turn: TurnRef, items: list[SemanticIte
     return ended
 
 
-def _answer_in(said: Mapping[str, Any]) -> Any:
+def _answer_in(content: Mapping[str, Any]) -> Any:
     """The answer that a record holds, or that its question was declined."""
-    if "declined" in said:
-        return QuestionDeclined(said["key"], said["declined"].get("reason"))
-    return said["value"]
+    if "declined" in content:
+        return QuestionDeclined(content["key"], content["declined"].get("reason"))
+    return content["value"]
 
 
 def _of_role(items: list[SemanticItem], role: str) -> list[SemanticItem]:
@@ -154,6 +154,6 @@ def _came(played: Played) -> ReplayResult:
     return ReplayResult(word_for(outcome) if outcome else "", played.payload)
 
 
-def _lines(came: ReplayResult) -> list[str]:
-    shown = json.dumps(unstructure_plain(came.payload), indent=2, sort_keys=True, ensure_ascii=False)
-    return [f"outcome: {came.outcome}", *shown.splitlines()]
+def _lines(result: ReplayResult) -> list[str]:
+    shown = json.dumps(unstructure_plain(result.payload), indent=2, sort_keys=True, ensure_ascii=False)
+    return [f"outcome: {result.outcome}", *shown.splitlines()]

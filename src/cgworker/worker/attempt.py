@@ -119,7 +119,7 @@ class Attempt:
         self._watch.interrupt(reason, note)
 
     def check_clock(self) -> None:
-        """Give the turn up if its lease ended while the event loop or the machine stood still."""
+        """Give the turn up if its lease ended while the event loop was blocked or the machine slept."""
         self._watch.lose_if_ended()
 
     async def run(self) -> TurnReport:

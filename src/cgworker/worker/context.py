@@ -36,7 +36,7 @@ class RunContext:
         outbox: stores results until the kernel has them.
         room: the state of the folders that the worker writes to.
         options: the worker's options.
-        private_settings: what a turn has to know of private values.
+        private_settings: the settings of private values.
         kernel_time: the kernel's clock, by its answers.
         listener: called with every event.
         shared_slots: limits the handlers that run at once, together with other workers; None is no limit.

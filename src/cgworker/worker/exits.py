@@ -21,10 +21,10 @@ def mark_handlers_tasks() -> None:
     _is_handlers.set(True)
 
 
-def loop_that_goes_on(
+def loop_factory_surviving_exits(
     new_loop: Callable[[], asyncio.AbstractEventLoop] | None, end: Callable[[], None]
 ) -> Callable[[], asyncio.AbstractEventLoop]:
-    """Return a loop factory for asyncio, whose loops are not ended by a `SystemExit` of a handler's task.
+    """Return a factory of asyncio loops that run on after a `SystemExit` of a handler's task.
 
     Any other `SystemExit`, such as that of a callback, and `KeyboardInterrupt` (Ctrl-C) call `end`, and are
     raised when the work has ended. Raised at once, they would leave no time to hand back the turns held.
@@ -46,7 +46,7 @@ def loop_that_goes_on(
                 try:
                     run_until_complete(running)
                 except (SystemExit, KeyboardInterrupt) as raised:
-                    if isinstance(raised, SystemExit) and _is_of_one(raised, handlers_tasks):
+                    if isinstance(raised, SystemExit) and _was_raised_by_one_of(raised, handlers_tasks):
                         logger.warning("a task of a handler called sys.exit(%s): the worker goes on", raised)
                     elif leaving is None:
                         leaving = raised
@@ -86,5 +86,5 @@ def _make_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) 
     return asyncio.Task(coroutine, loop=loop, **options)
 
 
-def _is_of_one(raised: SystemExit, tasks: Collection[asyncio.Future[Any]]) -> bool:
+def _was_raised_by_one_of(raised: SystemExit, tasks: Collection[asyncio.Future[Any]]) -> bool:
     return any(task.done() and not task.cancelled() and task.exception() is raised for task in tasks)

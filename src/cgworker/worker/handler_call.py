@@ -21,7 +21,7 @@ from cgworker.worker.interruption import catching_suspension, is_the_workers_own
 from cgworker.worker.routing import Middleware
 
 _UNWINDING_SECONDS = 2.0
-"""How many seconds beyond its grace a handler may take, as to read the rest of a child's output."""
+"""How many seconds beyond its grace a handler may take, such as to read the rest of a child's output."""
 
 
 class HandlerCall:

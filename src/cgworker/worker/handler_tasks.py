@@ -30,7 +30,7 @@ class HandlerTasks:
 
     def __init__(self, tasks: anyio.abc.TaskGroup) -> None:
         self._tasks = tasks
-        self._shares = sniffio.current_async_library() == "asyncio"  # trio's tasks cannot be shared so
+        self._shares = sniffio.current_async_library() == "asyncio"  # trio's tasks cannot be shared like this
         self._waiting: deque[tuple[Run, Context]] = deque()
         self._has_task = False
 

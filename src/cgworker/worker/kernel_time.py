@@ -1,4 +1,4 @@
-"""The kernel's clock as a worker knows it, so that workers with wrong clocks agree on what is due."""
+"""A worker's estimate of the kernel's clock, so that workers with wrong clocks agree on what is due."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _HALF_A_SECOND = timedelta(seconds=0.5)  # a Date header leaves the fractions ou
 
 
 class KernelTime:
-    """Counts on a monotonic clock from the last instant that the kernel has told.
+    """Counts on a monotonic clock from the last time that the kernel has sent.
 
     Answers to claims and renewals carry the kernel's time; before the first of them, `learn` asks for it.
     Without any answer, as with a kernel in this process, the machine's own clock is used.

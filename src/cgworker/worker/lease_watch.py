@@ -87,7 +87,7 @@ class LeaseWatch:
         self.interrupt(Reason.LEASE_LOST, reason, grace_seconds=self._lease.margin_seconds)
 
     def lose_if_ended(self) -> None:
-        """Check the clock after the event loop or the machine stood still: the lease may have ended."""
+        """Check the clock after the event loop was blocked or the machine slept: the lease may have ended."""
         if monotonic() >= self._lease.fence_at:
             self.lose("it ended while this process stood still")
 

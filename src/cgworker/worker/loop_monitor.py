@@ -1,9 +1,9 @@
 """Notice that the event loop was blocked, and log the code that blocked it.
 
 A handler that blocks the loop (a plain `time.sleep`, a heavy computation) keeps every renewal from being
-sent. The loop beats once a second; a thread looks at the beat, and when it fails says where the loop's
-thread is stuck, while it is stuck. After the loop goes on, or the machine woke from sleep, leases that ended
-meanwhile are given up at once and not at their next renewal.
+sent. The loop notes the time once a second. A thread reads that time; when it is old, the thread logs the
+stack of the loop's thread, which is still blocked then. When the loop runs again, or the machine has woken
+from sleep, leases that ended meanwhile are given up at once and not at their next renewal.
 """
 
 from __future__ import annotations
@@ -23,44 +23,44 @@ from cgworker.worker.batching.batcher import loop_local
 
 _BEAT_SECONDS = 1.0
 
-
-Told = Callable[[LoopBlocked], None]
+OnBlocked = Callable[[LoopBlocked], None]
 
 
 class LoopMonitor:
-    """Watches an event loop, for all that want to know; `loop_watch` gives the one of this loop.
+    """Watches an event loop; `loop_monitor` returns the one that the runs in this loop share.
 
     Args:
-        blocked_seconds: standing still longer than this counts.
+        blocked_seconds: a longer pause of the loop is reported.
     """
 
     def __init__(self, *, blocked_seconds: float = 2.0) -> None:
         self._blocked_seconds = blocked_seconds
-        self._told: dict[Told, anyio.abc.TaskGroup] = {}
+        self._listeners: dict[OnBlocked, anyio.abc.TaskGroup] = {}
         self._watching: anyio.CancelScope | None = None
         self._host: anyio.abc.TaskGroup | None = None
         self._beat_at = monotonic()
         self._stack = ""
 
     @contextmanager
-    def telling(self, told: Told, tasks: anyio.abc.TaskGroup) -> Iterator[None]:
-        """Until the block ends, tell somebody, in the loop, when it stood still.
+    def notifying(self, on_blocked: OnBlocked, tasks: anyio.abc.TaskGroup) -> Iterator[None]:
+        """Until the block ends, call a function in the loop after each time that the loop was blocked.
 
         Args:
-            told: whom.
-            tasks: what watches for all runs in the tasks of one of them; when that ends, in another's.
+            on_blocked: the function.
+            tasks: may run the task that watches. There is one for all listeners; when the task group that
+                it runs in ends, it moves to that of another listener.
         """
-        self._told[told] = tasks
+        self._listeners[on_blocked] = tasks
         self._watch_in(tasks)
         try:
             yield
         finally:
-            del self._told[told]
+            del self._listeners[on_blocked]
             if self._watching is not None and tasks is self._host:
                 self._watching.cancel()
                 self._watching = None
-                if self._told:
-                    self._watch_in(next(iter(self._told.values())))
+                if self._listeners:
+                    self._watch_in(next(iter(self._listeners.values())))
 
     def _watch_in(self, tasks: anyio.abc.TaskGroup) -> None:
         if self._watching is None:
@@ -69,27 +69,29 @@ class LoopMonitor:
 
     async def _watch(self, watching: anyio.CancelScope) -> None:
         with watching:
-            self._beat_at, over = monotonic(), threading.Event()
-            looking = (threading.get_ident(), over)
-            threading.Thread(target=self._look, args=looking, name="cgworker-loop-watch", daemon=True).start()
+            self._beat_at, is_over = monotonic(), threading.Event()
+            arguments = (threading.get_ident(), is_over)
+            threading.Thread(
+                target=self._log_when_blocked, args=arguments, name="cgworker-loop-watch", daemon=True
+            ).start()
             try:
                 await self._beat()
             finally:
-                over.set()
+                is_over.set()
 
     async def _beat(self) -> None:
         while True:
             await anyio.sleep(min(_BEAT_SECONDS, self._blocked_seconds / 2))
             now = monotonic()
-            stood_still, self._beat_at = now - self._beat_at, now
-            if stood_still > self._blocked_seconds:
+            blocked_for, self._beat_at = now - self._beat_at, now
+            if blocked_for > self._blocked_seconds:
                 stack, self._stack = self._stack, ""
-                blocked = LoopBlocked(seconds=round(stood_still, 1), stack=stack)
-                for told in tuple(self._told):
-                    told(blocked)
+                blocked = LoopBlocked(seconds=round(blocked_for, 1), stack=stack)
+                for on_blocked in tuple(self._listeners):
+                    on_blocked(blocked)
 
-    def _look(self, loop_thread: int, over: threading.Event) -> None:
-        while not over.wait(min(_BEAT_SECONDS, self._blocked_seconds / 2)):
+    def _log_when_blocked(self, loop_thread: int, is_over: threading.Event) -> None:
+        while not is_over.wait(min(_BEAT_SECONDS, self._blocked_seconds / 2)):
             if self._stack or monotonic() - self._beat_at <= self._blocked_seconds:
                 continue
             frame = sys._current_frames().get(loop_thread)  # noqa: SLF001  # its documented purpose
@@ -102,6 +104,6 @@ class LoopMonitor:
                 )
 
 
-def loop_watch() -> LoopMonitor:
-    """The watch of this event loop."""
+def loop_monitor() -> LoopMonitor:
+    """Return the monitor that all runs in this event loop share."""
     return loop_local("loop watch", LoopMonitor)

@@ -57,8 +57,8 @@ class WorkerOptions:
         on_error: what an exception of a handler becomes if there are no `retries` for it: "fail" closes the
             turn as failed, "suspend" suspends it with reason `handler_error`.
         retries: how often a turn is tried again whose handler raised, or whose command ended with a failure
-            status; after the last one it fails with `retries_exhausted`. None is never. The `retries` of a
-            handler's own go before.
+            status; after the last one it fails with `retries_exhausted`. None is never. A handler's own
+            `retries` take precedence.
         on_stuck: what happens when a handler does not end in time: "release" gives its slot to other work,
             "drain" ends the worker, and with status 1 the process that `run()` or `cg` owns, so that
             its supervisor starts a new one.
@@ -152,7 +152,7 @@ class WorkerOptions:
 
     @property
     def private_settings(self) -> PrivateSettings:
-        """What a turn has to know of private values."""
+        """The settings of private values."""
         return PrivateSettings(
             store=self.private_store or FolderStore(),
             on_missing=self.on_private_missing,

@@ -31,7 +31,7 @@ from cgworker.worker.batching.keys import new_key
 from cgworker.worker.batching.limiter import background_calls
 from cgworker.worker.claimed import FetchedClaim, lease_for
 from cgworker.worker.options import WorkerOptions
-from cgworker.worker.refused_credential import Patience
+from cgworker.worker.refused_credential import RefusalTimer
 from cgworker.worker.settle import suspend_turn
 
 T = TypeVar("T")
@@ -83,7 +83,7 @@ class ClaimPoller:
         self._is_busy = False
         self._waits: bool | None = None
         self._last_failure: str | None = None
-        self._patience = Patience(options.refused_seconds)
+        self._refusal_timer = RefusalTimer(options.refused_seconds)
         self._reconciled_at = monotonic()
 
     async def once(self, wait_seconds: float) -> FetchedClaim | None:
@@ -173,7 +173,7 @@ class ClaimPoller:
 
         The requests are repeated with their keys, which yields the claims that were made.
         """
-        self._patience.end()
+        self._refusal_timer.end()
         if self._waits is False:  # the kernel does not know keys: a repeat would claim another turn
             return
         with anyio.move_on_after(_RELEASE_SECONDS, shield=True):
@@ -218,7 +218,7 @@ class ClaimPoller:
     def _wait_after(self, trouble: Exception, seconds: float) -> float:
         """Report the failure, and return the seconds until the next try."""
         is_refused = isinstance(trouble, UnauthorizedError | ForbiddenError)
-        left = self._patience.left_after(is_refused=is_refused)
+        left = self._refusal_timer.left_after(is_refused=is_refused)
         if left <= 0:
             raise CredentialRefused(
                 f"the kernel has refused the credential of {self._agent} for"
@@ -312,7 +312,7 @@ class ClaimPoller:
             )
 
     def _report_success(self) -> None:
-        self._patience.reset()
+        self._refusal_timer.reset()
         if self._last_failure is not None:
             self._last_failure = None
             emit(self._listener, ClaimingRecovered(agent=self._agent))

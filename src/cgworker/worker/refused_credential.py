@@ -15,23 +15,23 @@ from cgworker.worker.batching.batcher import loop_local
 _RECHECK_SECONDS = 5.0  # while other workers are not refused
 
 
-class Patience:
-    """The time that one worker tolerates refusals of its credential.
+class RefusalTimer:
+    """Measures for how long the kernel has refused a worker's credential.
 
     Args:
-        seconds: the seconds from the first refusal on.
+        seconds: how long the worker tolerates refusals, from the first one on.
     """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._refused_at: float | None = None
-        self._all: WeakSet[Patience] = loop_local("credential patience", WeakSet)
+        self._all: WeakSet[RefusalTimer] = loop_local("refusal timers", WeakSet)
 
     def left_after(self, *, is_refused: bool) -> float:
-        """Return the seconds for which to go on after this failure; 0 or less means to end.
+        """Return for how many seconds to go on after this failure; 0 or less means to end.
 
         Args:
-            is_refused: whether the credential was refused; any other failure starts the time anew.
+            is_refused: whether the credential was refused; any other failure resets the timer.
         """
         self._all.add(self)
         if not is_refused:  # an outage says nothing of the credential
@@ -48,14 +48,14 @@ class Patience:
 
     @property
     def is_over(self) -> bool:
-        """Whether it has been refused for its time."""
+        """Whether the worker has been refused for as long as it tolerates."""
         return self._left <= 0
 
     def reset(self) -> None:
-        """Start the time anew, since the credential was accepted."""
+        """Reset the timer, since the credential was accepted."""
         self._all.add(self)
         self._refused_at = None
 
     def end(self) -> None:
-        """Leave the others alone, since this worker no longer claims."""
+        """Stop counting for the other workers, since this one no longer claims."""
         self._all.discard(self)

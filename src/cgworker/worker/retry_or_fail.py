@@ -31,7 +31,7 @@ async def retry_or_fail(
     Raises:
         LeaseLost: the kernel did not say how often the turn was retried before the lease ended.
     """
-    is_final = isinstance(raised, QuestionDeclined | AnswerTimeout)  # later attempts are told the same
+    is_final = isinstance(raised, QuestionDeclined | AnswerTimeout)  # later attempts read the same
     made = await call_until_lease_ends(lambda: _count_retries(turn), turn.lease)
     if is_final or not retries.allows(made + 1, raised):
         return Failed({"error": "retries_exhausted", "retries": made, "last": dict(report)})

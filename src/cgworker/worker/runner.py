@@ -27,7 +27,7 @@ from cgworker.worker.claimed import FetchedClaim
 from cgworker.worker.context import RunContext, call_hook
 from cgworker.worker.drain import Drain
 from cgworker.worker.handler_tasks import HandlerTasks
-from cgworker.worker.loop_monitor import loop_watch
+from cgworker.worker.loop_monitor import loop_monitor
 from cgworker.worker.poller import ClaimPoller
 from cgworker.worker.presence import publish_presence
 from cgworker.worker.resuming.resumer import Resumer
@@ -142,14 +142,14 @@ class Runner:
         """
         with anyio.CancelScope(shield=True):
             async with anyio.create_task_group() as working:
-                with loop_watch().telling(self._note_blocked, working):
+                with loop_monitor().notifying(self._note_blocked, working):
                     if (seconds := self._context.options.presence_seconds) is not None:
                         working.start_soon(publish_presence, self._context.kernel, self._agent, seconds)
                     task_status.started(working)
                     await self._resumer.run(working)
 
     def _note_blocked(self, blocked: LoopBlocked) -> None:
-        """Check all leases after the event loop or the machine stood still: sleeping tasks may be late."""
+        """Check all leases after the loop was blocked or the machine slept: sleeping tasks may be late."""
         self._emit(blocked)
         if self._renewals is not None:
             self._renewals.recheck()

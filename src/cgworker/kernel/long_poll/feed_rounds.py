@@ -144,9 +144,9 @@ class FeedRounds:
             by_place[reader.place].append(reader)
         few = asyncio.Semaphore(_READS_AT_ONCE)
 
-        async def answer(place: FeedPlace, those: list[_Reader]) -> float:
+        async def answer(place: FeedPlace, readers: list[_Reader]) -> float:
             async with few:
-                return await self._answer(project_id, place, those)
+                return await self._answer(project_id, place, readers)
 
         pauses = await asyncio.gather(*(answer(*each) for each in by_place.items()))
         return min(max(_PAUSE_SECONDS, sum(pauses)), _MAX_PAUSE_SECONDS)

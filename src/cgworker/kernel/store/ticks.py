@@ -17,7 +17,7 @@ from attrs import define, field, frozen
 from cgworker.errors import ConflictError
 from cgworker.kernel.store.annotations import annotate
 from cgworker.kernel.store.batch import columns
-from cgworker.kernel.store.claims.dispatch import dispatch_in_name
+from cgworker.kernel.store.claims.dispatch import dispatch_on_behalf
 from cgworker.kernel.store.ids import turn_id, turn_ref
 from cgworker.kernel.store.postgres.database import Connection, Database, Row
 from cgworker.kernel.store.schedules import LOCK_SCHEDULE, NOW, ScheduleKey, due_at
@@ -93,7 +93,7 @@ class Tick:
     Attributes:
         turn: the turn dispatched for it; None if it was skipped.
         target: the agent that the turn is for.
-        requested_by: the agent in whose name.
+        requested_by: the agent on whose behalf.
     """
 
     turn: TurnRef | None
@@ -210,7 +210,7 @@ async def _dispatch(
     wanted = [each for each in instants if each.why is None]
     if not wanted:
         return
-    numbers = await dispatch_in_name(
+    numbers = await dispatch_on_behalf(
         connection, project_id, [_request_of(each) for each in wanted], lease=lease
     )
     for place, instant in enumerate(wanted, 1):

@@ -78,27 +78,27 @@ class CallBatcher(Generic[Request, Answer]):
 
     async def __call__(self, request: Request) -> Answer:
         """Make this call in a batch with others that wait, and return its answer or raise its exception."""
-        mine: _Call[Request, Answer] = _Call(request)
-        self._group.add(mine)
+        own_call: _Call[Request, Answer] = _Call(request)
+        self._group.add(own_call)
         try:
-            while not mine.is_over:
-                if not mine.is_taken and self._group.begin():
-                    await self._make_batch(mine)
+            while not own_call.is_over:
+                if not own_call.is_taken and self._group.begin():
+                    await self._make_batch(own_call)
                 else:
-                    await mine.wait_for_change()
+                    await own_call.wait_for_change()
         finally:
-            if not mine.is_over:
-                self._drop(mine)
-        if isinstance(mine.answer, Exception):
-            raise mine.answer
-        return cast("Answer", mine.answer)
+            if not own_call.is_over:
+                self._drop(own_call)
+        if isinstance(own_call.answer, Exception):
+            raise own_call.answer
+        return cast("Answer", own_call.answer)
 
-    async def _make_batch(self, mine: _Call[Request, Answer]) -> None:
+    async def _make_batch(self, own_call: _Call[Request, Answer]) -> None:
         """Make the waiting calls, this one among them; none if another batch has taken it meanwhile."""
         batch: list[_Call[Request, Answer]] = []
         try:
             await anyio.sleep(self._gather_seconds)
-            if not mine.is_taken and not mine.is_over:
+            if not own_call.is_taken and not own_call.is_over:
                 batch = self._group.take()
             for call in batch:
                 call.is_taken = True
@@ -115,10 +115,10 @@ class CallBatcher(Generic[Request, Answer]):
             if (first := self._group.end(unmade)) is not None:
                 first.notify()  # its caller makes the next batch
 
-    def _drop(self, mine: _Call[Request, Answer]) -> None:
+    def _drop(self, own_call: _Call[Request, Answer]) -> None:
         """Drop the call of a cancelled caller. If it was about to lead a batch, wake the next caller."""
-        mine.is_over = True
-        if (first := self._group.drop(mine)) is not None:
+        own_call.is_over = True
+        if (first := self._group.drop(own_call)) is not None:
             first.notify()
 
 

@@ -11,7 +11,7 @@ _keys: Iterator[str]
 
 
 def new_key() -> str:
-    """Return a key that no other request has: what is random in it belongs to the process, and it counts."""
+    """Return a key that no other request has: a random prefix of this process, and a counter."""
     return next(_keys)
 
 

@@ -100,7 +100,7 @@ class StoredResult:
         return evolve(self._entry, path=self._write.path)
 
     def drop(self) -> None:
-        """Remove the result, since the kernel has it. Nobody waits for that."""
+        """Remove the result, since the kernel has it; this does not wait for the disk."""
         self._writer.drop(self._write)
 
 
@@ -133,7 +133,7 @@ class Outbox:
         Args:
             turn: the turn.
             outcome: its outcome.
-            delay_seconds: begin to write after so many seconds, unless somebody waits for it before.
+            delay_seconds: begin to write after so many seconds, or as soon as a caller waits for it.
 
         Raises:
             RuntimeError: no thread could be started.
@@ -159,13 +159,13 @@ class Outbox:
             raise
 
     def drop(self, turn: TurnRef, result: StoredResult) -> None:
-        """Remove the result of a turn, since the kernel has it. Nobody waits for that."""
+        """Remove the result of a turn, since the kernel has it; this does not wait for the disk."""
         result.drop()
         self._dropped.append((turn, result))
         self.report_failures()
 
     def report_failures(self) -> None:
-        """Report the results that could not be stored, and were dropped before anybody knew."""
+        """Report the results that could not be stored, and were dropped before that was known."""
         while self._dropped and self._dropped[0][1].is_over:
             turn, result = self._dropped.popleft()
             if result.error is None:
@@ -175,7 +175,7 @@ class Outbox:
                 self._on_trouble(result.error)
 
     async def flush(self) -> None:
-        """Wait until all that is dropped is removed, ten seconds at most: the disk may hang."""
+        """Wait until all dropped results are removed, ten seconds at most: the disk may hang."""
         await anyio.to_thread.run_sync(
             self._writer.flush, _FLUSH_SECONDS, limiter=anyio.CapacityLimiter(1), abandon_on_cancel=True
         )

@@ -1,7 +1,7 @@
-"""Write results in a thread beside the event loop, those that wait at one moment together.
+"""Write results in a thread beside the event loop; results that wait at the same time are written together.
 
 A result that is dropped before its write begins is never written; one that is dropped later is removed
-again. Nobody waits for either: only `wait` does, and whoever calls it needs the result on the disk.
+again. Only `wait` blocks, for callers that need the result on the disk.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ RemoveAll: TypeAlias = Callable[[Sequence[tuple[Path, str]]], None]
 
 
 class OutboxWriter:
-    """Writes and removes results, in one thread at a time, which ends when there was nothing for a while.
+    """Writes and removes results, in one thread at a time, which ends when it has been idle for a while.
 
     Args:
         write_all: writes results and syncs them; returns the file of each, or why it could not be written.
@@ -87,7 +87,7 @@ class OutboxWriter:
 
         Args:
             result: the result.
-            delay_seconds: begin after so many seconds, unless somebody waits for the result before.
+            delay_seconds: begin after so many seconds, or as soon as a caller waits for the result.
 
         Raises:
             RuntimeError: no thread could be started.
@@ -149,7 +149,7 @@ class OutboxWriter:
     def _write(self, results: Sequence[ResultLine]) -> Sequence[Path | Exception]:
         try:
             return self._write_all(results)
-        except Exception as broken:  # whoever waits for a result must hear of it
+        except Exception as broken:  # the callers that wait for a result must get the error
             return [broken for _ in results]
 
     def _remove(self, unneeded: Sequence[PendingWrite]) -> None:
@@ -160,7 +160,7 @@ class OutboxWriter:
             logger.exception("results that the kernel has could not be removed")
 
     def _next(self) -> tuple[list[PendingWrite], list[PendingWrite]] | None:
-        """Wait for work and take it: what is to be written and removed; None if there was none for long."""
+        """Wait for results to write and remove, and take them; None if there were none for a while."""
         with self._changed:
             self._is_working = False
             self._changed.notify_all()

@@ -17,7 +17,7 @@ from cgworker import signals
 from cgworker.errors import UsageError
 from cgworker.events import logger
 from cgworker.printable import log_to_stderr
-from cgworker.worker.exits import loop_that_goes_on
+from cgworker.worker.exits import loop_factory_surviving_exits
 from cgworker.worker.process.dumpable import close_memory
 from cgworker.worker.process.exit import ending_in_time
 from cgworker.worker.process.gc_tuning import relax_gc
@@ -104,7 +104,7 @@ def run_loop(
             import uvloop  # an extra
 
             new_loop = uvloop.new_event_loop
-        options["loop_factory"] = loop_that_goes_on(new_loop, end)
+        options["loop_factory"] = loop_factory_surviving_exits(new_loop, end)
     anyio.run(work, backend=backend, backend_options=options)
 
 

@@ -1,4 +1,4 @@
-"""The tracer of the worker whose handler runs, for what makes spans of its own below the turn's."""
+"""The tracer of the worker whose handler runs, for code that adds spans below the turn's span."""
 
 from __future__ import annotations
 

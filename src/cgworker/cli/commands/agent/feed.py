@@ -20,14 +20,14 @@ from cgworker.wire.refs import AgentRef
 async def feed(
     server: ServerFlags,
     caller: CallerFlags,
-    which: AgentFlags,
+    agent_flags: AgentFlags,
     project_id: ProfilesProjectId = None,
     after_ledger_seq: AfterLedgerSeq = 0,
     limit: PageLimit = 100,
     wait_seconds: FollowSeconds = 0,
 ) -> FeedPage:
     """Show the events of an agent and of its turns."""
-    agent = AgentRef(project_id=project_of(server, project_id, caller), agent_id=which.id)
+    agent = AgentRef(project_id=project_of(server, project_id, caller), agent_id=agent_flags.id)
     return await read_feed(
         server,
         caller,

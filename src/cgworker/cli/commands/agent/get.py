@@ -15,10 +15,10 @@ from cgworker.wire.refs import AgentRef
 
 
 async def get(
-    server: ServerFlags, caller: CallerFlags, which: AgentFlags, project_id: ProfilesProjectId = None
+    server: ServerFlags, caller: CallerFlags, agent_flags: AgentFlags, project_id: ProfilesProjectId = None
 ) -> AgentResult:
     """Show an agent."""
-    agent = AgentRef(project_id=project_of(server, project_id, caller), agent_id=which.id)
+    agent = AgentRef(project_id=project_of(server, project_id, caller), agent_id=agent_flags.id)
     async with as_reader(server, caller, agent.project_id) as kernel:
         snapshot = await kernel.agents.get(agent)
     return AgentResult(

@@ -14,15 +14,17 @@ from cgworker.cli.subject_flags import AgentFlags
 
 async def resume(
     server: ServerFlags,
-    which: AgentFlags,
+    agent_flags: AgentFlags,
     project_id: ProfilesProjectId = None,
     requested_by: MaybeRequestedBy = None,
 ) -> ResumedAgent:
     """Let an agent accept work again."""
-    actor, snapshot = await set_accepts_work(server, which.id, project_id, requested_by, accepts_work=True)
+    actor, snapshot = await set_accepts_work(
+        server, agent_flags.id, project_id, requested_by, accepts_work=True
+    )
     return ResumedAgent(
         project_id=actor.project_id,
-        agent_id=which.id,
+        agent_id=agent_flags.id,
         accepts_work=snapshot.accepts_work,
         requested_by=actor.agent_id,
         snapshot=snapshot,

@@ -16,7 +16,7 @@ from cgworker.wire.refs import TurnRef
 
 async def answer(
     server: ServerFlags,
-    which: TurnFlags,
+    turn_flags: TurnFlags,
     value: Annotated[str, Flag("--json", metavar="JSON", help="The answer.")],
     key: Annotated[
         str | None, Flag("--key", metavar="KEY", help="The question, if several are open.")
@@ -28,6 +28,6 @@ async def answer(
     actor = acting_agent(server, project_id, agent_id, command_name="cg turn answer")
     said = parse_json(value)
     async with as_actor(server, actor) as kernel:
-        turn = TurnRef(project_id=actor.project_id, turn_id=which.id)
+        turn = TurnRef(project_id=actor.project_id, turn_id=turn_flags.id)
         answered = await answer_question(kernel, turn, said, key=key)
-    return Answered(project_id=actor.project_id, turn_id=which.id, key=answered, value=said)
+    return Answered(project_id=actor.project_id, turn_id=turn_flags.id, key=answered, value=said)

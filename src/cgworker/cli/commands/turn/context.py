@@ -22,7 +22,7 @@ from cgworker.wire.refs import TurnRef
 async def context(
     server: ServerFlags,
     caller: CallerFlags,
-    which: TurnFlags,
+    turn_flags: TurnFlags,
     project_id: ProfilesProjectId = None,
     after_turn_seq: Annotated[
         int, Flag("--after-turn-seq", metavar="N", help="Only records after this number.")
@@ -30,6 +30,6 @@ async def context(
     limit: PageLimit = 100,
 ) -> TurnContext:
     """Show a turn's records with their payloads."""
-    turn = TurnRef(project_id=project_of(server, project_id, caller), turn_id=which.id)
+    turn = TurnRef(project_id=project_of(server, project_id, caller), turn_id=turn_flags.id)
     async with as_reader(server, caller, turn.project_id) as kernel:
         return await read_context_page(kernel, turn, after_turn_seq, limit)

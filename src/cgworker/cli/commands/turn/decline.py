@@ -15,7 +15,7 @@ from cgworker.wire.refs import TurnRef
 
 async def decline(
     server: ServerFlags,
-    which: TurnFlags,
+    turn_flags: TurnFlags,
     reason: Annotated[str | None, Flag("--reason", metavar="TEXT", help="Why, for people; public.")] = None,
     key: Annotated[
         str | None, Flag("--key", metavar="KEY", help="Which question, where several are open.")
@@ -26,6 +26,6 @@ async def decline(
     """Decline a turn's question, and have the turn go on without an answer."""
     actor = acting_agent(server, project_id, agent_id, command_name="cg turn decline")
     async with as_actor(server, actor) as kernel:
-        turn = TurnRef(project_id=actor.project_id, turn_id=which.id)
+        turn = TurnRef(project_id=actor.project_id, turn_id=turn_flags.id)
         declined = await decline_question(kernel, turn, reason, key=key)
-    return DeclinedQuestion(project_id=actor.project_id, turn_id=which.id, key=declined, reason=reason)
+    return DeclinedQuestion(project_id=actor.project_id, turn_id=turn_flags.id, key=declined, reason=reason)

@@ -20,14 +20,14 @@ from cgworker.wire.refs import TurnRef
 async def feed(
     server: ServerFlags,
     caller: CallerFlags,
-    which: TurnFlags,
+    turn_flags: TurnFlags,
     project_id: ProfilesProjectId = None,
     after_ledger_seq: AfterLedgerSeq = 0,
     limit: PageLimit = 100,
     wait_seconds: FollowSeconds = 0,
 ) -> FeedPage:
     """Show the events of a turn."""
-    turn = TurnRef(project_id=project_of(server, project_id, caller), turn_id=which.id)
+    turn = TurnRef(project_id=project_of(server, project_id, caller), turn_id=turn_flags.id)
     return await read_feed(
         server,
         caller,

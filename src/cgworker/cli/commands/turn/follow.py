@@ -18,7 +18,7 @@ from cgworker.wire.refs import TurnRef
 
 async def follow(
     server: ServerFlags,
-    which: TurnFlags,
+    turn_flags: TurnFlags,
     after_turn_seq: Annotated[
         int, Flag("--after-turn-seq", min=0, metavar="N", help="Only records after this number.")
     ] = 0,
@@ -31,7 +31,7 @@ async def follow(
 ) -> int:
     """Print a turn's records as they are made, until it is closed."""
     actor = acting_agent(server, project_id, agent_id, command_name="cg turn follow")
-    turn = TurnRef(project_id=actor.project_id, turn_id=which.id)
+    turn = TurnRef(project_id=actor.project_id, turn_id=turn_flags.id)
     show = _write_line if json or not sys.stdout.isatty() else _draw
     async with as_actor(server, actor) as kernel:
         records = kernel.turns.follow(turn, after_turn_seq=after_turn_seq)

@@ -15,9 +15,9 @@ from cgworker.wire.refs import TurnRef
 
 
 async def get(
-    server: ServerFlags, caller: CallerFlags, which: TurnFlags, project_id: ProfilesProjectId = None
+    server: ServerFlags, caller: CallerFlags, turn_flags: TurnFlags, project_id: ProfilesProjectId = None
 ) -> TurnResult:
     """Show a turn."""
-    turn = TurnRef(project_id=project_of(server, project_id, caller), turn_id=which.id)
+    turn = TurnRef(project_id=project_of(server, project_id, caller), turn_id=turn_flags.id)
     async with as_reader(server, caller, turn.project_id) as kernel:
         return TurnResult.of(await kernel.turns.get(turn))

@@ -16,7 +16,7 @@ from cgworker.wire.refs import TurnRef
 
 async def resume(
     server: ServerFlags,
-    which: TurnFlags,
+    turn_flags: TurnFlags,
     project_id: ProfilesProjectId = None,
     requested_by: ProfilesAgent = None,
 ) -> RequestedTurn:
@@ -24,7 +24,7 @@ async def resume(
     actor = acting_agent(
         server, project_id, requested_by, command_name="cg turn resume", agent_flag="--requested-by"
     )
-    turn = TurnRef(project_id=actor.project_id, turn_id=which.id)
+    turn = TurnRef(project_id=actor.project_id, turn_id=turn_flags.id)
     async with as_actor(server, actor) as kernel:
         await kernel.turns.resume(turn, requested_by=actor)
         return RequestedTurn.of(await kernel.turns.get(turn), requested_by=actor.agent_id)

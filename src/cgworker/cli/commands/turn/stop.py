@@ -20,7 +20,7 @@ from cgworker.wire.refs import TurnRef
 
 async def stop(
     server: ServerFlags,
-    which: TurnFlags,
+    turn_flags: TurnFlags,
     reason: Annotated[
         str | None, Flag("--reason", metavar="TEXT", help="The reason, for the ledger.")
     ] = None,
@@ -31,7 +31,7 @@ async def stop(
     actor = acting_agent(
         server, project_id, requested_by, command_name="cg turn stop", agent_flag="--requested-by"
     )
-    turn = TurnRef(project_id=actor.project_id, turn_id=which.id)
+    turn = TurnRef(project_id=actor.project_id, turn_id=turn_flags.id)
     async with as_actor(server, actor) as kernel:
         await kernel.turns.stop(turn, requested_by=actor, meta=Meta(reason=reason) if reason else None)
         return RequestedTurn.of(await kernel.turns.get(turn), requested_by=actor.agent_id)

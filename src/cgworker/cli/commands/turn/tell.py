@@ -16,7 +16,7 @@ from cgworker.wire.refs import TurnRef
 
 async def tell(
     server: ServerFlags,
-    which: TurnFlags,
+    turn_flags: TurnFlags,
     text: Annotated[str | None, Argument(metavar="[TEXT]", help="The message, as a text.")] = None,
     value: Annotated[
         str | None, Flag("--json", metavar="JSON", help="The message, as any JSON value.")
@@ -34,5 +34,5 @@ async def tell(
     actor = acting_agent(server, project_id, agent_id, command_name="cg turn tell")
     message = text if value is None else parse_json(value)
     async with as_actor(server, actor) as kernel:
-        await kernel.turns.tell(TurnRef(project_id=actor.project_id, turn_id=which.id), message, key=key)
-    return ToldTurn(project_id=actor.project_id, turn_id=which.id, key=key, message=message)
+        await kernel.turns.tell(TurnRef(project_id=actor.project_id, turn_id=turn_flags.id), message, key=key)
+    return ToldTurn(project_id=actor.project_id, turn_id=turn_flags.id, key=key, message=message)

@@ -21,14 +21,14 @@ from cgworker.wire.refs import TurnRef
 async def wait(
     server: ServerFlags,
     caller: CallerFlags,
-    which: TurnFlags,
+    turn_flags: TurnFlags,
     project_id: ProfilesProjectId = None,
     timeout_seconds: TimeoutSeconds = 60.0,
     poll_interval_ms: PollIntervalMs = 500,
     exit_status: ExitStatus = False,
 ) -> WaitedTurn:
     """Wait until a turn is closed; a suspended turn is not closed."""
-    turn = TurnRef(project_id=project_of(server, project_id, caller), turn_id=which.id)
+    turn = TurnRef(project_id=project_of(server, project_id, caller), turn_id=turn_flags.id)
     async with as_reader(server, caller, turn.project_id) as kernel:
         waited = await wait_until_closed(kernel, turn, timeout_seconds, poll_interval_ms / 1000)
     return waited.with_exit_status() if exit_status else waited

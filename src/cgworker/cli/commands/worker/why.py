@@ -1,4 +1,4 @@
-"""`cg worker why`: in words, why a turn is where it is, from its feed and its agent."""
+"""`cg worker why`: explain a turn's state, from its feed and its agent."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from cgworker.wire.refs import TurnRef
 async def why(
     server: ServerFlags,
     caller: CallerFlags,
-    which: TurnFlags,
+    turn_flags: TurnFlags,
     project_id: ProfilesProjectId = None,
 ) -> Why:
     """Say in words why a turn is where it is, and what would move it."""
-    turn = TurnRef(project_id=project_of(server, project_id, caller), turn_id=which.id)
+    turn = TurnRef(project_id=project_of(server, project_id, caller), turn_id=turn_flags.id)
     async with as_reader(server, caller, turn.project_id) as kernel:
         snapshot = await kernel.turns.get(turn)
         events = [event async for event in kernel.turns.events(turn)]

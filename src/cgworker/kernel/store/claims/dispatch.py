@@ -155,8 +155,8 @@ from numbered
 """
 
 
-# As DISPATCH_TURNS, for requesters that are not there: they need no credential, only to be enabled.
-DISPATCH_IN_NAME = DISPATCH_TURNS.replace(
+# DISPATCH_TURNS for requesters that present no credential: they only have to be enabled.
+DISPATCH_ON_BEHALF = DISPATCH_TURNS.replace(
     "cross join lateral cg_callers($1, s.requester_id, s.credential_id, s.secret_hash) who",
     """cross join lateral (
         select grants, false as is_touch_due
@@ -210,16 +210,16 @@ async def answers_of(
     return by_place(sent, born, lambda item: replay(database, item))
 
 
-async def dispatch_in_name(
+async def dispatch_on_behalf(
     connection: Connection, project_id: str, dispatches: Sequence[Dispatch], *, lease: timedelta
 ) -> dict[int, int]:
-    """Dispatch turns in the name of their requesters, within a transaction.
+    """Dispatch turns on behalf of their requesters, within a transaction.
 
     Returns:
         By place, the numbers of the turns; none for a key that is taken, or a dispatch that is refused.
     """
     nobody = [DispatchRequest(each, PresentedCredential(each.requested_by, "", b"")) for each in dispatches]
-    rows = await connection.fetch(DISPATCH_IN_NAME, project_id, lease, *columns(map(row_of, nobody)))
+    rows = await connection.fetch(DISPATCH_ON_BEHALF, project_id, lease, *columns(map(row_of, nobody)))
     return {row["place"]: row["turn_number"] for row in rows}
 
 

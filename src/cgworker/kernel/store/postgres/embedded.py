@@ -315,8 +315,8 @@ def _check_platform() -> None:
 _COMPLAINT = re.compile(r"(?:LOG|FATAL|PANIC|HINT|error): .*")
 
 
-def _cannot_run(said: str) -> UsageError:
+def _cannot_run(output: str) -> UsageError:
     """Return the error for a server that does not start, with the last lines of its log."""
-    complaints = _COMPLAINT.findall(said) or said.split("\n")
+    complaints = _COMPLAINT.findall(output) or output.split("\n")
     why = "; ".join(" ".join(line.split()) for line in complaints[-2:])
     return UsageError(f"the embedded PostgreSQL does not start: {why}; set PG_DSN to use another PostgreSQL")

@@ -123,8 +123,8 @@ def _is_ready(data: Path, pid: int) -> bool:
     return is_it and found is not None and found.accepts_connections() and read_pid_file(data) == found
 
 
-def _log_progress(said: str) -> None:
-    for progress in _PROGRESS.findall(said):
+def _log_progress(output: str) -> None:
+    for progress in _PROGRESS.findall(output):
         logger.warning("the embedded PostgreSQL is not ready yet: %s", progress)
 
 

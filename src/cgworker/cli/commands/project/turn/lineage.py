@@ -17,11 +17,11 @@ from cgworker.wire.projections import Lineage
 async def lineage(
     server: ServerFlags,
     caller: CallerFlags,
-    which: TurnFlags,
+    turn_flags: TurnFlags,
     project_id: ProfilesProjectId = None,
     limit: Limit = None,
 ) -> Lineage:
     """Show a turn and the turns dispatched from it."""
     project_id = project_of(server, project_id, caller)
     async with as_reader(server, caller, project_id) as kernel:
-        return await kernel.projections.lineage(project_id, which.id, limit=limit)
+        return await kernel.projections.lineage(project_id, turn_flags.id, limit=limit)
