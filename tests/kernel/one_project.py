@@ -65,9 +65,9 @@ class Reader:
                     ctes[cte.ctename] = True
                 self._read(cte.ctequery, outer, ctes)
                 ctes[cte.ctename] = self._gives(cte.ctequery, ctes)
-        if _is(node, ast.CopyStmt):
+        if is_a(node, ast.CopyStmt):
             return self._read(node.query, outer, ctes)
-        if _is(node, ast.SelectStmt) and node.larg:
+        if is_a(node, ast.SelectStmt) and node.larg:
             self._read(node.larg, outer, ctes)
             self._read(node.rarg, outer, ctes)
             return outer
@@ -76,19 +76,19 @@ class Reader:
         subqueries: list[Any] = []
         for source in _sources(node):
             self._add(source, relations, conditions, subqueries, ctes)
-        conditions += [(each, relations) for each in _conjuncts(getattr(node, "whereClause", None))]
+        conditions += [(each, relations) for each in conjuncts_of(getattr(node, "whereClause", None))]
         scopes = [relations, *outer]
         self._bind(conditions, scopes)
         for relation in relations:
-            if relation.is_table and not relation.is_bound and not _is(node, ast.InsertStmt):
+            if relation.is_table and not relation.is_bound and not is_a(node, ast.InsertStmt):
                 self.faults.append(f"{relation.name} is bound to no project")
         for subquery in subqueries:
             self._read(subquery, scopes, ctes)
         for part in _own_parts(node):
             self._read_inside(part, scopes, ctes)
-        if _is(node, ast.InsertStmt):
+        if is_a(node, ast.InsertStmt):
             self._read_insert(node, outer, ctes)
-        if _is(node, ast.UpdateStmt) and COLUMN in {target.name for target in node.targetList}:
+        if is_a(node, ast.UpdateStmt) and COLUMN in {target.name for target in node.targetList}:
             self.faults.append(f"{node.relation.relname} gets another project")
         return scopes
 
@@ -104,7 +104,7 @@ class Reader:
     def _read_inside(self, node: Any, scopes: list[list[Relation]], ctes: Mapping[str, bool]) -> None:
         """Read the statements and the calls inside an expression."""
         for each in _outermost(node, (ast.SelectStmt, ast.FuncCall)):
-            if _is(each, ast.FuncCall):
+            if is_a(each, ast.FuncCall):
                 self._check_call(each, scopes)
                 self._read_inside(each.args, scopes, ctes)
             else:
@@ -129,12 +129,12 @@ class Reader:
         ctes: Mapping[str, bool],
     ) -> None:
         """Add what an item of a FROM clause names, the conditions of its joins, and its subqueries."""
-        if _is(source, ast.JoinExpr):
+        if is_a(source, ast.JoinExpr):
             left = len(relations)
             self._add(source.larg, relations, conditions, subqueries, ctes)
             right = len(relations)
             self._add(source.rarg, relations, conditions, subqueries, ctes)
-            quals = [*_conjuncts(source.quals)]
+            quals = [*conjuncts_of(source.quals)]
             if any(name.sval == COLUMN for name in source.usingClause or ()):
                 quals += [_equal(relations[left].name, each.name) for each in relations[right:]]
             # The condition of a left join narrows the rows on its right only.
@@ -142,18 +142,18 @@ class Reader:
             conditions += [(each, narrowed) for each in quals]
             if source.jointype not in (enums.JoinType.JOIN_INNER, enums.JoinType.JOIN_LEFT):
                 self.faults.append("a full or right join is not read")
-        elif _is(source, ast.RangeVar):
+        elif is_a(source, ast.RangeVar):
             name, alias = source.relname, source.alias.aliasname if source.alias else source.relname
             if name in ctes:
                 relations.append(Relation(alias, is_table=False, is_bound=ctes[name]))
             elif name.startswith("cg_") and name not in WITHOUT_PROJECT:
                 relations.append(Relation(alias, is_table=True, is_bound=False))
-        elif _is(source, ast.RangeSubselect):
+        elif is_a(source, ast.RangeSubselect):
             subqueries.append(source.subquery)
             gives = self._gives(source.subquery, ctes)
             relations.append(Relation(source.alias.aliasname if source.alias else "", False, gives))
         else:
-            assert _is(source, ast.RangeFunction), source
+            assert is_a(source, ast.RangeFunction), source
 
     def _bind(self, conditions: list[Condition], scopes: list[list[Relation]]) -> None:
         """Mark the tables that the conditions bind, until none is added."""
@@ -176,12 +176,12 @@ class Reader:
 
     def _is_project(self, node: Any, scopes: list[list[Relation]]) -> bool:
         """Whether a value is the statement's project: its parameter, or the column of something bound."""
-        while _is(node, ast.TypeCast):
+        while is_a(node, ast.TypeCast):
             node = node.arg
-        if _is(node, ast.ParamRef):
+        if is_a(node, ast.ParamRef):
             self.parameters.add(f"${node.number}")
             return True
-        if _is(node, ast.ColumnRef) and [getattr(each, "sval", "") for each in node.fields] == ["project"]:
+        if is_a(node, ast.ColumnRef) and [getattr(each, "sval", "") for each in node.fields] == ["project"]:
             self.parameters.add("project")
             return "project" in self.arguments
         qualifier = _qualifier_of_project(node)
@@ -195,7 +195,7 @@ class Reader:
 
     def _gives(self, node: Any, ctes: Mapping[str, bool]) -> bool:
         """Whether a subquery has a column project_id that is the project of its tables, which are bound."""
-        if _is(node, ast.SelectStmt) and node.larg:
+        if is_a(node, ast.SelectStmt) and node.larg:
             return self._gives(node.larg, ctes) and self._gives(node.rarg, ctes)
         inner = Reader(self.functions)
         relations: list[Relation] = []
@@ -203,12 +203,12 @@ class Reader:
             inner._add(source, relations, [], [], ctes)
         bound = [each.name for each in relations if each.is_table or each.is_bound]
         returning = getattr(node, "returningClause", None)
-        targets = node.targetList if _is(node, ast.SelectStmt) else getattr(returning, "exprs", ())
+        targets = node.targetList if is_a(node, ast.SelectStmt) else getattr(returning, "exprs", ())
         for target in targets or ():
             value = target.val
-            if _is(value, ast.ParamRef) and target.name == COLUMN:
+            if is_a(value, ast.ParamRef) and target.name == COLUMN:
                 return True
-            if _is(value, ast.ColumnRef) and (target.name or COLUMN) == COLUMN:
+            if is_a(value, ast.ColumnRef) and (target.name or COLUMN) == COLUMN:
                 parts = [getattr(part, "sval", "*") for part in value.fields]
                 if parts[-1] in ("*", COLUMN) and (bound if len(parts) == 1 else parts[0] in bound):
                     return True
@@ -218,13 +218,13 @@ class Reader:
 # ---------------------------------------------------------------- the tree
 
 
-def _is(node: Any, kinds: type | tuple[type, ...]) -> bool:
+def is_a(node: Any, kinds: type | tuple[type, ...]) -> bool:
     """As isinstance; the nodes' own types say of each attribute that it may be None."""
     return isinstance(node, kinds)
 
 
 def _sources(node: Any) -> list[Any]:
-    target = [] if _is(node, ast.SelectStmt) else [getattr(node, "relation", None)]
+    target = [] if is_a(node, ast.SelectStmt) else [getattr(node, "relation", None)]
     more = getattr(node, "fromClause", None) or getattr(node, "usingClause", None) or ()
     return [each for each in [*target, *more] if each is not None]
 
@@ -240,43 +240,43 @@ def _own_parts(node: Any) -> list[Any]:
 
 
 def _of_join(node: Any) -> Iterator[Any]:
-    if _is(node, ast.JoinExpr):
+    if is_a(node, ast.JoinExpr):
         yield node.quals
         yield from _of_join(node.larg)
         yield from _of_join(node.rarg)
-    elif _is(node, ast.RangeFunction):
+    elif is_a(node, ast.RangeFunction):
         yield node.functions
 
 
 def _outermost(node: Any, kinds: tuple[type, ...]) -> Iterator[Any]:
-    if _is(node, kinds):
+    if is_a(node, kinds):
         yield node
     elif isinstance(node, tuple | list):
         for each in node:
             yield from _outermost(each, kinds)
-    elif _is(node, ast.Node):
+    elif is_a(node, ast.Node):
         for name in node:
             yield from _outermost(getattr(node, name), kinds)
 
 
-def _conjuncts(node: Any) -> Iterator[Any]:
-    if _is(node, ast.BoolExpr) and node.boolop == enums.BoolExprType.AND_EXPR:
+def conjuncts_of(node: Any) -> Iterator[Any]:
+    if is_a(node, ast.BoolExpr) and node.boolop == enums.BoolExprType.AND_EXPR:
         for each in node.args:
-            yield from _conjuncts(each)
+            yield from conjuncts_of(each)
     elif node is not None:
         yield node
 
 
 def _sides(node: Any) -> list[tuple[Any, Any]]:
     """Both readings of an equality; nothing for another condition."""
-    if _is(node, ast.A_Expr) and node.kind == enums.A_Expr_Kind.AEXPR_OP and node.name[-1].sval == "=":
+    if is_a(node, ast.A_Expr) and node.kind == enums.A_Expr_Kind.AEXPR_OP and node.name[-1].sval == "=":
         return [(node.lexpr, node.rexpr), (node.rexpr, node.lexpr)]
     return []
 
 
 def _qualifier_of_project(node: Any) -> str | None:
     """Before the dot of `t.project_id`, empty without one; None for another expression."""
-    if not _is(node, ast.ColumnRef):
+    if not is_a(node, ast.ColumnRef):
         return None
     parts = [getattr(part, "sval", "*") for part in node.fields]
     return None if parts[-1] != COLUMN else parts[0] if len(parts) == 2 else ""
@@ -315,7 +315,7 @@ def functions_in(files: Iterable[str]) -> dict[str, Function]:
     found = {}
     for sql in files:
         for statement in pglast.parse_sql(sql):
-            if _is(statement.stmt, ast.CreateFunctionStmt):
+            if is_a(statement.stmt, ast.CreateFunctionStmt):
                 function = _function(statement.stmt, sql, statement)
                 found[function.name] = function
     return found

@@ -94,16 +94,3 @@ async def test_projects_are_numbered_apart(database: Database) -> None:
         "select project_id, ledger_seq from cg_ledger where project_id like 'apart-%' order by 1, 2"
     )
     assert [tuple(row) for row in rows] == [("apart-a", 1), ("apart-a", 2), ("apart-b", 1)]
-
-
-async def test_events_are_numbered_by_their_whole_key(database: Database) -> None:
-    """A plan by the project alone reads all of it for each event: a young database's feeds stood still."""
-
-    async def explain(connection: Connection) -> list[str]:
-        await connection.execute(f"prepare numbering (text, int) as {NUMBER_EVENTS}")
-        plan = await connection.fetch("explain execute numbering ('p', 5000)")
-        await connection.execute("deallocate numbering")
-        return [row[0] for row in plan]
-
-    plan = await database.transact(explain)
-    assert any("Index Cond" in line and "event_id = ANY" in line for line in plan), plan

@@ -47,7 +47,7 @@ SENT = {
     ("store.postgres.database", "statement"): "what the store's functions give to Database",
     (
         "store.postgres.database",
-        "f'{_PLAN_ONCE}; {_LIMIT_TIME}; {_COMPRESS_QUICKLY}'",
+        "f'{PLAN_ONCE}; {_LIMIT_TIME}; {_COMPRESS_QUICKLY}'",
     ): "settings of a connection",
     ("store.postgres.migrate", "migration.sql"): "a migration; see below",
     ("store.postgres.migrate", "statement"): "a migration; see below",

@@ -116,10 +116,15 @@ async def _register(connection: Connection, admission: Admission) -> None:
         raise ConflictError("BYOA registration did not complete: conflict_requires_review") from taken
 
 
+# Arrays make PostgreSQL find each by its whole key, whatever it knows of the table.
 FIND_ADMISSIONS = """
 select agent_id, request_hash, request_digest, profile_kind
 from cg_admissions
-where project_id = $1 and (request_hash = $2 or agent_id = $3)
+where project_id = $1 and request_hash = any (array(select $2::bytea))
+union
+select agent_id, request_hash, request_digest, profile_kind
+from cg_admissions
+where project_id = $1 and agent_id = any (array(select $3::text))
 """
 
 

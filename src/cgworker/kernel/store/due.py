@@ -11,6 +11,7 @@ from cgworker.wire.refs import AgentRef, TurnRef
 
 _STATEMENTS = 25  # as many turns are listed at once as so many statements can take
 
+# The closed projects are an array, here and below, since a join would have all that waits read and sorted.
 FIND_NEXT_DUE = """
 select extract(epoch from least(t.due_at, s.due_at) - cg_clock())::float8 as seconds,
     t.project_id, t.target_agent_id, t.state
@@ -18,7 +19,7 @@ from (select) one
 left join lateral (
     select * from cg_turns
     where due_at is not null and turn_number > 0
-        and not exists (select from cg_moves where project_id = cg_turns.project_id and closed_at is not null)
+        and project_id <> all (array(select project_id from cg_moves where closed_at is not null))
     order by due_at
     limit 1
 ) t on true
@@ -26,9 +27,7 @@ left join lateral (
     select due_at
     from cg_schedules
     where due_at is not null
-        and not exists (
-            select from cg_moves where project_id = cg_schedules.project_id and closed_at is not null
-        )
+        and project_id <> all (array(select project_id from cg_moves where closed_at is not null))
     order by due_at
     limit 1
 ) s on true
@@ -120,7 +119,7 @@ from (
     select project_id, turn_number
     from cg_turns
     where due_at <= cg_now() and turn_number > 0
-        and not exists (select from cg_moves where project_id = cg_turns.project_id and closed_at is not null)
+        and project_id <> all (array(select project_id from cg_moves where closed_at is not null))
     order by due_at
     limit $1
 ) due

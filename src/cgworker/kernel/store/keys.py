@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cgworker.kernel.store.postgres.database import Database
+from cgworker.kernel.store.postgres.database import Database, Row
 
 _BATCH = 10_000
 
@@ -23,11 +23,11 @@ group by project_id
 order by project_id
 """
 
-FORGET_KEYS = """
-delete from cg_idempotency_keys k
-using unnest($2::text[], $3::text[], $4::text[]) old (agent_id, route, key)
-where k.project_id = $1 and k.agent_id = old.agent_id and k.route = old.route and k.key = old.key
-    and k.created_at < cg_now() - make_interval(secs => $5)
+# One key each time, which PostgreSQL finds by all of it, whatever it knows of the table.
+FORGET_KEY = """
+delete from cg_idempotency_keys
+where project_id = $1 and agent_id = $2 and route = $3 and key = $4
+    and created_at < cg_now() - make_interval(secs => $5)
 """
 
 
@@ -36,13 +36,12 @@ async def forget_keys(database: Database, older_than_seconds: float) -> None:
     while True:
         old = await database.fetch(LIST_OLD_KEYS, older_than_seconds, _BATCH)
         for row in old:
-            await database.execute(
-                FORGET_KEYS,
-                row["project_id"],
-                row["agent_ids"],
-                row["routes"],
-                row["keys"],
-                older_than_seconds,
-            )
+            await _forget(database, row, older_than_seconds)
         if sum(len(row["keys"]) for row in old) < _BATCH:
             return
+
+
+async def _forget(database: Database, old: Row, older_than_seconds: float) -> None:
+    keys = zip(old["agent_ids"], old["routes"], old["keys"], strict=True)
+    rows = [(old["project_id"], *key, older_than_seconds) for key in keys]
+    await database.transact(lambda connection: connection.executemany(FORGET_KEY, rows))

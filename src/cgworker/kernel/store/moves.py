@@ -13,7 +13,7 @@ import asyncpg
 
 from cgworker.errors import ConflictError, KernelOverloaded, NotFoundError
 from cgworker.kernel.store.ledger import number_events, number_in
-from cgworker.kernel.store.postgres.database import Connection, Database
+from cgworker.kernel.store.postgres.database import PLAN_EACH_TIME, Connection, Database
 from cgworker.kernel.store.project_file import TABLES
 
 _BATCH = 5000
@@ -124,6 +124,7 @@ async def forget_project(database: Database, project_id: str) -> dict[str, int]:
 async def _forget_rows(database: Database, project_id: str, table: str) -> int:
     async def forget(connection: Connection) -> int:
         await connection.execute(PERMIT_WRITES)
+        await connection.execute(PLAN_EACH_TIME)
         count: int = await connection.fetchval(FORGET_ROWS[table], project_id, _BATCH)
         return count
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from cgworker.kernel.store.ledger import number_events
 from cgworker.kernel.store.postgres.database import Database
 
 _BATCH = 500
@@ -20,40 +21,48 @@ class Purged:
     credential_count: int = 0
 
 
-# Removes the dispatch keys with their turns, so the same dispatch then creates a new turn. Removes the events
-# of the turns from all feeds too, so a feed that is read from its beginning starts after the gap.
-PURGE_TURNS = """
-with doomed as (
-    select turn_number, spawn_key
+# Looks at some turns of a project in the order of their numbers, and removes the old ones with their records,
+# events and dispatch keys. No index tells which are old: it would cost each finish more than this walk. The
+# events have been numbered by now, which lets an index find them; arrays make PostgreSQL use it, whatever it
+# knows of the table.
+#
+# Without its dispatch key, the same dispatch then creates a new turn. The events go from all feeds too, so a
+# feed that is read from its beginning starts after the gap.
+REMOVE_OLD_TURNS = """
+with seen as (
+    select turn_number, spawn_key,
+        state = 'closed' and closed_at < cg_now() - make_interval(secs => $3) as is_old
     from cg_turns
-    where project_id = $1 and state = 'closed' and closed_at < cg_now() - make_interval(secs => $2)
+    where project_id = $1 and turn_number > $2
     order by turn_number
-    limit $3
-    for update skip locked
-),
-records as (
-    delete from cg_records using doomed
-    where cg_records.project_id = $1 and cg_records.turn_number = doomed.turn_number
+    limit $4
+), doomed as (
+    select s.turn_number, s.spawn_key
+    from seen s
+    cross join lateral (
+        select from cg_turns where project_id = $1 and turn_number = s.turn_number for update skip locked
+    ) t
+    where s.is_old
+), records as (
+    delete from cg_records
+    where project_id = $1 and turn_number = any (array(select turn_number from doomed))
     returning 1
-),
-events as (
-    delete from cg_ledger using doomed
-    where cg_ledger.project_id = $1 and cg_ledger.turn_number = doomed.turn_number
+), events as (
+    delete from cg_ledger
+    where project_id = $1 and turn_number = any (array(select turn_number from doomed))
+        and ledger_seq is not null and turn_number is not null
     returning 1
-),
-spawns as (
-    delete from cg_spawns using doomed
-    where cg_spawns.project_id = $1 and cg_spawns.spawn_key = doomed.spawn_key
-),
-turns as (
-    delete from cg_turns using doomed
-    where cg_turns.project_id = $1 and cg_turns.turn_number = doomed.turn_number
+), spawns as (
+    delete from cg_spawns where project_id = $1 and spawn_key = any (array(select spawn_key from doomed))
+), turns as (
+    delete from cg_turns where project_id = $1 and turn_number = any (array(select turn_number from doomed))
     returning 1
 )
-select
+select max(turn_number) as turn_number, count(*) as seen_count,
     (select count(*) from turns) as turn_count,
     (select count(*) from records) as record_count,
     (select count(*) from events) as event_count
+from seen
 """
 
 PURGE_KEYS = """
@@ -98,8 +107,7 @@ select
 
 async def count_purgeable(database: Database, project_id: str, older_than_seconds: float) -> Purged:
     """Return how much `purge` would remove now, without removing it."""
-    row = await database.fetchrow(COUNT_PURGEABLE, project_id, older_than_seconds)
-    assert row is not None
+    [row] = await database.fetch_planned(COUNT_PURGEABLE, project_id, older_than_seconds)
     return Purged(**row)
 
 
@@ -115,15 +123,15 @@ async def purge(database: Database, project_id: str, older_than_seconds: float) 
         older_than_seconds: remove turns that were closed, keys that were used and credentials that were
             revoked longer ago than this.
     """
-    turns = records = events = 0
-    while True:
-        row = await database.fetchrow(PURGE_TURNS, project_id, older_than_seconds, _BATCH)
+    after = turns = records = events = 0
+    while after is not None:
+        await number_events(database, project_id)
+        row = await database.fetchrow(REMOVE_OLD_TURNS, project_id, after, older_than_seconds, _BATCH)
         assert row is not None
+        after = row["turn_number"]
         turns += row["turn_count"]
         records += row["record_count"]
         events += row["event_count"]
-        if row["turn_count"] < _BATCH:
-            break
     return Purged(
         turn_count=turns,
         record_count=records,

@@ -216,11 +216,18 @@ def _rows_of(
 # ---------------------------------------------------------------- replays
 
 
+# The array and the inner order make PostgreSQL find the turn and its records by their whole keys, whatever it
+# knows of the tables.
 FIND_REPORT = """
 select t.turn_number, r.turn_seq, r.record_id, r.payload
 from cg_turns t
-join cg_records r on r.project_id = t.project_id and r.turn_number = t.turn_number
-where t.project_id = $1 and t.spawn_key = $2 and t.turn_number > 0 and r.turn_seq > 0
+cross join lateral (
+    select turn_seq, record_id, payload
+    from cg_records
+    where project_id = t.project_id and turn_number = t.turn_number and turn_seq > 0
+    order by turn_seq
+) r
+where t.project_id = $1 and t.spawn_key = any ($2) and t.turn_number > 0
 order by r.turn_seq
 """
 
@@ -230,7 +237,7 @@ FIND_REPORTER = "select enabled from cg_agents where project_id = $1 and agent_i
 async def _replay(
     database: Database, agent: AgentRef, spawn_key: str, manifest: dict[str, Any], report: Report
 ) -> SubmittedReport:
-    rows = await database.fetch(FIND_REPORT, agent.project_id, spawn_key)
+    rows = await database.fetch(FIND_REPORT, agent.project_id, [spawn_key])
     if not rows:
         enabled = await database.fetchval(FIND_REPORTER, agent.project_id, agent.agent_id)
         if enabled is None:

@@ -39,9 +39,7 @@ from (
     select project_id, schedule_id
     from cg_schedules
     where due_at <= cg_now()
-        and not exists (
-            select from cg_moves where project_id = cg_schedules.project_id and closed_at is not null
-        )
+        and project_id <> all (array(select project_id from cg_moves where closed_at is not null))
     order by due_at
     limit $1
 ) due
@@ -73,7 +71,7 @@ set next_at = m.next_at, due_at = m.due_at,
     last_turn_number = coalesce(m.last_turn_number, s.last_turn_number)
 from unnest($2::text[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[], $6::bigint[])
     as m (schedule_id, next_at, due_at, last_at, last_turn_number)
-where s.project_id = $1 and s.schedule_id = m.schedule_id
+where s.project_id = $1 and s.schedule_id = any ($2) and s.schedule_id = m.schedule_id
 """
 
 LOG_SCHEDULES = """
@@ -312,9 +310,9 @@ async def trigger_schedule(
         now = await connection.fetchval(NOW)
         name = f"schedule:{key.schedule_id}:trigger:{trigger_key or _written(now)}"
         instant = _Instant(row, now, name, more={"trigger": True})
-        found = await connection.fetchval(FIND_SPAWNED_TURN, key.project_id, name)
+        found = await connection.fetchrow(FIND_SPAWNED_TURNS, key.project_id, [name])
         if found is not None:
-            instant.number = found
+            instant.number = found["turn_number"]
             return _tick_of(instant)
         await _dispatch(connection, key.project_id, [instant], lease)
         if instant.number is None:
@@ -328,10 +326,6 @@ async def trigger_schedule(
 
     return await database.transact(trigger)
 
-
-FIND_SPAWNED_TURN = """
-select turn_number from cg_turns where project_id = $1 and spawn_key = $2 and turn_number > 0
-"""
 
 NOTE_LAST_TURN = """
 update cg_schedules set last_at = $3, last_turn_number = $4 where project_id = $1 and schedule_id = $2

@@ -24,8 +24,12 @@ from cgworker.wire.turns import ResumeTurn, StopTurn, TurnSnapshot
 GET_TURN = """
 select t.*, r.box_id as final_box_id, r.payload as final_payload
 from cg_turns t
-left join cg_records r
-    on r.project_id = t.project_id and r.turn_number = t.turn_number and r.turn_seq = t.final_seq
+left join lateral (
+    select box_id, payload
+    from cg_records
+    where project_id = t.project_id and turn_number = t.turn_number and turn_seq = t.final_seq
+    limit 1  -- keeps the lookup by key, whatever PostgreSQL knows of the table
+) r on true
 where t.project_id = $1 and t.turn_number = $2
 """
 
@@ -162,8 +166,7 @@ with found as (
 ), freed as (
     update cg_agents a
     set held_count = a.held_count - 1
-    from stopped s
-    where s.is_over and a.project_id = $1 and a.agent_id = s.target_agent_id
+    where a.project_id = $1 and a.agent_id = any (array(select target_agent_id from stopped where is_over))
 ), logged as (
     insert into cg_ledger (project_id, event_type, subject_kind, subject_id, actor_kind, actor_id,
         cause_kind, cause_id, annotations, agent_id, turn_number, parent_number)
@@ -213,10 +216,11 @@ from queued
 """
 
 
-# So does a turn that was dispatched for later: the next claim takes it.
+# So does a turn that was dispatched for later: the next claim takes it. The condition is written so that
+# PostgreSQL cannot look for the turn among all that wait for an instant.
 END_DELAY = """
 update cg_turns set due_at = cg_now()
-where project_id = $1 and turn_number = $2 and state = 'queued' and due_at > cg_now()
+where project_id = $1 and turn_number = $2 and state = 'queued' and coalesce(due_at, cg_now()) > cg_now()
 """
 
 

@@ -6,7 +6,8 @@ while it runs, so no statement has to compare the state as well. If a statement 
 finds out why.
 
 Before the tables are analyzed, the planner may scan a whole project for a join on (project_id, turn_number).
-`= any (array(...))` beside the join, and `limit 1` in a lateral subquery, force the primary-key lookup. For
+`= any (array(...))` beside the join, and `limit 1` in a lateral subquery, force the primary-key lookup: the
+array from PostgreSQL 17 on; before, once a table has some pages, and by then the kernel analyzes it. For
 the same reason no statement here uses EXISTS on a large table: PostgreSQL may plan it as a hash over the
 whole project, and keep that plan as the project grows.
 """

@@ -60,7 +60,8 @@ for update
 """
 
 # Gives the turn a new token while it still runs under the first claim. The first token becomes void, in case
-# both answers arrive. The first claim has written the event already.
+# both answers arrive. The first claim has written the event already. Only a turn that runs has a claim: to
+# say so would let PostgreSQL look among all that run. The array makes it find the turn by its whole key.
 RECLAIM_TURN = """
 with claimed as (
     update cg_turns t
@@ -68,7 +69,12 @@ with claimed as (
     from cg_idempotency_keys k
     where k.project_id = $1 and k.agent_id = $2 and k.route = 'claims:claim' and k.key = $3
         and t.project_id = k.project_id and t.turn_number = k.turn_number
-        and t.state = 'running' and t.claim_agent_id = $2
+        and t.turn_number = any (array(
+            select turn_number
+            from cg_idempotency_keys
+            where project_id = $1 and agent_id = $2 and route = 'claims:claim' and key = $3
+        ))
+        and t.claim_agent_id = $2
         and t.claim_token_hash = decode(k.answer #>> '{}', 'hex') and t.claim_expires_at > cg_clock()
     returning t.*
 ), remembered as (

@@ -115,11 +115,17 @@ def check_instants(request: Dispatch) -> None:
 # ---------------------------------------------------------------- replays and refusals
 
 
+# The array and the limit make PostgreSQL find both by their whole keys, whatever it knows of the tables.
 FIND_SPAWNED = """
 select t.*, r.payload as input
 from cg_turns t
-join cg_records r on r.project_id = t.project_id and r.turn_number = t.turn_number and r.turn_seq = 1
-where t.project_id = $1 and t.spawn_key = $2 and t.turn_number > 0
+cross join lateral (
+    select payload
+    from cg_records
+    where project_id = t.project_id and turn_number = t.turn_number and turn_seq = 1
+    limit 1
+) r
+where t.project_id = $1 and t.spawn_key = any ($2) and t.turn_number > 0
 """
 
 FIND_AGENT = "select capabilities from cg_agents where project_id = $1 and agent_id = $2"
@@ -131,7 +137,7 @@ async def replay(database: Database, item: DispatchRequest) -> Dispatched:
     caller = await require_caller(database, item.bearer)
     project_id = request.requested_by.project_id
     parent = None if spawn.parent is None else await find_claim(database, spawn.parent)
-    found = await database.fetchrow(FIND_SPAWNED, project_id, request.dispatch_key)
+    found = await database.fetchrow(FIND_SPAWNED, project_id, [request.dispatch_key])
     if (
         found is not None
         and _has_same_box(found, request, spawn)

@@ -47,7 +47,7 @@ _SETTINGS = {"timezone": "UTC", "application_name": "cgworker kernel"}
 
 # Plan each statement once, for any values: planning a frequent statement costs more than running it. The plan
 # is kept while the tables grow, so it must not be one for small tables. `fetch_planned` plans each time.
-_PLAN_ONCE = "set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set jit = off"
+PLAN_ONCE = "set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set jit = off"
 _LIMIT_TIME = f"""
 select set_config('statement_timeout', '{_COMMAND_SECONDS:g}s', false)
 where current_setting('statement_timeout') = '0'
@@ -317,7 +317,7 @@ def _unavailable(trouble: BaseException) -> KernelOverloaded:
 
 async def _plan_once(connection: Connection) -> None:
     """Set up a new connection; the settings last, because `_nothing_to_reset` does not reset them."""
-    await connection.execute(f"{_PLAN_ONCE}; {_LIMIT_TIME}; {_COMPRESS_QUICKLY}")
+    await connection.execute(f"{PLAN_ONCE}; {_LIMIT_TIME}; {_COMPRESS_QUICKLY}")
 
 
 async def _nothing_to_reset(_: Connection) -> None:

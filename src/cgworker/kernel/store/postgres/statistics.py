@@ -28,6 +28,9 @@ ANALYZE = {
         "cg_agents",
         "cg_credentials",
         "cg_idempotency_keys",
+        "cg_schedules",
+        "cg_admissions",
+        "cg_invites",
     )
 }
 
