@@ -183,7 +183,8 @@ class ConfigFile:
         Raises:
             ProfileError: invalid_json or invalid_input.
         """
-        return _config_of(self._load())
+        with self._named_if_broken():
+            return _config_of(self._load())
 
     def update(self, change: Callable[[dict[str, Any]], None]) -> None:
         """Change the file under its lock; readers see the old or the new file, never a part.
@@ -193,9 +194,10 @@ class ConfigFile:
         """
         make_private_folder(self.path.parent)
         with _locked(self.path):
-            content = self._load()
-            change(content)
-            _config_of(content)
+            with self._named_if_broken():
+                content = self._load()
+                change(content)
+                _config_of(content)
             replace_private(self.path, json.dumps(content, indent=2, sort_keys=True) + "\n")
 
     def save_profile(self, profile: Profile) -> None:
@@ -220,6 +222,15 @@ class ConfigFile:
 
         self.update(add)
 
+    @contextmanager
+    def _named_if_broken(self) -> Iterator[None]:
+        """Note on a ProfileError which file is broken; its message is the same whatever the file's name."""
+        try:
+            yield
+        except ProfileError as broken:
+            broken.add_note(f"The config file is {self.path}: mend it, or move it away and join again.")
+            raise
+
     def _load(self) -> dict[str, Any]:
         try:
             content = json.loads(self.path.read_text("utf-8"))
@@ -227,6 +238,8 @@ class ConfigFile:
             return {}
         except json.JSONDecodeError as broken:
             raise ProfileError("invalid_json", str(broken), status=422) from broken
+        except RecursionError as broken:
+            raise _invalid("CLI config is nested too deeply") from broken
         except UnicodeDecodeError as broken:
             raise _invalid(f"CLI config is not UTF-8: {self.path}") from broken
         if not isinstance(content, dict):

@@ -106,6 +106,7 @@ def test_json_is_asked_for_by_a_flag_of_every_command_but_not_of_the_child(cg: C
         (json.JSONDecodeError("no", "", 0), "invalid_json", 422),
         (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "no"), "invalid_input", 422),
         (ValueError("no"), "invalid_input", 422),
+        (RecursionError("no"), "invalid_input", 422),
         (ModuleNotFoundError("no", name="asyncpg"), "missing_extra", 2),
         (ModuleNotFoundError("no", name="cgworker.gone"), "internal_error", 500),
         (ZeroDivisionError("no"), "internal_error", 500),
@@ -162,3 +163,13 @@ def test_a_file_where_a_folder_should_be_is_told_as_such(cg: Cg, tmp_path: Path)
     ran = cg("setup", "project", "client-config", "--config", str(tmp_path / "file" / "config.json"))
     assert (ran.exit_code, ran.error["code"]) == (1, "io_error")
     assert os.strerror(errno.EEXIST) in ran.error["message"] or "file" in ran.error["message"]
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"profiles": 3}', "[" * 100_000])
+def test_a_config_that_cannot_be_read_is_named(cg: Cg, tmp_path: Path, content: str) -> None:
+    """The message is the same for every file, so the hint says which it is."""
+    config = tmp_path / "config.json"
+    config.write_text(content)
+    ran = cg("turn", "get", "T-1", "--config", str(config))
+    assert ran.error["status"] == 422
+    assert f"{config}: mend it" in ran.stderr

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -116,23 +117,43 @@ def test_a_reader_that_is_killed_ends_the_process_as_it_ended() -> None:
     assert told == "137\n"
 
 
-def test_nobody_reads_the_output_any_more(home: Path) -> None:
+UNWRITTEN = [
+    ["worker", "loop", "--profile", "p/a", "--command", "true"],
+    ["worker", "loop", "--help"],
+    ["--version"],
+]
+
+
+@pytest.mark.parametrize("argv", UNWRITTEN)
+def test_nobody_reads_the_output_any_more(home: Path, argv: list[str]) -> None:
     """That is no error worth a traceback: it is what `| head` does."""
     ours, theirs = os.pipe()
     os.close(ours)
-    ended = subprocess.run(
-        [sys.executable, "-m", "cgworker", "worker", "loop", "--profile", "p/a", "--command", "true"],
+    with os.fdopen(theirs, "wb") as stdout:
+        ended = cg_into(stdout, home, *argv)
+    assert (ended.returncode, ended.stderr) == (1, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full stands for a disk that is full")
+@pytest.mark.parametrize("argv", UNWRITTEN)
+def test_a_disk_that_takes_no_output_is_told_in_one_line(home: Path, argv: list[str]) -> None:
+    """Whatever was to be printed, a result, a help text, or why there is none."""
+    with Path("/dev/full").open("wb") as stdout:
+        ended = cg_into(stdout, home, *argv)
+    assert (ended.returncode, ended.stderr) == (1, "cg: stdout cannot be written: No space left on device\n")
+
+
+def cg_into(stdout: IO[bytes], home: Path, *argv: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cgworker", *argv],
         env={**os.environ, "HOME": str(home)},
         stdin=subprocess.DEVNULL,
-        stdout=theirs,
+        stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
         timeout=60,
         check=False,
     )
-    os.close(theirs)
-    assert "Traceback" not in ended.stderr
-    assert ended.returncode == 1
 
 
 def test_a_wrong_line_is_the_callers_fault(cg: Cg) -> None:

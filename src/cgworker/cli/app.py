@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import partial
 from importlib import import_module
 from importlib.metadata import version
@@ -53,18 +53,19 @@ def run(argv: Sequence[str], *, is_process: bool = False) -> int:
     Returns:
         The exit status: 0 for success, 1 for an error, or what the command says (command line 1).
     """
+    with signals.deferred_signals() if _is_worker(argv) else nullcontext():
+        try:
+            return _or_unwritable(partial(_run, argv, is_process=is_process))
+        except KeyboardInterrupt:
+            return 130
+
+
+def _run(argv: Sequence[str], *, is_process: bool) -> int:
     if list(argv) == ["--version"]:
         print(f"cg {version('cgworker')}")  # noqa: T201 - the command line prints
         return 0
-    with signals.deferred_signals() if _is_worker(argv) else nullcontext():
-        try:
-            asked = _read_in_child(argv) if is_process and _is_long_running(argv) else _read(argv)
-            return asked if isinstance(asked, int) else _or_print_failure(argv, asked.perform)
-        except KeyboardInterrupt:
-            return 130
-        except BrokenPipeError:
-            _write_no_more()
-            return 1
+    asked = _read_in_child(argv) if is_process and _is_long_running(argv) else _read(argv)
+    return asked if isinstance(asked, int) else _or_print_failure(argv, asked.perform)
 
 
 def _read(argv: Sequence[str]) -> Call | int:
@@ -78,7 +79,7 @@ def _read_in_child(argv: Sequence[str]) -> Call | int:
     from cgworker.cli.parse_in_child import parse_in_child
 
     import_module(_LONG_RUNNING[argv[0], argv[1]])  # the child then inherits it
-    return parse_in_child(partial(_read, argv))
+    return parse_in_child(partial(_or_unwritable, partial(_read, argv)))
 
 
 def _or_print_failure(argv: Sequence[str], act: Callable[[], Result]) -> Result | int:
@@ -94,8 +95,22 @@ def _or_print_failure(argv: Sequence[str], act: Callable[[], Result]) -> Result 
         return fail(raised, partial(write_problem, as_json=_asks_for_json(argv)))
 
 
+def _or_unwritable(act: Callable[[], Result]) -> Result | int:
+    """Return the result of `act`; if stdout takes no output, not even why it failed, return 1."""
+    try:
+        result = act()
+        sys.stdout.flush()
+    except OSError as unwritable:
+        if not isinstance(unwritable, BrokenPipeError):
+            with suppress(OSError):
+                sys.stderr.write(f"cg: stdout cannot be written: {unwritable.strerror}\n")
+        _write_no_more()
+        return 1
+    return result
+
+
 def _write_no_more() -> None:
-    """Send output to /dev/null: its reader has gone, and Python would report that at its end."""
+    """Send output to /dev/null: nothing takes it any more, and Python would report that at its end."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         os.dup2(nowhere, stream.fileno())

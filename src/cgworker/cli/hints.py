@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cgworker.errors import FencingError, KernelTimedOut, KernelUnreachable, UsageError
+from cgworker.errors import FencingError, KernelTimedOut, KernelUnreachable, ProfileError, UsageError
 from cgworker.local_server import find_servers
 from cgworker.wire.refusals import Refusal
 
@@ -106,7 +106,13 @@ def advice_for(raised: BaseException, code: str) -> str | None:
         return f"`{lists}` shows which there are."
     if code == "setup_pg_unavailable" and raised.__cause__ is not None:
         return f"{raised.__cause__}. {_BY_CODE[code]}"
-    return _BY_CODE.get(code)
+    return _note_on(raised) or _BY_CODE.get(code)
+
+
+def _note_on(raised: BaseException) -> str | None:
+    """Return the first note that cgworker added to an error of its own, such as a config file's name."""
+    notes = getattr(raised, "__notes__", ()) if isinstance(raised, ProfileError) else ()
+    return notes[0] if notes else None
 
 
 def _wrong_command(wrong: UsageError) -> str:

@@ -56,6 +56,8 @@ def _describe(raised: BaseException) -> tuple[str, str, int]:
         return "invalid_json", str(raised), 422
     if isinstance(raised, ValueError):
         return "invalid_input", str(raised), 422
+    if isinstance(raised, RecursionError):  # only values of JSON recurse here
+        return "invalid_input", "JSON is nested too deeply", 422
     return "internal_error", f"{type(raised).__name__}: {raised}", 500
 
 
