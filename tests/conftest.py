@@ -12,6 +12,7 @@ from hypothesis import settings
 
 from tests.databases import dsn, postgres, template
 from tests.kernels import new_project, portal, shared_kernel
+from tests.measured import measure_programs
 
 __all__ = ["dsn", "environment", "new_project", "portal", "postgres", "shared_kernel", "template"]
 
@@ -74,6 +75,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
         if item.path in serial:
             item.add_marker(pytest.mark.serial)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    """Measure the programs that tests start, once pytest-cov has begun to measure the tests."""
+    measure_programs()
 
 
 @pytest.hookimpl(wrapper=True)

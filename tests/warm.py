@@ -32,6 +32,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
+from tests.measured import VARIABLE, config_for_programs
+
 ROOT = Path(__file__).parent.parent
 
 # Without `site` and with modules of C alone it starts within ten milliseconds.
@@ -110,9 +112,8 @@ def warm_folder(*also: str) -> Path:
 
 def _measured() -> Mapping[str, str]:
     """What makes the warm Python and all that it forks count, where the tests do."""
-    coverage = sys.modules.get("coverage")
-    running = coverage and coverage.Coverage.current()
-    return {"COVERAGE_PROCESS_CONFIG": running.config.serialize()} if running else {}
+    config = config_for_programs()
+    return {VARIABLE: config} if config else {}
 
 
 def _end(server: subprocess.Popen[bytes], held: int) -> None:
