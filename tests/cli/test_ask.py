@@ -7,7 +7,6 @@ import os
 import pty
 import secrets
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -18,6 +17,7 @@ import pytest
 from cgworker import Turn, Worker, fail
 from cgworker.worker.offers import _CALLING
 from tests.cli.conftest import Cg, Kernel
+from tests.warm import warm_python
 
 Working = Callable[..., AbstractContextManager[str]]
 
@@ -114,7 +114,7 @@ def test_a_question_without_a_person_says_which_command_answers(cg: Cg, working:
 
     with working(double) as desk:
         asking = subprocess.Popen(
-            [sys.executable, "-m", "cgworker", "ask", desk, "hello"],
+            [warm_python(), "-m", "cgworker", "ask", desk, "hello"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -157,7 +157,7 @@ def talk(*argv: str, answers: list[tuple[str, str]]) -> str:
     """Run `cg` on a terminal, and type each answer when its question is seen; return what was shown."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "cgworker", *argv], stdin=theirs, stdout=theirs, stderr=theirs, close_fds=True
+        [warm_python(), "-m", "cgworker", *argv], stdin=theirs, stdout=theirs, stderr=theirs, close_fds=True
     )
     os.close(theirs)
     seen, asked = "", 0
@@ -239,7 +239,7 @@ def completed(shell: str, line: str) -> str:
         "fish": {"_TYPER_COMPLETE_ARGS": line, "_TYPER_COMPLETE_FISH_ACTION": "get-args"},
     }
     done = subprocess.run(
-        [sys.executable, "-c", "import sys; sys.argv[0] = 'cg'; from cgworker.cli.app import main; main()"],
+        [warm_python(), "-c", "import sys; sys.argv[0] = 'cg'; from cgworker.cli.app import main; main()"],
         env={**os.environ, **variables[shell], "_CG_COMPLETE": f"complete_{shell}"},
         capture_output=True,
         text=True,

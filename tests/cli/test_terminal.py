@@ -6,7 +6,6 @@ import os
 import pty
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,13 +14,14 @@ import typer
 
 from cgworker.cli.root import root_command
 from tests.cli.conftest import Cg, Kernel
+from tests.warm import warm_python
 
 
 def on_a_terminal(*argv: str, typed: str = "") -> str:
     """What a person sees of a command, who has typed something."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "cgworker", *argv], stdin=theirs, stdout=theirs, stderr=theirs, close_fds=True
+        [warm_python(), "-m", "cgworker", *argv], stdin=theirs, stdout=theirs, stderr=theirs, close_fds=True
     )
     os.close(theirs)
     seen = b""
