@@ -17,12 +17,17 @@ from cgworker.errors import KernelOverloaded, UsageError
 from cgworker.kernel.app import Kernel, open_kernel
 from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.long_poll import notifier
-from cgworker.kernel.store.postgres import database
+from cgworker.kernel.long_poll.other_kernels import APPLICATION_NAME
 from cgworker.kernel.store.postgres import hosts as hosts_module
 from cgworker.kernel.store.postgres.connect import describe_server, open_database
 from cgworker.kernel.store.postgres.host_connection import HostConnection
 from cgworker.kernel.store.postgres.hosts import Hosts, split_hosts
 from tests.kernel.project import Project, client_of
+
+LISTENING = """
+select pid from pg_stat_activity
+where datname = current_database() and application_name = $1 and query not like '%pg_logical_emit_message%'
+"""
 
 Accept = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -161,8 +166,8 @@ async def test_a_running_kernel_finds_the_primary_when_its_host_goes_silent(
     A statement that waits on one of those is not waited for as long as a slow one.
     """
     monkeypatch.setattr(notifier, "_RECONNECT_SECONDS", 0.05)
-    monkeypatch.setattr(database, "_LOOK_SECONDS", 1e6)
-    monkeypatch.setattr(database, "_OVERDUE_SECONDS", 0.3)
+    monkeypatch.setattr(hosts_module, "_LOOK_EVERY_SECONDS", 1e6)
+    monkeypatch.setattr(hosts_module, "_OVERDUE_SECONDS", 0.3)
     is_silent = False
     passing: set[asyncio.StreamWriter] = set()
 
@@ -280,3 +285,32 @@ async def test_an_old_primary_is_left_for_the_one_that_was_promoted(
         with pytest.raises(ConnectionError, match=r"from before a failover.*timeline 7, not 8"):
             await hosts.connect()
         connection.terminate()
+
+
+async def test_the_listening_connection_follows_a_promotion_at_an_address_of_its_own(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old primary still answers, so nothing but a look tells that it is no longer the one."""
+    monkeypatch.setattr(hosts_module, "_LOOK_EVERY_SECONDS", 0.0)
+    is_promoted = False
+    commit = HostConnection.try_to_commit
+
+    async def try_to_commit(connection: HostConnection) -> None:
+        await commit(connection)
+        connection.timeline = 8 if is_promoted and connection.dsn == new else 7
+
+    monkeypatch.setattr(HostConnection, "try_to_commit", try_to_commit)
+    async with host_before(dsn, partial(forward_to, dsn)) as address:
+        _, new = split_hosts(address)
+        config = KernelConfig(pg_dsn=dsn, pg_listen_dsn=address, pool_size=2, claim_reaper_interval_seconds=0)
+        async with serving(config) as (kernel, _):
+
+            async def listening() -> set[int]:
+                return {row["pid"] for row in await kernel.database.fetch(LISTENING, APPLICATION_NAME)}
+
+            with anyio.fail_after(60):
+                while not (before := await listening()):  # noqa: ASYNC110  # nobody tells
+                    await asyncio.sleep(0.02)
+                is_promoted = True
+                while not (after := await listening()) or before & after:  # noqa: ASYNC110  # nobody tells
+                    await asyncio.sleep(0.02)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 
 from attrs import field, frozen
@@ -82,8 +82,8 @@ class Kernel:
 @asynccontextmanager
 async def open_kernel(config: KernelConfig, database: Database) -> AsyncIterator[Kernel]:
     """Open a kernel on a migrated database; its notifier, timer and maintenance run until the block ends."""
-    listen_dsn = config.pg_listen_dsn
-    notifier = Notifier(Hosts(listen_dsn) if listen_dsn else database.listen_hosts)
+    own_hosts = Hosts(config.pg_listen_dsn) if config.pg_listen_dsn else None
+    notifier = Notifier(own_hosts or database.listen_hosts)
     metrics = Metrics(config.metrics_agents)
     operations = BatchedOperations(database, config.lease)
     kernel = Kernel(
@@ -99,7 +99,8 @@ async def open_kernel(config: KernelConfig, database: Database) -> AsyncIterator
     notifier.start()
     tasks = [asyncio.create_task(kernel.maintenance.run()), asyncio.create_task(kernel.timers.run())]
     try:
-        yield kernel
+        async with own_hosts.followed() if own_hosts else nullcontext():
+            yield kernel
     finally:
         notifier.close()
         for task in tasks:

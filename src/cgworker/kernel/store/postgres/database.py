@@ -7,7 +7,6 @@ lost lease (difference 1).
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -26,8 +25,6 @@ T = TypeVar("T")
 Row = asyncpg.Record
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 
-logger: logging.Logger = logging.getLogger("cgworker.kernel")
-
 _RETRIES = 5
 _ACQUIRE_SECONDS = CONNECT_SECONDS
 _COMMAND_SECONDS = 30.0
@@ -35,10 +32,6 @@ _GIVE_UP_SECONDS = (
     _COMMAND_SECONDS + 2.0
 )  # the server cancels a statement sooner, but for a commit that waits
 
-# Of several hosts: how often it is seen which one is the primary, and after how long without an answer.
-_LOOK_SECONDS = 5.0
-_OVERDUE_SECONDS = 1.0
-_TICK_SECONDS = 0.25
 _RETRY_AFTER_SECONDS = 1.0
 
 # Only startup settings that every pooler accepts; PgBouncer refuses others. The name tells these connections
@@ -150,36 +143,15 @@ class Database:
             async with pool.acquire():
                 pass  # fail now if the database cannot be reached
             database = cls(pool, dsn, hosts, pooling)
-            async with database._following():
+            async with hosts.followed(database._longest_wait):
                 yield database
         finally:
             await _close(pool)
 
-    @asynccontextmanager
-    async def _following(self) -> AsyncIterator[None]:
-        """Go where the primary goes, until the block ends."""
-        if not self._hosts.are_several:
-            yield
-            return
-        following = asyncio.create_task(self._follow())
-        try:
-            yield
-        finally:
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
-
-    async def _follow(self) -> None:
-        time = asyncio.get_running_loop().time
-        looked_at = time()
-        while True:
-            await asyncio.sleep(_TICK_SECONDS)
-            oldest = next(iter(self._began_at.values()), float("inf"))
-            if time() - oldest > _OVERDUE_SECONDS or time() - looked_at > _LOOK_SECONDS:
-                try:
-                    await self._hosts.look()
-                except Exception:
-                    logger.exception("looking for the primary has a fault and goes on")
-                looked_at = time()
+    def _longest_wait(self) -> float:
+        """For how many seconds somebody has waited for the database."""
+        now = asyncio.get_running_loop().time()
+        return now - next(iter(self._began_at.values()), now)
 
     @property
     def used_count(self) -> int:

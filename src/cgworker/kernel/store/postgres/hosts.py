@@ -8,9 +8,11 @@ when it has committed something (host_connection.py).
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from asyncio.staggered import staggered_race
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -20,12 +22,19 @@ import asyncpg
 
 from cgworker.kernel.store.postgres.host_connection import HostConnection
 
+logger: logging.Logger = logging.getLogger("cgworker.kernel")
+
 CONNECT_SECONDS = 10.0
 """How long all hosts together may take."""
 
 _NEXT_HOST_SECONDS = 1.0
-_LOOK_SECONDS = 0.5
 _CLOSE_SECONDS = 2.0
+
+# How often it is seen which host is the primary, also once somebody waits too long; how long a host may take.
+_LOOK_EVERY_SECONDS = 5.0
+_OVERDUE_SECONDS = 1.0
+_TICK_SECONDS = 0.25
+_LOOK_SECONDS = 0.5
 
 # One of several hosts is the primary, the others are standbys, which take no writes.
 _ATTRIBUTES = "target_session_attrs"
@@ -93,6 +102,35 @@ class Hosts:
         self._prefer(connection.dsn)
         self._connections.add(connection)
         return connection
+
+    @asynccontextmanager
+    async def followed(self, longest_wait: Callable[[], float] = float) -> AsyncIterator[None]:
+        """Go where the primary goes, until the block ends.
+
+        Args:
+            longest_wait: for how many seconds somebody has waited for a host; by default nobody has.
+        """
+        if not self.are_several:
+            yield
+            return
+        following = asyncio.create_task(self._follow(longest_wait))
+        try:
+            yield
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
+    async def _follow(self, longest_wait: Callable[[], float]) -> None:
+        time = asyncio.get_running_loop().time
+        looked_at = time()
+        while True:
+            await asyncio.sleep(_TICK_SECONDS)
+            if longest_wait() > _OVERDUE_SECONDS or time() - looked_at > _LOOK_EVERY_SECONDS:
+                try:
+                    await self.look()
+                except Exception:
+                    logger.exception("looking for the primary has a fault and goes on")
+                looked_at = time()
 
     async def look(self) -> None:
         """See which host is the primary now, and leave those that are not.
