@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,30 +13,38 @@ from pathlib import Path
 import asyncpg
 from attrs import define, field
 
+from tests.failover.answers import read_workers
 from tests.failover.servers import DATABASE, Server
 from tests.failover.stage import Stage, set_up
-from tests.failover.verdict import Evidence, judge
+from tests.failover.verdict import ClosedTurn, Evidence, judge
 from tests.soak.stage import PROJECT
 from tests.soak.traffic import read_feed
 from tests.soak.verdict import Verdict
 
-FINAL_PAYLOADS = """
-select 'T-' || turn.turn_number as turn_id, record.payload
+CLOSED_TURNS = """
+select 'T-' || turn.turn_number as turn_id, final.payload, given.payload as input
 from cg_turns as turn
-left join cg_records as record
-    on (record.project_id, record.turn_number, record.turn_seq)
+join cg_records as given
+    on (given.project_id, given.turn_number, given.turn_seq) = (turn.project_id, turn.turn_number, 1)
+left join cg_records as final
+    on (final.project_id, final.turn_number, final.turn_seq)
         = (turn.project_id, turn.turn_number, turn.final_seq)
 where turn.project_id = $1 and turn.state = 'closed'
 """
 
+COUNT_OPEN = "select count(*) from cg_turns where project_id = $1 and state <> 'closed'"
+
 _CALM_SECONDS = 60.0
-"""How long no turn may be finished when everything is well again."""
+"""How long no turn may be closed when everything is well again."""
 
 _ANSWER_SECONDS = 180.0
 """How long a dispatch may go without an answer until the drill stops to ask again."""
 
 Disaster = Callable[[Stage], Awaitable[tuple[float, float]]]
 """Does it, and returns when it was done and when there was a primary again."""
+
+Bound = Callable[[], float]
+"""Says before which time nothing that was answered may be lost."""
 
 
 @define
@@ -62,7 +71,7 @@ class Drill:
         final: Callable[[], Server],
         *,
         old: Server | None = None,
-        is_synchronous: bool = True,
+        kept_before: Bound | None = None,
     ) -> Verdict:
         """Put load on two kernels, let the disaster come in the first half, and judge.
 
@@ -71,36 +80,46 @@ class Drill:
             disaster: what happens.
             final: the server that is the primary at the end.
             old: the server that was the primary before, if it lives at the end and was never restarted.
-            is_synchronous: whether the standby is.
+            kept_before: with an asynchronous standby, before which time nothing may be lost; then as much
+                must be lost.
         """
-        async with set_up(self.folder, dsn, turns_per_second=self.turns_per_second) as stage:
-            traffic = stage.traffic
-            traffic.work()
-            load = asyncio.create_task(traffic.dispatch(self.seconds))
+        async with set_up(
+            self.folder, dsn, turns_per_second=self.turns_per_second, chance=self.chance
+        ) as stage:
+            load = asyncio.create_task(stage.traffic.dispatch(self.seconds))
             try:
                 await asyncio.sleep(self.seconds * self.chance.uniform(0.2, 0.5))
                 killed_at, promoted_at = await disaster(stage)
                 done, _ = await asyncio.wait([load, *self._later], timeout=self.seconds + _ANSWER_SECONDS)
                 for task in done:
                     task.result()
-                await traffic.all_finished(_CALM_SECONDS if is_synchronous else 5.0)
+                await _all_closed(final())
+                closed = await _closed_turns(final())
+                changed = await stage.traffic.dispatch_again()
+                await _all_closed(final())
             finally:
                 load.cancel()
-                await traffic.stop()
+            ended = await stage.dismiss_workers()
+            answers = stage.traffic.answers
+            read_workers(stage.journal, answers)
             evidence = Evidence(
-                answers=traffic.answers,
-                feed=await read_feed(traffic.requesters[0]),
-                final_payloads=await _final_payloads(final()),
-                kernels=stage.kernels,
+                answers=answers,
+                feed=await read_feed(stage.traffic.requesters[0]),
+                closed=closed,
+                closed_in_the_end=await _closed_turns(final()),
+                changed_dispatches=changed,
+                servants=[*stage.kernels, *stage.workers],
+                ended_badly=ended,
+                results_kept=stage.results_kept(),
                 killed_at=killed_at,
                 promoted_at=promoted_at,
-                old_payloads={} if old is None else await _final_payloads(old),
+                closed_on_old={} if old is None else await _closed_turns(old),
             )
-            return judge(evidence, is_synchronous=is_synchronous)
+            return judge(evidence, kept_before=None if kept_before is None else kept_before())
 
-    async def wait_a_while(self, most: float = 1.0) -> None:
-        """Let up to so many seconds pass, as until an operator acts."""
-        await asyncio.sleep(self.chance.uniform(0.0, most))
+    async def wait_a_while(self, least: float = 0.0, most: float = 1.0) -> None:
+        """Let so many seconds pass, as until an operator acts."""
+        await asyncio.sleep(self.chance.uniform(least, most))
 
     def do_later(self, what: Callable[[], Awaitable[None]]) -> None:
         """Do something more while the load goes on, such as to let the old primary come back."""
@@ -138,10 +157,23 @@ async def follow(primary: Server, standby: Server, *, is_synchronous: bool = Tru
         await primary.see(standby, "async")
 
 
-async def _final_payloads(server: Server) -> Mapping[str, object]:
+async def _all_closed(server: Server) -> None:
+    """Wait until each turn is closed, or none is for a while."""
+    left, deadline = -1, time.monotonic() + _CALM_SECONDS
+    while left and time.monotonic() < deadline:
+        found = await server.ask(COUNT_OPEN, PROJECT)
+        if found != left:
+            left, deadline = found, time.monotonic() + _CALM_SECONDS
+        await asyncio.sleep(0.1)
+
+
+async def _closed_turns(server: Server) -> Mapping[str, ClosedTurn]:
     connection = await asyncpg.connect(server.dsn)
     try:
-        rows = await connection.fetch(FINAL_PAYLOADS, PROJECT)
+        rows = await connection.fetch(CLOSED_TURNS, PROJECT)
     finally:
         connection.terminate()
-    return {row["turn_id"]: None if row["payload"] is None else json.loads(row["payload"]) for row in rows}
+    return {
+        row["turn_id"]: ClosedTurn(json.loads(row["input"]), json.loads(row["payload"] or "null"))
+        for row in rows
+    }

@@ -1,9 +1,10 @@
-"""The stage of a drill: two kernels on servers that may die, and clients of both."""
+"""The stage of a drill: two kernels on servers that may die, and a requester and a worker of each."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import sys
 import uuid
@@ -25,9 +26,7 @@ from tests.soak.stage import PROJECT, admit_agents, free_ports
 LEASE_SECONDS = 10.0
 
 _CAPACITIES = {"requester": 1, "desk": 1000}
-_LOOPS = 24
 _START_SECONDS = 60.0
-_COMMAND = [sys.executable, "-m", "cgworker", "service", "run"]
 
 
 @define
@@ -36,19 +35,40 @@ class Stage:
 
     folder: Path
     kernels: list[Servant]
+    workers: list[Servant]
     base_urls: list[str]
     traffic: Traffic
 
-    async def are_ready(self) -> None:
-        """Wait until all kernels are ready.
+    @property
+    def journal(self) -> Path:
+        """Where workers write down what they were answered."""
+        return self.folder / "journal"
+
+    async def start(self) -> None:
+        """Start the kernels and, once they are ready, the workers.
 
         Raises:
             TimeoutError: one does not start.
         """
         async with httpx.AsyncClient(timeout=5) as client, asyncio.timeout(_START_SECONDS):
+            for kernel in self.kernels:
+                await kernel.start()
             for base_url in self.base_urls:
                 while not await _is_ready(client, base_url):  # noqa: ASYNC110  # it can only be asked
                     await asyncio.sleep(0.05)
+            for worker in self.workers:
+                await worker.start()
+            while not all(worker.is_up for worker in self.workers):  # noqa: ASYNC110  # a file says it
+                await asyncio.sleep(0.05)
+
+    async def dismiss_workers(self) -> list[str]:
+        """Let the workers drain; returns those that did not end well."""
+        statuses = {worker.name: await worker.end(signal.SIGTERM) for worker in self.workers}
+        return [f"{name} with status {status}" for name, status in statuses.items() if status]
+
+    def results_kept(self) -> list[str]:
+        """The files of the outbox in which results wait, and the dead letters."""
+        return [str(path) for path in (self.folder / "outbox").rglob("*") if path.is_file()]
 
 
 async def _is_ready(client: httpx.AsyncClient, base_url: str) -> bool:
@@ -65,55 +85,73 @@ def dsn_of(servers: Sequence[Server]) -> str:
 
 
 @asynccontextmanager
-async def set_up(folder: Path, dsn: str, *, turns_per_second: float) -> AsyncIterator[Stage]:
-    """Start two kernels on the database of `dsn`, and their clients; at the end all of them are ended.
+async def set_up(
+    folder: Path, dsn: str, *, turns_per_second: float, chance: random.Random
+) -> AsyncIterator[Stage]:
+    """Start two kernels on the database of `dsn`, with a worker of each; at the end all of them are ended.
 
     Args:
         folder: where logs go.
         dsn: the address of the database; it is migrated here.
         turns_per_second: how many turns are dispatched, once the drill says so.
+        chance: decides which turns take long.
     """
     async with open_database(KernelConfig(pg_dsn=dsn, pool_size=2)) as database:
         tokens = await admit_agents(database, _CAPACITIES)
-    mark, ports = uuid.uuid4().hex, free_ports(2)
-    kernels = [
-        Servant(f"kernel-{number}", _COMMAND, _environ(mark, dsn, port), folder)
-        for number, port in enumerate(ports, 1)
-    ]
+    environ = {
+        **{name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ},
+        "SOAK_RUN": uuid.uuid4().hex,
+    }
+    ports = free_ports(2)
     base_urls = [f"http://127.0.0.1:{port}" for port in ports]
     async with AsyncExitStack() as stack:
-
-        async def client(agent_id: str, base_url: str) -> KernelClient:
-            agent = AgentRef(project_id=PROJECT, agent_id=agent_id)
-            return await stack.enter_async_context(
-                KernelClient(base_url, agent=agent, token=tokens[agent_id])
-            )
-
+        agent = AgentRef(project_id=PROJECT, agent_id="requester")
+        requesters = [
+            await stack.enter_async_context(KernelClient(url, agent=agent, token=tokens["requester"]))
+            for url in base_urls
+        ]
+        target = AgentRef(project_id=PROJECT, agent_id="desk")
+        stage = Stage(
+            folder,
+            [_kernel(folder, environ, dsn, port) for port in ports],
+            [
+                _worker(folder, environ, url, tokens["desk"], number)
+                for number, url in enumerate(base_urls, 1)
+            ],
+            base_urls,
+            Traffic(requesters, target, turns_per_second, chance),
+        )
         try:
-            for kernel in kernels:
-                await kernel.start()
-            traffic = Traffic(
-                [await client("requester", base_url) for base_url in base_urls],
-                [await client("desk", base_urls[number % 2]) for number in range(_LOOPS)],
-                AgentRef(project_id=PROJECT, agent_id="desk"),
-                turns_per_second,
-            )
-            stage = Stage(folder, kernels, base_urls, traffic)
-            await stage.are_ready()
+            await stage.start()
             yield stage
         finally:
-            for kernel in kernels:
-                if kernel.number:
-                    await kernel.end(signal.SIGKILL)
-            signal_all(marked(f"SOAK_RUN={mark}"), signal.SIGKILL)
+            for servant in [*stage.workers, *stage.kernels]:
+                if servant.number:
+                    await servant.end(signal.SIGKILL)
+            signal_all(marked(f"SOAK_RUN={environ['SOAK_RUN']}"), signal.SIGKILL)
 
 
-def _environ(mark: str, dsn: str, port: int) -> Mapping[str, str]:
-    return {
-        **{name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ},
-        "SOAK_RUN": mark,
+def _kernel(folder: Path, environ: Mapping[str, str], dsn: str, port: int) -> Servant:
+    own = {
         "PG_DSN": dsn,
         "CG_PORT": str(port),
         "CG_CLAIM_TIMEOUT_SECONDS": str(LEASE_SECONDS),
         "CG_LOG_LEVEL": "warning",
     }
+    command = [sys.executable, "-m", "cgworker", "service", "run"]
+    return Servant(f"kernel-{port}", command, {**environ, **own}, folder)
+
+
+def _worker(folder: Path, environ: Mapping[str, str], base_url: str, token: str, number: int) -> Servant:
+    own = {
+        "SOAK_LOGS": str(folder),
+        "SOAK_JOURNAL": str(folder / "journal"),
+        "XDG_STATE_HOME": str(folder / "state"),
+        "DRILL_PROJECT": PROJECT,
+        "DRILL_AGENT": "desk",
+        "DRILL_TOKEN": token,
+        "DRILL_BASE_URL": base_url,
+        "DRILL_OUTBOX": str(folder / "outbox"),
+    }
+    command = [sys.executable, "-m", "tests.failover.worker"]
+    return Servant(f"worker-{number}", command, {**environ, **own}, folder)

@@ -1,139 +1,94 @@
-"""The load of a drill: turns are dispatched at a rate, claimed and finished, and each answer is noted."""
+"""The load of a drill: turns are dispatched at a rate, for workers, and each answer is noted."""
 
 from __future__ import annotations
 
 import asyncio
+import random
 import time
-import uuid
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
 from attrs import define, field
 
-from cgworker import AgentRef, KernelClient, KernelTrouble
-from cgworker.errors import CommonGroundError, FencingError
+from cgworker import AgentRef, KernelClient, KernelTrouble, TurnRef
+from cgworker.errors import CommonGroundError
 from cgworker.retrying import Backoff
-from cgworker.wire.claims import ClaimedTurn
+from cgworker.wire.dispatch_many import MAX_DISPATCHES
 from cgworker.wire.turns import Dispatch, RootRequest
-from tests.failover.answers import Answers, Finish
-
-T = TypeVar("T")
+from tests.failover.answers import Answers
+from tests.soak.traffic import insist
 
 _TICK_SECONDS = 0.05
-_WAIT_SECONDS = 5.0
+_LONG_CHANCE, _LONG_SECONDS = 0.02, (1.0, 8.0)
+"""How many turns take long, so that they are held and renewed while there is no primary."""
 
 
 @define
 class Traffic:
-    """Who uses the kernels of a drill.
+    """Who dispatches turns in a drill.
 
     Args:
         requesters: clients that dispatch, one for each kernel.
-        workers: clients that claim and finish, one for each of their loops.
         target: the agent of the workers.
         turns_per_second: how many turns are dispatched.
+        chance: decides which turns take long.
         answers: where answers are noted.
     """
 
     requesters: Sequence[KernelClient]
-    workers: Sequence[KernelClient]
     target: AgentRef
     turns_per_second: float
+    chance: random.Random
     answers: Answers = field(factory=Answers)
-    _count: int = 0
-    _tasks: set[asyncio.Task[None]] = field(factory=set)
-
-    def work(self) -> None:
-        """Begin to claim and to finish, until `stop`."""
-        self._tasks |= {asyncio.create_task(self._work(kernel)) for kernel in self.workers}
+    _dispatches: list[Dispatch] = field(factory=list)
 
     async def dispatch(self, seconds: float) -> None:
         """Dispatch at the rate for a time, whatever becomes of it, and wait until each has an answer."""
         began_at, group = time.monotonic(), set[asyncio.Task[None]]()
-        sent = 0
         while (passed := time.monotonic() - began_at) < seconds:
-            while sent < passed * self.turns_per_second:
-                group.add(asyncio.create_task(self._dispatch(self._count)))
-                self._count, sent = self._count + 1, sent + 1
+            while len(self._dispatches) < passed * self.turns_per_second:
+                number = len(self._dispatches)
+                self._dispatches.append(self._dispatch_of(number))
+                group.add(asyncio.create_task(self._dispatch(number)))
             await asyncio.sleep(_TICK_SECONDS)
         await asyncio.gather(*group)
 
-    async def all_finished(self, seconds: float) -> None:
-        """Wait until each dispatched turn has an answered finish, or none comes for so many seconds."""
-        finished: set[str] = set()
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            if len(self.answers.finishes) > len(finished):
-                deadline = time.monotonic() + seconds
-            finished = {finish.turn_id for finish in self.answers.finishes}
-            if finished >= {turn for turn, _ in self.answers.dispatched.values()}:
-                return
-            await asyncio.sleep(0.1)
+    async def dispatch_again(self) -> list[int]:
+        """Repeat every dispatch; returns the numbers of those that made another turn than before."""
+        kernel, changed = self.requesters[0], []
+        for first in range(0, len(self._dispatches), MAX_DISPATCHES):
+            some = self._dispatches[first : first + MAX_DISPATCHES]
+            turns = await insist(lambda: kernel.turns.dispatch_many(some))  # noqa: B023
+            for number, turn in enumerate(turns, first):
+                if isinstance(turn, CommonGroundError):
+                    raise turn
+                changed += [number] if self._note(number, turn) else []
+        return changed
 
-    async def stop(self) -> None:
-        """Stop to claim; a loop that has failed fails here."""
-        for task in self._tasks:
-            task.cancel()
-        for ended in await asyncio.gather(*self._tasks, return_exceptions=True):
-            if isinstance(ended, Exception):
-                raise ended
-
-    async def _dispatch(self, number: int) -> None:
-        kernel = self.requesters[number % len(self.requesters)]
+    def _dispatch_of(self, number: int) -> Dispatch:
+        kernel = self.requesters[0]
         assert kernel.agent is not None
-        dispatch = Dispatch(
+        is_long = self.chance.random() < _LONG_CHANCE
+        return Dispatch(
             requested_by=kernel.agent,
             target_agent=self.target,
-            input={"n": number},
+            input={"n": number, "seconds": self.chance.uniform(*_LONG_SECONDS) if is_long else 0},
             dispatch_key=f"drill-{number}",
             authority=RootRequest(request_id=f"drill-{number}"),
         )
-        turn = await self._insist("dispatch", lambda: kernel.turns.dispatch(dispatch))
-        self.answers.dispatched[number] = (turn.turn_id, time.monotonic())
 
-    async def _work(self, kernel: KernelClient) -> None:
-        while True:
-            key, backoff = uuid.uuid4().hex, Backoff(0.1, 0.5)
-            while True:
-                asked_at = time.monotonic()
-                try:
-                    answer = await kernel.claims.claim(
-                        self.target, wait_seconds=_WAIT_SECONDS, idempotency_key=key
-                    )
-                    break
-                except KernelTrouble as trouble:
-                    self.answers.refused[f"claim: {type(trouble).__name__}"] += 1
-                    await asyncio.sleep(backoff.next_seconds(trouble))
-            if (claimed := answer.claimed) is not None:
-                await self._finish(kernel, claimed, asked_at)
-
-    async def _finish(self, kernel: KernelClient, claimed: ClaimedTurn, asked_at: float) -> None:
-        """Finish a turn as a worker does: again until it is answered, or the lease is over."""
-        assert isinstance(claimed.attempt, int)
-        assert isinstance(claimed.lease_seconds, float | int)
-        claim = self.answers.claimed(
-            claimed.turn_id, claimed.attempt, claimed.lease_seconds, asked_at=asked_at
-        )
-        payload = {"turn": claimed.turn_id, "attempt": claimed.attempt}
-        claim.ended_at = time.monotonic()
-        try:
-            await self._insist(
-                "finish", lambda: kernel.turns.finish(claimed.claim, "succeeded", final_payload=payload)
-            )
-        except FencingError:
-            self.answers.refused["finish: fenced"] += 1  # another attempt has the turn now, or closed it
-        else:
-            self.answers.finishes.append(Finish(claimed.turn_id, payload, time.monotonic()))
-
-    async def _insist(self, what: str, ask: Callable[[], Awaitable[T]]) -> T:
-        backoff = Backoff(0.1, 0.5)
+    async def _dispatch(self, number: int) -> None:
+        kernel, backoff = self.requesters[number % len(self.requesters)], Backoff(0.1, 0.5)
         while True:
             try:
-                return await ask()
+                turn = await kernel.turns.dispatch(self._dispatches[number])
             except KernelTrouble as trouble:
-                self.answers.refused[f"{what}: {type(trouble).__name__}"] += 1
+                self.answers.refused[f"dispatch: {type(trouble).__name__}"] += 1
                 await asyncio.sleep(backoff.next_seconds(trouble))
-            except CommonGroundError as refused:
-                if not isinstance(refused, FencingError):
-                    self.answers.refused[f"{what}: {type(refused).__name__}"] += 1
-                raise
+            else:
+                self._note(number, turn)
+                return
+
+    def _note(self, number: int, turn: TurnRef) -> bool:
+        """Note the turn of a dispatch that has none yet; returns whether it had another one."""
+        noted, _ = self.answers.dispatched.setdefault(number, (turn.turn_id, time.monotonic()))
+        return noted != turn.turn_id
