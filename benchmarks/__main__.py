@@ -30,6 +30,7 @@ ROWS = (
     "watching",
     "large_turns",
     "fleet",
+    "ray_turns",
 )
 """The modules of the rows, in the order of the page."""
 

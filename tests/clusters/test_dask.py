@@ -21,7 +21,7 @@ distributed = pytest.importorskip(
 )
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(400),
+    pytest.mark.timeout(1200),
     pytest.mark.filterwarnings("default"),  # Dask's own
 ]
 
