@@ -32,6 +32,11 @@ needs_own_connections = pytest.mark.skipif(
     reason="PostgreSQL tells what a connection has read once it is closed, and a pooler keeps it open",
 )
 
+needs_own_settings = pytest.mark.skipif(
+    os.environ.get("CG_TEST_PGBOUNCER") == "transaction",
+    reason="in transaction mode a session's settings stay with a connection that PgBouncer gives to others",
+)
+
 _CONFIG = """
 [databases]
 * = host={host} port={port} user={user}

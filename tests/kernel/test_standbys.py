@@ -19,9 +19,16 @@ from cgworker.kernel.store.postgres import database as pools
 from cgworker.kernel.store.postgres.database import Database
 from cgworker.kernel.store.postgres.hosts import Hosts
 from tests.kernel.project import Project, client_of
+from tests.poolers import needs_own_settings
 
 WAITING = """
 select count(*) from pg_stat_activity where wait_event = 'SyncRep' and datname = current_database()
+"""
+
+# It asks for the wait itself, since a pooler may have connections from before `a_standby`.
+INSERT = """
+with waiting as (select set_config('synchronous_commit', 'on', true))
+insert into given_up select 1 from waiting
 """
 
 Switch = Callable[[bool], Awaitable[None]]
@@ -91,14 +98,13 @@ async def answered(ask: Callable[[], Awaitable[httpx.Response]]) -> httpx.Respon
     return answer
 
 
-@pytest.mark.usefixtures("impatient")
 async def test_a_statement_given_up_by_its_caller_is_not_seen_before_a_standby_has_it(
     postgres: str, dsn: str
 ) -> None:
     async with a_standby(postgres, dsn) as be_there, Database.open(dsn, pool_size=1) as database:
         await database.execute("create table given_up (n int)")
         await be_there(False)
-        insert = asyncio.create_task(database.execute("insert into given_up values (1)"))
+        insert = asyncio.create_task(database.execute(INSERT))
         observer = await asyncpg.connect(dsn)
         await waits(observer)
         insert.cancel()
@@ -129,6 +135,7 @@ async def test_a_primary_whose_commits_wait_is_not_connected_to(postgres: str, d
         await observer.close()
 
 
+@needs_own_settings
 async def test_a_server_that_takes_no_writes_any_more_is_left(dsn: str) -> None:
     """As one behind a proxy: the next connection may lead to another."""
     async with Database.open(dsn, pool_size=1) as database:
