@@ -42,7 +42,8 @@ class Evidence:
         changed_dispatches: the numbers of dispatches that made another turn when they were repeated.
         servants: the processes of kernels and workers.
         ended_badly: the workers that did not drain when they were told to.
-        results_kept: the results that workers still keep.
+        results_kept: the files of results that workers still keep: the lease ended, and the turn was worked
+            by a worker with another address of the kernel, which has no use for them.
         killed_at: when the primary was killed, or what was done to it was done.
         promoted_at: when there was another primary.
         closed_on_old: the turns that are closed on the old primary.
@@ -84,7 +85,6 @@ def judge(evidence: Evidence, *, kept_before: float | None = None) -> Verdict:
     if kept_before is None:
         verdict.must_be_empty("answered dispatches lost", evidence.changed_dispatches)
         verdict.must_be_empty("answered finishes lost", _lost(evidence))
-        verdict.must_be_empty("results that workers still keep", evidence.results_kept)
         verdict.must_be_empty("claims held by two", held)
         verdict.must_be_empty("handlers of one turn that overlap", overlaps)
         elsewhere = evidence.closed_on_old.items()
@@ -94,6 +94,7 @@ def judge(evidence: Evidence, *, kept_before: float | None = None) -> Verdict:
         _add_losses(verdict, evidence, kept_before)
         verdict.figures["claims held by two, handlers that overlap"] = f"{len(held)}, {len(overlaps)}"
     _add_times(verdict, evidence)
+    verdict.figures["files of results that came too late"] = str(len(evidence.results_kept))
     refused = ", ".join(f"{what} {count}" for what, count in sorted(answers.refused.items()))
     verdict.figures["refused"] = refused or "nothing"
     return verdict
@@ -118,7 +119,6 @@ def _add_losses(verdict: Verdict, evidence: Evidence, kept_before: float) -> Non
     verdict.must_be_empty("drills that lost nothing", [] if lost else ["this one"])
     lost_at = min((one.at for one in lost), default=evidence.killed_at)
     verdict.figures["seconds from the first lost finish to the kill"] = f"{evidence.killed_at - lost_at:.2f}"
-    verdict.figures["results refused, which workers still keep"] = str(len(evidence.results_kept))
     verdict.figures["lost: dispatches, finishes"] = f"{len(changed)}, {len(lost)}"
     payloads = [found.payload for found in evidence.closed_in_the_end.values()]
     again = {payload["n"] for payload in payloads if payload} & {one.payload["n"] for one in lost}
