@@ -72,7 +72,7 @@ class WorkerOptions:
         outbox_late_seconds: how long "late" waits, a second at most.
         outbox_path: the folder where results wait until the kernel has them; by default below
             `$XDG_STATE_HOME`.
-            Workers that share it deliver each other's results.
+            Workers that share it, and the address of the kernel, deliver each other's results.
         outbox_max_bytes: the most bytes that may wait there.
         private_store: where the values of private steps are (`turn.once(..., private=True)`); None is a
             `FolderStore()`, which workers of this machine share.

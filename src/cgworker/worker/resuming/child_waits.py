@@ -26,7 +26,9 @@ from cgworker.worker.suspension import SuspensionCause, cause_of_suspension
 
 _MAX_FEEDS = 16  # each takes a connection while the kernel waits
 _WAIT_SECONDS = 50.0
-_SURE_SECONDS = 300.0  # in case the project's feed has skipped an event, as that of the reference may
+# How often a parent's feed is read from its beginning: the project's feed may skip an event, as that of the
+# reference does, and a kernel that lost its last events gives their numbers again.
+_SURE_SECONDS = 300.0
 _IMMEDIATE_SECONDS = 0.05
 _FEED_PAGE = 500
 _NOTIFYING = ("turn.finished", "turn.resumed", "turn.stop_requested")  # of the parent, or of a child of it
@@ -42,8 +44,13 @@ class WaitingParent:
 
     def __init__(self, turn: TurnRef) -> None:
         self.turn = turn
-        self.read_until: int = 0
         self._notice = anyio.Event()
+        self.start_over()
+
+    def start_over(self) -> None:
+        """Forget all that was read: the next read begins with the first event of the feed."""
+        self.read_until: int = 0
+        self._began_at = monotonic()
         self._awaited: frozenset[str] | None = None
         self._first: int | None = None
         self._born: set[str] = set()
@@ -92,6 +99,8 @@ class WaitingParent:
             KernelRefused, KernelTrouble: the feed could not be read.
         """
         has_new_events = False
+        if monotonic() - self._began_at > _SURE_SECONDS:
+            self.start_over()
         while True:
             page, has_more = await kernel.turns.feed_page(
                 self.turn, after_ledger_seq=self.read_until, limit=_FEED_PAGE, wait_seconds=wait_seconds
@@ -198,7 +207,8 @@ class ChildWaitWatcher:
                     if parent.is_waiting and parent.is_ready:
                         await self._resume(parent.turn)
                         parent.notify()  # its feed shows by now that it was resumed, or waits again
-                except KernelTrouble as trouble:
+                except KernelTrouble as trouble:  # its database may be back without its last events
+                    parent.start_over()
                     await anyio.sleep(pause.next_seconds(trouble))
                     parent.notify()
         except CommonGroundError as trouble:  # the resumer's scan finds it again
