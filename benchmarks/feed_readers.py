@@ -68,7 +68,8 @@ async def measure(options: Options) -> Findings:
         for _ in range(options.rounds):
             for build in builds.values():
                 half = findings.median(build.name, _beside("closed turns", 0)) / 2
-                await _probe(build, half, findings)
+                for count in (0, _PROBED_READERS):
+                    await _probe(build, count, half, findings)
         for name in builds:
             _judge(findings, name)
     return findings
@@ -150,18 +151,18 @@ async def _follow(reader: Caller, after: int, read: Read) -> None:
 # ---------------------------------------------------------------- the verbs beside them
 
 
-async def _probe(build: Contestant, turns_a_second: float, findings: Findings) -> None:
-    """Times each verb of one more agent, one after the other, at so much load and with a few readers."""
+async def _probe(build: Contestant, count: int, turns_a_second: float, findings: Findings) -> None:
+    """Times each verb of one more agent, one after the other, at so much load and with so many readers."""
     until = time.perf_counter() + _PROBE_SECONDS
     async with (
-        _readers(build, _PROBED_READERS),
+        _readers(build, count),
         callers(build.server, build.agents) as found,
     ):
         *busy, probe = found
         seconds, _ = await asyncio.gather(_timed(probe, until), _load(busy, turns_a_second, until))
     at = statistics.quantiles(seconds, n=100)
-    findings.add(build.name, f"a verb at half load, {_PROBED_READERS} readers, p50", "ms", at[49] * 1000)
-    findings.add(build.name, f"a verb at half load, {_PROBED_READERS} readers, p99", "ms", at[98] * 1000)
+    findings.add(build.name, f"a verb at half load, {count} readers, p50", "ms", at[49] * 1000)
+    findings.add(build.name, f"a verb at half load, {count} readers, p99", "ms", at[98] * 1000)
 
 
 async def _timed(probe: Caller, until: float) -> list[float]:

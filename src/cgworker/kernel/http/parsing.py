@@ -54,7 +54,8 @@ def is_quick(raw: bytes) -> bool:
     """Whether parsing a body takes some milliseconds at most."""
     if len(raw) <= _SMALL:
         return True
-    return len(raw) <= _LONG and raw.count(b",") + raw.count(b"[") + raw.count(b"{") <= MAX_INLINE_VALUES
+    # One pass over the text; `count` takes one for each of these, which was a twentieth of a turn of 32 KB.
+    return len(raw) <= _LONG and len(raw) - len(raw.translate(None, b",[{")) <= MAX_INLINE_VALUES
 
 
 def parse_large(cls: type[T], chunks: Sequence[bytes], max_depth: int) -> T:
@@ -125,9 +126,21 @@ def parse_json(raw: bytes, max_depth: int) -> Any:
     except ValueError as broken:
         at = getattr(broken, "pos", 0)
         raise InvalidRequest([fault("json_invalid", ["body", at], f"JSON decode error: {broken}")]) from None
-    if raw.count(b"[") + raw.count(b"{") > max_depth and _depth(value) > max_depth:
+    if _has_brackets(raw, max_depth + 1) and _depth(value) > max_depth:
         raise InvalidRequest([_too_deep(max_depth)])
     return value
+
+
+def _has_brackets(raw: bytes, count: int) -> bool:
+    """Whether so many lists and objects begin here. The first ones tell: nothing else of the text is read."""
+    for bracket in (b"[", b"{"):
+        at = raw.find(bracket)
+        while at >= 0:
+            count -= 1
+            if count <= 0:
+                return True
+            at = raw.find(bracket, at + 1)
+    return False
 
 
 def _depth(value: Any) -> int:
