@@ -25,7 +25,7 @@ from cgworker.lifecycle import TurnState
 from cgworker.testing.kernel_clock import move_clock
 from cgworker.wire.claims import ClaimNext
 from tests.kernel.killing import MortalKernel
-from tests.kernel.parked import WAIT, until, waiting
+from tests.kernel.parked import WAIT, Waiter, until, waiting
 from tests.kernel.project import Agent, Project, client_of, token_of
 
 DAY = 86_400
@@ -102,6 +102,70 @@ async def test_a_turn_that_is_due_is_given_to_a_waiting_claim_in_one_statement(
     turn = await worker.get(f"turns/{turn_id}")
     assert (turn["state"], turn["serial_key"]) == ("running", "a")
     assert (await worker.finish(claim)).status_code == 200
+
+
+class Prepared:
+    """A claim that was prepared for a turn that is due later; whoever tests says when that is."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.has_begun, self.is_due, self.seconds = asyncio.Event(), asyncio.Event(), 0.0
+        monkeypatch.setattr(timers, "_AHEAD_SECONDS", 9)
+        monkeypatch.setattr(timers, "_until_due", self._until_due)
+
+    async def _until_due(self, woken: asyncio.Event, seconds: float) -> bool:
+        self.seconds = seconds
+        self.has_begun.set()
+        await self.is_due.wait()
+        return not woken.is_set()
+
+    async def claim(self, worker: Agent) -> tuple[Waiter, str]:
+        """Let a claim wait, and a turn that is due later be prepared for it; returns both."""
+        waiter, kernel = await waiting(worker), worker.project.kernel
+        turn_id = await worker.dispatch(worker, delay_seconds=9)
+        async with asyncio.timeout(9):
+            while not self.has_begun.is_set():  # the dispatch may have woken the claim, which waits again
+                kernel.timers.expect_anew()
+                await asyncio.sleep(0.5)
+        return waiter, turn_id
+
+
+async def test_a_claim_that_is_prepared_is_made_when_its_turn_is_due(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody sees it before, and its event is of that instant."""
+    prepared, worker = Prepared(monkeypatch), await project.agent("worker")
+    waiter, turn_id = await prepared.claim(worker)
+    assert 0 < prepared.seconds <= 9
+    assert not waiter.is_answered
+    assert (await worker.get(f"turns/{turn_id}"))["state"] == TurnState.QUEUED
+    prepared.is_due.set()
+    assert (await waiter.claim())["turn_id"] == turn_id
+    turn, feed = await worker.get(f"turns/{turn_id}"), await worker.get(f"turns/{turn_id}/feed", limit=500)
+    assert turn["state"] == TurnState.RUNNING
+    [claimed] = [event for event in feed["items"] if event["event_type"] == "turn.claimed"]
+    assert datetime.fromisoformat(claimed["created_at"]) == datetime.fromisoformat(turn["not_before"])
+
+
+async def test_a_claim_that_is_prepared_is_given_up_for_a_turn_that_comes_first(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one is due sooner, so the claim that waits gets it."""
+    prepared, worker = Prepared(monkeypatch), await project.agent("worker")
+    waiter, later = await prepared.claim(worker)
+    sooner = await worker.dispatch(worker)
+    prepared.is_due.set()
+    assert (await waiter.claim())["turn_id"] == sooner
+    assert (await worker.get(f"turns/{later}"))["state"] == TurnState.QUEUED
+
+
+async def test_a_prepared_claim_waits_until_its_turn_is_due() -> None:
+    """Not a moment less; or until it is woken."""
+    time, woken = asyncio.get_running_loop().time, asyncio.Event()
+    begun_at = time()
+    assert await timers._until_due(woken, 0.0302)  # noqa: SLF001
+    assert time() - begun_at >= 0.0302
+    woken.set()
+    assert not await timers._until_due(woken, DAY)  # noqa: SLF001
 
 
 async def test_a_turn_that_is_due_passes_over_no_other(project: Project) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from datetime import timedelta
+from functools import partial
 
 from cgworker.errors import CommonGroundError
 from cgworker.kernel.long_poll.long_poll import until_woken
@@ -20,6 +21,7 @@ from cgworker.kernel.store.claims.due_claim import claim_due_turn
 from cgworker.kernel.store.due import NextDue, WokenTurn, next_due, wake_turns
 from cgworker.kernel.store.postgres.database import Database
 from cgworker.kernel.store.ticks import Tick, tick_schedules
+from cgworker.wire.refs import AgentRef
 
 logger: logging.Logger = logging.getLogger("cgworker.kernel")
 
@@ -27,6 +29,8 @@ _BATCH = 200
 _TROUBLE_SECONDS = 1.0
 _LATENCY_SECONDS = 1.0  # how much later than the database a kernel counts an instant from, at most
 _MARGIN_SECONDS = 0.001  # an event loop may wake up a moment too early, and then look for nothing
+_TICK_SECONDS = 0.0015  # by how much it may wake up too late
+_AHEAD_SECONDS = 0.005  # how long before a turn is due its claim is prepared
 
 
 class Timers:
@@ -54,7 +58,6 @@ class Timers:
         self._notifier = notifier
         self._parked = parked
         self._next = NextDue()
-        self._found_at = 0.0
         # The earliest instant that this kernel knows of, by the clock of the event loop.
         self._next_at = float("inf")
         self._is_looking = False
@@ -81,18 +84,25 @@ class Timers:
         with self._notifier.listening([timer_topic()]) as woken:
             while True:
                 woken.clear()
-                seconds = await self._look()
-                await until_woken(
-                    woken, min(max(0.0, seconds) + _MARGIN_SECONDS, self._notifier.recheck_seconds)
-                )
+                await self._wait(woken, await self._look())
+
+    async def _wait(self, woken: asyncio.Event, seconds: float) -> None:
+        """Wait until something is due, or is to be looked for; give a turn that is due then to a claim."""
+        look_at = _time() + self._notifier.recheck_seconds
+        due_at, agent = _time() + max(0.0, seconds), self._next.agent
+        if agent is not None and due_at < look_at:
+            await until_woken(woken, due_at - _AHEAD_SECONDS - _time())
+            if not woken.is_set():
+                await self._hand_over(agent)
+        await until_woken(woken, min(due_at + _MARGIN_SECONDS, look_at) - _time())
 
     async def _look(self) -> float:
         """Do what is due; return how long until more is, or until it is worth another try."""
         self._next_at, self._is_looking = float("inf"), True
+        self._next = NextDue()
         try:
-            await self._hand_over()
             await self.do_what_is_due()
-            self._next, self._found_at = await next_due(self._database), _time()
+            self._next = await next_due(self._database)
             seconds = self._next.seconds
             self._log(None)
         except CommonGroundError as trouble:
@@ -115,14 +125,27 @@ class Timers:
         elif expected_at < found_at + _LATENCY_SECONDS:  # we found it; the other kernels do not know of it
             self._notifier.wake_elsewhere(timer_topic())
 
-    async def _hand_over(self) -> None:
-        """Give the turn that is due now to a claim that waits for it here, if there is one."""
-        agent, is_due = self._next.agent, _time() >= self._found_at + self._next.seconds
-        if agent is None or not is_due:
-            return
+    async def _hand_over(self, agent: AgentRef) -> None:
+        """Give the agent's turn that will be due in a moment to a claim that waits for it here, if any.
+
+        The claim is prepared now, and committed when the turn is due.
+        """
         with self._parked.offering(agent) as waiting:
-            if waiting is not None:
-                await claim_due_turn(self._database, agent.project_id, waiting, lease=self._lease)
+            if waiting is None:
+                return
+            try:
+                await claim_due_turn(
+                    self._database,
+                    agent.project_id,
+                    waiting,
+                    lease=self._lease,
+                    ahead=timedelta(seconds=_AHEAD_SECONDS),
+                    hold=partial(_until_due, waiting.woken),
+                )
+            except CommonGroundError as trouble:
+                self._log(trouble)
+            except Exception:
+                logger.exception("the timer has a fault and goes on")
 
     def _log(self, trouble: CommonGroundError | None) -> None:
         if trouble is not None and not self._is_in_trouble:
@@ -168,6 +191,15 @@ def note_tick(notifier: Notifier, metrics: Metrics, tick: Tick) -> None:
 
 def _topics_of(woken: WokenTurn) -> tuple[str, ...]:
     return turn_topics(woken.turn, woken.agent)
+
+
+async def _until_due(woken: asyncio.Event, seconds: float) -> bool:
+    """Wait to the moment; return whether nothing has woken the claim, which would run its own statement."""
+    due_at = _time() + seconds
+    await until_woken(woken, seconds - _TICK_SECONDS)
+    while _time() < due_at and not woken.is_set():  # noqa: ASYNC110  # no timer is as exact
+        await asyncio.sleep(0)
+    return not woken.is_set()
 
 
 def _time() -> float:

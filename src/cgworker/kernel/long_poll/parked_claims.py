@@ -44,7 +44,7 @@ class _Parked:
     def begin_offer(self) -> WaitingClaim:
         """Return the claim for a dispatch, and offer it to no other."""
         self.offered = asyncio.get_running_loop().create_future()
-        return WaitingClaim(self.claim, self.end_offer)
+        return WaitingClaim(self.claim, self.end_offer, self.woken)
 
     def end_offer(self, claimed: Claimed | None) -> None:
         """Set the result of the offer; only the first result counts.

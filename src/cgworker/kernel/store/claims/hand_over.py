@@ -6,11 +6,12 @@ commit, during which an idle worker waits. It is still what happens if the hand-
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 
 from cgworker.kernel.store.claims.claim import Claimed, ClaimTry
 from cgworker.kernel.store.claims.reclaim import ClaimRequest
@@ -191,10 +192,12 @@ class WaitingClaim:
     Attributes:
         claim: the claim request.
         give: answers the request with the claim that it got.
+        woken: set when something has changed for its agent, or its client has gone.
     """
 
     claim: ClaimRequest
     give: Callable[[Claimed], None]
+    woken: asyncio.Event = field(factory=asyncio.Event)
 
 
 async def hand_over(
