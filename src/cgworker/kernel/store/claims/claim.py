@@ -15,6 +15,7 @@ from cgworker.kernel.store.callers import require_caller, touch_used
 from cgworker.kernel.store.claims.fence import retry_later
 from cgworker.kernel.store.claims.reclaim import ClaimRequest, reclaim
 from cgworker.kernel.store.claims.reconcile import RECONCILE_AGENT
+from cgworker.kernel.store.claims.shared_sql import ready_turns, records_of_claimed
 from cgworker.kernel.store.due import WAKE_AGENT
 from cgworker.kernel.store.ids import hash_of, new_claim_token, turn_id
 from cgworker.kernel.store.postgres.database import Connection, Database, Row
@@ -30,7 +31,7 @@ from cgworker.wire.refs import ClaimToken
 # claimed and `is_blocked` is true: the caller then wakes, reconciles and claims in one transaction.
 #
 # Every statement locks turns before agents, so that no two can deadlock. On EXISTS, see `__init__.py`.
-CLAIM_TURNS = """
+CLAIM_TURNS = f"""
 with asked as (
     -- Requests with a valid credential and an unused Idempotency-Key; `nth` counts an agent's requests.
     select s.*, who.is_touch_due, row_number() over (partition by s.agent_id order by s.place) as nth
@@ -69,23 +70,7 @@ with asked as (
     select a.agent_id, q.turn_number, q.priority, q.fair_number
     from asking a
     cross join lateral (
-        select t.turn_number, t.priority, t.fair_number
-        from cg_turns t
-        where t.project_id = $1 and t.target_agent_id = a.agent_id
-            and cg_is_ready(t.state, t.due_at, t.waits_for_key)
-            and (t.serial_key is null or t.turn_number = (
-                select e.turn_number
-                from cg_turns e
-                where e.project_id = $1 and e.target_agent_id = a.agent_id
-                    and e.serial_key = t.serial_key
-                    and cg_place_in_key(e.serial_key, e.due_at, e.state, e.turn_number) is not null
-                order by cg_place_in_key(e.serial_key, e.due_at, e.state, e.turn_number)
-                limit 1
-            ))
-        order by t.priority desc, t.fair_number, t.turn_number
-        limit a.asked_count
-        for no key update skip locked
-    ) q
+{ready_turns("a.asked_count")}    ) q
     where not a.is_blocked
 ), next as (
     -- Number the locked turns of each agent, to pair them with its requests.
@@ -143,21 +128,7 @@ select a.place as asked_place, a.is_touch_due, g.is_blocked, cg_clock() as serve
 from asked a
 join asking g on g.agent_id = a.agent_id
 left join claimed c on c.place = a.place
-left join lateral (
-    select * from (
-        select *, sum(octet_length(payload::text)) over (order by turn_seq) as bytes
-        from (
-            select turn_seq, record_id, role, box_id, card_id, metadata, payload, created_at as recorded_at
-            from cg_records
-            where project_id = $1 and turn_number = c.turn_number and turn_seq > 0
-            order by turn_seq
-            limit a.record_limit
-        ) found
-    ) counted
-    -- Leave out the records beyond the size of a page; the caller sees that some are missing.
-    where bytes <= 16777216  -- MAX_PAGE_BYTES
-) r on true
-order by a.place, r.turn_seq
+{records_of_claimed("a.record_limit")}order by a.place, r.turn_seq
 """
 
 
@@ -224,7 +195,7 @@ class ClaimTry:
         return (claim.request.agent.agent_id, *self.own_row(), *claim.bearer.row())
 
     def own_row(self) -> tuple[Any, ...]:
-        """Return the columns of its row that say nothing of the caller."""
+        """Return the columns of its row without those of the caller."""
         claim = self.claim
         return (
             hash_of(self.token),

@@ -19,6 +19,7 @@ from cgworker.kernel.store.claims.claim import Claimed, ClaimTry, with_all_recor
 from cgworker.kernel.store.claims.fence import Fenced
 from cgworker.kernel.store.claims.finish import Settled, parent_of, row_of
 from cgworker.kernel.store.claims.reclaim import ClaimRequest
+from cgworker.kernel.store.claims.shared_sql import ready_turns, records_of_claimed
 from cgworker.kernel.store.postgres.database import Database, Row
 from cgworker.wire.turns import Finish
 
@@ -26,7 +27,7 @@ from cgworker.wire.turns import Finish
 # if either would refuse it or need a second look: see `sent`, `asking` and `held`.
 #
 # A slot that is freed and taken again leaves the agent's row as it is.
-FINISH_AND_CLAIM_TURNS = """
+FINISH_AND_CLAIM_TURNS = f"""
 with sent as (
     -- Items with a valid credential and an unused Idempotency-Key.
     select s.*, who.is_touch_due
@@ -99,23 +100,7 @@ with sent as (
     select a.agent_id, q.turn_number, q.priority, q.fair_number
     from freed a
     cross join lateral (
-        select t.turn_number, t.priority, t.fair_number
-        from cg_turns t
-        where t.project_id = $1 and t.target_agent_id = a.agent_id
-            and cg_is_ready(t.state, t.due_at, t.waits_for_key)
-            and (t.serial_key is null or t.turn_number = (
-                select e.turn_number
-                from cg_turns e
-                where e.project_id = $1 and e.target_agent_id = a.agent_id
-                    and e.serial_key = t.serial_key
-                    and cg_place_in_key(e.serial_key, e.due_at, e.state, e.turn_number) is not null
-                order by cg_place_in_key(e.serial_key, e.due_at, e.state, e.turn_number)
-                limit 1
-            ))
-        order by t.priority desc, t.fair_number, t.turn_number
-        limit a.freed_count
-        for no key update skip locked
-    ) q
+{ready_turns("a.freed_count")}    ) q
 ), next as (
     select agent_id, turn_number, row_number() over (
             partition by agent_id order by priority desc, fair_number, turn_number) as nth
@@ -197,20 +182,7 @@ select z.place as asked_place, z.is_touch_due, z.parent_number as closed_parent,
     c.*, r.*
 from closed z
 left join claimed c on c.place = z.place
-left join lateral (
-    select * from (
-        select *, sum(octet_length(payload::text)) over (order by turn_seq) as bytes
-        from (
-            select turn_seq, record_id, role, box_id, card_id, metadata, payload, created_at as recorded_at
-            from cg_records
-            where project_id = $1 and turn_number = c.turn_number and turn_seq > 0
-            order by turn_seq
-            limit z.record_limit
-        ) found
-    ) counted
-    where bytes <= 16777216  -- MAX_PAGE_BYTES
-) r on true
-order by z.place, r.turn_seq
+{records_of_claimed("z.record_limit")}order by z.place, r.turn_seq
 """
 
 
