@@ -20,12 +20,12 @@ from benchmarks.measuring import Findings, Options, Row, cpu_seconds, main
 from benchmarks.servers import (
     Postgres,
     Server,
-    a_postgres,
-    a_reference,
     absent,
     kernel_of,
     new_database,
     peer_python,
+    running_postgres,
+    running_reference,
 )
 
 ROW = Row(
@@ -53,7 +53,7 @@ async def measure(options: Options) -> Findings:
     """Closed turns a second of each, and where the CPU time of ours goes."""
     findings = Findings()
     async with AsyncExitStack() as stack:
-        postgres = stack.enter_context(a_postgres())
+        postgres = stack.enter_context(running_postgres())
         contestants = await _contestants(stack, options, postgres, findings)
         for contestant in contestants:
             await contestant.run(CONNECTIONS, _WARM_SECONDS)
@@ -69,7 +69,7 @@ async def measure(options: Options) -> Findings:
                     await contestant.run(count, _SECONDS / 2),
                     at=count,
                 )
-    _judge(findings)
+    _check_goals(findings)
     return findings
 
 
@@ -83,10 +83,10 @@ async def _contestants(
         Contestant("bare asyncpg", bare),
     ]
     if python := peer_python("reference"):
-        theirs = stack.enter_context(a_reference(python, await new_database(postgres)))
+        theirs = stack.enter_context(running_reference(python, await new_database(postgres)))
         found.append(Contestant("reference", await _turns_of(theirs), theirs.pid))
         dsn = await new_database(postgres)
-        helped = stack.enter_context(a_reference(python, dsn, storage="open"))
+        helped = stack.enter_context(running_reference(python, dsn, storage="open"))
         found.append(Contestant("reference, storage kept open", await _turns_of(helped), helped.pid))
     else:
         findings.absent.append(absent("reference"))
@@ -108,7 +108,7 @@ def _cpu(contestant: Contestant, postgres: Postgres) -> dict[str, float]:
     return used if contestant.pid is None else {**used, "kernel": cpu_seconds(contestant.pid)}
 
 
-def _judge(findings: Findings) -> None:
+def _check_goals(findings: Findings) -> None:
     ours, theirs, bare = (
         findings.median(who, "closed turns") for who in ("cgworker", "reference", "bare asyncpg")
     )

@@ -27,12 +27,12 @@ from benchmarks.measuring import Findings, Options, Row, main
 from benchmarks.servers import (
     Agent,
     Server,
-    a_postgres,
-    a_reference,
     absent,
     kernel_of,
     new_database,
     peer_python,
+    running_postgres,
+    running_reference,
 )
 
 ROW = Row(
@@ -82,15 +82,15 @@ async def measure(options: Options) -> Findings:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cg-")))
         (folder / RUNTIME).write_text(_RUNTIME)
         (folder / RESIDENT_RUNTIME).write_text(_RESIDENT_RUNTIME)
-        postgres = stack.enter_context(a_postgres())
+        postgres = stack.enter_context(running_postgres())
         ours = await stack.enter_async_context(kernel_of(options, postgres))
         contestants = [
             await _contestant("cgworker", OUR_CG, ours, 100),
             await _contestant(_RESIDENT, OUR_CG, ours, 400, is_resident=True),
         ]
         if python := peer_python("reference"):
-            published = a_reference(python, await new_database(postgres), storage="published")
-            without_ddl = a_reference(python, await new_database(postgres))
+            published = running_reference(python, await new_database(postgres), storage="published")
+            without_ddl = running_reference(python, await new_database(postgres))
             for name, server in (("reference", published), ("reference, no DDL", without_ddl)):
                 theirs = stack.enter_context(server)
                 contestants.append(await _contestant(name, cg_of(python), theirs, 5))
@@ -111,7 +111,7 @@ async def measure(options: Options) -> Findings:
                         findings.add(
                             contestant.name, f"a turn above {contestant.own_time}", "ms", above * 1000
                         )
-    _judge(findings)
+    _check_goals(findings)
     return findings
 
 
@@ -180,7 +180,7 @@ def _instant(turn: dict[str, str]) -> float:
     return datetime.fromisoformat(turn["updated_at"]).timestamp()
 
 
-def _judge(findings: Findings) -> None:
+def _check_goals(findings: Findings) -> None:
     above = findings.median("cgworker", "a turn above its child")
     findings.judge_most("≤ 10 ms above the child", above, "ms", most=10)
     above = findings.median(_RESIDENT, "a turn above its own answer")

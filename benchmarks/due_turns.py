@@ -18,8 +18,16 @@ from pathlib import Path
 import asyncpg
 
 from benchmarks.measuring import Findings, Options, Row, cpu_seconds, main
-from benchmarks.pick_up import a_program, said
-from benchmarks.servers import PROJECT, Server, a_kernel, a_postgres, absent, new_database, peer_python
+from benchmarks.pick_up import read_answer, running_program
+from benchmarks.servers import (
+    PROJECT,
+    Server,
+    absent,
+    new_database,
+    peer_python,
+    running_kernel,
+    running_postgres,
+)
 from cgworker.wire.turns import Dispatch, RootRequest
 
 ROW = Row(
@@ -57,9 +65,9 @@ async def measure(options: Options) -> Findings:
     """The idle CPU of a kernel with and without them, and the middle and 95th of many pick-ups."""
     findings = Findings()
     async with AsyncExitStack() as stack:
-        postgres = stack.enter_context(a_postgres())
+        postgres = stack.enter_context(running_postgres())
         dsn = await new_database(postgres)
-        ours = stack.enter_context(a_kernel(dsn))
+        ours = stack.enter_context(running_kernel(dsn))
         await _idle(findings, ours, "idle CPU, empty")
         await _fill(dsn)
         await _idle(findings, ours, "idle CPU, 100,000 sleeping turns and 10,000 schedules")
@@ -78,7 +86,7 @@ async def measure(options: Options) -> Findings:
                 )
                 findings.add(who, "late, p50", "ms", statistics.median(late))
                 findings.add(who, "late, p95", "ms", late[int(0.95 * (len(late) - 1))])
-    _judge(findings)
+    _check_goals(findings)
     return findings
 
 
@@ -113,7 +121,7 @@ async def _our_worker(server: Server) -> AsyncIterator[Contestant]:
         "project_id": server.project_id,
     }
     async with (
-        a_program([sys.executable, str(_PROGRAMS / "idle_worker.py")], asked) as process,
+        running_program([sys.executable, str(_PROGRAMS / "idle_worker.py")], asked) as process,
         server.client(agent) as kernel,
     ):
 
@@ -130,7 +138,7 @@ async def _our_worker(server: Server) -> AsyncIterator[Contestant]:
                 )
             )
             accepted_at = time.time()
-            handled_at: float = (await said(process))["handled_at"]
+            handled_at: float = (await read_answer(process))["handled_at"]
             return handled_at - accepted_at - _DELAY_SECONDS
 
         yield pick_up
@@ -138,18 +146,18 @@ async def _our_worker(server: Server) -> AsyncIterator[Contestant]:
 
 @asynccontextmanager
 async def _a_peer(program: list[str], asked: dict[str, object]) -> AsyncIterator[Contestant]:
-    async with a_program(program, asked) as process:
+    async with running_program(program, asked) as process:
 
         async def pick_up() -> float:
             assert process.stdin is not None
             process.stdin.write(b"\n")
-            told = await said(process)
+            told = await read_answer(process)
             return float(told["handled_at"]) - float(told["accepted_at"]) - _DELAY_SECONDS
 
         yield pick_up
 
 
-def _judge(findings: Findings) -> None:
+def _check_goals(findings: Findings) -> None:
     idle = findings.median("cgworker", "idle CPU, 100,000 sleeping turns and 10,000 schedules")
     findings.judge_most("idle CPU ≤ 1 %", idle, "%", most=1)
     ours = findings.median("cgworker", "late, p50")

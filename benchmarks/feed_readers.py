@@ -21,11 +21,11 @@ from benchmarks.servers import (
     Agent,
     Postgres,
     Server,
-    a_kernel,
-    a_postgres,
     absent,
     new_database,
     peer_python,
+    running_kernel,
+    running_postgres,
 )
 
 ROW = Row(
@@ -55,7 +55,7 @@ async def measure(options: Options) -> Findings:
     """Turns closed beside so many readers, what those got, and each verb's time at half load."""
     findings = Findings()
     async with AsyncExitStack() as stack:
-        postgres = stack.enter_context(a_postgres())
+        postgres = stack.enter_context(running_postgres())
         builds = {"cgworker": await _contestant(stack, postgres, "cgworker", None)}
         if python := peer_python("baseline"):
             builds["baseline"] = await _contestant(stack, postgres, "baseline", python)
@@ -71,12 +71,12 @@ async def measure(options: Options) -> Findings:
                 for count in (0, _PROBED_READERS):
                     await _probe(build, count, half, findings)
         for name in builds:
-            _judge(findings, name)
+            _check_goals(findings, name)
     return findings
 
 
 async def _contestant(stack: AsyncExitStack, postgres: Postgres, name: str, python: str | None) -> Contestant:
-    server = stack.enter_context(a_kernel(await new_database(postgres), python=python))
+    server = stack.enter_context(running_kernel(await new_database(postgres), python=python))
     agents = [await server.admit(f"bench-{number}") for number in range(CONNECTIONS + 1)]
     return Contestant(name, server, agents, await server.admit("reader"))
 
@@ -207,7 +207,7 @@ async def _verbs_of(probe: Caller) -> AsyncIterator[float]:
         claim = claim or (answer if isinstance(answer, dict) and "token" in answer else None)
 
 
-def _judge(findings: Findings, name: str) -> None:
+def _check_goals(findings: Findings, name: str) -> None:
     alone = findings.median(name, _beside("closed turns", 0))
     for count, most in ((8, 15), (1000, 50)):
         cost = (1 - findings.median(name, _beside("closed turns", count)) / alone) * 100

@@ -22,7 +22,7 @@ from attrs import define, evolve, field, frozen
 from benchmarks.fleet_model import VERBS, Clock, Costs, Database, Kernel, Servers, Verb
 from benchmarks.load import Caller, callers
 from benchmarks.measuring import Findings, Options, Row, cpu_seconds, main
-from benchmarks.servers import Agent, Server, a_kernel, a_postgres, new_database
+from benchmarks.servers import Agent, Server, new_database, running_kernel, running_postgres
 from cgworker import AgentRef
 from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.store.agents import register_agent
@@ -82,7 +82,7 @@ class Measured:
 async def measure(options: Options) -> Findings:
     """Real runs and the model's, by connections."""
     findings = Findings()
-    with a_postgres() as postgres, a_kernel(dsn := await new_database(postgres)) as server:
+    with running_postgres() as postgres, running_kernel(dsn := await new_database(postgres)) as server:
         one = [await server.admit(f"fleet-{number}") for number in range(max(CONNECTIONS))]
         runs = {("one project", count): one[:count] for count in CONNECTIONS}
         runs["projects of their own", MANY] = await _in_projects(dsn, MANY)
@@ -104,7 +104,7 @@ async def measure(options: Options) -> Findings:
     if os.sched_getscheduler(0) != os.SCHED_OTHER:
         findings.notes.append("other work on the machine had to wait: these programs had real-time priority")
     for where, count in runs:
-        _judge(findings, where, count)
+        _check_goals(findings, where, count)
     return findings
 
 
@@ -252,7 +252,7 @@ def _time(share: int, count: int) -> str:
     return f"the requests of a turn, {count} connections, p{share}"
 
 
-def _judge(findings: Findings, where: str, count: int) -> None:
+def _check_goals(findings: Findings, where: str, count: int) -> None:
     model, real = f"model, {where}", f"real, {where}"
     ratios = {
         "turns closed": findings.median(model, _RATE, at=count) / findings.median(real, _RATE, at=count),

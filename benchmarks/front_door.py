@@ -22,11 +22,11 @@ from benchmarks.servers import (
     PROJECT,
     Agent,
     Server,
-    a_kernel,
-    a_postgres,
     absent,
     new_database,
     peer_python,
+    running_kernel,
+    running_postgres,
 )
 from cgworker.kernel.app import ROUTES
 from cgworker.kernel.openapi.operation import Operation
@@ -105,15 +105,15 @@ async def measure(options: Options) -> Findings:
     if options.url:
         findings.notes.append("this row starts its own kernels and leaves --url alone")
     async with AsyncExitStack() as stack:
-        postgres = stack.enter_context(a_postgres())
+        postgres = stack.enter_context(running_postgres())
         dsn = await new_database(postgres)
-        with a_kernel(dsn, CG_CLAIM_TIMEOUT_SECONDS="10") as server:
+        with running_kernel(dsn, CG_CLAIM_TIMEOUT_SECONDS="10") as server:
             agent = await server.admit("bench-door", capacity=3)
             for case in _cases(agent):
                 _note(findings, "cgworker", case, await _hurt(server, agent, case, _CASE_SECONDS))
         await _compare(findings, await new_database(postgres), await new_database(postgres), options.rounds)
     findings.notes.append("the process that parses large bodies beside the kernel's is not in its memory")
-    _judge(findings)
+    _check_goals(findings)
     return findings
 
 
@@ -138,7 +138,7 @@ async def _compare(findings: Findings, dsn: str, baseline_dsn: str, rounds: int)
     worst = next(route for route in ROUTES if isinstance(route, Operation) and route.path.endswith(_WORST))
     for _ in range(rounds):
         for who, program, database in (("cgworker", None, dsn), ("f7e32f1", python, baseline_dsn)):
-            with a_kernel(database, python=program) as server:
+            with running_kernel(database, python=program) as server:
                 agent = await server.admit("bench-door", capacity=3)
                 case = Case(worst, "1 MiB", 1, None)
                 harm = await _hurt(server, agent, case, _BASELINE_SECONDS)
@@ -249,7 +249,7 @@ def _memory_of(server: Server) -> float:
     return memory_mib(server.pid or 0)
 
 
-def _judge(findings: Findings) -> None:
+def _check_goals(findings: Findings) -> None:
     for who, most in (("without a credential", 50), ("with a credential", 250)):
         slowest = max(_all(findings, f"slowest `/healthz`, {who}"))
         findings.judge_most(f"`/healthz` {who} ≤ {most} ms", slowest, "ms", most=most)

@@ -13,7 +13,7 @@ from attrs import frozen
 from benchmarks.filling import FULL, Size, fill
 from benchmarks.load import Caller, callers
 from benchmarks.measuring import Findings, Options, Row, main
-from benchmarks.servers import Agent, Server, a_kernel, a_postgres, new_database
+from benchmarks.servers import Agent, Server, new_database, running_kernel, running_postgres
 
 ROW = Row(
     7,
@@ -50,17 +50,17 @@ async def measure(options: Options) -> Findings:
         for _ in range(options.rounds):
             await _round(sites, findings)
     for what in sites[0].requests:
-        _judge(what, findings)
+        _check_goals(what, findings)
     return findings
 
 
 async def _fill_sites(stack: AsyncExitStack) -> list[Site]:
     """A kernel for each size; connections are opened last, since filling outlasts a kernel's patience."""
-    postgres = stack.enter_context(a_postgres())
+    postgres = stack.enter_context(running_postgres())
     filled = []
     for size in (EMPTY, BETWEEN, FULL):
         dsn = await new_database(postgres)
-        server = stack.enter_context(a_kernel(dsn))
+        server = stack.enter_context(running_kernel(dsn))
         await fill(dsn, size)
         filled.append((size, server, await server.admit("bench-growth")))
     return [await _site(stack, size, server, agent) for size, server, agent in filled]
@@ -82,7 +82,7 @@ async def _round(sites: list[Site], findings: Findings) -> None:
             findings.add("cgworker", what, "ms", statistics.median(seconds) * 1000, at=turn_count)
 
 
-def _judge(what: str, findings: Findings) -> None:
+def _check_goals(what: str, findings: Findings) -> None:
     full, empty = (findings.median("cgworker", what, at=size.turn_count) for size in (FULL, EMPTY))
     came_to = f"{full / empty:.2f} × ({empty:.2f} → {full:.2f} ms)"
     findings.judge(f"{what} ≤ {MOST_RATIO} ×", came_to, is_met=full <= MOST_RATIO * empty)

@@ -17,7 +17,7 @@ import httpx
 
 from benchmarks.load import callers
 from benchmarks.measuring import Findings, Options, Row, cpu_seconds, main, memory_mib
-from benchmarks.servers import PROJECT, ROOT, Agent, Server, a_kernel, a_postgres, new_database
+from benchmarks.servers import PROJECT, ROOT, Agent, Server, new_database, running_kernel, running_postgres
 from cgworker import AgentRef
 
 ROW = Row(
@@ -51,13 +51,13 @@ async def measure(options: Options) -> Findings:
     findings = Findings()
     if options.url is not None:
         findings.notes.append("this row starts a kernel of its own: it writes its agents into the database")
-    with a_postgres() as postgres:
+    with running_postgres() as postgres:
         dsn = await new_database(postgres)
-        with a_kernel(dsn, CG_CLAIM_TIMEOUT_SECONDS="30") as server:
+        with running_kernel(dsn, CG_CLAIM_TIMEOUT_SECONDS="30") as server:
             agents = await _admitted(dsn)
             await _dispatch_to_all(server, agents)
             await _hold(server, agents, postgres.pid, findings)
-    _judge(findings)
+    _check_goals(findings)
     return findings
 
 
@@ -128,7 +128,7 @@ async def _request_count(server: Server) -> float:
     return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("cg_requests_total{"))
 
 
-def _judge(findings: Findings) -> None:
+def _check_goals(findings: Findings) -> None:
     findings.judge_most("no lease lost", findings.median("cgworker", "leases lost"), "lost", most=0)
     findings.judge_most("≤ 60 KB a turn", findings.median("cgworker", "memory a turn"), "KB", most=60)
     cores = sum(findings.median("cgworker", f"CPU, {who}") for who in ("worker", "kernel"))

@@ -16,8 +16,16 @@ from attrs import frozen
 from benchmarks.harnesses.large_turns import text_of
 from benchmarks.load import Caller, callers
 from benchmarks.measuring import Findings, Options, Row, cpu_seconds, main, memory_mib
-from benchmarks.pick_up import a_program, said
-from benchmarks.servers import PROJECT, Agent, Postgres, Server, a_kernel, a_postgres, new_database
+from benchmarks.pick_up import read_answer, running_program
+from benchmarks.servers import (
+    PROJECT,
+    Agent,
+    Postgres,
+    Server,
+    new_database,
+    running_kernel,
+    running_postgres,
+)
 from cgworker.wire.turns import CONVERSATION_KIND
 
 ROW = Row(
@@ -79,9 +87,9 @@ async def measure(options: Options) -> Findings:
     findings = Findings()
     if options.url is not None:
         findings.notes.append("this row starts its own kernel")
-    with a_postgres() as postgres:
+    with running_postgres() as postgres:
         dsn = await new_database(postgres)
-        with a_kernel(dsn) as server:
+        with running_kernel(dsn) as server:
             kinds = (CONVERSATION_KIND, _READ, _LOOKED)
             agent = await server.admit("large", capacity=10, capabilities=kinds)
             site = Site(postgres, server, agent, await asyncpg.connect(dsn))
@@ -96,7 +104,7 @@ async def measure(options: Options) -> Findings:
                         findings.add("cgworker", "turns with a result", "1/s", rate, at=size)
                 await _memory(site, clients, findings)
             await site.database.close()
-    _judge(findings)
+    _check_goals(findings)
     return findings
 
 
@@ -131,12 +139,12 @@ async def _work_off(site: Site, size: int) -> float:
     ref = site.agent.ref
     asked = {"url": site.server.url, "project_id": ref.project_id, "agent_id": ref.agent_id}
     program = [sys.executable, "-m", "benchmarks.harnesses.large_turns"]
-    async with a_program(program, {**asked, "token": site.agent.token, "size": size}) as process:
+    async with running_program(program, {**asked, "token": site.agent.token, "size": size}) as process:
         while await site.database.fetchval(COUNT_OPEN):  # noqa: ASYNC110  # it can only be asked
             await asyncio.sleep(0.1)
         assert process.stdin is not None
         process.stdin.write(b"\n")
-        seconds: float = await said(process)
+        seconds: float = await read_answer(process)
         return seconds
 
 
@@ -157,7 +165,7 @@ async def _memory(site: Site, clients: list[Caller], findings: Findings) -> None
     findings.add("cgworker", "kernel 25 s later", "MiB", memory_mib(site.server.pid))
 
 
-def _judge(findings: Findings) -> None:
+def _check_goals(findings: Findings) -> None:
     def median(what: str, **at: Any) -> float:
         return findings.median("cgworker", what, **at)
 

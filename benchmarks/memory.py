@@ -12,7 +12,15 @@ from benchmarks.closed_turns import CONNECTIONS, closed_a_second
 from benchmarks.load import callers
 from benchmarks.loops import OUR_CG, RUNTIME, cg_of, embedded, loops
 from benchmarks.measuring import Findings, Options, Row, main, memory_mib
-from benchmarks.servers import Server, a_postgres, a_reference, absent, kernel_of, new_database, peer_python
+from benchmarks.servers import (
+    Server,
+    absent,
+    kernel_of,
+    new_database,
+    peer_python,
+    running_postgres,
+    running_reference,
+)
 
 ROW = Row(10, "memory of a kernel under the load of row 1, and of an idle worker", "≤ 110 MiB; ≤ 45 MiB")
 
@@ -27,11 +35,13 @@ async def measure(options: Options) -> Findings:
     """The resident memory of our kernel and the reference's after each round of load."""
     findings = Findings()
     async with AsyncExitStack() as stack:
-        postgres = stack.enter_context(a_postgres())
+        postgres = stack.enter_context(running_postgres())
         servers = {"cgworker": await stack.enter_async_context(kernel_of(options, postgres))}
         cgs: dict[str, Sequence[str]] = {"cgworker": OUR_CG}
         if python := peer_python("reference"):
-            servers["reference"] = stack.enter_context(a_reference(python, await new_database(postgres)))
+            servers["reference"] = stack.enter_context(
+                running_reference(python, await new_database(postgres))
+            )
             cgs["reference"] = cg_of(python)
         else:
             findings.absent.append(absent("reference"))

@@ -14,7 +14,7 @@ import asyncpg
 
 from benchmarks.load import Caller, callers
 from benchmarks.measuring import Findings, Options, Row, main
-from benchmarks.servers import PROJECT, a_kernel, a_postgres, new_database
+from benchmarks.servers import PROJECT, new_database, running_kernel, running_postgres
 
 ROW = Row(
     14,
@@ -40,9 +40,9 @@ from generate_series(1, 1000000) n
 async def measure(options: Options) -> Findings:
     """The middle of many claims, of an agent with a long queue and of one with none."""
     findings = Findings()
-    with a_postgres() as postgres:
+    with running_postgres() as postgres:
         dsn = await new_database(postgres)
-        with a_kernel(dsn) as server:
+        with running_kernel(dsn) as server:
             agents = [await server.admit(name, capacity=5) for name in (_EMPTY, _FULL)]
             await _fill(dsn)
             async with callers(server, agents) as (empty, full):

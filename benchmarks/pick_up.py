@@ -27,12 +27,12 @@ from benchmarks.measuring import Findings, Options, Row, main
 from benchmarks.servers import (
     ROOT,
     Server,
-    a_postgres,
-    a_reference,
     absent,
     kernel_of,
     new_database,
     peer_python,
+    running_postgres,
+    running_reference,
 )
 
 ROW = Row(
@@ -65,7 +65,7 @@ async def measure(options: Options) -> Findings:
     """The middle and the 95th of a hundred pick-ups, and how long the dispatch took."""
     findings = Findings()
     async with AsyncExitStack() as stack:
-        postgres = stack.enter_context(a_postgres())
+        postgres = stack.enter_context(running_postgres())
         ours = await stack.enter_async_context(kernel_of(options, postgres))
         contestants = {"cgworker": (await stack.enter_async_context(_our_worker(ours)), 40, _PAUSE_SECONDS)}
         if python := peer_python("queues"):
@@ -75,18 +75,18 @@ async def measure(options: Options) -> Findings:
             findings.absent.append(absent("queues"))
         if python := peer_python("reference"):
             dsn = await new_database(postgres)
-            theirs = stack.enter_context(a_reference(python, dsn, storage="published"))
+            theirs = stack.enter_context(running_reference(python, dsn, storage="published"))
             loop = await stack.enter_async_context(_their_loop(python, theirs))
             contestants["reference"] = (loop, 6, _PEER_PAUSE_SECONDS)
         else:
             findings.absent.append(absent("reference"))
         for _ in range(options.rounds):
             for who, (pick_up, count, pause) in contestants.items():
-                _tell(findings, who, [await _after(pause, pick_up) for _ in range(count)])
+                _note_picks(findings, who, [await _after(pause, pick_up) for _ in range(count)])
     findings.notes.append(
         "the reference's handler is a command of its `cg worker loop`, the others' a function"
     )
-    _judge(findings)
+    _check_goals(findings)
     return findings
 
 
@@ -96,7 +96,7 @@ async def _after(pause_seconds: float, pick_up: Contestant) -> Picked:
     return await asyncio.wait_for(pick_up(), _WAIT_SECONDS)
 
 
-def _tell(findings: Findings, who: str, picked: list[Picked]) -> None:
+def _note_picks(findings: Findings, who: str, picked: list[Picked]) -> None:
     waits = sorted((each.handled_at - each.accepted_at) * 1000 for each in picked)
     findings.add(who, "pick-up, p50", "ms", statistics.median(waits))
     findings.add(who, "pick-up, p95", "ms", waits[int(0.95 * (len(waits) - 1))])
@@ -119,14 +119,14 @@ async def _our_worker(server: Server) -> AsyncIterator[Contestant]:
         "agent_id": agent.ref.agent_id,
         "project_id": server.project_id,
     }
-    async with a_program([sys.executable, str(_PROGRAMS / "idle_worker.py")], asked) as process:
+    async with running_program([sys.executable, str(_PROGRAMS / "idle_worker.py")], asked) as process:
 
         async def pick_up() -> Picked:
             async with callers(server, [agent]) as (caller,):
                 given_at = time.time()
                 await caller.dispatch(agent)
                 accepted_at = time.time()
-            return Picked(given_at, accepted_at, (await said(process))["handled_at"])
+            return Picked(given_at, accepted_at, (await read_answer(process))["handled_at"])
 
         yield pick_up
 
@@ -134,12 +134,12 @@ async def _our_worker(server: Server) -> AsyncIterator[Contestant]:
 @asynccontextmanager
 async def _pgqueuer(python: str, dsn: str) -> AsyncIterator[Contestant]:
     """It queues its jobs itself, on a connection of their own: at each line it is told."""
-    async with a_program([python, str(_PROGRAMS / "pgqueuer_idle.py")], {"dsn": dsn}) as process:
+    async with running_program([python, str(_PROGRAMS / "pgqueuer_idle.py")], {"dsn": dsn}) as process:
 
         async def pick_up() -> Picked:
             assert process.stdin is not None
             process.stdin.write(b"\n")
-            return Picked(**await said(process))
+            return Picked(**await read_answer(process))
 
         yield pick_up
 
@@ -167,7 +167,9 @@ async def _their_loop(python: str, server: Server) -> AsyncIterator[Contestant]:
 
 
 @asynccontextmanager
-async def a_program(program: list[str], asked: dict[str, Any]) -> AsyncIterator[asyncio.subprocess.Process]:
+async def running_program(
+    program: list[str], asked: dict[str, Any]
+) -> AsyncIterator[asyncio.subprocess.Process]:
     """It is told what it is asked on its first line, and says when it is ready."""
     process = await asyncio.create_subprocess_exec(
         *program, cwd=ROOT, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
@@ -175,19 +177,19 @@ async def a_program(program: list[str], asked: dict[str, Any]) -> AsyncIterator[
     try:
         assert process.stdin is not None
         process.stdin.write(json.dumps(asked).encode() + b"\n")
-        await asyncio.wait_for(said(process), _WAIT_SECONDS)
+        await asyncio.wait_for(read_answer(process), _WAIT_SECONDS)
         yield process
     finally:
         process.terminate()
         await process.wait()
 
 
-async def said(process: asyncio.subprocess.Process) -> Any:
+async def read_answer(process: asyncio.subprocess.Process) -> Any:
     assert process.stdout is not None
     return json.loads(await process.stdout.readline())
 
 
-def _judge(findings: Findings) -> None:
+def _check_goals(findings: Findings) -> None:
     ours, theirs = (findings.median(who, "pick-up, p50") for who in ("cgworker", "pgqueuer"))
     came_to = "peer absent" if theirs != theirs else f"{ours:.3g} ms, pgqueuer {theirs:.3g} ms"
     findings.judge("p50 ≤ pgqueuer's", came_to, is_met=ours <= theirs)

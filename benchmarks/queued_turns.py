@@ -25,12 +25,12 @@ from benchmarks.servers import (
     Agent,
     Postgres,
     Server,
-    a_kernel,
-    a_postgres,
     absent,
     kernel_of,
     new_database,
     peer_python,
+    running_kernel,
+    running_postgres,
 )
 
 ROW = Row(
@@ -71,11 +71,11 @@ async def measure(options: Options) -> Findings:
         absent(name) for name, python in (("queues", queues), ("baseline", baseline)) if python is None
     ]
     async with AsyncExitStack() as stack:
-        postgres = stack.enter_context(a_postgres())
+        postgres = stack.enter_context(running_postgres())
         ours = await stack.enter_async_context(kernel_of(options, postgres))
         builds = [await _build("cgworker", sys.executable, ours)]
         if baseline is not None:
-            theirs = stack.enter_context(a_kernel(await new_database(postgres), python=baseline))
+            theirs = stack.enter_context(running_kernel(await new_database(postgres), python=baseline))
             builds.append(await _build("f7e32f1", baseline, theirs))
         for _ in range(options.rounds):
             for capacity in _CAPACITIES:
@@ -83,7 +83,7 @@ async def measure(options: Options) -> Findings:
                     await _round(build, postgres, capacity, findings)
             if queues is not None:
                 await _round_of_peers(queues, postgres, findings)
-    _judge(findings)
+    _check_goals(findings)
     return findings
 
 
@@ -162,7 +162,7 @@ def _where(capacity: int) -> str:
     return f", {capacity} at once an agent"
 
 
-def _judge(findings: Findings) -> None:
+def _check_goals(findings: Findings) -> None:
     for capacity, goals in _GOALS.items():
         where = _where(capacity)
         ours, cpu = (findings.median("cgworker", f"{what}{where}") for what in ("closed", "worker CPU"))

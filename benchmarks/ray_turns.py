@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measuring import Findings, Options, Row, main
-from benchmarks.pick_up import a_program, said
+from benchmarks.pick_up import read_answer, running_program
 from benchmarks.servers import ROOT, kernel_of
 from cgworker.wire.turns import CONVERSATION_KIND
 
@@ -37,10 +37,10 @@ async def measure(options: Options) -> Findings:
             agent = await server.admit("ray", capabilities=(CONVERSATION_KIND, _PLAIN_KIND))
             asked = {"url": server.url, "project_id": server.project_id, "agent_id": agent.ref.agent_id}
             program = [python, "-m", "benchmarks.harnesses.ray_turns"]
-            async with a_program(program, {**asked, "token": agent.token}) as process:
+            async with running_program(program, {**asked, "token": agent.token}) as process:
                 await _make(process, 50)  # the first pay for what is loaded late
                 for _ in range(options.rounds):
-                    _tell(findings, await _make(process, _TRIPLES))
+                    _note_figures(findings, await _make(process, _TRIPLES))
     else:
         findings.absent.append("Ray is not installed: run `make clusters`")
     came_to = findings.median("cgworker", _ABOVE)
@@ -56,10 +56,10 @@ def _python_with_ray() -> str | None:
 async def _make(process: asyncio.subprocess.Process, count: int) -> Any:
     assert process.stdin is not None
     process.stdin.write(f"{count}\n".encode())
-    return await said(process)
+    return await read_answer(process)
 
 
-def _tell(findings: Findings, made: Any) -> None:
+def _note_figures(findings: Findings, made: Any) -> None:
     took, cpu = made["took"], made["cpu"]
     for name, what in _NAMES.items():
         findings.add("cgworker", f"{what}, p50", "ms", statistics.median(took[name]) * 1000)

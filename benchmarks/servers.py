@@ -74,7 +74,7 @@ class Postgres:
 
 
 @contextmanager
-def a_postgres() -> Iterator[Postgres]:
+def running_postgres() -> Iterator[Postgres]:
     """An embedded PostgreSQL in a folder that is deleted at the end."""
     with (
         tempfile.TemporaryDirectory(prefix="cg-") as folder,
@@ -157,15 +157,15 @@ async def kernel_of(options: Options, postgres: Postgres | None = None) -> Async
     if options.url and options.credential_file:
         yield Server(options.url, options.project_id, options.credential_file.read_text().strip())
     elif postgres is None:
-        with a_postgres() as its_own, a_kernel(await new_database(its_own)) as server:
+        with running_postgres() as its_own, running_kernel(await new_database(its_own)) as server:
             yield server
     else:
-        with a_kernel(await new_database(postgres)) as server:
+        with running_kernel(await new_database(postgres)) as server:
             yield server
 
 
 @contextmanager
-def a_kernel(dsn: str, *, python: str | None = None, **env: str) -> Iterator[Server]:
+def running_kernel(dsn: str, *, python: str | None = None, **env: str) -> Iterator[Server]:
     """Our kernel as `cg local run` starts it, with these variables.
 
     Args:
@@ -176,7 +176,7 @@ def a_kernel(dsn: str, *, python: str | None = None, **env: str) -> Iterator[Ser
 
 
 @contextmanager
-def a_reference(
+def running_reference(
     python: str, dsn: str, *, storage: Literal["published", "pooled", "open"] = "pooled"
 ) -> Iterator[Server]:
     """The reference's server with its two faults mended.

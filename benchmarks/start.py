@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from resource import RUSAGE_CHILDREN, getrusage
 
 from benchmarks.measuring import Findings, Options, Row, main
-from benchmarks.servers import a_kernel, a_postgres, new_database
+from benchmarks.servers import new_database, running_kernel, running_postgres
 
 ROW = Row(
     9,
@@ -31,8 +31,8 @@ async def measure(options: Options) -> Findings:
     findings = Findings()
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="cg-"))
-        dsn = await new_database(stack.enter_context(a_postgres()))
-        with a_kernel(dsn):  # migrates the database and seeds the project
+        dsn = await new_database(stack.enter_context(running_postgres()))
+        with running_kernel(dsn):  # migrates the database and seeds the project
             pass
         for _ in range(options.rounds):
             for name, arguments in _PROGRAMS.items():
@@ -40,7 +40,7 @@ async def measure(options: Options) -> Findings:
                 findings.add("cgworker", name, "ms", wall * 1000)
                 findings.add("cgworker", f"{name}, CPU", "ms", cpu * 1000)
             begun = time.perf_counter()
-            with a_kernel(dsn):
+            with running_kernel(dsn):
                 findings.add("cgworker", "kernel ready", "s", time.perf_counter() - begun)
     findings.notes.append(
         "the embedded PostgreSQL runs already when the kernel is started; it is warm, not begun"

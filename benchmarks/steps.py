@@ -15,16 +15,16 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from benchmarks.measuring import Findings, Options, Row, main
-from benchmarks.pick_up import a_program, said
+from benchmarks.pick_up import read_answer, running_program
 from benchmarks.servers import (
     ROOT,
     Agent,
     Server,
-    a_postgres,
     absent,
     kernel_of,
     new_database,
     peer_python,
+    running_postgres,
 )
 from cgworker.wire.turns import CONVERSATION_KIND, Dispatch, RootRequest
 
@@ -46,7 +46,7 @@ async def measure(options: Options) -> Findings:
     """The median cost of a step of each run, and the CPU time of a second attempt."""
     findings = Findings()
     async with AsyncExitStack() as stack:
-        postgres = stack.enter_context(a_postgres())
+        postgres = stack.enter_context(running_postgres())
         model_url = await stack.enter_async_context(_a_model())
         ours = await stack.enter_async_context(kernel_of(options, postgres))
         worker = await stack.enter_async_context(_our_worker(ours, model_url))
@@ -61,14 +61,14 @@ async def measure(options: Options) -> Findings:
             await run()  # the first pays for what is loaded late
         for _ in range(options.rounds):
             for who, run in contestants.items():
-                _tell(findings, who, [await run() for _ in range(_RUNS)])
+                _note_picks(findings, who, [await run() for _ in range(_RUNS)])
             took = await worker(_STEPS_KIND)()
             findings.add("cgworker", "CPU to go on after 1,000 steps", "ms", took["cpu_seconds"] * 1000)
-    _judge(findings)
+    _check_goals(findings)
     return findings
 
 
-def _tell(findings: Findings, who: str, runs: list[dict[str, float]]) -> None:
+def _note_picks(findings: Findings, who: str, runs: list[dict[str, float]]) -> None:
     above = [(run["kept"] - run["alone"]) / _STEPS * 1000 for run in runs]
     findings.add(who, "a step above the agent alone, p50", "ms", statistics.median(above))
     alone = statistics.median(run["alone"] for run in runs)
@@ -81,7 +81,7 @@ async def _a_model() -> AsyncIterator[str]:
         sys.executable, "-m", "benchmarks.harnesses.model", cwd=ROOT, stdout=asyncio.subprocess.PIPE
     )
     try:
-        yield await asyncio.wait_for(said(process), _WAIT_SECONDS)
+        yield await asyncio.wait_for(read_answer(process), _WAIT_SECONDS)
     finally:
         process.terminate()
         await process.wait()
@@ -100,14 +100,14 @@ async def _our_worker(server: Server, model_url: str) -> AsyncIterator[Callable[
         "model_url": model_url,
     }
     async with (
-        a_program([sys.executable, "-m", "benchmarks.harnesses.cgworker_steps"], asked) as process,
+        running_program([sys.executable, "-m", "benchmarks.harnesses.cgworker_steps"], asked) as process,
         server.client(agent) as kernel,
     ):
 
         def run(kind: str) -> Contestant:
             async def dispatched() -> Any:
                 await kernel.turns.dispatch(_turn(agent, kind))
-                return await asyncio.wait_for(said(process), _WAIT_SECONDS)
+                return await asyncio.wait_for(read_answer(process), _WAIT_SECONDS)
 
             return dispatched
 
@@ -128,17 +128,17 @@ def _turn(agent: Agent, kind: str) -> Dispatch:
 
 @asynccontextmanager
 async def _a_peer(program: list[str], asked: dict[str, Any]) -> AsyncIterator[Contestant]:
-    async with a_program(program, asked) as process:
+    async with running_program(program, asked) as process:
 
         async def run() -> Any:
             assert process.stdin is not None
             process.stdin.write(b"\n")
-            return await asyncio.wait_for(said(process), _WAIT_SECONDS)
+            return await asyncio.wait_for(read_answer(process), _WAIT_SECONDS)
 
         yield run
 
 
-def _judge(findings: Findings) -> None:
+def _check_goals(findings: Findings) -> None:
     what = "a step above the agent alone, p50"
     ours, theirs = (findings.median(who, what) for who in ("cgworker", "DBOS"))
     findings.judge_most("≤ 3 ms a step above the agent alone", ours, "ms", most=3)

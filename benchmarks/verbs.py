@@ -15,12 +15,12 @@ from benchmarks.measuring import Findings, Options, Row, main
 from benchmarks.servers import (
     Agent,
     Server,
-    a_postgres,
-    a_reference,
     absent,
     kernel_of,
     new_database,
     peer_python,
+    running_postgres,
+    running_reference,
 )
 from cgworker import KernelClient
 from cgworker.wire.turns import CONVERSATION_KIND, Dispatch, RootRequest
@@ -44,14 +44,14 @@ async def measure(options: Options) -> Findings:
     """The median of each verb by contestant: over a bare connection, and through our client."""
     findings = Findings()
     async with AsyncExitStack() as stack:
-        postgres = stack.enter_context(a_postgres())
+        postgres = stack.enter_context(running_postgres())
         ours = await stack.enter_async_context(kernel_of(options, postgres))
         contestants: dict[str, tuple[Contestant, int]] = {
             "cgworker": (await _over_a_connection(ours), _TURNS),
             "cgworker through KernelClient": (await _through_our_client(stack, ours), _TURNS),
         }
         if python := peer_python("reference"):
-            theirs = stack.enter_context(a_reference(python, await new_database(postgres)))
+            theirs = stack.enter_context(running_reference(python, await new_database(postgres)))
             contestants["reference"] = (await _over_a_connection(theirs), _PEER_TURNS)
         else:
             findings.absent.append(absent("reference"))

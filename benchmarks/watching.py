@@ -26,14 +26,14 @@ from benchmarks.measuring import Findings, Options, Row, cpu_seconds, main
 from benchmarks.servers import (
     Agent,
     Server,
-    a_kernel,
-    a_postgres,
     absent,
     end,
     free_port,
     new_database,
     own_environment,
     peer_python,
+    running_kernel,
+    running_postgres,
 )
 
 ROW = Row(
@@ -64,7 +64,7 @@ class Traffic:
 async def measure(options: Options) -> Findings:
     """Turns closed beside no tabs and beside twenty, then the traffic of one."""
     findings = Findings()
-    with a_postgres() as postgres, a_kernel(await new_database(postgres)) as kernel:
+    with running_postgres() as postgres, running_kernel(await new_database(postgres)) as kernel:
         agents = [await kernel.admit(f"bench-{number}") for number in range(CONNECTIONS)]
         with _a_console(kernel, await kernel.admit("viewer")) as (link, pid):
             async with _a_browser(link) as browser:
@@ -79,7 +79,7 @@ async def measure(options: Options) -> Findings:
                     await _watched("pgqueuer", browser, findings)
         else:
             findings.absent.append(absent("queues"))
-    _judge(findings, is_beside_peer=python is not None)
+    _check_goals(findings, is_beside_peer=python is not None)
     return findings
 
 
@@ -265,7 +265,7 @@ def _wait_until_served(url: str) -> None:
             time.sleep(0.1)
 
 
-def _judge(findings: Findings, *, is_beside_peer: bool) -> None:
+def _check_goals(findings: Findings, *, is_beside_peer: bool) -> None:
     alone, watched = (findings.median("cgworker", _beside("closed turns", count)) for count in (0, _TABS))
     findings.judge_most(f"{_TABS} tabs cost ≤ 5 %", (1 - watched / alone) * 100, "%", most=5)
     for what in ("requests", "bytes") if is_beside_peer else ():
