@@ -20,8 +20,11 @@ from cgworker.adapters.tools import ChildTool
 from cgworker.errors import FencingError, KernelUnreachable, LeaseLost
 from cgworker.testing import LocalKernel
 from tests.adapters.endpoint import After, Endpoint, Hang, Refuse, calls, endpoint, says
+from tests.adapters.nanobot_home import anyio_backend, own_folders
 from tests.journeys.conftest import closed, in_state, working
 from tests.kernels import NewProject
+
+__all__ = ["anyio_backend", "own_folders"]
 
 OPTIONS = WorkerOptions(concurrency=1, renew_seconds=0.2, interrupt_seconds=2, wait_seconds=5)
 EXPERT = ChildTool(
@@ -30,18 +33,6 @@ EXPERT = ChildTool(
     agent_id="expert",
     parameters={"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]},
 )
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    """NanoBot runs on asyncio alone."""
-    return "asyncio"
-
-
-@pytest.fixture(autouse=True)
-def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
 
 @pytest.fixture

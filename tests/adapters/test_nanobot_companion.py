@@ -23,23 +23,14 @@ from cgworker.adapters.nanobot_companion import NanobotCompanion
 from cgworker.adapters.tools import ChildTool
 from cgworker.testing import LocalKernel
 from tests.adapters.endpoint import calls, endpoint, says
+from tests.adapters.nanobot_home import anyio_backend, own_folders
 from tests.journeys.conftest import in_state, working
 from tests.kernels import NewProject
 
+__all__ = ["anyio_backend", "own_folders"]
+
 OPTIONS = WorkerOptions(concurrency=1, wait_seconds=5)
 EXPERT = ChildTool(name="ask_expert", description="Ask the expert on numbers.", agent_id="expert")
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    """NanoBot runs on asyncio alone."""
-    return "asyncio"
-
-
-@pytest.fixture(autouse=True)
-def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Run a worker, on a machine of its own, until it is killed."""
+"""Run a worker, on a machine of its own, until it is killed; and a kernel for such tests."""
 
 from __future__ import annotations
 
@@ -6,14 +6,23 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import anyio
+import pytest
 
 from cgworker import KernelClient
 from cgworker.testing import LocalKernel
+from tests.kernels import NewProject
 from tests.warm import warm_folder
+
+
+@pytest.fixture
+async def kernel(new_project: NewProject) -> AsyncIterator[LocalKernel]:
+    """A kernel whose leases end when a test says so."""
+    async with new_project(lease_seconds=30.0, reaper_seconds=0.1) as kernel:
+        yield kernel
 
 
 async def run_until_killed(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,10 @@ from cgworker import KernelClient, TurnRef, answer_question
 from cgworker.testing import LocalKernel
 from tests.adapters.killed import STAGES, Script, worker_for
 from tests.journeys.conftest import in_state, working
-from tests.journeys.killing import run_until_killed
-from tests.kernels import NewProject
+from tests.journeys.killing import kernel, run_until_killed
 from tests.object_stores import write_key
+
+__all__ = ["kernel"]
 
 AGENTS = ["pydantic_agent", "openai_agent"]
 READY_CALLS = ["model1", "look a", "look b", "model2"]
@@ -27,13 +27,6 @@ CALLS = ["model1", "look a", "look b", "model2", "pay", "model3"]
 def anyio_backend() -> str:
     """These frameworks run on asyncio."""
     return "asyncio"
-
-
-@pytest.fixture
-async def kernel(new_project: NewProject) -> AsyncIterator[LocalKernel]:
-    """A kernel whose leases end when a test says so."""
-    async with new_project(lease_seconds=30.0, reaper_seconds=0.1) as kernel:
-        yield kernel
 
 
 async def approve(desk: KernelClient, turn: TurnRef, value: Any) -> None:

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ from cgworker import KernelClient, TurnRef, answer_question
 from cgworker.testing import LocalKernel
 from tests.adapters.claude_endpoint import Endpoint, call, endpoint, text
 from tests.journeys.conftest import in_state, working
-from tests.kernels import NewProject
+from tests.journeys.killing import kernel
 from tests.object_stores import write_key
+
+__all__ = ["kernel"]
 
 sdk = pytest.importorskip("claude_agent_sdk", reason="no claude-agent-sdk: pip install 'cgworker[claude]'")
 
@@ -39,13 +41,6 @@ PAY = "mcp__bank__pay"
 def anyio_backend() -> str:
     """The package runs on asyncio."""
     return "asyncio"
-
-
-@pytest.fixture
-async def kernel(new_project: NewProject) -> AsyncIterator[LocalKernel]:
-    """A kernel whose leases end when a test says so."""
-    async with new_project(lease_seconds=30.0, reaper_seconds=0.1) as kernel:
-        yield kernel
 
 
 class Bank:

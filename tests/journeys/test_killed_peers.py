@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import anyio
@@ -16,9 +15,10 @@ from cgworker.testing import LocalKernel
 from tests.adapters.a2a_agent import COMPLETED, Delivers, Says, Stands, agent
 from tests.adapters.killed import STAGES, Script, worker_for
 from tests.journeys.conftest import in_state, working
-from tests.journeys.killing import run_until_killed
-from tests.kernels import NewProject
+from tests.journeys.killing import kernel, run_until_killed
 from tests.object_stores import write_key
+
+__all__ = ["kernel"]
 
 PEERS = ["coding_agent", "forwarding_agent"]
 ASKS = Stands(TaskState.TASK_STATE_INPUT_REQUIRED, "Which city?")
@@ -28,13 +28,6 @@ ASKS = Stands(TaskState.TASK_STATE_INPUT_REQUIRED, "Which city?")
 def anyio_backend() -> str:
     """The protocol of coding agents has a package for asyncio alone."""
     return "asyncio"
-
-
-@pytest.fixture
-async def kernel(new_project: NewProject) -> AsyncIterator[LocalKernel]:
-    """A kernel whose leases end when a test says so."""
-    async with new_project(lease_seconds=30.0, reaper_seconds=0.1) as kernel:
-        yield kernel
 
 
 @pytest.mark.parametrize("at", ["look b before", "look b asked", "look b answered"])
