@@ -77,8 +77,8 @@ def ag_ui_app(
         kernel: makes calls under the agent that dispatches the turns, which needs the grant
             `turn.resume.any` for answers. The caller closes the client.
         agent_id: the agent that gets the turns, in the same project.
-        bearer: the secret that clients present; None lets everyone in who can reach the application, or whom
-            `middleware` lets in.
+        bearer: the secret that clients present; with None the application accepts everyone who can reach it,
+            or whom `middleware` accepts.
         kind: the kind of the turns.
         input: returns the turn's input for a run; by default the text of the user's last message.
         middleware: the application's middleware, such as Starlette's for CORS, or for authentication: then

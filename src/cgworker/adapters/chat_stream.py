@@ -1,8 +1,8 @@
 """Assemble a chat model's message from the pieces of its stream.
 
 Endpoints differ in what they send: pieces without choices or without a delta, an error in the middle, calls
-that share an index. A piece that makes no sense counts as the endpoint's failure, told in the endpoint's
-words, and never as an error of Python.
+that share an index. An invalid piece is reported as the endpoint's failure, in the endpoint's words, and
+never as an error of Python.
 """
 
 from __future__ import annotations

@@ -211,7 +211,7 @@ class ClaudeAgent(Adapter[ClaudeRun]):
         )
 
     def _decide(self, run: ClaudeRun, name: str, call_id: str) -> Mapping[str, Any]:
-        """Return what the hook says to a call."""
+        """Return the hook's decision on a call."""
         if call_id in run.results:
             done = f"This call was carried out before. Its result: {dumps(run.results[call_id]).decode()}"
             return decision("deny", done)

@@ -45,8 +45,8 @@ def mcp_app(
     own as tasks. It needs the grants `turn.resume.any` for answers and `turn.stop.any` for cancelling.
 
     Args:
-        kernel: makes the calls of those who present `bearer`. The caller closes the client.
-        bearer: the secret of those who act as the agent of `kernel`; None if there are none.
+        kernel: makes the calls of callers that present `bearer`. The caller of this function closes it.
+        bearer: the secret with which callers act as the agent of `kernel`; None for none.
         callers: further secrets, each with the client of the agent that its owner acts as.
         allowed_hosts: host names that the application answers to, besides loopback names.
         allowed_origins: origins of web pages that may call it, such as `https://app.example`, besides those
@@ -79,7 +79,7 @@ def mcp_app(
 
 
 class _BearerMiddleware:
-    """Refuses callers without a known bearer before their body is read (401); tells the others' client.
+    """Refuses callers without a known bearer before their body is read (401); stores the others' client.
 
     Args:
         app: the application behind.

@@ -50,7 +50,7 @@ def message_of(turn: Turn) -> str:
 
 
 def chat_of(turn: Turn) -> str:
-    """Return the name of the chat that a turn is of, as the input of `NanobotCompanion` has it.
+    """Return the name of a turn's chat, from an input that `NanobotCompanion` made.
 
     Args:
         turn: the turn.

@@ -47,7 +47,7 @@ _YES_OR_NO = {"yes": True, "y": True, "no": False, "n": False}
 
 
 def chat_of(message: InboundMessage) -> str:
-    """Return a name of the chat that a message is of, which tells nobody who is in it.
+    """Return a name of a message's chat that does not reveal who is in it.
 
     Args:
         message: the message.
@@ -56,7 +56,7 @@ def chat_of(message: InboundMessage) -> str:
 
 
 def input_of(message: InboundMessage) -> Any:
-    """Return the default input of a turn: the text, and the name of the chat. It says not who wrote it.
+    """Return the default input of a turn: the text, and the name of the chat, without the author.
 
     Args:
         message: the message.

@@ -43,7 +43,7 @@ class OrderFlags:
     ] = None
     fairness_key: Annotated[
         str | None,
-        Flag("--fairness-key", metavar="KEY", help="Turns of different keys take turns."),
+        Flag("--fairness-key", metavar="KEY", help="Turns with different keys alternate."),
     ] = None
 
     def read(self) -> Order:

@@ -127,7 +127,7 @@ class TurnReads:
     async def feed(
         self, turn: TurnRef, *, after_ledger_seq: int = 0, limit: int = 100, wait_seconds: float = 0
     ) -> FeedPage:
-        """Return a page of the turn's events, and of its children's births and ends.
+        """Return a page of the turn's events, and of the dispatch and end of its children.
 
         The page may be shorter than `limit` although there are more events; `feed_page` tells.
 
@@ -164,7 +164,7 @@ class TurnReads:
         )
 
     async def events(self, turn: TurnRef) -> AsyncGenerator[LedgerEvent, None]:
-        """Yield all events of the turn so far, and its children's births and ends, page by page.
+        """Yield all events of the turn so far, and the dispatch and end of its children, page by page.
 
         Args:
             turn: the turn.

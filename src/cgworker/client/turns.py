@@ -123,7 +123,7 @@ class TurnCalls(TurnReads):
             meta: annotations for the ledger event.
 
         Returns:
-            The reference of the stored content.
+            A reference to the stored payload.
 
         Raises:
             ConflictError: the turn is closed, or the key belongs to another message.
@@ -162,7 +162,7 @@ class TurnCalls(TurnReads):
             idempotency_key: the same for every repeat of this record.
 
         Returns:
-            The reference of the stored content.
+            A reference to the stored payload.
 
         Raises:
             FencingError: the claim does not hold any more.

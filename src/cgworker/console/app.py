@@ -25,9 +25,9 @@ _STATIC = Path(__file__).parent / "static"
 def console_app(kernel: KernelClient) -> Starlette:
     """Make the console as an application to mount in your own, behind your own login.
 
-    It shows the project of the client's agent, and acts with that agent's rights. It has no login: whoever
-    reaches it may use it. It runs on asyncio. It begins to follow the project's feed at its first request,
-    and goes on until the event loop ends.
+    It shows the project of the client's agent, and acts with that agent's rights. It has no login: everyone
+    who can reach it may use it. It runs on asyncio. It begins to follow the project's feed at its first
+    request, and goes on until the event loop ends.
 
     Args:
         kernel: a client with an agent. The caller closes it.

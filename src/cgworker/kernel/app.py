@@ -69,9 +69,9 @@ class Kernel:
     bodies: Bodies = field(factory=Bodies)
 
     async def do_what_is_due(self) -> None:
-        """Do at once what is due by the kernel's clock, and let all waiting requests look again.
+        """Do at once what is due by the kernel's clock, and let all waiting requests read again.
 
-        It is for whoever has moved the clock; else the kernel does so itself.
+        Call it after moving the clock; otherwise the kernel's timer does this.
         """
         if self.config.claim_reaper_interval_seconds:
             await self.maintenance.reap()

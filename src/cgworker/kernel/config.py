@@ -99,8 +99,8 @@ class KernelConfig:
         project_header: CG_AGENT_PROJECT_HEADER, X-CG-Project-Id. Which header names the caller's project.
         agent_header: CG_AGENT_ID_HEADER, X-CG-Agent-Id. Which header names the calling agent.
         max_body_bytes: CG_MAX_BODY_BYTES, 16777216 bytes. A longer request body is refused (413).
-        max_bodies_bytes: CG_MAX_BODIES_BYTES, 268435456 bytes. What the bodies of all requests under way may
-            come to; a large one above it is refused (503, with Retry-After).
+        max_bodies_bytes: CG_MAX_BODIES_BYTES, 268435456 bytes. The most bytes that the bodies of all
+            requests under way may have together; a large one above it is refused (503, with Retry-After).
         max_body_seconds: CG_MAX_BODY_SECONDS, 60 s. A body that takes longer to arrive is refused (408).
         max_depth: CG_MAX_DEPTH, 200 levels. JSON nested deeper is refused (422).
         max_wait_seconds: CG_MAX_WAIT_SECONDS, 60 s. The longest that `Prefer: wait` can make a request wait.

@@ -30,7 +30,7 @@ _MAX_PROJECTS = 200  # those with the most open turns; thousands of labels would
 
 @define
 class _Readings:
-    """What one look into the database found; None is what it did not answer."""
+    """The results of reading the database; None for those that it did not give."""
 
     backlogs: list[Backlog] | None = None
     due: Mapping[str, int] | None = None
@@ -94,8 +94,8 @@ class Metrics:
     async def text(self, database: Database, notifier: Notifier) -> bytes:
         """Return all metrics in the text format; without the backlog if the database is unavailable.
 
-        Scrapes that wait at the same time share one look into the database and one text: nobody needs a
-        credential to scrape.
+        Scrapes that wait at the same time share one read of the database and one text, since scraping needs
+        no credential.
         """
         arrived_at = time.monotonic()
         async with self._making:

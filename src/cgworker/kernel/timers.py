@@ -1,7 +1,7 @@
 """The kernel's timer: one for the earliest instant at which something is due, in each kernel process.
 
-Nothing is polled. Who lets something be due earlier than all before says so with `Timers.expect`; all kernels
-on the database then set their timers anew, so that each instant is kept by every kernel that lives. A
+Nothing is polled. Code that makes something due earlier than everything else calls `Timers.expect`; all
+kernels on the database then set their timers anew, so that every live kernel keeps each instant. A
 notification that is lost costs at most a re-check.
 """
 
@@ -155,7 +155,7 @@ class Timers:
         self._is_in_trouble = trouble is not None
 
     async def do_what_is_due(self, *, batch: int = _BATCH) -> None:
-        """Let all turns be claimed that are due now, dispatch what schedules are due for, and wake who waits.
+        """Let due turns be claimed, dispatch what schedules are due for, and wake the requests that wait.
 
         Args:
             batch: how many turns or schedules one statement takes.
@@ -182,7 +182,7 @@ class Timers:
 
 
 def note_tick(notifier: Notifier, metrics: Metrics, tick: Tick) -> None:
-    """Count an instant of a schedule, and wake who waits for its turn and its event."""
+    """Count an instant of a schedule, and wake the requests that wait for its turn or its event."""
     metrics.schedule_ticks.labels("skipped" if tick.turn is None else "ticked").inc()
     notifier.wake(*agent_topics(tick.requested_by))
     if tick.turn is not None:

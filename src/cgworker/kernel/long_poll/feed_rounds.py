@@ -152,7 +152,7 @@ class FeedRounds:
         return min(max(_PAUSE_SECONDS, sum(pauses)), _MAX_PAUSE_SECONDS)
 
     async def _answer(self, project_id: str, place: FeedPlace, readers: list[_Reader]) -> float:
-        """Answer those who wait at one place; return how long to pause for that."""
+        """Answer the readers that wait at one place; return how long to pause afterwards."""
         try:
             page = await self._read(project_id, place)
         except Exception as trouble:

@@ -36,7 +36,7 @@ _CONNECTION_ERRORS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, Ti
 _COMMAND_SECONDS = 10.0  # a server that stalls is noticed, and another host can take its place
 _RECONNECT_SECONDS = 1.0
 _POLL_SECONDS = 2.0
-_LOOK_SECONDS = 10.0  # how often a kernel looks whether it is alone now
+_LOOK_SECONDS = 10.0  # how often a kernel checks whether it is alone
 _GREET_SECONDS = 0.1  # how often it greets those that do not know of it yet
 _NOTIFY_PAUSE_SECONDS = 0.005  # between two NOTIFYs; changes meanwhile share the second one
 

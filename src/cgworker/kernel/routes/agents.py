@@ -51,7 +51,7 @@ async def register(request: Request) -> Response:
 
 
 async def get(request: Request) -> Response:
-    """The agent as it stands."""
+    """The agent's current state."""
     agent = _path_agent(request)
     await require_reader(request, agent.project_id)
     return reply(await get_agent(request.app.state.kernel.database, agent))

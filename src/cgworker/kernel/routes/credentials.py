@@ -35,7 +35,7 @@ async def issue(request: Request) -> Response:
 
 
 async def revoke(request: Request) -> Response:
-    """Revoke a credential, one's own or with the grant another's; a body is not looked at."""
+    """Revoke a credential, one's own or with the grant another's; a body is ignored."""
     credential_id = path_id(request, "credential_id")
     agent, caller = await _path_agent_and_caller(request)
     database = request.app.state.kernel.database

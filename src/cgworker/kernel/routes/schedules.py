@@ -43,7 +43,7 @@ async def list_all(request: Request) -> Response:
 
 
 async def get(request: Request) -> Response:
-    """A schedule as it stands."""
+    """A schedule's current state."""
     project_id = path_id(request, "project_id")
     await require_reader(request, project_id)
     database = request.app.state.kernel.database

@@ -62,7 +62,7 @@ class ContextQuery:
 
 
 async def get(request: Request) -> Response:
-    """The turn as it stands, at once, or when it has changed from `?state=`."""
+    """The turn's current state, at once, or when it has changed from `?state=`."""
     ref, query, preferences = _path_turn(request), read_query(request, TurnQuery), Preferences(request)
     snapshot = await long_poll_as_reader(
         request,
@@ -136,7 +136,7 @@ async def finish(request: Request) -> Response:
 
 
 async def suspend(request: Request) -> Response:
-    """Put the turn aside."""
+    """Suspend the turn."""
     body = await read(request, SuspendTurn)
     bearer = await _claim_bearer(request, body.claim)
     kernel = request.app.state.kernel
@@ -160,7 +160,7 @@ async def resume(request: Request) -> Response:
 
 
 async def stop(request: Request) -> Response:
-    """Ask for the turn to be stopped."""
+    """Request that the turn be stopped."""
     body = await read(request, StopTurn)
     ref = _path_turn(request)
     require_same(body.turn.project_id, ref.project_id, "turn project must match path project")

@@ -1,7 +1,7 @@
 """Close a project so that it can move to another database, open it again, or forget it once it has moved.
 
-A closed project can be read. Whoever writes to it is answered with 503 and Retry-After, and so repeats the
-request until the project is open, here or in the other database (migration 0016).
+A closed project can be read. Writes to it are answered with 503 and Retry-After, so that clients repeat them
+until the project is open, here or in the other database (migration 0016).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The due schedules of a project are one transaction: locked, dispatched, moved on to their next instants, and
 logged. Several kernels may do it at once, since they skip locked schedules; and a kernel that ends in the
-middle leaves nothing behind. Beyond that the dispatch key of each instant lets no instant have two turns.
+middle leaves nothing behind. In addition, the dispatch key of each instant keeps it from getting two turns.
 """
 
 from __future__ import annotations

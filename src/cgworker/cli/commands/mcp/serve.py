@@ -29,14 +29,14 @@ class HttpFlags:
     host: Annotated[str, Flag("--host", metavar="ADDRESS", help="The address to listen on.")] = "127.0.0.1"
     bearer_file: Annotated[
         str | None,
-        Flag("--bearer-file", metavar="FILE", help="The secret of those who act as --profile over HTTP."),
+        Flag("--bearer-file", metavar="FILE", help="The bearer with which HTTP clients act as --profile."),
     ] = None
     callers: Annotated[
         list[str] | None,
         Flag(
             "--caller",
             metavar="PROFILE=FILE",
-            help="The profile that those with the secret in FILE act as; repeat for more.",
+            help="The profile of clients whose bearer is in FILE; repeat for more.",
         ),
     ] = None
     allowed_hosts: Annotated[

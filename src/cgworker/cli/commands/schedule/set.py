@@ -38,7 +38,7 @@ async def put(
     ] = "queue",
     catch_up: Annotated[
         Literal["last", "none", "all"],
-        Flag("--catch-up", help="Which instants to make up for that no kernel was alive for."),
+        Flag("--catch-up", help="Which instants to dispatch late, if no kernel ran then."),
     ] = "last",
     jitter: Annotated[
         str | None,
@@ -56,7 +56,7 @@ async def put(
         Flag("--serial-key", metavar="KEY", help="Of an agent's turns with it one runs at a time."),
     ] = None,
     fairness_key: Annotated[
-        str | None, Flag("--fairness-key", metavar="KEY", help="Turns of different keys take turns.")
+        str | None, Flag("--fairness-key", metavar="KEY", help="Turns with different keys alternate.")
     ] = None,
     project_id: ProfilesProjectId = None,
     agent_id: ActingAgent = None,

@@ -17,7 +17,7 @@ async def why(
     turn_flags: TurnFlags,
     project_id: ProfilesProjectId = None,
 ) -> Why:
-    """Say in words why a turn is where it is, and what would move it."""
+    """Explain why a turn is in its state, and what would change that."""
     turn = TurnRef(project_id=project_of(server, project_id, caller), turn_id=turn_flags.id)
     async with as_reader(server, caller, turn.project_id) as kernel:
         snapshot = await kernel.turns.get(turn)

@@ -129,7 +129,7 @@ async def append_records(
     """Append the records under their claims; with an Idempotency-Key a repeat appends nothing.
 
     Returns:
-        By place, the reference of the record's content, or the refusal: UnauthorizedError or ForbiddenError
+        By place, a reference to the record's content, or the refusal: UnauthorizedError or ForbiddenError
         for the credential, NotFoundError if there is no such turn, FencingError if the claim is not the
         current one or its lease has ended, ConflictError if the key was used with another body or the turn
         has a record of the role and may have only one.

@@ -12,11 +12,11 @@ from cgworker.kernel.store.ids import hash_of, turn_number
 from cgworker.kernel.store.postgres.database import Database, Row
 from cgworker.wire.refs import ClaimToken
 
-What = TypeVar("What")
+Arguments = TypeVar("Arguments")
 
 
 @frozen
-class Fenced(Generic[What]):
+class Fenced(Generic[Arguments]):
     """An operation under a claim.
 
     Attributes:
@@ -27,7 +27,7 @@ class Fenced(Generic[What]):
 
     claim: ClaimToken
     bearer: PresentedCredential
-    what: What
+    what: Arguments
 
 
 def claim_columns(claim: ClaimToken) -> tuple[int, str, bytes]:

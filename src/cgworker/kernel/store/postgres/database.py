@@ -106,7 +106,7 @@ class Database:
     def __init__(self, pool: asyncpg.Pool[asyncpg.Record], dsn: str, hosts: Hosts, pooling: Pooling) -> None:
         self._pool = pool
         self._hosts = hosts
-        self._began_at: dict[object, float] = {}  # who waits for the database, the longest first
+        self._began_at: dict[object, float] = {}  # the callers that wait for the database, longest first
         self.dsn = dsn
         self.pooling = pooling
         self.listen_hosts: Hosts | None = None if pooling is Pooling.TRANSACTION else hosts
@@ -250,7 +250,7 @@ class Database:
 
     @asynccontextmanager
     async def _acquired(self) -> AsyncIterator[Connection]:
-        """Take a connection of the pool, and note since when somebody waits for the database."""
+        """Take a connection of the pool, and note since when the caller has waited for the database."""
         mark = object()
         self._began_at[mark] = asyncio.get_running_loop().time()
         connection: PoolConnectionProxy[Row] | None = None

@@ -152,7 +152,7 @@ class Hosts:
                 limit.reschedule(0)
 
     async def _timelines_of(self, dsns: Sequence[str]) -> Mapping[str, int]:
-        """Return the timelines of hosts; nobody is waited for once one is found that was promoted."""
+        """Return the timelines of hosts; this stops waiting once it finds one that was promoted."""
         known, timelines = self._timeline, dict.fromkeys(dsns, -1)
 
         async def ask(dsn: str) -> None:

@@ -1,7 +1,7 @@
 """Find out whether a pooler such as PgBouncer is between the kernel and PostgreSQL, and in which mode.
 
-Poolers do not tell. But a pooler makes up the number of the server's process that its clients are told, and
-in transaction mode a server's connection is one client's now and another client's a moment later.
+Poolers do not announce themselves. But a pooler sends its clients a made-up number of the server's process,
+and in transaction mode a server's connection is one client's now and another client's a moment later.
 """
 
 from __future__ import annotations
