@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from cgworker.kernel.app import Kernel, open_kernel
 from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.metrics import Metrics
-from cgworker.kernel.store.backlog import AgentBacklog, Backlog
+from cgworker.kernel.store.backlog import AgentBacklog, Backlog, count_open_turns
 from cgworker.kernel.store.postgres.database import Database
 from tests.kernel.project import Agent, Project, client_of
 
@@ -52,6 +52,27 @@ async def test_turns_that_are_ready_or_running_are_counted_by_agent(project: Pro
     claim = await shop.claim()
     assert (await shop.finish(claim)).status_code == 200
     assert ("shop", "ready") not in (await _turns(project.client))[project.id]
+
+
+async def test_a_turn_for_later_waits_from_when_it_is_due(project: Project) -> None:
+    """The age of the oldest queued turn is to tell of too few workers."""
+    worker, database = await project.agent("worker"), project.kernel.database
+    await worker.dispatch(worker, delay_seconds=3600)
+    dispatched = "update cg_turns set created_at = now() - interval '1 hour' where project_id = $1"
+    await database.execute(dispatched, project.id)
+    assert await _oldest(project) == (1, 0)
+    due = "update cg_turns set not_before = now() - interval '9 s', due_at = null where project_id = $1"
+    await database.execute(due, project.id)
+    count, seconds = await _oldest(project)
+    assert count == 1
+    assert 9 <= seconds < 1800
+
+
+async def _oldest(project: Project) -> tuple[int, float]:
+    """How many turns are open, and how long the oldest waits."""
+    backlog = await count_open_turns(project.kernel.database, max_projects=1000)
+    [found] = [each for each in backlog if each.project_id == project.id]
+    return found.turn_count, found.oldest_seconds
 
 
 async def test_a_turn_that_no_worker_could_claim_asks_for_no_worker(project: Project) -> None:

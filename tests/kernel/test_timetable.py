@@ -116,6 +116,7 @@ def test_the_last_instants_are_the_end_of_all_of_them(
         ("@every 0m", "UTC", "cron"),
         ("@every 15", "UTC", "cron"),
         ("", "UTC", "cron"),
+        (f"{','.join(['0'] * 10_000)} 0 * * *", "UTC", "cron"),
         ("0 0 * * *", "Nowhere/Atall", "timezone"),
         ("0 0 * * *", "../etc/passwd", "timezone"),
         ("0 0 * * *", "", "timezone"),

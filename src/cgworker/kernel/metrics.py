@@ -75,7 +75,9 @@ class Metrics:
         self._database_up = self._gauge("database_up", "Whether PostgreSQL answered this time, in 5 s")
         self._turns = self._gauge("open_turns", "Turns that are not closed", ("project", "state"))
         self._ages = self._gauge(
-            "oldest_open_turn_seconds", "Time since the oldest of them was dispatched", ("project", "state")
+            "oldest_open_turn_seconds",
+            "Time since the oldest of them was dispatched, or became due",
+            ("project", "state"),
         )
         self._leases = self._gauge("leases", "Running turns whose lease has not ended", ("project",))
         self._agent_turns = self._gauge(

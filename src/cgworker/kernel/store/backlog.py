@@ -12,7 +12,8 @@ class Backlog:
     """The open turns of a project in one state.
 
     Attributes:
-        oldest_seconds: how long ago the oldest of them was dispatched.
+        oldest_seconds: how long ago the oldest of them was dispatched, or became due if it was dispatched for
+            later. Queued turns that are not due yet do not count.
         held_count: how many of them are under a lease that has not ended.
     """
 
@@ -27,7 +28,8 @@ class Backlog:
 # group is fetched by its key.
 COUNT_OPEN_TURNS = """
 with open_turns as materialized (
-    select project_id, state, count(*) as turn_count, min(turn_number) as oldest_number
+    select project_id, state, count(*) as turn_count,
+        min(turn_number) filter (where state <> 'queued' or due_at is null) as oldest_number
     from cg_turns
     where state <> 'closed' and turn_number > 0
     group by project_id, state
@@ -43,16 +45,16 @@ with open_turns as materialized (
     order by sum(turn_count) desc, project_id
     limit $1
 )
-select o.project_id, o.state, o.turn_count, oldest.seconds as oldest_seconds,
+select o.project_id, o.state, o.turn_count, coalesce(oldest.seconds, 0) as oldest_seconds,
     case when o.state = 'running' then coalesce(h.held_count, 0) else 0 end as held_count
 from busiest
 join open_turns o using (project_id)
 left join held h using (project_id)
-cross join lateral (
-    select greatest(0, extract(epoch from cg_now() - t.created_at))::float8 as seconds
+left join lateral (
+    select greatest(0, extract(epoch from cg_now() - greatest(t.created_at, t.not_before)))::float8 as seconds
     from cg_turns t
     where t.project_id = o.project_id and t.turn_number = o.oldest_number
-) oldest
+) oldest on true
 order by o.project_id, o.state
 """
 

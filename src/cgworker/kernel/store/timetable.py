@@ -20,6 +20,7 @@ from cgworker.errors import InvalidRequest
 _EVERY = re.compile(r"@every\s+([1-9][0-9]{0,6})(s|m|h|d)\Z")
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _FIELD_COUNT = 5
+_MAX_CHARACTERS = 500  # all values of all five fields have 356
 _A_MOMENT = timedelta(seconds=1)
 _NIGHT = timedelta(hours=3)  # longer than clocks are ever set back by
 
@@ -44,6 +45,10 @@ class Timetable:
             zone = ZoneInfo(self.timezone)
         except (ZoneInfoNotFoundError, ValueError, OSError):
             raise _unusable("timezone", "is no time zone, such as 'Europe/Berlin' or 'UTC'") from None
+        if len(self.cron) > _MAX_CHARACTERS:
+            raise _unusable(
+                "cron", f"must have at most {_MAX_CHARACTERS} characters, and has {len(self.cron)}"
+            )
         if self._interval is not None:
             return
         if len(self.cron.split()) != _FIELD_COUNT:
