@@ -15,6 +15,7 @@ from cgworker.testing import LocalKernel
 from tests.clusters import stories
 from tests.pages import ROOT
 
+dask = pytest.importorskip("dask", reason="dask is not installed here: see `make clusters`")
 distributed = pytest.importorskip(
     "distributed",
     reason="distributed is not installed here: `make clusters` installs it and runs these tests",
@@ -30,9 +31,14 @@ pytestmark = [
 def cluster() -> Any:
     """A scheduler and two processes with a thread each."""
     os.environ["PYTHONPATH"] = str(ROOT)  # for what the processes import
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
-    ) as made:
+    # A process that takes more than 15 s to come back, as on a busy machine, is given up by a LocalCluster.
+    patient = {"distributed.deploy.lost-worker-timeout": "20 minutes"}
+    with (
+        dask.config.set(patient),
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
+        ) as made,
+    ):
         yield made
 
 

@@ -12,12 +12,12 @@ from attrs import define, field
 from cgworker import AgentRef, KernelClient, KernelTrouble, TurnRef
 from cgworker.errors import CommonGroundError
 from cgworker.retrying import Backoff
-from cgworker.wire.dispatch_many import MAX_DISPATCHES
 from cgworker.wire.turns import Dispatch, RootRequest
 from tests.failover.answers import Answers
 from tests.soak.traffic import insist
 
 _TICK_SECONDS = 0.05
+_AT_ONCE = 20  # a busy machine answers a request of 200 repeats too late
 _LONG_CHANCE, _LONG_SECONDS = 0.02, (1.0, 8.0)
 """How many turns take long, so that they are held and renewed while there is no primary."""
 
@@ -55,8 +55,8 @@ class Traffic:
     async def dispatch_again(self) -> list[int]:
         """Repeat every dispatch; returns the numbers of those that made another turn than before."""
         kernel, changed = self.requesters[0], []
-        for first in range(0, len(self._dispatches), MAX_DISPATCHES):
-            some = self._dispatches[first : first + MAX_DISPATCHES]
+        for first in range(0, len(self._dispatches), _AT_ONCE):
+            some = self._dispatches[first : first + _AT_ONCE]
             turns = await insist(lambda: kernel.turns.dispatch_many(some))  # noqa: B023
             for number, turn in enumerate(turns, first):
                 if isinstance(turn, CommonGroundError):

@@ -10,10 +10,12 @@ from uuid import uuid4
 
 import anyio
 
-from cgworker.adapters.cluster import MAX_RESULT_BYTES, ClusterHandler, ResultTooLarge
+from cgworker.adapters.cluster import MAX_RESULT_BYTES, ClusterHandler, ResultTooLarge, finished
 from cgworker.adapters.extras import require
 from cgworker.events import logger
 from cgworker.turn import Turn
+
+_GRACE_FRACTION = 0.75
 
 
 class DaskHandler(ClusterHandler):
@@ -107,6 +109,15 @@ class DaskHandler(ClusterHandler):
         running = [address for address, keys in (await client.processing()).items() if task.key in keys]
         await client.cancel([task], force=True)
         if running and self.restart_workers:
-            await client.restart_workers(running)
+            await _restart(client, running, turn)
         elif running:
             logger.warning("%s: its function goes on at %s until it ends by itself", turn.ref, running[0])
+
+
+async def _restart(client: Any, workers: list[str], turn: Turn) -> None:
+    """Restart processes; of the new ones nobody waits longer than the interruption's grace."""
+    grace = 0.0 if turn.interruption is None else turn.interruption.grace_seconds * _GRACE_FRACTION
+    restarting = asyncio.ensure_future(client.restart_workers(workers))
+    restarting.add_done_callback(lambda done: done.cancelled() or done.exception())
+    if not await finished(restarting, max(grace, 1.0)):
+        logger.warning("%s: %s has not restarted yet, in which its function ran", turn.ref, workers[0])
