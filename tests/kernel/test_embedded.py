@@ -200,6 +200,31 @@ def test_data_that_was_never_finished_is_made_anew(folder: Path) -> None:
         assert answer(postgres.dsn, "select 1") == 1
 
 
+# A user whose initdb takes its time, and goes on writing after its user was killed.
+KILLED_WHILE_MAKING = """
+import os, signal, subprocess, sys
+from cgworker.kernel.store.postgres import embedded
+def run(command, **options):
+    write = "i=0; while [ $i -lt 1000 ]; do mkdir $i && : > $i/file; i=$((i + 1)); done"
+    options.pop("capture_output")
+    subprocess.Popen(["/bin/sh", "-c", write], **options)
+    while not os.path.exists(options["cwd"] / "9"):
+        pass
+    os.kill(os.getpid(), signal.SIGKILL)
+embedded.subprocess = type("S", (), {"run": run, "PIPE": subprocess.PIPE})
+embedded.EmbeddedPostgres(sys.argv[1], durable=False).start()
+"""
+
+
+def test_who_comes_while_data_is_still_being_made_for_a_killed_user_waits(folder: Path) -> None:
+    """The program that makes it does not end with its user, and would fill the folder that is made anew."""
+    died = subprocess.run([sys.executable, "-c", KILLED_WHILE_MAKING, str(folder)], check=False, timeout=60)
+    assert died.returncode == -signal.SIGKILL
+    with EmbeddedPostgres(folder, durable=False) as postgres:
+        assert answer(postgres.dsn, "select 1") == 1
+        assert not list((folder / "data").glob("9*"))
+
+
 @pytest.mark.parametrize("name", ["x" * 120, "a b 'c' $HOME `id`", "one, two", "Grüße"])
 def test_any_folder_will_do(place: Path, name: str) -> None:
     """Long names go beyond what a unix socket can have; odd ones must not be read by a shell."""

@@ -30,7 +30,10 @@ embedded.wait_until_ready = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL
 embedded.EmbeddedPostgres(sys.argv[1], durable=False).start()
 """
 # The same, and what comes after its "echo" is late.
-SLOW_KEEPER = "embedded._KEEP = embedded._KEEP.replace('    cat', '    sleep 1; cat')\n"
+SLOW_KEEPER = """
+assert "    cat\\n" in embedded._KEEPER
+embedded._KEEPER = embedded._KEEPER.replace("    cat\\n", "    sleep 1; cat\\n")
+"""
 
 
 @pytest.fixture
@@ -163,7 +166,7 @@ def test_a_start_that_is_given_up_ends(folder: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("slow", ["", SLOW_KEEPER])
 def test_a_server_whose_starter_was_killed_in_the_middle_is_stopped(folder: Path, slow: str) -> None:
     """Its keeper notices, even if it comes to look only when nobody is left."""
-    code = DIES_AT_ONCE.replace("embedded.becomes", f"{slow}embedded.becomes")
+    code = DIES_AT_ONCE.replace("embedded.wait", f"{slow}embedded.wait", 1)
     died = subprocess.run([sys.executable, "-c", code, str(folder)], check=False, timeout=60)
     assert died.returncode == -signal.SIGKILL
     deadline = time.monotonic() + 30

@@ -174,20 +174,20 @@ class EmbeddedPostgres:
 
     def _join(self) -> None:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self._gate():
+        with self._gate() as gate:
             if self._usage is None:
                 self._usage = _Usage.take(self.folder)
                 if self._usage.is_first:
                     stop_unused(self._data)
-            self._ensure_running()
+            self._ensure_running(gate)
 
     @contextmanager
-    def _gate(self) -> Iterator[None]:
+    def _gate(self) -> Iterator[int]:
         with (self.folder / "gate").open("a") as gate:
             _lock(gate, exclusive=True)
-            yield
+            yield gate.fileno()
 
-    def _ensure_running(self) -> None:
+    def _ensure_running(self, gate: int) -> None:
         server = find_running(self._data)
         if server is not None and not server.is_stopping:
             return
@@ -197,11 +197,15 @@ class EmbeddedPostgres:
         account = server_account(self._data)
         programs = programs_for(self._data, account)
         if not self._data.exists():
-            self._create(programs, account)
+            self._create(programs, account, gate)
         self._launch(programs, account)
 
-    def _create(self, programs: Path, account: Account) -> None:
-        """Create the data folder; rename it when it is complete, so that an unfinished one is never used."""
+    def _create(self, programs: Path, account: Account, gate: int) -> None:
+        """Create the data folder; rename it when it is complete, so that an unfinished one is never used.
+
+        The program inherits the gate: if we are killed, the next user waits until it has ended, and does not
+        remove what it still writes.
+        """
         unfinished = self.folder / "data.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
@@ -211,7 +215,9 @@ class EmbeddedPostgres:
         command += ["--auth=trust", "--encoding=UTF8", "--no-locale"]
         command += [] if self._durable else ["--no-sync"]
         options = {"env": _ENVIRONMENT, **account.process_options()}
-        made = subprocess.run(command, cwd=unfinished, capture_output=True, text=True, **options)
+        made = subprocess.run(
+            command, cwd=unfinished, capture_output=True, text=True, pass_fds=[gate], **options
+        )
         if made.returncode != 0:
             raise _cannot_run(made.stderr or made.stdout)
         unfinished.rename(self._data)
