@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cgworker import FolderStore, ObjectStore, PrivateStore, UsageError, key_from_file
+from cgworker import FolderStore, ObjectStore, PrivateStore, UsageError, WorkerOptions, key_from_file
 from cgworker.private import write_private
 from tests.object_stores import s3_settings, write_key
 
@@ -78,6 +78,14 @@ async def test_a_hundred_megabytes_are_a_value(kind: str, make: Callable[[str], 
     large = SECRET * (100_000_000 // len(SECRET))
     await make(kind).put(NAME, large)
     assert await make(kind).get(NAME) == large
+
+
+async def test_a_folder_may_be_given_as_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it comes from a variable or a command line; `~` is the home folder."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    await FolderStore("~/values").put(NAME, SECRET)
+    assert await FolderStore(str(tmp_path / "values")).get(NAME) == SECRET
+    assert WorkerOptions(outbox_path=str(tmp_path)).outbox_folder == tmp_path
 
 
 @pytest.mark.parametrize("kind", ["folder", "file"])

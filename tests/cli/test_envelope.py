@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from cgworker.cli.envelope import say
 from cgworker.cli.problems import problem_of
 from cgworker.errors import (
     AnswerInvalid,
@@ -173,3 +175,14 @@ def test_a_config_that_cannot_be_read_is_named(cg: Cg, tmp_path: Path, content: 
     ran = cg("turn", "get", "T-1", "--config", str(config))
     assert ran.error["status"] == 422
     assert f"{config}: mend it" in ran.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full stands for a disk that is full")
+def test_a_stderr_that_takes_nothing_ends_no_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers say there where they listen, and begin all the same."""
+    with Path("/dev/full").open("w", buffering=1, encoding="utf-8") as full:
+        monkeypatch.setattr("sys.stderr", full)
+        say("hint: this is only advice")
+        monkeypatch.undo()
+        with suppress(OSError):  # what it still holds
+            full.close()

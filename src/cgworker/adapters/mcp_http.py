@@ -6,6 +6,7 @@ import hashlib
 import socket
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -142,7 +143,8 @@ async def serve_http(app: Any, host: str, port: int) -> None:
         raise UsageError(f"cannot listen on {host}:{port}: {taken.strerror}; choose another port") from taken
     with listener:
         address = f"[{host}]" if ":" in host else host
-        sys.stderr.write(f"Serving MCP at http://{address}:{listener.getsockname()[1]}/mcp\n")
+        with suppress(OSError):  # stderr may be on a disk that is full
+            sys.stderr.write(f"Serving MCP at http://{address}:{listener.getsockname()[1]}/mcp\n")
         config = uvicorn.Config(
             app, log_level="warning", ws="none", timeout_graceful_shutdown=_CLOSING_SECONDS
         )

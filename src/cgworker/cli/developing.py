@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import webbrowser
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
@@ -17,6 +16,7 @@ from attrs import frozen
 
 from cgworker.cli.apps import load_workers
 from cgworker.cli.database import open_or_print
+from cgworker.cli.envelope import say
 from cgworker.cli.sample_agent import NAME, sample_worker
 from cgworker.cli.seeding import OperatorFiles, prepare
 from cgworker.client import KernelClient
@@ -152,7 +152,7 @@ class DevServer:
         """Serve the console, if it is installed, and print the link and what to type next."""
 
         def ready(link: str) -> None:
-            _say(_welcome(link, url, kernel, agents))
+            say(_welcome(link, url, kernel, agents))
             if self.opens_browser:
                 webbrowser.open(link)
 
@@ -231,7 +231,3 @@ def _welcome(link: str, url: str, kernel: KernelClient, agents: Sequence[str]) -
   Your own agent: `cg dev desk:desk` runs the worker `desk` of desk.py.
   Ctrl-C ends everything; what happened is kept.
 """
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)  # noqa: T201 - the command line prints

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from typing import Any
 
 from cgworker.cli.problems import Problem
@@ -79,8 +80,12 @@ def _line_of(value: Any) -> bytes:
 
 
 def say(text: str) -> None:
-    """Print on stderr what is not the answer: a hint, a warning or a failure."""
-    print(printable(text, keep="\t\n"), file=sys.stderr)  # noqa: T201 - the command line prints
+    """Print on stderr what is not the answer: a hint, a warning, a failure or a server's address.
+
+    If stderr takes nothing, as when its disk is full, the command goes on without.
+    """
+    with suppress(OSError):
+        print(printable(text, keep="\t\n"), file=sys.stderr, flush=True)  # noqa: T201 - the command line prints
 
 
 def hint_cut(count: int, limit: int, has_more: bool, *, flag: str, after: int) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 
 from attrs import evolve, frozen
 
 from cgworker.cli.database import open_or_print
+from cgworker.cli.envelope import say
 from cgworker.cli.options import ListenFlags
 from cgworker.cli.seeding import OperatorFiles, prepare
 from cgworker.errors import ProfileError
@@ -139,7 +139,7 @@ async def run_service(config: KernelConfig) -> None:
     with bind(config.host, config.port) as listener:
         async with open_or_print(config, "cg service run") as database:
             if not await has_projects(database):
-                _say("No project is prepared yet: `cg setup project seed --project-id PROJECT` does that.")
+                say("No project is prepared yet: `cg setup project seed --project-id PROJECT` does that.")
             await serve(config, database, listener, ready=_tune_gc)
 
 
@@ -159,7 +159,7 @@ async def run_local(config: KernelConfig, admission: AdmissionSetup, base_url: s
         async with open_or_print(config, "cg local run") as database:
             await prepare(database, admission.project_id, admission.files)
             base_url = base_url or f"http://{_reachable(config.host)}:{port}"
-            _say(
+            say(
                 f"Starting CommonGround local server project={admission.project_id} base_url={base_url} "
                 f"host={config.host} port={port} paths=/v3r1,/admin/v1"
             )
@@ -195,7 +195,7 @@ async def run_admission(config: KernelConfig, admission: AdmissionSetup, base_ur
     admission = evolve(admission, kernel_base_url=base_url)
     with bind(config.host, config.port) as listener:
         async with open_or_print(config, "cg admission run") as database:
-            _say(
+            say(
                 f"Starting CommonGround admission service project={admission.project_id} "
                 f"base_url={base_url or DEFAULT_BASE_URL} host={config.host} "
                 f"port={listener.getsockname()[1]} paths=/admin/v1"
@@ -206,10 +206,6 @@ async def run_admission(config: KernelConfig, admission: AdmissionSetup, base_ur
 def _tune_gc(_: KernelServer) -> None:
     """Relax the garbage collector: most objects of a started kernel live to its end."""
     relax_gc()
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)  # noqa: T201 - the command line prints
 
 
 def _env(name: str) -> str | None:

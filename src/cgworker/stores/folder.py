@@ -25,8 +25,8 @@ class FolderStore:
             (`$XDG_STATE_HOME/cgworker`).
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path | str | None = None) -> None:
+        self._folder = None if folder is None else Path(folder).expanduser()
 
     def __repr__(self) -> str:
         return f"FolderStore({str(self._folder) if self._folder else ''!r})"

@@ -18,6 +18,10 @@ _positive: Any = validators.gt(0)
 _not_negative: Any = validators.ge(0)
 
 
+def _as_path(folder: Path | str | None) -> Path | None:
+    return None if folder is None else Path(folder).expanduser()
+
+
 @frozen
 class StoringPolicy:
     """When a result is stored.
@@ -111,7 +115,7 @@ class WorkerOptions:
         default="beside", validator=validators.in_(["before", "beside", "late"])
     )
     outbox_late_seconds: float = field(default=0.02, validator=[_positive, validators.le(1.0)])
-    outbox_path: Path | None = None
+    outbox_path: Path | None = field(default=None, converter=_as_path)
     outbox_max_bytes: int = field(default=1024 * 1024 * 1024, validator=_positive)
     private_store: PrivateStore | None = None
     keep_private: bool = False

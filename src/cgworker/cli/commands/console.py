@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import webbrowser
 from importlib import import_module
 from typing import Annotated
 
 from cgworker.cli.command import Program, add_program, single
 from cgworker.cli.connect import as_actor
+from cgworker.cli.envelope import say
 from cgworker.cli.identity import acting_agent
 from cgworker.cli.options import ActingAgent, Flag, ProfilesProjectId, ServerFlags
 
@@ -31,7 +31,7 @@ async def console(
     from cgworker.console.server import serve_console
 
     def ready(link: str) -> None:
-        print(f"The console is at {link}\nThe link works once.", file=sys.stderr, flush=True)  # noqa: T201
+        say(f"The console is at {link}\nThe link works once.")
         if open:
             webbrowser.open(link)
 
