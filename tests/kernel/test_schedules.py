@@ -272,6 +272,8 @@ async def test_a_schedule_is_its_makers(maker: Agent, other: Agent, project: Pro
     [
         ({"cron": "* * * *"}, ["body", "cron"]),
         ({"cron": "@every 15m", "timezone": "Mars/Base"}, ["body", "timezone"]),
+        ({"cron": "0 2 * * *", "timezone": "localtime"}, ["body", "timezone"]),
+        ({"cron": "0 2 * * *", "timezone": "right/UTC"}, ["body", "timezone"]),
         ({"cron": "@every 15m", "overlap": "whatever"}, ["body", "overlap"]),
         ({"cron": "@every 15m", "catch_up": 3}, ["body", "catch_up"]),
         ({"cron": "@every 15m", "jitter_seconds": -1}, ["body", "jitter_seconds"]),
@@ -285,6 +287,22 @@ async def test_what_is_no_schedule_is_refused(maker: Agent, fields: Any, loc: An
     refused = await ask_put(maker, "nightly", **fields)
     assert refused.status_code == 422
     assert [fault["loc"] for fault in refused.json()["detail"]] == [loc]
+
+
+async def test_a_zone_that_this_machine_lacks_keeps_no_other_schedule_waiting(
+    maker: Agent, clock: Clock, kernel: Kernel
+) -> None:
+    """Another kernel may know it, or this one after an upgrade; it is looked at again after a minute."""
+    rename = "update cg_schedules set timezone = $2 where project_id = $1 and schedule_id = 'far'"
+    await put(maker, "far", timezone="UTC")
+    await kernel.database.execute(rename, maker.ref.project_id, "Mars/Base")
+    await put(maker, "near")
+    await clock.advance(3600)
+    assert names_of(await events_of(maker)) == ["schedule.ticked"]
+    assert (await act(maker, "far", "pause")).status_code == 200
+    assert (await act(maker, "far", "unpause")).status_code == 422
+    await kernel.database.execute(rename, maker.ref.project_id, "UTC")
+    assert (await act(maker, "far", "unpause")).status_code == 200
 
 
 @pytest.mark.parametrize("schedule_id", ["a:b", "a b", "-a", "a" * 81])

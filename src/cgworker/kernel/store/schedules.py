@@ -233,6 +233,7 @@ async def pause_schedule(database: Database, key: ScheduleKey, *, is_paused: boo
 
     Raises:
         NotFoundError, FencingError: as `ScheduleKey.check`.
+        InvalidRequest: it is to go on, and its time zone is unknown on this machine.
     """
 
     async def pause(connection: Connection) -> Row:
@@ -242,7 +243,9 @@ async def pause_schedule(database: Database, key: ScheduleKey, *, is_paused: boo
         next_at = row["next_at"]
         if not is_paused:
             now = await connection.fetchval(NOW)
-            next_at = Timetable(row["cron"], row["timezone"], row["anchor_at"]).following(now)
+            table = Timetable(row["cron"], row["timezone"], row["anchor_at"])
+            table.check_timezone()
+            next_at = table.following(now)
         due = None if is_paused else due_at(key.schedule_id, next_at, row["jitter_seconds"])
         changed = await connection.fetchrow(
             PAUSE_SCHEDULE, key.project_id, key.schedule_id, is_paused, next_at, due

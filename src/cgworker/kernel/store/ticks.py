@@ -7,6 +7,7 @@ middle leaves nothing behind. In addition, the dispatch key of each instant keep
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
@@ -14,7 +15,7 @@ from typing import Any
 
 from attrs import define, field, frozen
 
-from cgworker.errors import ConflictError
+from cgworker.errors import ConflictError, InvalidRequest
 from cgworker.kernel.store.annotations import annotate
 from cgworker.kernel.store.batch import columns
 from cgworker.kernel.store.claims.dispatch import dispatch_on_behalf
@@ -28,9 +29,12 @@ from cgworker.wire.meta import Meta
 from cgworker.wire.refs import AgentRef, TurnRef
 from cgworker.wire.turns import Dispatch, RootRequest
 
+logger: logging.Logger = logging.getLogger("cgworker.kernel")
+
 _MAX_CAUGHT_UP = 100
 _TRANSACTIONS = 25  # as many schedules are listed at once as so many transactions can take
 _LATE = timedelta(seconds=60)  # an instant that is later counts as missed
+_PUT_OFF = timedelta(seconds=60)  # when a schedule is tried again whose instants are unknown on this machine
 
 # Schedules of all projects, the longest due first, by project. Only this list goes across projects.
 LIST_DUE_SCHEDULES = """
@@ -144,8 +148,8 @@ async def _tick_project(
 ) -> list[Tick]:
     async def tick(connection: Connection) -> list[Tick]:
         rows = await connection.fetch(LOCK_DUE_SCHEDULES, project_id, schedule_ids)
-        plans = [(row, *_plan(row)) for row in rows]
-        instants = [instant for _, some, _ in plans for instant in some]
+        plans = [_plan(row) for row in rows]
+        instants = [instant for plan in plans for instant in plan.instants]
         await _dispatch(connection, project_id, instants, lease)
         await _move_on(connection, project_id, plans)
         await _log(connection, project_id, instants)
@@ -154,10 +158,29 @@ async def _tick_project(
     return await database.transact(tick)
 
 
-def _plan(row: Row) -> tuple[list[_Instant], datetime | None]:
-    """Return the due instants of a schedule, those to skip with the reason, and its next instant."""
+@frozen
+class _Plan:
+    """What becomes of a schedule: its instants that are due, its next one, and when that is due."""
+
+    row: Row
+    instants: list[_Instant]
+    next_at: datetime | None
+    due_at: datetime | None
+
+
+def _plan(row: Row) -> _Plan:
+    """Return the due instants of a schedule, those to skip with the reason, and its next instant.
+
+    A schedule whose time zone this machine lacks keeps no other waiting; a kernel elsewhere may know it.
+    """
     table = Timetable(row["cron"], row["timezone"], row["anchor_at"])
     now = row["now"]
+    try:
+        table.check_timezone()
+    except InvalidRequest as unusable:
+        name = f"{row['project_id']}/{row['schedule_id']}"
+        logger.warning("the schedule %s waits: %s (%s)", name, unusable, row["timezone"])
+        return _Plan(row, [], row["next_at"], now + _PUT_OFF)
     passed = table.until(row["next_at"], now, _MAX_CAUGHT_UP)
     due = list(takewhile(lambda at: _due_at(row, at) <= now, passed))
     instants = [_instant(row, at) for at in due]
@@ -174,7 +197,8 @@ def _plan(row: Row) -> tuple[list[_Instant], datetime | None]:
         first = _instant(row, row["next_at"])
         first.why, first.more = "catch_up", {"until": _written(due[0])}
         instants.insert(0, first)
-    return instants, table.following(due[-1] if due else now)
+    next_at = table.following(due[-1] if due else now)
+    return _Plan(row, instants, next_at, due_at(row["schedule_id"], next_at, row["jitter_seconds"]))
 
 
 def _is_missed(row: Row, instant: _Instant, *, is_last: bool) -> bool:
@@ -239,21 +263,12 @@ def _request_of(instant: _Instant) -> Dispatch:
 # ---------------------------------------------------------------- what is noted
 
 
-async def _move_on(
-    connection: Connection, project_id: str, plans: Sequence[tuple[Row, list[_Instant], datetime | None]]
-) -> None:
+async def _move_on(connection: Connection, project_id: str, plans: Sequence[_Plan]) -> None:
     moved = []
-    for row, instants, next_at in plans:
-        last = next((each for each in reversed(instants) if each.number is not None), None)
-        moved.append(
-            (
-                row["schedule_id"],
-                next_at,
-                due_at(row["schedule_id"], next_at, row["jitter_seconds"]),
-                last and last.at,
-                last and last.number,
-            )
-        )
+    for plan in plans:
+        last = next((each for each in reversed(plan.instants) if each.number is not None), None)
+        last_at, last_number = (last.at, last.number) if last else (None, None)
+        moved.append((plan.row["schedule_id"], plan.next_at, plan.due_at, last_at, last_number))
     if moved:
         await connection.execute(MOVE_SCHEDULES_ON, project_id, *columns(moved))
 

@@ -23,6 +23,8 @@ _FIELD_COUNT = 5
 _MAX_CHARACTERS = 500  # all values of all five fields have 356
 _A_MOMENT = timedelta(seconds=1)
 _NIGHT = timedelta(hours=3)  # longer than clocks are ever set back by
+# Files beside the zones that say other things on each machine, or count leap seconds.
+_NO_ZONES = re.compile(r"localtime|posixrules|(posix|right)/.*")
 
 
 @frozen
@@ -41,10 +43,7 @@ class Timetable:
 
     def check(self) -> None:
         """Raise InvalidRequest unless the expression and the time zone can be used."""
-        try:
-            zone = ZoneInfo(self.timezone)
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise _unusable("timezone", "is no time zone, such as 'Europe/Berlin' or 'UTC'") from None
+        zone = self.check_timezone()
         if len(self.cron) > _MAX_CHARACTERS:
             raise _unusable(
                 "cron", f"must have at most {_MAX_CHARACTERS} characters, and has {len(self.cron)}"
@@ -57,6 +56,16 @@ class Timetable:
             CronSim(self.cron, self.anchor.astimezone(zone))
         except CronSimError as broken:
             raise _unusable("cron", f"is no cron expression: {broken}") from None
+
+    def check_timezone(self) -> ZoneInfo:
+        """Return the time zone; raise InvalidRequest if this machine does not know it."""
+        try:
+            zone = None if _NO_ZONES.fullmatch(self.timezone) else ZoneInfo(self.timezone)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            zone = None
+        if zone is None:
+            raise _unusable("timezone", "is no time zone, such as 'Europe/Berlin' or 'UTC'")
+        return zone
 
     def following(self, after: datetime) -> datetime | None:
         """Return the first instant after another one, in UTC; None if there is none in fifty years."""
