@@ -1,7 +1,8 @@
 """Row 13: time. What turns that sleep and schedules cost, and how long a turn that is due waits for a worker.
 
-The peers queue their job for later themselves (pgqueuer: execute_after, Procrastinate: schedule_in). How late
-one runs counts from when it was accepted, plus its delay, as in row 4.
+The peers queue their job for later themselves (pgqueuer: execute_after, Procrastinate: schedule_in, DBOS:
+delay_seconds, looking 50 times a second). How late one runs counts from when it was accepted, plus its delay,
+as in row 4.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ ROW = Row(
     "idle CPU ≤ 1 %; pick-up ahead of each peer by 2 ×",
 )
 
+_PEERS = ("pgqueuer", "procrastinate", "dbos")
 _PROGRAMS = Path(__file__).with_name("queues")
 _DELAY_SECONDS = 0.3
 _COUNT = 20
@@ -73,7 +75,7 @@ async def measure(options: Options) -> Findings:
         await _idle(findings, ours, "idle CPU, 100,000 sleeping turns and 10,000 schedules")
         contestants = {"cgworker": await stack.enter_async_context(_our_worker(ours))}
         if python := peer_python("queues"):
-            for peer in ("pgqueuer", "procrastinate"):
+            for peer in _PEERS:
                 asked = {"dsn": await new_database(postgres), "delay_seconds": _DELAY_SECONDS}
                 program = [python, str(_PROGRAMS / f"{peer}_delayed.py")]
                 contestants[peer] = await stack.enter_async_context(_a_peer(program, asked))
@@ -88,10 +90,6 @@ async def measure(options: Options) -> Findings:
                 findings.add(who, "late, p95", "ms", late[int(0.95 * (len(late) - 1))])
     _check_goals(findings)
     return findings
-
-
-async def _late_ms(pick_up: Contestant) -> float:
-    return await asyncio.wait_for(pick_up(), _WAIT_SECONDS) * 1000
 
 
 async def _fill(dsn: str) -> None:
@@ -161,7 +159,7 @@ def _check_goals(findings: Findings) -> None:
     idle = findings.median("cgworker", "idle CPU, 100,000 sleeping turns and 10,000 schedules")
     findings.judge_most("idle CPU ≤ 1 %", idle, "%", most=1)
     ours = findings.median("cgworker", "late, p50")
-    for peer in ("pgqueuer", "procrastinate"):
+    for peer in _PEERS:
         ratio = findings.median(peer, "late, p50") / ours
         findings.judge_ratio(f"ahead of {peer} by 2 ×", ratio, least=2)
 
