@@ -62,6 +62,7 @@ def wire_converter(
     converter.register_structure_hook_func(is_mapping, read_mapping)
     converter.register_unstructure_hook_func(is_mapping, lambda stored: stored)  # JSON already, or JsonText
     converter.register_structure_hook_factory(_is_maybe_absent, _reads_present(converter))
+    converter.register_unstructure_hook_factory(_is_maybe_absent, _writes_present(converter))
     return converter
 
 
@@ -117,11 +118,20 @@ def _reads_present(converter: Converter) -> Callable[[Any], Read]:
     """Read a field that may be absent: if it is present, it has one of the other types of its union."""
 
     def factory(cls: Any) -> Read:
-        present: Any = reduce(or_, (kind for kind in get_args(cls) if kind is not Absent))
+        present = _present_of(cls)
         read = converter.get_structure_hook(present)
         return lambda value, _: read(value, present)
 
     return factory
+
+
+def _writes_present(converter: Converter) -> Callable[[Any], Callable[[Any], Any]]:
+    """Write a field that is present; without this, the class of each value would be looked up."""
+    return lambda cls: converter.get_unstructure_hook(_present_of(cls))
+
+
+def _present_of(cls: Any) -> Any:
+    return reduce(or_, (kind for kind in get_args(cls) if kind is not Absent))
 
 
 def _reads_object(converter: Converter, *, strict: bool) -> Callable[[Any], Read]:

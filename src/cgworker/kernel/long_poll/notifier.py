@@ -13,7 +13,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import lru_cache, partial
 
 import asyncpg
 
@@ -48,7 +48,7 @@ def work_topic(agent: AgentRef) -> str:
 
 def turn_topic(turn: TurnRef) -> str:
     """The topic of a turn's events, and of the starts and ends of its children."""
-    return _topic("turn", turn.project_id, turn.turn_id)
+    return _hash_of("turn", turn.project_id, turn.turn_id)
 
 
 def agent_topic(agent: AgentRef) -> str:
@@ -83,7 +83,13 @@ def agent_topics(agent: AgentRef) -> tuple[str, ...]:
     return agent_topic(agent), feed_topic(agent.project_id)
 
 
+@lru_cache(maxsize=4096)
 def _topic(*parts: str) -> str:
+    """Return the topic of an agent or a project; it is kept, since each of their turns changes it."""
+    return _hash_of(*parts)
+
+
+def _hash_of(*parts: str) -> str:
     """Hash a topic to a short fixed length, since a NOTIFY carries at most 8,000 bytes."""
     return hashlib.blake2s("\0".join(parts).encode(), digest_size=12).hexdigest()
 

@@ -7,7 +7,6 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from attrs import asdict
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -90,8 +89,13 @@ def represent(kernel: Any, claimed: Claimed, preferences: Preferences) -> ClaimT
     if not preferences.wants_representation:
         return claimed.token
     context = context_of(snapshot_of(claimed.row), claimed.records)
+    token = claimed.token
     return ClaimedTurn(
-        **asdict(claimed.token, recurse=False),
+        project_id=token.project_id,
+        turn_id=token.turn_id,
+        agent_id=token.agent_id,
+        token=token.token,
+        expires_at=token.expires_at,
         context=context if claimed.has_all_records else ABSENT,
         lease_seconds=kernel.config.lease.total_seconds(),
         server_time=claimed.row["server_time"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from attrs import evolve
@@ -48,6 +49,21 @@ def annotate(meta: Meta | None = None, /, **facts: Any) -> str:
     if caller := _caller(meta):
         said["caller"] = caller
     return dumps(said).decode()
+
+
+def annotate_record(meta: Meta | None, role: str) -> str:
+    """Return the annotations of the event of a new record as JSON text, as `annotate` does.
+
+    Args:
+        meta: the caller's remarks.
+        role: the role of the record.
+    """
+    return _of_role(role) if meta is None else annotate(meta, record_role=role)
+
+
+@lru_cache(maxsize=256)  # few roles have nearly all records
+def _of_role(role: str) -> str:
+    return annotate(record_role=role)
 
 
 def with_remarks(meta: Meta | None, *, reason: str | None = None, note: str | None = None) -> Meta:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from json.encoder import encode_basestring as quoted
 from operator import itemgetter
 from typing import Any, TypeAlias, cast
@@ -19,6 +20,7 @@ from cgworker.wire.refs import TurnRef
 from cgworker.wire.turns import TurnSnapshot
 
 
+@lru_cache(maxsize=256)  # few roles have nearly all records
 def card_metadata(role: str, **more: str) -> str:
     """Return a card's metadata as JSON text."""
     return dumps({"cg_role": role, "cg_source": "CommonGround", **more}).decode()

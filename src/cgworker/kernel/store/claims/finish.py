@@ -8,7 +8,7 @@ from typing import Any
 from attrs import frozen
 
 from cgworker.errors import InvalidRequest
-from cgworker.kernel.store.annotations import annotate
+from cgworker.kernel.store.annotations import annotate, annotate_record
 from cgworker.kernel.store.batch import Answers, by_place, columns, in_rounds, rows_by_place
 from cgworker.kernel.store.callers import require_caller, touch_used
 from cgworker.kernel.store.claims.fence import (
@@ -28,6 +28,8 @@ from cgworker.wire.absent import ABSENT
 from cgworker.wire.converter import dumps
 from cgworker.wire.refs import TurnRef
 from cgworker.wire.turns import Finish
+
+_OUTCOMES = frozenset(TurnOutcome)
 
 # Closes the turns whose claim is the current one. A finish that is refused, or a repeat, gets no row.
 #
@@ -157,7 +159,7 @@ async def finish_turns(
 
 def check_outcome(finish: Finish) -> None:
     """Raise InvalidRequest unless the outcome is one that a turn can have."""
-    if finish.outcome not in set(TurnOutcome):
+    if finish.outcome not in _OUTCOMES:
         msg = "Input should be 'succeeded', 'failed' or 'stopped'"
         raise InvalidRequest([{"type": "enum", "loc": ["body", "outcome"], "msg": msg}])
 
@@ -182,7 +184,7 @@ def row_of(item: Fenced[Finish]) -> tuple[Any, ...]:
         new_box_id(),
         card_metadata(role),
         dumps(payload).decode() if has_payload else None,
-        annotate(finish.meta, record_role=role),
+        annotate_record(finish.meta, role),
         annotate(finish.meta),
         *item.bearer.row(),
     )
