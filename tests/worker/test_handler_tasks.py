@@ -1,4 +1,4 @@
-"""Handlers that wait for nothing share a task; what each of them sees is as if it had one of its own."""
+"""Handlers run in the tasks of their attempts; what each of them sees is as if it had a task of its own."""
 
 from __future__ import annotations
 
@@ -15,12 +15,20 @@ from cgworker.worker.handler_tasks import HandlerTasks
 _said: ContextVar[str] = ContextVar("_said", default="nothing")
 
 
-async def run_all(*calls: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Start calls at one moment, and wait until all have ended."""
+async def run_all(
+    *calls: Callable[[], Coroutine[Any, Any, None]],
+    goes_on: Callable[[], Coroutine[Any, Any, None]] = anyio.lowlevel.checkpoint,
+) -> None:
+    """Call handlers from attempts that are started at one moment, and wait until all have ended."""
+
+    async def attempt(call: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        await handlers.call(call)
+        await goes_on()
+
     async with anyio.create_task_group() as tasks:
         handlers = HandlerTasks(tasks)
         for call in calls:
-            handlers.start_soon(call)
+            handlers.start_soon(attempt, call)
 
 
 class Noted:
@@ -40,26 +48,60 @@ class Noted:
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_those_that_wait_for_nothing_share_a_task() -> None:
+async def test_one_that_waits_for_nothing_runs_in_the_task_of_its_attempt() -> None:
     noted = Noted()
-    await run_all(*(noted.call(name) for name in "abcd"))
-    assert len({task.id for [task] in noted.tasks.values()}) == 1
+    await run_all(noted.call("handler"), goes_on=noted.call("attempt"))
+    assert noted.tasks["handler"] == noted.tasks["attempt"]
 
 
-async def test_one_that_waits_keeps_its_task_and_delays_no_other() -> None:
-    noted, is_other_over = Noted(), anyio.Event()
+async def test_one_that_waits_keeps_its_task_and_its_attempt_goes_on() -> None:
+    noted, goes_on = Noted(), anyio.Event()
 
-    async def end() -> None:
-        is_other_over.set()
+    async def go_on() -> None:
+        goes_on.set()
 
     await run_all(
-        noted.call("first"),
-        noted.call("waiting", is_other_over.wait, anyio.lowlevel.checkpoint, is_other_over.wait),
-        noted.call("other", end),
+        noted.call("handler", goes_on.wait, anyio.lowlevel.checkpoint, goes_on.wait),
+        goes_on=noted.call("attempt", go_on, anyio.lowlevel.checkpoint),
     )
-    waiting = {task.id for task in noted.tasks["waiting"]}
-    assert len(waiting) == 1
-    assert waiting.isdisjoint(task.id for task in noted.tasks["other"])
+    assert len({task.id for task in noted.tasks["handler"]}) == 1
+    assert len({task.id for task in noted.tasks["attempt"]}) == 1
+    assert noted.tasks["handler"][0].id != noted.tasks["attempt"][0].id
+
+
+async def test_an_attempt_within_a_scope_stays_in_its_task() -> None:
+    """A task group or a cancel scope belongs to the task that it was entered in."""
+    noted, goes_on = Noted(), anyio.Event()
+
+    async def attempt() -> None:
+        task = anyio.get_current_task()
+        with anyio.fail_after(5):
+            await handlers.call(noted.call("handler", goes_on.wait), in_own_task=True)
+            assert anyio.get_current_task() == task
+            goes_on.set()
+        assert noted.tasks.get("handler") != [task]
+
+    async with anyio.create_task_group() as tasks:
+        handlers = HandlerTasks(tasks)
+        handlers.start_soon(attempt)
+    assert len(noted.tasks["handler"]) == 2
+
+
+async def test_an_attempt_keeps_its_context_when_it_leaves_its_task() -> None:
+    found: list[str] = []
+
+    async def attempt() -> None:
+        before = _said.set("by the attempt")
+        await handlers.call(anyio.lowlevel.checkpoint)
+        found.append(_said.get())
+        _said.reset(before)
+        found.append(_said.get())
+
+    _said.set("outside")
+    async with anyio.create_task_group() as tasks:
+        handlers = HandlerTasks(tasks)
+        handlers.start_soon(attempt)
+    assert found == ["by the attempt", "outside"]
 
 
 async def test_what_one_sets_in_its_context_no_other_sees() -> None:
@@ -107,7 +149,12 @@ async def test_scopes_and_timeouts_hold_over_waits() -> None:
 
 
 async def test_a_cancelled_group_ends_those_that_wait() -> None:
+    """The handlers, and their attempts."""
     ended: list[str] = []
+
+    async def attempt() -> None:
+        await handlers.call(wait)
+        await wait()
 
     async def wait() -> None:
         try:
@@ -118,10 +165,10 @@ async def test_a_cancelled_group_ends_those_that_wait() -> None:
     async with anyio.create_task_group() as tasks:
         handlers = HandlerTasks(tasks)
         for _ in range(3):
-            handlers.start_soon(wait)
+            handlers.start_soon(attempt)
         await anyio.wait_all_tasks_blocked()
         tasks.cancel_scope.cancel()
-    assert ended == ["one"] * 3
+    assert ended == ["one"] * 6
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])

@@ -67,7 +67,7 @@ class Attempt:
         context: what the attempts of the worker share.
         found: the claim.
         renewals: renews its lease.
-        handlers: starts its handler.
+        handlers: calls its handler.
         prefetch_claim: called when the attempt is about to settle; returns the claim of the next turn that
             the same request shall make, or None.
 
@@ -219,7 +219,7 @@ class Attempt:
                 if timers is not None:
                     timers.start_soon(self._interrupt_at_deadline)
                 call = HandlerCall(turn, handler)
-                self._handlers.start_soon(call.run)
+                await self._handlers.call(call.run, in_own_task=timers is not None)
                 await call.end()
         if turn.no_room is not None:
             self._context.room.note(turn.no_room)

@@ -1,4 +1,4 @@
-"""Call a handler in a task of its own, so that a handler that does not end delays nothing else."""
+"""Call a handler beside its attempt, so that a handler that does not end delays nothing else."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _UNWINDING_SECONDS = 2.0
 
 
 class HandlerCall:
-    """One call of a handler with its turn: `start_soon(call.run)`, then `await call.end()`.
+    """One call of a handler with its turn: start `call.run()`, then `await call.end()`.
 
     Args:
         turn: the turn.
@@ -66,6 +66,8 @@ class HandlerCall:
 
     async def end(self) -> None:
         """Wait until the handler has ended, or the time that an interruption gave it is over."""
+        if self._is_over:
+            return
         with self._turn.on_interrupt(lambda _: self._changed.set()):
             await self._changed.wait()
         if not self._is_over:

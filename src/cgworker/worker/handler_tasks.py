@@ -1,15 +1,14 @@
-"""Run handlers in tasks of their own; those that wait for nothing share one, one after the other.
+"""Run handlers in the tasks of their attempts, unless they wait for something.
 
-A task for each handler is a tenth of what a short turn costs a worker, and turns that came with one answer
-start their handlers at one moment. So one task runs the first part of each, until it waits for something. A
-handler that has ended by then needs no task of its own. One that waits keeps the task, and another task goes
-on with the others. So a handler is in one task from its begin to its end, and alone in it meanwhile.
+A task for each handler, and the two wake-ups that it takes, are a good part of what a short turn costs a
+worker. So an attempt calls its handler in its own task. A handler that waits for something keeps this task,
+and the attempt goes on in another one. So a handler is in one task from its begin to its end, and alone in it
+meanwhile, and one that does not end delays no attempt.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context, copy_context
 from types import coroutine
@@ -17,52 +16,90 @@ from typing import Any, TypeAlias
 
 import anyio.abc
 import sniffio
+from attrs import frozen
 
 Run: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
+"""Makes the call of a handler."""
+Work: TypeAlias = Coroutine[Any, Any, None]
+"""What attempts do in a task, one after the other."""
+
+
+@frozen
+class _KeptBy:
+    """Work yields this to leave its task to a handler; None if that has ended, but cancelled the task."""
+
+    handler: Awaitable[None] | None
 
 
 class HandlerTasks:
-    """Starts the calls of handlers.
+    """Starts the tasks of attempts, and calls their handlers.
 
     Args:
-        tasks: runs their tasks.
+        tasks: runs the tasks.
+        shares: whether attempts are started by `start_soon`, so that they can leave their task to a
+            handler; if not, each handler has a task of its own.
     """
 
-    def __init__(self, tasks: anyio.abc.TaskGroup) -> None:
+    def __init__(self, tasks: anyio.abc.TaskGroup, *, shares: bool = True) -> None:
         self._tasks = tasks
-        self._shares = sniffio.current_async_library() == "asyncio"  # trio's tasks cannot be shared like this
-        self._waiting: deque[tuple[Run, Context]] = deque()
-        self._has_task = False
+        self._shares = shares and sniffio.current_async_library() == "asyncio"  # trio cannot do that
 
-    def start_soon(self, run: Run) -> None:
-        """Start a call, in a copy of the current context, as soon as the event loop runs other tasks.
+    def start_soon(self, work: Callable[..., Work], *arguments: Any) -> None:
+        """Start a task for attempts.
+
+        Args:
+            work: what they do; handlers are called there with `call`.
+            arguments: its arguments.
+        """
+        if self._shares:
+            self._tasks.start_soon(self._run, work(*arguments), copy_context())
+        else:
+            self._tasks.start_soon(work, *arguments)
+
+    async def call(self, run: Run, *, in_own_task: bool = False) -> None:
+        """Call a handler, in a copy of the current context, and return when it has ended or waits.
 
         Args:
             run: makes the call.
+            in_own_task: whether the caller must stay in its task, as within a task group or a cancel scope.
         """
-        if not self._shares:
+        if in_own_task or not self._shares:
             self._tasks.start_soon(run)
             return
-        self._waiting.append((run, copy_context()))
-        if not self._has_task:
-            self._start_task()
+        rest = _run_first_part(run(), copy_context())
+        if rest is not None or _is_cancelled():
+            await _leave_task_to(rest)
 
-    def _start_task(self) -> None:
-        self._has_task = True
-        self._tasks.start_soon(self._run_waiting)
+    async def _run(self, work: Work, context: Context) -> None:
+        """Run work until it ends, or leaves this task to a handler."""
+        left = await _run_until_left(work, context)
+        if left is not None:
+            self._tasks.start_soon(self._run, work, context)
+            if left.handler is not None:
+                await left.handler
 
-    async def _run_waiting(self) -> None:
-        """Run the calls that wait for a task, until one of them keeps this one."""
-        rest: Awaitable[None] | None = None
-        try:
-            while self._waiting and rest is None and not _is_cancelled():
-                rest = _run_first_part(*self._waiting.popleft())
-        finally:
-            self._has_task = False
-            if self._waiting:
-                self._start_task()
-        if rest is not None:
-            await rest
+
+@coroutine
+def _run_until_left(work: Work, context: Context) -> Generator[Any, Any, _KeptBy | None]:
+    """Do what `await` does, in a context of the work's own; None if the work has ended."""
+    try:
+        wanted = context.run(work.send, None)
+        while not isinstance(wanted, _KeptBy):
+            try:
+                got = yield wanted
+            except BaseException as raised:
+                wanted = context.run(work.throw, raised)
+            else:
+                wanted = context.run(work.send, got)
+    except StopIteration:
+        return None
+    return wanted
+
+
+@coroutine
+def _leave_task_to(handler: Awaitable[None] | None) -> Generator[Any, Any, None]:
+    """Go on in another task."""
+    yield _KeptBy(handler)
 
 
 def _is_cancelled() -> bool:
@@ -71,9 +108,8 @@ def _is_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-def _run_first_part(run: Run, context: Context) -> Awaitable[None] | None:
+def _run_first_part(call: Work, context: Context) -> Awaitable[None] | None:
     """Run a call until it waits for something, and return the rest of it; None if it has ended."""
-    call = run()
     try:
         wanted = context.run(call.send, None)
     except StopIteration:
@@ -82,7 +118,7 @@ def _run_first_part(run: Run, context: Context) -> Awaitable[None] | None:
 
 
 @coroutine
-def _run_rest(call: Coroutine[Any, Any, None], context: Context, wanted: Any) -> Generator[Any, Any, None]:
+def _run_rest(call: Work, context: Context, wanted: Any) -> Generator[Any, Any, None]:
     """Do what `await` does, from the first wait on, in a context of its own."""
     try:
         while True:

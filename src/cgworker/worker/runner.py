@@ -8,7 +8,6 @@ then interrupts the rest and hands their turns back. Attempts run in a shielded 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 
 import anyio
 import anyio.abc
@@ -171,7 +170,7 @@ class Runner:
         scope = _RunScope(slots, working, HandlerTasks(working), self._renewals)
         while True:
             for found in await self._claim_into(slots):
-                working.start_soon(self._work_in_slot, scope, found)
+                scope.handlers.start_soon(self._work_in_slot, scope, found)
 
     async def _concurrency(self) -> int:
         if self._context.options.concurrency is not None:
@@ -217,8 +216,7 @@ class Runner:
 
     async def _work(self, scope: _RunScope, found: FetchedClaim) -> FetchedClaim | None:
         """Work a claim, and return the one for its slot that is to be worked next in the same task."""
-        prefetch_claim = partial(self._prefetch_claim, scope.slots)
-        attempt = Attempt(self._context, found, scope.renewals, scope.handlers, prefetch_claim)
+        attempt = Attempt(self._context, found, scope.renewals, scope.handlers, self._prefetch_claim)
         self._drain.hold(attempt)
         leaves_nothing = False
         try:
@@ -233,21 +231,22 @@ class Runner:
             if prefetched is None:
                 scope.slots.release()
             elif not leaves_nothing:  # cleaning up may take long
-                scope.tasks.start_soon(self._work_in_slot, scope, prefetched)
+                scope.handlers.start_soon(self._work_in_slot, scope, prefetched)
         if leaves_nothing:
             return prefetched
         with anyio.CancelScope(shield=True):  # also at the end of the run
             await attempt.clean_up()
         return None
 
-    def _prefetch_claim(self, slots: anyio.Semaphore) -> PrefetchedClaim | None:
+    def _prefetch_claim(self) -> PrefetchedClaim | None:
         """Return a claim to go along with a settle request, for the slot that it frees, or None.
 
-        Nothing is prefetched while other slots are free, since a claim request for them is under way; nor
-        while `on_settled` is slow: the prefetched claim would not be renewed until the hook returns.
+        Other slots may be free meanwhile: a claim request for them is under way, and takes fewer turns at a
+        time than short handlers end. Nothing is prefetched while `on_settled` is slow: the prefetched claim
+        would not be renewed until the hook returns.
         """
         try:
-            if slots.value or self._is_hook_slow or not self._may_claim_now():
+            if self._is_hook_slow or not self._may_claim_now():
                 return None
             return self._poller.prefetch()
         except UsageError:  # the command is gone: the next claim request reports it

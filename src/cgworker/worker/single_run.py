@@ -56,7 +56,7 @@ class SingleRun:
     async def run(self, found: FetchedClaim) -> TurnReport:
         """Work the claim. A drain ends it in order, and so does a cancellation."""
         async with anyio.create_task_group() as self._tasks:
-            renewals, handlers = RenewalScheduler(self._tasks), HandlerTasks(self._tasks)
+            renewals, handlers = RenewalScheduler(self._tasks), HandlerTasks(self._tasks, shares=False)
             attempt = Attempt(self._context, found, renewals, handlers)
             self._drain.hold(attempt)
             self._tasks.start_soon(self._work, attempt)
