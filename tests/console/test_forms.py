@@ -67,6 +67,21 @@ def test_a_fault_is_shown_at_its_field() -> None:
     assert "integer" in fields_of(form)[("stars",)].faults[0]
 
 
+def test_a_required_text_that_is_left_empty_is_missing() -> None:
+    """Who fills in nothing means nothing; two quotes are an empty text, and what is optional is left out."""
+    place = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+    schema = {
+        "type": "object",
+        "properties": {"name": {"type": "string"}, "place": place},
+        "required": ["name"],
+    }
+    form = filled(schema, {("name",): ""})
+    assert form.read() is ABSENT
+    assert fields_of(form)[("name",)].faults == ['is required; type "" for an empty text']
+    assert filled(schema, {("name",): '""'}).read() == {"name": ""}
+    assert SchemaForm({"type": "string"}, label="x", typed={"v": ""}).read() is ABSENT
+
+
 def test_an_array_grows_and_shrinks() -> None:
     """The buttons add a field and take the last away; what was typed stays."""
     schema = {"type": "array", "items": {"type": "string"}, "default": ["a"]}

@@ -21,6 +21,7 @@ _MAX_DEPTH = 6
 _MAX_FIELDS = 200
 _MAX_ITEMS = 50
 _LONG_TEXT = 80
+_EMPTY_TEXT = '""'  # what is typed for it: a field that is left empty says nothing
 _MISSING = re.compile(r"(?P<name>'.*'|\".*\") is a required property\Z", re.DOTALL)
 
 Location = tuple[str | int, ...]
@@ -174,7 +175,7 @@ class SchemaForm:
             value = None if self.root.nullable else ABSENT
         if not any(each.faults for each in _all(self.root)):
             if value is ABSENT:
-                self.root.faults.append("is required")
+                self.root.faults.append(_missing_at(self.root))
             else:
                 self._check(value)
         return ABSENT if any(each.faults for each in _all(self.root)) else value
@@ -198,10 +199,17 @@ class SchemaForm:
             location, message = tuple(fault.get("loc", ()))[1:], str(fault.get("msg"))
             missing = _MISSING.match(message) if fault.get("type") == "required" else None
             if missing and (*location, missing["name"][1:-1]) in places:
-                location, message = (*location, missing["name"][1:-1]), "is required"
+                location = (*location, missing["name"][1:-1])
+                message = _missing_at(places[location])
             while location not in places:
                 location = location[:-1]
             places[location].faults.append(message)
+
+
+def _missing_at(form_field: FormField) -> str:
+    return (
+        f"is required; type {_EMPTY_TEXT} for an empty text" if form_field.kind == "text" else "is required"
+    )
 
 
 def _all(form_field: FormField) -> Iterator[FormField]:
@@ -282,16 +290,14 @@ def _value_of(form_field: FormField) -> Any:
         items = [value for each in form_field.fields if (value := _value_of(each)) is not ABSENT]
         return items if items or form_field.required else ABSENT
     if form_field.typed == "":
-        if form_field.nullable and form_field.required:
-            return None
-        return "" if form_field.kind == "text" and form_field.required else ABSENT
+        return None if form_field.nullable and form_field.required else ABSENT
     return _read_typed(form_field)
 
 
 def _read_typed(form_field: FormField) -> Any:
     typed = form_field.typed.replace("\r\n", "\n")
     if form_field.kind == "text":
-        return typed
+        return "" if typed == _EMPTY_TEXT else typed
     if form_field.kind == "choice":
         place = _number(typed)
         return form_field.choices[place] if place < len(form_field.choices) else ABSENT
