@@ -77,6 +77,24 @@ async def test_a_turn_is_dispatched_by_the_form_of_its_offer(link: str, browser:
     assert browser.complaints == []
 
 
+async def test_who_goes_back_finds_the_form_as_it_was_typed(link: str, browser: Browser) -> None:
+    """Not the browser's page that asks whether to send it again; forward leads to the turn."""
+    page = await browser.signed_in(link)
+    await page.goto(at(link, f"/dispatch/writer/{REPORT}"))
+    await page.get_by_label("pages", exact=True).fill("3")
+    await page.get_by_role("button", name="Dispatch", exact=True).last.click()
+    await page.locator(".faults", has_text="is required").wait_for()
+    await page.get_by_label("subject").fill("Fjords")
+    await page.get_by_role("button", name="Dispatch", exact=True).last.click()
+    await page.wait_for_url("**/turns/T-*")
+    turn = page.url
+    await page.go_back()
+    assert await page.get_by_label("pages", exact=True).input_value() == "3"
+    await page.go_forward()
+    assert page.url == turn
+    assert browser.complaints == []
+
+
 async def test_a_question_is_answered_by_the_form_of_its_schema(
     sample: Sample, link: str, browser: Browser
 ) -> None:

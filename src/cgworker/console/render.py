@@ -73,6 +73,8 @@ def render(
         ),
         status_code=status,
     )
+    if request.method == "POST":  # a browser cannot load it anew for somebody who goes back to it
+        response.headers["Cache-Control"] = "private, no-cache"
     if new_session:
         set_cookie(request, response, new_session)
     return response
