@@ -60,6 +60,22 @@ def test_a_command_that_breaks_it_fails(cg: Cg, tmp_path: Path) -> None:
     assert (ran.exit_code, ran.result["checks"][0]["verdict"]) == (1, "failed")
 
 
+def test_a_check_that_fails_shows_what_the_command_printed_last(cg: Cg) -> None:
+    """A traceback on stderr says why; what it printed on turns that went well is not shown."""
+    script = "seq 100 >&2; echo no such module: desk >&2; exit 1"
+    ran = cg("worker", "check", "--command", "sh", "-c", script)
+    answer, any_input = ran.result["checks"][:2]
+    assert (answer["verdict"], answer["printed"][-2:]) == ("failed", ["100", "no such module: desk"])
+    assert len(answer["printed"]) < 100
+    assert (any_input["verdict"], any_input["printed"]) == ("passed", [])
+    failed = Check("answer", "failed", "a normal turn came to failed", ("no such module: desk",))
+    shown = drawn(
+        CheckCard(command=("x",), passed_count=0, failed_count=1, not_shown_count=0, checks=(failed,))
+    )
+    assert "what the command printed last: answer" in shown
+    assert "no such module: desk" in shown
+
+
 def test_a_process_left_behind_is_noticed(cg: Cg) -> None:
     """A worker ends what `&` leaves; a command that waits for it leaves nothing."""
     for script, verdict in (("sleep 30 &", "failed"), ("sleep 0.1 & wait;", "passed")):

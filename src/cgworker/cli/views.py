@@ -20,6 +20,7 @@ from cgworker.cli.rendering import (
     FittedTable,
     coloured,
     local_time,
+    panel,
     plain_text,
     screen,
     table,
@@ -91,7 +92,12 @@ def _(card: CheckCard) -> RenderableType:
         seen=lambda c: c.detail,
     )
     counts = f"{card.passed_count} passed, {card.failed_count} failed, {card.not_shown_count} not shown"
-    return Group(checks, Text(counts, style="bold"))
+    printed = [
+        panel(plain_text("\n".join(check.printed)), f"what the command printed last: {check.name}")
+        for check in card.checks
+        if check.printed
+    ]
+    return Group(checks, *printed, Text(counts, style="bold"))
 
 
 @picture.register

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import anyio
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from cgworker.errors import UsageError
 from cgworker.handlers import ResidentCommandHandler
@@ -62,11 +62,13 @@ class Check:
         name: what was checked.
         verdict: "passed", "failed" or "not shown".
         detail: what happened, or which input would show it.
+        printed: the last lines that the command printed, if the check failed.
     """
 
     name: str
     verdict: Verdict
     detail: str
+    printed: tuple[str, ...] = ()
 
 
 @frozen
@@ -96,6 +98,15 @@ class CommandCheck:
 
     async def run(self) -> AsyncIterator[Check]:
         """Yield the results of the checks as they become known."""
+        tried_count = 0
+        async for check in self._checks():
+            tried, tried_count = self._trials[tried_count:], len(self._trials)
+            if check.verdict == "failed":
+                blamed = [trial for trial in tried if trial.problem] or tried
+                check = evolve(check, printed=blamed[-1].tail if blamed else ())
+            yield check
+
+    async def _checks(self) -> AsyncIterator[Check]:
         yield await self._answers()
         if self.is_resident:
             yield await self._stays()

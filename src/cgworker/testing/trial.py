@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -24,6 +25,10 @@ _BROKEN_CONTRACT = {
 }
 
 
+_TAIL_LINES = 12
+_TAIL_CHARACTERS = 400
+
+
 @frozen(kw_only=True)
 class Trial:
     """The command's run on one turn.
@@ -33,6 +38,7 @@ class Trial:
         exit_code: the command's exit status; None if a resident command stayed.
         checkpoint: the checkpoint that it left; None without one.
         output_bytes: how much it printed.
+        tail: the last lines that it printed, on stdout and stderr.
         left_others: whether it left processes in its group.
         survivors: the ids of processes that left its group and outlived the turn.
     """
@@ -41,6 +47,7 @@ class Trial:
     exit_code: int | None
     checkpoint: bytes | None
     output_bytes: int
+    tail: tuple[str, ...]
     left_others: bool
     survivors: tuple[int, ...]
 
@@ -80,6 +87,7 @@ class Watch:
         self._exit_code: int | None = None
         self._checkpoint: bytes | None = None
         self._output_bytes = 0
+        self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._left_others = False
 
     def command(self, argv: Sequence[str], *, is_resident: bool) -> BaseCommandHandler:
@@ -105,6 +113,7 @@ class Watch:
             exit_code=self._exit_code_of(played),
             checkpoint=self._checkpoint,
             output_bytes=self._output_bytes,
+            tail=tuple(self._tail),
             left_others=self._left_others,
             survivors=_processes_with(self._mark),
         )
@@ -117,6 +126,7 @@ class Watch:
 
     def _count(self, line: str) -> None:
         self._output_bytes += len(line.encode()) + 1
+        self._tail.append(line[:_TAIL_CHARACTERS])
 
     def _note(self, _turn: Turn, command: CommandExit) -> None:
         self._exit_code = command.exit_code
