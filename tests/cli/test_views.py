@@ -26,6 +26,7 @@ from cgworker.wire.credentials import Credentials, CredentialSummary
 from cgworker.wire.ledger import FeedPage, LedgerEvent
 from cgworker.wire.projections import AgentEntry, AgentPage, Diagnostic, Lineage, TurnEntry, TurnPage
 from cgworker.wire.refs import AgentRef, CardBoxRef, Cause, TurnRef
+from cgworker.wire.schedules import Schedule
 from cgworker.wire.turns import TurnSnapshot
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -180,6 +181,26 @@ AN_AGENT = AgentEntry(
         (
             DispatchedTurn(project_id="p", turn_id="T-9", agent_id="desk", request_id="r", dispatch_key="d"),
             ["turn id", "T-9", "dispatch key"],
+        ),
+        (
+            Schedule(
+                schedule_id="nightly",
+                cron="30 2 * * *",
+                target_agent=AgentRef(project_id="p", agent_id="desk"),
+                input={"task": "report"},
+                requested_by=AgentRef(project_id="p", agent_id="me"),
+                paused=False,
+                last_turn=TurnRef(project_id="p", turn_id="T-7"),
+                created_at=NOW,
+                updated_at=NOW,
+            ),
+            [
+                "target agent    desk ",
+                "requested by    me ",
+                "paused          no ",
+                "last turn       T-7 ",
+                "report",
+            ],
         ),
     ],
     ids=lambda value: type(value).__name__,

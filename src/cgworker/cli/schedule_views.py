@@ -6,8 +6,9 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from cgworker.cli.picture import picture
-from cgworker.cli.rendering import local_time, table
+from cgworker.cli.rendering import local_time, panel, table
 from cgworker.cli.schedule_results import Schedules
+from cgworker.wire.schedules import Schedule
 
 
 @picture.register
@@ -23,3 +24,8 @@ def _(found: Schedules) -> RenderableType:
         next=lambda s: "paused" if s.paused else local_time(s.next_at),
         last=lambda s: "" if s.last_turn is None else f"{s.last_turn.turn_id}, {local_time(s.last_at)}",
     )
+
+
+@picture.register
+def _(schedule: Schedule) -> RenderableType:
+    return panel(picture.dispatch(object)(schedule), schedule.schedule_id)
