@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import re
+import socket
 import subprocess
 from collections.abc import Iterator
 from typing import Any
@@ -58,9 +59,20 @@ def test_a_person_sees_what_is_waited_for_and_why_it_failed(cg: Cg, kernel: Kern
     assert '{"ok"' not in seen
 
 
+@pytest.mark.parametrize("line", ["ask desk hi", "top", "turn list"])
+def test_a_kernel_that_is_silent_is_waited_for_in_words(cg: Cg, kernel: Kernel, line: str) -> None:
+    """Every command says so after two seconds, those that draw for themselves too."""
+    profile = kernel.profile(cg, "waiter")
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and reads none
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        seen = on_a_terminal(*line.split(), "--profile", profile, "--base-url", url)
+    assert "waiting for the kernel" in seen
+    assert "did not answer in time" in " ".join(seen.split())
+
+
 def test_a_person_is_told_where_help_on_a_wrong_line_is() -> None:
     """The help of the command that was meant, as far as it could be read."""
-    assert "`cg agent --help` shows what it takes" in on_a_terminal("agent", "list")
+    assert "`cg agent --help` shows what it takes" in on_a_terminal("agent", "frobnicate")
     assert "`cg turn get --help` shows what it takes" in on_a_terminal("turn", "get", "--wat")
 
 

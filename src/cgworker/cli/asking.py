@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import anyio.to_thread
@@ -11,7 +11,7 @@ from attrs import field, frozen
 
 from cgworker.cli.envelope import say
 from cgworker.cli.forms import Declined, ask_person, command_that_answers
-from cgworker.cli.progress import announced
+from cgworker.cli.progress import SILENT_SECONDS, announced, progress
 from cgworker.client import KernelClient
 from cgworker.durable.answers import OpenQuestion, answer_question, decline_question, questions_of
 from cgworker.durable.questions import QUESTION_ROLE
@@ -97,16 +97,22 @@ class TurnFollower:
 
     async def _ask(self) -> None:
         """Put the open questions to the person, or say which command answers them."""
-        while not (questions := await questions_of(self._kernel, self._turn)):
-            if (await self._kernel.turns.get(self._turn)).state != "running":
-                return  # answered by another, or closed
-            await anyio.sleep(_PAUSE_SECONDS)  # it is about to be suspended
+        with progress("waiting for the question", after_seconds=SILENT_SECONDS):
+            questions = await self._open_questions()
         for question in questions:
             if self._place.is_shown and self._place.can_type:
                 await self._answer(question)
             else:
                 say(f"{self._turn.turn_id} asks: {question.question}")
                 say(f"hint: {command_that_answers(question)}")
+
+    async def _open_questions(self) -> Sequence[OpenQuestion]:
+        """Return the open questions; none if they were answered by another, or the turn is closed."""
+        while not (questions := await questions_of(self._kernel, self._turn)):
+            if (await self._kernel.turns.get(self._turn)).state != "running":
+                return ()
+            await anyio.sleep(_PAUSE_SECONDS)  # it is about to be suspended
+        return questions
 
     async def _answer(self, question: OpenQuestion) -> None:
         while True:

@@ -16,11 +16,12 @@ from cgworker.wire.projections import TurnEntry
 _ROWS = 12
 
 
-def drawn(overview: Overview) -> RenderableType:
+def drawn(overview: Overview, *, trouble: str = "") -> RenderableType:
     """Draw an overview: a line of numbers, the agents, and the newest turns.
 
     Args:
-        overview: what was read.
+        overview: what was read last.
+        trouble: why it could not be read anew; empty if it was.
     """
     parts: list[Any] = [(overview.project_id, "bold")]
     for state, by_agent in overview.open_turns.items():
@@ -42,7 +43,8 @@ def drawn(overview: Overview) -> RenderableType:
         born=lambda t: _ago(t.created_at),
         took=_took,
     )
-    return Group(words(*parts), Text(), agents, Text(), turns)
+    stale = [plain_text(f"as it was: {trouble}; trying again", style="yellow")] if trouble else []
+    return Group(words(*parts), *stale, Text(), agents, Text(), turns)
 
 
 def _count(overview: Overview, state: TurnState, agent_id: str) -> Text:

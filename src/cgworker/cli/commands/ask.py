@@ -25,11 +25,11 @@ from cgworker.wire.turns import CONVERSATION_KIND, Dispatch, RootRequest
 
 async def ask(
     server: ServerFlags,
-    agent: Annotated[str, Argument(metavar="AGENT", help="The agent to ask.", completes="agent")],
+    agent: Annotated[str, Argument(metavar="AGENT", help="The agent to ask.", completes="taker")],
     payload: PayloadFlags,
     text: Annotated[str | None, Argument(metavar="[TEXT]", help="What to ask; or give a payload.")] = None,
     turn_kind: Annotated[
-        str, Flag("--turn-kind", metavar="KIND", help="The kind of turn.")
+        str, Flag("--turn-kind", metavar="KIND", help="The kind of turn.", completes="kind")
     ] = CONVERSATION_KIND,
     timeout_seconds: Annotated[
         float | None,
@@ -48,19 +48,18 @@ async def ask(
         raise UsageError("say what to ask: a TEXT, or one of --payload-json, --payload-file, --payload-stdin")
     actor = acting_agent(server, project_id, requested_by, command_name="cg ask", agent_flag="--requested-by")
     target = AgentRef(project_id=actor.project_id, agent_id=agent)
-    with no_progress():
-        async with as_actor(server, actor) as kernel:
-            given = payload.read() if text is None else await input_of_text(kernel, target, turn_kind, text)
-            key = f"ask-{uuid4().hex[:12]}"
-            work = Dispatch(
-                requested_by=actor,
-                target_agent=target,
-                input=given,
-                turn_kind=turn_kind,
-                dispatch_key=key,
-                authority=RootRequest(request_id=key),
-            )
-            return await _talk(kernel, work, timeout_seconds, as_json=as_json)
+    async with as_actor(server, actor) as kernel:
+        given = payload.read() if text is None else await input_of_text(kernel, target, turn_kind, text)
+        key = f"ask-{uuid4().hex[:12]}"
+        work = Dispatch(
+            requested_by=actor,
+            target_agent=target,
+            input=given,
+            turn_kind=turn_kind,
+            dispatch_key=key,
+            authority=RootRequest(request_id=key),
+        )
+        return await _talk(kernel, work, timeout_seconds, as_json=as_json)
 
 
 async def _talk(
@@ -71,7 +70,7 @@ async def _talk(
     is_shown = sys.stdout.isatty() and not as_json
     follower = TurnFollower(kernel, turn, work.target_agent.agent_id, is_shown=is_shown)
     try:
-        with anyio.move_on_after(timeout_seconds) as limit:
+        with no_progress(), anyio.move_on_after(timeout_seconds) as limit:
             await follower.follow()
     except anyio.get_cancelled_exc_class():
         say(f"{turn.turn_id} goes on: `cg turn follow {turn.turn_id}`")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
 from typing import Annotated
 
 import anyio
@@ -14,6 +13,7 @@ from cgworker.cli.envelope import write_line
 from cgworker.cli.identity import project_of
 from cgworker.cli.options import CallerFlags, Flag, ProfilesProjectId, ServerFlags
 from cgworker.cli.overview import read_overview
+from cgworker.cli.progress import SILENT_SECONDS, progress
 from cgworker.errors import KernelTrouble
 
 
@@ -38,7 +38,8 @@ async def top(
         from cgworker.cli.overview_views import drawn  # needs rich
         from cgworker.cli.rendering import screen
 
-        overview = await read_overview(kernel, project_id)
+        with progress("waiting for the kernel", after_seconds=SILENT_SECONDS):
+            overview = await read_overview(kernel, project_id)
         if once:
             screen().print(drawn(overview), crop=False)
             return
@@ -46,8 +47,11 @@ async def top(
             while True:
                 live.refresh()
                 await anyio.sleep(interval_seconds)
-                with suppress(KernelTrouble):  # it goes on when the kernel is back
-                    live.update(drawn(await read_overview(kernel, project_id)))
+                try:
+                    overview = await read_overview(kernel, project_id)
+                    live.update(drawn(overview))
+                except KernelTrouble as trouble:  # it goes on when the kernel is back
+                    live.update(drawn(overview, trouble=str(trouble)))
 
 
 app: Program = single()
