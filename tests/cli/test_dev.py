@@ -69,6 +69,7 @@ def test_one_command_brings_a_kernel_an_agent_and_a_link(cg: Cg) -> None:
         assert "is served on this machine already" in again.stderr
     with developing(cg.home, "desk:desk") as shown:
         assert "cg ask desk" in shown
+        assert "cg dev desk:desk" not in shown  # that is what was typed
         assert cg("ask", "desk", "hi").result["final_payload"] == "HI"
         assert len(cg("turn", "list").result["items"]) == 2
     with developing(cg.home, "--fresh"):

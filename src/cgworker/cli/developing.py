@@ -218,6 +218,11 @@ def _welcome(link: str, url: str, kernel: KernelClient, agents: Sequence[str]) -
     page = (
         "" if "/login" in link else "  (`pip install 'cgworker[console]'` shows turns and questions there)\n"
     )
+    own = (
+        ""
+        if NAME not in agents
+        else "Your own agent: `cg dev desk:desk` runs the worker `desk` of desk.py.\n  "
+    )
     return f"""
   {", ".join(agents)} of project {kernel.agent.project_id} at {url}
   Look:  {link}
@@ -228,6 +233,5 @@ def _welcome(link: str, url: str, kernel: KernelClient, agents: Sequence[str]) -
     {second}{flags}
     cg turn list{flags}
 
-  Your own agent: `cg dev desk:desk` runs the worker `desk` of desk.py.
-  Ctrl-C ends everything; what happened is kept.
+  {own}Ctrl-C ends everything; what happened is kept.
 """
