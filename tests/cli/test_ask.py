@@ -219,35 +219,6 @@ def test_a_dispatch_needs_an_agent_and_a_payload(cg: Cg, kernel: Kernel) -> None
     assert cg("dispatch", *payload).error["code"] == "invalid_arguments"
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_a_shell_completes_profiles_agents_and_turns(cg: Cg, kernel: Kernel, shell: str) -> None:
-    """What the config file and the kernel know, for each shell; with no kernel there is nothing."""
-    profile = kernel.profile(cg, "me", grants=["turn.resume.any"])
-    turn_id = kernel.dispatch("me")
-    assert profile in completed(shell, "cg turn get --profile ")
-    assert turn_id in completed(shell, "cg turn get ")
-    assert "me" in completed(shell, "cg ask ")
-    assert "suspended" in completed(shell, "cg turn list --state ")
-    assert turn_id not in completed(shell, "cg turn get --base-url http://127.0.0.1:1 ")
-
-
-def completed(shell: str, line: str) -> str:
-    """What the completion script of a shell is told about a line whose last word is empty."""
-    variables = {
-        "bash": {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split()))},
-        "zsh": {"_TYPER_COMPLETE_ARGS": line},
-        "fish": {"_TYPER_COMPLETE_ARGS": line, "_TYPER_COMPLETE_FISH_ACTION": "get-args"},
-    }
-    done = subprocess.run(
-        [warm_python(), "-c", "import sys; sys.argv[0] = 'cg'; from cgworker.cli.app import main; main()"],
-        env={**os.environ, **variables[shell], "_CG_COMPLETE": f"complete_{shell}"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.stdout
-
-
 def test_an_operator_without_a_kernel_is_told_to_start_one(cg: Cg) -> None:
     """An invite before the kernel runs has no secret yet; a file to look for would lead nowhere."""
     refused = cg("admission", "invite", "create", "--project-id", "acme", "--agent-id", "desk")

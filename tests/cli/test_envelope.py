@@ -25,7 +25,7 @@ from cgworker.errors import (
     UsageError,
     WaitTimedOut,
 )
-from tests.cli.conftest import Cg
+from tests.cli.conftest import Cg, Kernel
 
 
 @pytest.mark.parametrize(
@@ -151,6 +151,20 @@ def test_a_refusal_for_want_of_a_right_names_the_grant() -> None:
     """A requester has no rights over its turns; who can give them is told."""
     refused = FencingError("requested_by is not authorized to stop this turn")
     assert "turn.stop.any" in (problem_of(refused).advice or "")
+
+
+def test_a_refused_credential_is_told_with_what_to_do(cg: Cg, kernel: Kernel) -> None:
+    """The kernel's words name headers, which nobody types who uses `cg`."""
+    where = ("turn", "list", "--base-url", kernel.url, "--project-id", kernel.project)
+    named = ("--caller-project-id", kernel.project, "--caller-agent-id", "desk")
+    for flags, message, told in (
+        (("--auth-token", "cgac_a.b"), "claimed agent identity headers are required", "--caller-agent-id"),
+        (("--auth-token", "hunter2", *named), "invalid agent credential token format", "cgac_ID.SECRET"),
+        (("--auth-token", "cgac_a.b", *named), "agent credential not found", "cg agent join URL CODE"),
+    ):
+        ran = cg(*where, *flags)
+        assert (ran.error["code"], ran.error["message"].partition(":")[0]) == ("unauthorized", message)
+        assert told in ran.stderr
 
 
 def test_a_message_of_another_cause_gets_no_advice_by_its_words() -> None:

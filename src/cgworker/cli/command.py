@@ -37,6 +37,10 @@ class PlainHelp(TyperCommand):
         self._format_help(ctx, formatter)
         write_examples(examples_of(ctx.command_path), formatter, is_framed=self.rich_markup_mode is not None)
 
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """Return the flags that a shell may complete a word with."""
+        return [_as_shells_show(item) for item in super().shell_complete(ctx, incomplete)]
+
     def _format_help(self, ctx: Any, formatter: Any) -> None:
         if self.rich_markup_mode is None:
             return super().format_help(ctx, formatter)
@@ -77,6 +81,22 @@ class Group(TyperGroup):
         is_framed = self.rich_markup_mode is not None
         TyperGroup.format_help(_as_rich_draws(self) if is_framed else self, ctx, formatter)
         write_examples(examples_of(ctx.command_path), formatter, is_framed=is_framed)
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """Return the words that a shell may complete a word with, each with its first sentence."""
+        items = super().shell_complete(ctx, incomplete)
+        for item in items:
+            if (command := self.get_command(ctx, item.value)) is not None:
+                item.help = command.get_short_help_str(200)  # typer's own ends within a word's reach
+        return [_as_shells_show(item) for item in items]
+
+
+def _as_shells_show(item: Any) -> Any:
+    """Give a word that a shell completes a description that every shell can show."""
+    from cgworker.cli.completion import description_of  # only a shell needs it
+
+    item.help = description_of(item.help or "")
+    return item
 
 
 def write_examples(examples: Sequence[str], formatter: Any, *, is_framed: bool) -> None:
@@ -301,6 +321,6 @@ def _completer(kind: Completion | None) -> Callable[[typer.Context, str], list[t
     def complete(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
         from cgworker.cli.completion import candidates  # only a shell needs it
 
-        return [each for each in candidates(kind, ctx.params) if each[0].startswith(incomplete)]
+        return list(candidates(kind, ctx.params, incomplete, command=ctx.command.name or ""))
 
     return complete

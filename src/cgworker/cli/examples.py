@@ -56,6 +56,7 @@ _ARGUMENTS: Mapping[str, str] = {
     "worker claim dispatch-child": f"{_CLAIM} --requested-by desk --target-agent reviewer "
     "--payload-file input.json --dispatch-key review-1",
     "agent join": "https://kernel.example.org cgjoin_XXXXXXXX",
+    "agent list": "",
     "agent get": "desk",
     "agent drain": "desk",
     "agent resume": "desk",

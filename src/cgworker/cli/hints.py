@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cgworker.errors import FencingError, KernelTimedOut, KernelUnreachable, ProfileError, UsageError
+from cgworker.cli.synonyms import meant_command
+from cgworker.errors import KernelRefused, KernelTimedOut, KernelUnreachable, ProfileError, UsageError
 from cgworker.local_server import find_servers
 from cgworker.wire.refusals import Refusal
 
@@ -62,9 +63,27 @@ _EXTRAS: Mapping[str, str] = {
 
 # The command that lists what there is, by the first words of a message that something was not found.
 _LISTS: Mapping[str, str] = {
-    "agent not found": "cg project agent list",
+    "agent not found": "cg agent list",
     "schedule not found": "cg schedule list",
     "turn not found": "cg turn list",
+}
+
+_NEW_TOKEN = (
+    "`cg doctor` checks the profiles of this machine; `cg agent join URL CODE` gets a new credential."
+)
+
+# What to do about a credential that the kernel refuses.
+_CREDENTIALS: Mapping[Refusal, str] = {
+    Refusal.IDENTITY_MISSING: "Say who asks: --profile PROJECT/AGENT, or with --auth-token also "
+    "--caller-project-id and --caller-agent-id.",
+    Refusal.TOKEN_MALFORMED: "An agent's token has the form cgac_ID.SECRET: is this one whole? "
+    "An invite's code (cgjoin_...) goes to `cg agent join`.",
+    Refusal.CREDENTIAL_UNKNOWN: "Is it for another agent, project or kernel, or was the database made anew? "
+    + _NEW_TOKEN,
+    Refusal.CREDENTIAL_SECRET_WRONG: f"The token is not whole, or not this credential's. {_NEW_TOKEN}",
+    Refusal.CREDENTIAL_NOT_ACTIVE: f"It was revoked. {_NEW_TOKEN}",
+    Refusal.CREDENTIAL_EXPIRED: _NEW_TOKEN,
+    Refusal.CREDENTIAL_ENDED_MEANWHILE: _NEW_TOKEN,
 }
 
 # The grant that is missing. A requester has no rights over the turn it dispatched; the operator grants them.
@@ -91,15 +110,12 @@ def advice_for(raised: BaseException, code: str) -> str | None:
             return "A server's address begins with http:// or https://: mend --base-url, or the config's."
         at = raised.address or "that address"
         return f"Is a server running at {at}? {_elsewhere(at)}"
-    if isinstance(raised, FencingError) and (grant := _missing_grant(raised)):
-        return (
-            f"Only the turn's or agent's own agent may, or one with the grant {grant}: "
-            f"`cg agent update --grant {grant}`, or --grant on its invite."
-        )
+    if isinstance(raised, KernelRefused) and (advice := _on_refusal(raised)):
+        return advice
     if isinstance(raised, ModuleNotFoundError):
         return _how_to_get(raised.name or "")
     if isinstance(raised, UsageError) and (command := _wrong_command(raised)):
-        return f"`{command} --help` shows what it takes."
+        return _on_wrong_line(command, raised.message)
     if code in _OPERATORS and not find_servers():
         return f"No kernel runs on this machine: `cg dev` or `cg local run` starts one. {_BY_CODE[code]}"
     if code == "not_found" and (lists := _list_of_the_missing(raised)):
@@ -121,6 +137,12 @@ def _wrong_command(wrong: UsageError) -> str:
     return getattr(context, "command_path", "")
 
 
+def _on_wrong_line(command: str, message: str) -> str:
+    if meant := meant_command(command, message):
+        return f"Did you mean `{meant}`? `{command} --help` shows what there is."
+    return f"`{command} --help` shows what it takes."
+
+
 def _list_of_the_missing(raised: BaseException) -> str | None:
     return _LISTS.get(str(raised).partition(":")[0])
 
@@ -132,16 +154,23 @@ def _how_to_get(module: str) -> str:
     return f"This needs the extra `{extra}`: pip install 'cgworker[{extra}]'."
 
 
-def _missing_grant(refused: FencingError) -> str | None:
+def _on_refusal(refused: KernelRefused) -> str | None:
     refusal = Refusal.of(refused)
-    return None if refusal is None else _GRANTS.get(refusal)
+    if refusal is None:
+        return None
+    if grant := _GRANTS.get(refusal):
+        return (
+            f"Only the turn's or agent's own agent may, or one with the grant {grant}: "
+            f"`cg agent update --grant {grant}`, or --grant on its invite."
+        )
+    return _CREDENTIALS.get(refusal)
 
 
 def _elsewhere(at: str) -> str:
     for project, url in find_servers().items():
         if url != at:
             return (
-                f"A kernel on this machine serves {project} at {url}: to use it, "
+                f"A kernel on this machine serves {project} at {url}: add --base-url {url}, or for good "
                 f"`cg setup project client-config --project-id {project} --base-url {url} "
                 f"--admin-base-url {url}`."
             )

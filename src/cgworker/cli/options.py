@@ -10,8 +10,8 @@ from typing import Annotated, ClassVar, Literal
 
 from attrs import field, frozen
 
-Completion = Literal["profile", "agent", "turn", "schedule"]
-"""What a shell can complete: names that the config file or the kernel knows."""
+Completion = Literal["profile", "project", "agent", "taker", "kind", "turn", "schedule"]
+"""What a shell can complete: names that the config file or the kernel knows. A taker takes turns."""
 
 
 @frozen
@@ -50,7 +50,7 @@ class Argument:
     completes: Completion | None = None
 
 
-ProjectId = Annotated[str, Flag("--project-id", metavar="PROJECT", help="The project.")]
+ProjectId = Annotated[str, Flag("--project-id", metavar="PROJECT", help="The project.", completes="project")]
 AgentId = Annotated[str, Flag("--agent-id", metavar="AGENT", help="The agent.", completes="agent")]
 RequestedBy = Annotated[
     str, Flag("--requested-by", metavar="AGENT", help="The agent that makes the request.")
@@ -69,11 +69,14 @@ MaybeRequestedBy = Annotated[
     Flag("--requested-by", metavar="AGENT", help="The agent that makes the request.  [default: the agent]"),
 ]
 MaybeProjectId = Annotated[
-    str | None, Flag("--project-id", metavar="PROJECT", help="The project.  [default: cg-demo]")
+    str | None,
+    Flag("--project-id", metavar="PROJECT", help="The project.  [default: cg-demo]", completes="project"),
 ]
 ProfilesProjectId = Annotated[
     str | None,
-    Flag("--project-id", metavar="PROJECT", help="The project.  [default: the profile's]"),
+    Flag(
+        "--project-id", metavar="PROJECT", help="The project.  [default: the profile's]", completes="project"
+    ),
 ]
 RequestId = Annotated[
     str | None,
@@ -100,10 +103,12 @@ ActingAgent = Annotated[
 ]
 TargetAgent = Annotated[
     str | None,
-    Flag("--target-agent", metavar="AGENT", help="Only turns of this agent.", completes="agent"),
+    Flag("--target-agent", metavar="AGENT", help="Only turns of this agent.", completes="taker"),
 ]
 ExitStatus = Annotated[bool, Flag("--exit-status", help="Exit with 1 unless the turn has succeeded.")]
-MaybeTurnKind = Annotated[str | None, Flag("--turn-kind", metavar="KIND", help="Only of this kind.")]
+MaybeTurnKind = Annotated[
+    str | None, Flag("--turn-kind", metavar="KIND", help="Only of this kind.", completes="kind")
+]
 ClaimFile = Annotated[
     str, Flag("--claim-file", metavar="FILE", help="The claim, as `cg worker claim next` wrote it.")
 ]

@@ -74,6 +74,8 @@ def read(argv: Sequence[str]) -> Call | int:
         UsageError: the line is wrong.
     """
     root = root_command()
+    if list(argv[:1]) == ["help"]:
+        argv = [*argv[1:], "--help"]
     if sys.stdout.isatty() and _ends_at_a_group(root, argv):
         argv = [*argv, "--help"]
     try:

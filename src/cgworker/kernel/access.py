@@ -11,6 +11,7 @@ from cgworker.errors import UnauthorizedError
 from cgworker.kernel.long_poll.long_poll import long_poll
 from cgworker.kernel.store.callers import Caller, PresentedCredential
 from cgworker.wire.refs import AgentRef
+from cgworker.wire.refusals import Refusal
 
 T = TypeVar("T")
 
@@ -25,7 +26,7 @@ def read_bearer(request: Request) -> PresentedCredential:
     project_id = request.headers.get(config.project_header)
     agent_id = request.headers.get(config.agent_header)
     if not project_id or not agent_id:
-        raise UnauthorizedError("claimed agent identity headers are required")
+        raise Refusal.IDENTITY_MISSING.error()
     token = _token(request.headers.get("authorization"))
     return PresentedCredential.of(AgentRef(project_id=project_id, agent_id=agent_id), token)
 

@@ -13,6 +13,10 @@ from cgworker.errors import FencingError, ForbiddenError, KernelRefused, Unautho
 class Refusal(Enum):
     """A refusal: its error class, and the words that its message begins with."""
 
+    # The request does not say who asks.
+    IDENTITY_MISSING = UnauthorizedError, "claimed agent identity headers are required"
+    TOKEN_MALFORMED = UnauthorizedError, "invalid agent credential token format"
+
     # The credential will never work again.
     CREDENTIAL_UNKNOWN = UnauthorizedError, "agent credential not found"
     CREDENTIAL_SECRET_WRONG = UnauthorizedError, "invalid agent credential secret"

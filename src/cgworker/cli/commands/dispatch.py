@@ -32,14 +32,14 @@ async def dispatch(
     payload: PayloadFlags,
     order: OrderFlags,
     agent: Annotated[
-        str | None, Argument(metavar="AGENT", help="The agent that is to work the turn.", completes="agent")
+        str | None, Argument(metavar="AGENT", help="The agent that is to work the turn.", completes="taker")
     ] = None,
     target_agent: Annotated[
         str | None,
-        Flag("--target-agent", metavar="AGENT", help="The agent, as a flag.", completes="agent"),
+        Flag("--target-agent", metavar="AGENT", help="The agent, as a flag.", completes="taker"),
     ] = None,
     turn_kind: Annotated[
-        str, Flag("--turn-kind", metavar="KIND", help="The kind of turn.")
+        str, Flag("--turn-kind", metavar="KIND", help="The kind of turn.", completes="kind")
     ] = CONVERSATION_KIND,
     request_id: RequestId = None,
     dispatch_key: DispatchKey = None,

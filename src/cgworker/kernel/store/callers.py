@@ -19,7 +19,6 @@ from cgworker.errors import (
     ForbiddenError,
     KernelOverloaded,
     KernelRefused,
-    UnauthorizedError,
 )
 from cgworker.kernel.store.batch import single
 from cgworker.kernel.store.credentials import TOKEN
@@ -52,7 +51,7 @@ class PresentedCredential:
         """Parse a token; raise UnauthorizedError if it does not have the form of one."""
         parts = TOKEN.match(token)
         if parts is None:
-            raise UnauthorizedError("invalid agent credential token format")
+            raise Refusal.TOKEN_MALFORMED.error()
         return cls(agent, parts["credential_id"], hash_of(parts["secret"]))
 
     def row(self) -> tuple[str, bytes]:

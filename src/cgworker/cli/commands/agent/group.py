@@ -12,9 +12,11 @@ from cgworker.cli.commands.agent.publish_offers import publish_offers
 from cgworker.cli.commands.agent.register import register
 from cgworker.cli.commands.agent.resume import resume
 from cgworker.cli.commands.agent.update import update
+from cgworker.cli.commands.project.agent.list import list_agents
 
 app: Program = group("Join as an agent, look at agents, and manage them.")
 add_command(app, "join", join)
+add_command(app, "list", list_agents)
 add_command(app, "get", get)
 add_command(app, "drain", drain)
 add_command(app, "resume", resume)

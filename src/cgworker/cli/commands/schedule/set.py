@@ -22,11 +22,14 @@ async def put(
         Flag("--cron", metavar="CRON", help="When: five fields such as '30 2 * * *', or '@every 15m'."),
     ],
     target_agent: Annotated[
-        str, Flag("--target-agent", metavar="AGENT", help="The agent that is to work the turn.")
+        str,
+        Flag(
+            "--target-agent", metavar="AGENT", help="The agent that is to work the turn.", completes="taker"
+        ),
     ],
     payload: PayloadFlags,
     turn_kind: Annotated[
-        str, Flag("--turn-kind", metavar="KIND", help="What kind of turn it is.")
+        str, Flag("--turn-kind", metavar="KIND", help="What kind of turn it is.", completes="kind")
     ] = CONVERSATION_KIND,
     timezone: Annotated[
         str,

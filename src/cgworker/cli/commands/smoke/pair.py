@@ -34,7 +34,7 @@ async def pair(
     from_: Annotated[str, Flag("--from", metavar="PROJECT/AGENT", help="The profile that asks.")],
     to: Annotated[str, Flag("--to", metavar="AGENT", help="The agent that is to answer.")],
     turn_kind: Annotated[
-        str, Flag("--turn-kind", metavar="KIND", help="The kind of turn.")
+        str, Flag("--turn-kind", metavar="KIND", help="The kind of turn.", completes="kind")
     ] = CONVERSATION_KIND,
     request_id: RequestId = None,
     dispatch_key: DispatchKey = None,

@@ -40,7 +40,7 @@ async def redo(
             "--target-agent",
             metavar="AGENT",
             help="In bulk: only those of this agent.",
-            completes="agent",
+            completes="taker",
         ),
     ] = None,
     turn_kind: MaybeTurnKind = None,

@@ -20,7 +20,9 @@ from cgworker.wire.projections import OfferEntry
 async def get_offer(
     server: ServerFlags,
     caller: CallerFlags,
-    turn_kind: Annotated[str, Flag("--turn-kind", metavar="KIND", help="The kind of turn.")],
+    turn_kind: Annotated[
+        str, Flag("--turn-kind", metavar="KIND", help="The kind of turn.", completes="kind")
+    ],
     agent_id: AgentId,
     project_id: ProfilesProjectId = None,
 ) -> OfferEntry:

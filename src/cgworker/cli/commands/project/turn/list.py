@@ -23,7 +23,8 @@ async def list_turns(
     caller: CallerFlags,
     project_id: ProfilesProjectId = None,
     target_agent_id: Annotated[
-        str | None, Flag("--target-agent-id", metavar="AGENT", help="Only turns of this agent.")
+        str | None,
+        Flag("--target-agent-id", metavar="AGENT", help="Only turns of this agent.", completes="taker"),
     ] = None,
     turn_kind: MaybeTurnKind = None,
     state: Annotated[TurnState | None, Flag("--state", help="Only turns in this state.")] = None,

@@ -25,7 +25,10 @@ async def dispatch_child(
     claim_file: ClaimFile,
     requested_by: RequestedBy,
     target_agent: Annotated[
-        str, Flag("--target-agent", metavar="AGENT", help="The agent that is to work the turn.")
+        str,
+        Flag(
+            "--target-agent", metavar="AGENT", help="The agent that is to work the turn.", completes="taker"
+        ),
     ],
     payload_file: Annotated[str, Flag("--payload-file", metavar="FILE", help="The child's input as JSON.")],
     dispatch_key: Annotated[
@@ -38,7 +41,7 @@ async def dispatch_child(
     ],
     order: OrderFlags,
     turn_kind: Annotated[
-        str, Flag("--turn-kind", metavar="KIND", help="The kind of turn.")
+        str, Flag("--turn-kind", metavar="KIND", help="The kind of turn.", completes="kind")
     ] = CONVERSATION_KIND,
 ) -> DispatchedChild:
     """Dispatch a child of a claimed turn. This renews the lease of the claim."""
