@@ -8,11 +8,11 @@ from cgworker.cli.commands.agent.drain import drain
 from cgworker.cli.commands.agent.feed import feed
 from cgworker.cli.commands.agent.get import get
 from cgworker.cli.commands.agent.join import join
+from cgworker.cli.commands.agent.list import list_agents
 from cgworker.cli.commands.agent.publish_offers import publish_offers
 from cgworker.cli.commands.agent.register import register
 from cgworker.cli.commands.agent.resume import resume
 from cgworker.cli.commands.agent.update import update
-from cgworker.cli.commands.project.agent.list import list_agents
 
 app: Program = group("Join as an agent, look at agents, and manage them.")
 add_command(app, "join", join)
