@@ -213,6 +213,10 @@ async def test_a_suspended_turn_is_resumed(sample: Sample, link: str, browser: B
     page = await browser.signed_in(link)
     turn_id = await sample.dispatch(APPROVAL, {"subject": "Fjords"}, "ask")
     await page.goto(at(link, f"/turns/{turn_id}"))
+    await page.locator(".why code", has_text="cg turn answer").wait_for()
+    await page.get_by_role("link", name="Answer", exact=True).click()
+    await page.get_by_role("link", name="Answer or decline").wait_for()
+    await page.go_back()
     await page.get_by_role("button", name="Resume").click()
     await page.locator(".phases li", has_text="attempt 2").first.wait_for()
     await page.get_by_role("button", name="Resume").wait_for()  # it is suspended again

@@ -61,7 +61,7 @@ async def test_somebody_asks_watches_answers_and_stops(sample: Sample, link: str
     await page.locator(".state .badge", has_text="suspended").wait_for()
     await film.take(page)
 
-    await page.get_by_role("link", name="Questions").last.click()
+    await page.get_by_role("link", name="Answer", exact=True).click()
     await page.get_by_role("link", name="Answer or decline").click()
     await page.get_by_label("approved").select_option("yes")
     await page.get_by_label("stars").fill("5")

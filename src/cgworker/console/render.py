@@ -110,7 +110,13 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        shown=text.shown, json=text.shown_json, iso=text.iso, clock=text.clock, ago=text.ago, span=text.span
+        shown=text.shown,
+        with_commands=text.with_commands,
+        json=text.shown_json,
+        iso=text.iso,
+        clock=text.clock,
+        ago=text.ago,
+        span=text.span,
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     environment.globals.update(link=build_link, cgworker_version=version("cgworker"))

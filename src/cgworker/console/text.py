@@ -12,6 +12,7 @@ from cgworker.wire.absent import ABSENT
 from cgworker.wire.converter import dumps
 
 MAX_CHARACTERS = 4000
+_COMMAND = re.compile(r"`(cg [^`]{1,200})`")
 _BEYOND_ASCII = re.compile(r"[^\x00-\x7e]+")
 
 
@@ -29,6 +30,15 @@ def shown(value: object, limit: int = MAX_CHARACTERS) -> str:
     text = str(value)
     cut = f" … ({len(text):,} characters)" if len(text) > limit else ""
     return printable(text[:limit], keep="\t\n") + cut
+
+
+def with_commands(text: str) -> list[tuple[str, bool]]:
+    """Return the parts of a text, each with whether it is a command, such as `cg turn get T-7` in backticks.
+
+    Args:
+        text: the text.
+    """
+    return [(part, bool(place % 2)) for place, part in enumerate(_COMMAND.split(text)) if part]
 
 
 def shown_json(value: Any, limit: int = MAX_CHARACTERS) -> str:
