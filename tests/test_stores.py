@@ -11,7 +11,15 @@ from typing import Any
 
 import pytest
 
-from cgworker import FolderStore, ObjectStore, PrivateStore, UsageError, WorkerOptions, key_from_file
+from cgworker import (
+    FolderStore,
+    ListingStore,
+    ObjectStore,
+    PrivateStore,
+    UsageError,
+    WorkerOptions,
+    key_from_file,
+)
 from cgworker.private import write_private
 from tests.object_stores import s3_settings, write_key
 
@@ -69,6 +77,19 @@ async def test_a_turns_values_are_removed_and_those_of_no_other(
     await store.delete(TURN)
     assert [await store.get(name) for name in (NAME, f"{TURN}/{'2' * 64}")] == [None, None]
     assert await store.get(f"{OTHER}/{'1' * 64}") == SECRET
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_turns_values_are_listed_where_nobody_else_could_have_put_them(
+    kind: str, make: Callable[[str], PrivateStore]
+) -> None:
+    """A value without a record has no digest to be held against: a bucket without a key says nothing."""
+    store = make(kind)
+    assert isinstance(store, ListingStore)
+    assert await store.names(TURN) == (None if kind == "s3" else [])
+    for name in (NAME, f"{OTHER}/{'1' * 64}"):
+        await store.put(name, SECRET)
+    assert await store.names(TURN) == (None if kind == "s3" else [NAME])
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])

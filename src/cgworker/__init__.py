@@ -80,7 +80,7 @@ if TYPE_CHECKING:
         succeed,
         suspend,
     )
-    from cgworker.stores import FolderStore, ObjectStore, PrivateStore, key_from_file
+    from cgworker.stores import FolderStore, ListingStore, ObjectStore, PrivateStore, key_from_file
     from cgworker.turn import Turn
 
     # Names on the wire
@@ -127,6 +127,7 @@ __all__ = [
     "KernelUnreachable",
     "LeaseLost",
     "Lifespan",
+    "ListingStore",
     "Message",
     "Middleware",
     "NotFoundError",
@@ -237,7 +238,7 @@ _HOMES = {
         "succeed",
         "suspend",
     ),
-    "cgworker.stores": ("FolderStore", "ObjectStore", "PrivateStore", "key_from_file"),
+    "cgworker.stores": ("FolderStore", "ListingStore", "ObjectStore", "PrivateStore", "key_from_file"),
     "cgworker.turn": ("Turn",),
     "cgworker.wire.refs": ("AgentRef", "TurnRef"),
     "cgworker.wire.turns": ("Dispatch", "RootRequest"),

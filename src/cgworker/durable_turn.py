@@ -31,15 +31,29 @@ class DurableTurn:
         self._waits = waits
 
     @overload
-    async def once(self, key: str, make: Callable[[], Any], *, private: bool = False) -> Any: ...
+    async def once(
+        self, key: str, make: Callable[[], Any], *, private: bool = False, ahead: bool = False
+    ) -> Any: ...
 
     @overload
     async def once(
-        self, key: str, make: Callable[[], Any], *, returns: type[T], private: bool = False
+        self,
+        key: str,
+        make: Callable[[], Any],
+        *,
+        returns: type[T],
+        private: bool = False,
+        ahead: bool = False,
     ) -> T: ...
 
     async def once(
-        self, key: str, make: Callable[[], Any], *, returns: Any = Any, private: bool = False
+        self,
+        key: str,
+        make: Callable[[], Any],
+        *,
+        returns: Any = Any,
+        private: bool = False,
+        ahead: bool = False,
     ) -> Any:
         """Run a step once in the turn's life; later attempts get its stored result.
 
@@ -53,6 +67,10 @@ class DurableTurn:
             returns: the type to read the value as, such as an attrs class; by default it is plain JSON.
             private: keep the result out of CommonGround: its record has only a digest and a size. It may have
                 hundreds of megabytes, and is removed when the turn is closed.
+            ahead: go on ahead of a private step: its result and its record are written meanwhile. The next
+                step is done once the result is stored, and goes on once the record is in; so do questions,
+                records, children and the end of the turn, and they raise what went wrong. For handlers that
+                act in steps alone.
 
         Raises:
             LeaseLost: the kernel did not answer before the lease ended.
@@ -61,7 +79,7 @@ class DurableTurn:
             PrivateStepMissing: the private store does not have the result, and the worker's
                 `on_private_missing` is "fail", or it handed the turn back too often.
         """
-        return await self._parts.steps.once(key, make, returns, private=private)
+        return await self._parts.steps.once(key, make, returns, private=private, ahead=ahead)
 
     @property
     def may_have_private(self) -> bool:

@@ -16,6 +16,7 @@ from cgworker.durable.parts import Parts
 from cgworker.durable.private import PrivateSettings
 from cgworker.durable.stream import Stream, open_stream
 from cgworker.durable.waits import Waits, own_clock
+from cgworker.durable.write_behind import StartSoon, WriteBehind
 from cgworker.durable_turn import DurableTurn
 from cgworker.interruptible import Interruptible
 from cgworker.lease import Lease, call_until_lease_ends
@@ -41,6 +42,8 @@ class Turn(Interruptible, DurableTurn):
         page_size: the size of further pages of records.
         more_records: whether there may be records after those in `context`.
         now: returns the time by the kernel's clock; by default that of the machine's own clock.
+        private: where private values are.
+        start_soon: starts a task that outlives the handler; without it, the handler goes on ahead of nothing.
 
     Attributes:
         snapshot: the turn as it was when it was claimed.
@@ -55,7 +58,7 @@ class Turn(Interruptible, DurableTurn):
         annotate: what dispatches of children carry in `meta.annotations`; middleware may replace it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # all that the worker knows of the claim
         self,
         *,
         kernel: KernelClient,
@@ -66,10 +69,13 @@ class Turn(Interruptible, DurableTurn):
         more_records: bool = False,
         now: Callable[[], Awaitable[datetime]] = own_clock,
         private: PrivateSettings | None = None,
+        start_soon: StartSoon | None = None,
     ) -> None:
         self._kernel = kernel
         Interruptible.__init__(self, lease)
-        self._journal = Journal(kernel, lease, context, page_size=page_size, more_records=more_records)
+        self._journal = Journal(
+            kernel, lease, context, page_size=page_size, more_records=more_records, start_soon=start_soon
+        )
         waits = Waits(now)
         parts = Parts(
             journal=self._journal,
@@ -78,6 +84,7 @@ class Turn(Interruptible, DurableTurn):
             private_settings=private or PrivateSettings(),
             kernel=kernel,
             lease=lease,
+            attempt=attempt,
         )
         DurableTurn.__init__(self, parts, waits)
         self.fingerprint: str = fingerprint_of(context.turn, kernel)
@@ -123,6 +130,11 @@ class Turn(Interruptible, DurableTurn):
     def seconds_left(self) -> float:
         """The seconds until the lease ends, if it is not renewed again."""
         return self._lease.seconds_left
+
+    @property
+    def writes(self) -> WriteBehind:
+        """What is written while the handler goes on. The worker sees to it that it is over in the end."""
+        return self._journal.writes
 
     async def records(self, role: str | None = None) -> tuple[SemanticItem, ...]:
         """Return the turn's records so far, oldest first, those of earlier attempts included.
@@ -200,6 +212,7 @@ class Turn(Interruptible, DurableTurn):
             KernelRefused: the kernel refused, for instance because the agent does not exist.
             KernelLacks: the kernel does not know a field of the order, as the reference's does not.
         """
+        await self.writes.over()
         target = AgentRef(project_id=self.ref.project_id, agent_id=agent_id)
         annotations = self.annotate()
         child = Dispatch(

@@ -124,7 +124,7 @@ class Harness:
             key: the key of the step; by default `model#1`, `model#2` and so on.
         """
         ask = partial(self._ask_model, make, name, tokens_of)
-        answer = await self.turn.once(key or self.turn.step_key("model"), ask, private=True)
+        answer = await self.turn.once(key or self.turn.step_key("model"), ask, private=True, ahead=True)
         tokens = tokens_of(answer)
         self.usage.requests += 1
         self.usage.input_tokens += tokens.input
@@ -153,7 +153,8 @@ class Harness:
                 give each call another, so calls of one id are counted.
         """
         key = self.turn.step_key(f"tool:{name}:{call_id}" if call_id else f"tool:{name}")
-        return await self.turn.once(key, partial(self._call_tool, name, make, call_id), private=True)
+        call = partial(self._call_tool, name, make, call_id)
+        return await self.turn.once(key, call, private=True, ahead=True)
 
     async def _call_tool(self, name: str, make: Callable[[], Any], call_id: str) -> Any:
         attributes = {"gen_ai.tool.name": name} | ({"gen_ai.tool.call.id": call_id} if call_id else {})

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
 import anyio
 
 from cgworker.client import KernelClient
+from cgworker.durable.write_behind import StartSoon, WriteBehind
 from cgworker.errors import KernelTrouble, LeaseLost
 from cgworker.lease import Lease, call_until_lease_ends
 from cgworker.retrying import Backoff
@@ -32,6 +34,7 @@ class Journal:
         context: the turn and the first page of its records.
         page_size: how many records to request per further page.
         more_records: True if there may be records after those in `context`.
+        start_soon: starts a task that outlives the handler; None if there is nothing that could.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class Journal:
         *,
         page_size: int,
         more_records: bool,
+        start_soon: StartSoon | None = None,
     ) -> None:
         self._kernel = kernel
         self._lease = lease
@@ -51,6 +55,7 @@ class Journal:
         self._page_size = page_size
         self._events: list[LedgerEvent] = []
         self._known_boxes: set[str] | None = None
+        self.writes: WriteBehind = WriteBehind(start_soon)
         self.turn: TurnRef = context.turn.turn
 
     @cached_property  # most turns need neither lock, and a lock takes a kilobyte
@@ -79,6 +84,10 @@ class Journal:
             LeaseLost: the kernel did not answer before the lease ended.
             KernelRefused: the kernel refused the call.
         """
+        await self.writes.over()
+        return await self._read(role)
+
+    async def _read(self, role: str | None = None) -> tuple[SemanticItem, ...]:
         async with self._reading:
             while self._more_records:
                 page, self._more_records = await call_until_lease_ends(self._next_page, self._lease)
@@ -150,6 +159,20 @@ class Journal:
         last_seq = self._events[-1].ledger_seq if self._events else 0
         return await self._kernel.turns.feed_page(self.turn, after_ledger_seq=last_seq, limit=_FEED_PAGE)
 
+    @property
+    def claim_expires_at(self) -> datetime:
+        """When the claim held would have ended without a renewal: later than that of each earlier claim."""
+        return self._lease.claim.expires_at
+
+    def check_lease(self) -> None:
+        """Check that the lease has not ended.
+
+        Raises:
+            LeaseLost: it has.
+        """
+        if self._lease.seconds_left <= 0:
+            raise LeaseLost("the lease has ended")
+
     # ------------------------------------------------------------ appending
 
     async def append(self, payload: Any, role: str, *, key: str | None = None) -> CardBoxRef:
@@ -168,11 +191,23 @@ class Journal:
             LeaseLost: the kernel did not answer before the lease ended.
             KernelRefused: the kernel refused the call, for instance because the claim is no longer ours.
             TypeError: the payload is not JSON.
+            OSError: the value of an earlier step could not be stored; so for other errors of a private store.
         """
         payload = unstructure_plain(payload)
+        await self.writes.over()
+        return await self.append_at_once(payload, role, key=key)
+
+    async def append_at_once(self, payload: Any, role: str, *, key: str | None = None) -> CardBoxRef:
+        """Append a JSON value as `append` does, and wait for no write: writes call this.
+
+        Args:
+            payload: the JSON value.
+            role: the record's role.
+            key: the idempotency key.
+        """
         async with self._appending:
             if self._known_boxes is None:
-                self._known_boxes = {item.record.cardbox_ref.cardbox_id for item in await self.records()}
+                self._known_boxes = {item.record.cardbox_ref.cardbox_id for item in await self._read()}
             sure_key = key or uuid.uuid4().hex
             ref = await call_until_lease_ends(lambda: self._append(payload, role, sure_key), self._lease)
             self._known_boxes.add(ref.cardbox_id)
@@ -191,7 +226,7 @@ class Journal:
     async def _find_appended(self, payload: Any, role: str) -> CardBoxRef | None:
         """Return the record if the kernel stored it: only the claim's holder appends, and one at a time."""
         await self.expect_more()
-        for item in await self.records(role):
+        for item in await self._read(role):
             is_new = item.record.cardbox_ref.cardbox_id not in (self._known_boxes or ())
             if is_new and item.payload == payload:
                 return item.record.cardbox_ref

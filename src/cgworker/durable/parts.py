@@ -31,6 +31,7 @@ class Parts:
         private_settings: where these are.
         kernel: makes calls under the agent's identity.
         lease: the lease of the claim held.
+        attempt: the number of the attempt.
     """
 
     journal: Journal
@@ -39,6 +40,7 @@ class Parts:
     private_settings: PrivateSettings
     kernel: KernelClient
     lease: Lease
+    attempt: int
 
     @cached_property
     def steps(self) -> Steps:
@@ -48,7 +50,7 @@ class Parts:
     @cached_property
     def private(self) -> PrivateValues:
         """The private values of the turn."""
-        return PrivateValues(self.turn, self.private_settings, self.journal, self.waits)
+        return PrivateValues(self.turn, self.private_settings, self.journal, self.waits, attempt=self.attempt)
 
     @cached_property
     def step_counts(self) -> Counter[str]:

@@ -1,18 +1,25 @@
 """Private values: what a step keeps outside CommonGround. Its public record has a digest and a size.
 
-What is stored is 16 random bytes and then the value as JSON; its SHA-256 is its name and its digest. The
-random bytes keep the digest from revealing a short value, which could otherwise be found by trial. They also
-keep an attempt that lost its lease from overwriting what the next one stored.
+What is stored is 16 random bytes and then, as JSON, the key of the step, when the claim would have ended, and
+the value; the SHA-256 of all is its name and its digest. The random bytes keep the digest from revealing a
+short value, which could otherwise be found by trial. They also keep an attempt that lost its lease from
+overwriting what the next one stored.
+
+A step that was done ahead of its record may have a value and no record, if its worker died. A later attempt
+finds it in the store by its key. If several attempts left one, that of the latest claim counts: what was done
+since was done with that.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from datetime import UTC
 from functools import cached_property, partial
 from typing import Any, Literal
 
+import anyio
 from attrs import field, frozen
 
 from cgworker.durable.identity import private_name_of
@@ -20,7 +27,7 @@ from cgworker.durable.journal import Journal
 from cgworker.durable.waits import Waits
 from cgworker.errors import PrivateStepMissing
 from cgworker.outcome import Suspended, Suspending
-from cgworker.stores import FolderStore, PrivateStore
+from cgworker.stores import FolderStore, ListingStore, PrivateStore
 from cgworker.stores.threads import in_thread
 from cgworker.wire.converter import dumps, loads, unstructure_plain
 from cgworker.wire.turns import TurnSnapshot
@@ -30,7 +37,32 @@ PRIVATE_MISSING_REASON = "private_step_missing"
 
 _SALT_BYTES = 16
 _MAX_DECODED_AT_ONCE = 64 * 1024
+_MAX_ENCODED_AT_ONCE = 64 * 1024
 _MAX_HAND_BACK_SECONDS = 60.0
+
+
+@frozen
+class PrivateValue:
+    """A value as it is stored.
+
+    Attributes:
+        key: the key of its step.
+        claimed: when the claim under which it was made would have ended; text that sorts by time.
+        value: the value, as each attempt reads it.
+        digest: its SHA-256, which is its name.
+        data: what is stored.
+    """
+
+    key: str
+    claimed: str
+    value: Any
+    digest: str
+    data: bytes
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the public record says of it."""
+        return {"sha256": self.digest, "bytes": len(self.data)}
 
 
 @frozen(kw_only=True)
@@ -57,17 +89,28 @@ class PrivateValues:
         settings: where they are.
         journal: the turn's records and events.
         waits: notes that the turn is handed back.
+        attempt: the number of the attempt; one before may have left values without records.
 
     Attributes:
-        have_been_put: whether this attempt has put any.
+        have_been_put: whether this attempt has put or found any.
     """
 
-    def __init__(self, turn: TurnSnapshot, settings: PrivateSettings, journal: Journal, waits: Waits) -> None:
+    def __init__(
+        self, turn: TurnSnapshot, settings: PrivateSettings, journal: Journal, waits: Waits, *, attempt: int
+    ) -> None:
         self._snapshot = turn
         self._settings = settings
         self._journal = journal
         self._waits = waits
+        self._attempt = attempt
+        self._looking = anyio.Lock()
+        self._found: dict[str, PrivateValue] | None = None  # looked for once, before this attempt stores any
+        self._is_listed = False
         self.have_been_put: bool = False
+
+    @cached_property
+    def _claimed(self) -> str:
+        return self._journal.claim_expires_at.astimezone(UTC).isoformat(timespec="microseconds")
 
     @cached_property  # a turn without private values needs no name for them
     def _turn(self) -> str:
@@ -79,22 +122,60 @@ class PrivateValues:
         """Whether a step whose value is missing is done again."""
         return self._settings.on_missing == "redo"
 
-    async def put(self, value: Any) -> tuple[dict[str, Any], Any]:
-        """Store a value.
+    async def encode(self, key: str, value: Any) -> PrivateValue:
+        """Return what is stored for a value.
 
         Args:
+            key: the key of its step.
             value: any JSON value, or an object of a class with fields.
-
-        Returns:
-            The value's entry in the public record, and the value as a later attempt will read it.
 
         Raises:
             TypeError, ValueError: the value is not JSON.
         """
+        encode = partial(_encode, key, self._claimed, value)
+        return encode() if _is_small(value) else await in_thread(encode)
+
+    async def put(self, made: PrivateValue) -> PrivateValue:
+        """Store a value, and return it.
+
+        Raises:
+            LeaseLost: the lease has ended, so that nobody may look for it.
+        """
+        self._journal.check_lease()
         self.have_been_put = True
-        data, digest, found = await in_thread(partial(_encode, value))
-        await self._settings.store.put(f"{self._turn}/{digest}", data)
-        return {"sha256": digest, "bytes": len(data)}, found
+        await self._settings.store.put(f"{self._turn}/{made.digest}", made.data)
+        return made
+
+    async def unpublished(self, key: str, published: Collection[str]) -> PrivateValue | None:
+        """Return the value that an earlier attempt stored for a step, and died before its record was in.
+
+        Args:
+            key: the key of the step.
+            published: the digests in the records.
+        """
+        async with self._looking:
+            if self._found is None:
+                self._found = await self._look(published)
+        return self._found.get(key)
+
+    @property
+    def are_found_without_records(self) -> bool:
+        """Whether `unpublished`, which was called before, can find what this attempt stores."""
+        return self._is_listed
+
+    async def _look(self, published: Collection[str]) -> dict[str, PrivateValue]:
+        store = self._settings.store
+        names = await store.names(self._turn) if isinstance(store, ListingStore) else None
+        self._is_listed = names is not None
+        self.have_been_put = self.have_been_put or bool(names)
+        found: dict[str, PrivateValue] = {}
+        for name in names or ():
+            digest = name.rpartition("/")[2]
+            data = None if digest in published else await store.get(name)
+            value = None if data is None else await _decoded(data, digest)
+            if value is not None and (value.key not in found or found[value.key].claimed < value.claimed):
+                found[value.key] = value
+        return found
 
     async def get(self, key: str, facts: Mapping[str, Any]) -> Any:
         """Return a value.
@@ -109,14 +190,9 @@ class PrivateValues:
         """
         digest = facts["sha256"]
         data = await self._settings.store.get(f"{self._turn}/{digest}")
-        if data is not None and len(data) <= _MAX_DECODED_AT_ONCE:
-            is_there, value = _decode(data, digest)
-        elif data is not None:
-            is_there, value = await in_thread(partial(_decode, data, digest))
-        else:
-            is_there, value = False, None
-        if is_there:
-            return value
+        found = None if data is None else await _decoded(data, digest)
+        if found is not None:
+            return found.value
         if self._settings.on_missing == "elsewhere":
             with self._waits.noting_suspension():
                 await self._hand_back(key)
@@ -138,7 +214,7 @@ class PrivateValues:
     @property
     def may_exist(self) -> bool:
         """Whether the turn may have a value, of this attempt or one before."""
-        return self.have_been_put or self._journal.may_hold(is_private_step)
+        return self.have_been_put or self._attempt > 1 or self._journal.may_hold(is_private_step)
 
     async def delete(self) -> None:
         """Remove all values of the turn, if there may be any."""
@@ -161,15 +237,48 @@ def _is_hand_back(annotations: Mapping[str, Any]) -> bool:
     return isinstance(caller, Mapping) and caller.get("reason") == PRIVATE_MISSING_REASON
 
 
-def _encode(value: Any) -> tuple[bytes, str, Any]:
-    """Return what is stored for a value, its digest, and the value as it will be read."""
-    text = dumps(unstructure_plain(value))
+def _is_small(value: Any) -> bool:
+    """Whether a value is surely small enough to be written as JSON in the event loop.
+
+    Args:
+        value: any value; of one with objects of classes it is not known.
+    """
+    budget, waiting = _MAX_ENCODED_AT_ONCE, [value]
+    while waiting and budget > 0:
+        each = waiting.pop()
+        budget -= 16
+        if isinstance(each, str):
+            budget -= len(each)
+        elif isinstance(each, dict):
+            budget -= 16 * len(each)
+            if budget > 0:
+                waiting += each.keys()
+                waiting += each.values()
+        elif isinstance(each, list | tuple):
+            budget -= 16 * len(each)
+            if budget > 0:
+                waiting += each
+        elif not isinstance(each, int | float | None):
+            return False
+    return budget > 0
+
+
+def _encode(key: str, claimed: str, value: Any) -> PrivateValue:
+    """Return what is stored for a value, with the value as it will be read."""
+    text = dumps([key, claimed, unstructure_plain(value)])
     data = os.urandom(_SALT_BYTES) + text
-    return data, hashlib.sha256(data).hexdigest(), loads(text)
+    return PrivateValue(key, claimed, loads(text)[2], hashlib.sha256(data).hexdigest(), data)
 
 
-def _decode(data: bytes, digest: str) -> tuple[bool, Any]:
-    """Return whether the data is what was stored, and the value."""
+async def _decoded(data: bytes, digest: str) -> PrivateValue | None:
+    if len(data) <= _MAX_DECODED_AT_ONCE:
+        return _decode(data, digest)
+    return await in_thread(partial(_decode, data, digest))
+
+
+def _decode(data: bytes, digest: str) -> PrivateValue | None:
+    """Return the value; None if the data is not what was stored."""
     if hashlib.sha256(data).hexdigest() != digest:
-        return False, None
-    return True, loads(data[_SALT_BYTES:])
+        return None
+    key, claimed, value = loads(data[_SALT_BYTES:])
+    return PrivateValue(key, claimed, value, digest, data)

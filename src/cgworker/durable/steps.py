@@ -3,6 +3,9 @@
 A step is stored as a record of role `step`, `{"key": ..., "value": ...}`. It is repeated only if the worker
 died after doing it and before storing it. The value of a private step is in a private store, and its record
 is `{"key": ..., "private": {"sha256": ..., "bytes": ...}}`.
+
+A handler may go on ahead of a private step: its value and its record are written meanwhile. The next step is
+done only when the value is stored, and goes on only when the record is in.
 """
 
 from __future__ import annotations
@@ -10,12 +13,13 @@ from __future__ import annotations
 import inspect
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import anyio
 
 from cgworker.durable.journal import Journal
-from cgworker.durable.private import PrivateValues, is_private_step
+from cgworker.durable.private import PrivateValue, PrivateValues, is_private_step
 from cgworker.errors import PrivateStepMissing
 from cgworker.wire.converter import dumps, loads, structure_plain, unstructure_plain
 
@@ -34,10 +38,19 @@ class Steps:
         self._journal = journal
         self._private = private
         self._records: dict[str, Mapping[str, Any]] | None = None
+        self._published: set[str] = set()
         self._values: dict[str, Any] = {}
         self._locks: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
 
-    async def once(self, key: str, make: Callable[[], Any], returns: Any, *, private: bool = False) -> Any:
+    async def once(
+        self,
+        key: str,
+        make: Callable[[], Any],
+        returns: Any,
+        *,
+        private: bool = False,
+        ahead: bool = False,
+    ) -> Any:
         """Return the value of the step; compute and store it if no attempt has done so yet. See `Turn.once`.
 
         Args:
@@ -45,6 +58,7 @@ class Steps:
             make: computes the value; may be async.
             returns: the type that the stored value is read as.
             private: store the value in the private store.
+            ahead: return before a private value is stored, if the store can find it without its record.
 
         Raises:
             TypeError: the value is not JSON.
@@ -57,7 +71,9 @@ class Steps:
             async with self._locks[key]:  # two tasks may ask for the same step
                 if key not in self._values:
                     was_private = key in await self._load()  # and its value is missing
-                    self._values[key] = await self._make(key, make, private or was_private)
+                    self._values[key] = await self._make(
+                        key, make, private=private or was_private, ahead=ahead
+                    )
         return structure_plain(returns, self._values[key])
 
     async def _find(self, key: str) -> bool:
@@ -82,23 +98,38 @@ class Steps:
             kept = [item.payload for item in await self._journal.records(STEP_ROLE)]
             found: dict[str, Mapping[str, Any]] = {}
             for step in filter(_is_step, kept):
+                if is_private_step(step):
+                    self._published.add(step["private"]["sha256"])
                 if step["key"] not in found or is_private_step(step):  # it was done again
                     found[step["key"]] = step
             if self._records is None:  # another task may have loaded them meanwhile
                 self._records = found
         return self._records
 
-    async def _make(self, key: str, make: Callable[[], Any], private: bool) -> Any:
+    async def _make(self, key: str, make: Callable[[], Any], *, private: bool, ahead: bool) -> Any:
+        await self._journal.writes.stored()
+        if private and ahead and (found := await self._private.unpublished(key, self._published)) is not None:
+            await self._journal.writes.write(partial(_same, found), self._publish, ahead=True)
+            return found.value
         made = make()
         value = await made if inspect.isawaitable(made) else made
         if private:
-            facts, found = await self._private.put(value)
-            await self._journal.append({"key": key, "private": facts}, STEP_ROLE)
-            return found
+            encoded = await self._private.encode(key, value)
+            ahead = ahead and self._private.are_found_without_records
+            put = partial(self._private.put, encoded)
+            await self._journal.writes.write(put, self._publish, ahead=ahead)
+            return encoded.value
         value = unstructure_plain(value)
         found = loads(dumps(value))  # exactly the value that a later attempt will read
         await self._journal.append({"key": key, "value": value}, STEP_ROLE)
         return found
+
+    async def _publish(self, stored: PrivateValue) -> None:
+        await self._journal.append_at_once({"key": stored.key, "private": stored.facts}, STEP_ROLE)
+
+
+async def _same(value: PrivateValue) -> PrivateValue:
+    return value
 
 
 def _is_step(payload: Any) -> bool:

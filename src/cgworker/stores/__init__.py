@@ -2,6 +2,6 @@
 
 from cgworker.stores.folder import FolderStore
 from cgworker.stores.objects import ObjectStore, key_from_file
-from cgworker.stores.store import PrivateStore
+from cgworker.stores.store import ListingStore, PrivateStore
 
-__all__ = ["FolderStore", "ObjectStore", "PrivateStore", "key_from_file"]
+__all__ = ["FolderStore", "ListingStore", "ObjectStore", "PrivateStore", "key_from_file"]

@@ -74,6 +74,17 @@ class FolderStore:
             os.close(descriptor)
         return await in_thread(partial(_read, path))
 
+    async def names(self, prefix: str) -> list[str]:
+        """Return the names of a turn's files.
+
+        Args:
+            prefix: the part of the names that stands for the turn.
+
+        Raises:
+            OSError: the folder cannot be read.
+        """
+        return await in_thread(partial(_names, self.folder / prefix, prefix))
+
     async def delete(self, prefix: str) -> None:
         """Remove the files of a turn.
 
@@ -96,6 +107,13 @@ def _read(path: str) -> bytes | None:
         return Path(path).read_bytes()
     except FileNotFoundError:
         return None
+
+
+def _names(folder: Path, prefix: str) -> list[str]:
+    try:
+        return [f"{prefix}/{each.name}" for each in folder.iterdir()]
+    except FileNotFoundError:
+        return []
 
 
 def _remove(folder: Path) -> None:

@@ -118,6 +118,24 @@ class ObjectStore:
             return None
         return plain
 
+    async def names(self, prefix: str) -> list[str] | None:
+        """Return all names that begin with `<prefix>/`; None without a key, unless the store is a folder.
+
+        Args:
+            prefix: the part of the names that stands for the turn.
+
+        Raises:
+            obstore.exceptions.BaseError, OSError: the store did not answer, after repeats for some minutes.
+        """
+        if self._key is None and urlsplit(self._url).scheme != "file":
+            return None
+        return await in_thread(partial(self._names, prefix))
+
+    def _names(self, prefix: str) -> list[str]:
+        import obstore
+
+        return [each["path"] for found in obstore.list(self._store, prefix=prefix) for each in found]
+
     async def delete(self, prefix: str) -> None:
         """Remove all names that begin with `<prefix>/`.
 

@@ -35,3 +35,23 @@ class PrivateStore(Protocol):
         Args:
             prefix: the part of the names that stands for the turn.
         """
+
+
+@runtime_checkable
+class ListingStore(PrivateStore, Protocol):
+    """A private store that says what it has of a turn.
+
+    Then the records of a harness's steps can travel while the harness goes on: a step whose worker died
+    before its record was in is found here.
+    """
+
+    async def names(self, prefix: str) -> list[str] | None:
+        """Return all names that begin with `<prefix>/`.
+
+        None if others could have put values there: a value with a record is held against its digest, but one
+        without is taken as it is.
+
+        Args:
+            prefix: the part of the names that stands for the turn.
+        """
+        ...

@@ -39,7 +39,7 @@ from cgworker.wire.refs import TurnRef
 from cgworker.worker.batching.calls import PrefetchedClaim
 from cgworker.worker.claimed import FetchedClaim, lease_for, load_turn
 from cgworker.worker.context import RunContext, call_hook
-from cgworker.worker.handler_call import HandlerCall, acquire_slot
+from cgworker.worker.handler_call import HandlerCall, acquire_slot, end_writes
 from cgworker.worker.handler_tasks import HandlerTasks
 from cgworker.worker.interruption import lost_lease_in, outcome_after
 from cgworker.worker.lease_watch import LeaseWatch
@@ -159,7 +159,7 @@ class Attempt:
     # ------------------------------------------------------------ load the turn
 
     async def _open(self, hooks: RenewalHooks) -> Turn:
-        turn = await load_turn(self._context, self._claimed, self._lease)
+        turn = await load_turn(self._context, self._claimed, self._lease, self._handlers.start_soon)
         self._watch.set_turn(turn)
         to_next = round(hooks.seconds_to_next(self._lease), 1)
         self._emit(events.TurnClaimed(**self._facts, kind=turn.kind, renewal_seconds=to_next))
@@ -221,6 +221,8 @@ class Attempt:
                 call = HandlerCall(turn, handler)
                 await self._handlers.call(call.run, in_own_task=timers is not None)
                 await call.end()
+                if not turn.writes.is_idle:
+                    await end_writes(turn, self._lease)
         if turn.no_room is not None:
             self._context.room.note(turn.no_room)
         self.stuck = call.is_stuck or isinstance(call.raised, HandlerAbandoned)

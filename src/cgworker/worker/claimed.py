@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from cgworker.durable.write_behind import StartSoon
 from cgworker.lease import Lease, call_until_lease_ends, monotonic
 from cgworker.turn import Turn
 from cgworker.wire.claims import ClaimedTurn
@@ -43,8 +44,14 @@ def lease_for(claimed: ClaimedTurn, asked_at: float) -> Lease:
     return Lease(claimed.claim, monotonic())
 
 
-async def load_turn(context: RunContext, claimed: ClaimedTurn, lease: Lease) -> Turn:
+async def load_turn(context: RunContext, claimed: ClaimedTurn, lease: Lease, start_soon: StartSoon) -> Turn:
     """Load the turn of a claim, and ask the kernel for what the claim does not carry.
+
+    Args:
+        context: what the attempts of the worker share.
+        claimed: the claim.
+        lease: its lease.
+        start_soon: starts a task that outlives the handler.
 
     Raises:
         LeaseLost: the kernel did not answer before the lease ended.
@@ -68,6 +75,7 @@ async def load_turn(context: RunContext, claimed: ClaimedTurn, lease: Lease) -> 
         page_size=page_size,
         more_records=has_more,
         private=context.private_settings,
+        start_soon=start_soon,
         now=lambda: call_until_lease_ends(lambda: context.kernel_time.learned(context.kernel), lease),
     )
 

@@ -11,7 +11,7 @@ import anyio
 from cgworker.errors import HandlerFailed
 from cgworker.handlers import BaseCommandHandler, FunctionHandler, Handler
 from cgworker.handlers.forked import EndingForkedChildren
-from cgworker.lease import Interruption
+from cgworker.lease import Interruption, Lease, Reason
 from cgworker.outcome import Failed, Outcome, Stopped, Succeeded, Suspended, outcome_of, plain_outcome
 from cgworker.turn import Turn
 from cgworker.wire.absent import ABSENT
@@ -22,6 +22,9 @@ from cgworker.worker.routing import Middleware
 
 _UNWINDING_SECONDS = 2.0
 """How many seconds beyond its grace a handler may take, such as to read the rest of a child's output."""
+
+_WRITING_SECONDS = 10.0
+"""How many seconds what is being written may take when the handler has ended otherwise than by returning."""
 
 
 class HandlerCall:
@@ -101,6 +104,17 @@ def _bound(waiting: anyio.CancelScope, interruption: Interruption) -> None:
     waiting.deadline = min(waiting.deadline, anyio.current_time() + seconds)
 
 
+async def end_writes(turn: Turn, lease: Lease) -> None:
+    """Let what is still being written when a handler was cancelled or has raised come to its end.
+
+    Args:
+        turn: the turn.
+        lease: bounds the time.
+    """
+    is_lost = turn.interruption is not None and turn.interruption.reason is Reason.LEASE_LOST
+    await turn.writes.end(0 if is_lost else min(_WRITING_SECONDS, max(lease.seconds_left, 0)))
+
+
 def wrap_handler(handler: Handler, middleware: Sequence[Middleware]) -> Handler:
     """Wrap a handler in middleware, with suspensions by `turn.ask` and `turn.children` as outcomes.
 
@@ -127,6 +141,8 @@ def _checked(handler: Handler) -> Handler:
 
     async def call(turn: Turn) -> Outcome:
         outcome = await handler(turn)
+        if not turn.writes.is_idle:
+            await turn.writes.over()
         _check(outcome, gives_json=gives_json)
         return outcome
 

@@ -1,0 +1,149 @@
+"""Write-behind: the values and records of steps are written while the handler goes on.
+
+The values of steps that run at once may be written at once. Their records are appended one after the other,
+in the order in which the writes began.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from typing import Any, TypeAlias, TypeVar
+
+import anyio
+
+from cgworker.errors import LeaseLost
+from cgworker.events import logger
+
+T = TypeVar("T")
+
+StartSoon: TypeAlias = Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
+"""Starts a task that outlives the handler."""
+
+
+class _Write:
+    """A write under way: first a value, then its record.
+
+    Attributes:
+        is_stored: set once the value is stored, or that failed.
+        is_over: set once the record is in, or either failed.
+        error: why it failed; None if it did not.
+        scope: cancels it.
+    """
+
+    def __init__(self) -> None:
+        self.is_stored: anyio.Event = anyio.Event()
+        self.is_over: anyio.Event = anyio.Event()
+        self.error: Exception | None = None
+        self.scope: anyio.CancelScope = anyio.CancelScope()
+
+
+class WriteBehind:
+    """The writes under way of one attempt at a turn.
+
+    Args:
+        start_soon: starts a task that outlives the handler; None makes each caller wait for its write.
+    """
+
+    def __init__(self, start_soon: StartSoon | None) -> None:
+        self._start_soon = start_soon
+        self._writes: list[_Write] = []
+
+    async def write(
+        self, store: Callable[[], Awaitable[T]], publish: Callable[[T], Awaitable[Any]], *, ahead: bool
+    ) -> None:
+        """Store a value, and then publish its record; neither is cut off when the caller is cancelled.
+
+        Args:
+            store: stores the value.
+            publish: appends the record, given what `store` returned.
+            ahead: return once all earlier writes are over. A failure of this one is raised by a later call
+                of this class.
+
+        Raises:
+            Exception: what `store` or `publish` raised, unless `ahead`.
+        """
+        before, write = self._writes[-1] if self._writes else None, _Write()
+        run = partial(self._run, write, before, store, publish)
+        self._writes.append(write)
+        if self._start_soon is None:
+            await run()
+        else:
+            self._start_soon(run)
+        if not ahead:
+            await self._over(write)
+        elif before is not None:
+            await before.is_over.wait()
+
+    async def _run(
+        self,
+        write: _Write,
+        before: _Write | None,
+        store: Callable[[], Awaitable[T]],
+        publish: Callable[[T], Awaitable[Any]],
+    ) -> None:
+        error: Exception | None = LeaseLost("the write was given up")  # unless it comes to its end
+        try:
+            with write.scope:
+                stored = await store()
+                write.is_stored.set()
+                if before is not None:
+                    await before.is_over.wait()
+                await publish(stored)
+                error = None
+        except Exception as raised:
+            error = raised
+        finally:
+            write.error = error
+            if error is None and write in self._writes:
+                self._writes.remove(write)
+            write.is_stored.set()
+            write.is_over.set()
+
+    async def _over(self, write: _Write) -> None:
+        """Wait until a write is over; raise its failure, unless another caller has raised it."""
+        await write.is_over.wait()
+        if write in self._writes:
+            self._writes.remove(write)
+            if write.error is not None:
+                raise write.error
+
+    async def stored(self) -> None:
+        """Wait until the values of all writes are stored.
+
+        Raises:
+            Exception: why one failed.
+        """
+        for write in list(self._writes):
+            await write.is_stored.wait()
+            if write.error is not None:
+                await self._over(write)
+
+    async def over(self) -> None:
+        """Wait until all writes are over.
+
+        Raises:
+            Exception: why one failed.
+        """
+        while self._writes:
+            await self._over(self._writes[0])
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no write is under way, and none failed unheard."""
+        return not self._writes
+
+    async def end(self, seconds: float) -> None:
+        """Wait until all writes are over, and give up what is not by then; the handler has ended.
+
+        Args:
+            seconds: how long to wait at most.
+        """
+        with anyio.move_on_after(seconds, shield=True):
+            for write in list(self._writes):
+                await write.is_over.wait()
+        for write in self._writes:
+            write.scope.cancel()
+            if write.error is not None:
+                logger.warning("a step was done, but could not be kept: %s", write.error)
+        self._writes.clear()
