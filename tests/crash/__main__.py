@@ -9,7 +9,7 @@ from collections import Counter
 import anyio
 
 from cgworker.testing import LocalKernel, local_kernel
-from tests.crash.stories import STORIES, Crash, crash
+from tests.crash.stories import STORIES, Crash, crash, crash_agent
 from tests.warm import warm_python
 
 _POLICIES = ("beside", "before", "late")
@@ -23,6 +23,7 @@ async def main(each: int, policies: tuple[str, ...]) -> int:
         for when in policies:
             for story in STORIES:
                 broken += await _each_step(kernel, story, when, each)
+        broken += await _each_step_of_an_agent(kernel, each)
     for message in broken:
         sys.stdout.write(f"BROKEN {message}\n")
     return 1 if broken else 0
@@ -41,6 +42,18 @@ async def _each_step(kernel: LocalKernel, story: str, when: str, each: int) -> l
     told = ", ".join(f"{number} {word}" for word, number in sorted(seen.items()))
     sys.stdout.write(f"{story}, {when}: {count} steps; killed when {told}; broken {len(broken)}\n")
     sys.stdout.flush()
+    return broken
+
+
+async def _each_step_of_an_agent(kernel: LocalKernel, each: int) -> list[str]:
+    broken = []
+    count = await crash_agent(kernel.new_project(), _NEVER)
+    for step in range(1, count + 1, each):
+        try:
+            await crash_agent(kernel.new_project(), step)
+        except AssertionError as failure:
+            broken.append(str(failure))
+    sys.stdout.write(f"private steps: {count} steps; broken {len(broken)}\n")
     return broken
 
 

@@ -13,10 +13,11 @@ from typing import Any
 import anyio
 from attrs import frozen
 
-from cgworker import AgentRef, KernelClient, Turn, TurnRef, Worker, WorkerOptions
+from cgworker import AgentRef, FolderStore, KernelClient, Turn, TurnRef, Worker, WorkerOptions
 from cgworker.testing import LocalKernel
 from cgworker.testing.faults import Faults
 from cgworker.worker.outbox.outbox import Outbox
+from tests.crash.program import AGENTS_STEPS, agent
 from tests.warm import warm_python
 
 _PROGRAM = Path(__file__).with_name("program.py")
@@ -89,6 +90,52 @@ async def crash(kernel: LocalKernel, story: str, when: str, step: int) -> Crash:
             await _follow(kernel, desk, turn, runs, outbox, snapshot.state)
             await _check_end(reader, turn, runs.read_text().split(), found, where)
     return found
+
+
+async def crash_agent(kernel: LocalKernel, step: int) -> int:
+    """Have a worker killed at a step of keeping private steps, let another one go on, and check the promise.
+
+    Args:
+        kernel: a kernel with a project for this crash alone.
+        step: the number of the step, from 1.
+
+    Returns:
+        How many steps there were if the worker was not killed; else 0.
+
+    Raises:
+        AssertionError: a private step was made again after the next one had begun, or its value was lost.
+    """
+    with tempfile.TemporaryDirectory(prefix="cg-crash-") as folder:
+        runs, outbox = Path(folder) / "runs", Path(folder) / "outbox"
+        async with await kernel.agent("desk") as desk:
+            turn = await kernel.dispatch("desk", {})
+            await _run_and_kill(kernel, desk, runs, outbox, "agent", step)
+            begun = runs.read_text().splitlines()
+            if begun[-1].startswith("steps"):
+                return int(begun[-1].split()[1])
+            if (await desk.turns.get(turn)).state == "closed":
+                return 0  # its values stay: the pages say so
+            await kernel.faults.steal_lease(turn)
+            store = FolderStore(Path(folder) / "cgworker" / "private")
+            options = WorkerOptions(outbox_path=outbox, private_store=store)
+            worker = Worker(desk, options=options)
+
+            @worker.turn()
+            async def go_on(turn: Turn) -> list[str]:
+                return await agent(turn, str(runs))
+
+            with anyio.fail_after(_SECONDS):
+                while (found := await desk.turns.get(turn)).state != "closed":
+                    await worker.once(wait_seconds=1)
+            made = runs.read_text().splitlines()
+            where = f"agent, step {step}: {made}"
+            assert found.outcome == "succeeded", f"{where}: {found}"
+            again = made[len(begun) :]
+            assert again in ([*AGENTS_STEPS[len(begun) - 1 :]], [*AGENTS_STEPS[len(begun) :]]), where
+            kept = [value.endswith(f"by {os.getpid()}") for value in found.final_payload]
+            assert kept == [key in again for key in AGENTS_STEPS], f"{where}: {found.final_payload}"
+            assert not [path for path in store.folder.rglob("*") if path.is_file()], where
+    return 0
 
 
 def check_promise(found: Crash, when: str, where: str) -> None:
