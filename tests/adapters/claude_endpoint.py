@@ -30,6 +30,7 @@ class Endpoint(ThreadingHTTPServer):
 
     Attributes:
         asked: the messages of each request.
+        answered: called once an answer is sent, with its number.
     """
 
     daemon_threads = True
@@ -38,6 +39,7 @@ class Endpoint(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Answers)
         self.script = script
         self.asked: list[Sequence[Mapping[str, Any]]] = []
+        self.answered: Callable[[int], None] = lambda _: None
 
     def handle_error(self, *_: Any) -> None:
         """Say nothing of a client that was killed."""
@@ -84,12 +86,14 @@ class _Answers(BaseHTTPRequestHandler):
             self._say(b'{"input_tokens": 1}', "application/json")
             return
         self.server.asked.append(asked["messages"])
+        number = len(self.server.asked)
         blocks = self.server.script(_results_in(asked["messages"]))
         events = _events(f"msg_{len(self.server.asked)}", asked["model"], blocks)
         self._say(
             "".join(f"event: {e['type']}\ndata: {json.dumps(e)}\n\n" for e in events).encode(),
             "text/event-stream",
         )
+        self.server.answered(number)
 
     def _say(self, body: bytes, content_type: str) -> None:
         self.send_response(200)
@@ -133,10 +137,10 @@ def options(
 
     @tool("pay", "Pay a sum.", {"sum": int})
     async def pay(given: dict[str, Any]) -> dict[str, Any]:
-        at("pay before")
+        at(f"pay {given['sum']} before")
         with (paid or home / "paid").open("a") as lines:
             lines.write(f"{given['sum']}\n")
-        at("pay after")
+        at(f"pay {given['sum']} after")
         return {"content": [{"type": "text", "text": f"paid {given['sum']}"}]}
 
     environment = {

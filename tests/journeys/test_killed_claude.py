@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def anyio_backend() -> str:
 
 
 class Bank:
-    """The model: it pays until it is told that it was paid. It may kill a worker when it is asked.
+    """The model: it pays each sum until it is told that it was paid. It may kill a worker when it is asked.
 
     Attributes:
         model: where it is asked.
@@ -52,11 +53,12 @@ class Bank:
         said: what it answered, in order.
     """
 
-    def __init__(self, kill_at: str) -> None:
+    def __init__(self, kill_at: str, sums: Sequence[int]) -> None:
         self.model: Endpoint | None = None
         self.worker = 0
         self.said: list[str] = []
         self._kill_at = kill_at
+        self._sums = sums
         self._count = 0
 
     def __call__(self, _: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
@@ -66,11 +68,17 @@ class Bank:
         if self._kill_at == f"model{self._count} asked":
             os.killpg(self.worker, signal.SIGKILL)
             return [text("Nobody hears this.")]
-        if "paid 7" in str(self.model.asked[-1]):  # in the call's result, or in the prompt to go on
-            self.said.append("done")
-            return [text("Done.")]
-        self.said.append("pay")
-        return [call(f"toolu_{self._count}", PAY, sum=7)]
+        for each in self._sums:
+            if f"paid {each}" not in str(self.model.asked[-1]):  # in a result, or in the prompt to go on
+                self.said.append(f"pay {each}")
+                return [call(f"toolu_{self._count}", PAY, sum=each)]
+        self.said.append("done")
+        return [text("Done.")]
+
+    def has_answered(self, number: int) -> None:
+        """Note that an answer was sent."""
+        if self._kill_at == f"model{number} answered":
+            os.killpg(self.worker, signal.SIGKILL)
 
 
 async def run_until_killed(
@@ -100,12 +108,14 @@ async def approve_all(desk: KernelClient, turn: TurnRef) -> None:
         await answer_question(desk, turn, True)
 
 
-async def story(kernel: LocalKernel, folder: Path, at: str, *, approve: bool) -> tuple[Bank, Any, list[Any]]:
+async def story(
+    kernel: LocalKernel, folder: Path, at: str, *, approve: bool, sums: Sequence[int] = (7,)
+) -> tuple[Bank, Any, list[Any]]:
     """Kill the first worker at a point, and let another go on; returns model, turn and records."""
     write_key(folder / "key")
-    bank = Bank(at)
+    bank = Bank(at, sums)
     with endpoint(bank) as model:
-        bank.model = model
+        bank.model, model.answered = model, bank.has_answered
         async with await kernel.agent("desk") as desk, anyio.create_task_group() as tasks:
             turn = await kernel.dispatch("desk", {"text": "pay 7"})
             if approve:
@@ -130,10 +140,10 @@ def payments(folder: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("at", "said", "paid"),
     [
-        ("model1 asked", ["pay", "done"], 1),
-        ("pay before", ["pay", "pay", "done"], 1),
-        ("pay after", ["pay", "pay", "done"], 2),
-        ("model2 asked", ["pay", "done"], 1),
+        ("model1 asked", ["pay 7", "done"], 1),
+        ("pay 7 before", ["pay 7", "pay 7", "done"], 1),
+        ("pay 7 after", ["pay 7", "pay 7", "done"], 2),
+        ("model2 asked", ["pay 7", "done"], 1),
     ],
 )
 async def test_an_answered_request_is_not_made_again(
@@ -153,7 +163,7 @@ async def test_an_answered_request_is_not_made_again(
 
 
 @pytest.mark.parametrize(
-    ("at", "paid"), [("model1 asked", 1), ("pay before", 1), ("pay after", 2), ("model2 asked", 1)]
+    ("at", "paid"), [("model1 asked", 1), ("pay 7 before", 1), ("pay 7 after", 2), ("model2 asked", 1)]
 )
 async def test_an_approval_is_asked_once_and_outlives_the_worker(
     at: str, paid: int, kernel: LocalKernel, tmp_path: Path
@@ -161,6 +171,38 @@ async def test_an_approval_is_asked_once_and_outlives_the_worker(
     """The approved call goes on under its id; one that was killed before its result was kept runs again."""
     bank, found, records = await story(kernel, tmp_path, at, approve=True)
     assert found.final_payload == {"text": "Done."}
-    assert bank.said == ["pay", "done"]
+    assert bank.said == ["pay 7", "done"]
     assert payments(tmp_path) == ["7"] * paid
     assert [item.record.record_role for item in records].count("question") == 1
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        "model1 asked", "model1 answered", "pay 7 before", "pay 7 after", "model2 asked",
+        "model2 answered", "pay 8 before", "pay 8 after", "model3 asked", "model3 answered",
+    ],
+)  # fmt: skip
+async def test_each_call_is_made_once_wherever_the_worker_is_killed(
+    at: str, kernel: LocalKernel, tmp_path: Path
+) -> None:
+    """Only the call that was killed is made again, and only if its result was not kept yet.
+
+    The points are before, within and after each request and each payment: after a request is before the
+    payment that it asks for, and after a payment is when the next request comes.
+    """
+    bank, found, _ = await story(kernel, tmp_path, at, approve=False, sums=(7, 8))
+    said, paid = Counter(bank.said), Counter(payments(tmp_path))
+    assert found.final_payload == {"text": "Done."}
+    again, twice = said - Counter(["pay 7", "pay 8", "done"]), paid - Counter("78")
+    assert set(said) == {"pay 7", "pay 8", "done"}
+    assert set(paid) == {"7", "8"}
+    if at.endswith("asked"):  # all that was answered before is kept
+        assert (again, twice) == (Counter(), Counter())
+    elif at.endswith(("before", "after")):  # Claude is told that nobody knows, and this model pays
+        assert again == Counter([at.rpartition(" ")[0]])
+        assert twice == Counter(at[4:5] if at.endswith("after") else "")
+    else:  # the answer was sent, and was kept, or acted on, or neither
+        assert again.total() <= 1
+        assert twice.total() <= 1
+        assert not again - Counter([{"1": "pay 7", "2": "pay 8", "3": "done"}[at[5]]])
