@@ -12,7 +12,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from cgworker import AdapterHandler, Worker, WorkerOptions
+from cgworker import AdapterHandler, Handler, Outcome, Turn, Worker, WorkerOptions
 from cgworker.testing import LocalKernel
 from tests.journeys.conftest import closed, working
 from tests.kernels import NewProject
@@ -99,15 +99,29 @@ def thinking_claude(asked: threading.Event, folder: Path) -> Iterator[Any]:
 async def test_a_stop_ends_an_agent_whose_model_still_thinks(
     thinking: Callable[..., Any], kernel: LocalKernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The model never answers, and the lease does not end."""
+    """The model never answers, and the lease does not end: the first renewal after the stop tells of it."""
+    renewals: dict[str, int] = {}
+
+    async def noting(turn: Turn, call_next: Handler) -> Outcome:
+        def note(_: object) -> None:
+            renewals["told"] = kernel.faults.seen["renew"]
+
+        with turn.on_interrupt(note):
+            return await call_next(turn)
+
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     asked = threading.Event()
     with thinking(asked, tmp_path) as agent:
         async with await kernel.agent("desk") as desk:
             turn = await kernel.dispatch("desk", {"text": "think"})
-            async with working(Worker(desk, AdapterHandler(agent), options=OPTIONS)):
+            worker = Worker(desk, AdapterHandler(agent), options=OPTIONS)
+            worker.middleware(noting)
+            async with working(worker):
                 with anyio.fail_after(60):
                     await anyio.to_thread.run_sync(asked.wait, abandon_on_cancel=True)
                 await desk.turns.stop(turn, requested_by=desk.agent)  # type: ignore[arg-type]
+                renewals["stopped"] = kernel.faults.seen["renew"]
                 found = await closed(desk, turn, seconds=60)
     assert found.outcome == "stopped"
+    assert renewals["told"] > 0  # they are what is counted
+    assert renewals["told"] - renewals["stopped"] <= 1
