@@ -1,6 +1,6 @@
-"""A handler with two steps. Each is done once in the life of a turn, even after a crash.
+"""A handler with two steps. A step that was kept is not done again in its turn, even after a crash.
 
-Kill the worker while it works, and start it again: steps with a record are not done again.
+Kill the worker while it works, and start it again. It does only the steps that have no record.
 
 python examples/steps.py
 """

@@ -43,7 +43,7 @@ class Turn(Interruptible, DurableTurn):
         more_records: whether there may be records after those in `context`.
         now: returns the time by the kernel's clock; by default that of the machine's own clock.
         private: where private values are.
-        start_soon: starts a task that outlives the handler; without it, the handler goes on ahead of nothing.
+        start_soon: starts a task that outlives the handler; without it, `once` ignores `ahead`.
 
     Attributes:
         snapshot: the turn as it was when it was claimed.
