@@ -1,4 +1,4 @@
-"""Claude Code as a worker. It pays only what a person has approved, if need be days later on another machine.
+"""Claude Code as a worker. It pays only what a person has approved, even days later on another machine.
 
 ANTHROPIC_API_KEY=... python examples/claude_agent.py
 """

@@ -1,8 +1,8 @@
-"""NanoBot's channels before an agent: messages become turns, and what comes of these the replies.
+"""NanoBot's channels before an agent: messages become turns, and the results of the turns become replies.
 
 python examples/nanobot_companion.py    (it needs cgworker[nanobot]; worker-2 dispatches for the channels)
 
-NanoBot's config says which channels there are; its WebSocket channel is there always.
+NanoBot's config says which channels there are. The WebSocket channel is always on.
 """
 
 import os
@@ -39,7 +39,7 @@ desk = Worker.from_profile("cg-demo/worker-1", lifespan=channels)
 
 @desk.turn("turn.conversation.v1")
 async def answer(_: Turn, message: dict[str, str]) -> dict[str, str]:
-    """Answer; `NanobotAdapter` in its place makes it a NanoBot."""
+    """Answer. With a `NanobotAdapter` in place of this function, a NanoBot answers."""
     return {"text": f"You asked: {message.get('task') or message.get('text')}"}
 
 

@@ -1,4 +1,4 @@
-"""An agent of the OpenAI Agents SDK as a worker. What its model and its tools answered is not asked again.
+"""An agent of the OpenAI Agents SDK as a worker. An answer that was kept is not asked for again.
 
 Without MODEL a scripted model answers, which needs neither a key nor a network.
 

@@ -1,4 +1,4 @@
-"""An agent of pydantic-ai as a worker. Its model requests and tool calls are done once, even after a crash.
+"""An agent of pydantic-ai as a worker. A model request or tool call that was kept is not repeated.
 
 Without MODEL a scripted model answers, which needs neither a key nor a network.
 

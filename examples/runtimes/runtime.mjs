@@ -26,7 +26,7 @@ async function main() {
   }
 }
 
-/** Count on from where an earlier attempt came to. */
+/** Count, starting where an earlier attempt stopped. */
 async function countTo(steps) {
   const first = existsSync(file("CHECKPOINT")) ? read("CHECKPOINT") : 0;
   let step = first;
@@ -36,14 +36,14 @@ async function countTo(steps) {
     record({ step, of: steps });
   }
   if (existsSync(file("STOP")) && read("STOP").reason === "shutdown") {
-    process.exitCode = HAND_BACK; // the worker goes away: another one counts on
+    process.exitCode = HAND_BACK; // the worker shuts down: another one goes on
     return;
   }
   const records = read("CONTEXT").semantic_items.length;
   write("FINAL", { counted: step, from: first, records, agent: process.env.CG_AGENT_ID });
 }
 
-/** The first attempt is not ready; the next one is. */
+/** Hand the turn back on the first attempt, and succeed on the next one. */
 function comeBackLater() {
   if (existsSync(file("CHECKPOINT"))) {
     write("FINAL", { tried_again: true });
@@ -59,12 +59,12 @@ function fail(error, message) {
   process.exitCode = 1;
 }
 
-/** One line of JSON, one process record. */
+/** Append a process record to the turn: one line of JSON. */
 function record(progress) {
   appendFileSync(file("PROGRESS"), JSON.stringify(progress) + "\n");
 }
 
-/** Whole or not at all, whatever ends us. */
+/** Write the checkpoint completely or not at all, even if the process is killed. */
 function saveCheckpoint(value) {
   writeFileSync(`${file("CHECKPOINT")}.new`, JSON.stringify(value));
   renameSync(`${file("CHECKPOINT")}.new`, file("CHECKPOINT"));

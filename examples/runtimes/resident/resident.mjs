@@ -10,7 +10,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 const read = (path) => JSON.parse(readFileSync(path, "utf8"));
 
-/** One line for the turn. Only these lines go to stdout; everything else goes to stderr. */
+/** Write one line for the turn. Only these lines go to stdout; everything else goes to stderr. */
 const answer = (given, said) => process.stdout.write(JSON.stringify({ id: given.id, ...said }) + "\n");
 
 async function work(given) {
@@ -27,7 +27,7 @@ async function work(given) {
   }
 }
 
-/** Count on from where an earlier attempt came to. */
+/** Count, starting where an earlier attempt stopped. */
 async function countTo(steps, given) {
   const first = existsSync(given.checkpoint_file) ? read(given.checkpoint_file) : 0;
   let step = first;
@@ -37,14 +37,14 @@ async function countTo(steps, given) {
     answer(given, { progress: { step, of: steps } });
   }
   if (existsSync(given.stop_file) && read(given.stop_file).reason === "shutdown") {
-    return answer(given, { hand_back: {} }); // the worker goes away: another one counts on
+    return answer(given, { hand_back: {} }); // the worker shuts down: another one goes on
   }
   const context = given.context ?? read(given.context_file);
   const records = context.semantic_items.length;
   answer(given, { final: { counted: step, from: first, records, agent: given.agent_id } });
 }
 
-/** The first attempt is not ready; the next one is. */
+/** Hand the turn back on the first attempt, and succeed on the next one. */
 function comeBackLater(given) {
   if (existsSync(given.checkpoint_file)) {
     answer(given, { final: { tried_again: true } });
@@ -59,7 +59,7 @@ function fail(given, error, message) {
   answer(given, { failure: { error, message } });
 }
 
-/** Whole or not at all, whatever ends us. */
+/** Write the checkpoint completely or not at all, even if the process is killed. */
 function save(checkpoint, value) {
   writeFileSync(`${checkpoint}.new`, JSON.stringify(value));
   renameSync(`${checkpoint}.new`, checkpoint);
