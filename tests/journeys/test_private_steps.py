@@ -257,6 +257,36 @@ async def test_the_values_are_kept_for_a_redo_if_the_worker_says_so(
         assert elsewhere.now.outcome == "failed"
 
 
+@pytest.mark.parametrize("times", [1, 2], ids=["a redo", "a redo of a redo"])
+async def test_a_redo_that_keeps_steps_finds_the_values_of_the_turn_that_it_does_again(
+    kernel: LocalKernel, tmp_path: Path, times: int
+) -> None:
+    """They are stored under the name of the first turn, whose worker kept them."""
+    made: list[str] = []
+    async with await kernel.agent("desk") as desk:
+        first = turn = await kernel.dispatch("desk", {})
+        async with working(asking(desk, options(FolderStore(tmp_path), keep_private=True), made)):
+            await closed(desk, turn)
+            for _ in range(times):
+                turn = await desk.turns.redo(turn, keep_steps=True)
+                found = await closed(desk, turn)
+                assert (found.outcome, found.final_payload["number"]) == ("succeeded", "1")
+        assert first != turn
+        assert made == ["ask"]
+
+
+async def test_a_redo_of_a_turn_whose_values_are_gone_hands_back(kernel: LocalKernel, tmp_path: Path) -> None:
+    """As a turn without its own values does: another worker might have them."""
+    made: list[str] = []
+    async with await kernel.agent("desk") as desk:
+        turn = await kernel.dispatch("desk", {})
+        async with working(asking(desk, options(FolderStore(tmp_path), max_attempts=1), made)):
+            await closed(desk, turn)
+            found = await closed(desk, await desk.turns.redo(turn, keep_steps=True))
+        assert (found.outcome, found.final_payload["type"]) == ("failed", "PrivateStepMissing")
+        assert made == ["ask"]
+
+
 async def test_a_store_that_cannot_remove_keeps_no_turn_open(
     kernel: LocalKernel, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -35,6 +35,17 @@ def private_name_of(turn: TurnSnapshot) -> str:
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:40]
 
 
+def redone_by(turn: TurnSnapshot) -> TurnRef | None:
+    """Return the closed turn whose steps a turn goes on after, if it is a redo that keeps steps.
+
+    Args:
+        turn: the turn that may be a redo. Its cause is a root request with an id that the kernel made
+            (difference 34).
+    """
+    found = re.fullmatch(r"redo:(T-[1-9][0-9]*):keep_steps", turn.cause.id)
+    return TurnRef(project_id=turn.turn.project_id, turn_id=found[1]) if found else None
+
+
 def child_key(parent: TurnRef, key: str) -> str:
     """Return the dispatch key of a turn's child; it is readable if the rules for keys allow it.
 

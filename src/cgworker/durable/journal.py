@@ -19,6 +19,7 @@ from cgworker.wire.converter import unstructure_plain
 from cgworker.wire.ledger import FeedPage, LedgerEvent
 from cgworker.wire.records import SemanticItem, TurnContext
 from cgworker.wire.refs import CardBoxRef, TurnRef
+from cgworker.wire.turns import TurnSnapshot
 
 _FEED_PAGE = 500
 _WAIT_SECONDS = 50.0
@@ -158,6 +159,18 @@ class Journal:
     async def _next_events(self) -> tuple[FeedPage, bool]:
         last_seq = self._events[-1].ledger_seq if self._events else 0
         return await self._kernel.turns.feed_page(self.turn, after_ledger_seq=last_seq, limit=_FEED_PAGE)
+
+    async def snapshot(self, turn: TurnRef) -> TurnSnapshot:
+        """Return another turn's state.
+
+        Args:
+            turn: the other turn.
+
+        Raises:
+            LeaseLost: the kernel did not answer before the lease ended.
+            KernelRefused: the kernel refused the call, for instance because there is no such turn.
+        """
+        return await call_until_lease_ends(lambda: self._kernel.turns.get(turn), self._lease)
 
     @property
     def claim_expires_at(self) -> datetime:

@@ -22,10 +22,10 @@ from typing import Any, Literal
 import anyio
 from attrs import field, frozen
 
-from cgworker.durable.identity import private_name_of
+from cgworker.durable.identity import private_name_of, redone_by
 from cgworker.durable.journal import Journal
 from cgworker.durable.waits import Waits
-from cgworker.errors import PrivateStepMissing
+from cgworker.errors import NotFoundError, PrivateStepMissing
 from cgworker.outcome import Suspended, Suspending
 from cgworker.stores import FolderStore, ListingStore, PrivateStore
 from cgworker.stores.threads import in_thread
@@ -188,15 +188,37 @@ class PrivateValues:
             PrivateStepMissing: the store does not have it as it was stored.
             Suspending: the same, and another worker may have it.
         """
-        digest = facts["sha256"]
-        data = await self._settings.store.get(f"{self._turn}/{digest}")
-        found = None if data is None else await _decoded(data, digest)
+        found = await self._find(facts["sha256"])
         if found is not None:
             return found.value
         if self._settings.on_missing == "elsewhere":
             with self._waits.noting_suspension():
                 await self._hand_back(key)
         raise PrivateStepMissing(key)
+
+    async def _find(self, digest: str) -> PrivateValue | None:
+        """Return a value by its digest: the turn's own, or one of a turn that this one does again."""
+        turn: TurnSnapshot | None = self._snapshot
+        while turn is not None:
+            data = await self._settings.store.get(f"{private_name_of(turn)}/{digest}")
+            found = None if data is None else await _decoded(data, digest)
+            if found is not None:
+                return found
+            turn = await self._redone_by(turn)
+        return None
+
+    async def _redone_by(self, turn: TurnSnapshot) -> TurnSnapshot | None:
+        """Return the turn that one does again, if it keeps its steps."""
+        ref = redone_by(turn)
+        if ref is None:
+            return None
+        try:
+            earlier = await self._journal.snapshot(ref)
+        except NotFoundError:  # it was purged, and its values are out of reach
+            return None
+        # A requester may choose a request id that looks like a redo's; such a chain must end, too.
+        is_earlier = earlier.created_at < turn.created_at
+        return earlier if is_earlier and earlier.target_agent == turn.target_agent else None
 
     async def _hand_back(self, key: str) -> None:
         """Suspend the turn for another worker, later each time, unless that was done often enough."""
