@@ -226,12 +226,13 @@ async def test_questions_and_steps_survive_one_another(kernel: LocalKernel) -> N
 
 
 async def test_a_question_that_is_stopped_is_not_waited_for(kernel: LocalKernel) -> None:
-    """The kernel queues it at once, and the worker that runs closes it; it looks after others only later."""
+    """Nobody but a worker of its agent can end a suspended turn: it does when it looks after them."""
     async with await kernel.agent("desk") as desk:
         turn = await kernel.dispatch("desk", {})
         async with working(asking(desk, bool)):
             await in_state(desk, turn, "suspended")
-            await desk.turns.stop(turn, requested_by=desk.agent)  # type: ignore[arg-type]
+        await desk.turns.stop(turn, requested_by=desk.agent)  # type: ignore[arg-type]
+        async with working(asking(desk, bool)):
             assert (await closed(desk, turn)).outcome == "stopped"
 
 

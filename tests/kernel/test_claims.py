@@ -396,13 +396,10 @@ async def test_a_renewal_tells_of_a_stop_request(requester: Agent, worker: Agent
     assert (await worker.renew(claim)).json()["stop_requested"] is True
 
 
-@pytest.mark.parametrize("reason", ["worker_retry", "await_answer"])
-async def test_a_stop_queues_a_turn_that_waits_for_something(
-    requester: Agent, worker: Agent, reason: str
-) -> None:
+async def test_a_stop_queues_a_turn_that_waits_to_be_tried_again(requester: Agent, worker: Agent) -> None:
     """Nothing is left to wait for (difference 30); a turn put aside for another reason stays so."""
     turn_id, other = await requester.dispatch(worker), await requester.dispatch(worker)
-    await worker.suspend(await worker.claim(), reason)
+    await worker.suspend(await worker.claim(), "worker_retry")
     await worker.suspend(await worker.claim(), "later")
     await worker.stop(turn_id)
     await worker.stop(other)

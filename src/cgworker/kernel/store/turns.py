@@ -185,9 +185,9 @@ from found f
 join cg_turns t on t.project_id = $1 and t.turn_number = $2
 """
 
-# A turn that waits for its time, for an answer, or to be tried again, waits no longer once it is to be
-# stopped (difference 30). The row is locked since STOP_TURN; this is a statement of its own, so that it sees
-# a suspension committed just then. Events without a number are the newest.
+# A turn that waits for its time, or to be tried again, waits no longer once it is to be stopped (difference
+# 30). The row is locked since STOP_TURN; this is a statement of its own, so that it sees a suspension
+# committed just then. Events without a number are the newest.
 QUEUE_STOPPED = """
 with suspension as (
     select coalesce(
@@ -205,8 +205,7 @@ with suspension as (
     set state = 'queued', due_at = null, updated_at = cg_clock()
     from suspension s
     where t.project_id = $1 and t.turn_number = $2 and t.state = 'suspended'
-        and (t.due_at is not null
-            or s.annotations #>> '{caller,reason}' in ('worker_retry', 'await_answer'))
+        and (t.due_at is not null or s.annotations #>> '{caller,reason}' = 'worker_retry')
     returning t.*
 )
 insert into cg_ledger (project_id, event_type, subject_kind, subject_id, actor_kind, actor_id,
@@ -236,8 +235,7 @@ class StopResult:
 async def stop_turn(database: Database, request: StopTurn, *, may_stop_any: bool) -> StopResult:
     """Request a stop of a turn; close the turn if its lease has ended.
 
-    One that waits for its time, for an answer, or to be tried again, can be claimed at once: a worker
-    settles it as stopped.
+    One that waits for its time, or to be tried again, can be claimed at once: a worker settles it as stopped.
 
     Raises:
         NotFoundError, FencingError: in the order of wire 8: authority before state.
