@@ -36,6 +36,7 @@ PAGE = ROOT / "docs" / "how-to" / "many-databases.md"
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin"
 MOVED = "p-0002"
 COUNT = 1000
+_MAX_UNANSWERED = 5
 
 # Half of the projects on each, with a requester and a worker each, whose tokens are known.
 FILL = """
@@ -222,7 +223,11 @@ def dispatch_of(project_id: str, key: str) -> dict[str, Any]:
 
 @frozen
 class Requesters:
-    """What requesters of all projects do at the one address. A 503 is repeated, as its Retry-After says."""
+    """What requesters of all projects do at the one address.
+
+    A 503 is repeated, as its Retry-After says. So is a request without an answer: a proxy that reads its map
+    anew may close a connection on which one has just been sent.
+    """
 
     client: httpx.AsyncClient
     refused: list[str] = field(factory=list)
@@ -234,12 +239,19 @@ class Requesters:
             "X-CG-Agent-Id": "requester",
             "Authorization": f"Bearer {token}",
         }
+        unanswered = 0
         while True:
-            answer = await self.client.post(
-                f"/v3r1/projects/{project_id}/turns:dispatch",
-                json=dispatch_of(project_id, key),
-                headers=headers,
-            )
+            try:
+                answer = await self.client.post(
+                    f"/v3r1/projects/{project_id}/turns:dispatch",
+                    json=dispatch_of(project_id, key),
+                    headers=headers,
+                )
+            except httpx.TransportError:
+                unanswered += 1
+                if unanswered == _MAX_UNANSWERED:
+                    raise
+                continue
             if answer.status_code != 503:
                 assert answer.status_code == 200, answer.text
                 return str(answer.json()["turn_id"])
