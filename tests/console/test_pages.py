@@ -56,6 +56,7 @@ async def test_each_page_can_be_used_by_everybody(
         await tab.wait_for_load_state("load")
         if page == "overview":
             await tab.locator(".u-wrap").nth(3).wait_for()
+            await tab.get_by_text("reading back").first.wait_for(state="hidden")
         assert (await tab.title()).startswith(TITLES.get(page, page.title()))
         assert await tab.evaluate("document.documentElement.scrollWidth") <= width, page
         await tab.evaluate(AXE.read_text())
