@@ -49,7 +49,7 @@ async def main():
     while "sent after it" not in worked:
         await work.kiq("sent after it")
         await asyncio.sleep(0.2)
-    await asyncio.sleep(5)
+    await asyncio.sleep(5)  # time for a worker that would look into the table
     connection = await asyncpg.connect(dsn)
     left = [tuple(row) for row in await connection.fetch("select id, status from taskiq_messages where id = 1")]
     print("worked:", sorted(set(worked)), "left in the table:", left)

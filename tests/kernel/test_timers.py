@@ -162,10 +162,10 @@ async def test_a_prepared_claim_waits_until_its_turn_is_due() -> None:
     """Not a moment less; or until it is woken."""
     time, woken = asyncio.get_running_loop().time, asyncio.Event()
     begun_at = time()
-    assert await timers._until_due(woken, 0.0302)  # noqa: SLF001
+    assert await timers._until_due(woken, 0.0302)  # noqa: SLF001  # as a claim waits
     assert time() - begun_at >= 0.0302
     woken.set()
-    assert not await timers._until_due(woken, DAY)  # noqa: SLF001
+    assert not await timers._until_due(woken, DAY)  # noqa: SLF001  # as a claim waits
 
 
 async def test_a_turn_that_is_due_passes_over_no_other(project: Project) -> None:

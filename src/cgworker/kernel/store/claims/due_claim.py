@@ -15,6 +15,7 @@ from datetime import timedelta
 from cgworker.kernel.store.batch import columns
 from cgworker.kernel.store.claims.claim import CLAIM_TURNS, ClaimTry, with_all_records
 from cgworker.kernel.store.claims.hand_over import WaitingClaim
+from cgworker.kernel.store.claims.shared_sql import READY_IN_ORDER
 from cgworker.kernel.store.postgres.database import Connection, Database, Row
 
 
@@ -51,17 +52,7 @@ CLAIM_DUE_TURN = _changed(
         ) is not null as is_blocked""",
     ),
     (
-        """            and cg_is_ready(t.state, t.due_at, t.waits_for_key)
-            and (t.serial_key is null or t.turn_number = (
-                select e.turn_number
-                from cg_turns e
-                where e.project_id = $1 and e.target_agent_id = a.agent_id
-                    and e.serial_key = t.serial_key
-                    and cg_place_in_key(e.serial_key, e.due_at, e.state, e.turn_number) is not null
-                order by cg_place_in_key(e.serial_key, e.due_at, e.state, e.turn_number)
-                limit 1
-            ))
-        order by t.priority desc, t.fair_number, t.turn_number""",
+        READY_IN_ORDER,
         """            and t.state = 'queued' and t.due_at <= cg_now() + $11
             and (t.serial_key is null or cg_state_of_key($1, a.agent_id, t.serial_key) = 'free')
         order by t.due_at""",

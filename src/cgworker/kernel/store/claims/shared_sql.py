@@ -1,5 +1,19 @@
 """Parts that the statements of several operations on claims share."""
 
+# The ready turns `t` of agent `a` in the order of claims; of a serial key the first, while none of it runs.
+READY_IN_ORDER = """\
+            and cg_is_ready(t.state, t.due_at, t.waits_for_key)
+            and (t.serial_key is null or t.turn_number = (
+                select e.turn_number
+                from cg_turns e
+                where e.project_id = $1 and e.target_agent_id = a.agent_id
+                    and e.serial_key = t.serial_key
+                    and cg_place_in_key(e.serial_key, e.due_at, e.state, e.turn_number) is not null
+                order by cg_place_in_key(e.serial_key, e.due_at, e.state, e.turn_number)
+                limit 1
+            ))
+        order by t.priority desc, t.fair_number, t.turn_number"""
+
 
 def ready_turns(count: str) -> str:
     """Return the subquery that locks the next turns of agent `a` in the order of claims.
@@ -14,17 +28,7 @@ def ready_turns(count: str) -> str:
         select t.turn_number, t.priority, t.fair_number
         from cg_turns t
         where t.project_id = $1 and t.target_agent_id = a.agent_id
-            and cg_is_ready(t.state, t.due_at, t.waits_for_key)
-            and (t.serial_key is null or t.turn_number = (
-                select e.turn_number
-                from cg_turns e
-                where e.project_id = $1 and e.target_agent_id = a.agent_id
-                    and e.serial_key = t.serial_key
-                    and cg_place_in_key(e.serial_key, e.due_at, e.state, e.turn_number) is not null
-                order by cg_place_in_key(e.serial_key, e.due_at, e.state, e.turn_number)
-                limit 1
-            ))
-        order by t.priority desc, t.fair_number, t.turn_number
+{READY_IN_ORDER}
         limit {count}
         for no key update skip locked
 """
