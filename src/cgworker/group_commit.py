@@ -30,6 +30,16 @@ class GroupCommit(Generic[Call]):
         self._waiting: deque[Call] = deque()
         self.under_way: int = 0
 
+    @property
+    def first_waiting(self) -> Call | None:
+        """The call that has waited longest; None if none waits."""
+        return self._waiting[0] if self._waiting else None
+
+    @property
+    def waiting_count(self) -> int:
+        """How many calls wait."""
+        return len(self._waiting)
+
     def add(self, call: Call) -> None:
         """Let a call wait for a batch."""
         self._waiting.append(call)
@@ -41,11 +51,16 @@ class GroupCommit(Generic[Call]):
         self.under_way += 1
         return True
 
-    def take(self) -> list[Call]:
-        """Take the calls of a batch that has begun, in order of arrival; none if another batch has them."""
+    def take(self, most: int | None = None) -> list[Call]:
+        """Take the calls of a batch that has begun, in order of arrival; none if another batch has them.
+
+        Args:
+            most: take no more than this.
+        """
         waiting = self._waiting
-        if len(waiting) > self._max_size:
-            return [waiting.popleft() for _ in range(self._max_size)]
+        max_size = self._max_size if most is None else min(most, self._max_size)
+        if len(waiting) > max_size:
+            return [waiting.popleft() for _ in range(max_size)]
         taken = list(waiting)
         waiting.clear()
         return taken

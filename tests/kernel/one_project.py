@@ -137,11 +137,17 @@ class Reader:
             quals = [*conjuncts_of(source.quals)]
             if any(name.sval == COLUMN for name in source.usingClause or ()):
                 quals += [_equal(relations[left].name, each.name) for each in relations[right:]]
-            # The condition of a left join narrows the rows on its right only.
-            narrowed = relations[left:] if source.jointype == enums.JoinType.JOIN_INNER else relations[right:]
+            match source.jointype:
+                case enums.JoinType.JOIN_INNER:
+                    narrowed = relations[left:]
+                case enums.JoinType.JOIN_LEFT:  # its condition narrows the rows on its right only
+                    narrowed = relations[right:]
+                case enums.JoinType.JOIN_FULL:
+                    narrowed = []
+                case _:
+                    self.faults.append("a right join is not read")
+                    return
             conditions += [(each, narrowed) for each in quals]
-            if source.jointype not in (enums.JoinType.JOIN_INNER, enums.JoinType.JOIN_LEFT):
-                self.faults.append("a full or right join is not read")
         elif is_a(source, ast.RangeVar):
             name, alias = source.relname, source.alias.aliasname if source.alias else source.relname
             if name in ctes:

@@ -8,7 +8,7 @@ the tables.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import asyncpg
@@ -17,6 +17,8 @@ from pglast import ast
 from pglast.stream import RawStream
 from pglast.visitors import Visitor
 
+from cgworker.kernel.store.claims.finish_and_claim import FINISH_AND_CLAIM_TURNS
+from cgworker.kernel.store.ledger import CREATE_HEAD, LOCK_HEAD, NUMBER_EVENTS
 from cgworker.kernel.store.postgres.database import PLAN_ONCE
 from tests.databases import a_database
 from tests.kernel.one_project import parse
@@ -63,6 +65,39 @@ async def test_every_statement_finds_its_rows_by_their_whole_key_in_a_new_databa
 async def test_they_still_do_when_it_has_grown_and_was_not_analyzed(grown: str) -> None:
     """A kernel that starts now plans for a table of which only the size is known."""
     assert await faults_of_plans(grown) == {}
+
+
+async def test_sets_of_a_statement_are_not_compared_each_with_each(dsn: str) -> None:
+    """Also while PostgreSQL knows nothing of the tables, and takes each set to be one row."""
+    connection = await asyncpg.connect(dsn)
+    await connection.execute(PLAN_ONCE)
+    both = await plan_of(connection, FINISH_AND_CLAIM_TURNS)
+    async with connection.transaction():
+        await connection.execute(CREATE_HEAD, "young")
+        await connection.execute(LOCK_HEAD, "young")
+        numbering = await plan_of(connection, NUMBER_EVENTS)
+    await connection.close()
+    assert _repeated_sets(both) & {"closed", "claimed", "next"} == set()
+    assert _repeated_sets(numbering) == set()
+    found_by = [scan.found_by for scan in scans_of(numbering) if scan.index == "cg_ledger_pkey"]
+    assert found_by == [{"project_id", "event_id"}]
+
+
+def _repeated_sets(plan: Mapping[str, Any]) -> set[str]:
+    """The sets that are read once for each row of another, to be compared with it."""
+    return {
+        inner["CTE Name"]
+        for node in _nodes(plan)
+        if node["Node Type"] == "Nested Loop" and "Join Filter" in node
+        for inner in _nodes(node["Plans"][1])
+        if "CTE Name" in inner
+    }
+
+
+def _nodes(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    yield plan
+    for inner in plan.get("Plans", ()):
+        yield from _nodes(inner)
 
 
 @pytest.fixture

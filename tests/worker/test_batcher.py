@@ -96,6 +96,30 @@ async def test_as_many_groups_as_allowed_are_made_at_once_and_each_call_once() -
     assert answers == {one: one * 10 for one in range(1, 6)}
 
 
+async def test_no_group_has_nearly_all_where_two_may_be_made_at_once() -> None:
+    """Though callers that are answered together call again together."""
+    sizes: list[int] = []
+
+    async def make(asked: Sequence[int]) -> Sequence[int]:
+        sizes.append(len(asked))
+        await anyio.sleep(len(asked))
+        return asked
+
+    batcher = CallBatcher(make, max_under_way=2)
+
+    async def ask(one: int) -> None:
+        for _ in range(10):
+            await batcher(one)
+
+    async with anyio.create_task_group() as group:
+        for one in range(100):
+            group.start_soon(ask, one)
+            if one == 8:  # the first group is small
+                await anyio.wait_all_tasks_blocked()
+    assert sum(sizes) == 1_000
+    assert max(sizes) <= 50
+
+
 async def test_who_is_answered_makes_no_group_of_others() -> None:
     """Another group took its call while it gathered: it goes on, and somebody else makes theirs."""
     gate = anyio.Event()

@@ -26,7 +26,14 @@ select exists (select from cg_ledger where project_id = $1 and ledger_seq is nul
 
 CREATE_HEAD = "insert into cg_ledger_heads (project_id) values ($1) on conflict do nothing"
 
-LOCK_HEAD = "select ledger_seq from cg_ledger_heads where project_id = $1 for update"
+# Until it has statistics of the ledger, PostgreSQL takes a batch of events for one event, and would compare
+# each with each. So the next statement is planned without nested loops.
+LOCK_HEAD = """
+select ledger_seq, set_config('enable_nestloop', 'off', true)
+from cg_ledger_heads
+where project_id = $1
+for update
+"""
 
 NUMBER_EVENTS = """
 with batch as (
@@ -48,7 +55,7 @@ with batch as (
 update cg_ledger_heads
 set ledger_seq = ledger_seq + (select count(*) from batch)
 where project_id = $1
-returning (select count(*) from batch)
+returning (select count(*) from batch), set_config('enable_nestloop', 'on', true)
 """
 
 LIST_UNNUMBERED_PROJECTS = """

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Any, Generic, TypeVar, cast
 
@@ -19,6 +20,7 @@ Answer = TypeVar("Answer")
 Value = TypeVar("Value")
 
 _MAX_SIZE = 200
+_LEAST_SHARE = 16  # fewer calls than this are not worth a batch of their own
 
 _LOOP_VALUES: anyio.lowlevel.RunVar[dict[Hashable, Any]] = anyio.lowlevel.RunVar("cgworker_loop_local")
 
@@ -72,6 +74,8 @@ class CallBatcher(Generic[Request, Answer]):
     ) -> None:
         self._make = make
         self._gather_seconds = gather_seconds
+        self._max_under_way = max_under_way
+        self._under_way_count = 0
         self._group: GroupCommit[_Call[Request, Answer]] = GroupCommit(
             _MAX_SIZE, lambda under_way: under_way < max_under_way
         )
@@ -99,7 +103,9 @@ class CallBatcher(Generic[Request, Answer]):
         try:
             await anyio.sleep(self._gather_seconds)
             if not own_call.is_taken and not own_call.is_over:
-                batch = self._group.take()
+                batch = self._group.take(self._share())
+                self._wake_another()
+            self._under_way_count += len(batch)
             for call in batch:
                 call.is_taken = True
             try:
@@ -109,11 +115,27 @@ class CallBatcher(Generic[Request, Answer]):
             for call, answer in zip(batch, answers, strict=True):
                 call.end(answer)
         finally:
+            self._under_way_count -= len(batch)
             unmade = [call for call in batch if not call.is_over]  # this caller was cancelled
             for call in unmade:
                 call.is_taken = False
             if (first := self._group.end(unmade)) is not None:
                 first.notify()  # its caller makes the next batch
+
+    def _share(self) -> int:
+        """Return the most calls of the next batch: its share of all that wait or are under way.
+
+        Otherwise calls that are answered together call again together, and so nearly all would be in one
+        batch, and nothing would be made while it is under way.
+        """
+        count = self._group.waiting_count + self._under_way_count
+        return max(math.ceil(count / self._max_under_way), _LEAST_SHARE)
+
+    def _wake_another(self) -> None:
+        """Wake a caller that this batch has left, if another batch may begin."""
+        first = self._group.first_waiting
+        if first is not None and self._group.under_way < self._max_under_way:
+            first.notify()
 
     def _drop(self, own_call: _Call[Request, Answer]) -> None:
         """Drop the call of a cancelled caller. If it was about to lead a batch, wake the next caller."""

@@ -131,17 +131,22 @@ with sent as (
     )
     where a.project_id = $1
         and a.agent_id = any (array(select agent_id from slots where taken_count <> freed_count))
+), paired as materialized (
+    -- Each end with the turn that follows it. PostgreSQL takes `closed` to be one row, and would read it anew
+    -- for each turn. It can only hash a full join.
+    select a.place, agent_id, a.key, a.body_digest, a.next_hash, a.next_annotations, nth, n.turn_number
+    from (select *, row_number() over (partition by agent_id order by place) as nth from closed) a
+    full join next n using (agent_id, nth)
 ), claimed as (
     update cg_turns t
-    set state = 'running', claim_agent_id = a.agent_id, claim_token_hash = a.next_hash,
+    set state = 'running', claim_agent_id = p.agent_id, claim_token_hash = p.next_hash,
         claim_expires_at = cg_clock() + $2, settled_token_hash = null, settled_digest = null,
         fair_number = 0, updated_at = cg_clock()
-    from (select *, row_number() over (partition by agent_id order by place) as nth from closed) a
-    join slots s on s.agent_id = a.agent_id
-    join next n on n.agent_id = a.agent_id and n.nth = a.nth
-    where n.nth <= s.taken_count and t.project_id = $1
-        and t.turn_number = any (array(select turn_number from next)) and t.turn_number = n.turn_number
-    returning a.place, a.key, a.body_digest, a.next_hash, a.next_annotations, t.*
+    from paired p
+    join slots s on s.agent_id = p.agent_id
+    where p.nth <= s.taken_count and t.project_id = $1
+        and t.turn_number = any (array(select turn_number from next)) and t.turn_number = p.turn_number
+    returning p.place, p.key, p.body_digest, p.next_hash, p.next_annotations, t.*
 ), recorded as (
     insert into cg_records (project_id, turn_number, turn_seq, record_id, role, box_id, card_id,
         metadata, payload, created_at)
@@ -181,7 +186,7 @@ with sent as (
 select z.place as asked_place, z.is_touch_due, z.parent_number as closed_parent, cg_clock() as server_time,
     c.*, r.*
 from closed z
-left join claimed c on c.place = z.place
+full join claimed c on c.place = z.place  -- `claimed` has no other places; it is full to be hashed, too
 {records_of_claimed("z.record_limit")}order by z.place, r.turn_seq
 """
 
