@@ -210,3 +210,19 @@ def current_task() -> asyncio.Task[Any]:
     task = asyncio.current_task()
     assert task is not None
     return task
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_who_cancels_its_task_after_its_end_cancels_no_other() -> None:
+    """A timeout written by hand, whose timer nobody has cancelled."""
+    noted, passed = Noted(), list[str]()
+
+    async def leave_a_timer() -> None:
+        asyncio.get_running_loop().call_later(0.01, current_task().cancel)
+
+    async def wait_longer() -> None:
+        await anyio.sleep(0.05)
+        passed.append("waited")
+
+    await run_all(leave_a_timer, noted.call("another"), goes_on=wait_longer)
+    assert passed == ["waited"] * 2

@@ -3,16 +3,18 @@
 A task for each handler, and the two wake-ups that it takes, are a good part of what a short turn costs a
 worker. So an attempt calls its handler in its own task. A handler that waits for something keeps this task,
 and the attempt goes on in another one. So a handler is in one task from its begin to its end, and alone in it
-meanwhile, and one that does not end delays no attempt.
+meanwhile, and one that does not end delays no attempt. An attempt also leaves a task that its handler still
+refers to at its end: a timer that was forgotten may cancel it, and with it all that runs there.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context, copy_context
 from types import coroutine
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import anyio.abc
 import sniffio
@@ -26,7 +28,7 @@ Work: TypeAlias = Coroutine[Any, Any, None]
 
 @frozen
 class _KeptBy:
-    """Work yields this to leave its task to a handler; None if that has ended, but cancelled the task."""
+    """Work yields this to leave its task to a handler; None if that has ended, but may cancel the task."""
 
     handler: Awaitable[None] | None
 
@@ -66,9 +68,11 @@ class HandlerTasks:
         if in_own_task or not self._shares:
             self._tasks.start_soon(run)
             return
+        task = cast("asyncio.Task[None]", asyncio.current_task())
+        references = sys.getrefcount(task)
         rest = _run_first_part(run(), copy_context())
-        if rest is not None or _is_cancelled():
-            await _leave_task_to(rest)
+        if rest is not None or task.cancelling() > 0 or sys.getrefcount(task) > references:
+            await _leave_task_to(rest)  # who has ended, and kept the task, may cancel it later
 
     async def _run(self, work: Work, context: Context) -> None:
         """Run work until it ends, or leaves this task to a handler."""
@@ -100,12 +104,6 @@ def _run_until_left(work: Work, context: Context) -> Generator[Any, Any, _KeptBy
 def _leave_task_to(handler: Awaitable[None] | None) -> Generator[Any, Any, None]:
     """Go on in another task."""
     yield _KeptBy(handler)
-
-
-def _is_cancelled() -> bool:
-    """Whether a handler that has ended has cancelled the task that it ran in."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def _run_first_part(call: Work, context: Context) -> Awaitable[None] | None:
