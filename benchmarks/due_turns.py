@@ -1,8 +1,8 @@
 """Row 13: time. What turns that sleep and schedules cost, and how long a turn that is due waits for a worker.
 
 The peers queue their job for later themselves (pgqueuer: execute_after, Procrastinate: schedule_in, DBOS:
-delay_seconds, looking 50 times a second). How late one runs counts from when it was accepted, plus its delay,
-as in row 4.
+delay_seconds, looking 50 times a second). How late one runs counts from the instant that the system itself
+keeps for it, on the one machine's clock.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 
 import asyncpg
@@ -125,7 +126,7 @@ async def _our_worker(server: Server) -> AsyncIterator[Contestant]:
 
         async def pick_up() -> float:
             key = secrets.token_hex(8)
-            await kernel.turns.dispatch(
+            dispatched = await kernel.turns.dispatch(
                 Dispatch(
                     requested_by=agent.ref,
                     target_agent=agent.ref,
@@ -135,9 +136,10 @@ async def _our_worker(server: Server) -> AsyncIterator[Contestant]:
                     delay_seconds=_DELAY_SECONDS,
                 )
             )
-            accepted_at = time.time()
+            due_at = (await kernel.turns.get(dispatched)).not_before
+            assert isinstance(due_at, datetime)
             handled_at: float = (await read_answer(process))["handled_at"]
-            return handled_at - accepted_at - _DELAY_SECONDS
+            return handled_at - due_at.timestamp()
 
         yield pick_up
 
@@ -150,7 +152,7 @@ async def _a_peer(program: list[str], asked: dict[str, object]) -> AsyncIterator
             assert process.stdin is not None
             process.stdin.write(b"\n")
             told = await read_answer(process)
-            return float(told["handled_at"]) - float(told["accepted_at"]) - _DELAY_SECONDS
+            return float(told["handled_at"]) - float(told["due_at"])
 
         yield pick_up
 

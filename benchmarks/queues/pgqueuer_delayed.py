@@ -24,16 +24,14 @@ async def main(dsn: str, delay_seconds: float, lines: asyncio.StreamReader) -> N
     queuer = PgQueuer.from_asyncpg_connection(await asyncpg.connect(dsn))
     queries = Queries.from_asyncpg_connection(await asyncpg.connect(dsn))
     await queries.install()
-    times: dict[str, float] = {}
 
     @queuer.entrypoint("nothing")
-    async def nothing(_: Job) -> None:
-        say(**times, handled_at=time.time())
+    async def nothing(job: Job) -> None:
+        say(handled_at=time.time(), due_at=job.execute_after.timestamp())
 
     async def queue_at_each_line() -> None:
         while await lines.readline():
             await queries.enqueue("nothing", b"{}", execute_after=timedelta(seconds=delay_seconds))
-            times["accepted_at"] = time.time()
 
     async with asyncio.TaskGroup() as group:
         group.create_task(queuer.run())

@@ -10,6 +10,7 @@ import asyncio
 import json
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import procrastinate
@@ -17,16 +18,15 @@ import procrastinate
 
 async def main(dsn: str, delay_seconds: float, lines: asyncio.StreamReader) -> None:
     app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=dsn))
-    times: dict[str, float] = {}
 
     @app.task(name="nothing")
-    async def nothing() -> None:
-        say(**times, handled_at=time.time())
+    async def nothing(due_at: float) -> None:
+        say(handled_at=time.time(), due_at=due_at)
 
     async def defer_at_each_line() -> None:
         while await lines.readline():
-            await nothing.configure(schedule_in={"milliseconds": int(delay_seconds * 1000)}).defer_async()
-            times["accepted_at"] = time.time()
+            due_at = datetime.now(UTC) + timedelta(seconds=delay_seconds)
+            await nothing.configure(schedule_at=due_at).defer_async(due_at=due_at.timestamp())
 
     async with app.open_async():
         await app.schema_manager.apply_schema_async()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Any
 
 import anyio
@@ -10,6 +12,7 @@ import pytest
 
 from cgworker import AnswerTimeout, KernelClient, Turn, TurnRef, Worker, WorkerOptions, answer_question, retry
 from cgworker.errors import ConflictError, KernelLacks
+from cgworker.kernel.store.claims.due_claim import LeadTime
 from cgworker.testing import LocalKernel, local_kernel
 from cgworker.wire.schedules import PutSchedule
 from tests.journeys.conftest import closed, history, in_state, working
@@ -45,6 +48,27 @@ def napping(kernel: KernelClient, seconds: float) -> tuple[Worker, list[str]]:
         return "rested"
 
     return worker, done
+
+
+async def test_no_handler_starts_before_its_turn_is_due(
+    kernel: LocalKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the kernel makes the claim that waits for it a good while earlier."""
+    monkeypatch.setattr(LeadTime, "note", lambda *_: None)
+    monkeypatch.setattr(kernel._kernel.timers, "_lead", LeadTime(0.0, 0.3))  # noqa: SLF001  # not that much ahead
+    desk, handled = await kernel.agent("desk"), dict[str, float]()
+    worker = Worker(desk, options=OPTIONS)
+
+    @worker.turn()
+    async def note(turn: Turn) -> None:
+        handled[turn.ref.turn_id] = time.time()
+
+    async with working(worker):
+        for delay_seconds in (0.5, 0.2, 0.1, 0.4):
+            turn = await kernel.dispatch("desk", {}, delay_seconds=delay_seconds)
+            due = (await closed(desk, turn)).not_before
+            assert isinstance(due, datetime)
+            assert handled[turn.turn_id] >= due.timestamp()
 
 
 async def test_a_turn_sleeps_for_a_day_and_no_worker_need_be_alive(days: LocalKernel) -> None:

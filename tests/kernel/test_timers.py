@@ -15,17 +15,12 @@ from cgworker.kernel import timers
 from cgworker.kernel.app import Kernel, open_kernel
 from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.long_poll.notifier import timer_topic
-from cgworker.kernel.store.claims.claim import Claimed
-from cgworker.kernel.store.claims.due_claim import claim_due_turn
-from cgworker.kernel.store.claims.hand_over import WaitingClaim
-from cgworker.kernel.store.claims.reclaim import ClaimRequest
-from cgworker.kernel.store.due import NextDue, WokenTurn, next_due, wake_turns
+from cgworker.kernel.store.due import NextDue, next_due
 from cgworker.kernel.store.postgres.database import Database
 from cgworker.lifecycle import TurnState
 from cgworker.testing.kernel_clock import move_clock
-from cgworker.wire.claims import ClaimNext
 from tests.kernel.killing import MortalKernel
-from tests.kernel.parked import WAIT, Waiter, until, waiting
+from tests.kernel.parked import WAIT, until, waiting
 from tests.kernel.project import Agent, Project, client_of, token_of
 
 DAY = 86_400
@@ -44,13 +39,6 @@ async def events_of(worker: Agent, turn_id: str) -> list[Any]:
     """The turn's suspensions and resumptions."""
     feed = await worker.get(f"turns/{turn_id}/feed", limit=500)
     return [event for event in feed["items"] if event["event_type"] in ("turn.suspended", "turn.resumed")]
-
-
-async def make_due(project: Project, turn_ids: list[str]) -> None:
-    """Let turns be due now that the timer does not know of."""
-    numbers = [int(turn_id.removeprefix("T-")) for turn_id in turn_ids]
-    statement = "update cg_turns set due_at = now() where project_id = $1 and turn_number = any ($2)"
-    await project.kernel.database.execute(statement, project.id, numbers)
 
 
 async def until_queued(worker: Agent, turn_id: str) -> None:
@@ -80,115 +68,6 @@ async def test_the_kernel_queues_a_sleeping_turn_when_its_time_has_come(project:
     assert suspended["annotations"]["resume_after_seconds"] == 0.2
     assert seconds_between(suspended, resumed) >= 0.2
     assert (await worker.claim())["turn_id"] == turn_id
-
-
-async def test_a_turn_that_is_due_is_given_to_a_waiting_claim_in_one_statement(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nothing is left for the statement that makes due turns ready."""
-    woken: list[WokenTurn] = []
-
-    async def waking(database: Database, max_count: int) -> tuple[list[WokenTurn], bool]:
-        turns, has_more = await wake_turns(database, max_count)
-        woken.extend(turns)
-        return turns, has_more
-
-    monkeypatch.setattr(timers, "wake_turns", waking)
-    worker = await project.agent("worker", capacity=9)
-    waiter = await waiting(worker)
-    turn_id = await worker.dispatch(worker, delay_seconds=0.3, serial_key="a")
-    assert (claim := await waiter.claim())["turn_id"] == turn_id
-    assert woken == []
-    turn = await worker.get(f"turns/{turn_id}")
-    assert (turn["state"], turn["serial_key"]) == ("running", "a")
-    assert (await worker.finish(claim)).status_code == 200
-
-
-class Prepared:
-    """A claim that was prepared for a turn that is due later; whoever tests says when that is."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.has_begun, self.is_due, self.seconds = asyncio.Event(), asyncio.Event(), 0.0
-        monkeypatch.setattr(timers, "_AHEAD_SECONDS", 9)
-        monkeypatch.setattr(timers, "_until_due", self._until_due)
-
-    async def _until_due(self, woken: asyncio.Event, seconds: float) -> bool:
-        self.seconds = seconds
-        self.has_begun.set()
-        await self.is_due.wait()
-        return not woken.is_set()
-
-    async def claim(self, worker: Agent) -> tuple[Waiter, str]:
-        """Let a claim wait, and a turn that is due later be prepared for it; returns both."""
-        waiter, kernel = await waiting(worker), worker.project.kernel
-        turn_id = await worker.dispatch(worker, delay_seconds=9)
-        async with asyncio.timeout(9):
-            while not self.has_begun.is_set():  # the dispatch may have woken the claim, which waits again
-                kernel.timers.expect_anew()
-                await asyncio.sleep(0.5)
-        return waiter, turn_id
-
-
-async def test_a_claim_that_is_prepared_is_made_when_its_turn_is_due(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nobody sees it before, and its event is of that instant."""
-    prepared, worker = Prepared(monkeypatch), await project.agent("worker")
-    waiter, turn_id = await prepared.claim(worker)
-    assert 0 < prepared.seconds <= 9
-    assert not waiter.is_answered
-    assert (await worker.get(f"turns/{turn_id}"))["state"] == TurnState.QUEUED
-    prepared.is_due.set()
-    assert (await waiter.claim())["turn_id"] == turn_id
-    turn, feed = await worker.get(f"turns/{turn_id}"), await worker.get(f"turns/{turn_id}/feed", limit=500)
-    assert turn["state"] == TurnState.RUNNING
-    [claimed] = [event for event in feed["items"] if event["event_type"] == "turn.claimed"]
-    assert datetime.fromisoformat(claimed["created_at"]) == datetime.fromisoformat(turn["not_before"])
-
-
-async def test_a_claim_that_is_prepared_is_given_up_for_a_turn_that_comes_first(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The other one is due sooner, so the claim that waits gets it."""
-    prepared, worker = Prepared(monkeypatch), await project.agent("worker")
-    waiter, later = await prepared.claim(worker)
-    sooner = await worker.dispatch(worker)
-    prepared.is_due.set()
-    assert (await waiter.claim())["turn_id"] == sooner
-    assert (await worker.get(f"turns/{later}"))["state"] == TurnState.QUEUED
-
-
-async def test_a_prepared_claim_waits_until_its_turn_is_due() -> None:
-    """Not a moment less; or until it is woken."""
-    time, woken = asyncio.get_running_loop().time, asyncio.Event()
-    begun_at = time()
-    assert await timers._until_due(woken, 0.0302)  # noqa: SLF001  # as a claim waits
-    assert time() - begun_at >= 0.0302
-    woken.set()
-    assert not await timers._until_due(woken, DAY)  # noqa: SLF001  # as a claim waits
-
-
-async def test_a_turn_that_is_due_passes_over_no_other(project: Project) -> None:
-    """Not one that is due as well and has a higher priority, one that is ready, or one of its serial key."""
-    worker = await project.agent("worker", capacity=9)
-
-    async def offered(*due: dict[str, Any]) -> list[Claimed]:
-        turns = [await worker.dispatch(worker, delay_seconds=60, **more) for more in due]
-        given: list[Claimed] = []
-        waits = WaitingClaim(ClaimRequest(ClaimNext(agent=worker.ref), worker.bearer), given.append)
-        kernel = project.kernel
-        async with kernel.timers._doing:  # noqa: SLF001  # its timer makes none of them ready meanwhile
-            await make_due(project, turns)
-            await claim_due_turn(kernel.database, project.id, waits, lease=kernel.config.lease)
-        while claim_at_hand := await worker.claim():  # what was not given
-            await worker.finish(claim_at_hand)
-        return given
-
-    assert len(await offered({"serial_key": "b"})) == 1
-    assert await offered({"serial_key": "b"}) == []  # the one that was given runs
-    assert await offered({"priority": 0}, {"priority": 5}) == []
-    await worker.dispatch(worker)
-    assert await offered({}) == []
 
 
 async def test_a_claim_that_waits_anywhere_gets_a_turn_that_is_due(

@@ -10,14 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from datetime import timedelta
-from functools import partial
 
 from cgworker.errors import CommonGroundError
 from cgworker.kernel.long_poll.long_poll import until_woken
 from cgworker.kernel.long_poll.notifier import Notifier, agent_topics, timer_topic, turn_topics, work_topic
 from cgworker.kernel.long_poll.parked_claims import ParkedClaims
 from cgworker.kernel.metrics import Metrics
-from cgworker.kernel.store.claims.due_claim import claim_due_turn
+from cgworker.kernel.store.claims.due_claim import LeadTime, claim_due_turn
 from cgworker.kernel.store.due import NextDue, WokenTurn, next_due, wake_turns
 from cgworker.kernel.store.postgres.database import Database
 from cgworker.kernel.store.ticks import Tick, tick_schedules
@@ -29,8 +28,6 @@ _BATCH = 200
 _TROUBLE_SECONDS = 1.0
 _LATENCY_SECONDS = 1.0  # how much later than the database a kernel counts an instant from, at most
 _MARGIN_SECONDS = 0.001  # an event loop may wake up a moment too early, and then look for nothing
-_TICK_SECONDS = 0.0015  # by how much it may wake up too late
-_AHEAD_SECONDS = 0.005  # how long before a turn is due its claim is prepared
 
 
 class Timers:
@@ -63,6 +60,7 @@ class Timers:
         self._is_looking = False
         self._doing = asyncio.Lock()
         self._is_in_trouble = False
+        self._lead = LeadTime()
 
     def expect(self, seconds: float) -> None:
         """Set the timers of all kernels anew, if what is due in so many seconds is the earliest.
@@ -91,7 +89,7 @@ class Timers:
         look_at = _time() + self._notifier.recheck_seconds
         due_at, agent = _time() + max(0.0, seconds), self._next.agent
         if agent is not None and due_at < look_at:
-            await until_woken(woken, due_at - _AHEAD_SECONDS - _time())
+            await until_woken(woken, due_at - self._lead.seconds - _time())
             if not woken.is_set():
                 await self._hand_over(agent)
         await until_woken(woken, min(due_at + _MARGIN_SECONDS, look_at) - _time())
@@ -126,10 +124,7 @@ class Timers:
             self._notifier.wake_elsewhere(timer_topic())
 
     async def _hand_over(self, agent: AgentRef) -> None:
-        """Give the agent's turn that will be due in a moment to a claim that waits for it here, if any.
-
-        The claim is prepared now, and committed when the turn is due.
-        """
+        """Give the agent's turn that will be due in a moment to a claim that waits for it here, if any."""
         with self._parked.offering(agent) as waiting:
             if waiting is None:
                 return
@@ -139,8 +134,7 @@ class Timers:
                     agent.project_id,
                     waiting,
                     lease=self._lease,
-                    ahead=timedelta(seconds=_AHEAD_SECONDS),
-                    hold=partial(_until_due, waiting.woken),
+                    lead=self._lead,
                 )
             except CommonGroundError as trouble:
                 self._log(trouble)
@@ -191,15 +185,6 @@ def note_tick(notifier: Notifier, metrics: Metrics, tick: Tick) -> None:
 
 def _topics_of(woken: WokenTurn) -> tuple[str, ...]:
     return turn_topics(woken.turn, woken.agent)
-
-
-async def _until_due(woken: asyncio.Event, seconds: float) -> bool:
-    """Wait to the moment; return whether nothing has woken the claim, which would run its own statement."""
-    due_at = _time() + seconds
-    await until_woken(woken, seconds - _TICK_SECONDS)
-    while _time() < due_at and not woken.is_set():  # noqa: ASYNC110  # no timer is as exact
-        await asyncio.sleep(0)
-    return not woken.is_set()
 
 
 def _time() -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from functools import partial
 from itertools import islice
@@ -12,6 +13,7 @@ from starlette.responses import Response
 
 from cgworker.errors import CommonGroundError, InvalidRequest
 from cgworker.kernel.access import authenticate, bearer_acting_as
+from cgworker.kernel.http.held import HeldResponse
 from cgworker.kernel.http.messages import idempotency_key, path_id, read, reply, require_key, require_same
 from cgworker.kernel.long_poll.long_poll import Preferences, long_poll
 from cgworker.kernel.long_poll.notifier import turn_topics, work_topic
@@ -65,8 +67,13 @@ async def claim(request: Request) -> Response:
     )
     if claimed is None:
         return reply(None, headers=preferences.applied())
-    notify_claimed(kernel, claimed)
-    return reply(represent(kernel, claimed, preferences), headers=preferences.applied())
+    answer = reply(represent(kernel, claimed, preferences), headers=preferences.applied())
+    loop = asyncio.get_running_loop()
+    if claimed.holds_from <= loop.time():
+        notify_claimed(kernel, claimed)
+        return answer
+    loop.call_at(claimed.holds_from, notify_claimed, kernel, claimed)
+    return HeldResponse(answer, claimed.holds_from)
 
 
 def record_limit(preferences: Preferences) -> int:
@@ -98,7 +105,7 @@ def represent(kernel: Any, claimed: Claimed, preferences: Preferences) -> ClaimT
         expires_at=token.expires_at,
         context=context if claimed.has_all_records else ABSENT,
         lease_seconds=kernel.config.lease.total_seconds(),
-        server_time=claimed.row["server_time"],
+        server_time=max(claimed.row["server_time"], claimed.row["updated_at"]),
         attempt=claimed.row["attempt"],
     )
 

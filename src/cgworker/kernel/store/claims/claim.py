@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
@@ -21,6 +22,9 @@ from cgworker.kernel.store.ids import hash_of, new_claim_token, turn_id
 from cgworker.kernel.store.postgres.database import Connection, Database, Row
 from cgworker.kernel.store.records import StoredRecord, list_records, stored_records
 from cgworker.wire.refs import ClaimToken
+
+MAX_AHEAD_SECONDS = 0.02
+"""How long before the instant from which it holds a claim may be made, at most (due_claim.py)."""
 
 # Claims for each agent its next turns (difference 29): as many as it asks for and has free slots for.
 #
@@ -142,6 +146,7 @@ class Claimed:
         records: the requested records.
         gave_back: whether expired leases of the agent were reconciled first; there may then be more work.
         has_all_records: whether `records` has every requested record; false if they exceed a page's size.
+        holds_from: the time of the event loop before which it must not be answered (due_claim.py).
     """
 
     token: ClaimToken
@@ -149,6 +154,7 @@ class Claimed:
     records: tuple[StoredRecord, ...] = ()
     gave_back: bool = False
     has_all_records: bool = True
+    holds_from: float = 0.0
 
 
 async def claim_turns(
@@ -292,4 +298,9 @@ async def _repeat(database: Database, one: ClaimTry, lease: timedelta) -> list[R
             return rows
         return await connection.fetch(CLAIM_TURNS, agent.project_id, lease, *columns([one.row()]))
 
-    return _decided(await database.transact(repeat, retries_duplicates=True))
+    rows = _decided(await database.transact(repeat, retries_duplicates=True))
+    if rows[0]["turn_number"] is not None:
+        early = (rows[0]["updated_at"] - rows[0]["server_time"]).total_seconds()
+        if early > 0:
+            await asyncio.sleep(min(early, MAX_AHEAD_SECONDS) + 0.001)  # a timer may be a moment too early
+    return rows

@@ -61,11 +61,13 @@ for update
 
 # Gives the turn a new token while it still runs under the first claim. The first token becomes void, in case
 # both answers arrive. The first claim has written the event already. Only a turn that runs has a claim: to
-# say so would let PostgreSQL look among all that run. The array makes it find the turn by its whole key.
+# say so would let PostgreSQL look among all that run. The array makes it find the turn by its whole key. The
+# instant from which the claim holds may still be to come (due_claim.py), and stays.
 RECLAIM_TURN = """
 with claimed as (
     update cg_turns t
-    set claim_token_hash = $4, claim_expires_at = cg_clock() + $5, updated_at = cg_clock()
+    set claim_token_hash = $4, claim_expires_at = greatest(t.claim_expires_at, cg_clock() + $5),
+        updated_at = greatest(t.updated_at, cg_clock())
     from cg_idempotency_keys k
     where k.project_id = $1 and k.agent_id = $2 and k.route = 'claims:claim' and k.key = $3
         and t.project_id = k.project_id and t.turn_number = k.turn_number
