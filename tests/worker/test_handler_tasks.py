@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, MutableMapping
 from contextvars import ContextVar
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import anyio
 import pytest
@@ -49,9 +50,14 @@ class Noted:
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_one_that_waits_for_nothing_runs_in_the_task_of_its_attempt() -> None:
-    noted = Noted()
-    await run_all(noted.call("handler"), goes_on=noted.call("attempt"))
-    assert noted.tasks["handler"] == noted.tasks["attempt"]
+    tasks = list[int]()
+
+    async def note() -> None:
+        tasks.append(id(current_task()))  # the task itself would be a reference to it
+
+    await run_all(note, goes_on=note)
+    assert len(tasks) == 2
+    assert tasks[0] == tasks[1]
 
 
 async def test_one_that_waits_keeps_its_task_and_its_attempt_goes_on() -> None:
@@ -226,3 +232,23 @@ async def test_who_cancels_its_task_after_its_end_cancels_no_other() -> None:
 
     await run_all(leave_a_timer, noted.call("another"), goes_on=wait_longer)
     assert passed == ["waited"] * 2
+
+
+@pytest.mark.parametrize("kept", [dict[Any, str](), WeakKeyDictionary[Any, str]()])
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_what_is_kept_for_a_task_is_not_for_the_next_handler(kept: MutableMapping[Any, str]) -> None:
+    """A session of SQLAlchemy whose `scopefunc` is the current task."""
+    handlers: HandlerTasks
+
+    async def find_or_keep() -> None:
+        found.append(kept.setdefault(current_task(), f"the session of handler {len(found)}"))
+
+    async def attempts() -> None:
+        await handlers.call(find_or_keep)
+        await handlers.call(find_or_keep)
+
+    found: list[str] = []
+    async with anyio.create_task_group() as tasks:
+        handlers = HandlerTasks(tasks)
+        handlers.start_soon(attempts)
+    assert found == ["the session of handler 0", "the session of handler 1"]

@@ -3,14 +3,16 @@
 A task for each handler, and the two wake-ups that it takes, are a good part of what a short turn costs a
 worker. So an attempt calls its handler in its own task. A handler that waits for something keeps this task,
 and the attempt goes on in another one. So a handler is in one task from its begin to its end, and alone in it
-meanwhile, and one that does not end delays no attempt. An attempt also leaves a task that its handler still
-refers to at its end: a timer that was forgotten may cancel it, and with it all that runs there.
+meanwhile, and one that does not end delays no attempt. An attempt also leaves a task that something of its
+handler still refers to at the end: a forgotten timer may cancel it, and what is kept for this task, such as a
+session of a database, is not for the next handler.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
+import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context, copy_context
 from types import coroutine
@@ -69,10 +71,10 @@ class HandlerTasks:
             self._tasks.start_soon(run)
             return
         task = cast("asyncio.Task[None]", asyncio.current_task())
-        references = sys.getrefcount(task)
+        references = _references_to(task)
         rest = _run_first_part(run(), copy_context())
-        if rest is not None or task.cancelling() > 0 or sys.getrefcount(task) > references:
-            await _leave_task_to(rest)  # who has ended, and kept the task, may cancel it later
+        if rest is not None or task.cancelling() > 0 or _references_to(task) > references:
+            await _leave_task_to(rest)
 
     async def _run(self, work: Work, context: Context) -> None:
         """Run work until it ends, or leaves this task to a handler."""
@@ -104,6 +106,11 @@ def _run_until_left(work: Work, context: Context) -> Generator[Any, Any, _KeptBy
 def _leave_task_to(handler: Awaitable[None] | None) -> Generator[Any, Any, None]:
     """Go on in another task."""
     yield _KeptBy(handler)
+
+
+def _references_to(task: asyncio.Task[None]) -> int:
+    """Count the references to a task, weak ones too."""
+    return sys.getrefcount(task) + weakref.getweakrefcount(task)
 
 
 def _run_first_part(call: Work, context: Context) -> Awaitable[None] | None:
