@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import sys
 import threading
@@ -20,7 +21,6 @@ from cgworker import (
     WorkerOptions,
     key_from_file,
 )
-from cgworker.private import write_private
 from tests.object_stores import s3_settings, write_key
 
 TURN, OTHER = "a" * 40, "a" * 39 + "b"
@@ -120,20 +120,22 @@ async def test_only_the_user_reads_what_is_in_files(
     assert stat.S_IMODE(place.stat().st_mode) == 0o700
 
 
+@pytest.mark.parametrize("size", [20, 200_000])
 async def test_the_event_loop_does_not_wait_for_the_disk(
-    make: Callable[[str], PrivateStore], monkeypatch: pytest.MonkeyPatch
+    size: int, make: Callable[[str], PrivateStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Writing and syncing are done in a thread."""
+    """Syncing is done in a thread."""
     threads: list[threading.Thread] = []
 
-    def noting(path: Path, data: bytes, *, sync: bool) -> None:
+    def noting(descriptor: int) -> None:
         threads.append(threading.current_thread())
-        write_private(path, data, sync=sync)
+        os.fdatasync(descriptor)
 
-    monkeypatch.setattr("cgworker.stores.folder.write_private", noting)
-    await make("folder").put(NAME, SECRET)
-    assert threads != [threading.current_thread()]
-    assert len(threads) == 1
+    monkeypatch.setattr("cgworker.stores.segments._sync_data", noting)
+    monkeypatch.setattr("os.fsync", noting)
+    await make("folder").put(NAME, bytes(size))
+    assert threads
+    assert threading.current_thread() not in threads
 
 
 # ---------------------------------------------------------------- keys

@@ -32,7 +32,13 @@ class DurableTurn:
 
     @overload
     async def once(
-        self, key: str, make: Callable[[], Any], *, private: bool = False, ahead: bool = False
+        self,
+        key: str,
+        make: Callable[[], Any],
+        *,
+        private: bool = False,
+        ahead: bool = False,
+        acts: bool = True,
     ) -> Any: ...
 
     @overload
@@ -44,6 +50,7 @@ class DurableTurn:
         returns: type[T],
         private: bool = False,
         ahead: bool = False,
+        acts: bool = True,
     ) -> T: ...
 
     async def once(
@@ -54,6 +61,7 @@ class DurableTurn:
         returns: Any = Any,
         private: bool = False,
         ahead: bool = False,
+        acts: bool = True,
     ) -> Any:
         """Run a step once in the turn's life; later attempts get its stored result.
 
@@ -68,9 +76,11 @@ class DurableTurn:
             private: keep the result out of CommonGround: its record has only a digest and a size. It may have
                 hundreds of megabytes, and is removed when the turn is closed.
             ahead: go on ahead of a private step: its result and its record are written meanwhile. The next
-                step is done once the result is stored, and goes on once the record is in; so do questions,
-                records, children and the end of the turn, and they raise what went wrong. For handlers that
-                act in steps alone.
+                step begins once the result is stored. At most nine records are under way. Questions, public
+                records, children and the end of the turn wait for them, and raise what went wrong. For
+                handlers that act in steps alone.
+            acts: whether the step has effects. One that has none, such as a request to a model, may begin
+                while the result before it is synced to the disk.
 
         Raises:
             LeaseLost: the kernel did not answer before the lease ended.
@@ -79,7 +89,7 @@ class DurableTurn:
             PrivateStepMissing: the private store does not have the result, and the worker's
                 `on_private_missing` is "fail", or it handed the turn back too often.
         """
-        return await self._parts.steps.once(key, make, returns, private=private, ahead=ahead)
+        return await self._parts.steps.once(key, make, returns, private=private, ahead=ahead, acts=acts)
 
     @property
     def may_have_private(self) -> bool:

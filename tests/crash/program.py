@@ -61,14 +61,17 @@ def _is_ours(filename: str, within: tuple[str, ...]) -> bool:
 
 
 async def agent(turn: Turn, runs: str, begin: Callable[[], None] = lambda: None) -> list[str]:
-    """Make three private steps; `begin` is called within the first."""
+    """Make three private steps, as a model, a tool and a model are; `begin` is called within the first."""
 
     def make(key: str) -> str:
         _say(runs, key)
         begin()
         return f"{key} by {os.getpid()}"
 
-    return [await turn.once(key, partial(make, key), private=True, ahead=True) for key in AGENTS_STEPS]
+    return [
+        await turn.once(key, partial(make, key), private=True, ahead=True, acts=key == "second")
+        for key in AGENTS_STEPS
+    ]
 
 
 async def main(url: str, project: str, token: str, runs: str, outbox: str, when: str, step: str) -> None:

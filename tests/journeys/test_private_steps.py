@@ -89,7 +89,9 @@ async def test_a_private_step_is_done_once_and_shows_no_value(
         await asking(desk, options(store), made, then="go back").run()
         first = (await steps(desk, turn))[0]
         [kept] = files(tmp_path / "private")
-        assert first == {"key": "model#1", "private": {"sha256": kept.name, "bytes": kept.stat().st_size}}
+        [name] = await store.names(kept.parent.name)
+        data = await store.get(name) or b""
+        assert first == {"key": "model#1", "private": {"sha256": Path(name).name, "bytes": len(data)}}
         assert CANARY in kept.read_text(errors="replace")
         async with working(asking(desk, options(store), made)):
             assert (await closed(desk, turn)).final_payload == {"length": len(CANARY) + 2, "number": "1"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from functools import partial
@@ -88,10 +89,10 @@ class Plain:
 # ---------------------------------------------------------------- what waits, and for what
 
 
-async def test_a_handler_goes_on_while_one_record_is_under_way_and_no_more(
+async def test_the_first_record_of_a_turn_is_waited_for_by_the_next_step(
     kernel: LocalKernel, tmp_path: Path
 ) -> None:
-    """The second step is made without the first one's record; the third waits for that."""
+    """It tells a worker without the values that there are some."""
     public: list[list[str]] = []
     async with await kernel.agent("desk") as desk, await kernel.agent("reader") as reader:
         turn = await kernel.dispatch("desk", {})
@@ -113,6 +114,155 @@ async def test_a_handler_goes_on_while_one_record_is_under_way_and_no_more(
         assert public[:2] == [[], []]
         assert "0" in public[2]
         assert await steps(desk, turn) == ["0", "1", "2"]
+
+
+async def test_a_handler_goes_on_ahead_of_nine_records_and_no_more(
+    kernel: LocalKernel, tmp_path: Path
+) -> None:
+    """After the first one: nine steps are done while the kernel takes no record, and the tenth waits."""
+    made: list[int] = []
+    is_held = anyio.Event()
+    async with await kernel.agent("desk") as desk:
+        turn = await kernel.dispatch("desk", {})
+        worker = Worker(desk, options=options(FolderStore(tmp_path / "private")))
+
+        @worker.turn()
+        async def work(turn: Turn) -> None:
+            await turn.once("0", lambda: 0, private=True)
+            kernel.faults.answer("append", 503, times=_FOR_EVER)
+            for number in range(1, 15):
+                await turn.once(f"{number}", partial(made.append, number), private=True, ahead=True)
+                if number == 9:
+                    is_held.set()
+
+        async with working(worker):
+            await is_held.wait()
+            await in_state(desk, turn, "running")
+            assert len(made) <= 10
+            assert await steps(desk, turn) == ["0"]
+            kernel.faults.clear()
+            assert (await closed(desk, turn)).outcome == "succeeded"
+        assert await steps(desk, turn) == [f"{number}" for number in range(15)]
+
+
+class Unsynced:
+    """Holds the syncs of small values back until they may go on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.has_come = threading.Event()
+        self.may_go_on = threading.Event()
+        self.is_broken = False
+        monkeypatch.setattr("cgworker.stores.segments._sync_data", self._sync)
+
+    def _sync(self, _descriptor: int) -> None:
+        self.has_come.set()
+        self.may_go_on.wait()
+        if self.is_broken:
+            raise OSError(5, "Input/output error")
+
+
+@pytest.mark.parametrize("acts", [True, False])
+async def test_only_a_step_without_effects_begins_before_the_value_before_it_is_synced(
+    acts: bool, kernel: LocalKernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power cut, a tool must not have acted on an answer that is lost."""
+    disk = Unsynced(monkeypatch)
+    seen: list[str] = []
+    async with await kernel.agent("desk") as desk:
+        turn = await kernel.dispatch("desk", {})
+        worker = Worker(desk, options=options(FolderStore(tmp_path / "private")))
+
+        @worker.turn()
+        async def work(turn: Turn) -> None:
+            await turn.once("a", lambda: 1, private=True, ahead=True)
+            await turn.once("b", lambda: seen.append("b"), private=True, ahead=True, acts=acts)
+
+        async with working(worker):
+            await anyio.to_thread.run_sync(disk.has_come.wait)
+            await in_state(desk, turn, "running")
+            assert await steps(desk, turn) == []  # no record says that it is stored
+            seen.append("synced")
+            disk.may_go_on.set()
+            await closed(desk, turn)
+        assert await steps(desk, turn) == ["a", "b"]
+    assert seen == (["synced", "b"] if acts else ["b", "synced"])
+
+
+async def test_a_step_whose_value_cannot_be_synced_gets_no_record(
+    kernel: LocalKernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does the one that was done meanwhile; the failure is that of the turn."""
+    disk = Unsynced(monkeypatch)
+    disk.is_broken = True
+    async with await kernel.agent("desk") as desk:
+        turn = await kernel.dispatch("desk", {})
+        worker = Worker(desk, options=options(FolderStore(tmp_path / "private")))
+
+        @worker.turn()
+        async def work(turn: Turn) -> None:
+            await turn.once("a", lambda: 1, private=True, ahead=True)
+            await turn.once("b", disk.may_go_on.set, private=True, ahead=True, acts=False)
+
+        async with working(worker):
+            assert (await closed(desk, turn)).final_payload["type"] == "OSError"
+        assert await steps(desk, turn) == []
+
+
+async def test_a_large_value_is_not_on_the_disk_before_a_small_one_that_was_made_before_it(
+    kernel: LocalKernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or else a power cut could leave it alone."""
+    disk = Unsynced(monkeypatch)
+    async with await kernel.agent("desk") as desk:
+        turn = await kernel.dispatch("desk", {})
+        worker = Worker(desk, options=options(FolderStore(tmp_path / "private")))
+
+        @worker.turn()
+        async def work(turn: Turn) -> str:
+            await turn.once("a", lambda: 1, private=True, ahead=True)
+            await turn.once("b", lambda: "b" * 100_000, private=True, ahead=True, acts=False)
+            return "went on"
+
+        async with working(worker):
+            await anyio.to_thread.run_sync(disk.has_come.wait)
+            await in_state(desk, turn, "running")
+            assert len(files(tmp_path / "private")) == 1
+            disk.may_go_on.set()
+            assert (await closed(desk, turn)).final_payload == "went on"
+
+
+async def test_a_value_without_a_record_is_synced_before_it_gets_one(
+    kernel: LocalKernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker that wrote it may have died before it could."""
+    store = FolderStore(tmp_path / "private")
+    async with await kernel.agent("desk") as desk:
+        turn, made = await in_doubt(kernel, desk, store)
+        disk = Unsynced(monkeypatch)
+        async with working(going_on(desk, FolderStore(tmp_path / "private"), made, "a")):
+            await anyio.to_thread.run_sync(disk.has_come.wait)
+            await in_state(desk, turn, "running")
+            assert await steps(desk, turn) == []
+            disk.may_go_on.set()
+            assert (await closed(desk, turn)).final_payload == ["a1"]
+    assert made == ["a"]
+
+
+async def test_a_store_derived_from_a_folder_sees_all_values(kernel: LocalKernel, tmp_path: Path) -> None:
+    """It may encrypt them, for instance."""
+    slow = Slow(tmp_path / "private", held=0)
+    seen: list[str] = []
+
+    async def put(name: str, data: bytes) -> None:
+        seen.append(name)
+        await FolderStore.put(slow, name, data)
+
+    slow.put = put  # type: ignore[method-assign]
+    async with await kernel.agent("desk") as desk:
+        turn = await kernel.dispatch("desk", {})
+        async with working(going_on(desk, slow, [], "ab")):
+            await closed(desk, turn)
+    assert len(seen) == 2
 
 
 async def test_a_step_begins_only_when_the_value_before_it_is_stored(

@@ -124,7 +124,8 @@ class Harness:
             key: the key of the step; by default `model#1`, `model#2` and so on.
         """
         ask = partial(self._ask_model, make, name, tokens_of)
-        answer = await self.turn.once(key or self.turn.step_key("model"), ask, private=True, ahead=True)
+        key = key or self.turn.step_key("model")
+        answer = await self.turn.once(key, ask, private=True, ahead=True, acts=False)
         tokens = tokens_of(answer)
         self.usage.requests += 1
         self.usage.input_tokens += tokens.input

@@ -93,7 +93,7 @@ class Journal:
             while self._more_records:
                 page, self._more_records = await call_until_lease_ends(self._next_page, self._lease)
                 self._records.extend(page.semantic_items)
-        return tuple(item for item in self._records if role is None or item.record.record_role == role)
+        return tuple(item for item in self._records if role is None or item.role == role)
 
     def may_hold(self, wanted: Callable[[Any], bool]) -> bool:
         """Return whether a record from before this attempt may be of a kind; read nothing from the kernel.

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import UTC
 from functools import cached_property, partial
 from typing import Any, Literal
@@ -106,6 +106,7 @@ class PrivateValues:
         self._looking = anyio.Lock()
         self._found: dict[str, PrivateValue] | None = None  # looked for once, before this attempt stores any
         self._is_listed = False
+        self._small_values: dict[str, dict[str, bytes]] = {}  # of a folder, by turn, until they are used
         self.have_been_put: bool = False
 
     @cached_property
@@ -135,16 +136,38 @@ class PrivateValues:
         encode = partial(_encode, key, self._claimed, value)
         return encode() if _is_small(value) else await in_thread(encode)
 
-    async def put(self, made: PrivateValue) -> PrivateValue:
-        """Store a value, and return it.
+    def write(self, made: PrivateValue) -> Callable[[], Awaitable[None]] | None:
+        """Write a value so that it outlives this process, if the store can do so at once: a folder.
+
+        Returns:
+            Waits until the value outlives a power cut too; None if nothing was written.
+
+        Raises:
+            LeaseLost: the lease has ended, so that nobody may look for it.
+            OSError: the value cannot be written.
+        """
+        self._journal.check_lease()
+        self.have_been_put = True
+        return None if self._folder is None else self._folder.write(self._name_of(made), made.data)
+
+    async def put(self, made: PrivateValue) -> None:
+        """Store a value.
 
         Raises:
             LeaseLost: the lease has ended, so that nobody may look for it.
         """
         self._journal.check_lease()
         self.have_been_put = True
-        await self._settings.store.put(f"{self._turn}/{made.digest}", made.data)
-        return made
+        await self._settings.store.put(self._name_of(made), made.data)
+
+    def _name_of(self, made: PrivateValue) -> str:
+        return f"{self._turn}/{made.digest}"
+
+    @cached_property
+    def _folder(self) -> FolderStore | None:
+        """The store, if it is a folder; a class derived from it may store otherwise."""
+        store = self._settings.store
+        return store if type(store) is FolderStore else None
 
     async def unpublished(self, key: str, published: Collection[str]) -> PrivateValue | None:
         """Return the value that an earlier attempt stored for a step, and died before its record was in.
@@ -171,11 +194,20 @@ class PrivateValues:
         found: dict[str, PrivateValue] = {}
         for name in names or ():
             digest = name.rpartition("/")[2]
-            data = None if digest in published else await store.get(name)
+            data = None if digest in published else await self._read(self._turn, digest)
             value = None if data is None else await _decoded(data, digest)
             if value is not None and (value.key not in found or found[value.key].claimed < value.claimed):
                 found[value.key] = value
         return found
+
+    async def _read(self, turn: str, digest: str) -> bytes | None:
+        """Return what the store has under a digest. The small values of a folder are read at once."""
+        name = f"{turn}/{digest}"
+        if self._folder is None:
+            return await self._settings.store.get(name)
+        if turn not in self._small_values:
+            self._small_values[turn] = await self._folder.small_values(turn)
+        return self._small_values[turn].pop(name, None) or await self._folder.large_value(name)
 
     async def get(self, key: str, facts: Mapping[str, Any]) -> Any:
         """Return a value.
@@ -198,14 +230,14 @@ class PrivateValues:
 
     async def _find(self, digest: str) -> PrivateValue | None:
         """Return a value by its digest: the turn's own, or one of a turn that this one does again."""
-        turn: TurnSnapshot | None = self._snapshot
-        while turn is not None:
-            data = await self._settings.store.get(f"{private_name_of(turn)}/{digest}")
-            found = None if data is None else await _decoded(data, digest)
-            if found is not None:
+        turn, name = self._snapshot, self._turn
+        while True:
+            data = await self._read(name, digest)
+            if data is not None and (found := await _decoded(data, digest)) is not None:
                 return found
-            turn = await self._redone_by(turn)
-        return None
+            if (redone := await self._redone_by(turn)) is None:
+                return None
+            turn, name = redone, private_name_of(redone)
 
     async def _redone_by(self, turn: TurnSnapshot) -> TurnSnapshot | None:
         """Return the turn that one does again, if it keeps its steps."""
@@ -250,8 +282,8 @@ def is_private_step(payload: Any) -> bool:
     Args:
         payload: the payload.
     """
-    facts = payload.get("private") if isinstance(payload, Mapping) else None
-    return isinstance(facts, Mapping) and isinstance(facts.get("sha256"), str)
+    facts = payload.get("private") if isinstance(payload, dict) else None
+    return isinstance(facts, dict) and isinstance(facts.get("sha256"), str)
 
 
 def _is_hand_back(annotations: Mapping[str, Any]) -> bool:

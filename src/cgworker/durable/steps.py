@@ -4,8 +4,9 @@ A step is stored as a record of role `step`, `{"key": ..., "value": ...}`. It is
 died after doing it and before storing it. The value of a private step is in a private store, and its record
 is `{"key": ..., "private": {"sha256": ..., "bytes": ...}}`.
 
-A handler may go on ahead of a private step: its value and its record are written meanwhile. The next step is
-done only when the value is stored, and goes on only when the record is in.
+A handler may go on ahead of a private step: its value and its record are written meanwhile. The next step
+begins only when the value is stored; one that has no effects, when the value outlives this process. The first
+record of a turn is waited for by the next step, a later one by the ninth after it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from cgworker.errors import PrivateStepMissing
 from cgworker.wire.converter import dumps, loads, structure_plain, unstructure_plain
 
 STEP_ROLE = "step"
+
+_MAX_BEHIND = 8  # records, behind the step that was done last
 
 
 class Steps:
@@ -50,6 +53,7 @@ class Steps:
         *,
         private: bool = False,
         ahead: bool = False,
+        acts: bool = True,
     ) -> Any:
         """Return the value of the step; compute and store it if no attempt has done so yet. See `Turn.once`.
 
@@ -59,6 +63,7 @@ class Steps:
             returns: the type that the stored value is read as.
             private: store the value in the private store.
             ahead: return before a private value is stored, if the store can find it without its record.
+            acts: whether the step has effects.
 
         Raises:
             TypeError: the value is not JSON.
@@ -72,7 +77,7 @@ class Steps:
                 if key not in self._values:
                     was_private = key in await self._load()  # and its value is missing
                     self._values[key] = await self._make(
-                        key, make, private=private or was_private, ahead=ahead
+                        key, make, private=private or was_private, ahead=ahead, acts=acts
                     )
         return structure_plain(returns, self._values[key])
 
@@ -95,41 +100,51 @@ class Steps:
     async def _load(self) -> dict[str, Mapping[str, Any]]:
         """Return the records of the steps by key: the first of a key, but the last of a private step."""
         if self._records is None:
-            kept = [item.payload for item in await self._journal.records(STEP_ROLE)]
             found: dict[str, Mapping[str, Any]] = {}
-            for step in filter(_is_step, kept):
-                if is_private_step(step):
+            for item in await self._journal.records(STEP_ROLE):
+                if not _is_step(step := item.payload):
+                    continue
+                if is_private := is_private_step(step):
                     self._published.add(step["private"]["sha256"])
-                if step["key"] not in found or is_private_step(step):  # it was done again
+                if is_private or step["key"] not in found:  # a private one was done again
                     found[step["key"]] = step
             if self._records is None:  # another task may have loaded them meanwhile
                 self._records = found
         return self._records
 
-    async def _make(self, key: str, make: Callable[[], Any], *, private: bool, ahead: bool) -> Any:
-        await self._journal.writes.stored()
+    async def _make(
+        self, key: str, make: Callable[[], Any], *, private: bool, ahead: bool, acts: bool
+    ) -> Any:
+        writes = self._journal.writes
+        await writes.stored(or_written=not acts)
         if private and ahead and (found := await self._private.unpublished(key, self._published)) is not None:
-            await self._journal.writes.write(partial(_same, found), self._publish, ahead=True)
-            return found.value
+            return await self._keep(found, ahead=True)
         made = make()
         value = await made if inspect.isawaitable(made) else made
         if private:
             encoded = await self._private.encode(key, value)
-            ahead = ahead and self._private.are_found_without_records
-            put = partial(self._private.put, encoded)
-            await self._journal.writes.write(put, self._publish, ahead=ahead)
-            return encoded.value
+            await writes.stored(or_written=True)  # or else this one would outlive one that failed
+            return await self._keep(encoded, ahead=ahead and self._private.are_found_without_records)
         value = unstructure_plain(value)
         found = loads(dumps(value))  # exactly the value that a later attempt will read
         await self._journal.append({"key": key, "value": value}, STEP_ROLE)
         return found
 
-    async def _publish(self, stored: PrivateValue) -> None:
-        await self._journal.append_at_once({"key": stored.key, "private": stored.facts}, STEP_ROLE)
+    async def _keep(self, value: PrivateValue, *, ahead: bool) -> Any:
+        """Write a value and its record, and return what is in it."""
+        max_behind = (_MAX_BEHIND if self._published else 0) if ahead else None
+        store = self._private.write(value)
+        await self._journal.writes.write(
+            store or partial(self._private.put, value),
+            partial(self._publish, value),
+            is_written=store is not None,
+            max_behind=max_behind,
+        )
+        return value.value
 
-
-async def _same(value: PrivateValue) -> PrivateValue:
-    return value
+    async def _publish(self, value: PrivateValue) -> None:
+        await self._journal.append_at_once({"key": value.key, "private": value.facts}, STEP_ROLE)
+        self._published.add(value.digest)
 
 
 def _is_step(payload: Any) -> bool:

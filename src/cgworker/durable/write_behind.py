@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import anyio
 
 from cgworker.errors import LeaseLost
 from cgworker.events import logger
-
-T = TypeVar("T")
 
 StartSoon: TypeAlias = Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
 """Starts a task that outlives the handler."""
@@ -24,6 +22,9 @@ StartSoon: TypeAlias = Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
 class _Write:
     """A write under way: first a value, then its record.
 
+    Args:
+        is_written: whether the value outlives this process already.
+
     Attributes:
         is_stored: set once the value is stored, or that failed.
         is_over: set once the record is in, or either failed.
@@ -31,7 +32,8 @@ class _Write:
         scope: cancels it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_written: bool) -> None:
+        self.is_written: bool = is_written
         self.is_stored: anyio.Event = anyio.Event()
         self.is_over: anyio.Event = anyio.Event()
         self.error: Exception | None = None
@@ -50,46 +52,56 @@ class WriteBehind:
         self._writes: list[_Write] = []
 
     async def write(
-        self, store: Callable[[], Awaitable[T]], publish: Callable[[T], Awaitable[Any]], *, ahead: bool
+        self,
+        store: Callable[[], Awaitable[Any]],
+        publish: Callable[[], Awaitable[Any]],
+        *,
+        is_written: bool = False,
+        max_behind: int | None = None,
     ) -> None:
         """Store a value, and then publish its record; neither is cut off when the caller is cancelled.
 
         Args:
-            store: stores the value.
-            publish: appends the record, given what `store` returned.
-            ahead: return once all earlier writes are over. A failure of this one is raised by a later call
-                of this class.
+            store: stores the value; if it is written, so that it outlives a power cut too.
+            publish: appends the record.
+            is_written: whether the value outlives this process already.
+            max_behind: return while this write, and so many before it, are under way. A failure of this one
+                is raised by a later call of this class. None waits for all.
 
         Raises:
-            Exception: what `store` or `publish` raised, unless `ahead`.
+            Exception: what `store` or `publish` raised, unless `max_behind` is given.
         """
-        before, write = self._writes[-1] if self._writes else None, _Write()
-        run = partial(self._run, write, before, store, publish)
+        earlier, write = list(self._writes), _Write(is_written=is_written)
+        run = partial(self._run, write, earlier, store, publish)
         self._writes.append(write)
         if self._start_soon is None:
             await run()
         else:
             self._start_soon(run)
-        if not ahead:
+        if max_behind is None:
             await self._over(write)
-        elif before is not None:
-            await before.is_over.wait()
+        elif len(earlier) > max_behind:
+            await earlier[-1 - max_behind].is_over.wait()
 
     async def _run(
         self,
         write: _Write,
-        before: _Write | None,
-        store: Callable[[], Awaitable[T]],
-        publish: Callable[[T], Awaitable[Any]],
+        earlier: list[_Write],
+        store: Callable[[], Awaitable[Any]],
+        publish: Callable[[], Awaitable[Any]],
     ) -> None:
         error: Exception | None = LeaseLost("the write was given up")  # unless it comes to its end
         try:
             with write.scope:
-                stored = await store()
+                if not write.is_written:  # it shall not outlive a power cut that one before it does not
+                    for before in earlier:
+                        if before.is_written:
+                            await before.is_stored.wait()
+                await store()
                 write.is_stored.set()
-                if before is not None:
-                    await before.is_over.wait()
-                await publish(stored)
+                if earlier:
+                    await earlier[-1].is_over.wait()
+                await publish()
                 error = None
         except Exception as raised:
             error = raised
@@ -108,14 +120,18 @@ class WriteBehind:
             if write.error is not None:
                 raise write.error
 
-    async def stored(self) -> None:
+    async def stored(self, *, or_written: bool = False) -> None:
         """Wait until the values of all writes are stored.
+
+        Args:
+            or_written: whether it is enough that they outlive this process.
 
         Raises:
             Exception: why one failed.
         """
         for write in list(self._writes):
-            await write.is_stored.wait()
+            if not (or_written and write.is_written):
+                await write.is_stored.wait()
             if write.error is not None:
                 await self._over(write)
 

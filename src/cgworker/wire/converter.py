@@ -153,9 +153,10 @@ def _structure_lazily(cls: type[T], value: Any) -> T:
     if not isinstance(value, bytes):
         return structure_answer(cls, value)
     try:
-        return structure_answer(cls, loads(value))
+        found = loads(value)
     except (json.JSONDecodeError, RecursionError) as broken:
         raise AnswerInvalid(f"the kernel's answer has a line that is not JSON: {broken}") from broken
+    return found if type(found) is cls else structure_answer(cls, found)
 
 
 Lazy.read = staticmethod(_structure_lazily)

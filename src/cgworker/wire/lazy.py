@@ -43,7 +43,7 @@ class Lazy:
             AttributeError: the object was not read from an answer.
         """
         if not isinstance(self._answer, dict):
-            _keep(self, Lazy.read(Mapping[str, Any], self._answer))
+            _keep(self, Lazy.read(dict, self._answer))
         answer: Mapping[str, Any] = self._answer
         return answer
 

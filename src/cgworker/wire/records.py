@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -77,10 +76,20 @@ class SemanticItem(Lazy):
     @property
     def payload(self) -> Any:
         """The JSON value of the record."""
-        with suppress(LookupError, TypeError, AttributeError):  # then it is read again, for the faults
+        try:
             content = self.answered()["content"]["cards"][0]["content"]
             return content["text"] if "text" in content else content["data"]
-        return self.content.cards[0].payload
+        except (LookupError, TypeError, AttributeError):  # it is read again, for the faults
+            return self.content.cards[0].payload
+
+    @property
+    def role(self) -> str:
+        """The role of the record."""
+        try:
+            role = self.answered()["record"]["record_role"]
+        except (LookupError, TypeError, AttributeError):
+            role = None
+        return role if isinstance(role, str) else self.record.record_role
 
 
 @frozen(kw_only=True)
