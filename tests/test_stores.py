@@ -120,9 +120,9 @@ async def test_only_the_user_reads_what_is_in_files(
     assert stat.S_IMODE(place.stat().st_mode) == 0o700
 
 
-@pytest.mark.parametrize("size", [20, 200_000])
-async def test_the_event_loop_does_not_wait_for_the_disk(
-    size: int, make: Callable[[str], PrivateStore], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("kind", "size"), [("folder", 20), ("folder", 200_000), ("file", 20)])
+async def test_the_disk_has_a_value_and_the_event_loop_does_not_wait_for_it(
+    kind: str, size: int, make: Callable[[str], PrivateStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Syncing is done in a thread."""
     threads: list[threading.Thread] = []
@@ -133,8 +133,8 @@ async def test_the_event_loop_does_not_wait_for_the_disk(
 
     monkeypatch.setattr("cgworker.stores.segments._sync_data", noting)
     monkeypatch.setattr("os.fsync", noting)
-    await make("folder").put(NAME, bytes(size))
-    assert threads
+    await make(kind).put(NAME, bytes(size))
+    assert len(threads) == 3  # of the file, its folder and the folder above
     assert threading.current_thread() not in threads
 
 

@@ -18,6 +18,7 @@ from agents import function_tool
 from benchmarks.harnesses.asking import MAX_TURNS, agent_of, alone, look, say, timed
 from cgworker import AdapterHandler, AgentRef, FolderStore, KernelClient, Turn, Worker, WorkerOptions
 from cgworker.adapters.openai_agents import DurableAgent
+from cgworker.worker.process.gc_tuning import relax_gc
 
 STEPS = 1000
 STEPS_KIND = "turn.steps.v1"
@@ -43,6 +44,7 @@ async def main(asked: dict[str, Any]) -> None:
         worker.turn(STEPS_KIND)(many_steps)
         async with anyio.create_task_group() as group:
             await group.start(worker.run)
+            relax_gc()  # as `cgworker.run` and `cg worker` do
             say(ready=True)
 
 

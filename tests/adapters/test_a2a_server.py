@@ -351,7 +351,25 @@ class ByName(AuthenticationBackend):
         return AuthCredentials(), SimpleUser(conn.headers["x-name"])
 
 
-async def test_users_see_only_their_own_tasks(door: KernelClient, desk: KernelClient) -> None:
+class ByNumber(AuthenticationBackend):
+    """Believes whatever number a request gives; all users have one name."""
+
+    async def authenticate(self, conn: Any) -> Any:
+        return AuthCredentials(), Ada(conn.headers["x-name"])
+
+
+class Ada(SimpleUser):
+    """One of several users of this name."""
+
+    @property
+    def display_name(self) -> str:
+        return "Ada"
+
+
+@pytest.mark.parametrize("backend", [ByName, ByNumber])
+async def test_users_see_only_their_own_tasks(
+    backend: type[AuthenticationBackend], door: KernelClient, desk: KernelClient
+) -> None:
     """And the same message id of two users is two tasks."""
     worker = Worker(desk, options=OPTIONS)
 
@@ -359,7 +377,7 @@ async def test_users_see_only_their_own_tasks(door: KernelClient, desk: KernelCl
     async def handle(_: Turn) -> str:
         return "done"
 
-    middleware = [Middleware(AuthenticationMiddleware, backend=ByName())]
+    middleware = [Middleware(AuthenticationMiddleware, backend=backend())]
     async with (
         offered(door, middleware=middleware) as url,
         client_of(url, headers={"x-name": "ann"}) as ann,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,9 @@ import pytest
 import uvicorn
 from ag_ui.core import Event, EventType
 from pydantic import TypeAdapter
+from starlette.authentication import AuthCredentials, AuthenticationBackend, BaseUser, SimpleUser
+from starlette.middleware import Middleware
+from starlette.middleware.authentication import AuthenticationMiddleware
 
 from cgworker import KernelClient, Question, Turn, UsageError, Worker, WorkerOptions, fail, stop
 from cgworker.adapters.ag_ui import ag_ui_app
@@ -315,6 +318,64 @@ async def test_who_may_not_answer_is_told_so(door: KernelClient, desk: KernelCli
 
 
 # ---------------------------------------------------------------- who calls, and with what
+
+
+class Named(SimpleUser):
+    """A user with a name to display that others have, too."""
+
+    @property
+    def display_name(self) -> str:
+        return "Ada"
+
+
+class WithoutIdentity(BaseUser):
+    """A user as older programs have them."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    @property
+    def is_authenticated(self) -> bool:
+        return True
+
+    @property
+    def display_name(self) -> str:
+        return self._name
+
+
+class ByHeader(AuthenticationBackend):
+    """Believes whatever a request says; for tests only."""
+
+    def __init__(self, user: Callable[[str], BaseUser]) -> None:
+        self._user = user
+
+    async def authenticate(self, conn: Any) -> Any:
+        return AuthCredentials(), self._user(conn.headers["x-user"])
+
+
+@pytest.mark.parametrize("user", [SimpleUser, Named, WithoutIdentity])
+async def test_users_see_and_answer_only_their_own_turns(
+    user: Callable[[str], BaseUser], door: KernelClient, desk: KernelClient
+) -> None:
+    """The same thread and run of two users is two turns, though they have one name to display."""
+    worker = Worker(desk, options=OPTIONS)
+
+    @worker.turn()
+    async def handle(turn: Turn) -> str:
+        return f"{turn.input['text']}: {await turn.ask(bool, 'Ship it?', key='ship')}"
+
+    middleware = [Middleware(AuthenticationMiddleware, backend=ByHeader(user))]
+    ann, ben = {"headers": {"x-user": "ann"}}, {"headers": {"x-user": "ben"}}
+    async with offered(door, middleware=middleware) as url, working(worker):
+        run = run_of("of ann")
+        (of_ann,) = (await events_of(url, run, **ann))[-1].outcome.interrupts
+        same = run | {"messages": [{"id": "m", "role": "user", "content": "of ben"}]}
+        (of_ben,) = (await events_of(url, same, **ben))[-1].outcome.interrupts
+        assert of_ann.id != of_ben.id
+        refused = await events_of(url, run_of(resume=[resolved(of_ann.id, False)]), **ben)
+        assert (refused[-1].type.value, refused[-1].code) == ("RUN_ERROR", "not_found")
+        ended = await events_of(url, run_of(resume=[resolved(of_ann.id, True)]), **ann)
+    assert ended[-1].result == "of ann: True"
 
 
 async def test_who_is_not_known_is_refused(door: KernelClient) -> None:

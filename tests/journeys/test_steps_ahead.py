@@ -298,7 +298,7 @@ async def test_a_store_that_cannot_find_values_without_records_makes_the_handler
     store: Any = Plain(tmp_path / "private")
     if kind == "no key":
         store = ObjectStore((tmp_path / "objects").as_uri())
-        store._url = "s3://bucket"  # noqa: SLF001  # as one that is no folder
+        store._folder = None  # noqa: SLF001  # as one that is no folder
     public: list[list[str]] = []
     async with await kernel.agent("desk") as desk, await kernel.agent("reader") as reader:
         turn = await kernel.dispatch("desk", {})

@@ -6,15 +6,52 @@ import json
 import re
 from typing import Any
 
+from a2a.auth.user import User
+from a2a.server.routes.common import DefaultServerCallContextBuilder
+from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cgworker.adapters.a2a_parts import NumberLost, check_numbers
+from cgworker.adapters.users import user_id_of
 from cgworker.wire.converter import loads
 
 _MAX_DEPTH = 100  # protobuf's limit; some thousands of levels would break Python's own parser
 _PARSER_DEPTH = 1024  # orjson's limit
 _PARSE_ERROR, _INVALID_REQUEST, _INVALID_PARAMS = -32700, -32600, -32602  # JSON-RPC's
+
+
+class UserById(User):
+    """A user by the id that tells them from others; the SDK's takes the name to display, which two may have.
+
+    Args:
+        user: the user in a request's scope; None if nobody authenticates callers.
+    """
+
+    def __init__(self, user: Any) -> None:
+        self._user = user
+
+    @property
+    def is_authenticated(self) -> bool:
+        """Whether the caller is known."""
+        return self._user is not None and bool(self._user.is_authenticated)
+
+    @property
+    def user_name(self) -> str:
+        """The id of the user."""
+        return user_id_of(self._user)
+
+
+class UsersById(DefaultServerCallContextBuilder):
+    """Gives the requests of a server their users."""
+
+    def build_user(self, request: Request) -> User:
+        """Return the user of a request.
+
+        Args:
+            request: the request.
+        """
+        return UserById(request.scope.get("user"))
 
 
 class AccessMiddleware:

@@ -37,7 +37,7 @@ from a2a.utils.errors import (
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
-from cgworker.adapters.a2a_access import AccessMiddleware
+from cgworker.adapters.a2a_access import AccessMiddleware, UsersById
 from cgworker.adapters.a2a_mapping import MODES, answer_of, skill_of, translated_errors
 from cgworker.adapters.a2a_parts import value_of
 from cgworker.adapters.a2a_tasks import PAUSED_OR_ENDED, TurnAsTask, Update, annotation_for, origin_in
@@ -84,8 +84,8 @@ def a2a_app(
     Serve it with `uvicorn.run(a2a_app(kernel, "desk", url=...))`.
 
     Everyone who can reach the application may use it. Add your authentication as `middleware`: with
-    Starlette's `AuthenticationMiddleware` each user sees only their own tasks, and unknown callers get a
-    401.
+    Starlette's `AuthenticationMiddleware` each user sees only their own tasks, by `identity`, and unknown
+    callers get a 401.
 
     Args:
         kernel: makes calls under the agent that dispatches the turns. That agent needs the grants
@@ -124,7 +124,7 @@ def a2a_app(
     return Starlette(
         routes=[
             *create_agent_card_routes(card, card_modifier=handler.describe),
-            *create_jsonrpc_routes(handler, "/"),
+            *create_jsonrpc_routes(handler, "/", context_builder=UsersById()),
         ],
         middleware=[*middleware, Middleware(AccessMiddleware, max_bytes=max_bytes)],
     )

@@ -27,6 +27,7 @@ from starlette.routing import Route
 from cgworker.adapters.ag_ui_events import RunEvents
 from cgworker.adapters.ag_ui_resume import resume_turn, turn_id_in
 from cgworker.adapters.turn_watch import until_answered, watch_turn
+from cgworker.adapters.users import user_id_of
 from cgworker.client import KernelClient
 from cgworker.client.turns import require_agent
 from cgworker.errors import CommonGroundError, NotFoundError
@@ -126,9 +127,8 @@ class _AgentEndpoint:
         except ValidationError as invalid:
             faults = invalid.errors(include_url=False, include_input=False, include_context=False)
             return JSONResponse({"detail": faults[:50]}, 422)
-        user = request.scope.get("user")
         encoder = EventEncoder(accept=request.headers.get("accept", ""))
-        events = self._events(run, user.display_name if user is not None else "", encoder)
+        events = self._events(run, user_id_of(request.scope.get("user")), encoder)
         return StreamingResponse(events, media_type=encoder.get_content_type())
 
     def _is_known(self, request: Request) -> bool:

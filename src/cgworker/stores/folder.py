@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cgworker.paths import state_folder
 from cgworker.private import make_private_folder, write_private
-from cgworker.stores.segments import SUFFIX, Segments, entries, sync_folders
+from cgworker.stores.segments import SUFFIX, Segments, entries, sync_file
 from cgworker.stores.threads import in_thread
 
 _MAX_IN_SEGMENT = 32 * 1024  # larger values have files of their own
@@ -156,8 +156,8 @@ class FolderStore:
 
 def _write(path: Path, data: bytes) -> None:
     make_private_folder(path.parent)
-    write_private(path, data, sync=True)
-    sync_folders(path.parent, path.parent.parent)
+    write_private(path, data)
+    sync_file(path)
 
 
 def _read(path: Path | str) -> bytes | None:

@@ -16,6 +16,7 @@ from urllib.request import url2pathname
 
 from cgworker.errors import UsageError
 from cgworker.private import check_private, make_private_folder
+from cgworker.stores.segments import sync_file
 from cgworker.stores.threads import in_thread
 
 _KEY_BYTES = 32
@@ -52,8 +53,10 @@ class ObjectStore:
 
         self._url = url
         self._key = key
+        self._folder: Path | None = None
         if urlsplit(url).scheme == "file":
-            make_private_folder(Path(url2pathname(urlsplit(url).path)))
+            self._folder = Path(url2pathname(urlsplit(url).path))
+            make_private_folder(self._folder)
         try:
             self._store: Any = from_url(url, **settings)
         except (BaseError, ValueError, TypeError) as refused:
@@ -87,6 +90,8 @@ class ObjectStore:
             nonce = os.urandom(_NONCE_BYTES)
             data = nonce + self._cipher.encrypt(nonce, data, name.encode())
         obstore.put(self._store, name, data)
+        if self._folder is not None:  # obstore does not
+            sync_file(self._folder / name)
 
     async def get(self, name: str) -> bytes | None:
         """Return the data under a name; None if there is none, or none that this key decrypts.
@@ -127,7 +132,7 @@ class ObjectStore:
         Raises:
             obstore.exceptions.BaseError, OSError: the store did not answer, after repeats for some minutes.
         """
-        if self._key is None and urlsplit(self._url).scheme != "file":
+        if self._key is None and self._folder is None:
             return None
         return await in_thread(partial(self._names, prefix))
 

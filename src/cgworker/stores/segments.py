@@ -143,6 +143,23 @@ class Segments:
             self._open.pop(folder, None)
 
 
+def sync_file(path: Path) -> None:
+    """Sync a new file and its folders, so that it outlives a power cut.
+
+    Args:
+        path: the file.
+
+    Raises:
+        OSError: it cannot be synced.
+    """
+    descriptor = os.open(path, os.O_RDWR)  # Windows syncs no file that is open for reading
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    sync_folders(path.parent, path.parent.parent)
+
+
 def sync_folders(*folders: Path) -> None:
     """Sync folders, so that files that were made in them outlive a power cut.
 
