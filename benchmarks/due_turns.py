@@ -1,5 +1,8 @@
 """Row 13: time. What turns that sleep and schedules cost, and how long a turn that is due waits for a worker.
 
+A worker of 16 agents works off 2,000 turns that are due at one instant, for which it waits, and as many that
+are queued when it begins.
+
 The peers queue their job for later themselves (pgqueuer: execute_after, Procrastinate: schedule_in, DBOS:
 delay_seconds, looking 50 times a second). How late one runs counts from the instant that the system itself
 keeps for it, on the one machine's clock.
@@ -8,21 +11,26 @@ keeps for it, on the one machine's clock.
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 import statistics
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 
+from benchmarks.load import Caller, callers
 from benchmarks.measuring import Findings, Options, Row, cpu_seconds, main
 from benchmarks.pick_up import read_answer, running_program
 from benchmarks.servers import (
     PROJECT,
+    ROOT,
+    Agent,
     Server,
     absent,
     new_database,
@@ -35,7 +43,7 @@ from cgworker.wire.turns import Dispatch, RootRequest
 ROW = Row(
     13,
     "100,000 sleeping turns and 10,000 schedules; a turn that is due → handler running",
-    "idle CPU ≤ 1 %; pick-up ahead of each peer by 2 ×",
+    "idle CPU ≤ 1 %; due turns at ≥ 0.8 × the rate of plain ones; pick-up ahead of each peer by 2 ×",
 )
 
 _PEERS = ("pgqueuer", "procrastinate", "dbos")
@@ -44,6 +52,11 @@ _DELAY_SECONDS = 0.3
 _COUNT = 20
 _WAIT_SECONDS = 20.0
 _IDLE_SECONDS = 30.0
+
+_AGENTS, _CAPACITY, _TURNS = 16, 10, 2_000
+_AHEAD_SECONDS = 15.0  # by then all are dispatched, and a worker waits for them
+_START_SECONDS = 4.0
+_WORK_SECONDS = 120.0
 
 _SLEEPING = """
 insert into cg_turns (project_id, turn_number, target_agent_id, requested_by_agent_id, turn_kind, cause_kind,
@@ -82,6 +95,10 @@ async def measure(options: Options) -> Findings:
                 contestants[peer] = await stack.enter_async_context(_a_peer(program, asked))
         else:
             findings.absent.append(absent("queues"))
+        agents = [await ours.admit(f"bench-many-{n}", capacity=_CAPACITY) for n in range(_AGENTS)]
+        for _ in range(options.rounds):
+            findings.add("cgworker", "plain turns", "1/s", await _rate_of_plain(ours, agents))
+            findings.add("cgworker", "due turns", "1/s", await _rate_of_due(ours, agents))
         for _ in range(options.rounds):
             for who, pick_up in contestants.items():
                 late = sorted(
@@ -108,6 +125,40 @@ async def _idle(findings: Findings, server: Server, what: str) -> None:
     await asyncio.sleep(_IDLE_SECONDS)
     share = (cpu_seconds(server.pid) - used) / (time.monotonic() - begun) * 100
     findings.add("cgworker", what, "%", share)
+
+
+async def _rate_of_plain(server: Server, agents: list[Agent]) -> float:
+    await _dispatch_all(server, agents)
+    return _TURNS / float((await _work(server, agents))["seconds"])
+
+
+async def _rate_of_due(server: Server, agents: list[Agent]) -> float:
+    due = datetime.now(UTC) + timedelta(seconds=_AHEAD_SECONDS)
+    await _dispatch_all(server, agents, not_before=due.isoformat())
+    await asyncio.sleep(due.timestamp() - time.time() - _START_SECONDS)
+    return _TURNS / (float((await _work(server, agents))["ended_at"]) - due.timestamp())
+
+
+async def _dispatch_all(server: Server, agents: list[Agent], **order: Any) -> None:
+    async def dispatch(caller: Caller) -> None:
+        for _ in range(_TURNS // _AGENTS):
+            await caller.dispatch(caller.agent, **order)
+
+    async with callers(server, agents) as found, asyncio.TaskGroup() as group:
+        for caller in found:
+            group.create_task(dispatch(caller))
+
+
+async def _work(server: Server, agents: list[Agent]) -> dict[str, float]:
+    known = [{"token": each.token, "agent_id": each.ref.agent_id, "project_id": PROJECT} for each in agents]
+    asked = {"url": server.url, "agents": known, "count": _TURNS}
+    program = [sys.executable, str(_PROGRAMS / "worker_turns.py")]
+    process = await asyncio.create_subprocess_exec(
+        *program, cwd=ROOT, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    told, _ = await asyncio.wait_for(process.communicate(json.dumps(asked).encode()), _WORK_SECONDS)
+    took: dict[str, float] = json.loads(told.splitlines()[-1])
+    return took
 
 
 @asynccontextmanager
@@ -160,6 +211,8 @@ async def _a_peer(program: list[str], asked: dict[str, object]) -> AsyncIterator
 def _check_goals(findings: Findings) -> None:
     idle = findings.median("cgworker", "idle CPU, 100,000 sleeping turns and 10,000 schedules")
     findings.judge_most("idle CPU ≤ 1 %", idle, "%", most=1)
+    due, plain = (findings.median("cgworker", what) for what in ("due turns", "plain turns"))
+    findings.judge_ratio("due turns ≥ 0.8 × the rate of plain ones", due / plain, least=0.8)
     ours = findings.median("cgworker", "late, p50")
     for peer in _PEERS:
         ratio = findings.median(peer, "late, p50") / ours

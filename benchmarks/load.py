@@ -75,8 +75,8 @@ class Caller:
     connection: Connection
     host: str
 
-    async def dispatch(self, target: Agent, input: Any = None) -> Any:
-        """Give the target a turn."""
+    async def dispatch(self, target: Agent, input: Any = None, **order: Any) -> Any:
+        """Give the target a turn; `order` says when and in which order it is claimed."""
         key = secrets.token_hex(8)
         body = {
             "requested_by": self._ref,
@@ -85,6 +85,7 @@ class Caller:
             "turn_kind": CONVERSATION_KIND,
             "dispatch_key": key,
             "authority": {"mode": "root_request", "request_id": key},
+            **order,
         }
         return await self._post("/turns:dispatch", body)
 

@@ -1,6 +1,7 @@
 """Workers of many agents in one process, working off queued turns that do nothing.
 
-Reads {"url", "agents", "count"} from stdin; prints the wall and CPU seconds that the work took.
+Reads {"url", "agents", "count"} from stdin; prints the wall and CPU seconds that the work took, and when it
+ended.
 """
 
 import json
@@ -21,6 +22,7 @@ class Nothing(Worker):
     workers: ClassVar[tuple[Worker, ...]] = ()
     left: ClassVar[int] = 0
     took: ClassVar[dict[str, float]] = {}
+    ended_at: ClassVar[float] = 0.0
 
     async def handle(self, _: Turn) -> dict[str, Any]:
         return {}
@@ -31,7 +33,7 @@ class Nothing(Worker):
             os._exit(1)
         Nothing.left -= 1
         if Nothing.left == 0:
-            Nothing.took = elapsed()
+            Nothing.took, Nothing.ended_at = elapsed(), time.time()
             for worker in Nothing.workers:
                 worker.drain()
 
@@ -49,7 +51,7 @@ def work(url: str, agents: list[dict[str, str]], count: int) -> None:
         begun = elapsed()
         run(*Nothing.workers, backend_options={"use_uvloop": True})
     took = {name: Nothing.took[name] - begun[name] for name in begun}
-    sys.stdout.write(json.dumps(took) + "\n")
+    sys.stdout.write(json.dumps({**took, "ended_at": Nothing.ended_at}) + "\n")
 
 
 def _kernel(url: str, agent: dict[str, str]) -> KernelClient:

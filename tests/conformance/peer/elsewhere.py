@@ -5,12 +5,14 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Unpack
 
 import anyio
 import pytest
 from attrs import frozen
 
 from cgworker import AgentRef, KernelClient, TurnRef, WorkerOptions
+from cgworker.wire.order import Order
 from cgworker.wire.turns import Dispatch, RootRequest, TurnSnapshot
 from tests.conformance.peer.proxy import Proxy, proxy_to
 from tests.conformance.peer.site import PROJECT, Site
@@ -46,19 +48,22 @@ class Desk:
         assert self.kernel.agent is not None
         return self.kernel.agent
 
-    async def dispatch(self, input: object) -> TurnRef:
-        """Give the desk a turn."""
+    def dispatching(self, input: object, **order: Unpack[Order]) -> Dispatch:
+        """Describe a turn for the desk."""
         assert self.asker.agent is not None
         key = secrets.token_hex(8)
-        return await self.asker.turns.dispatch(
-            Dispatch(
-                requested_by=self.asker.agent,
-                target_agent=self.agent,
-                input=input,
-                dispatch_key=key,
-                authority=RootRequest(request_id=key),
-            )
+        return Dispatch(
+            requested_by=self.asker.agent,
+            target_agent=self.agent,
+            input=input,
+            dispatch_key=key,
+            authority=RootRequest(request_id=key),
+            **order,
         )
+
+    async def dispatch(self, input: object) -> TurnRef:
+        """Give the desk a turn."""
+        return await self.asker.turns.dispatch(self.dispatching(input))
 
     async def state(self, turn: TurnRef, state: str, *, seconds: float = 60) -> TurnSnapshot:
         """The turn, once it is in this state; this server can only be asked again and again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import anyio
@@ -18,6 +19,7 @@ from cgworker import (
     Worker,
     decline_question,
 )
+from cgworker.wire.order import Order
 from cgworker.wire.schedules import PutSchedule
 from tests.conformance.peer.elsewhere import OPTIONS, Desk
 from tests.journeys.conftest import working
@@ -30,6 +32,42 @@ async def test_a_turn_there_cannot_be_told_anything(desk: Desk) -> None:
         await desk.asker.turns.tell(turn, "hello", key="m1")
     assert lacking.value.kernel == desk.asker.base_url
     assert len([item async for item in desk.asker.turns.records(turn)]) == 1
+
+
+ORDERS: tuple[Order, ...] = (
+    {"delay_seconds": 5.0},
+    {"not_before": datetime(2126, 1, 1, tzinfo=UTC)},
+    {"priority": 1},
+    {"serial_key": "conversation-17"},
+    {"fairness_key": "tenant-a"},
+)
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=lambda order: next(iter(order)))
+async def test_a_dispatch_there_has_no_order(desk: Desk, order: Order) -> None:
+    """Of a turn of one's own, and of a child; nothing is dispatched without it."""
+    [name] = order
+    with pytest.raises(KernelLacks, match=f"dispatches with {name}"):
+        await desk.asker.turns.dispatch(desk.dispatching({}, **order))
+    assert (await desk.kernel.claims.claim(desk.agent)).claimed is None
+    worker = Worker(desk.kernel, options=OPTIONS)
+
+    @worker.turn()
+    async def delegate(turn: Turn) -> None:
+        await turn.children({"one": turn.child(desk.helper.agent_id, {}, **order)})
+
+    turn = await desk.dispatch({})
+    async with working(worker):
+        payload = (await desk.closed(turn)).final_payload
+    assert payload["type"] == "KernelLacks"
+    assert (await desk.helper_kernel.claims.claim(desk.helper)).claimed is None
+
+
+async def test_many_turns_cannot_be_dispatched_there_in_one_request(desk: Desk) -> None:
+    """None of them is; the caller may dispatch one by one."""
+    with pytest.raises(KernelLacks, match="dispatching many turns in one request"):
+        await desk.asker.turns.dispatch_many([desk.dispatching({}), desk.dispatching({})])
+    assert (await desk.kernel.claims.claim(desk.agent)).claimed is None
 
 
 async def test_a_turn_there_cannot_be_done_again(desk: Desk) -> None:
