@@ -9,6 +9,7 @@ from attrs import frozen
 
 from cgworker.client import KernelClient
 from cgworker.lifecycle import TurnState
+from cgworker.wire.absent import ABSENT
 from cgworker.wire.ledger import LedgerEvent
 from cgworker.wire.projections import TurnEntry
 from cgworker.wire.refs import TurnRef
@@ -84,8 +85,9 @@ async def reasons_for(
 
 
 async def _why_queued(kernel: KernelClient, turn: TurnSnapshot) -> AsyncIterator[str]:
-    if isinstance(turn.not_before, datetime) and turn.not_before > datetime.now(UTC):
-        yield f"due {_in(turn.not_before)}"
+    not_before = ABSENT if turn.stop_requested else turn.not_before  # a stop ends the delay
+    if isinstance(not_before, datetime) and not_before > datetime.now(UTC):
+        yield f"due {_in(not_before)}"
         return
     agent = await kernel.agents.get(turn.target_agent)
     name = agent.agent.agent_id
@@ -93,8 +95,6 @@ async def _why_queued(kernel: KernelClient, turn: TurnSnapshot) -> AsyncIterator
         yield f"{name} is disabled: `cg agent update --agent-id {name} --enable`"
     elif not agent.accepts_work:
         yield f"{name} accepts no work: `cg agent resume --agent-id {name}`"
-    if isinstance(turn.not_before, datetime) and turn.not_before > datetime.now(UTC):
-        yield f"it was dispatched for later, and is due {_in(turn.not_before)}"
     running, ahead = await _competitors(kernel, turn)
     if len(running) >= agent.capacity:
         held = ", ".join(other.turn_id for other in running)

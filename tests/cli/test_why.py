@@ -166,6 +166,16 @@ def test_a_delayed_turn_is_due_later(cg: Cg, kernel: Kernel, desk: str) -> None:
     assert why(cg, kernel, desk, turn_id)["because"] == ["due in 3 h"]
 
 
+def test_a_stop_ends_the_delay_of_a_turn(cg: Cg, kernel: Kernel, desk: str) -> None:
+    """It waits for a worker then, which settles it as stopped."""
+    turn_id = kernel.dispatch(desk, delay_seconds=3 * 3600)
+    cg("turn", "stop", "--project-id", kernel.project, "--turn-id", turn_id, "--requested-by", desk)
+    reasons = why(cg, kernel, desk, turn_id)["because"]
+    assert not any("due in" in reason for reason in reasons)
+    assert any("it waits for a worker" in reason for reason in reasons)
+    assert any("a stop is requested" in reason for reason in reasons)
+
+
 def test_a_turn_waits_for_its_serial_key(cg: Cg, kernel: Kernel, desk: str) -> None:
     """The turn that holds the key is named."""
     first, second = [kernel.dispatch(desk, serial_key="conversation-17") for _ in range(2)]

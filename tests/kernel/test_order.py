@@ -113,6 +113,20 @@ async def test_an_instant_and_a_delay_exclude_each_other(project: Project) -> No
 # ---------------------------------------------------------------- instants
 
 
+@pytest.mark.parametrize("instant", ["0001-01-01T00:00:00+00:00", "9999-12-31T23:59:59.999999+00:00"])
+async def test_the_first_and_the_last_instant_are_instants_like_others(
+    project: Project, instant: str
+) -> None:
+    """They are kept to a microsecond, and a repeat is one; PostgreSQL 15 cannot count until infinity."""
+    requester, worker = await pair(project)
+    asked = requester.dispatching(worker, not_before=instant)
+    turn = await requester.post("turns:dispatch", asked)
+    assert await requester.post("turns:dispatch", asked) == turn
+    kept = datetime.fromisoformat((await requester.get(f"turns/{turn['turn_id']}"))["not_before"])
+    assert abs(kept - datetime.fromisoformat(instant)) <= timedelta(microseconds=1)
+    assert (await project.row(turn["turn_id"]))["not_before"] == kept  # and is no infinity, which has no zone
+
+
 async def test_a_turn_is_not_claimed_before_its_instant(project: Project) -> None:
     """Nor is it handed over; it is queued meanwhile, and others pass it."""
     requester, worker = await pair(project)

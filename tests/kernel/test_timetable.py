@@ -115,6 +115,8 @@ def test_the_last_instants_are_the_end_of_all_of_them(
         ("@daily", "UTC", "cron"),
         ("@every 0m", "UTC", "cron"),
         ("@every 15", "UTC", "cron"),
+        ("@every 36501d", "UTC", "cron"),
+        ("@every 9999999d", "UTC", "cron"),
         ("", "UTC", "cron"),
         (f"{','.join(['0'] * 10_000)} 0 * * *", "UTC", "cron"),
         ("0 0 * * *", "Nowhere/Atall", "timezone"),
@@ -127,3 +129,11 @@ def test_what_is_no_timetable_is_refused(cron: str, zone: str, field: str) -> No
     with pytest.raises(InvalidRequest) as refused:
         Timetable(cron, zone, ANCHOR).check()
     assert [fault["loc"] for fault in refused.value.faults] == [["body", field]]
+
+
+def test_an_interval_ends_with_the_calendar() -> None:
+    """There is no instant after the year 9999."""
+    century = Timetable("@every 36500d", "UTC", ANCHOR)
+    century.check()
+    assert len(century.until(ANCHOR, ANCHOR + timedelta(days=36_500), 100)) == 1
+    assert century.following(datetime(9999, 12, 1, tzinfo=UTC)) is None

@@ -203,6 +203,16 @@ def read_delay(value: Any, _: Any = float) -> float:
     return seconds
 
 
+_MICROSECOND = timedelta(microseconds=1)
+_FIRST = datetime.min.replace(tzinfo=UTC) + _MICROSECOND
+_LAST = datetime.max.replace(tzinfo=UTC) - _MICROSECOND
+
+
+def _finite(instant: datetime) -> datetime:
+    """Return the instant, or the one beside it: asyncpg takes Python's first and last for infinity."""
+    return min(max(instant, _FIRST), _LAST)
+
+
 def read_datetime(value: Any, _: Any) -> datetime:
     """Read an instant as `datetime.fromisoformat` does; without an offset it is UTC.
 
@@ -217,7 +227,7 @@ def read_datetime(value: Any, _: Any) -> datetime:
         raise Fault("datetime_type", "Input should be a valid datetime")
     try:
         instant = datetime.fromisoformat(value)
-        return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+        return _finite(instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC))
     except (ValueError, OverflowError):
         raise Fault("datetime_parsing", "Input should be a valid datetime in ISO 8601 form") from None
 
@@ -245,7 +255,7 @@ def read_moment(value: Any, _: Any = datetime) -> datetime:
     try:
         number = float(value)
         seconds = number if abs(number) <= _SECONDS_UP_TO else number / 1000
-        return _EPOCH + timedelta(seconds=seconds)
+        return _finite(_EPOCH + timedelta(seconds=seconds))
     except (ValueError, OverflowError):
         raise Fault("datetime_parsing", "Input should be a valid datetime, it is out of range") from None
 

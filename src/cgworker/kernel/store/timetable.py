@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import count, islice
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -21,6 +22,7 @@ _EVERY = re.compile(r"@every\s+([1-9][0-9]{0,6})(s|m|h|d)\Z")
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _FIELD_COUNT = 5
 _MAX_CHARACTERS = 500  # all values of all five fields have 356
+_MAX_INTERVAL = timedelta(days=36_500)
 _A_MOMENT = timedelta(seconds=1)
 _NIGHT = timedelta(hours=3)  # longer than clocks are ever set back by
 # Files beside the zones that say other things on each machine, or count leap seconds.
@@ -49,6 +51,8 @@ class Timetable:
                 "cron", f"must have at most {_MAX_CHARACTERS} characters, and has {len(self.cron)}"
             )
         if self._interval is not None:
+            if self._interval > _MAX_INTERVAL:
+                raise _unusable("cron", f"must be at most '@every {_MAX_INTERVAL.days}d'")
             return
         if len(self.cron.split()) != _FIELD_COUNT:
             raise _unusable("cron", "must have the five fields of cron, or be like '@every 15m'")
@@ -92,7 +96,9 @@ class Timetable:
     def _all_after(self, after: datetime) -> Iterator[datetime]:
         if (interval := self._interval) is not None:
             first = max(1, (after - self.anchor) // interval + 1)
-            yield from (self.anchor + nth * interval for nth in count(first))
+            with suppress(OverflowError):  # after the year 9999
+                yield from (self.anchor + nth * interval for nth in count(first))
+            return
         begin = after
         if self._is_set_back_near(after):
             begin = after - _NIGHT  # within that night cronsim cannot begin, but it can pass through it
