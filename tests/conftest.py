@@ -11,10 +11,14 @@ import pytest
 from hypothesis import settings
 
 from tests.databases import dsn, postgres, template
+from tests.initdb import run_initdb_once, share_clusters
 from tests.kernels import new_project, portal, shared_kernel
 from tests.measured import measure_programs
 
 __all__ = ["dsn", "environment", "new_project", "portal", "postgres", "shared_kernel", "template"]
+
+share_clusters()
+run_initdb_once()
 
 # The gate uses the same examples each time, so that a failure can be repeated; a developer's differ.
 settings.register_profile("cgworker", deadline=None, derandomize=False, print_blob=True)

@@ -24,13 +24,13 @@ def portal() -> Iterator[BlockingPortal]:
 
 
 @pytest.fixture(scope="session")
-def shared_kernel(portal: BlockingPortal) -> Iterator[SharedKernel]:
+def shared_kernel(portal: BlockingPortal, postgres: str) -> Iterator[SharedKernel]:
     """The session's kernel with these settings of `local_kernel`, started when a test first asks for it."""
     with ExitStack() as stack:
 
         @cache
         def started(**settings: Any) -> LocalKernel:
-            running = portal.wrap_async_context_manager(local_kernel(**settings))
+            running = portal.wrap_async_context_manager(local_kernel(postgres=postgres, **settings))
             return stack.enter_context(running)
 
         yield started

@@ -32,6 +32,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
+from tests.initdb import run_initdb_once, share_clusters
 from tests.measured import VARIABLE, config_for_programs
 
 ROOT = Path(__file__).parent.parent
@@ -91,6 +92,7 @@ def warm_folder(*also: str) -> Path:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     folder.chmod(0o755)
     address = str(folder / "socket")
+    share_clusters()
     stays, held = os.pipe()  # it ends with this process, which holds the other end
     server = subprocess.Popen(
         [sys.executable, "-m", "tests.warm", address, *also],
@@ -274,6 +276,7 @@ def main() -> None:
     commands = (f"cgworker.cli.commands.{word}" for word in (*WORDS, "worker.loop", "worker.run"))
     for name in (*commands, *also):
         import_module(name)
+    run_initdb_once()
     gc.freeze()  # a collection in a child would copy all of it
     server = Server(address)
     os.write(1, b"\n")

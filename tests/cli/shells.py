@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.warm import warm_folder
+
 SHELLS = ("bash", "zsh", "fish")
 _INSTALL = "cg --install-completion; :"  # a shell that has more to do stays the parent, which is looked for
 _PROMPT = "type> "
@@ -41,13 +43,19 @@ class Shell:
             pytest.skip(f"NO {name.upper()}: {name} is not on the PATH, so completion in it is NOT tested")
         self._name = name
         self._home = home
-        self.installed = self.run(_INSTALL)
+        self.installed = self.run(_INSTALL, programs=Path(sys.executable).parent)
         self.shows_descriptions = name != "bash"
 
-    def run(self, line: str) -> str:
-        """Run a line without a terminal; returns what it printed."""
+    def run(self, line: str, *, programs: Path | None = None) -> str:
+        """Run a line without a terminal; returns what it printed.
+
+        Args:
+            line: the line.
+            programs: the folder with `cg`; by default that of the warm one, whose parent is not the shell.
+        """
+        environment = self._environment(programs)
         done = subprocess.run(
-            [self._name, "-c", line], env=self._environment(), capture_output=True, text=True, check=False
+            [self._name, "-c", line], env=environment, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -63,11 +71,11 @@ class Shell:
             return shown
         return self._typed(line, expected)
 
-    def _environment(self) -> Mapping[str, str]:
+    def _environment(self, programs: Path | None = None) -> Mapping[str, str]:
         own = ("BASH", "ZDOTDIR", "fish_", "XDG_")
         kept = {name: text for name, text in os.environ.items() if not name.startswith(own)}
-        programs = os.pathsep.join([str(Path(sys.executable).parent), kept["PATH"]])
-        return {**kept, "HOME": str(self._home), "PATH": programs, "TERM": "xterm"}
+        path = f"{programs or warm_folder()}{os.pathsep}{kept['PATH']}"
+        return {**kept, "HOME": str(self._home), "PATH": path, "TERM": "xterm"}
 
     def _typed(self, line: str, expected: tuple[str, ...]) -> str:
         """Type a line and Tab at a new shell; in one that completes already, Ctrl-C would end that or not."""
@@ -84,7 +92,7 @@ class Shell:
         try:
             os.write(ours, f"PS1='{_PROMPT[:-2]}''{_PROMPT[-2:]}'\n".encode())
             _read(ours, (_PROMPT,))
-            os.write(ours, line.encode())
+            os.write(ours, f"{line}\t".encode())
             return _read(ours, expected, pressing=b"\t")
         finally:
             for end in (

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from cgworker import Turn, Worker, WorkerOptions
 from cgworker.testing import LocalKernel
 from tests.journeys.conftest import working
 from tests.kernels import NewProject
+from tests.warm import warm_folder
 
 pytest.importorskip("nanobot", reason="no nanobot: pip install 'cgworker[nanobot]'")
 
@@ -23,6 +23,8 @@ from nanobot.bus.queue import MessageBus
 
 from cgworker.adapters.nanobot_companion import NanobotCompanion
 from tests.adapters.companion_killed import POINTS, message
+
+COMPANION = "tests.adapters.companion_killed"
 
 
 @pytest.fixture
@@ -53,7 +55,7 @@ async def test_a_message_is_one_turn_and_has_its_reply_wherever_the_companion_is
         async with working(worker):
             about = (kernel.base_url, kernel.project_id, *door.secrets, str(tmp_path), point)
             ended = await anyio.run_process(
-                [sys.executable, "-m", "tests.adapters.companion_killed", *about],
+                [warm_folder(COMPANION) / "python", "-m", COMPANION, *about],
                 env={**os.environ, "HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path / "state")},
                 check=False,
                 stderr=subprocess.STDOUT,
