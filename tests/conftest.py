@@ -3,6 +3,7 @@
 from tests import environment  # isort: skip  # before imports that read the environment
 
 import asyncio
+import gc
 import os
 from collections.abc import Generator
 from pathlib import Path
@@ -19,6 +20,8 @@ __all__ = ["dsn", "environment", "new_project", "portal", "postgres", "shared_ke
 
 share_clusters()
 run_initdb_once()
+
+gc.disable()  # until the tests are collected: what is loaded for them stays, and is not looked through
 
 # The gate uses the same examples each time, so that a failure can be repeated; a developer's differ.
 settings.register_profile("cgworker", deadline=None, derandomize=False, print_blob=True)
@@ -79,6 +82,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
         if item.path in serial:
             item.add_marker(pytest.mark.serial)
+
+
+def pytest_collection_finish() -> None:
+    """Leave all that was loaded out of the collections of garbage from now on."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)
