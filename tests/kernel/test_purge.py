@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
+import re
+
+import pytest
 from attrs import evolve
 
+from cgworker.errors import KernelOverloaded
 from cgworker.kernel.maintenance import Maintenance
 from cgworker.kernel.store.credentials import revoke_credential
+from cgworker.kernel.store.moves import close_project
+from cgworker.kernel.store.project_copy import export_project
 from cgworker.kernel.store.purge import Purged, count_purgeable, purge
+from cgworker.kernel.store.retention import Position
 from tests.kernel.project import Agent, Project
 
 _DAY_SECONDS = 86400.0
@@ -158,3 +167,46 @@ async def test_the_walk_over_all_turns_begins_anew_at_its_end(project: Project) 
         for _ in range(20):
             await maintenance.remove_old()
         assert (await requester.ask("GET", f"turns/{turn_id}")).status_code == 404
+
+
+async def test_a_project_that_is_closed_during_the_walk_keeps_no_other_waiting(project: Project) -> None:
+    """The walk goes on behind it, also if it was in its midst; what is closed stays as it is."""
+    requester, worker = await project.agent("requester"), await project.agent("worker")
+    turns = [await closed_turn(project, requester, worker, f"k{n}", old=True) for n in range(2)]
+    behind = Project(project.kernel, project.client, f"q-{project.id}")
+    elsewhere = await behind.agent("requester"), await behind.agent("worker")
+    old = await closed_turn(behind, *elsewhere, "k", old=True)
+    maintenance = keeping(project, _DAY_SECONDS)
+    await maintenance.tidy()
+    maintenance._kept_from = Position(project.id, 1)  # noqa: SLF001  # the walk has come so far
+    await close_project(project.kernel.database, project.id)
+    with pytest.raises(KernelOverloaded):
+        await maintenance.remove_old()
+    await maintenance.remove_old()
+    assert (await elsewhere[0].ask("GET", f"turns/{old}")).status_code == 404
+    assert (await requester.ask("GET", f"turns/{turns[1]}")).status_code == 200
+
+
+async def test_readers_of_a_feed_and_an_export_meet_a_purge(project: Project) -> None:
+    """A reader gets what is left, each event once and in order; an export holds all that stays."""
+    requester, worker = await project.agent("requester"), await project.agent("worker")
+    for n in range(30):
+        await closed_turn(project, requester, worker, f"k{n}", old=n % 3 > 0)
+    young = {f"T-{n + 1}" for n in range(0, 30, 3)}
+
+    async def read() -> list[int]:
+        seen, page = [0], None
+        while page is None or page["items"]:
+            page = await requester.get("projection/feed", after_ledger_seq=seen[-1], limit=7)
+            seen += [event["ledger_seq"] for event in page["items"]]
+        return seen
+
+    async def export() -> set[str]:
+        file = io.BytesIO()
+        await export_project(project.kernel.database, project.id, file)
+        return set(re.findall(r"\bT-\d+", file.getvalue().decode()))
+
+    read_before, _, exported = await asyncio.gather(read(), purged(project), export())
+    assert read_before == sorted(set(read_before))
+    assert exported >= young
+    assert await export() == young

@@ -91,8 +91,10 @@ class Maintenance:
         """
         seconds = self._config.retention_seconds
         while seconds is not None:
+            after = self._kept_from
+            self._kept_from = Position(after.project_id)  # if its project is closed, go on behind it
             self._kept_from, removed_count = await remove_old(
-                self._database, self._kept_from, seconds, max_count=_REMOVAL_BATCH
+                self._database, after, seconds, max_count=_REMOVAL_BATCH
             )
             self._metrics.removed.inc(removed_count)
             if not removed_count:
