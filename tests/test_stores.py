@@ -7,9 +7,12 @@ import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from cgworker import (
@@ -21,6 +24,7 @@ from cgworker import (
     WorkerOptions,
     key_from_file,
 )
+from cgworker.stores import objects
 from tests.object_stores import s3_settings, write_key
 
 TURN, OTHER = "a" * 40, "a" * 39 + "b"
@@ -136,6 +140,37 @@ async def test_the_disk_has_a_value_and_the_event_loop_does_not_wait_for_it(
     await make(kind).put(NAME, bytes(size))
     assert len(threads) == 3  # of the file, its folder and the folder above
     assert threading.current_thread() not in threads
+
+
+async def test_a_store_that_is_away_for_a_while_costs_no_value() -> None:
+    """A model was paid for it; obstore's own ten repeats end after two seconds."""
+    left = [20]
+
+    async def answer(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            with suppress(anyio.EndOfStream, anyio.BrokenResourceError):
+                while await stream.receive():
+                    left[0] -= 1
+                    status = b"500 Internal Server Error" if left[0] > 0 else b'200 OK\r\netag: "1"'
+                    await stream.send(b"HTTP/1.1 " + status + b"\r\ncontent-length: 0\r\n\r\n")
+
+    async with (
+        await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(listener.serve, answer)
+        port = listener.extra(anyio.abc.SocketAttribute.local_port)
+        keys: dict[str, Any] = {"access_key_id": "a", "secret_access_key": "b", "region": "x"}
+        allowed: dict[str, Any] = {
+            "endpoint": f"http://127.0.0.1:{port}",
+            "client_options": {"allow_http": True},
+        }
+        quick = {"init_backoff": timedelta(milliseconds=1), "max_backoff": timedelta(milliseconds=10)}
+        retry = {**objects._REPEATS, "backoff": quick}  # noqa: SLF001
+        store = ObjectStore("s3://bucket/private", retry_config=retry, **keys, **allowed)
+        await store.put(NAME, SECRET)
+        tasks.cancel_scope.cancel()
+    assert left[0] <= 0
 
 
 # ---------------------------------------------------------------- keys

@@ -7,6 +7,7 @@ import binascii
 import logging
 import os
 import re
+from datetime import timedelta
 from functools import cached_property, partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +22,7 @@ from cgworker.stores.threads import in_thread
 
 _KEY_BYTES = 32
 _NONCE_BYTES = 12
+_REPEATS = {"max_retries": 1000, "retry_timeout": timedelta(minutes=3)}  # obstore's ten may take two seconds
 
 _logger = logging.getLogger("cgworker")
 
@@ -36,7 +38,8 @@ class ObjectStore:
             `az://account/container/prefix` or `file:///folder`.
         key: 32 bytes, the same for all workers, as `key_from_file` returns them; None encrypts nothing.
         settings: further arguments of `obstore.store.from_url`, such as `region=` or `client_options=`.
-            By default credentials come from the environment, as for other programs of that store.
+            By default credentials come from the environment, as for other programs of that store, and a
+            request is repeated for three minutes (`retry_config=`).
 
     Raises:
         UsageError: a package is missing, the key has another length, or the URL or a setting is no good.
@@ -57,6 +60,8 @@ class ObjectStore:
         if urlsplit(url).scheme == "file":
             self._folder = Path(url2pathname(urlsplit(url).path))
             make_private_folder(self._folder)
+        elif urlsplit(url).scheme != "memory":
+            settings = {"retry_config": _REPEATS, **settings}
         try:
             self._store: Any = from_url(url, **settings)
         except (BaseError, ValueError, TypeError) as refused:
@@ -79,7 +84,7 @@ class ObjectStore:
             data: the data.
 
         Raises:
-            obstore.exceptions.BaseError, OSError: the store did not take it, after repeats for some minutes.
+            obstore.exceptions.BaseError, OSError: the store did not take it, after repeats for three minutes.
         """
         await in_thread(partial(self._put, name, data))
 
@@ -100,7 +105,7 @@ class ObjectStore:
             name: the name.
 
         Raises:
-            obstore.exceptions.BaseError, OSError: the store did not answer, after repeats for some minutes.
+            obstore.exceptions.BaseError, OSError: the store did not answer, after repeats for three minutes.
         """
         return await in_thread(partial(self._get, name))
 
@@ -130,7 +135,7 @@ class ObjectStore:
             prefix: the part of the names that stands for the turn.
 
         Raises:
-            obstore.exceptions.BaseError, OSError: the store did not answer, after repeats for some minutes.
+            obstore.exceptions.BaseError, OSError: the store did not answer, after repeats for three minutes.
         """
         if self._key is None and self._folder is None:
             return None
@@ -148,7 +153,7 @@ class ObjectStore:
             prefix: the part of the names that stands for the turn.
 
         Raises:
-            obstore.exceptions.BaseError, OSError: the store did not answer, after repeats for some minutes.
+            obstore.exceptions.BaseError, OSError: the store did not answer, after repeats for three minutes.
         """
         await in_thread(partial(self._delete, prefix))
 
