@@ -94,7 +94,7 @@ class DurableTurn:
     @property
     def may_have_private(self) -> bool:
         """Whether the turn may have private values. The worker asks this when the turn is closed."""
-        return self._parts.private.may_exist
+        return self._parts.may_have_private
 
     async def remove_private(self) -> None:
         """Remove the private values of the turn. The worker calls this when the turn is closed."""

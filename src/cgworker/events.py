@@ -266,6 +266,16 @@ class TurnLogFilter(logging.Filter):
         return True
 
 
+def is_heard(listener: Listener | None, kind: type[Event]) -> bool:
+    """Whether anybody hears events of a kind, so that a busy worker need not make those that nobody hears.
+
+    Args:
+        listener: the listener; None if there is none.
+        kind: the class of the event.
+    """
+    return listener is not None or logger.isEnabledFor(kind.level)
+
+
 def emit(listener: Listener | None, event: Event) -> None:
     """Log an event and call the listener. An exception of the listener is logged."""
     log_event(event)

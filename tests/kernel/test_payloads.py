@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import uuid
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cgworker.kernel.store.ids import digest, keyed_box_id, new_box_id, turn_number
+from cgworker.kernel.store.ids import digest, keyed_box_id, new_box_id, new_record_id, turn_number
 from cgworker.wire.converter import loads
 from cgworker.wire.records import JSON_LINES
 from tests.kernel.project import Agent, Project
@@ -158,6 +159,23 @@ def test_box_ids_are_version_7() -> None:
     boxes = [uuid.UUID(new_box_id()) for _ in range(100)]
     assert {(box.version, box.variant) for box in boxes} == {(7, uuid.RFC_4122)}
     assert len(set(boxes)) == 100
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_makes_other_ids() -> None:
+    """Random bytes are fetched for many ids at once; the child does not go on with its parent's."""
+    new_box_id()  # there are random bytes to be forked
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writer, new_record_id().encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    theirs = os.read(reader, 100).decode()
+    os.close(writer)
+    os.close(reader)
+    assert theirs.startswith("record_")
+    assert theirs != new_record_id()
 
 
 @pytest.mark.parametrize("id", ["T-0", "T-01", "t-1", "T-1 ", "T-", "1", "", "T-\uff19", "T-" + "9" * 400])

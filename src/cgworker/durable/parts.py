@@ -11,7 +11,7 @@ from cgworker.client import KernelClient
 from cgworker.durable.children import Children
 from cgworker.durable.journal import Journal
 from cgworker.durable.messages import Messages
-from cgworker.durable.private import PrivateSettings, PrivateValues
+from cgworker.durable.private import PrivateSettings, PrivateValues, may_exist_already
 from cgworker.durable.questions import Questions
 from cgworker.durable.sleeps import Sleeps
 from cgworker.durable.steps import Steps
@@ -51,6 +51,13 @@ class Parts:
     def private(self) -> PrivateValues:
         """The private values of the turn."""
         return PrivateValues(self.turn, self.private_settings, self.journal, self.waits, attempt=self.attempt)
+
+    @property
+    def may_have_private(self) -> bool:
+        """Whether the turn may have private values. Most have none, and nothing is made to find that out."""
+        if "private" in vars(self):
+            return self.private.may_exist
+        return may_exist_already(self.journal, self.attempt)
 
     @cached_property
     def step_counts(self) -> Counter[str]:

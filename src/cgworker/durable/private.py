@@ -103,11 +103,14 @@ class PrivateValues:
         self._journal = journal
         self._waits = waits
         self._attempt = attempt
-        self._looking = anyio.Lock()
         self._found: dict[str, PrivateValue] | None = None  # looked for once, before this attempt stores any
         self._is_listed = False
         self._small_values: dict[str, dict[str, bytes]] = {}  # of a folder, by turn, until they are used
         self.have_been_put: bool = False
+
+    @cached_property
+    def _looking(self) -> anyio.Lock:
+        return anyio.Lock()
 
     @cached_property
     def _claimed(self) -> str:
@@ -268,12 +271,17 @@ class PrivateValues:
     @property
     def may_exist(self) -> bool:
         """Whether the turn may have a value, of this attempt or one before."""
-        return self.have_been_put or self._attempt > 1 or self._journal.may_hold(is_private_step)
+        return self.have_been_put or may_exist_already(self._journal, self._attempt)
 
     async def delete(self) -> None:
         """Remove all values of the turn, if there may be any."""
         if self.may_exist:
             await self._settings.store.delete(self._turn)
+
+
+def may_exist_already(journal: Journal, attempt: int) -> bool:
+    """Return whether a turn with this journal may have private values of an attempt before this one."""
+    return attempt > 1 or journal.may_hold(is_private_step)
 
 
 def is_private_step(payload: Any) -> bool:

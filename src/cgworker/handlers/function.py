@@ -46,6 +46,11 @@ class FunctionHandler:
     function: HandlerFunction
     signature: Signature
     injected: Mapping[str, Any] = field(repr=False)
+    _is_async: bool = field(init=False, repr=False, eq=False)
+
+    @_is_async.default
+    def _look_whether_async(self) -> bool:
+        return is_async(self.function)
 
     @classmethod
     def of(cls, function: HandlerFunction, injected: Mapping[str, Any] | None = None) -> FunctionHandler:
@@ -109,7 +114,7 @@ class FunctionHandler:
         except InvalidRequest as invalid:
             return Failed({"error": "invalid_input", "faults": list(invalid.faults)})
         call: Callable[[], Any] = partial(self.function, *arguments, **self.injected)
-        returned = await (call() if is_async(self.function) else _call_in_thread(call, turn))
+        returned = await (call() if self._is_async else _call_in_thread(call, turn))
         return plain_outcome(outcome_of(returned))
 
     def _input_of(self, turn: Turn) -> tuple[Any, ...]:

@@ -18,7 +18,7 @@ from cgworker.errors import (
     LeaseLost,
     PrivateStepMissing,
 )
-from cgworker.events import Event, emit
+from cgworker.events import Event, emit, is_heard
 from cgworker.handlers import Handler
 from cgworker.handlers.function import HandlerAbandoned
 from cgworker.lease import Interrupted, Reason, monotonic
@@ -98,6 +98,7 @@ class Attempt:
         self._watch = LeaseWatch(context, found.claimed, self._lease)
         self._facts = self._watch.facts
         self._emit: Callable[[Event], None] = partial(emit, context.listener)
+        self._is_heard: Callable[[type[Event]], bool] = partial(is_heard, context.listener)
         self._closed: tuple[Turn, Settlement] | None = None
         self.error: BaseException | None = None
         self.stuck: bool = False
@@ -161,8 +162,9 @@ class Attempt:
     async def _open(self, hooks: RenewalHooks) -> Turn:
         turn = await load_turn(self._context, self._claimed, self._lease, self._handlers.start_soon)
         self._watch.set_turn(turn)
-        to_next = round(hooks.seconds_to_next(self._lease), 1)
-        self._emit(events.TurnClaimed(**self._facts, kind=turn.kind, renewal_seconds=to_next))
+        if self._is_heard(events.TurnClaimed):
+            to_next = round(hooks.seconds_to_next(self._lease), 1)
+            self._emit(events.TurnClaimed(**self._facts, kind=turn.kind, renewal_seconds=to_next))
         return turn
 
     # ------------------------------------------------------------ decide the outcome
@@ -214,8 +216,9 @@ class Attempt:
             async with acquire_slot(self._context.shared_slots, turn):
                 if turn.interruption is not None:  # while a hook ran, or while it waited for the slot
                     return None
-                waited = round(monotonic() - self._began_at, 3)
-                self._emit(events.HandlerStarted(**self._facts, seconds=waited))
+                if self._is_heard(events.HandlerStarted):
+                    waited = round(monotonic() - self._began_at, 3)
+                    self._emit(events.HandlerStarted(**self._facts, seconds=waited))
                 if timers is not None:
                     timers.start_soon(self._interrupt_at_deadline)
                 call = HandlerCall(turn, handler)
@@ -328,7 +331,8 @@ class Attempt:
             seconds=round(monotonic() - self._began_at, 3),
             error=self.error,
         )
-        self._emit(self._event_of(report))
+        if not report.settled or self._is_heard(events.TurnSettled):
+            self._emit(self._event_of(report))
         if report.kept_at:
             self._emit(events.ResultKept(**self._facts, path=report.kept_at, reason=report.reason or ""))
         return report

@@ -44,7 +44,7 @@ class HandlerCall:
         self._turn = turn
         self._handler = handler
         self._is_over = False
-        self._changed = anyio.Event()
+        self._changed: anyio.Event | None = None  # there is one while `end` waits
         self.outcome: Outcome | None = None
         self.raised: BaseException | None = None
         self.is_stuck: bool = False
@@ -65,27 +65,30 @@ class HandlerCall:
             self.raised = _with_json(raised)
         finally:
             self._is_over = True
-            self._changed.set()
+            if self._changed is not None:
+                self._changed.set()
 
     async def end(self) -> None:
         """Wait until the handler has ended, or the time that an interruption gave it is over."""
         if self._is_over:
             return
-        with self._turn.on_interrupt(lambda _: self._changed.set()):
-            await self._changed.wait()
+        self._changed = changed = anyio.Event()
+        with self._turn.on_interrupt(lambda _: changed.set()):
+            await changed.wait()
         if not self._is_over:
             await self._end_interrupted()
 
     async def _end_interrupted(self) -> None:
-        turn, self._changed = self._turn, anyio.Event()
+        turn, ended = self._turn, anyio.Event()
+        self._changed = ended
         with (
             anyio.CancelScope() as waiting,
             turn.on_interrupt(lambda interruption: _bound(waiting, interruption)),
         ):
-            await self._changed.wait()
+            await ended.wait()
         while waiting.cancelled_caught and not self._is_over and turn.shielded_seconds > 0:
             with anyio.move_on_after(turn.shielded_seconds):
-                await self._changed.wait()
+                await ended.wait()
         self.is_stuck = not self._is_over
 
 

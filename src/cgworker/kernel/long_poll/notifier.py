@@ -175,6 +175,11 @@ class Notifier:
         """Whether this kernel is alone on the database or cannot listen, so that it sends no NOTIFY."""
         return self._hosts is None or (self._others is not None and self._others.is_silent)
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether a request waits here or another kernel may listen; if not, `wake` does nothing."""
+        return bool(self._waiting) or not self.is_silent
+
     def wake(self, *topics: str) -> None:
         """Wake the requests that wait for a topic, in all kernels. Commit the change before."""
         self._wake_here(topics)

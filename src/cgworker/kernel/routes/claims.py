@@ -84,6 +84,8 @@ def record_limit(preferences: Preferences) -> int:
 def notify_claimed(kernel: Any, claimed: Claimed) -> None:
     """Count a claim, and wake the requests that wait for its turn or agent."""
     kernel.metrics.claims.inc()
+    if not kernel.notifier.is_heard:
+        return
     more_work = [work_topic(claimed.token.agent)] if claimed.gave_back else []
     kernel.notifier.wake(*turn_topics(claimed.token.turn, claimed.token.agent), *more_work)
 

@@ -108,8 +108,9 @@ def _notify_dispatched(kernel: Any, body: Dispatch, dispatched: Dispatched) -> N
     """Wake the requests that wait for a new turn, and set the timer if the turn waits for an instant."""
     if not dispatched.is_new:
         return
-    work = [] if dispatched.is_handed_over else [work_topic(body.target_agent)]
-    kernel.notifier.wake(*work, *turn_topics(dispatched.turn, body.target_agent, _parent_of(body)))
+    if kernel.notifier.is_heard:
+        work = [] if dispatched.is_handed_over else [work_topic(body.target_agent)]
+        kernel.notifier.wake(*work, *turn_topics(dispatched.turn, body.target_agent, _parent_of(body)))
     if dispatched.due_in_seconds is not None:
         kernel.timers.expect(dispatched.due_in_seconds)
 

@@ -210,7 +210,8 @@ def notify_settled(kernel: Any, claim: ClaimToken, settled: Settled) -> None:
 
     A turn that is to be queued again may also be the earliest that the timers wait for.
     """
-    kernel.notifier.wake(work_topic(claim.agent), *turn_topics(claim.turn, claim.agent, settled.parent))
+    if kernel.notifier.is_heard:
+        kernel.notifier.wake(work_topic(claim.agent), *turn_topics(claim.turn, claim.agent, settled.parent))
     if settled.due_seconds is not None:
         kernel.timers.expect(settled.due_seconds)
 

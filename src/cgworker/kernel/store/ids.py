@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import re
 import secrets
@@ -18,6 +19,7 @@ from cgworker.wire.values import ExactNumber, JsonText
 _WRITE_KEYS = uuid.uuid5(uuid.NAMESPACE_URL, "commonground-kernel/cardbox-write-key")
 _TURN_ID = re.compile(r"T-([1-9][0-9]{0,17})\Z", re.ASCII)
 _HAS_FRACTION_OR_EXPONENT = re.compile(rb"[0-9][.eE]")
+_POOL_BYTES = 4096
 _QUICK = 4096  # characters; to parse more may take milliseconds
 _LONG = 2**20  # bytes; to look through them takes longer than to write the few values that are not JsonText
 _MAX_PLAIN_DIGITS = 640  # digits; Python converts so many whatever limit it has been given
@@ -41,13 +43,32 @@ def turn_number(id: str) -> int:
 
 def new_record_id() -> str:
     """Create a record id: `record_` and a UUIDv4."""
-    return f"record_{_uuid_digits(os.urandom(16), version=4)}"
+    return f"record_{_uuid_digits(_random_bytes(16), version=4)}"
 
 
 def new_box_id() -> str:
     """Create a box id, a UUIDv7: it starts with the time, so that new ids are adjacent in an index."""
-    digits = _uuid_digits(int(time.time() * 1000).to_bytes(6, "big") + os.urandom(10), version=7)
+    digits = _uuid_digits(int(time.time() * 1000).to_bytes(6, "big") + _random_bytes(10), version=7)
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def _random_bytes(count: int) -> bytes:
+    """Return random bytes for an id, with one system call for hundreds of ids; none for a secret."""
+    global _pool
+    while len(taken := _pool.read(count)) < count:
+        _pool = io.BytesIO(os.urandom(_POOL_BYTES))
+    return taken
+
+
+def _empty_pool() -> None:
+    global _pool  # a forked child must not give its parent's ids
+    _pool = io.BytesIO()
+
+
+_pool: io.BytesIO
+_empty_pool()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_empty_pool)
 
 
 def _uuid_digits(random: bytes, *, version: int) -> str:
