@@ -3,18 +3,34 @@
 The turns are written into the database as dispatches leave them. One agent claims and finishes these, so that
 each finish makes the next turn of its serial key ready; another dispatches a turn and claims it. The two
 alternate on one kernel.
+
+The peers take jobs out of tables with as many: pgqueuer of 1,000 priorities, Procrastinate of 1,000
+priorities and 100,000 locks. They have no HTTP and no identities: only each one's own ratio says something.
 """
 
 from __future__ import annotations
 
+import asyncio
+import json
 import statistics
+import subprocess
 import time
+from pathlib import Path
 
 import asyncpg
 
 from benchmarks.load import Caller, callers
 from benchmarks.measuring import Findings, Options, Row, main
-from benchmarks.servers import PROJECT, new_database, running_kernel, running_postgres
+from benchmarks.servers import (
+    PROJECT,
+    ROOT,
+    Postgres,
+    absent,
+    new_database,
+    peer_python,
+    running_kernel,
+    running_postgres,
+)
 
 ROW = Row(
     14,
@@ -23,6 +39,10 @@ ROW = Row(
 )
 
 _CYCLES = 200
+_QUEUED_COUNT = 1_000_000
+_PEERS = ("pgqueuer", "procrastinate")
+_PROGRAMS = Path(__file__).with_name("queues")
+_SECONDS = 300
 _FULL, _EMPTY = "bench-order-full", "bench-order-empty"
 
 # The first turn of each serial key is ready and has a place in the fair order; the others wait for it.
@@ -33,7 +53,7 @@ insert into cg_turns (project_id, turn_number, target_agent_id, requested_by_age
 select '{PROJECT}', 1000000 + n, '{_FULL}', '{_FULL}', 'turn.conversation.v1', 'external_request', 'c' || n,
     's' || n, 'queued', 1, now(), now(), 'serial-' || n % 100000, 'fair-' || n % 1000,
     case when n <= 100000 then n / 1000 + 1 else 0 end, n > 100000
-from generate_series(1, 1000000) n
+from generate_series(1, {_QUEUED_COUNT}) n
 """
 
 
@@ -41,6 +61,11 @@ async def measure(options: Options) -> Findings:
     """The middle of many claims, of an agent with a long queue and of one with none."""
     findings = Findings()
     with running_postgres() as postgres:
+        if python := peer_python("queues"):
+            for peer in _PEERS:
+                await _note_peer(python, peer, postgres, findings)
+        else:
+            findings.absent.append(absent("queues"))
         dsn = await new_database(postgres)
         with running_kernel(dsn) as server:
             agents = [await server.admit(name, capacity=5) for name in (_EMPTY, _FULL)]
@@ -57,6 +82,23 @@ async def measure(options: Options) -> Findings:
     found = [findings.median("cgworker", f"claim, {where}") for where in ("empty", "1,000,000 queued")]
     findings.judge_most("claim ≤ 1.5 × the empty database", found[1] / found[0], "×", most=1.5)
     return findings
+
+
+async def _note_peer(python: str, peer: str, postgres: Postgres, findings: Findings) -> None:
+    asked = {"dsn": await new_database(postgres), "job_count": _QUEUED_COUNT, "cycle_count": _CYCLES}
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [python, str(_PROGRAMS / f"{peer}_ordered.py")],
+        input=json.dumps(asked) + "\n",
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        timeout=_SECONDS,
+        check=True,
+    )
+    took = json.loads(done.stdout)
+    findings.add(peer, "claim, empty", "ms", took["empty"])
+    findings.add(peer, "claim, 1,000,000 queued", "ms", took["full"])
 
 
 async def _fill(dsn: str) -> None:

@@ -171,6 +171,24 @@ def test_a_closed_turn_is_done_again(cg: Cg, kernel: Kernel, desk: str) -> None:
         assert "spawn key conflict" in done[turn_ids[0]]["error"]  # it was done again with --keep-steps
 
 
+def test_many_that_were_interrupted_are_done_again_once(cg: Cg, desk: str, kernel: Kernel) -> None:
+    """The answer to the second one is lost; the same line does what is left, and repeats nothing."""
+    name = desk.split("/")[1]
+    turn_ids = [kernel.dispatch(name) for _ in range(3)]
+    fail_all(kernel, desk, 3)
+    bulk = ("turn", "redo", "--outcome", "failed", "--target-agent", name, "--profile", desk)
+    first = cg("turn", "redo", turn_ids[2], "--profile", desk).result["items"][0]["redone_as"]
+    kernel.local.faults.drop_response("redo")
+    assert cg(*bulk).exit_code == 1
+    done = {each["turn_id"]: each["redone_as"] for each in cg(*bulk).result["items"]}
+    assert set(done) == set(turn_ids)
+    assert done[turn_ids[2]] == first
+    queued = cg("turn", "list", "--target-agent", name, "--state", "queued", "--profile", desk).result[
+        "items"
+    ]
+    assert {each["turn_id"] for each in queued} == set(done.values())
+
+
 @pytest.mark.parametrize(
     "line",
     [
