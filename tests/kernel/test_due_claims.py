@@ -249,9 +249,10 @@ async def test_a_response_that_is_held_sends_its_head_at_once_and_its_body_at_it
         raise AssertionError("nothing is read")
 
     begun_at = loop_time()
-    await HeldResponse(Response("{}"), begun_at + 0.0302)({"type": "http"}, receive, send)
-    (head_at, head), (body_at, body) = sent
-    assert (head, body) == ("http.response.start", "http.response.body")
+    response = HeldResponse(Response("{}"), begun_at + 0.0302, lambda: sent.append((0.0, "is sent")))
+    await response({"type": "http"}, receive, send)
+    (head_at, head), (body_at, body), (_, then) = sent
+    assert (head, body, then) == ("http.response.start", "http.response.body", "is sent")
     assert head_at < begun_at + 0.0302 <= body_at
 
 

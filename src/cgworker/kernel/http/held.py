@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -18,19 +19,24 @@ class HeldResponse(Response):
     Args:
         response: the other response.
         at: the moment, as a time of the event loop; the body is not sent earlier.
+        sent: called when the body has been sent.
     """
 
-    def __init__(self, response: Response, at: float) -> None:
+    def __init__(self, response: Response, at: float, sent: Callable[[], None] = lambda: None) -> None:
         self.status_code = response.status_code
         self.raw_headers = response.raw_headers
         self.body = response.body
         self._at = at
+        self._sent = sent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # as ASGI calls it
         """Send the response."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        await _until(self._at)
-        await send({"type": "http.response.body", "body": self.body})
+        try:
+            await _until(self._at)
+            await send({"type": "http.response.body", "body": self.body})
+        finally:
+            self._sent()
 
 
 async def _until(at: float) -> None:

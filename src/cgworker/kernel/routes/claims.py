@@ -68,12 +68,10 @@ async def claim(request: Request) -> Response:
     if claimed is None:
         return reply(None, headers=preferences.applied())
     answer = reply(represent(kernel, claimed, preferences), headers=preferences.applied())
-    loop = asyncio.get_running_loop()
-    if claimed.holds_from <= loop.time():
+    if claimed.holds_from <= asyncio.get_running_loop().time():
         notify_claimed(kernel, claimed)
         return answer
-    loop.call_at(claimed.holds_from, notify_claimed, kernel, claimed)
-    return HeldResponse(answer, claimed.holds_from)
+    return HeldResponse(answer, claimed.holds_from, partial(notify_claimed, kernel, claimed))
 
 
 def record_limit(preferences: Preferences) -> int:
