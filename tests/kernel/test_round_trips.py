@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -144,3 +145,36 @@ async def test_what_waits_shares_a_statement(kernel: Kernel, worker: Agent, roun
     with busy(kernel):
         await asyncio.gather(*(worker.dispatch(worker) for _ in range(20)))
     assert round_trips() <= 3
+
+
+INDEXES = """
+select i.indrelid::regclass::text as table_name, coalesce(pg_get_expr(i.indpred, i.indrelid), 'true') as holds
+from pg_index i
+join pg_class c on c.oid = i.indrelid
+where c.relname = any (array['cg_turns', 'cg_records', 'cg_ledger', 'cg_idempotency_keys'])
+    and c.relnamespace = current_schema()::regnamespace
+"""
+
+
+async def test_what_ends_a_turn_and_claims_the_next_enters_few_indexes(
+    worker: Agent, project: Project
+) -> None:
+    """Most of PostgreSQL's work for a turn is to enter its rows into indexes: 20 entries."""
+    for _ in range(2):
+        await worker.dispatch(worker)
+    await worker.finish(await worker.claim({"Idempotency-Key": "first"}), final_payload="done")
+    await worker.claim({"Idempotency-Key": "second"})
+    number = "turn_number = (select turn_count from cg_projects where project_id = $1)"
+    written = {
+        "cg_turns": "state in ('running', 'closed')",
+        "cg_records": "turn_seq = 2",
+        "cg_ledger": f"event_type in ('turn.progress_appended', 'turn.finished') or"
+        f" (event_type = 'turn.claimed' and {number})",
+        "cg_idempotency_keys": number,
+    }
+    database, counts = project.kernel.database, Counter[str]()
+    for index in await database.fetch(INDEXES):
+        table, holds = index["table_name"], index["holds"]
+        sql = f"select count(*) from {table} where project_id = $1 and ({written[table]}) and ({holds})"
+        counts[table] += await database.fetchval(sql, project.id)
+    assert counts == {"cg_turns": 11, "cg_records": 1, "cg_ledger": 6, "cg_idempotency_keys": 2}
