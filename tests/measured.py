@@ -26,6 +26,11 @@ def config_for_programs() -> str | None:
     return str(config.serialize())
 
 
+def unmeasured() -> dict[str, str]:
+    """The environment for a program that is not measured: it runs nothing of ours that others do not."""
+    return {name: value for name, value in os.environ.items() if name != VARIABLE}
+
+
 def measure_programs() -> None:
     """Have each Python that is started from now on measured, where this process is."""
     if (config := config_for_programs()) is not None and VARIABLE in os.environ:

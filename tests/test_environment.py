@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.environment import settle
+from tests.measured import unmeasured
 
 ROOT = Path(__file__).parent.parent
 CALLERS = {
@@ -70,7 +70,7 @@ def test_the_terminals_tests_pass_in_any_shell(shell: str) -> None:
     ran = subprocess.run(
         [*pytest_of_terminal, "tests/cli/test_terminal.py"],
         cwd=ROOT,
-        env={**os.environ, **theirs},
+        env={**unmeasured(), **theirs},
         umask=0o077,
         capture_output=True,
         text=True,

@@ -76,6 +76,7 @@ class Newcomer:
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), kept["PATH"]]),
             "PIP_FIND_LINKS": links,
             "PIP_CONSTRAINT": str(ROOT / "constraints.txt"),
+            "PIP_COMPILE": "0",  # little of what is installed is imported here
         }
 
     def paste(self, command: str) -> str:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.console.browser import NAMES, chromium
+from tests.measured import unmeasured
 from tests.pages import PAGES
 from tests.reader import run
 
@@ -33,7 +34,8 @@ def anyio_backend() -> str:
 def site() -> Iterator[Path]:
     """The built site. mkdocs is strict: a dead link, or a page outside the contents, ends it."""
     with tempfile.TemporaryDirectory() as folder:
-        run([sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", folder])
+        build = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", folder]
+        run(build, env=unmeasured())
         yield Path(folder)
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.measured import unmeasured
+
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 
@@ -113,7 +115,7 @@ def run(*command: str, cwd: Path = ROOT) -> str:
     """What a checker prints; it fails where it finds something."""
     path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
-        command, cwd=cwd, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
+        command, cwd=cwd, env={**unmeasured(), "PATH": path}, capture_output=True, text=True, check=False
     )
     return done.stdout
 
