@@ -63,6 +63,22 @@ def _structured(value: Any) -> Any:
     return value if isinstance(value, dict) and is_plain_json(value) else None
 
 
+def new_task_of(turn: TurnSnapshot) -> dict[str, Any]:
+    """Return a turn as a task that was just made, which is always working, of the extension for tasks.
+
+    Args:
+        turn: the turn.
+    """
+    return {
+        "taskId": turn.turn.turn_id,
+        "status": "working",
+        "createdAt": turn.created_at.isoformat(),
+        "lastUpdatedAt": turn.updated_at.isoformat(),
+        "ttlMs": None,
+        "pollIntervalMs": _POLL_MS,
+    }
+
+
 def task_of(turn: TurnSnapshot, questions: Iterable[OpenQuestion] = ()) -> dict[str, Any]:
     """Return a turn as a task of the extension `io.modelcontextprotocol/tasks`.
 
@@ -76,19 +92,11 @@ def task_of(turn: TurnSnapshot, questions: Iterable[OpenQuestion] = ()) -> dict[
         )
         for question in questions
     }
-    task: dict[str, Any] = {
-        "taskId": turn.turn.turn_id,
-        "status": "working",
-        "createdAt": turn.created_at.isoformat(),
-        "lastUpdatedAt": turn.updated_at.isoformat(),
-        "ttlMs": None,
-        "pollIntervalMs": _POLL_MS,
-    }
     if turn.state == "closed":
-        return {**task, **_ending_of(turn)}
+        return {**new_task_of(turn), **_ending_of(turn)}
     if asked and not turn.stop_requested:
-        return {**task, "status": "input_required", "inputRequests": asked}
-    return task
+        return {**new_task_of(turn), "status": "input_required", "inputRequests": asked}
+    return new_task_of(turn)
 
 
 def _ending_of(turn: TurnSnapshot) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from mcp_types import (
 
 from cgworker.adapters.mcp_asking import ask, asking_result, dismissed_result, takes_forms
 from cgworker.adapters.mcp_cancelling import Cancelling
-from cgworker.adapters.mcp_mapping import failed_result, result_of, task_of, translated_errors
+from cgworker.adapters.mcp_mapping import failed_result, new_task_of, result_of, translated_errors
 from cgworker.adapters.mcp_tasks import add_tasks, takes_tasks
 from cgworker.adapters.mcp_turns import CallerTurns
 from cgworker.adapters.messages import text_of
@@ -96,7 +96,7 @@ class _ToolCalls:
             return failed_result(str(invalid), {"faults": list(invalid.faults)})
         if takes_tasks(ctx):
             found = await turns.find(turn.turn_id)
-            return {**task_of(found.snapshot, found.questions), "resultType": "task"}
+            return {**new_task_of(found.snapshot), "resultType": "task"}
         return await self._wait(ctx, turns, turn)
 
     async def _go_on(

@@ -23,6 +23,8 @@ from cgworker.testing import LocalKernel
 from tests.adapters.mcp_clients.test_calls import client_of, ended, the_turn
 from tests.journeys.conftest import in_state
 
+KEY = "commonground/dispatch-key"
+
 pytestmark = pytest.mark.usefixtures("desk")
 
 
@@ -58,9 +60,9 @@ class Tasks(ClientExtension):
         return CallToolResult(content=[])
 
 
-async def begun(client: Client, tasks: Tasks, tool: str, arguments: Any = None) -> str:
+async def begun(client: Client, tasks: Tasks, tool: str, arguments: Any = None, meta: Any = None) -> str:
     """The id of the task that a call became."""
-    await client.call_tool(tool, arguments or {})
+    await client.call_tool(tool, arguments or {}, meta=meta)
     return str(tasks.created["taskId"])
 
 
@@ -90,6 +92,17 @@ async def test_a_call_is_a_task_whose_result_comes_later(door: KernelClient) -> 
         task = await task_in(client, task_id, "completed")
     assert task["result"]["structuredContent"] == {"ordered": "3 bells"}
     assert not task["result"]["isError"]
+
+
+async def test_a_new_task_is_working_even_if_its_turn_has_ended(door: KernelClient) -> None:
+    """Here the call is repeated by its key; a quick turn ends before any call is answered."""
+    tasks, call = Tasks(), ("desk__turn_order_v1", {"item": "bells", "count": 3}, {KEY: "bells"})
+    async with client_of(door, extensions=[tasks]) as client:
+        task_id = await begun(client, tasks, *call)
+        await task_in(client, task_id, "completed")
+        assert await begun(client, tasks, *call) == task_id
+    assert tasks.created["status"] == "working"
+    assert "result" not in tasks.created
 
 
 async def test_a_failed_turn_is_a_failed_task(door: KernelClient) -> None:
