@@ -23,9 +23,9 @@ class HeldResponse(Response):
     """
 
     def __init__(self, response: Response, at: float, sent: Callable[[], None] = lambda: None) -> None:
-        self.status_code = response.status_code
-        self.raw_headers = response.raw_headers
-        self.body = response.body
+        self.status_code: int = response.status_code
+        self.raw_headers: list[tuple[bytes, bytes]] = response.raw_headers
+        self.body: bytes | memoryview = response.body
         self._at = at
         self._sent = sent
 
