@@ -103,6 +103,8 @@ async def _why_queued(kernel: KernelClient, turn: TurnSnapshot) -> AsyncIterator
         yield f"waits for serial key {turn.serial_key} held by {holder}"
     if ahead:
         yield f"{_count(ahead, 'turn')} of {name} {'was' if ahead == 1 else 'were'} queued before it"
+    if turn.priority:
+        yield f"its priority is {turn.priority}: higher ones are claimed before it and lower ones after it"
     loop = f"cg worker loop --profile {agent.agent} --command ..."
     yield f"it waits for a worker of {name}: does one run? `{loop}`"
 

@@ -45,6 +45,16 @@ def test_a_queued_turn_waits_for_a_worker(cg: Cg, kernel: Kernel, desk: str) -> 
     assert told["story"][0]["text"] == "requester dispatched it"
 
 
+def test_a_turn_with_a_priority_may_not_wait_for_those_before_it(cg: Cg, kernel: Kernel, desk: str) -> None:
+    """They were queued before it, and are claimed after it."""
+    kernel.dispatch(desk)
+    reasons = why(cg, kernel, desk, kernel.dispatch(desk, priority=50))["because"]
+    assert reasons[:2] == [
+        f"1 turn of {desk} was queued before it",
+        "its priority is 50: higher ones are claimed before it and lower ones after it",
+    ]
+
+
 def test_a_queued_turn_waits_for_a_slot(cg: Cg, kernel: Kernel, desk: str) -> None:
     """The turn that has it is named, with what would make more of them."""
     first, second = kernel.dispatch(desk), kernel.dispatch(desk)
