@@ -44,6 +44,7 @@ class Steps:
         self._published: set[str] = set()
         self._values: dict[str, Any] = {}
         self._locks: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
+        self._keeping: anyio.Lock = anyio.Lock()
 
     async def once(
         self,
@@ -122,9 +123,10 @@ class Steps:
         made = make()
         value = await made if inspect.isawaitable(made) else made
         if private:
-            encoded = await self._private.encode(key, value)
-            await writes.stored(or_written=True)  # or else this one would outlive one that failed
-            return await self._keep(encoded, ahead=ahead and self._private.are_found_without_records)
+            async with self._keeping:  # parallel steps are kept in the order of their ends
+                encoded = await self._private.encode(key, value)
+                await writes.stored(or_written=True)  # or else this one would outlive one that failed
+                return await self._keep(encoded, ahead=ahead and self._private.are_found_without_records)
         value = unstructure_plain(value)
         found = loads(dumps(value))  # exactly the value that a later attempt will read
         await self._journal.append({"key": key, "value": value}, STEP_ROLE)
