@@ -135,7 +135,7 @@ async def _rate_of_plain(server: Server, agents: list[Agent]) -> float:
 async def _rate_of_due(server: Server, agents: list[Agent]) -> float:
     due = datetime.now(UTC) + timedelta(seconds=_AHEAD_SECONDS)
     await _dispatch_all(server, agents, not_before=due.isoformat())
-    await asyncio.sleep(due.timestamp() - time.time() - _START_SECONDS)
+    await asyncio.sleep(due.timestamp() - time.time() - _START_SECONDS)  # until a worker has to start
     return _TURNS / (float((await _work(server, agents))["ended_at"]) - due.timestamp())
 
 

@@ -166,7 +166,7 @@ async def test_a_store_that_is_away_for_a_while_costs_no_value() -> None:
             "client_options": {"allow_http": True},
         }
         quick = {"init_backoff": timedelta(milliseconds=1), "max_backoff": timedelta(milliseconds=10)}
-        retry = {**objects._REPEATS, "backoff": quick}  # noqa: SLF001
+        retry = {**objects._REPEATS, "backoff": quick}  # noqa: SLF001  # as often, but sooner
         store = ObjectStore("s3://bucket/private", retry_config=retry, **keys, **allowed)
         await store.put(NAME, SECRET)
         tasks.cancel_scope.cancel()

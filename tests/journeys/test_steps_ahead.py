@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -161,6 +161,19 @@ class Unsynced:
             raise OSError(5, "Input/output error")
 
 
+@asynccontextmanager
+async def working_in(
+    kernel: LocalKernel, folder: Path, work: Callable[[Turn], Awaitable[Any]]
+) -> AsyncIterator[tuple[KernelClient, TurnRef]]:
+    """A turn whose private values are in a folder, and a client of its agent, while a worker works it."""
+    async with await kernel.agent("desk") as desk:
+        turn = await kernel.dispatch("desk", {})
+        worker = Worker(desk, options=options(FolderStore(folder)))
+        worker.turn()(work)
+        async with working(worker):
+            yield desk, turn
+
+
 @pytest.mark.parametrize("acts", [True, False])
 async def test_only_a_step_without_effects_begins_before_the_value_before_it_is_synced(
     acts: bool, kernel: LocalKernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -168,22 +181,18 @@ async def test_only_a_step_without_effects_begins_before_the_value_before_it_is_
     """After a power cut, a tool must not have acted on an answer that is lost."""
     disk = Unsynced(monkeypatch)
     seen: list[str] = []
-    async with await kernel.agent("desk") as desk:
-        turn = await kernel.dispatch("desk", {})
-        worker = Worker(desk, options=options(FolderStore(tmp_path / "private")))
 
-        @worker.turn()
-        async def work(turn: Turn) -> None:
-            await turn.once("a", lambda: 1, private=True, ahead=True)
-            await turn.once("b", lambda: seen.append("b"), private=True, ahead=True, acts=acts)
+    async def work(turn: Turn) -> None:
+        await turn.once("a", lambda: 1, private=True, ahead=True)
+        await turn.once("b", lambda: seen.append("b"), private=True, ahead=True, acts=acts)
 
-        async with working(worker):
-            await anyio.to_thread.run_sync(disk.has_come.wait)
-            await in_state(desk, turn, "running")
-            assert await steps(desk, turn) == []  # no record says that it is stored
-            seen.append("synced")
-            disk.may_go_on.set()
-            await closed(desk, turn)
+    async with working_in(kernel, tmp_path / "private", work) as (desk, turn):
+        await anyio.to_thread.run_sync(disk.has_come.wait)
+        await in_state(desk, turn, "running")
+        assert await steps(desk, turn) == []  # no record says that it is stored
+        seen.append("synced")
+        disk.may_go_on.set()
+        await closed(desk, turn)
         assert await steps(desk, turn) == ["a", "b"]
     assert seen == (["synced", "b"] if acts else ["b", "synced"])
 
@@ -194,17 +203,13 @@ async def test_a_step_whose_value_cannot_be_synced_gets_no_record(
     """Nor does the one that was done meanwhile; the failure is that of the turn."""
     disk = Unsynced(monkeypatch)
     disk.is_broken = True
-    async with await kernel.agent("desk") as desk:
-        turn = await kernel.dispatch("desk", {})
-        worker = Worker(desk, options=options(FolderStore(tmp_path / "private")))
 
-        @worker.turn()
-        async def work(turn: Turn) -> None:
-            await turn.once("a", lambda: 1, private=True, ahead=True)
-            await turn.once("b", disk.may_go_on.set, private=True, ahead=True, acts=False)
+    async def work(turn: Turn) -> None:
+        await turn.once("a", lambda: 1, private=True, ahead=True)
+        await turn.once("b", disk.may_go_on.set, private=True, ahead=True, acts=False)
 
-        async with working(worker):
-            assert (await closed(desk, turn)).final_payload["type"] == "OSError"
+    async with working_in(kernel, tmp_path / "private", work) as (desk, turn):
+        assert (await closed(desk, turn)).final_payload["type"] == "OSError"
         assert await steps(desk, turn) == []
 
 
@@ -213,22 +218,18 @@ async def test_a_large_value_is_not_on_the_disk_before_a_small_one_that_was_made
 ) -> None:
     """Or else a power cut could leave it alone."""
     disk = Unsynced(monkeypatch)
-    async with await kernel.agent("desk") as desk:
-        turn = await kernel.dispatch("desk", {})
-        worker = Worker(desk, options=options(FolderStore(tmp_path / "private")))
 
-        @worker.turn()
-        async def work(turn: Turn) -> str:
-            await turn.once("a", lambda: 1, private=True, ahead=True)
-            await turn.once("b", lambda: "b" * 100_000, private=True, ahead=True, acts=False)
-            return "went on"
+    async def work(turn: Turn) -> str:
+        await turn.once("a", lambda: 1, private=True, ahead=True)
+        await turn.once("b", lambda: "b" * 100_000, private=True, ahead=True, acts=False)
+        return "went on"
 
-        async with working(worker):
-            await anyio.to_thread.run_sync(disk.has_come.wait)
-            await in_state(desk, turn, "running")
-            assert len(files(tmp_path / "private")) == 1
-            disk.may_go_on.set()
-            assert (await closed(desk, turn)).final_payload == "went on"
+    async with working_in(kernel, tmp_path / "private", work) as (desk, turn):
+        await anyio.to_thread.run_sync(disk.has_come.wait)
+        await in_state(desk, turn, "running")
+        assert len(files(tmp_path / "private")) == 1
+        disk.may_go_on.set()
+        assert (await closed(desk, turn)).final_payload == "went on"
 
 
 async def test_a_value_without_a_record_is_synced_before_it_gets_one(
@@ -257,7 +258,7 @@ async def test_a_store_derived_from_a_folder_sees_all_values(kernel: LocalKernel
         seen.append(name)
         await FolderStore.put(slow, name, data)
 
-    slow.put = put  # type: ignore[method-assign]
+    slow.put = put  # type: ignore[method-assign]  # as a derived class would define it
     async with await kernel.agent("desk") as desk:
         turn = await kernel.dispatch("desk", {})
         async with working(going_on(desk, slow, [], "ab")):

@@ -125,9 +125,9 @@ async def test_a_claim_that_is_prepared_is_given_up_for_a_turn_that_comes_first(
     worker = await project.agent("worker")
     waiter = await waiting(worker)
     later = await worker.dispatch(worker, delay_seconds=DELAY_SECONDS)
-    await asyncio.sleep(DELAY_SECONDS / 4)
+    await asyncio.sleep(DELAY_SECONDS / 4)  # the claim waits by now
     project.kernel.timers.expect_anew()
-    await asyncio.sleep(DELAY_SECONDS / 4)
+    await asyncio.sleep(DELAY_SECONDS / 4)  # and is prepared
     sooner = await worker.dispatch(worker)
     assert (await waiter.claim())["turn_id"] == sooner
     assert (await worker.get(f"turns/{later}"))["state"] == TurnState.QUEUED

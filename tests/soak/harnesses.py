@@ -91,7 +91,7 @@ class _ChatEndpoint:
     def _answer(self, request: dict[str, Any]) -> list[dict[str, Any]]:
         told = [message["content"] for message in request["messages"] if message["role"] == "tool"]
         asked = self._asks[request["user"]]("model2" if told else "model1")
-        asyncio.run_coroutine_threadsafe(asked, self._loop).result()  # type: ignore[arg-type]
+        asyncio.run_coroutine_threadsafe(asked, self._loop).result()  # type: ignore[arg-type]  # an Ask gives a coroutine
         return says(str(told[0])) if told else calls(("square", {}))
 
 

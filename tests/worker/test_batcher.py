@@ -102,7 +102,7 @@ async def test_no_group_has_nearly_all_where_two_may_be_made_at_once() -> None:
 
     async def make(asked: Sequence[int]) -> Sequence[int]:
         sizes.append(len(asked))
-        await anyio.sleep(len(asked))
+        await anyio.sleep(len(asked))  # seconds of the tests' clock: a large group takes longer
         return asked
 
     batcher = CallBatcher(make, max_under_way=2)

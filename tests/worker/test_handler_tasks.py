@@ -227,7 +227,7 @@ async def test_who_cancels_its_task_after_its_end_cancels_no_other() -> None:
         asyncio.get_running_loop().call_later(0.01, current_task().cancel)
 
     async def wait_longer() -> None:
-        await anyio.sleep(0.05)
+        await anyio.sleep(0.05)  # beyond the timer
         passed.append("waited")
 
     await run_all(leave_a_timer, noted.call("another"), goes_on=wait_longer)
