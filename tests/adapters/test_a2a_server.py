@@ -394,6 +394,19 @@ async def test_users_see_only_their_own_tasks(
 
 
 @pytest.mark.usefixtures("desk")
+async def test_the_id_of_a_user_is_not_published(kernel: LocalKernel, door: KernelClient) -> None:
+    """It may be an e-mail address, and each agent of the project can read the turn's events."""
+    middleware = [Middleware(AuthenticationMiddleware, backend=ByName())]
+    headers = {"x-name": "ann@example.org", "A2A-Version": "1.0"}
+    async with offered(door, middleware=middleware) as url, httpx.AsyncClient(timeout=20) as http:
+        answer = await http.post(url, content=message_with("1"), headers=headers)
+    turn = TurnRef(project_id=kernel.project_id, turn_id=answer.json()["result"]["task"]["id"])
+    events = [event async for event in door.turns.events(turn)]
+    assert "caller" in events[0].annotations
+    assert "ann@" not in repr(events)
+
+
+@pytest.mark.usefixtures("desk")
 async def test_a_caller_whom_nobody_knows_is_refused(door: KernelClient) -> None:
     """Without it, all of them would be one user who sees the tasks of all; the card is for everybody."""
 

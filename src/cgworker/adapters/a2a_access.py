@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cgworker.adapters.a2a_parts import NumberLost, check_numbers
-from cgworker.adapters.users import user_id_of
+from cgworker.adapters.users import user_digest_of
 from cgworker.wire.converter import loads
 
 _MAX_DEPTH = 100  # protobuf's limit; some thousands of levels would break Python's own parser
@@ -22,7 +22,7 @@ _PARSE_ERROR, _INVALID_REQUEST, _INVALID_PARAMS = -32700, -32600, -32602  # JSON
 
 
 class UserById(User):
-    """A user by the id that tells them from others; the SDK's takes the name to display, which two may have.
+    """A user by a digest of the id; the SDK's takes the name to display, which two may have.
 
     Args:
         user: the user in a request's scope; None if nobody authenticates callers.
@@ -38,8 +38,8 @@ class UserById(User):
 
     @property
     def user_name(self) -> str:
-        """The id of the user."""
-        return user_id_of(self._user)
+        """The digest of the user's id, which is published with the turns of the user."""
+        return user_digest_of(self._user)
 
 
 class UsersById(DefaultServerCallContextBuilder):

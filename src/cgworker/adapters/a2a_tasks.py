@@ -45,7 +45,7 @@ class Origin:
     Attributes:
         message_id: the id of the message.
         context_id: the conversation that the message belongs to.
-        user: the sender; empty if callers are not authenticated.
+        user: the sender's digest; empty if callers are not authenticated.
         dispatched_by: the agent that dispatched the turn.
     """
 
@@ -60,7 +60,7 @@ def annotation_for(message: Message, user: str) -> dict[str, Any]:
 
     Args:
         message: the message that begins the turn.
-        user: the sender; empty if callers are not authenticated.
+        user: the sender's digest; empty if callers are not authenticated.
     """
     said = {"message_id": message.message_id, "context_id": message.context_id, "user": user}
     return {"a2a": said}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 
@@ -20,3 +21,13 @@ def user_id_of(user: Any) -> str:
         return str(user.identity or user.display_name)
     except (AttributeError, NotImplementedError):
         return str(user.display_name)
+
+
+def user_digest_of(user: Any) -> str:
+    """Return a text that tells a user from others and can be published: the id may be an e-mail address.
+
+    Args:
+        user: as for `user_id_of`; empty for None.
+    """
+    user_id = user_id_of(user)
+    return hashlib.sha256(user_id.encode()).hexdigest()[:32] if user_id else ""
