@@ -51,7 +51,7 @@ test-all: .venv/development
 # The tests whose result may depend on the version of PostgreSQL.
 test-postgres: .venv/development
 	$(if $(OLD_POSTGRES),CG_TEST_PG_BIN=$(OLD_POSTGRES) $(BIN)/pytest -q --hypothesis-profile=gate \
-		$(foreach file,claims hand_over long_poll many migrate states,tests/kernel/test_$(file).py),\
+		$(foreach file,claims hand_over long_poll many migrate states write_cost,tests/kernel/test_$(file).py),\
 		@echo "PostgreSQL 15 is not installed: it is NOT tested here")
 
 # A few tests of the kernel behind a pooler; `make engines` runs all.
