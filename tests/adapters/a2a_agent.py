@@ -70,6 +70,13 @@ class Answers:
     text: str
 
 
+@frozen
+class Takes:
+    """The agent works for so long."""
+
+    seconds: float
+
+
 class Waits:
     """The agent works on until the task is cancelled or the test lets it go."""
 
@@ -79,9 +86,9 @@ COMPLETED = Stands(TaskState.TASK_STATE_COMPLETED)
 
 @define
 class Agent:
-    """What it is told, and what it does: for each message the next list of the script."""
+    """What it is told, and what it does: for each message the script's next list, or what it returns."""
 
-    script: list[list[Any]]
+    script: list[list[Any]] | Callable[[str], list[Any]]
     url: str = ""
     told: list[tuple[str, str]] = field(factory=list)
     calls: list[str] = field(factory=list)
@@ -100,13 +107,19 @@ class Agent:
 
 
 @contextmanager
-def agent(*script: list[Any], streaming: bool = True, elsewhere: str | None = None) -> Iterator[Agent]:
-    """The agent, until the block ends.
+def agent(
+    *script: list[Any],
+    work: Callable[[str], list[Any]] | None = None,
+    streaming: bool = True,
+    elsewhere: str | None = None,
+) -> Iterator[Agent]:
+    """The agent, until the block ends; each message takes the next list of the script.
 
     Args:
+        work: returns what to do for a message, in place of a script.
         elsewhere: what the card names as the place to send messages to; by default its own.
     """
-    made = Agent(list(script))
+    made = Agent(work or list(script))
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         made.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
@@ -143,8 +156,10 @@ class _Executor(AgentExecutor):
 
     async def execute(self, context: RequestContext, event_queue: EventQueue) -> None:
         assert context.message is not None
-        self._made.told.append((context.message.message_id, _text_of(context.message)))
-        steps = self._made.script.pop(0)
+        said = _text_of(context.message)
+        self._made.told.append((context.message.message_id, said))
+        script = self._made.script
+        steps = script(said) if callable(script) else script.pop(0)
         if isinstance(steps[0], Answers):
             await event_queue.enqueue_event(new_text_message(steps[0].text, context_id=context.context_id))
             return
@@ -165,6 +180,8 @@ class _Executor(AgentExecutor):
                 await updater.add_artifact(parts, artifact_id="text", append=index > 0)
         elif isinstance(step, Delivers):
             await updater.add_artifact([new_data_part(step.data)])
+        elif isinstance(step, Takes):
+            await asyncio.sleep(step.seconds)
         elif isinstance(step, Waits):
             self._made.waiting.set()
             await asyncio.to_thread(self._made.go_on.wait)

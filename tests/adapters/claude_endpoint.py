@@ -129,6 +129,17 @@ def _events(message_id: str, model: str, blocks: Sequence[Block]) -> Iterator[Ma
     yield {"type": "message_stop"}
 
 
+def environment(url: str, home: Path) -> dict[str, str]:
+    """The environment of a Claude Code that uses this endpoint, in a home of its own."""
+    return {
+        "ANTHROPIC_BASE_URL": url,
+        "ANTHROPIC_API_KEY": "sk-scripted",
+        "HOME": str(home),
+        "CLAUDE_CONFIG_DIR": str(home / "claude"),
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+    }
+
+
 def options(
     url: str, home: Path, *, paid: Path | None = None, at: Callable[[str], None] = lambda _: None, **more: Any
 ) -> Any:
@@ -143,18 +154,11 @@ def options(
         at(f"pay {given['sum']} after")
         return {"content": [{"type": "text", "text": f"paid {given['sum']}"}]}
 
-    environment = {
-        "ANTHROPIC_BASE_URL": url,
-        "ANTHROPIC_API_KEY": "sk-scripted",
-        "HOME": str(home),
-        "CLAUDE_CONFIG_DIR": str(home / "claude"),
-        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-    }
     return ClaudeAgentOptions(
         mcp_servers={"bank": create_sdk_mcp_server("bank", tools=[pay])},
         allowed_tools=["mcp__bank__pay"],
         cwd=home,
-        env=environment,
+        env=environment(url, home),
         setting_sources=[],
         tools=[],
         model="claude-sonnet-4-5",

@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -26,10 +27,8 @@ def scripted(script: Script) -> ACPAgent:
     return ACPAgent(argv, permit=lambda asked: asked.option("allow_once"))
 
 
-async def main(folder: Path, kill_at: str, worker: int) -> None:
-    """Be the agent."""
-    import acp
-    from acp import schema
+def main(folder: Path, kill_at: str, worker: int) -> None:
+    """Be the agent that looks two things up, and notes it in the folder."""
 
     def point(call: str, stage: str) -> None:
         with (folder / "calls").open("a") as calls:
@@ -37,6 +36,19 @@ async def main(folder: Path, kill_at: str, worker: int) -> None:
         if f"{call} {stage}" == kill_at:
             os.kill(worker, signal.SIGKILL)
             signal.pause()  # until the worker's guard ends this process as well
+
+    asyncio.run(be_agent(point, {f"look {what}": f"{what} is 7;" for what in "ab"}))
+
+
+async def be_agent(point: Callable[[str, str], None], results: Mapping[str, str]) -> None:
+    """Be an agent that makes these calls one by one, with these results.
+
+    Args:
+        point: called with a call and the stage it has come to.
+        results: what comes of each call.
+    """
+    import acp
+    from acp import schema
 
     class Looking:
         def on_connect(self, conn: acp.Client) -> None:
@@ -52,15 +64,14 @@ async def main(folder: Path, kill_at: str, worker: int) -> None:
 
         async def prompt(self, session_id: str, prompt: list[Any], **_said: Any) -> acp.PromptResponse:
             told = "".join(block.text for block in prompt)
-            results = [await self._look(session_id, what, told) for what in "ab"]
-            said = acp.update_agent_message_text(f"done: {' '.join(results)}")
+            for call, result in results.items():
+                if f'"output":"{result}"' not in told:
+                    await self._make(session_id, call, result)
+            said = acp.update_agent_message_text(f"done: {' '.join(results.values())}")
             await self._client.session_update(session_id, said)
             return acp.PromptResponse(stop_reason="end_turn")
 
-        async def _look(self, session_id: str, what: str, told: str) -> str:
-            call, result = f"look {what}", f"{what} is 7;"
-            if f'"output":"{result}"' in told:
-                return result
+        async def _make(self, session_id: str, call: str, result: str) -> None:
             point(call, "before")
             begun = acp.start_tool_call(call, call, kind="search", status="in_progress")
             await self._client.session_update(session_id, begun)
@@ -73,10 +84,9 @@ async def main(folder: Path, kill_at: str, worker: int) -> None:
                 session_id, schema.ToolCallUpdate(tool_call_id="next"), [option]
             )
             point(call, "answered")
-            return result
 
     await acp.run_agent(cast("Any", Looking()))
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])))
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

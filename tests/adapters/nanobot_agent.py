@@ -27,8 +27,13 @@ def scripted(script: Script) -> NanobotAdapter:
     """The bot, in a workspace and home of this process."""
     home = script.folder / f"bot-{os.getpid()}"
     home.mkdir(exist_ok=True)
+    return bot_in(home, model_url(script, lookups(script.folder)))
+
+
+def bot_in(home: Path, url: str) -> NanobotAdapter:
+    """A bot with its config and workspace in this folder, and a model at this address."""
     config = home / "nanobot.json"
-    provider = {"apiKey": "none", "apiBase": model_url(script, lookups(script.folder))}
+    provider = {"apiKey": "none", "apiBase": url}
     defaults = {"model": "scripted", "provider": "custom"}
     config.write_text(json.dumps({"agents": {"defaults": defaults}, "providers": {"custom": provider}}))
     return NanobotAdapter(config_path=config, workspace=home / "workspace")

@@ -17,6 +17,7 @@ from attrs import frozen
 
 from tests.soak.chaos import Chaos
 from tests.soak.dashboard import watched
+from tests.soak.harnesses import absent
 from tests.soak.journal import read_runs
 from tests.soak.stage import Stage, set_up
 from tests.soak.traffic import Follower, Requester, read_feed
@@ -101,6 +102,7 @@ async def _evidence(
             serial_keys=requester.serial_keys,
             told=requester.told,
             statuses=stage.proxy.statuses,
+            heard=[message for message, _ in stage.remote.told] if stage.remote else (),
         )
 
 
@@ -139,6 +141,8 @@ def main() -> int:
         f"soak: {size.turns} turns in {size.seconds:g} s by {size.workers} workers at {size.kernels} kernels"
         f", seed {seed}, logs in {folder}"
     )
+    for name, lack in absent().items():
+        _say(f"soak: NO AGENT OF {name} takes part: {lack}")
     verdict = asyncio.run(soak(folder, size, seed, options.dashboard))
     _say(str(verdict))
     _say(f"{'passed' if verdict.passed else 'FAILED'} after {time.monotonic() - began_at:.0f} s, seed {seed}")

@@ -12,7 +12,7 @@ from typing import Any
 
 from attrs import define, field
 
-from tests.soak.processes import Alive, Servant, descendants, is_alive, marked, signal_all
+from tests.soak.processes import Alive, Servant, descendants, describe, is_alive, marked, signal_all
 from tests.soak.stage import LEASE_SECONDS, Stage
 
 ORPHAN_SECONDS = 10.0
@@ -39,14 +39,14 @@ class Chaos:
 
     Attributes:
         deeds: what was done.
-        orphans: processes of dead workers that lived on for too long: whose, and their numbers.
+        orphans: processes of dead workers that lived on for too long: whose, and what they are.
         bad_drains: workers that did not end with status 0 after a SIGTERM.
     """
 
     stage: Stage
     chance: random.Random
     deeds: list[Deed] = field(factory=list)
-    orphans: list[tuple[str, int]] = field(factory=list)
+    orphans: list[str] = field(factory=list)
     bad_drains: list[tuple[str, int]] = field(factory=list)
     _later: list[asyncio.Task[None]] = field(factory=list)
 
@@ -137,7 +137,7 @@ class Chaos:
     async def _look_for_orphans(self, incarnation: str, left: list[Alive]) -> None:
         await asyncio.sleep(ORPHAN_SECONDS)
         found = {*filter(is_alive, left), *marked(f"SOAK_WORKER={incarnation}")}
-        self.orphans += [(incarnation, process.pid) for process in found]
+        self.orphans += [f"{incarnation}: {describe(process)}" for process in found]
 
     # ------------------------------------------------------------ kernels and the database
 

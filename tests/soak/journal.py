@@ -29,12 +29,13 @@ class Journal:
 
 @define(kw_only=True)
 class Run:
-    """One run of a handler on a turn, as it told of itself."""
+    """One run of a handler on a turn, as it told of itself; `harness` is the framework of its agent."""
 
     run: str
     turn_id: str
     worker: str
     started_at: float
+    harness: str | None = None
     beats: list[float] = field(factory=list)
     messages: list[int] = field(factory=list)
     calls: list[int] = field(factory=list)
@@ -63,7 +64,11 @@ def read_runs(path: Path) -> list[Run]:
         match line["word"]:
             case "start":
                 runs[line["run"]] = Run(
-                    run=line["run"], turn_id=line["turn"], worker=line["worker"], started_at=line["at"]
+                    run=line["run"],
+                    turn_id=line["turn"],
+                    worker=line["worker"],
+                    started_at=line["at"],
+                    harness=line.get("harness"),
                 )
             case "beat":
                 runs[line["run"]].beats.append(line["at"])

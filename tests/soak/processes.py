@@ -62,6 +62,14 @@ def marked(mark: str) -> list[Alive]:
     return found
 
 
+def describe(process: Alive) -> str:
+    """Its number, its state, and what it runs."""
+    with suppress(OSError):
+        words = Path(f"/proc/{process.pid}/cmdline").read_text().split("\0")
+        return f"{process.pid} {(_stat_of(process.pid) or ['gone'])[0]} {' '.join(words)}"
+    return f"{process.pid} gone"
+
+
 def signal_all(processes: list[Alive], number: signal.Signals) -> None:
     """Send a signal to those that still are."""
     for process in processes:

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from cgworker.wire.projections import EventEntry
+from tests.soak.harnesses import CALLS
 from tests.soak.journal import Run
 from tests.soak.traffic import MESSAGE_COUNT
 
@@ -66,7 +67,9 @@ def broken_messages(runs: Sequence[Run], told: Iterable[str]) -> Iterable[str]:
 
 
 def repeated_calls(runs_by_turn: Mapping[str, Sequence[Run]]) -> Iterable[str]:
-    """An agent makes a call again only if no earlier run made a later one: then it was answered and kept.
+    """An agent makes a call once in a run, and again only if no earlier run made a later one.
+
+    For then it was answered, and the answer was kept.
 
     Args:
         runs_by_turn: the runs of each turn, in the order of their starts.
@@ -75,4 +78,18 @@ def repeated_calls(runs_by_turn: Mapping[str, Sequence[Run]]) -> Iterable[str]:
         kept = -1
         for run in runs:
             yield from (f"{turn}: {run.worker} made call {call} again" for call in run.calls if call < kept)
+            if len(set(run.calls)) < len(run.calls):
+                yield f"{turn}: {run.worker} made {run.calls}"
             kept = max([kept, *run.calls])
+
+
+def missing_calls(runs_by_turn: Mapping[str, Sequence[Run]]) -> Iterable[str]:
+    """An agent has made each call by the time it is done; one that is elsewhere makes its own there.
+
+    Args:
+        runs_by_turn: the runs of each turn.
+    """
+    for turn, runs in runs_by_turn.items():
+        made = {call for run in runs for call in run.calls}
+        if any(run.done_at and run.harness not in (None, "a2a") for run in runs) and len(made) < len(CALLS):
+            yield f"{turn}: of the calls only {sorted(made)}"

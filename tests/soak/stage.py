@@ -12,9 +12,10 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from itertools import chain, cycle, islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from attrs import define, field
 
@@ -29,8 +30,12 @@ from cgworker.kernel.store.seed import admin_service_of, seed_project
 from cgworker.wire.agents import AgentSpec, Provenance
 from cgworker.wire.credentials import IssueCredential
 from cgworker.wire.turns import CONVERSATION_KIND
+from tests.soak.harnesses import present
 from tests.soak.processes import Servant, marked, signal_all
 from tests.soak.proxy import Proxy
+
+if TYPE_CHECKING:
+    from tests.adapters.a2a_agent import Agent
 
 PROJECT = "soak"
 LEASE_SECONDS = 3.0
@@ -49,7 +54,7 @@ _FURTHER_WORKERS = ("east-desk", "west-desk", "east-shop", "west-shop")
 
 @define
 class Stage:
-    """Everything that runs. Made by `set_up`."""
+    """Everything that runs. Made by `set_up`. `remote` is the remote agent, if its package is here."""
 
     folder: Path
     mark: str
@@ -57,6 +62,7 @@ class Stage:
     proxy: Proxy
     base_url: str
     tokens: dict[str, str]
+    remote: Agent | None = None
     kernels: list[Servant] = field(factory=list)
     workers: list[Servant] = field(factory=list)
     metrics_ports: list[int] = field(factory=list)
@@ -115,7 +121,7 @@ async def set_up(
     postgres = EmbeddedPostgres(folder / "postgres")
     proxy = Proxy(free_ports(kernel_count), chance)
     workers = list(islice(chain(_WORKERS, cycle(_FURTHER_WORKERS)), worker_count))
-    mark = uuid.uuid4().hex
+    mark, beside = uuid.uuid4().hex, ExitStack()
     try:
         dsn = await asyncio.to_thread(postgres.start)
         async with open_database(KernelConfig(pg_dsn=dsn, pool_size=2)) as database:
@@ -123,6 +129,10 @@ async def set_up(
             tokens = await admit_agents(database, _capacities(counts))
         stage = Stage(folder, mark, postgres, proxy, await proxy.start(), tokens)
         stage.kernels = [_kernel(stage, dsn, port) for port in proxy.ports]
+        if "a2a" in present():
+            from tests.soak.harnesses.a2a import remote_agent
+
+            stage.remote = beside.enter_context(remote_agent())
         stage.metrics_ports = free_ports(worker_count)
         names = (f"{name}-{number}" for number, name in enumerate(workers, 1))
         stage.workers = [_worker(stage, *each) for each in zip(names, stage.metrics_ports, strict=True)]
@@ -136,6 +146,7 @@ async def set_up(
     finally:
         await proxy.stop()
         signal_all(marked(f"SOAK_RUN={mark}"), signal.SIGKILL)
+        beside.close()
         await asyncio.to_thread(postgres.stop)
 
 
@@ -182,6 +193,8 @@ def _worker(stage: Stage, name: str, metrics_port: int) -> Servant:
         "SOAK_OUTBOX": str(stage.folder / machine / "outbox"),
         "SOAK_PRIVATE": str(stage.folder / "private"),
         "SOAK_METRICS_PORT": str(metrics_port),
+        "SOAK_A2A": stage.remote.url if stage.remote else "",
+        "HOME": str(stage.folder / machine),
         "XDG_STATE_HOME": str(stage.folder / machine),
         "TMPDIR": str(stage.folder),
     }

@@ -13,7 +13,13 @@ from cgworker.wire.projections import EventEntry
 from cgworker.wire.turns import TurnSnapshot
 from tests.soak.chaos import Deed
 from tests.soak.journal import Run
-from tests.soak.promises import broken_messages, broken_schedules, broken_serial_keys, repeated_calls
+from tests.soak.promises import (
+    broken_messages,
+    broken_schedules,
+    broken_serial_keys,
+    missing_calls,
+    repeated_calls,
+)
 from tests.soak.stage import LEASE_SECONDS
 
 AGAIN_SECONDS = LEASE_SECONDS + 2.0
@@ -31,7 +37,7 @@ _RECOVERY_SECONDS = 5.0
 
 @frozen(kw_only=True)
 class Evidence:
-    """All that is known at the end."""
+    """All that is known at the end; `heard` are the ids of the messages that the remote agent got."""
 
     deeds: Sequence[Deed]
     runs: Sequence[Run]
@@ -41,6 +47,7 @@ class Evidence:
     serial_keys: Mapping[str, str]
     told: Iterable[str]
     statuses: Sequence[tuple[float, int]]
+    heard: Sequence[str] = ()
 
     @property
     def runs_by_turn(self) -> Mapping[str, Sequence[Run]]:
@@ -93,9 +100,17 @@ def judge(evidence: Evidence) -> Verdict:
     verdict.must_be_empty(
         "calls of agents that were answered, and made again", repeated_calls(evidence.runs_by_turn)
     )
+    verdict.must_be_empty("calls of agents that were never made", missing_calls(evidence.runs_by_turn))
+    heard = Counter(evidence.heard)
+    verdict.must_be_empty("messages a remote agent heard twice", [one for one in heard if heard[one] > 1])
     verdict.must_be_empty("5xx, but 503 while the database is away", _bad_statuses(evidence))
     calls = Counter(call for run in evidence.runs for call in run.calls)
     verdict.figures["calls of agents"] = ", ".join(str(calls[number]) for number in sorted(calls))
+    runs = Counter(run.harness for run in evidence.runs if run.harness)
+    cut_off = Counter(run.harness for run in evidence.runs if run.harness and run.done_at is None)
+    verdict.figures["runs of agents, and cut off"] = ", ".join(
+        f"{harness} {count}, {cut_off[harness]}" for harness, count in sorted(runs.items())
+    )
     return verdict
 
 

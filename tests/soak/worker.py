@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from importlib import import_module
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from prometheus_client import start_http_server
 
 from cgworker import (
+    AdapterHandler,
     AgentRef,
     CommandHandler,
     FolderStore,
@@ -29,6 +30,7 @@ from cgworker import (
     instrument,
     run,
 )
+from tests.soak import harnesses
 from tests.soak.forks import square_in_a_pool
 from tests.soak.journal import Journal
 from tests.soak.processes import up_file
@@ -58,22 +60,18 @@ async def work(turn: Turn, input: dict[str, Any]) -> dict[str, Any]:
 
 async def work_by_harness(turn: Turn, input: dict[str, Any]) -> Any:
     """Have an agent of a framework work, and tell the journal of each call that it makes."""
-    from tests.soak.harnesses import CALLS, handler_of
-
     journal, name = Journal(Path(os.environ["SOAK_JOURNAL"])), uuid.uuid4().hex
     about = {"run": name, "turn": turn.ref.turn_id, "worker": os.environ["SOAK_WORKER"]}
-
-    async def ask(call: str) -> None:
-        journal.write("call", number=CALLS.index(call), **about)
-        await anyio.sleep(input["seconds"] / len(CALLS))
-        journal.write("beat", **about)
-
-    journal.write("start", **about)
-    outcome = await handler_of(input["n"], ask)(turn)
+    calls = harnesses.Calls(os.environ["SOAK_JOURNAL"], about, input["seconds"] / len(harnesses.CALLS))
+    journal.write("start", harness=harnesses.name_of(input["n"]), **about)
+    with ExitStack() as ends:
+        adapter = harnesses.adapter_for(harnesses.Run(input["n"], calls, ends))
+        outcome = await AdapterHandler(adapter)(turn)
     if not isinstance(outcome, Succeeded):
         return outcome
     journal.write("done", **about)
-    return {"n": input["n"], "square": int(outcome.payload["text"]), "run": name}
+    square = re.findall(r"\d+", outcome.payload["text"])[-1]
+    return {"n": input["n"], "square": int(square), "run": name}
 
 
 @asynccontextmanager
@@ -81,7 +79,7 @@ async def being_up(_: Worker) -> AsyncIterator[None]:
     """Say that the worker listens to signals, and load what frameworks it needs, which takes seconds."""
     up_file(Path(os.environ["SOAK_LOGS"]), os.environ["SOAK_WORKER"]).touch()
     if os.environ["SOAK_AGENT"] == "lab":
-        await anyio.to_thread.run_sync(import_module, "tests.soak.harnesses", abandon_on_cancel=True)
+        await anyio.to_thread.run_sync(harnesses.load, abandon_on_cancel=True)
     yield
 
 
