@@ -107,6 +107,20 @@ async def test_a_question_among_several_has_its_own_time() -> None:
     assert isinstance((await play(ask_both)).error, AnswerTimeout)
 
 
+async def test_what_ended_a_wait_for_several_is_the_same_in_each_attempt() -> None:
+    """The first that ended, also when it begins again later and another one's time is over."""
+
+    async def ask_and_sleep(turn: Turn) -> Any:
+        try:
+            await turn.ask_all({"a": Question(int, "?", timeout_seconds=60), "b": Question(int, "?")})
+        except (QuestionDeclined, AnswerTimeout) as ended:
+            await turn.sleep(120, key="a while")
+            return str(ended)
+
+    played = await play(ask_and_sleep, answers={"b": QuestionDeclined("b", "no time")})
+    assert played.payload == str(QuestionDeclined("b", "no time"))
+
+
 @pytest.mark.parametrize("first", [0, 4, -1])
 async def test_so_many_answers_as_there_are_questions_can_be_waited_for(first: int) -> None:
     """More, or none, is a fault of the handler."""

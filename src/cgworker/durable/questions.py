@@ -97,7 +97,7 @@ class Questions:
         if len(found) >= needed:
             return await self._earliest(found, needed)
         if len(wanted) - len(ended) < needed:
-            raise ended[0]
+            raise await self._first(ended)
         for key, each in wanted.items():
             if key not in found and key not in {gone.key for gone in ended}:
                 self._waiting[key] = each.question if isinstance(each.question, str) else None
@@ -127,6 +127,12 @@ class Questions:
         stored = [key_of(item.payload) for item in await self._journal.records(ANSWER_ROLE)]
         chosen = sorted(found, key=stored.index)[:count]
         return {key: found[key] for key in found if key in chosen}
+
+    async def _first(self, ended: list[QuestionDeclined | AnswerTimeout]) -> Exception:
+        """Return the end that was stored first: another question's time may be over since."""
+        stored = [*await self._journal.records(ANSWER_ROLE), *await self._journal.records(TIMEOUT_ROLE)]
+        place = {key_of(item.payload): item.record.turn_seq for item in stored}
+        return min(ended, key=lambda each: place[each.key])
 
     async def _bound(self, key: str, timeout_seconds: float) -> None:
         """Resume the turn when the time for the answer is over; raise AnswerTimeout if it is over already."""
