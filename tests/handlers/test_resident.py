@@ -86,7 +86,7 @@ async def test_a_large_context_comes_in_files() -> None:
     async with staying() as ask:
         turn = make_turn("#" + "x" * 1024 * 1024)
         program = "import json,sys;g=json.loads(sys.stdin.readline());i=json.load(open(g['input_file']));"
-        program += "c=json.load(open(g['context_file']));sys.stdout.write(json.dumps({'id':1,'final':"
+        program += "c=json.load(open(g['context_file']));sys.stdout.write(json.dumps({'id':g['id'],'final':"
         program += "[len(i),len(c['semantic_items']),g['input_file'],'input' in g]})+chr(10))"
         handler = ResidentCommandHandler([sys.executable, "-c", program])
         outcome: Any = await handler(turn)
@@ -176,6 +176,16 @@ async def test_output_after_an_answer_harms_no_other_turn() -> None:
         third = await ask(meddling)
         assert third == second
         assert await ask() != third
+
+
+async def test_only_who_has_read_a_turn_can_answer_it() -> None:
+    """A command that counts knows neither its first turn nor the one after the turn that it has."""
+    counting = """import sys; print('{"id": 1, "final": "guessed"}', flush=True)\n""" + _PROGRAM
+    handler = ResidentCommandHandler([sys.executable, "-c", counting], on_line=lambda _: None)
+    assert await handler(make_turn("answer(final='read')")) == Succeeded("read")
+    async with staying() as ask:
+        code = """answer(final=1); time.sleep(0.001); say('{"id": %d, "final": "guessed"}' % (number + 1))"""
+        assert Succeeded("guessed") not in [await ask(code) for _ in range(20)]
 
 
 async def test_a_flood_of_lines_ends_with_its_turn() -> None:

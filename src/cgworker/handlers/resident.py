@@ -1,6 +1,6 @@
 """Run a resident command: it gets turns as JSON lines on its stdin, and answers on its stdout.
 
-docs/reference/resident-commands.md explains the lines to authors of commands.
+docs/reference/command-contract.md explains the lines to authors of commands.
 """
 
 from __future__ import annotations

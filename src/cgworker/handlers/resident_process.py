@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,7 @@ from cgworker.outcome import Failed, Outcome
 from cgworker.turn import Turn
 
 _LINE_EXTRA_BYTES = 64 * 1024  # of a line, in addition to the largest result
+_MAX_STEP = 2**30  # from one turn's id to the next: who answers must have read it; numbers stay below 2**53
 _GRACE_SECONDS = 1.0  # to end by itself, and again after SIGTERM
 _DRAIN_SECONDS = 1.0
 _STDERR_SECONDS = 0.01
@@ -47,7 +49,7 @@ class ResidentProcess:
 
     def __init__(self, handler: BaseCommandHandler) -> None:
         self._handler = handler
-        self._count = 0
+        self._number = 0
         self._turn: ResidentTurn | None = None
         self._bad: Failed | None = None
         self._mask: Callable[[str], str] = lambda text: text
@@ -74,8 +76,8 @@ class ResidentProcess:
         Returns:
             The turn as `work` takes it.
         """
-        self._count += 1
-        self._turn = given = ResidentTurn(self._count, turn, self._handler)
+        self._number += 1 + secrets.randbelow(_MAX_STEP)
+        self._turn = given = ResidentTurn(self._number, turn, self._handler)
         self._mask, self._show = given.mask, bounded(self._handler.on_line)
         return given
 
