@@ -62,7 +62,7 @@ class CallBatcher(Generic[Request, Answer]):
             it raises itself, every caller of the batch gets.
         gather_seconds: how long the first call of a batch waits for others; by default only until callers
             that were woken at the same time have called.
-        max_under_way: the most batches under way at once.
+        max_under_way: the most batches under way at once; a small one does not begin beside a larger one.
     """
 
     def __init__(
@@ -76,9 +76,7 @@ class CallBatcher(Generic[Request, Answer]):
         self._gather_seconds = gather_seconds
         self._max_under_way = max_under_way
         self._under_way_count = 0
-        self._group: GroupCommit[_Call[Request, Answer]] = GroupCommit(
-            _MAX_SIZE, lambda under_way: under_way < max_under_way
-        )
+        self._group: GroupCommit[_Call[Request, Answer]] = GroupCommit(_MAX_SIZE, self._may_overlap)
 
     async def __call__(self, request: Request) -> Answer:
         """Make this call in a batch with others that wait, and return its answer or raise its exception."""
@@ -104,8 +102,9 @@ class CallBatcher(Generic[Request, Answer]):
             await anyio.sleep(self._gather_seconds)
             if not own_call.is_taken and not own_call.is_over:
                 batch = self._group.take(self._share())
-                self._wake_another()
             self._under_way_count += len(batch)
+            if batch:
+                self._wake_another()
             for call in batch:
                 call.is_taken = True
             try:
@@ -122,6 +121,15 @@ class CallBatcher(Generic[Request, Answer]):
             if (first := self._group.end(unmade)) is not None:
                 first.notify()  # its caller makes the next batch
 
+    def _may_overlap(self, under_way: int) -> bool:
+        """Whether a batch may begin beside others: not with fewer calls than are under way.
+
+        Otherwise a few calls would have a batch of their own by turns with all the rest, and it costs nearly
+        as much as theirs. From so many calls on, a batch is worth it in any case.
+        """
+        enough = min(self._under_way_count, _LEAST_SHARE)
+        return under_way < self._max_under_way and self._group.waiting_count >= enough
+
     def _share(self) -> int:
         """Return the most calls of the next batch: its share of all that wait or are under way.
 
@@ -134,7 +142,7 @@ class CallBatcher(Generic[Request, Answer]):
     def _wake_another(self) -> None:
         """Wake a caller that this batch has left, if another batch may begin."""
         first = self._group.first_waiting
-        if first is not None and self._group.under_way < self._max_under_way:
+        if first is not None and self._may_overlap(self._group.under_way):
             first.notify()
 
     def _drop(self, own_call: _Call[Request, Answer]) -> None:
