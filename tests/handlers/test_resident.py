@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import textwrap
 from collections.abc import AsyncIterator, Callable
@@ -56,6 +57,25 @@ async def staying(**options: Any) -> AsyncIterator[Ask]:
                 return await running(turn or make_turn(code))
 
         yield ask
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_turn_makes_no_task() -> None:
+    """Its line is written at once where the pipe has room."""
+    made, loop = 0, asyncio.get_running_loop()
+
+    def make(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
+        nonlocal made
+        made += 1
+        return asyncio.Task(coroutine, loop=loop, **options)
+
+    async with staying() as ask:
+        await ask()  # starts the process
+        loop.set_task_factory(make)
+        for _ in range(10):
+            await ask()
+        loop.set_task_factory(None)
+    assert made == 0
 
 
 async def test_a_process_stays_from_turn_to_turn() -> None:

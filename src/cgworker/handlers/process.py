@@ -106,6 +106,21 @@ class WritePipe(anyio.abc.ByteSendStream):
             anyio.BrokenResourceError: the reader has closed the pipe.
             anyio.ClosedResourceError: this end is closed.
         """
+        rest = self.send_nowait(item)
+        while rest:
+            await anyio.wait_writable(self._file.fileno())
+            rest = self.send_nowait(rest)
+
+    def send_nowait(self, item: bytes | memoryview) -> memoryview:
+        """Write the bytes that the pipe has room for, and return the rest.
+
+        Args:
+            item: the bytes.
+
+        Raises:
+            anyio.BrokenResourceError: the reader has closed the pipe.
+            anyio.ClosedResourceError: this end is closed.
+        """
         rest = memoryview(item)
         while rest:
             if self._file.closed:
@@ -113,9 +128,10 @@ class WritePipe(anyio.abc.ByteSendStream):
             try:
                 rest = rest[os.write(self._file.fileno(), rest) :]
             except BlockingIOError:
-                await anyio.wait_writable(self._file.fileno())
+                break
             except BrokenPipeError as gone:
                 raise anyio.BrokenResourceError from gone
+        return rest
 
     async def aclose(self) -> None:
         """Close the pipe; its reader then sees the end."""

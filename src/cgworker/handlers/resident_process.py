@@ -17,6 +17,7 @@ from cgworker.handlers.base_command import BaseCommandHandler, bounded, end_in_s
 from cgworker.handlers.child import ChildProcess, start_child
 from cgworker.handlers.folder import temporary_folder
 from cgworker.handlers.guard import guard
+from cgworker.handlers.process import WritePipe
 from cgworker.handlers.progress import POLL_SECONDS
 from cgworker.handlers.resident_turn import BadLine, ResidentTurn, failure, outcome_of_exit, too_large
 from cgworker.lease import Interruption
@@ -114,8 +115,8 @@ class ResidentProcess:
                 background.start_soon(end_in_steps, self, given.tell_to_stop, given.turn, interruption)
 
             with given.turn.on_interrupt(begin_to_end):
-                if self.is_fit and self._tasks is not None:
-                    self._tasks.start_soon(self._send, line)
+                if self.is_fit:
+                    self._send_soon(line)
                 with anyio.move_on_after(POLL_SECONDS):
                     await given.done.wait()
                 if not given.done.is_set():
@@ -235,6 +236,16 @@ class ResidentProcess:
         if await self._turn.take(line):
             self._turn = None
         return True
+
+    def _send_soon(self, line: bytes) -> None:
+        """Send a line; only a long one, or one that a busy command leaves in its pipe, needs a task."""
+        assert self._child is not None
+        rest, stdin = line, self._child.stdio[0]
+        if isinstance(stdin, WritePipe):
+            with suppress(*_PIPE_ENDED):
+                rest = bytes(stdin.send_nowait(line))
+        if rest and self._tasks is not None:
+            self._tasks.start_soon(self._send, rest)
 
     async def _send(self, line: bytes) -> None:
         assert self._child is not None
