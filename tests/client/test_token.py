@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -51,6 +52,20 @@ async def test_a_file_that_changed_is_read_before_the_next_request(file: Path) -
         await client.send("GET", "/")
     assert door.shown == ["old", "new", "new"]
     assert kernel.secrets == ("new", "old")  # both are to be kept out of logs
+
+
+async def test_the_file_is_looked_at_once_a_request(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading it is for a change only."""
+    kernel, looks, stat = Door("old").client(file), list[Path](), Path.stat
+
+    def counting(path: Path, **options: Any) -> os.stat_result:
+        looks.append(path)
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", counting)
+    for _ in range(10):
+        await kernel.send("GET", "/")
+    assert looks == [file] * 10
 
 
 def _write_unnoticed(file: Path, text: str) -> None:

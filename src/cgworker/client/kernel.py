@@ -157,23 +157,23 @@ class KernelClient:
                 certificate authorities that cannot be used. Nothing was sent.
         """
 
-        async def send() -> Answer:
+        async def send(token: str | None) -> Answer:
             return await self._transport.send(
                 method,
                 path,
                 body=body,
                 query=query,
-                headers={**_identity_headers(self.agent, self._token.text), **(headers or {})},
+                headers={**_identity_headers(self.agent, token), **(headers or {})},
                 wait_seconds=wait_seconds,
             )
 
         sent = self._token.text
         try:
-            return await send()
+            return await send(sent)
         except (UnauthorizedError, ForbiddenError):  # the request was not carried out
             if self._token.text == sent and not self._token.read_again():
                 raise
-        return await send()
+        return await send(self._token.text)
 
     async def readyz(self) -> Mapping[str, Any]:
         """Return the kernel's report of its own state.
