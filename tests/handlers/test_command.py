@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -167,6 +169,27 @@ async def test_a_missing_command_is_refused_before_a_claim(tmp_path: Path) -> No
         with pytest.raises(CommandNotFound, match=Path(name).name):
             CommandHandler([name]).check()
     CommandHandler(["sh"]).check()
+
+
+def test_a_command_is_searched_for_until_it_was_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A busy worker checks it before each claim; one that has gone is missed at once."""
+    searches, which = list[str](), shutil.which
+
+    def counting(name: str, **options: Any) -> str | None:
+        searches.append(name)
+        return which(name, **options)
+
+    monkeypatch.setattr(shutil, "which", counting)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    (command := tmp_path / "a-command-of-this-test").touch(0o700)
+    for _ in range(3):
+        CommandHandler([command.name]).check()
+    assert searches == [command.name]
+    command.unlink()
+    with pytest.raises(CommandNotFound):
+        CommandHandler([command.name]).check()
 
 
 def test_a_work_folder_that_cannot_be_written_is_refused_before_a_claim(tmp_path: Path) -> None:

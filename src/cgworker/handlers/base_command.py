@@ -81,7 +81,7 @@ class BaseCommandHandler:
         if any("\0" in word for word in self.argv):
             raise UsageError("a command's argument cannot contain NUL")
         search_path = self.environment.added.get("PATH", os.environ.get("PATH"))
-        if not self.argv or shutil.which(self.argv[0], path=search_path) is None:
+        if not self.argv or not _is_program(self.argv[0], search_path):
             name = self.argv[0] if self.argv else ""
             problem = "not executable" if Path(name).exists() else "No such file or directory"
             raise CommandNotFound(f"cannot run {name!r}: {problem}")
@@ -124,6 +124,21 @@ class BaseCommandHandler:
             self.on_line(f"{turn.ref}: {too_large}; it was kept at {kept}")
         except OSError as full:
             self.on_line(f"{turn.ref}: {too_large}; it could not be kept: {full}")
+
+
+_PROGRAMS: dict[tuple[str, str | None], str] = {}
+"""Where programs were found, by their name and the search path."""
+
+
+def _is_program(name: str, search_path: str | None) -> bool:
+    """Whether there is such a program; it is searched for only if it is not where it was found before."""
+    known = _PROGRAMS.get((name, search_path))
+    if known is not None and os.access(known, os.X_OK) and os.path.isfile(known):  # noqa: PTH113  # quicker
+        return True
+    found = shutil.which(name, path=search_path)
+    if found is not None:
+        _PROGRAMS[name, search_path] = found
+    return found is not None
 
 
 def hand_back_for_room(turn: Turn, full: OSError) -> Outcome:
