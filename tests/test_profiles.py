@@ -1,6 +1,7 @@
 """Profiles: the config file, the token files, and what beats what."""
 
 import json
+import os
 import stat
 from pathlib import Path
 from threading import Thread
@@ -8,7 +9,7 @@ from threading import Thread
 import pytest
 
 from cgworker.errors import ProfileError, UsageError
-from cgworker.paths import credential_path
+from cgworker.paths import credential_path, state_folder
 from cgworker.private import replace_private
 from cgworker.profiles import ConfigFile, Profile, resolve_profile
 from cgworker.wire.refs import AgentRef
@@ -156,3 +157,21 @@ def test_without_a_home_folder_the_variables_to_set_are_named(monkeypatch: pytes
     monkeypatch.setattr(Path, "home", nowhere)
     with pytest.raises(UsageError, match="set HOME, or CG_CONFIG_PATH"):
         ConfigFile.locate(environ={})
+
+
+def test_the_state_folder_follows_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of a process that has asked for it before; the home folder is looked for once only."""
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    looks: list[Path] = []
+
+    def is_dir(path: Path) -> bool:
+        looks.append(path)
+        return True
+
+    monkeypatch.setattr(Path, "is_dir", is_dir)
+    for home in (tmp_path / "a", tmp_path / "b", tmp_path / "a"):
+        monkeypatch.setenv("USERPROFILE" if os.name == "nt" else "HOME", str(home))
+        assert state_folder("outbox") == home / ".local/state/cgworker/outbox"
+    assert looks == [tmp_path / "a", tmp_path / "b"]
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert state_folder("outbox") == tmp_path / "cgworker/outbox"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from pathlib import Path
 
 from cgworker.errors import ProfileError, UsageError
@@ -32,8 +33,14 @@ def state_folder(name: str) -> Path:
     Raises:
         UsageError: XDG_STATE_HOME is not set, and there is no home folder.
     """
-    state = os.environ.get("XDG_STATE_HOME") or _state_home() / ".local" / "state"
-    return Path(state, "cgworker", name)
+    if state := os.environ.get("XDG_STATE_HOME"):
+        return Path(state, "cgworker", name)
+    return _state_folder_below(os.path.expanduser("~"), name)  # noqa: PTH111  # a key of the cache
+
+
+@lru_cache(maxsize=64)  # each turn of a command asks
+def _state_folder_below(_home: str, name: str) -> Path:
+    return _state_home() / ".local" / "state" / "cgworker" / name
 
 
 def _state_home() -> Path:
