@@ -6,6 +6,7 @@ import select
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import anyio
 import httptools
@@ -40,11 +41,15 @@ class HttpConnection:
 
     stream: SocketStream
     idle_since: float = 0.0
+    _socket: Any = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._socket = self.stream.extra(SocketAttribute.raw_socket)
 
     @property
     def is_usable(self) -> bool:
         """True if the connection is still open: an idle one has nothing to read unless it was closed."""
-        return time.monotonic() - self.idle_since < _IDLE_SECONDS and not _is_readable(self.stream)
+        return time.monotonic() - self.idle_since < _IDLE_SECONDS and not _is_readable(self._socket)
 
     async def exchange(self, request: bytes, timeouts: dict[str, float | None]) -> ResponseParser:
         """Send a request and read its answer.
@@ -58,17 +63,23 @@ class HttpConnection:
         """
         answer = ResponseParser()
         if len(request) <= _SMALL_BYTES:
-            await self._send(request, timeouts)
+            with in_time(timeouts.get("read"), httpx.ReadTimeout):  # one limit, as it is sent at once
+                await self._send(request)
+                await self._read_more(answer)
         else:
             await self._send_and_listen(request, answer, timeouts)
         while not answer.is_whole:
-            with in_time(timeouts.get("read"), httpx.ReadTimeout), _translated(httpx.ReadError):
-                await answer.read_more(self.stream)
+            with in_time(timeouts.get("read"), httpx.ReadTimeout):
+                await self._read_more(answer)
         return answer
 
-    async def _send(self, request: bytes, timeouts: dict[str, float | None]) -> None:
-        with in_time(timeouts.get("write"), httpx.WriteTimeout), _translated(httpx.WriteError):
+    async def _send(self, request: bytes) -> None:
+        with _translated(httpx.WriteError):
             await self.stream.send(request)
+
+    async def _read_more(self, answer: ResponseParser) -> None:
+        with _translated(httpx.ReadError):
+            await answer.read_more(self.stream)
 
     async def _send_and_listen(
         self, request: bytes, answer: ResponseParser, timeouts: dict[str, float | None]
@@ -83,7 +94,8 @@ class HttpConnection:
             with anyio.CancelScope() as sending:
                 tasks.start_soon(self._listen, answer, sending)
                 try:
-                    await self._send(request, timeouts)
+                    with in_time(timeouts.get("write"), httpx.WriteTimeout):
+                        await self._send(request)
                 except httpx.TransportError as error:
                     failure = error
             tasks.cancel_scope.cancel()
@@ -116,11 +128,11 @@ async def connect(origin: Origin, seconds: float | None) -> HttpConnection:
         return HttpConnection(await anyio.connect_tcp(*origin))
 
 
-def _is_readable(stream: SocketStream) -> bool:
+def _is_readable(socket: Any) -> bool:
     if not hasattr(select, "poll"):  # Windows
-        return bool(select.select([stream.extra(SocketAttribute.raw_socket)], [], [], 0)[0])
+        return bool(select.select([socket], [], [], 0)[0])
     poll = select.poll()
-    poll.register(stream.extra(SocketAttribute.raw_socket), select.POLLIN)
+    poll.register(socket, select.POLLIN)
     return bool(poll.poll(0))
 
 
