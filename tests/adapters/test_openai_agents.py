@@ -7,17 +7,32 @@ from typing import Any
 
 import anyio
 import pytest
-from agents import Agent, RunConfig, function_tool, handoff
+from agents import (
+    Agent,
+    ApplyPatchTool,
+    ComputerTool,
+    CustomTool,
+    RunConfig,
+    ShellTool,
+    function_tool,
+    handoff,
+)
+from agents.editor import ApplyPatchOperation, ApplyPatchResult
 from agents.mcp import MCPServer
+from agents.tool import LocalShellTool, ShellCommandOutput, ShellResult
 from mcp.types import CallToolResult, TextContent
 from mcp.types import Tool as MCPTool
-from pydantic import BaseModel
+from openai.types.responses import ResponseOutputItem
+from pydantic import BaseModel, TypeAdapter
 
-from cgworker import AdapterHandler, QuestionDeclined
+from cgworker import AdapterHandler, QuestionDeclined, UsageError
+from cgworker.adapters.harness import Harness
 from cgworker.adapters.openai_agents import DurableAgent
 from cgworker.testing import Played, play
 from tests.adapters.killed import Script
 from tests.adapters.openai_agent import Thinking, call, results_in, scripted, text
+
+_OUTPUTS: TypeAdapter[Any] = TypeAdapter(ResponseOutputItem)
 
 
 @pytest.fixture
@@ -168,6 +183,134 @@ async def test_a_tool_of_an_mcp_server_is_a_step() -> None:
 class Verdict(BaseModel):
     price: int
     fair: bool
+
+
+class Editor:
+    """Applies patches, which it notes."""
+
+    def __init__(self, acted: list[str]) -> None:
+        self._acted = acted
+
+    def create_file(self, operation: ApplyPatchOperation) -> ApplyPatchResult:
+        self._acted.append(operation.path)
+        return ApplyPatchResult(output="created")
+
+    update_file = delete_file = create_file
+
+
+def local_tools(acted: list[str]) -> dict[str, tuple[Any, Any]]:
+    """Tools that the SDK runs here itself, with a call of each; they note what they did."""
+
+    def act(what: str, result: Any) -> Any:
+        acted.append(what)
+        return result
+
+    async def shout(_: Any, said: str) -> str:
+        return str(act(said, said.upper()))
+
+    def broken(_: Any) -> str:
+        acted.append("make")
+        raise OSError("no room")
+
+    shell_result = ShellResult(output=[ShellCommandOutput(stdout="made")])
+    patch = {"type": "create_file", "path": "a.txt", "diff": "+a"}
+    command = {"type": "exec", "command": ["make"], "env": {}}
+    return {
+        "shell": (
+            ShellTool(executor=lambda asked: act(asked.data.action.commands[0], shell_result)),
+            {
+                "type": "shell_call",
+                "id": "s",
+                "call_id": "s",
+                "action": {"commands": ["make"]},
+                "status": "completed",
+            },
+        ),
+        "breaking": (
+            ShellTool(executor=broken),
+            {
+                "type": "shell_call",
+                "id": "b",
+                "call_id": "b",
+                "action": {"commands": ["make"]},
+                "status": "completed",
+            },
+        ),
+        "local_shell": (
+            LocalShellTool(executor=lambda asked: act(asked.data.action.command[0], "made")),
+            {"type": "local_shell_call", "id": "l", "call_id": "l", "action": command, "status": "completed"},
+        ),
+        "apply_patch": (
+            ApplyPatchTool(editor=Editor(acted)),
+            {
+                "type": "apply_patch_call",
+                "id": "p",
+                "call_id": "p",
+                "operation": patch,
+                "status": "completed",
+            },
+        ),
+        "custom": (
+            CustomTool(name="shout", description="Shouts.", on_invoke_tool=shout),
+            {"type": "custom_tool_call", "id": "u", "call_id": "u", "name": "shout", "input": "make"},
+        ),
+    }
+
+
+def making(acted: list[str], kind: str, seen: list[Any]) -> Agent[Any]:
+    """An agent that has its tool act, and then needs an approval; `seen` has what it is told."""
+    tool, asked = local_tools(acted)[kind]
+
+    @function_tool(needs_approval=True)
+    def pay() -> str:
+        return "paid"
+
+    def think(items: list[Any]) -> list[Any]:
+        seen[:] = [item for item in items if str(item.get("type")).endswith("_output")]
+        return [[_OUTPUTS.validate_python(asked)], [call("pay", "{}", "c")], [text("done")]][len(seen)]
+
+    return Agent[Any](name="maker", model=Thinking(think), tools=[tool, pay])
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("shell", "made"),
+        ("local_shell", "made"),
+        ("apply_patch", "created"),
+        ("custom", "MAKE"),
+        ("breaking", "no room"),
+    ],
+)
+async def test_a_tool_that_the_sdk_runs_here_is_a_step(kind: str, told: str) -> None:
+    """It acts once, though the run begins again after an approval, and the model reads what came of it."""
+    acted: list[str] = []
+    seen: list[Any] = []
+    handler = AdapterHandler(DurableAgent(making(acted, kind, seen), stream=False))
+    played = await play(handler, answers={"approve:c#1": True})
+    assert (played.payload, len(acted)) == ({"text": "done"}, 1)
+    assert told in str(seen[0])
+
+
+@pytest.mark.parametrize("kind", ["shell", "custom"])
+async def test_a_result_that_cannot_be_kept_is_not_told_to_the_model(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The SDK would go on with it, and a later attempt would act again."""
+
+    async def fail(*_: Any, **__: Any) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(Harness, "tool", fail)
+    seen: list[Any] = []
+    played = await play(AdapterHandler(DurableAgent(making([], kind, seen), stream=False)))
+    assert (str(played.error), seen) == ("the disk is full", [])
+
+
+async def test_a_computer_is_refused() -> None:
+    """A later attempt would click on another screen."""
+    agent = Agent[Any](name="clicker", model=Thinking(lambda _: []), tools=[ComputerTool(computer=object())])
+    assert isinstance((await play(AdapterHandler(DurableAgent(agent)))).error, UsageError)
 
 
 @pytest.mark.parametrize("stream", [True, False])

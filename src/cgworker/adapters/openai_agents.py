@@ -44,7 +44,8 @@ class DurableAgent(Adapter[Harness]):
     Each answer's text is published as it comes, in records of role "progress".
 
     Args:
-        agent: an `agents.Agent`. Its handoffs and MCP servers work as they do elsewhere.
+        agent: an `agents.Agent`. Its handoffs and MCP servers work as they do elsewhere. A `ComputerTool`
+            raises `UsageError`: a later attempt has another screen.
         prompt: returns the run's input, a text or a list of items; by default the turn's input as text.
         context: returns the run's context; by default None.
         question_seconds: how long to wait for an approval; None waits for ever.

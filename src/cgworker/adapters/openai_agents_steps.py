@@ -1,4 +1,4 @@
-"""Make the model requests and tool calls of the OpenAI Agents SDK steps of a turn."""
+"""Make the model requests of the OpenAI Agents SDK, and the tool calls of its agents, steps of a turn."""
 
 from __future__ import annotations
 
@@ -7,24 +7,20 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
-import anyio
 from agents import Agent, Handoff, Model, ModelProvider, ModelResponse, RunConfig, Usage
 from agents.models.multi_provider import MultiProvider
-from agents.tool import FunctionTool, Tool
-from agents.tool_context import ToolContext
+from agents.tool import Tool
 from openai.types.responses import ResponseCompletedEvent, ResponseTextDeltaEvent
 from pydantic import TypeAdapter
-from pydantic_core import to_jsonable_python
 
 from cgworker.adapters.harness import Harness, Tokens
+from cgworker.adapters.openai_agents_tools import StepTools
 
 _ANSWERS = TypeAdapter(ModelResponse)
 
 
 class Stepwise:
     """Makes agents whose model requests and tool calls are steps of a turn. The given ones stay as they are.
-
-    Tools run one at a time: one that failed would cancel those beside it after they acted.
 
     Args:
         harness: the turn.
@@ -35,7 +31,7 @@ class Stepwise:
         self._harness = harness
         self._stream = stream
         self._agents: dict[int, Agent[Any]] = {}
-        self._acting = anyio.Lock()
+        self._tools = StepTools(harness)
 
     def config(self, given: RunConfig | None) -> RunConfig:
         """Return a run's configuration whose models are steps.
@@ -58,7 +54,9 @@ class Stepwise:
             return found
         model = self.model(given.model, given.name) if isinstance(given.model, Model) else given.model
         made = self._agents[id(given)] = given.clone(
-            model=model, model_settings=given.model_settings, tools=[self._tool(each) for each in given.tools]
+            model=model,
+            model_settings=given.model_settings,
+            tools=[self._tools.tool(each) for each in given.tools],
         )
         made.handoffs = [
             self.agent(each) if isinstance(each, Agent) else self._handoff(each) for each in given.handoffs
@@ -66,7 +64,7 @@ class Stepwise:
         list_tools = given.get_mcp_tools
 
         async def get_mcp_tools(context: Any) -> list[Tool]:
-            return [self._tool(each) for each in await list_tools(context)]
+            return [self._tools.tool(each) for each in await list_tools(context)]
 
         made.get_mcp_tools = get_mcp_tools  # type: ignore[method-assign, assignment]
         return made
@@ -78,26 +76,13 @@ class Stepwise:
             inner: the user's model.
             name: its name, for spans.
         """
-        return _Model(inner, name, self._harness, self._stream)
+        return _Model(inner, name, self._harness, self._tools, stream=self._stream)
 
     def _handoff(self, given: Handoff[Any, Any]) -> Handoff[Any, Any]:
         async def invoke(context: Any, arguments: str) -> Agent[Any]:
             return self.agent(await given.on_invoke_handoff(context, arguments))
 
         return dataclasses.replace(given, on_invoke_handoff=invoke)
-
-    def _tool(self, given: Tool) -> Tool:
-        if not isinstance(given, FunctionTool):  # the model's provider runs it, within the answer
-            return given
-
-        async def invoke(context: ToolContext[Any], arguments: str) -> Any:
-            async def act() -> Any:
-                return to_jsonable_python(await given.on_invoke_tool(context, arguments))
-
-            async with self._acting:  # the first in line is the first that the model asked for
-                return await self._harness.tool(given.name, act, call_id=context.tool_call_id)
-
-        return dataclasses.replace(given, on_invoke_tool=invoke)
 
 
 class _Provider(ModelProvider):
@@ -115,10 +100,11 @@ class _Provider(ModelProvider):
 class _Model(Model):
     """A model each of whose answers is a private step; the text is published while it comes."""
 
-    def __init__(self, inner: Model, name: str, harness: Harness, stream: bool) -> None:
+    def __init__(self, inner: Model, name: str, harness: Harness, tools: StepTools, *, stream: bool) -> None:
         self._inner = inner
         self._name = name
         self._harness = harness
+        self._tools = tools
         self._stream = stream
 
     async def get_response(self, *args: Any, **kwargs: Any) -> ModelResponse:
@@ -128,6 +114,8 @@ class _Model(Model):
             # By alias, and without what was not set: else the SDK cannot tell pending approvals apart.
             return _ANSWERS.dump_python(answer, mode="json", by_alias=True, exclude_unset=True)
 
+        if self._tools.failure is not None:
+            raise self._tools.failure
         answer = await self._harness.model(ask, name=self._name, tokens_of=_tokens_of)
         return _ANSWERS.validate_python(answer)
 
