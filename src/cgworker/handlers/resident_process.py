@@ -25,7 +25,7 @@ from cgworker.outcome import Failed, Outcome
 from cgworker.turn import Turn
 
 _LINE_EXTRA_BYTES = 64 * 1024  # of a line, in addition to the largest result
-_MAX_STEP = 2**30  # from one turn's id to the next: who answers must have read it; numbers stay below 2**53
+_MAX_STEP = 2**20  # between the ids of two turns: none is guessed, and 2**33 turns stay below 2**53
 _GRACE_SECONDS = 1.0  # to end by itself, and again after SIGTERM
 _DRAIN_SECONDS = 1.0
 _STDERR_SECONDS = 0.01
