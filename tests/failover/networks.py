@@ -7,6 +7,7 @@ fails; that is done by a wrong address of the neighbour, for which no kernel mod
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -82,7 +83,7 @@ def why_not() -> str | None:
 @contextmanager
 def a_network() -> Iterator[Network]:
     """Make the namespaces and cables; remove them at the end."""
-    mark = os.getpid() % 60000
+    mark = secrets.randbelow(60_000)  # a new one each time: a network's devices outlive it for a moment
     one, two = f"cg-one-{mark}", f"cg-two-{mark}"
     net = f"10.{64 + mark // 256 % 64}.{mark % 256}"
     try:
