@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import threading
 from collections.abc import Awaitable, Callable
@@ -188,11 +189,42 @@ store.write({name_of(3)!r}, b"parent")
     assert len(await FolderStore(tmp_path).names(TURN)) == 3
 
 
-async def test_no_file_stays_open(tmp_path: Path) -> None:
+async def test_few_files_stay_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker makes steps of many turns."""
+    monkeypatch.setattr("cgworker.stores.segments._MAX_OPEN", 4)
     store = FolderStore(tmp_path)
     await store.put(name_of(0), b"x")  # the first makes a thread
     before = descriptors()
     for number in range(20):
         await store.put(f"{number:040x}/{'1' * 64}", b"x")
-    assert descriptors() == before
+    assert descriptors() == before + 3
+    for number in range(20):
+        await store.delete(f"{number:040x}")
+    assert descriptors() == before - 1
+
+
+async def test_a_segment_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opening it takes longer than writing a small value."""
+    opened: list[object] = []
+    monkeypatch.setattr("cgworker.stores.segments.os.open", _noting(opened))
+    store = FolderStore(tmp_path)
+    for number in range(20):
+        await store.put(name_of(number), b"x")
+    assert len([path for path in opened if str(path).endswith(".segment")]) == 2  # it is looked for, and made
+
+
+def _noting(opened: list[object], open_it: Callable[..., int] = os.open) -> Callable[..., int]:
+    def noting(path: object, *arguments: int) -> int:
+        opened.append(path)
+        return open_it(path, *arguments)
+
+    return noting
+
+
+async def test_a_value_is_kept_when_the_folder_was_removed_before(tmp_path: Path) -> None:
+    """With `on_private_missing="redo"`, the step is done again, and a later attempt must find its value."""
+    store = FolderStore(tmp_path)
+    await store.put(name_of(1), b"one")
+    shutil.rmtree(tmp_path / TURN)
+    await store.put(name_of(2), b"two")
+    assert await FolderStore(tmp_path).names(TURN) == [name_of(2)]

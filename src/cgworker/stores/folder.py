@@ -80,8 +80,8 @@ class FolderStore:
         """
         if len(data) > _MAX_IN_SEGMENT:
             return None
-        path = self.folder / name
-        written = self._segments.append(path.parent, path.name, data)
+        turn, _, value = name.rpartition("/")
+        written = self._segments.append(self.folder / turn, value, data)
         return partial(in_thread, partial(self._segments.sync, *written))
 
     async def get(self, name: str) -> bytes | None:

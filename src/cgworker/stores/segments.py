@@ -21,6 +21,7 @@ SUFFIX = ".segment"
 
 _MARK = b"cgv1"
 _HEAD = struct.Struct(">4sIHI")  # the mark, the checksum of the rest, the lengths of the name and of the data
+_MAX_OPEN = 64  # segments of turns that go on; one that is opened anew costs more than a small value
 _APPEND = os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
 _sync_data = getattr(os, "fdatasync", os.fsync)
 
@@ -49,13 +50,21 @@ class Segment:
             make_private_folder(self.path.parent)
             return os.open(self.path, _APPEND | os.O_CREAT | os.O_EXCL, 0o600)
 
+    @property
+    def is_there(self) -> bool:
+        """Whether it is still in its folder: somebody may have removed that."""
+        return os.fstat(self.descriptor).st_nlink > 0
+
     def __del__(self) -> None:
         if getattr(self, "descriptor", -1) >= 0:
             os.close(self.descriptor)
 
 
 class Segments:
-    """The segments that this process appends to, by their folders, for calls from any thread."""
+    """The segments that this process appends to, by their folders, for calls from any thread.
+
+    Those of the turns that were worked on last stay open.
+    """
 
     def __init__(self) -> None:
         self._open: dict[Path, Segment] = {}
@@ -83,10 +92,7 @@ class Segments:
             if self._process != os.getpid():  # those of a parent are not ours
                 self._open.clear()
                 self._process, self._salt = os.getpid(), secrets.token_hex(8)
-            segment = self._open.get(folder)
-            if segment is None:
-                name = f"{self._salt}-{self._failures}{SUFFIX}"
-                segment = self._open[folder] = Segment(folder / name)
+            segment = self._segment_of(folder)
             try:
                 if os.write(segment.descriptor, entry) != len(entry):
                     raise OSError(28, "No space left on device", str(segment.path))
@@ -95,6 +101,22 @@ class Segments:
                 raise
             segment.written += 1
             return segment, segment.written
+
+    def _segment_of(self, folder: Path) -> Segment:
+        segment = self._open.pop(folder, None)
+        if segment is None or not segment.is_there:
+            self._close_oldest()
+            segment = Segment(folder / f"{self._salt}-{self._failures}{SUFFIX}")
+        self._open[folder] = segment  # the last one: the one that was used last
+        return segment
+
+    def _close_oldest(self) -> None:
+        """Close the segments that were used longest ago, if there are too many and they are synced."""
+        while len(self._open) >= _MAX_OPEN:
+            folder, oldest = next(iter(self._open.items()))
+            if oldest.synced < oldest.written:
+                return
+            del self._open[folder]
 
     def _give_up(self, folder: Path, segment: Segment) -> None:
         segment.has_failed = True
@@ -129,9 +151,6 @@ class Segments:
                 with self._lock:
                     self._give_up(folder, segment)
                 raise
-        with self._lock:
-            if segment.synced == segment.written and self._open.get(folder) is segment:
-                del self._open[folder]
 
     def forget(self, folder: Path) -> None:
         """Close the segment of a folder that is to be removed.
