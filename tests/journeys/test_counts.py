@@ -15,7 +15,8 @@ import anyio
 import httpx
 import pytest
 
-from cgworker import KernelClient, Turn, TurnReport, Worker
+from cgworker import FolderStore, KernelClient, Turn, TurnReport, Worker, WorkerOptions
+from cgworker.adapters.harness import Harness
 from cgworker.client.connections import Connections
 from cgworker.testing import LocalKernel
 from cgworker.worker.outbox import batch_files
@@ -74,6 +75,25 @@ async def test_a_turn_is_one_request(kernel: LocalKernel) -> None:
     assert counted.asked["settle-many"] + counted.asked["finish"] == 10
     assert counted.asked["claim"] <= 1 + 3  # there is none at once, there is none for a while, it goes home
     assert counted.asked.total() <= 14 + _WHEN_IT_STARTS, counted.asked
+
+
+async def test_an_agent_reads_no_records(kernel: LocalKernel, tmp_path: Path) -> None:
+    """Each of its steps is a request, as is what it used; the records from before came with the claim."""
+
+    async def run(turn: Turn) -> None:
+        harness = Harness(turn, agent="a")
+        async with harness.running():
+            for _ in range(3):
+                await harness.model(dict)
+
+    async with desk_of(kernel) as (client, counted):
+        turn = await kernel.dispatch("desk", {})
+        worker = Worker(client, run, options=WorkerOptions(private_store=FolderStore(tmp_path)))
+        async with working(worker):
+            await closed(await kernel.agent("reader"), turn)
+    last_parts = [path.rpartition("/")[2] for path in counted.asked.elements()]
+    assert last_parts.count("semantic-records") == 4
+    assert last_parts.count("context") == 0
 
 
 async def test_a_turn_costs_less_where_there_are_many(kernel: LocalKernel) -> None:

@@ -97,12 +97,13 @@ class Harness:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run the agent in the block, in a span; record the usage at the end if the agent came to one."""
+        is_recorded = bool(await self.turn.records(USAGE_ROLE))  # before the run, so that none are to be read
         with self._span("invoke_agent", self._agent, {"gen_ai.agent.name": self._agent}) as note:
             try:
                 yield
             finally:
                 note(_usage_attributes(self.usage.input_tokens, self.usage.output_tokens))
-        if self.usage.requests and not await self.turn.records(USAGE_ROLE):
+        if self.usage.requests and not is_recorded:
             await self.turn.record(self.usage, USAGE_ROLE)
 
     # ------------------------------------------------------------ steps
