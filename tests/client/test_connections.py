@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -14,6 +15,7 @@ from anyio.abc import SocketAttribute, SocketStream
 
 from cgworker import KernelClient
 from cgworker.client.connections import Connections
+from cgworker.client.http1 import plain_request_bytes, read_address, request_bytes
 from cgworker.errors import AnswerInvalid, KernelUnreachable
 
 GOOD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
@@ -64,6 +66,29 @@ async def test_a_request_is_one_write_and_its_connection_is_used_again() -> None
     assert server.requests[0].startswith(b"POST /path?a=b HTTP/1.1\r\n")
     assert b"\r\nx-a: 1\r\n" in server.requests[0].lower()
     assert server.requests[0].endswith(b"\r\n\r\n{}")
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE"])
+@pytest.mark.parametrize("content", [b"", b"{}"])
+@pytest.mark.parametrize("url", ["http://kernel/a%2Fb", "http://[::1]:8000/\u00fc x?y=1", "http://kernel:80"])
+def test_a_request_of_ours_is_that_of_httpx(method: str, content: bytes, url: str) -> None:
+    """For which httpx makes many objects."""
+    sent = {"x-cg-agent-id": "a", "prefer": "wait=5"}
+    ours = plain_request_bytes(method, read_address(url), sent, content)
+    theirs = request_bytes(httpx.Request(method, url, headers=sent, content=content))
+    assert sorted(ours.split(b"\r\n")) == sorted(theirs.split(b"\r\n"))
+    assert ours.endswith(b"\r\n\r\n" + content)
+
+
+async def test_an_answer_may_be_compressed_and_say_something_twice() -> None:
+    """As what is between a kernel and its client may do."""
+    body = gzip.compress(b'{"ready": true}')
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\ncontent-encoding: gzip\r\n\r\n" % len(body)
+    twice = b'HTTP/1.1 200 OK\r\nLink: <a>; rel="next"\r\nlink: <b>\r\ncontent-length: 2\r\n\r\n{}'
+    server = Server(head + body, twice)
+    async with listening(server.serve) as url, KernelClient(url) as kernel:
+        assert await kernel.readyz() == {"ready": True}
+        assert (await kernel.send("GET", "/readyz")).is_cut
 
 
 @pytest.mark.parametrize(

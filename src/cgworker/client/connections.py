@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from weakref import WeakSet
 
 import anyio
@@ -20,7 +21,18 @@ from anyio.lowlevel import RunVar
 from attrs import define, field
 
 from cgworker.client.environment import proxy_for, trusted
-from cgworker.client.http1 import HttpConnection, Origin, connect, in_time, request_bytes
+from cgworker.client.http1 import (
+    Address,
+    HttpConnection,
+    Origin,
+    PlainResponse,
+    ResponseParser,
+    connect,
+    in_time,
+    plain_request_bytes,
+    read_address,
+    request_bytes,
+)
 from cgworker.errors import UsageError
 
 _MAX_CONNECTIONS = 100  # of one client, long polls apart
@@ -70,20 +82,61 @@ class Connections(httpx.AsyncBaseTransport):
             RuntimeError: the caller's fault: the transport has been closed.
             UsageError: the proxy or the certificate authorities of the environment cannot be used.
         """
-        if self._is_closed:
-            raise RuntimeError("this client has been closed")
-        proxy = self._proxy_for(request.url)
-        if proxy is not None or not _is_plain(request):
+        address = read_address(str(request.url))
+        if not (_is_plain(request) and self.reaches(address)):
+            self._check_open()
+            proxy = self._proxy_for(address)
             return await self._other_transport(proxy).handle_async_request(request)
         timeouts = request.extensions.get("timeout", {})
-        if "wait=" in request.headers.get("prefer", ""):  # a hundred long polls must not keep others waiting
-            return await self._exchange(request, timeouts)
+        waits = "wait=" in request.headers.get("prefer", "")
+        answer = await self._exchange(address.origin, request_bytes(request), timeouts, waits=waits)
+        return answer.httpx_response()
+
+    def reaches(self, address: Address) -> bool:
+        """Return whether a server is reached by plain HTTP and without a proxy, as `send` does.
+
+        Args:
+            address: the server.
+        """
+        return address.url.scheme == "http" and self._proxy_for(address) is None
+
+    async def send(
+        self, method: str, address: Address, headers: Mapping[str, str], content: bytes, timeout: float
+    ) -> httpx.Response | PlainResponse:
+        """Send a request to a server that this reaches, and read its answer.
+
+        Args:
+            method: the HTTP method.
+            address: where to.
+            headers: the headers, without `Host` and `Content-Length`.
+            content: the body; empty if there is none.
+            timeout: how long to wait for a connection, and for each part of the answer, in seconds.
+
+        Raises:
+            httpx.TransportError: the exchange failed.
+            RuntimeError: the caller's fault: the transport has been closed.
+        """
+        request = plain_request_bytes(method, address, headers, content)
+        timeouts: dict[str, float | None] = dict.fromkeys(("connect", "read", "write", "pool"), timeout)
+        waits = "wait=" in headers.get("prefer", "")
+        return (await self._exchange(address.origin, request, timeouts, waits=waits)).response()
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise RuntimeError("this client has been closed")
+
+    async def _exchange(
+        self, origin: Origin, request: bytes, timeouts: dict[str, float | None], *, waits: bool
+    ) -> ResponseParser:
+        self._check_open()
+        if waits:  # a hundred long polls must not keep others waiting
+            return await self._exchange_at_once(origin, request, timeouts)
         if self._under_way_count >= _MAX_CONNECTIONS:
             with in_time(timeouts.get("pool"), httpx.PoolTimeout):
                 await self._wait_for_room()
         self._under_way_count += 1
         try:
-            return await self._exchange(request, timeouts)
+            return await self._exchange_at_once(origin, request, timeouts)
         finally:
             self._under_way_count -= 1
             if self._ended is not None:
@@ -112,12 +165,11 @@ class Connections(httpx.AsyncBaseTransport):
                 self._ended = anyio.Event()
             await self._ended.wait()
 
-    def _proxy_for(self, url: httpx.URL) -> str | None:
+    def _proxy_for(self, address: Address) -> str | None:
         """Return the proxy for a server. The environment is read once per server."""
-        server = f"{url.scheme}://{url.netloc.decode()}"
-        if server not in self._proxies:
-            self._proxies[server] = proxy_for(url)
-        return self._proxies[server]
+        if address.server not in self._proxies:
+            self._proxies[address.server] = proxy_for(address.url)
+        return self._proxies[address.server]
 
     def _other_transport(self, proxy: str | None) -> httpx.AsyncHTTPTransport:
         """Return httpx's own transport. It is made on demand, since reading certificates takes time."""
@@ -130,12 +182,13 @@ class Connections(httpx.AsyncBaseTransport):
                 raise UsageError(f"a proxy that cannot be used: {unusable}") from unusable
         return self._others[proxy]
 
-    async def _exchange(self, request: httpx.Request, timeouts: dict[str, float | None]) -> httpx.Response:
-        origin = request.url.host, request.url.port or 80
+    async def _exchange_at_once(
+        self, origin: Origin, request: bytes, timeouts: dict[str, float | None]
+    ) -> ResponseParser:
         idle = self._idle[origin]
         connection = await _usable(idle) or await connect(origin, timeouts.get("connect"))
         try:
-            answer = await connection.exchange(request_bytes(request), timeouts)
+            answer = await connection.exchange(request, timeouts)
         except BaseException:  # after a cancellation too, the rest of the answer is still to come
             await anyio.aclose_forcefully(connection.stream)
             raise
@@ -144,7 +197,7 @@ class Connections(httpx.AsyncBaseTransport):
             idle.append(connection)
         else:
             await anyio.aclose_forcefully(connection.stream)
-        return httpx.Response(answer.status, headers=answer.headers, content=answer.body)
+        return answer
 
     @property
     def _idle(self) -> dict[Origin, list[HttpConnection]]:
@@ -172,8 +225,4 @@ async def _usable(idle: list[HttpConnection]) -> HttpConnection | None:
 
 
 def _is_plain(request: httpx.Request) -> bool:
-    return (
-        request.url.scheme == "http"
-        and request.method in _PLAIN_METHODS
-        and isinstance(request.stream, httpx.ByteStream)
-    )
+    return request.method in _PLAIN_METHODS and isinstance(request.stream, httpx.ByteStream)

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import select
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import anyio
 import httptools
 import httpx
 from anyio.abc import ByteReceiveStream, SocketAttribute, SocketStream
-from attrs import define, field
+from attrs import define, field, frozen
 
 _MAX_BYTES_A_READ = 262144  # as much as asyncio reads at once
 _SMALL_BYTES = 65536  # a socket accepts this much without waiting for its peer
 
 # Shorter than the keep-alive timeouts of servers, so that no connection is closed just when it is used.
 _IDLE_SECONDS = 4.0
+
+_BODILESS = frozenset({"GET", "HEAD", "DELETE"})  # methods whose requests do not tell that they have no body
 
 Origin = tuple[str, int]
 """The host and port of a server."""
@@ -33,6 +36,70 @@ def request_bytes(request: httpx.Request) -> bytes:
     lines = [b"%s %s HTTP/1.1" % (request.method.encode(), request.url.raw_path)]
     lines += [name + b": " + value for name, value in request.headers.raw]
     return b"\r\n".join(lines) + b"\r\n\r\n" + request.content
+
+
+@frozen
+class Address:
+    """A URL, taken apart.
+
+    Attributes:
+        url: the URL.
+        server: its scheme, host and port.
+        origin: its host and port.
+        head: what the first lines of a request say of it.
+    """
+
+    url: httpx.URL
+    server: str
+    origin: Origin
+    head: bytes
+
+
+@lru_cache(maxsize=128)  # this takes longer than sending a request, and many requests have the same address
+def read_address(text: str) -> Address:
+    """Return the parts of a URL.
+
+    Args:
+        text: the URL.
+
+    Raises:
+        httpx.InvalidURL: it is none.
+    """
+    url = httpx.URL(text)
+    return Address(
+        url,
+        f"{url.scheme}://{url.netloc.decode()}",
+        (url.host, url.port or 80),
+        b" %s HTTP/1.1\r\nHost: %s\r\n" % (url.raw_path, url.netloc),
+    )
+
+
+def plain_request_bytes(method: str, address: Address, headers: Mapping[str, str], content: bytes) -> bytes:
+    """Return the bytes of a request, for which no `httpx.Request` is made.
+
+    Args:
+        method: the HTTP method.
+        address: where it goes.
+        headers: its headers, without `Host` and `Content-Length`.
+        content: its body; empty if it has none.
+    """
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    length = b"Content-Length: %d\r\n" % len(content) if content or method not in _BODILESS else b""
+    return b"".join([method.encode(), address.head, lines.encode(), length, b"\r\n", content])
+
+
+@frozen
+class PlainResponse:
+    """What a kernel answered, for which no `httpx.Response` is made; the attributes are as there."""
+
+    status_code: int
+    headers: Mapping[str, str]
+    content: bytes
+
+    @property
+    def text(self) -> str:
+        """The body as text."""
+        return self.content.decode(errors="replace")
 
 
 @define(eq=False)
@@ -181,6 +248,21 @@ class ResponseParser:
     def body(self) -> bytes:
         """What has come of the body."""
         return b"".join(self._chunks)
+
+    def response(self) -> httpx.Response | PlainResponse:
+        """Return what was answered; httpx decodes what is not sent as it is."""
+        headers: dict[str, str] = {}
+        for raw_name, value in self.headers:
+            name = raw_name.decode("latin-1").lower()
+            text = value.decode("latin-1")
+            headers[name] = f"{headers[name]}, {text}" if name in headers else text
+        if "content-encoding" in headers:
+            return self.httpx_response()
+        return PlainResponse(self.status, headers, self.body)
+
+    def httpx_response(self) -> httpx.Response:
+        """Return what was answered as httpx has it."""
+        return httpx.Response(self.status, headers=self.headers, content=self.body)
 
     async def read_more(self, stream: ByteReceiveStream) -> None:
         """Wait for the next bytes of the answer and parse them.

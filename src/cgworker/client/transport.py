@@ -9,7 +9,6 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +17,7 @@ from attrs import frozen
 
 from cgworker.client.connections import Connections
 from cgworker.client.environment import tls_fault_of
+from cgworker.client.http1 import PlainResponse, read_address
 from cgworker.errors import (
     REFUSALS,
     AnswerInvalid,
@@ -166,7 +166,7 @@ class Transport:
                 content=content,
                 params=_spelled(query),
                 headers=sent,
-                extensions={"timeout": httpx.Timeout(timeout).as_dict()},
+                timeout=timeout,
             )
         except httpx.TimeoutException as late:
             raise KernelTimedOut(f"no answer from {self.base_url} within {timeout:g} s") from late
@@ -189,28 +189,44 @@ class Transport:
             raise AnswerInvalid(
                 f"{self.base_url} redirects to {response.headers.get('location')}: use that address"
             )
-        return Answer(_parse(response), response.headers)
+        return Answer(_parse(response, self.base_url + path), response.headers)
 
-    async def _exchange(self, method: str, url: str, **request: Any) -> httpx.Response:
+    async def _exchange(
+        self,
+        method: str,
+        url: str,
+        *,
+        content: bytes | None,
+        params: Mapping[str, str] | None,
+        headers: Mapping[str, str],
+        timeout: float,
+    ) -> httpx.Response | PlainResponse:
         """Send with the given httpx client, or without one: making one costs more than all the rest."""
+        address = read_address(url)
+        try:
+            if self._given is None and params is None and self._connections.reaches(address):
+                return await self._connections.send(method, address, headers, content or b"", timeout)
+            return await self._exchange_by_httpx(
+                method,
+                address.url,
+                content=content,
+                params=params,
+                headers=headers,
+                extensions={"timeout": httpx.Timeout(timeout).as_dict()},
+            )
+        except httpx.RequestError as broken:
+            broken.request = httpx.Request(method, address.url)  # an error report names the server
+            raise
+
+    async def _exchange_by_httpx(self, method: str, url: httpx.URL, **request: Any) -> httpx.Response:
         if self._given is not None:
             return await self._given.send(self._given.build_request(method, url, **request))
-        asked = httpx.Request(method, _read_address(url), **request)
+        response = await self._connections.handle_async_request(httpx.Request(method, url, **request))
         try:
-            response = await self._connections.handle_async_request(asked)
-            try:
-                await response.aread()
-            finally:
-                await response.aclose()
-        except httpx.RequestError as broken:
-            broken.request = asked  # an error report names the server
-            raise
-        response.request = asked
+            await response.aread()
+        finally:
+            await response.aclose()
         return response
-
-
-# Parsing an address takes longer than sending the request, and many requests have the same address.
-_read_address = lru_cache(maxsize=128)(httpx.URL)
 
 
 def _reason_of(broken: Exception, server: str) -> str:
@@ -299,7 +315,7 @@ def _error_of(status: int, text: str, headers: Mapping[str, str]) -> CommonGroun
     return KernelRefused(message, code=_CODES.get(status, "http_error"), status=status)
 
 
-def _parse(response: httpx.Response) -> Any:
+def _parse(response: httpx.Response | PlainResponse, url: str) -> Any:
     if not response.content:
         return None
     if response.headers.get("content-type") == JSON_LINES:
@@ -307,7 +323,7 @@ def _parse(response: httpx.Response) -> Any:
     try:
         return loads(response.content)
     except (json.JSONDecodeError, RecursionError) as broken:
-        raise AnswerInvalid(f"{response.url} answered something that is not JSON: {broken}") from broken
+        raise AnswerInvalid(f"{url} answered something that is not JSON: {broken}") from broken
 
 
 def _json_or_none(text: str) -> Any:
