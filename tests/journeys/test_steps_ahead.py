@@ -71,6 +71,21 @@ class Slow(FolderStore):
         await super().put(name, data)
 
 
+class Counting(FolderStore):
+    """A store that tells when it has a number of values."""
+
+    def __init__(self, folder: Path, *, most: int) -> None:
+        super().__init__(folder)
+        self.has_all = anyio.Event()
+        self._most = most
+
+    async def put(self, name: str, data: bytes) -> None:
+        await super().put(name, data)
+        self._most -= 1
+        if self._most == 0:
+            self.has_all.set()
+
+
 class Full(FolderStore):
     """A store without space."""
 
@@ -418,8 +433,34 @@ async def test_the_records_of_parallel_steps_are_in_the_order_of_their_ends(
     assert [item.payload.get("key") for item in records[1:]] == [*ended, None]
 
 
-async def _one(turn: Turn, key: str, ended: list[str]) -> None:
-    await turn.once(key, lambda: ended.append(key), private=True, ahead=True)
+async def _one(turn: Turn, key: str, ended: list[str], *, ahead: bool = True) -> None:
+    await turn.once(key, lambda: ended.append(key), private=True, ahead=ahead)
+
+
+async def test_parallel_steps_without_ahead_do_not_wait_for_the_records_of_each_other(
+    kernel: LocalKernel, tmp_path: Path
+) -> None:
+    """All values are stored while the kernel takes no record; then the records come in order."""
+    async with await kernel.agent("desk") as desk:
+        turn = await kernel.dispatch("desk", {})
+        store = Counting(tmp_path / "private", most=3)
+        kernel.faults.answer("append", 503, times=_FOR_EVER)
+        ended: list[str] = []
+        worker = Worker(desk, options=options(store))
+
+        @worker.turn()
+        async def work(turn: Turn) -> None:
+            async with anyio.create_task_group() as tasks:
+                for key in "abc":
+                    tasks.start_soon(partial(_one, turn, key, ended, ahead=False))
+                await store.has_all.wait()
+                kernel.faults.clear()
+
+        async with working(worker):
+            with anyio.fail_after(10):
+                await store.has_all.wait()
+            await closed(desk, turn)
+        assert await steps(desk, turn) == ended
 
 
 # ---------------------------------------------------------------- the end of a turn

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import inspect
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -119,30 +119,34 @@ class Steps:
         writes = self._journal.writes
         await writes.stored(or_written=not acts)
         if private and ahead and (found := await self._private.unpublished(key, self._published)) is not None:
-            return await self._keep(found, ahead=True)
+            await self._keep(found, ahead=True)()
+            return found.value
         made = make()
         value = await made if inspect.isawaitable(made) else made
         if private:
+            ahead = ahead and self._private.are_found_without_records
             async with self._keeping:  # parallel steps are kept in the order of their ends
                 encoded = await self._private.encode(key, value)
-                await writes.stored(or_written=True)  # or else this one would outlive one that failed
-                return await self._keep(encoded, ahead=ahead and self._private.are_found_without_records)
+                if ahead:  # or else this one would outlive one that failed
+                    await writes.stored(or_written=True)
+                may_go_on = self._keep(encoded, ahead=ahead)
+            await may_go_on()
+            return encoded.value
         value = unstructure_plain(value)
         found = loads(dumps(value))  # exactly the value that a later attempt will read
         await self._journal.append({"key": key, "value": value}, STEP_ROLE)
         return found
 
-    async def _keep(self, value: PrivateValue, *, ahead: bool) -> Any:
-        """Write a value and its record, and return what is in it."""
+    def _keep(self, value: PrivateValue, *, ahead: bool) -> Callable[[], Awaitable[None]]:
+        """Begin to write a value and its record; return what waits until the handler may go on."""
         max_behind = (_MAX_BEHIND if self._published else 0) if ahead else None
         store = self._private.write(value)
-        await self._journal.writes.write(
+        return self._journal.writes.begin(
             store or partial(self._private.put, value),
             partial(self._publish, value),
             is_written=store is not None,
             max_behind=max_behind,
         )
-        return value.value
 
     async def _publish(self, value: PrivateValue) -> None:
         await self._journal.append_at_once({"key": value.key, "private": value.facts}, STEP_ROLE)

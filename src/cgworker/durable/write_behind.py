@@ -51,33 +51,41 @@ class WriteBehind:
         self._start_soon = start_soon
         self._writes: list[_Write] = []
 
-    async def write(
+    def begin(
         self,
         store: Callable[[], Awaitable[Any]],
         publish: Callable[[], Awaitable[Any]],
         *,
         is_written: bool = False,
         max_behind: int | None = None,
-    ) -> None:
-        """Store a value, and then publish its record; neither is cut off when the caller is cancelled.
+    ) -> Callable[[], Awaitable[None]]:
+        """Begin to store a value and then publish its record, which no cancellation of the caller cuts off.
 
         Args:
             store: stores the value; if it is written, so that it outlives a power cut too.
             publish: appends the record.
             is_written: whether the value outlives this process already.
-            max_behind: return while this write, and so many before it, are under way. A failure of this one
+            max_behind: go on while this write, and so many before it, are under way. A failure of this one
                 is raised by a later call of this class. None waits for all.
 
-        Raises:
-            Exception: what `store` or `publish` raised, unless `max_behind` is given.
+        Returns:
+            Waits until the caller may go on, once; raises what `store` or `publish` raised, unless
+            `max_behind` is given.
         """
         earlier, write = list(self._writes), _Write(is_written=is_written)
         run = partial(self._run, write, earlier, store, publish)
         self._writes.append(write)
-        if self._start_soon is None:
-            await run()
-        else:
+        if self._start_soon is not None:
             self._start_soon(run)
+            return partial(self._may_go_on, write, earlier, max_behind)
+
+        async def run_here() -> None:
+            await run()
+            await self._may_go_on(write, earlier, max_behind)
+
+        return run_here
+
+    async def _may_go_on(self, write: _Write, earlier: list[_Write], max_behind: int | None) -> None:
         if max_behind is None:
             await self._over(write)
         elif len(earlier) > max_behind:
