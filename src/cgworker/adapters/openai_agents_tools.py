@@ -51,7 +51,7 @@ class StepTools:
     def __init__(self, harness: Harness) -> None:
         self.failure: Exception | None = None
         self._harness = harness
-        self._acting = anyio.Lock()
+        self._acting = anyio.Lock(fast_acquire=True)
 
     def tool(self, given: Tool) -> Tool:
         """Return the tool on steps; what the model's provider runs, within the answer, stays as it is.

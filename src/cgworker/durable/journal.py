@@ -62,11 +62,11 @@ class Journal:
     @cached_property  # most turns need neither lock, and a lock takes a kilobyte
     def _reading(self) -> anyio.Lock:
         """The lock for reading: two tasks that read at once would both store the same page."""
-        return anyio.Lock()
+        return anyio.Lock(fast_acquire=True)
 
     @cached_property
     def _appending(self) -> anyio.Lock:
-        return anyio.Lock()
+        return anyio.Lock(fast_acquire=True)
 
     @property
     def input(self) -> Any:

@@ -110,7 +110,7 @@ class PrivateValues:
 
     @cached_property
     def _looking(self) -> anyio.Lock:
-        return anyio.Lock()
+        return anyio.Lock(fast_acquire=True)
 
     @cached_property
     def _claimed(self) -> str:
@@ -179,9 +179,10 @@ class PrivateValues:
             key: the key of the step.
             published: the digests in the records.
         """
-        async with self._looking:
-            if self._found is None:
-                self._found = await self._look(published)
+        if self._found is None:
+            async with self._looking:
+                if self._found is None:
+                    self._found = await self._look(published)
         return self._found.get(key)
 
     @property

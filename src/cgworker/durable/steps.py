@@ -43,8 +43,8 @@ class Steps:
         self._records: dict[str, Mapping[str, Any]] | None = None
         self._published: set[str] = set()
         self._values: dict[str, Any] = {}
-        self._locks: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
-        self._keeping: anyio.Lock = anyio.Lock()
+        self._locks: defaultdict[str, anyio.Lock] = defaultdict(partial(anyio.Lock, fast_acquire=True))
+        self._keeping: anyio.Lock = anyio.Lock(fast_acquire=True)
 
     async def once(
         self,
