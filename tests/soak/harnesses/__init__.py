@@ -7,7 +7,6 @@ needs beside the worker, such as a model's endpoint or a program of its own, end
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -18,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-from attrs import asdict, frozen
+from attrs import frozen
 
-from cgworker.wire.converter import dumps
 from tests.soak.journal import Journal
 
 CALLS = ("model1", "square", "model2")
@@ -63,10 +61,6 @@ class Calls:
         self._begin(call)
         time.sleep(self.seconds)
         self._end()
-
-    def program(self, module: str, *arguments: str) -> list[str]:
-        """How to run a module as a program that makes calls of this run."""
-        return [sys.executable, "-m", module, dumps(asdict(self)).decode(), *arguments]
 
     def _begin(self, call: str) -> None:
         _journal(self.journal).write("call", number=CALLS.index(call), **self.about)

@@ -9,14 +9,17 @@ import asyncio
 import json
 import sys
 
+from attrs import asdict
+
 from cgworker.adapters.acp import ACPAgent
+from cgworker.wire.converter import dumps
 from tests.adapters.coding_agent import be_agent
 from tests.soak.harnesses import CALLS, ROOT, Calls, Run
 
 
 def adapter_for(run: Run) -> ACPAgent:
     """The adapter of the agent."""
-    argv = run.calls.program(__name__, str(run.square))
+    argv = [sys.executable, "-m", __name__, dumps(asdict(run.calls)).decode(), str(run.square)]
     return ACPAgent(argv, cwd=ROOT, permit=lambda asked: asked.option("allow_once"))
 
 
