@@ -33,6 +33,7 @@ from cgworker.adapters.harness import Harness
 from cgworker.adapters.langgraph import LangGraphAdapter
 from cgworker.testing import Played, local_kernel, play
 from cgworker.wire.converter import dumps, loads
+from tests.adapters.spans import spans_of
 
 ASYNCIO = pytest.mark.parametrize("anyio_backend", ["asyncio"])
 
@@ -329,3 +330,12 @@ async def test_on_trio_it_says_that_it_cannot() -> None:
     played = await play(handler_of(shout), {"text": "hi"})
     assert isinstance(played.error, UsageError)
     assert "asyncio only" in str(played.error)
+
+
+@ASYNCIO
+async def test_the_graph_is_a_span_without_a_usage_that_nobody_knows() -> None:
+    """LangGraph does not tell what its nodes ask of models."""
+    spans = await spans_of(handler_of(shout), input={"text": "a"})
+    attributes = spans["invoke_agent graph"].attributes or {}
+    assert attributes["gen_ai.operation.name"] == "invoke_agent"
+    assert not [name for name in attributes if "usage" in name]

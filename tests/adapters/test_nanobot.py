@@ -67,6 +67,7 @@ async def test_a_bot_answers_a_turn(kernel: LocalKernel, tmp_path: Path) -> None
         records = [(item.record.record_role, item.payload) async for item in desk.turns.records(turn)]
     assert (found.outcome, found.final_payload) == ("succeeded", {"text": "hello there"})
     assert ("progress", {"index": 0, "text": "hello there"}) in records
+    assert ("usage", {"requests": 1, "input_tokens": 0, "output_tokens": 0}) in records
     assert "say hello" in json.dumps(model.requests[0]["messages"])
     assert "key-of-the-endpoint" not in json.dumps(records)
 

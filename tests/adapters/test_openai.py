@@ -16,6 +16,7 @@ from cgworker.adapters.openai import ChatAdapter
 from cgworker.adapters.tools import ChildTool, function_tool
 from cgworker.testing import local_kernel, play
 from tests.adapters.endpoint import After, Hang, Raw, Refuse, calls, endpoint, says
+from tests.adapters.spans import spans_of
 
 KEY = "local-key-0123456789"
 
@@ -253,6 +254,29 @@ def piece(*choices: Any, **more: Any) -> str:
     """A piece of a stream."""
     about = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
     return f"data: {json.dumps({**about, **({'choices': choices} if choices else {}), **more})}\n\n"
+
+
+async def test_usage_that_the_endpoint_tells_is_a_record_and_in_the_spans() -> None:
+    """It is no part of the conversation: endpoints may refuse a message with it."""
+
+    async def square(_turn: Turn, _input: dict[str, Any]) -> int:
+        """Square."""
+        return 49
+
+    told = piece(choices=[], usage={"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11})
+    asked = {"index": 0, "id": "c", "function": {"name": "square", "arguments": "{}"}}
+    call = piece({"index": 0, "delta": {"tool_calls": [asked]}, "finish_reason": "tool_calls"})
+    with endpoint(Raw(call + told), Raw(HALF + told + END)) as model:
+        handler = at(model.base_url, tools=[function_tool(square)])
+        played = await play(handler, "Hi")
+        assert model.requests[1]["messages"][1].keys() == {"role", "content", "tool_calls"}
+    usage = [record.payload for record in played.records if record.role == "usage"]
+    assert usage == [{"requests": 2, "input_tokens": 18, "output_tokens": 4}]
+    with endpoint(Raw(call), Raw(HALF + told + END)) as model:
+        spans = await spans_of(at(model.base_url, tools=[function_tool(square)]), input="Hi")
+    names = {"invoke_agent chat", "chat scripted", "execute_tool square"}
+    assert names < spans.keys()
+    assert (spans["chat scripted"].attributes or {})["gen_ai.usage.input_tokens"] == 9
 
 
 HALF = piece({"index": 0, "delta": {"content": "Hal"}, "finish_reason": None})

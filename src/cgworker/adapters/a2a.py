@@ -116,7 +116,8 @@ class A2AAgent(Adapter["Conversation"]):
             prepared: the conversation.
         """
         async with Harness(turn, agent=httpx.URL(self.url).host).running():
-            yield Output(await prepared.run(self.message(turn)))
+            result = await prepared.run(self.message(turn))
+        yield Output(result)
 
     async def interrupt(self, turn: Turn, interruption: Interruption) -> bool:
         """Cancel the agent's task, unless another attempt will continue it.

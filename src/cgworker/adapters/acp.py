@@ -174,7 +174,8 @@ class ACPAgent(Adapter["Session"]):
             prepared: the session.
         """
         async with prepared.harness.running():
-            yield Output(await prepared.run(self.prompt(turn)))
+            result = await prepared.run(self.prompt(turn))
+        yield Output(result)
 
     async def interrupt(self, turn: Turn, interruption: Interruption) -> bool:
         """Tell the agent to stop; if the turn is still ours, its message so far is kept.

@@ -53,6 +53,7 @@ class MessageBuilder:
         self._calls: list[dict[str, str]] = []
         self._open: dict[Any, dict[str, str]] = {}  # by index: the call that the next pieces belong to
         self._finish_reason: str | None = None
+        self._usage: dict[str, int] = {}
 
     def add(self, chunk: Any) -> str:
         """Add a piece of the stream.
@@ -68,6 +69,10 @@ class MessageBuilder:
         """
         if getattr(chunk, "choices", None) is None and (error := _error_in(chunk)):
             raise EndpointFailed(f"the endpoint broke off its answer: {error}")
+        if (usage := getattr(chunk, "usage", None)) is not None:  # in the last piece, if it was asked for
+            counts = (("input", "prompt_tokens"), ("output", "completion_tokens"))
+            told = {ours: getattr(usage, theirs, None) for ours, theirs in counts}
+            self._usage = {ours: count for ours, count in told.items() if isinstance(count, int)}
         try:
             return "".join(self._take(choice) for choice in chunk.choices or () if not choice.index)
         except (AttributeError, TypeError) as odd:
@@ -95,7 +100,7 @@ class MessageBuilder:
             call["arguments"] += piece.function.arguments or ""
 
     def build(self) -> Message:
-        """Return the message, in the form in which the next request repeats it.
+        """Return the message, in the form in which the next request repeats it, and `usage` if it is known.
 
         Raises:
             EndpointFailed: the stream ended before the message did.
@@ -109,7 +114,7 @@ class MessageBuilder:
             message["refusal"] = refusal
         elif self._finish_reason != "stop":
             message["finish_reason"] = self._finish_reason
-        return message
+        return message | ({"usage": self._usage} if self._usage else {})
 
 
 def _error_in(chunk: Any) -> str:

@@ -143,7 +143,9 @@ class Harness:
             note(_usage_attributes(tokens.input, tokens.output))
         return answer
 
-    async def tool(self, name: str, make: Callable[[], Any], *, call_id: str = "") -> Any:
+    async def tool(
+        self, name: str, make: Callable[[], Any], *, call_id: str = "", key: str | None = None
+    ) -> Any:
         """Return the result of a tool call: done once, kept as a private step.
 
         The worker may die after the tool has acted and before its result is kept; the tool then acts again.
@@ -153,8 +155,9 @@ class Harness:
             make: calls the tool, and returns the result as JSON; may be async.
             call_id: the call's id, as the model gave it; calls that run at once need one. Not all models
                 give each call another, so calls of one id are counted.
+            key: the key of the step; by default `tool:<name>:<call id>#1` and so on.
         """
-        key = self.turn.step_key(f"tool:{name}:{call_id}" if call_id else f"tool:{name}")
+        key = key or self.turn.step_key(f"tool:{name}:{call_id}" if call_id else f"tool:{name}")
         call = partial(self._call_tool, name, make, call_id)
         return await self.turn.once(key, call, private=True, ahead=True)
 
@@ -294,6 +297,8 @@ def _not_kept() -> None:
 
 
 def _usage_attributes(input_tokens: int, output_tokens: int) -> Mapping[str, Any]:
+    if not input_tokens and not output_tokens:  # it is not known
+        return {}
     return {"gen_ai.usage.input_tokens": input_tokens, "gen_ai.usage.output_tokens": output_tokens}
 
 

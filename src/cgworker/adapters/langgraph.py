@@ -11,7 +11,7 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -177,6 +177,11 @@ class LangGraphAdapter(Adapter[GraphRun]):
             turn: the turn.
             prepared: the graph.
         """
+        async with prepared.harness.running(), aclosing(self._steps(turn, prepared)) as steps:
+            async for step in steps:
+                yield step
+
+    async def _steps(self, turn: Turn, prepared: GraphRun) -> AsyncGenerator[Any, None]:
         config, graph = self._config(turn), prepared.graph
         state = await graph.aget_state(config)
         step = storable(self.begin(turn)) if state.created_at is None else None

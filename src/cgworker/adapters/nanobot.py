@@ -176,7 +176,8 @@ class NanobotAdapter(Adapter[Bot]):
             prepared: the bot.
         """
         async with prepared.harness.running():
-            yield Output(await self._talk(turn, prepared))
+            result = await self._talk(turn, prepared)
+        yield Output(result)
 
     async def _talk(self, turn: Turn, made: Bot) -> Any:
         if self.session is not None:

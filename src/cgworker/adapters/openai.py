@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from attrs import field, frozen
 
 from cgworker.adapters.chat_stream import EndpointFailed, Message, MessageBuilder, readable
 from cgworker.adapters.extras import load, require
+from cgworker.adapters.harness import Harness, Tokens
 from cgworker.adapters.messages import RoundMessages
 from cgworker.adapters.secret import read_key
 from cgworker.adapters.tools import ChildTool, FunctionTool, Tool
@@ -129,26 +131,33 @@ class ChatAdapter(Adapter["AsyncOpenAI"]):
             turn: the turn.
             prepared: the client.
         """
+        harness = Harness(turn, agent="chat")
+        async with harness.running():
+            result = await self._talk(harness, prepared)
+        yield Output(result)
+
+    async def _talk(self, harness: Harness, prepared: AsyncOpenAI) -> Any:
+        turn = harness.turn
         conversation, told = [*self._said_first(), *self.messages(turn)], RoundMessages(turn, "model")
         conversation.extend(_user_messages(await told.before(0)))
         for number in range(self.max_rounds):
             ask = _ModelRequest(self, prepared, turn, conversation).ask
-            answer = await turn.once(f"model:{number}", ask, private=True)
+            answer = await harness.model(ask, name=self.model, tokens_of=_tokens_of, key=f"model:{number}")
             calls = answer.get("tool_calls") or []
-            results = await self._answer(turn, number, calls)
+            results = await self._answer(harness, number, calls)
             is_last = number + 1 == self.max_rounds
             news = [] if is_last else _user_messages(await told.before(number + 1))
             if not calls and not news:
-                yield Output(_result_of(answer))
-                return
-            conversation += [answer, *results, *news]
-        yield Output(fail({"error": "too_many_rounds", "rounds": self.max_rounds}))
+                return _result_of(answer)
+            said = {name: value for name, value in answer.items() if name != "usage"}
+            conversation += [said, *results, *news]
+        return fail({"error": "too_many_rounds", "rounds": self.max_rounds})
 
     # ------------------------------------------------------------ the model's calls
 
-    async def _answer(self, turn: Turn, number: int, calls: list[Any]) -> list[Message]:
+    async def _answer(self, harness: Harness, number: int, calls: list[Any]) -> list[Message]:
         """Return the results of a round's calls: functions run one by one, then all child turns at once."""
-        found = {tool.name: tool for tool in self.tools}
+        turn, found = harness.turn, {tool.name: tool for tool in self.tools}
         results: list[Any] = [None] * len(calls)
         children = {}
         for index, call in enumerate(calls):
@@ -157,7 +166,8 @@ class ChatAdapter(Adapter["AsyncOpenAI"]):
             if tool is None or arguments is None:
                 results[index] = {"error": "no such tool" if tool is None else "arguments are no JSON object"}
             elif isinstance(tool, FunctionTool):
-                results[index] = await turn.once(f"tool:{key}", _call(tool, turn, arguments), private=True)
+                act = partial(tool.call, turn, arguments)
+                results[index] = await harness.tool(tool.name, act, call_id=call["id"], key=f"tool:{key}")
             elif isinstance(tool, ChildTool):
                 children[key] = (index, tool.child(arguments))
         if children:
@@ -248,8 +258,8 @@ def _arguments_of(call: Message) -> dict[str, Any] | None:
     return arguments if isinstance(arguments, dict) else None
 
 
-def _call(tool: FunctionTool, turn: Turn, arguments: Any) -> Callable[[], Any]:
-    return lambda: tool.call(turn, arguments)
+def _tokens_of(answer: Message) -> Tokens:
+    return Tokens(**answer.get("usage", {}))
 
 
 def _tool_message(call: Message, result: Any) -> Message:
