@@ -16,6 +16,7 @@ from cgworker.errors import ProfileError
 from cgworker.kernel.app import Kernel
 from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.invitation_codes import Invitations
+from cgworker.kernel.memory import keep_freed_memory
 from cgworker.kernel.routes.admission import admission_routes
 from cgworker.kernel.server import KernelServer, Routes, bind, serve
 from cgworker.kernel.store.seed import has_projects, project_status
@@ -140,7 +141,7 @@ async def run_service(config: KernelConfig) -> None:
         async with open_or_print(config, "cg service run") as database:
             if not await has_projects(database):
                 say("No project is prepared yet: `cg setup project seed --project-id PROJECT` does that.")
-            await serve(config, database, listener, ready=_tune_gc)
+            await serve(config, database, listener, ready=_tune_memory)
 
 
 async def run_local(config: KernelConfig, admission: AdmissionSetup, base_url: str | None) -> None:
@@ -167,7 +168,7 @@ async def run_local(config: KernelConfig, admission: AdmissionSetup, base_url: s
 
                 def begun(server: KernelServer) -> None:
                     stack.enter_context(announced(admission.project_id, base_url))
-                    _tune_gc(server)
+                    _tune_memory(server)
 
                 await serve(config, database, listener, more_routes=admission.routes, ready=begun)
 
@@ -203,9 +204,10 @@ async def run_admission(config: KernelConfig, admission: AdmissionSetup, base_ur
             await serve(config, database, listener, more_routes=admission.routes, has_kernel_routes=False)
 
 
-def _tune_gc(_: KernelServer) -> None:
-    """Relax the garbage collector: most objects of a started kernel live to its end."""
+def _tune_memory(_: KernelServer) -> None:
+    """Relax the garbage collector, as most objects of a started kernel stay, and keep freed memory."""
     relax_gc()
+    keep_freed_memory()
 
 
 def _env(name: str) -> str | None:

@@ -1,19 +1,26 @@
-"""Give memory that was freed back to the operating system.
+"""Keep freed memory for the next requests, and give it back to the operating system when they are over.
 
 The C library keeps the pages between those that are still in use. A kernel that has carried payloads of many
-megabytes for several clients at once would stay at three times its size.
+megabytes for several clients at once would stay at three times its size. What is free at the end of the heap,
+however, the library gives back at once: a page of 1,000 records then has each of its copies cleared anew by
+the operating system, which is a tenth of what it costs a kernel.
 """
 
 from __future__ import annotations
 
 import ctypes
 import resource
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 _GROWTH_BYTES = 8 * 2**20
 _STEP_BYTES = 2**20
+
+# Options of glibc's mallopt. Larger blocks than the second are not of the heap: they go back at once.
+_M_TRIM_THRESHOLD, _KEPT_BYTES = -1, 16 * 2**20
+_M_MMAP_THRESHOLD, _HEAP_BLOCK_BYTES = -3, 4 * 2**20
 
 
 def resident_bytes() -> int:
@@ -22,6 +29,15 @@ def resident_bytes() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     except OSError:
         return 0
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep up to 16 MiB of free memory at the end of this process's heap."""
+    if sys.platform != "linux":
+        return
+    set_option = getattr(ctypes.CDLL(None), "mallopt", lambda *_: None)
+    set_option(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+    set_option(_M_MMAP_THRESHOLD, _HEAP_BLOCK_BYTES)
 
 
 class FreedMemory:
