@@ -136,6 +136,19 @@ async def test_what_is_never_written_is_forgotten(outbox: Outbox) -> None:
     await outbox.flush()
 
 
+async def test_a_flush_does_not_wait_for_what_was_dropped(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a worker whose last result is dropped before its write would end ten seconds later."""
+    monkeypatch.setattr(writer, "_IDLE_SECONDS", 1000)
+    turn = make_turn()
+    result = outbox.begin(turn, succeed(1), delay_seconds=1000)
+    await anyio.sleep(0.1)  # the thread waits for the write's time
+    outbox.drop(turn.ref, result)
+    with anyio.fail_after(5):
+        await outbox.flush()
+
+
 async def test_results_of_one_file_are_removed_together(
     outbox: Outbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,9 +240,12 @@ async def test_the_thread_ends_when_it_is_idle_and_comes_back(
     outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An idle worker has none."""
-    monkeypatch.setattr("cgworker.worker.outbox.writer._IDLE_SECONDS", 0.01)
+    monkeypatch.setattr(writer, "_IDLE_SECONDS", 0.01)
+    others = set(threading.enumerate())
     await outbox.put(make_turn(turn_id="T-1"), succeed(1))
     with anyio.fail_after(60):
-        while any(thread.name == "cgworker: outbox" for thread in threading.enumerate()):  # noqa: ASYNC110
+        while any(  # noqa: ASYNC110
+            thread.name == "cgworker: outbox" for thread in set(threading.enumerate()) - others
+        ):
             await anyio.sleep(0.01)
     assert (await outbox.put(make_turn(turn_id="T-2"), succeed(2))).path.exists()

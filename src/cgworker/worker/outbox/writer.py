@@ -171,6 +171,8 @@ class OutboxWriter:
                 if due or unneeded:
                     self._is_working = True
                     return due, unneeded
+                if not (self._waiting or self._unneeded):
+                    self._changed.notify_all()  # `flush` may wait for what was dropped
                 seconds = min(seconds, to_removal)
                 if not self._changed.wait(seconds) and not self._waiting and not self._unneeded:
                     self._thread = None
