@@ -76,7 +76,7 @@ def dumps(value: Any, *, sort_keys: bool = False, indented: bool = False) -> byt
     Raises:
         TypeError: the value is not JSON, for instance a set, or a key that is not a string.
     """
-    if is_own(type(value)):
+    if not isinstance(value, dict) and is_own(type(value)):
         value = unstructure(value)
     write = _write_ordered if sort_keys else _write
     # orjson's own way omits private fields of a dataclass, and writes attributes that are not fields.

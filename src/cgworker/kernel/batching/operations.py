@@ -23,7 +23,7 @@ from cgworker.kernel.store.claims.finish_and_claim import (
 )
 from cgworker.kernel.store.claims.reclaim import ClaimRequest
 from cgworker.kernel.store.claims.renew import renew_claims
-from cgworker.kernel.store.claims.replay import Dispatched, DispatchRequest, is_timed
+from cgworker.kernel.store.claims.replay import Dispatched, DispatchRequest
 from cgworker.kernel.store.claims.suspend import suspend_turns
 from cgworker.kernel.store.postgres.database import Database
 from cgworker.wire.claims import Renewal
@@ -93,7 +93,7 @@ class BatchedOperations:
 
         Several dispatches share a statement only in a busy kernel: there the turns are queued.
         """
-        if len(dispatches) > 1 or is_timed(dispatches[0].request):
+        if len(dispatches) > 1 or dispatches[0].order.is_timed:
             return await dispatch_turns(self._database, project_id, dispatches, lease=self._lease)
         with self.parked.offering(dispatches[0].request.target_agent) as waiting:
             return await dispatch_turns(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 from urllib.parse import quote
 
 from starlette.datastructures import Headers
@@ -32,16 +33,18 @@ class AllowedHosts:
     def __init__(self, app: ASGIApp, names: Collection[str]) -> None:
         self._app = app
         self._names = frozenset(names)
+        self._is_allowed = lru_cache(maxsize=64)(self._read)  # few hosts are in nearly all requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the request, or refuse it with the name of the variable that lists the hosts."""
         hosts = Headers(scope=scope).getlist("host") if scope["type"] == "http" else []
-        if all(self._allows(host_name(host)) for host in hosts):
+        if all(map(self._is_allowed, hosts)):
             await self._app(scope, receive, send)
         else:
             await _misdirected(hosts)(scope, receive, send)
 
-    def _allows(self, name: str) -> bool:
+    def _read(self, host: str) -> bool:
+        name = host_name(host)
         return name in self._names or is_loopback(name)
 
 

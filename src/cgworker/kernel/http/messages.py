@@ -46,7 +46,7 @@ async def read(request: Request, cls: type[T]) -> T:
         CommonGroundError, HTTPException: raised by `read_body`, which refuses large unauthenticated bodies.
     """
     chunks = await read_body(request)
-    size = body_bytes(request)
+    size = sum(map(len, chunks))
     if not size:
         raise InvalidRequest([fault("missing", ["body"], "Field required")])
     if not _JSON_TYPE.match(request.headers.get("content-type", "")):

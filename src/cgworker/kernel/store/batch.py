@@ -66,6 +66,8 @@ async def in_rounds(
         CommonGroundError: the first round failed, and nothing was done. An error of a later round is the
             answer to the items of that round.
     """
+    if len(items) == 1:
+        return await _answers_of([*items], run)
     rounds = _rounds([frozenset(keys_of(item)) for item in items])
     answers: dict[int, Answer[Result]] = {}
     for places in rounds:

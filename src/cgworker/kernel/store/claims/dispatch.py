@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from cgworker.errors import InvalidRequest
-from cgworker.kernel.store.annotations import annotate
+from cgworker.kernel.store.annotations import annotate, annotate_record
 from cgworker.kernel.store.batch import Answers, by_place, columns, in_rounds, rows_by_place
 from cgworker.kernel.store.callers import PresentedCredential, touch_used
 from cgworker.kernel.store.claims.fence import claim_columns
@@ -17,8 +17,6 @@ from cgworker.kernel.store.claims.replay import (
     Dispatched,
     DispatchRequest,
     Spawn,
-    instants_of,
-    order_of,
     places_in_keys,
     replay,
 )
@@ -249,7 +247,7 @@ def row_of(item: DispatchRequest, nth_of_key: int = 1) -> tuple[Any, ...]:
         item: the dispatch.
         nth_of_key: its place among those of the statement that have its fairness key (see `places_in_keys`).
     """
-    request = item.request
+    request, order = item.request, item.order
     spawn = Spawn.of(request)
     parent = (None, None, None) if spawn.parent is None else claim_columns(spawn.parent)
     facts = {
@@ -270,9 +268,12 @@ def row_of(item: DispatchRequest, nth_of_key: int = 1) -> tuple[Any, ...]:
         new_record_id(),
         new_box_id(),
         annotate(request.meta, **facts),
-        annotate(record_role="bootstrap"),
+        annotate_record(None, "bootstrap"),
         *item.bearer.row(),
-        *order_of(request).values(),
+        order.priority,
+        order.serial_key,
+        order.fairness_key,
         nth_of_key,
-        *instants_of(request).values(),
+        order.not_before,
+        order.delay_seconds,
     )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
-from attrs import frozen
+from attrs import Factory, asdict, field, frozen
 
 from cgworker.errors import ConflictError, InvalidRequest, NotFoundError
 from cgworker.kernel.store.callers import Caller, PresentedCredential, require_caller
@@ -20,11 +21,45 @@ from cgworker.wire.turns import Dispatch, RootRequest
 
 
 @frozen
+class ClaimOrder:
+    """When and in which order a dispatch lets its turn be claimed, as columns of cg_turns."""
+
+    priority: int
+    serial_key: str | None
+    fairness_key: str
+    not_before: datetime | None
+    delay_seconds: float | None
+
+    @classmethod
+    def of(cls, request: Dispatch) -> ClaimOrder:
+        """Return the order that a dispatch asks for."""
+        return cls(
+            priority=0 if request.priority is ABSENT else request.priority,
+            serial_key=None if request.serial_key is ABSENT else request.serial_key,
+            fairness_key="" if request.fairness_key is ABSENT else request.fairness_key,
+            not_before=None if request.not_before is ABSENT else request.not_before,
+            delay_seconds=None if request.delay_seconds is ABSENT else request.delay_seconds or None,
+        )
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether the turn may have to wait for an instant."""
+        return self.not_before is not None or self.delay_seconds is not None
+
+
+@frozen
 class DispatchRequest:
-    """A dispatch, and the credential that its caller presented."""
+    """A dispatch, and the credential that its caller presented.
+
+    Attributes:
+        order: when and in which order the turn is claimed.
+    """
 
     request: Dispatch
     bearer: PresentedCredential
+    order: ClaimOrder = field(
+        init=False, default=Factory(lambda self: ClaimOrder.of(self.request), takes_self=True)
+    )
 
 
 @frozen
@@ -67,20 +102,6 @@ class Spawn:
         return cls("turn", parent.turn_id, write_key, "dispatch.child_derivation", parent)
 
 
-def order_of(request: Dispatch) -> dict[str, Any]:
-    """Return the columns of cg_turns for the order of claims, in the order of DISPATCH_TURNS."""
-    return {
-        "priority": request.priority or 0,
-        "serial_key": request.serial_key or None,
-        "fairness_key": request.fairness_key or "",
-    }
-
-
-def instants_of(request: Dispatch) -> dict[str, Any]:
-    """Return the columns of cg_turns for the instant before which the turn cannot be claimed."""
-    return {"not_before": request.not_before or None, "delay_seconds": request.delay_seconds or None}
-
-
 def places_in_keys(dispatches: Sequence[DispatchRequest]) -> list[int]:
     """Return the place of each dispatch among those of its fairness key, counted from 1.
 
@@ -90,19 +111,14 @@ def places_in_keys(dispatches: Sequence[DispatchRequest]) -> list[int]:
     serial_keys: set[tuple[Any, ...]] = set()
     places = []
     for item in dispatches:
-        request = item.request
-        flow = request.target_agent, request.priority or 0, request.fairness_key or ""
-        serial = None if not request.serial_key else (request.target_agent, request.serial_key)
+        target, order = item.request.target_agent, item.order
+        flow = target, order.priority, order.fairness_key
+        serial = None if order.serial_key is None else (target, order.serial_key)
         places.append(counts[flow] + 1)
-        counts[flow] += not is_timed(request) and serial not in serial_keys
+        counts[flow] += not order.is_timed and serial not in serial_keys
         if serial is not None:
             serial_keys.add(serial)
     return places
-
-
-def is_timed(request: Dispatch) -> bool:
-    """Whether the turn may have to wait for an instant."""
-    return bool(request.not_before or request.delay_seconds)
 
 
 def check_instants(request: Dispatch) -> None:
@@ -148,7 +164,7 @@ async def replay(database: Database, item: DispatchRequest) -> Dispatched:
     if parent is not None and spawn.parent is not None:
         _check_parent(parent, spawn.parent, caller)
     if found is not None:
-        _compare(found, request, spawn)
+        _compare(found, item, spawn)
         return Dispatched(turn_ref(project_id, found["turn_number"]), is_new=False)
     if request.turn_kind.startswith("turn.") and request.turn_kind not in capabilities:
         target = request.target_agent.agent_id
@@ -186,26 +202,26 @@ async def _has_same_input(found: Row, request: Dispatch) -> bool:
     return await digest_of_text(found["input"]) == digest(request.input)
 
 
-def _compare(found: Row, request: Dispatch, spawn: Spawn) -> None:
+def _compare(found: Row, item: DispatchRequest, spawn: Spawn) -> None:
     """Raise ConflictError, naming the first difference, unless the replay equals the first dispatch."""
+    request = item.request
     same = {
         "requested_by": found["requested_by_agent_id"] == request.requested_by.agent_id,
         "turn_kind": found["turn_kind"] == request.turn_kind,
         "cause": (found["cause_kind"], found["cause_id"]) == (spawn.cause_kind, spawn.cause_id),
         "bootstrap bundle": _has_same_box(found, request, spawn),
         "target_agent": found["target_agent_id"] == request.target_agent.agent_id,
-        **_same_order(found, request),
+        **_same_order(found, item.order),
     }
     for what, is_same in same.items():
         if not is_same:
             raise ConflictError(f"spawn key conflict for {request.dispatch_key}: {what} differs")
 
 
-def _same_order(found: Row, request: Dispatch) -> dict[str, bool]:
+def _same_order(found: Row, order: ClaimOrder) -> dict[str, bool]:
     """Whether each field of the order is as in the first dispatch; with a delay, `not_before` is its end."""
-    asked = order_of(request) | instants_of(request)
     is_delayed = found["delay_seconds"] is not None
     return {
         name: value == (None if name == "not_before" and is_delayed else found[name])
-        for name, value in asked.items()
+        for name, value in asdict(order).items()
     }
