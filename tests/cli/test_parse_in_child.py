@@ -13,6 +13,7 @@ import pytest
 
 from tests.cli.conftest import Cg
 from tests.cli.test_startup import python
+from tests.warm import warm_python
 
 LINE = (
     "worker", "loop", "--base-url", "http://127.0.0.1:9", "--project-id", "p", "--agent-id", "a",
@@ -27,12 +28,11 @@ def home(tmp_path: Path) -> Path:
     token = tmp_path / "token"
     token.write_text("cgac_cred_x.secret-of-nobody\n")
     token.chmod(0o600)
-    token.chmod(0o600)
     return tmp_path
 
 
 def cg_process(home: Path, *argv: str) -> subprocess.CompletedProcess[str]:
-    return a_process(home, sys.executable, "-m", "cgworker", *argv)
+    return a_process(home, warm_python(), "-m", "cgworker", *argv)
 
 
 def a_process(home: Path, *argv: str) -> subprocess.CompletedProcess[str]:
@@ -145,7 +145,7 @@ def test_a_disk_that_takes_no_output_is_told_in_one_line(home: Path, argv: list[
 
 def cg_into(stdout: IO[bytes], home: Path, *argv: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "cgworker", *argv],
+        [warm_python(), "-m", "cgworker", *argv],
         env={**os.environ, "HOME": str(home)},
         stdin=subprocess.DEVNULL,
         stdout=stdout,
