@@ -44,8 +44,11 @@ check: .venv/development ## check format, lint, import contracts, types and spel
 test: .venv/development ## run the gate: `make check`, and all tests with coverage
 	@$(MAKE) --no-print-directory --jobs=2 check test-all test-mcp test-postgres test-pooler test-pythons
 
+# Tests without coverage, those with it, and last, one by one, those that a neighbour would disturb.
 test-all: .venv/development
-	$(BIN)/pytest -m "not serial" --cov --cov-fail-under=0 --cov-report= --hypothesis-profile=gate $(SHARED)=$(PROCESSES)
+	$(BIN)/pytest -m "untraced and not serial" --hypothesis-profile=gate $(SHARED)=$(PROCESSES)
+	$(BIN)/pytest -m "not untraced and not serial" --cov --cov-fail-under=0 --cov-report= --hypothesis-profile=gate \
+		$(SHARED)=$(PROCESSES)
 	$(BIN)/pytest -m serial --cov --cov-append --hypothesis-profile=gate
 
 # The tests whose result may depend on the version of PostgreSQL.

@@ -14,6 +14,7 @@ from hypothesis import settings
 from tests.databases import dsn, postgres, template
 from tests.initdb import run_initdb_once, share_clusters
 from tests.kernels import new_project, portal, shared_kernel
+from tests.marks import LISTS, is_listed
 from tests.measured import measure_programs
 
 __all__ = ["dsn", "environment", "new_project", "portal", "postgres", "shared_kernel", "template"]
@@ -34,54 +35,29 @@ if os.environ.get("CG_TEST_LOOP") == "uvloop":
 
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
 
-# Tests that start processes or wait for long; `make test-fast` leaves them out.
-SLOW = [
-    *("adapters/test_acp.py", "adapters/test_extras.py", "cli", "client/test_surroundings.py", "conformance"),
-    *("console/test_hostile_text.py", "console/test_journeys.py", "console/test_mounted.py"),
-    *("console/test_pages.py", "console/test_restart.py", "console/test_story.py", "test_newcomers.py"),
-    "test_site.py",
-    *("handlers/test_child.py", "handlers/test_command.py", "handlers/test_guard.py"),
-    *("handlers/test_hostile_commands.py", "journeys", "kernel/test_crowds.py", "kernel/test_embedded.py"),
-    *("kernel/test_fuzz.py", "kernel/test_kills.py", "kernel/test_database.py", "test_docs.py"),
-    *("test_environment.py", "test_examples.py", "test_floors.py", "test_runtimes.py", "test_stores.py"),
-    *(
-        "test_types.py",
-        "test_windows.py",
-        "testing/test_checking.py",
-        "testing/test_local_kernel.py",
-        "testing/test_plugin.py",
-    ),
-    *("worker/test_dumpable.py", "worker/test_pid1.py", "worker/test_serve.py"),
-]
-
-# Tests that a busy machine would change: when processes and leases end, how plans are made. They run after
-# the others, one at a time.
-SERIAL = ["cli/test_exactness.py", "journeys/test_commands.py", "kernel/test_statements.py"]
-
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Load no file of which `-m serial` or `-m "not slow ..."` would leave out every test."""
+    """Load no file of which `-m "serial"`, `-m "not slow and ..."` or the like would leave out every test."""
     if collection_path.suffix != ".py" or not collection_path.name.startswith("test_"):
         return None
-    here = collection_path.relative_to(Path(__file__).parent)
-    if config.option.markexpr == "serial":
-        return str(here) not in SERIAL or None
-    return (config.option.markexpr.startswith("not slow") and any(map(here.is_relative_to, SLOW))) or None
+    for term in config.option.markexpr.split(" and "):
+        mark = term.removeprefix("not ")
+        is_left_out = mark in LISTS and is_listed(collection_path, mark) == (mark != term)
+        if is_left_out and (mark != term or mark != "slow"):
+            return True
+    return None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark slow and serial tests, and refuse test ids with an address: xdist's processes compare the ids."""
-    here = Path(__file__).parent
-    paths = {item.path for item in items}
-    slow = {path for path in paths if any(path.is_relative_to(here / each) for each in SLOW)}
-    serial = {here / each for each in SERIAL}
+    """Mark the tests of the lists, and refuse test ids with an address: xdist's processes compare the ids."""
+    marks = {
+        path: [mark for mark in LISTS if is_listed(path, mark)] for path in {item.path for item in items}
+    }
     for item in items:
         if " at 0x" in item.nodeid:
             raise pytest.UsageError(f"{item.nodeid} is named by an address: give its parameter an id")
-        if item.path in slow:
-            item.add_marker(pytest.mark.slow)
-        if item.path in serial:
-            item.add_marker(pytest.mark.serial)
+        for mark in marks[item.path]:
+            item.add_marker(mark)
 
 
 def pytest_collection_finish() -> None:

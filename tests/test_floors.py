@@ -15,6 +15,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tests.marks import LISTS
+
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -162,3 +164,8 @@ def test_the_page_on_claims_names_only_what_is_there() -> None:
         name for name in names if not all(re.search(rf"\b{part}\b", source) for part in name.split("."))
     ]
     assert missing == []
+
+
+def test_each_file_with_a_mark_for_all_its_tests_is_there() -> None:
+    """A file that was renamed would lose its marks, and nobody would notice."""
+    assert [each for files in LISTS.values() for each in files if not (ROOT / "tests" / each).exists()] == []

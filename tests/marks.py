@@ -1,0 +1,122 @@
+"""The marks that all tests of a file have: `slow`, `serial` and `untraced`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+# Tests that start processes or wait for long; `make test-fast` leaves them out.
+SLOW = [
+    "adapters/test_acp.py",
+    "adapters/test_extras.py",
+    "cli",
+    "conformance",
+    "console/test_hostile_text.py",
+    "console/test_journeys.py",
+    "console/test_mounted.py",
+    "console/test_pages.py",
+    "console/test_restart.py",
+    "console/test_story.py",
+    "handlers/test_child.py",
+    "handlers/test_command.py",
+    "handlers/test_guard.py",
+    "handlers/test_hostile_commands.py",
+    "journeys",
+    "kernel/test_crowds.py",
+    "kernel/test_database.py",
+    "kernel/test_embedded.py",
+    "kernel/test_fuzz.py",
+    "kernel/test_kills.py",
+    "test_docs.py",
+    "test_environment.py",
+    "test_examples.py",
+    "test_floors.py",
+    "test_newcomers.py",
+    "test_runtimes.py",
+    "test_site.py",
+    "test_stores.py",
+    "test_types.py",
+    "test_windows.py",
+    "testing/test_checking.py",
+    "testing/test_local_kernel.py",
+    "testing/test_plugin.py",
+    "worker/test_dumpable.py",
+    "worker/test_pid1.py",
+    "worker/test_serve.py",
+]
+
+# Tests that a busy machine would change: when processes and leases end, how plans are made. They run after
+# the others, one at a time.
+SERIAL = ["cli/test_exactness.py", "journeys/test_commands.py", "kernel/test_statements.py"]
+
+
+# Pages in browsers, examples, and stories of kills, crowds and chance. What they run of the library, other
+# tests run as well. The gate leaves them untraced: coverage doubles the time of a test, and more than doubles
+# that of a program. A line that only they run counts as not covered.
+UNTRACED = [
+    "adapters/test_ag_ui_javascript.py",
+    "adapters/test_extras.py",
+    "cli/test_completion.py",
+    "cli/test_parse_in_child.py",
+    "cli/test_provision_serve.py",
+    "cli/test_startup.py",
+    "cli/test_terminal.py",
+    "conformance",
+    "console/test_hostile_text.py",
+    "console/test_mounted.py",
+    "console/test_pages.py",
+    "console/test_restart.py",
+    "console/test_story.py",
+    "deploy",
+    "handlers/test_hostile_commands.py",
+    "journeys/test_claims_ahead.py",
+    "journeys/test_counts.py",
+    "journeys/test_crashes.py",
+    "journeys/test_credentials.py",
+    "journeys/test_exits.py",
+    "journeys/test_following.py",
+    "journeys/test_forks.py",
+    "journeys/test_killed_agents.py",
+    "journeys/test_killed_claude.py",
+    "journeys/test_killed_companion.py",
+    "journeys/test_killed_peers.py",
+    "journeys/test_killed_workers.py",
+    "journeys/test_kills.py",
+    "journeys/test_logs.py",
+    "journeys/test_lost_answers.py",
+    "journeys/test_many_agents.py",
+    "journeys/test_plain_kernel.py",
+    "journeys/test_presence.py",
+    "journeys/test_random_faults.py",
+    "journeys/test_retries.py",
+    "journeys/test_shutdown.py",
+    "journeys/test_sleeping.py",
+    "journeys/test_steps.py",
+    "journeys/test_stop.py",
+    "journeys/test_stuck.py",
+    "journeys/test_surroundings.py",
+    "kernel/test_crowds.py",
+    "kernel/test_fuzz.py",
+    "kernel/test_killed_schedules.py",
+    "kernel/test_kills.py",
+    "kernel/test_order_crowds.py",
+    "kernel/test_order_model.py",
+    "kernel/test_plans.py",
+    "test_docs.py",
+    "test_environment.py",
+    "test_examples.py",
+    "test_floors.py",
+    "test_newcomers.py",
+    "test_production.py",
+    "test_runtimes.py",
+    "test_site.py",
+    "test_types.py",
+    "test_windows.py",
+]
+
+LISTS = {"serial": SERIAL, "slow": SLOW, "untraced": UNTRACED}
+"""The files of which each test has a mark. Others may have tests that are marked slow."""
+
+
+def is_listed(path: Path, mark: str) -> bool:
+    """Whether each test of a file has a mark."""
+    return any(path.is_relative_to(Path(__file__).parent / each) for each in LISTS[mark])
