@@ -243,7 +243,7 @@ class LoggedAs:
     """
 
     def __init__(self, *, turn: TurnRef, agent: AgentRef, attempt: int) -> None:
-        self._marks = {"cg_turn": str(turn), "cg_agent": str(agent), "cg_attempt": attempt}
+        self._marks = {"cg_turn": turn, "cg_agent": agent, "cg_attempt": attempt}
 
     def __enter__(self) -> None:
         self._set_back = _worked_turn.set(self._marks)
@@ -262,7 +262,7 @@ class TurnLogFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Complete the record."""
         for name, value in _worked_turn.get().items():
-            vars(record).setdefault(name, value)
+            vars(record).setdefault(name, value if isinstance(value, int) else str(value))
         return True
 
 

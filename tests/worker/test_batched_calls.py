@@ -17,10 +17,10 @@ class Kernel:
     def __init__(self, refusal: CommonGroundError | None = None) -> None:
         self.requests: list[object] = []
         self._refusal = refusal
-        self.bundle = BatchedCall(self.send_many)
+        self.bundle = BatchedCall(self.send_many, "p")
         self.answers: dict[int, object] = {}
 
-    async def send_many(self, _: KernelClient, items: tuple[int, ...]) -> ItemAnswers:
+    async def send_many(self, _: KernelClient, _project_id: str, items: tuple[int, ...]) -> ItemAnswers:
         self.requests.append(sorted(items))
         await anyio.lowlevel.checkpoint()
         if self._refusal:

@@ -126,6 +126,8 @@ def wrap_handler(handler: Handler, middleware: Sequence[Middleware]) -> Handler:
         middleware: runs around it, the first one outermost.
     """
     wrapped = keeping_suspension(_checked(handler))
+    if not middleware:
+        return wrapped
     for each in reversed(middleware):
         wrapped = _in_middleware(each, wrapped)
     return catching_suspension(wrapped)

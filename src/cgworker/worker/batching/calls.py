@@ -80,19 +80,22 @@ class BatchedCall:
     """Batches the calls of one kind to one kernel; `loop_local` shares it among workers.
 
     Args:
-        send_many: sends items in one request, with the given client.
+        send_many: sends items in one request, with the given client and project.
+        project_id: the project of the items.
         gather_seconds: how long the first call of a batch waits for others.
         max_under_way: the most requests under way at once.
     """
 
     def __init__(
         self,
-        send_many: Callable[[KernelClient, tuple[Any, ...]], Awaitable[ItemAnswers | SettleAnswers]],
+        send_many: Callable[[KernelClient, str, tuple[Any, ...]], Awaitable[ItemAnswers | SettleAnswers]],
+        project_id: str,
         *,
         gather_seconds: float = 0,
         max_under_way: int = 1,
     ) -> None:
         self._send_many = send_many
+        self._project_id = project_id
         self._batcher: CallBatcher[_Item, Any] = CallBatcher(
             self._send, gather_seconds=gather_seconds, max_under_way=max_under_way
         )
@@ -135,7 +138,8 @@ class BatchedCall:
         if sum(call.count for call in calls) == 1:
             return [await calls[0].single()]
         try:
-            answers = await self._send_many(calls[0].kernel, tuple(call.item for call in calls))
+            items = tuple(call.item for call in calls)
+            answers = await self._send_many(calls[0].kernel, self._project_id, items)
         except (TypeError, ValueError):  # an item cannot be written as JSON
             return [_BatchRefused() for _ in calls]
         except (KernelRefused, AnswerInvalid) as refused:
@@ -177,11 +181,8 @@ def _batched_call(
 ) -> BatchedCall:
     """Return the batch that the workers of this event loop share for such calls to a kernel and project."""
 
-    async def send(kernel: KernelClient, items: tuple[Any, ...]) -> ItemAnswers | SettleAnswers:
-        return await send_many(kernel, project_id, items)
-
     def make() -> BatchedCall:
-        return BatchedCall(send, gather_seconds=gather_seconds, max_under_way=max_under_way)
+        return BatchedCall(send_many, project_id, gather_seconds=gather_seconds, max_under_way=max_under_way)
 
     return loop_local((verb, kernel.route, project_id), make)
 
