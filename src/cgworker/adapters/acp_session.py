@@ -243,12 +243,12 @@ class Session:
 
     # ------------------------------------------------------------ permissions
 
-    async def _decide(self, asked: PermissionRequest) -> str:
+    async def _decide(self, request: PermissionRequest) -> str:
         """Return the answer of the rule or of people; suspend the turn while there is none."""
-        permission = self._permission_of(asked)
+        permission = self._permission_of(request)
         ids = [option["id"] for option in permission.options]
         if (chosen := self._agent.permit(permission)) is None:
-            return await self._ask(asked.tool_call.tool_call_id, permission, ids)
+            return await self._ask(request.tool_call.tool_call_id, permission, ids)
         if chosen not in ids:
             raise UsageError(f"permit= answered {chosen!r}, which is none of the agent's options: {ids}")
         return chosen
@@ -277,15 +277,15 @@ class Session:
         known = (e["key"] for e in asked if e["question"] == question and e["key"] not in self._used)
         return next(known, f"{_KEYS}{len(asked)}")
 
-    def _permission_of(self, asked: PermissionRequest) -> Permission:
-        call = self._calls.of(asked.tool_call)
+    def _permission_of(self, request: PermissionRequest) -> Permission:
+        call = self._calls.of(request.tool_call)
         return Permission(
             title=call.get("title", ""),
             kind=call.get("kind", "other"),
             input=call.get("input"),
             locations=call.get("locations", []),
             content=call.get("content", []),
-            options=[{"id": o.option_id, "name": o.name, "kind": o.kind} for o in asked.options],
+            options=[{"id": o.option_id, "name": o.name, "kind": o.kind} for o in request.options],
         )
 
     # ------------------------------------------------------------ the end

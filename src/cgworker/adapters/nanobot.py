@@ -198,9 +198,9 @@ class NanobotAdapter(Adapter[Bot]):
             said = _next_message(self.message(turn), reply["given"], results, news)
         return fail({"error": "too_many_rounds", "rounds": self.max_rounds})
 
-    def _children_of(self, given: Mapping[str, Mapping[str, Any]]) -> dict[str, Child]:
+    def _children_of(self, calls: Mapping[str, Mapping[str, Any]]) -> dict[str, Child]:
         found = {tool.name: tool for tool in self.children}
-        return {name: found[call["tool"]].child(call["arguments"]) for name, call in given.items()}
+        return {name: found[call["tool"]].child(call["arguments"]) for name, call in calls.items()}
 
     def _config(self) -> Any:
         from nanobot.config.loader import load_config, resolve_config_env_vars
@@ -313,16 +313,16 @@ def _tool_for(child: ChildTool, made: Bot) -> Any:
 
 
 def _next_message(
-    asked: str,
-    given: Mapping[str, Mapping[str, Any]],
+    question: str,
+    calls: Mapping[str, Mapping[str, Any]],
     results: Mapping[str, ChildResult],
     news: Sequence[str],
 ) -> str:
     """Return the message of the next round. It repeats the question, for a machine without the session."""
-    parts = [f"You were asked: {asked}"]
-    if given:
+    parts = [f"You were asked: {question}"]
+    if calls:
         listed = [
-            {**given[name], "outcome": result.outcome, "result": result.payload}
+            {**calls[name], "outcome": result.outcome, "result": result.payload}
             for name, result in results.items()
         ]
         parts += ["You gave work to others, and this is what came of it:\n" + dumps(listed).decode()]

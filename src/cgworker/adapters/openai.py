@@ -227,8 +227,8 @@ class _ModelRequest:
         return message.build()
 
 
-def _user_messages(told: Iterable[str]) -> list[Message]:
-    return [{"role": "user", "content": text} for text in told]
+def _user_messages(texts: Iterable[str]) -> list[Message]:
+    return [{"role": "user", "content": text} for text in texts]
 
 
 def _retry_hint(error: Any) -> str:

@@ -78,7 +78,7 @@ def _find(module: ModuleType, name: str) -> Any:
     return found
 
 
-def _described(found: Any) -> str:
-    if isinstance(found, type):
-        return f"the class {found.__name__}"
-    return f"a {type(found).__name__}"
+def _described(value: Any) -> str:
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    return f"a {type(value).__name__}"

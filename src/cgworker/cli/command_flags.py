@@ -165,8 +165,8 @@ class CommandFlags:
         return self.context_limit
 
 
-def _path(given: str | None) -> Path | None:
-    return None if given is None else Path(given).expanduser().absolute()
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text).expanduser().absolute()
 
 
 def _environment_of(clean: bool, wanted: Iterable[str] | None) -> ChildEnvironment:

@@ -79,10 +79,10 @@ def read(argv: Sequence[str]) -> Call | int:
     if sys.stdout.isatty() and _ends_at_a_group(root, argv):
         argv = [*argv, "--help"]
     try:
-        asked: Call | int | None = root.main(args=list(argv), prog_name="cg", standalone_mode=False)
+        call: Call | int | None = root.main(args=list(argv), prog_name="cg", standalone_mode=False)
     except typer.TyperException as wrong:
         raise UsageError(wrong.format_message().replace("Value error, ", "")) from wrong  # pydantic's words
-    return asked or 0
+    return call or 0
 
 
 def _ends_at_a_group(root: LazyCommands, argv: Sequence[str]) -> bool:

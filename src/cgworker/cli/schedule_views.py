@@ -12,11 +12,11 @@ from cgworker.wire.schedules import Schedule
 
 
 @picture.register
-def _(found: Schedules) -> RenderableType:
-    if not found.items:
+def _(schedules: Schedules) -> RenderableType:
+    if not schedules.items:
         return Text("no schedules", style="dim")
     return table(
-        found.items,
+        schedules.items,
         schedule=lambda s: s.schedule_id,
         when=lambda s: s.cron,
         zone=lambda s: s.timezone,

@@ -130,8 +130,8 @@ async def status(database: Database, project_id: str, files: OperatorFiles) -> P
     )
 
 
-def _admin_service(found: ProjectStatus) -> AdminService | None:
-    agent = found.admin_service
+def _admin_service(status: ProjectStatus) -> AdminService | None:
+    agent = status.admin_service
     if agent is None:
         return None
     return AdminService(

@@ -78,19 +78,23 @@ def _record(item: SemanticItem) -> RenderableType:
 
 
 @picture.register
-def _(found: OpenQuestions) -> RenderableType:
-    if not found.items:
+def _(questions: OpenQuestions) -> RenderableType:
+    if not questions.items:
         return Text("nothing is asked", style="dim")
-    return Group(*(_question(each) for each in found.items))
+    return Group(*(_question(each) for each in questions.items))
 
 
-def _question(asked: OpenQuestion) -> RenderableType:
-    title = words((asked.turn.turn_id, "bold"), f"  {asked.agent.agent_id} asks  ", (asked.key, "dim"))
+def _question(question: OpenQuestion) -> RenderableType:
+    title = words(
+        (question.turn.turn_id, "bold"), f"  {question.agent.agent_id} asks  ", (question.key, "dim")
+    )
     return Group(
         title,
-        Padding(json_of(asked.question), (0, 0, 0, 2)),
-        words(("  answer ", "dim"), form_of(asked.schema), ("  since ", "dim"), local_time(asked.asked_at)),
-        Unbroken(f"  {command_that_answers(asked)}"),
+        Padding(json_of(question.question), (0, 0, 0, 2)),
+        words(
+            ("  answer ", "dim"), form_of(question.schema), ("  since ", "dim"), local_time(question.asked_at)
+        ),
+        Unbroken(f"  {command_that_answers(question)}"),
         Text(),
     )
 

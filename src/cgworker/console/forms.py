@@ -95,7 +95,7 @@ class SchemaForm:
         kind = _kind_of(schema)
         if len(location) > _MAX_DEPTH or self._count > _MAX_FIELDS:
             kind = "json"
-        given: dict[str, Any] = {
+        common: dict[str, Any] = {
             "name": name,
             "location": location,
             "kind": kind,
@@ -105,35 +105,35 @@ class SchemaForm:
             "nullable": nullable,
         }
         if kind == "object":
-            return self._build_object(schema, given, default)
+            return self._build_object(schema, common, default)
         if kind == "array":
-            return self._build_array(schema, given, default)
+            return self._build_array(schema, common, default)
         choices = tuple(schema["enum"]) if "enum" in schema else ()
         if "const" in schema:
             choices, default = (schema["const"],), schema["const"]
         typed = self._typed.get(name, "") if self._typed is not None else _typed_of(kind, choices, default)
         is_long = kind == "text" and schema.get("maxLength", 1000) > _LONG_TEXT and "format" not in schema
-        return FormField(**given, choices=choices, typed=typed, is_long=is_long)
+        return FormField(**common, choices=choices, typed=typed, is_long=is_long)
 
-    def _build_object(self, schema: Mapping[str, Any], given: dict[str, Any], default: Any) -> FormField:
+    def _build_object(self, schema: Mapping[str, Any], common: dict[str, Any], default: Any) -> FormField:
         properties, required = schema["properties"], schema.get("required") or ()
         values = default if isinstance(default, Mapping) else {}
         fields = tuple(
             self._build(
                 each,
-                f"{given['name']}-{place}",
-                (*given["location"], key),
+                f"{common['name']}-{place}",
+                (*common["location"], key),
                 key,
                 required=key in required,
                 default=values.get(key, ABSENT),
             )
             for place, (key, each) in enumerate(properties.items())
         )
-        return FormField(**given, fields=fields, keys=tuple(properties))
+        return FormField(**common, fields=fields, keys=tuple(properties))
 
-    def _build_array(self, schema: Mapping[str, Any], given: dict[str, Any], default: Any) -> FormField:
-        name, values = given["name"], default if isinstance(default, list) else []
-        count = max(len(values), schema.get("minItems", 0) if given["required"] else 0)
+    def _build_array(self, schema: Mapping[str, Any], common: dict[str, Any], default: Any) -> FormField:
+        name, values = common["name"], default if isinstance(default, list) else []
+        count = max(len(values), schema.get("minItems", 0) if common["required"] else 0)
         if self._typed is not None:
             count = _number(self._typed.get(f"{name}-count", ""))
             count += self._typed.get("add") == name
@@ -142,14 +142,14 @@ class SchemaForm:
             self._build(
                 schema.get("items", {}),
                 f"{name}-{place}",
-                (*given["location"], place),
+                (*common["location"], place),
                 str(place + 1),
                 required=True,
                 default=values[place] if place < len(values) else ABSENT,
             )
             for place in range(max(0, min(count, _MAX_ITEMS)))
         )
-        return FormField(**given, fields=fields)
+        return FormField(**common, fields=fields)
 
     def _resolved(self, schema: Any) -> Mapping[str, Any]:
         for _ in range(_MAX_DEPTH):

@@ -65,7 +65,7 @@ class Attempt:
 
     Args:
         context: what the attempts of the worker share.
-        found: the claim.
+        fetched: the claim.
         renewals: renews its lease.
         handlers: calls its handler.
         prefetch_claim: called when the attempt is about to settle; returns the claim of the next turn that
@@ -81,7 +81,7 @@ class Attempt:
     def __init__(
         self,
         context: RunContext,
-        found: FetchedClaim,
+        fetched: FetchedClaim,
         renewals: RenewalScheduler,
         handlers: HandlerTasks,
         prefetch_claim: Callable[[], PrefetchedClaim | None] = lambda: None,
@@ -90,12 +90,12 @@ class Attempt:
         self._renewals = renewals
         self._handlers = handlers
         self._prefetch_claim = prefetch_claim
-        self._claimed = found.claimed
-        if not isinstance(found.claimed.server_time, Absent):
-            context.kernel_time.note(found.claimed.server_time)
-        self._began_at = found.answered_at
-        self._lease = lease_for(found.claimed, found.asked_at)
-        self._watch = LeaseWatch(context, found.claimed, self._lease)
+        self._claimed = fetched.claimed
+        if not isinstance(fetched.claimed.server_time, Absent):
+            context.kernel_time.note(fetched.claimed.server_time)
+        self._began_at = fetched.answered_at
+        self._lease = lease_for(fetched.claimed, fetched.asked_at)
+        self._watch = LeaseWatch(context, fetched.claimed, self._lease)
         self._facts = self._watch.facts
         self._emit: Callable[[Event], None] = partial(emit, context.listener)
         self._is_heard: Callable[[type[Event]], bool] = partial(is_heard, context.listener)

@@ -147,15 +147,15 @@ class ClaimPoller:
             return None
         return FetchedClaim(prefetch.claimed, prefetch.asked_at, prefetch.answered_at)
 
-    async def release(self, found: FetchedClaim) -> None:
+    async def release(self, fetched: FetchedClaim) -> None:
         """Release a claim that is not to be worked here, so that another worker can claim the turn.
 
         If that fails, the turn is queued again when its lease ends.
         """
-        claimed = found.claimed
+        claimed = fetched.claimed
         with anyio.move_on_after(_RELEASE_SECONDS, shield=True):
             try:
-                await suspend_turn(self._kernel, lease_for(claimed, found.asked_at), hand_back())
+                await suspend_turn(self._kernel, lease_for(claimed, fetched.asked_at), hand_back())
                 await self._kernel.turns.resume(claimed.turn, requested_by=self._agent)
             except CommonGroundError as trouble:
                 logger.debug("%s comes back by itself, it could not be given back: %s", claimed.turn, trouble)

@@ -180,16 +180,16 @@ class Runner:
     async def _claim_into(self, slots: anyio.Semaphore) -> Sequence[FetchedClaim]:
         """Wait for free slots and for claims to fill them, and release the slots that stay free."""
         free_count = await self._take_free(slots)
-        found: Sequence[FetchedClaim] = ()
+        claims: Sequence[FetchedClaim] = ()
         try:
-            found = await self._poller.next(self._may_claim_now, free_count)
+            claims = await self._poller.next(self._may_claim_now, free_count)
         except (UsageError, CredentialRefused) as unusable:  # the command is gone (difference 17)
             self._end_with(unusable)
             await anyio.sleep_forever()  # until the drain that has just begun cancels it
         finally:
-            for _ in range(free_count - len(found)):
+            for _ in range(free_count - len(claims)):
                 slots.release()
-        return found
+        return claims
 
     def _may_claim_now(self) -> bool:
         """Whether to claim: never between a drain and the moment when it cancels the claiming task."""
@@ -208,15 +208,15 @@ class Runner:
 
     # ------------------------------------------------------------ working
 
-    async def _work_in_slot(self, scope: _RunScope, found: FetchedClaim) -> None:
+    async def _work_in_slot(self, scope: _RunScope, fetched: FetchedClaim) -> None:
         """Work a claim and those that come with the answers, until there is none or something to clean up."""
-        following: FetchedClaim | None = found
+        following: FetchedClaim | None = fetched
         while following is not None:
             following = await self._work(scope, following)
 
-    async def _work(self, scope: _RunScope, found: FetchedClaim) -> FetchedClaim | None:
+    async def _work(self, scope: _RunScope, fetched: FetchedClaim) -> FetchedClaim | None:
         """Work a claim, and return the one for its slot that is to be worked next in the same task."""
-        attempt = Attempt(self._context, found, scope.renewals, scope.handlers, self._prefetch_claim)
+        attempt = Attempt(self._context, fetched, scope.renewals, scope.handlers, self._prefetch_claim)
         self._drain.hold(attempt)
         leaves_nothing = False
         try:

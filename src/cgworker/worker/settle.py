@@ -180,14 +180,14 @@ def unacceptable_suspension(refused: KernelRefused) -> Failed:
     return Failed({"error": "worker_suspend_invalid", "message": message})
 
 
-def is_closed_with(found: TurnSnapshot, outcome: Closed) -> bool:
+def is_closed_with(snapshot: TurnSnapshot, outcome: Closed) -> bool:
     """Whether a turn is closed, and with this outcome."""
-    if found.state != "closed" or found.outcome != word_for(outcome):
+    if snapshot.state != "closed" or snapshot.outcome != word_for(outcome):
         return False
     if outcome.payload is ABSENT:
-        return found.final_cardbox_ref is None
+        return snapshot.final_cardbox_ref is None
     sent = loads(dumps(outcome.payload))
-    return bool(found.final_payload == sent and found.final_record_role == outcome.role)
+    return bool(snapshot.final_payload == sent and snapshot.final_record_role == outcome.role)
 
 
 def leaves_something(turn: Turn, settled: Settlement) -> bool:
@@ -336,12 +336,12 @@ async def _send_until_answered(
 
 async def _read_back(kernel: KernelClient, lease: Lease, is_done: Callable[[TurnSnapshot], bool]) -> bool:
     """Whether an earlier request, whose answer was lost, was carried out. Reading needs no lease."""
-    found: TurnSnapshot | None = None
+    snapshot: TurnSnapshot | None = None
     with anyio.move_on_after(_READ_BACK_SECONDS), suppress(CommonGroundError):
-        found = await retry(
+        snapshot = await retry(
             lambda: kernel.turns.get(lease.claim.turn),
             on=_UNANSWERED,
             backoff=Backoff(0.1, 2.0),
             wait=lambda _, seconds: min(seconds, _READ_BACK_SECONDS / 3),
         )
-    return found is not None and is_done(found)
+    return snapshot is not None and is_done(snapshot)

@@ -108,14 +108,14 @@ def _done(request: Request) -> Response:
 
 def _show(
     request: Request,
-    asked: OpenQuestion,
+    question: OpenQuestion,
     filled: SchemaForm,
     answer_id: str,
     *,
     status: int = 200,
     problem: str | None = None,
 ) -> Response:
-    context: Mapping[str, Any] = {"question": asked, "form": filled, "answer_id": answer_id}
+    context: Mapping[str, Any] = {"question": question, "form": filled, "answer_id": answer_id}
     return render(
         request,
         "question.html",

@@ -80,10 +80,10 @@ def read_query(request: Request, cls: type[Q]) -> Q:
     values: dict[str, Any] = {}
     faults: list[dict[str, Any]] = []
     for parameter in fields(resolve_types(cls)):
-        given = request.query_params.get(parameter.name)
+        text = request.query_params.get(parameter.name)
         try:
-            if given is not None:
-                values[parameter.name] = _read_parameter(parameter, given)
+            if text is not None:
+                values[parameter.name] = _read_parameter(parameter, text)
         except Fault as broken:
             faults.append(fault(broken.type, ["query", parameter.name], broken.msg))
     if faults:
@@ -91,8 +91,8 @@ def read_query(request: Request, cls: type[Q]) -> Q:
     return cls(**values)
 
 
-def _read_parameter(parameter: Attribute[Any], given: str) -> Any:
-    value = _QUERY_READERS[parameter.type](given)
+def _read_parameter(parameter: Attribute[Any], text: str) -> Any:
+    value = _QUERY_READERS[parameter.type](text)
     minimum, maximum = parameter.metadata.get("minimum"), parameter.metadata.get("maximum")
     if minimum is not None and value < minimum:
         raise Fault("greater_than_equal", f"Input should be greater than or equal to {minimum}")
@@ -126,9 +126,9 @@ def path_id(request: Request, name: str) -> str:
     return value
 
 
-def require_same(given: str, expected: str, message: str) -> None:
+def require_same(actual: str, expected: str, message: str) -> None:
     """Raise ConflictError (409) unless the body names what the path names (wire 3)."""
-    if given != expected:
+    if actual != expected:
         raise ConflictError(message)
 
 

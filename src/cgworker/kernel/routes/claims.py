@@ -158,9 +158,9 @@ async def claim_many(request: Request) -> Response:
     return reply(answers_of(bearers, found), headers=preferences.applied())
 
 
-def _is_new(found: list[list[ClaimToken] | CommonGroundError]) -> bool:
+def _is_new(answers: list[list[ClaimToken] | CommonGroundError]) -> bool:
     """Whether an item got a claim, or no item can get one any more."""
-    waiting = [claims for claims in found if isinstance(claims, list)]
+    waiting = [claims for claims in answers if isinstance(claims, list)]
     return any(waiting) or not waiting
 
 

@@ -285,9 +285,9 @@ class Outbox:
         return [None for _ in entries]
 
 
-async def _in_own_thread(work: Callable[[T], U], given: T) -> U:
+async def _in_own_thread(work: Callable[[T], U], argument: T) -> U:
     """Run in a thread outside the shared limit: blocking calls of handlers must not delay the disk."""
-    return await anyio.to_thread.run_sync(work, given, limiter=anyio.CapacityLimiter(1))
+    return await anyio.to_thread.run_sync(work, argument, limiter=anyio.CapacityLimiter(1))
 
 
 def _facts_of(turn: Turn, entry: OutboxEntry) -> dict[str, Any]:

@@ -44,7 +44,7 @@ async def update(
         )
 
 
-def _replacement(flag: str, given: list[str] | None, none: bool) -> tuple[str, ...] | Absent:
-    if given and none:
+def _replacement(flag: str, values: list[str] | None, none: bool) -> tuple[str, ...] | Absent:
+    if values and none:
         raise UsageError(f"give {flag}, or take all away, not both")
-    return tuple(given or ()) if given or none else ABSENT
+    return tuple(values or ()) if values or none else ABSENT
