@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
+
+import anyio
 
 from cgworker.client import KernelClient
 from cgworker.lease import Lease, monotonic
@@ -56,6 +59,15 @@ def context_of(input: Any, *, turn_id: str = "T-1", **turn: Any) -> TurnContext:
             ],
         },
     )
+
+
+async def renewed_late(turn: Turn) -> None:
+    """Stand still until the guard has signalled the turn's command, then renew the lease after all."""
+    await anyio.sleep(0.3)
+    lease = turn.lease
+    time.sleep(max(0.0, lease.ends_at - lease.margin_seconds / 4 - monotonic()))  # noqa: ASYNC251
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    lease.extend(monotonic(), server_time=now, expires_at=now + timedelta(seconds=30))
 
 
 def make_turn(input: Any = None, *, seconds: float = 30.0, **turn: Any) -> Turn:

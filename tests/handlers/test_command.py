@@ -17,7 +17,7 @@ import pytest
 from cgworker import CommandExit, CommandHandler, Failed, Reason, Succeeded, Suspended, Turn
 from cgworker.errors import CommandNotFound, UsageError
 from cgworker.outcome import RETRY_REASON
-from tests.turns import CLAIM_TOKEN, CREDENTIAL, make_turn
+from tests.turns import CLAIM_TOKEN, CREDENTIAL, make_turn, renewed_late
 
 
 @pytest.fixture(autouse=True)
@@ -315,3 +315,14 @@ async def test_a_time_that_is_none_fails_the_turn(said: str) -> None:
     """Silence would be a retry at another time than was meant."""
     outcome = await run(f"echo '{said}' > $CG_SUSPEND_FILE; exit 75")
     assert outcome.payload["error"] == "worker_suspend_invalid"
+
+
+async def test_a_command_that_the_guard_has_ended_is_handed_back() -> None:
+    """The worker stood still and renewed the lease too late: that is no failure of the turn."""
+    turn = make_turn(seconds=2)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(renewed_late, turn)
+        outcome: Any = await CommandHandler(["sleep", "60"])(turn)
+    assert isinstance(outcome, Suspended)
+    assert outcome.reason == RETRY_REASON
+    assert "renewed too late" in str(outcome.note)

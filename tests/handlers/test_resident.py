@@ -17,7 +17,7 @@ from cgworker import Failed, Reason, ResidentCommandHandler, Succeeded, Suspende
 from cgworker.errors import CommandNotFound
 from cgworker.outcome import RETRY_REASON
 from cgworker.testing import play
-from tests.turns import CLAIM_TOKEN, CREDENTIAL, make_turn
+from tests.turns import CLAIM_TOKEN, CREDENTIAL, make_turn, renewed_late
 
 _PROGRAM = """
 import json, os, signal, sys, time
@@ -326,3 +326,15 @@ async def test_a_command_that_is_missing_ends_the_worker() -> None:
     """As a plain one does."""
     with pytest.raises(CommandNotFound):
         await ResidentCommandHandler(["/no/such/command"])(make_turn())
+
+
+async def test_a_resident_command_that_the_guard_has_ended_hands_its_turn_back() -> None:
+    """The worker stood still; a crash of the next process is the next turn's failure again."""
+    turn = make_turn("time.sleep(60)", seconds=2)
+    async with staying() as ask:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(renewed_late, turn)
+            outcome = await ask(turn=turn)
+        assert isinstance(outcome, Suspended)
+        assert "renewed too late" in str(outcome.note)
+        assert isinstance(await ask("os._exit(3)"), Failed)

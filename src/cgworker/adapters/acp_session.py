@@ -38,9 +38,10 @@ from cgworker.adapters.harness import Harness
 from cgworker.adapters.messages import new_texts
 from cgworker.durable.stream import Stream
 from cgworker.errors import HandlerFailed, UsageError
+from cgworker.handlers.base_command import hand_back_after_guard
 from cgworker.handlers.child import ChildProcess
 from cgworker.lease import Reason
-from cgworker.outcome import Outcome, fail, stop, succeed
+from cgworker.outcome import Outcome, Suspending, fail, stop, succeed
 from cgworker.wire.converter import dumps, loads
 
 if TYPE_CHECKING:
@@ -314,11 +315,16 @@ class Session:
         except ValidationError as nonsense:
             raise HandlerFailed({"error": "acp_invalid_answer", "message": str(nonsense)[:500]}) from nonsense
 
-    async def _gone(self) -> HandlerFailed:
-        """Return the error for an agent whose process has ended or does not answer any more."""
+    async def _gone(self) -> HandlerFailed | Suspending:
+        """Return the error for an agent whose process has ended or does not answer any more.
+
+        If the guard has ended it, the turn did nothing wrong and is handed back.
+        """
         exit_code = None
         with anyio.move_on_after(_GRACE_SECONDS):
             exit_code = await self._child.wait()
+        if exit_code and self._child.ended_by_guard and self._turn.interruption is None:
+            return Suspending(hand_back_after_guard(self._turn))
         report = {"error": "acp_agent_ended", "child_exit_code": exit_code}
         return HandlerFailed({**report, "stderr_tail": list(self._child.tail)})
 

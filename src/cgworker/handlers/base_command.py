@@ -21,7 +21,7 @@ from cgworker.handlers.environment import ChildEnvironment
 from cgworker.handlers.files import make_private_folder
 from cgworker.handlers.folder import remove_checkpoint, temporary_files
 from cgworker.lease import Interruption, Reason
-from cgworker.outcome import Outcome, retry
+from cgworker.outcome import Outcome, Suspended, retry
 from cgworker.paths import state_folder
 from cgworker.turn import Turn
 
@@ -151,6 +151,17 @@ def hand_back_for_room(turn: Turn, full: OSError) -> Outcome:
     logger.error("%s: its command cannot be started, it is handed back: %s", turn.ref, full)
     turn.no_room = full
     return evolve(retry(_HAND_BACK_SECONDS), note=f"its command cannot be started: {full}")
+
+
+def hand_back_after_guard(turn: Turn) -> Suspended:
+    """Hand a turn back whose command the guard has ended: the worker stood still, the turn did nothing.
+
+    Args:
+        turn: the turn.
+    """
+    reason = "its command was ended because its lease was renewed too late"
+    logger.warning("%s: %s; it is handed back", turn.ref, reason)
+    return evolve(retry(_HAND_BACK_SECONDS), note=reason)
 
 
 class Endable(Protocol):

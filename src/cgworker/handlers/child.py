@@ -32,6 +32,8 @@ class ChildProcess:
 
     Attributes:
         pid: its process id, which is also the id of its process group.
+        ended_by_guard: whether the guard may have ended it, although its lease goes on; known once it has
+            ended.
     """
 
     def __init__(self, process: anyio.abc.Process, tail: deque[str]) -> None:
@@ -39,6 +41,7 @@ class ChildProcess:
         self._tail = tail
         self._group = ProcessGroup(process)
         self.pid: int = process.pid
+        self.ended_by_guard: bool = False
 
     @property
     def tail(self) -> tuple[str, ...]:
@@ -63,7 +66,9 @@ class ChildProcess:
 
     async def wait(self) -> int:
         """Wait for its end, and return its exit status, negative for a signal."""
-        return await self._process.wait()
+        status = await self._process.wait()
+        self.ended_by_guard = guard.may_have_ended(self.pid)
+        return status
 
     def ask_to_end(self) -> None:
         """Send SIGTERM to its process group; without groups (Windows) end the child."""

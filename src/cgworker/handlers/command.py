@@ -17,7 +17,13 @@ import anyio.to_thread
 from attrs import field, frozen
 
 from cgworker.deprecation import use_old_names, warn_renamed
-from cgworker.handlers.base_command import BaseCommandHandler, bounded, end_in_steps, hand_back_for_room
+from cgworker.handlers.base_command import (
+    BaseCommandHandler,
+    bounded,
+    end_in_steps,
+    hand_back_after_guard,
+    hand_back_for_room,
+)
 from cgworker.handlers.child import ChildProcess, start_child
 from cgworker.handlers.decision import CommandResult, FinalTooLarge
 from cgworker.handlers.environment import mask_for
@@ -134,8 +140,12 @@ class CommandHandler(BaseCommandHandler):
             max_payload_bytes=self.max_payload_bytes,
             final_record_role=self.final_record_role,
         )
+        outcome: Outcome
         try:
-            outcome = end.outcome()
+            if child.ended_by_guard and end.is_failure and turn.interruption is None:
+                outcome = hand_back_after_guard(turn)
+            else:
+                outcome = end.outcome()
         except FinalTooLarge as too_large:
             await self.keep(too_large, turn)
             outcome = too_large.outcome(exit_code)

@@ -63,6 +63,11 @@ class CommandResult:
     max_payload_bytes: int = field(kw_only=True)
     final_record_role: str = field(kw_only=True)
 
+    @property
+    def is_failure(self) -> bool:
+        """Whether its exit status says that it failed."""
+        return self.exit_code not in (0, HAND_BACK_STATUS)
+
     def outcome(self) -> Outcome:
         """Return the outcome, by the first rule that matches (docs/reference/command-contract.md).
 
@@ -71,7 +76,7 @@ class CommandResult:
         """
         if self.exit_code == HAND_BACK_STATUS:
             return self._handed_back()
-        if self.exit_code != 0:
+        if self.is_failure:
             return self._failed("worker_command_failed")
         if os.path.lexists(self.folder.suspend):
             return self._suspended()

@@ -29,11 +29,12 @@ from typing import Any
 
 from cgworker.events import logger
 from cgworker.handlers.group import HAS_GROUPS
-from cgworker.lease import Lease
+from cgworker.lease import Lease, monotonic
 from cgworker.wire.converter import dumps
 
 _PROGRAM = Path(__file__).with_name("guard_process.py")
 _WARN_FRACTION = 0.25  # of the lease's margin: a live worker sends SIGTERM itself before
+_EARLY_SECONDS = 0.02  # what the worker writes now may be read after a signal that is due then
 
 
 class Guard:
@@ -42,6 +43,7 @@ class Guard:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._facts: dict[str, dict[str, Any]] = {}
+        self._late: set[str] = set()  # the groups of which it was told too late that their lease goes on
         self._lock = Lock()  # several threads may each have an event loop
 
     @contextmanager
@@ -83,6 +85,18 @@ class Guard:
         finally:
             if name in self._facts:
                 self._keep(name, _without_lease(group))
+            self._late.discard(name)
+
+    def may_have_ended(self, group: int) -> bool:
+        """Return whether it may have signalled a group, although its lease goes on.
+
+        That is so if the lease was renewed only when the signal was due: by a worker that stood still.
+
+        Args:
+            group: the id of the process group, which is watched.
+        """
+        name = f"group {group}"
+        return name in self._late or self._is_due(name)
 
     @contextmanager
     def removing(self, folder: Path) -> Iterator[None]:
@@ -111,14 +125,21 @@ class Guard:
     def leave_to_parent(self) -> None:
         """Close the pipe in a forked child: while it is open, the guard does not see the parent's end."""
         process, self._process = self._process, None
-        self._facts, self._lock = {}, Lock()
+        self._facts, self._late, self._lock = {}, set(), Lock()
         if process is not None and process.stdin is not None:
             with suppress(OSError):
                 process.stdin.close()
 
     def _hold(self, group: int, lease: Lease) -> None:
+        name = f"group {group}"
         warn_at = lease.fence_at + lease.margin_seconds * _WARN_FRACTION
-        self._keep(f"group {group}", {"group": group, "warn_at": warn_at, "end_at": lease.ends_at})
+        if self._is_due(name):
+            self._late.add(name)
+        self._keep(name, {"group": group, "warn_at": warn_at, "end_at": lease.ends_at})
+
+    def _is_due(self, name: str) -> bool:
+        warn_at = self._facts.get(name, {}).get("warn_at")
+        return warn_at is not None and monotonic() >= warn_at - _EARLY_SECONDS
 
     def _keep(self, what: str, fact: dict[str, Any]) -> None:
         with self._lock:
@@ -130,6 +151,7 @@ class Guard:
         """Remove a fact, and tell the guard; return whether a guard was told."""
         with self._lock:
             del self._facts[what]
+            self._late.discard(what)
             if self._process is None:
                 return False
             return self._tell(fact) or (self._start_again() and self._tell(fact))

@@ -13,7 +13,7 @@ import anyio.abc
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from cgworker.events import logger
-from cgworker.handlers.base_command import BaseCommandHandler, bounded, end_in_steps
+from cgworker.handlers.base_command import BaseCommandHandler, bounded, end_in_steps, hand_back_after_guard
 from cgworker.handlers.child import ChildProcess, start_child
 from cgworker.handlers.folder import temporary_folder
 from cgworker.handlers.guard import guard
@@ -179,8 +179,13 @@ class ResidentProcess:
                 self._give_up(broken)
                 return
             if self._turn is not None:
-                tail = self._child.tail if self._child else ()
-                self._turn.resolve(self._bad or outcome_of_exit(status, tail))
+                self._turn.resolve(self._bad or self._outcome_of_end(self._turn.turn, status))
+
+    def _outcome_of_end(self, turn: Turn, status: int) -> Outcome:
+        assert self._child is not None
+        if self._child.ended_by_guard and status and turn.interruption is None:
+            return hand_back_after_guard(turn)
+        return outcome_of_exit(status, self._child.tail)
 
     async def _run(self, environment: Mapping[str, str], task_status: anyio.abc.TaskStatus[None]) -> int:
         async with start_child(
