@@ -18,6 +18,7 @@ import pytest
 from cgworker import FolderStore, KernelClient, Turn, TurnReport, Worker, WorkerOptions
 from cgworker.adapters.harness import Harness
 from cgworker.client.connections import Connections
+from cgworker.client.http1 import ResponseParser
 from cgworker.testing import LocalKernel
 from cgworker.worker.outbox import batch_files
 from tests.journeys.conftest import closed, working
@@ -206,6 +207,21 @@ async def test_a_turn_leaves_nothing_to_the_garbage_collector(kernel: LocalKerne
             gc.enable()
     assert len(seen) == 20
     assert len(left) <= 1, left
+
+
+async def test_an_answer_leaves_nothing_to_the_garbage_collector(kernel: LocalKernel) -> None:
+    """Its parser refers to it no longer: each request of a busy worker left twelve objects."""
+    async with await kernel.agent("desk") as desk:
+        turn = await kernel.dispatch("desk", {})
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(20):
+                await desk.turns.get(turn)
+            left = sum(isinstance(found, ResponseParser) for found in gc.get_objects())
+        finally:
+            gc.enable()
+    assert left <= 5  # of requests that wait
 
 
 async def test_leases_are_renewed_together_and_three_times_each(kernel: LocalKernel) -> None:

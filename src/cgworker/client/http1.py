@@ -279,6 +279,8 @@ class ResponseParser:
             self._end()
         except httptools.HttpParserError as broken:
             raise httpx.RemoteProtocolError(f"the answer is not HTTP: {broken}") from broken
+        if self.is_whole:
+            del self._parser  # it refers back to this answer, and would leave both to the garbage collector
 
     def _end(self) -> None:
         """Handle the end of the stream, which ends an answer that has neither a length nor chunks."""
