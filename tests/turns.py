@@ -63,9 +63,9 @@ def context_of(input: Any, *, turn_id: str = "T-1", **turn: Any) -> TurnContext:
 
 async def renewed_late(turn: Turn) -> None:
     """Stand still until the guard has signalled the turn's command, then renew the lease after all."""
-    await anyio.sleep(0.3)
+    await anyio.sleep(0.3)  # the command has started
     lease = turn.lease
-    time.sleep(max(0.0, lease.ends_at - lease.margin_seconds / 4 - monotonic()))  # noqa: ASYNC251
+    time.sleep(max(0.0, lease.ends_at - lease.margin_seconds / 4 - monotonic()))  # noqa: ASYNC251  # as a blocked loop
     now = datetime(2026, 1, 1, tzinfo=UTC)
     lease.extend(monotonic(), server_time=now, expires_at=now + timedelta(seconds=30))
 

@@ -181,7 +181,7 @@ class _Executor(AgentExecutor):
         elif isinstance(step, Delivers):
             await updater.add_artifact([new_data_part(step.data)])
         elif isinstance(step, Takes):
-            await asyncio.sleep(step.seconds)
+            await asyncio.sleep(step.seconds)  # its work
         elif isinstance(step, Waits):
             self._made.waiting.set()
             await asyncio.to_thread(self._made.go_on.wait)

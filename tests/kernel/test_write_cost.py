@@ -31,11 +31,11 @@ async def wal(dsn: str) -> AsyncIterator[asyncpg.Connection[Any]]:
     connection = await asyncpg.connect(dsn)
     try:
         await connection.execute("create extension if not exists pg_walinspect")
-        await connection.execute(
-            "set synchronous_commit = on"
-        )  # of a mark, so that the log can be read up to it
+        # A mark is on the disk when it returns, so that the log can be read up to it.
+        await connection.execute("set synchronous_commit = on")
         yield connection
     except asyncpg.FeatureNotSupportedError:
+        # The embedded one; `make test-postgres` has it.
         pytest.skip("this PostgreSQL has no pg_walinspect")
     finally:
         await connection.close()

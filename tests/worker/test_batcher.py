@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
@@ -96,13 +96,16 @@ async def test_as_many_groups_as_allowed_are_made_at_once_and_each_call_once() -
     assert answers == {one: one * 10 for one in range(1, 6)}
 
 
-async def test_no_group_has_nearly_all_where_two_may_be_made_at_once() -> None:
-    """Though callers that are answered together call again together."""
+async def sizes_of_groups(callers: int, first: int, seconds: Callable[[int], float]) -> list[int]:
+    """The sizes of the groups of callers with ten calls each, one after the other; some are first.
+
+    A group takes so many seconds of the tests' clock, by its size.
+    """
     sizes: list[int] = []
 
     async def make(asked: Sequence[int]) -> Sequence[int]:
         sizes.append(len(asked))
-        await anyio.sleep(len(asked))  # seconds of the tests' clock: a large group takes longer
+        await anyio.sleep(seconds(len(asked)))
         return asked
 
     batcher = CallBatcher(make, max_under_way=2)
@@ -112,36 +115,23 @@ async def test_no_group_has_nearly_all_where_two_may_be_made_at_once() -> None:
             await batcher(one)
 
     async with anyio.create_task_group() as group:
-        for one in range(100):
+        for one in range(callers):
             group.start_soon(ask, one)
-            if one == 8:  # the first group is small
+            if one == first:
                 await anyio.wait_all_tasks_blocked()
-    assert sum(sizes) == 1_000
-    assert max(sizes) <= 50
+    assert sum(sizes) == callers * 10
+    return sizes
+
+
+async def test_no_group_has_nearly_all_where_two_may_be_made_at_once() -> None:
+    """Though callers that are answered together call again together, and a large group takes longer."""
+    assert max(await sizes_of_groups(100, 8, float)) <= 50
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio runs in any order what it wakes at one moment
 async def test_a_few_calls_have_no_group_beside_many() -> None:
     """They wait for those that are under way, and then go with them: a group costs nearly the same."""
-    sizes: list[int] = []
-
-    async def make(asked: Sequence[int]) -> Sequence[int]:
-        sizes.append(len(asked))
-        await anyio.sleep(1)
-        return asked
-
-    batcher = CallBatcher(make, max_under_way=2)
-
-    async def ask(one: int) -> None:
-        for _ in range(10):
-            await batcher(one)
-
-    async with anyio.create_task_group() as group:
-        for one in range(16):
-            group.start_soon(ask, one)
-            if one == 12:
-                await anyio.wait_all_tasks_blocked()
-    assert sum(sizes) == 160
+    sizes = await sizes_of_groups(16, 12, lambda _: 1.0)
     assert len(sizes) <= 12, sizes
 
 

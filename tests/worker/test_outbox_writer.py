@@ -244,7 +244,7 @@ async def test_the_thread_ends_when_it_is_idle_and_comes_back(
     others = set(threading.enumerate())
     await outbox.put(make_turn(turn_id="T-1"), succeed(1))
     with anyio.fail_after(60):
-        while any(  # noqa: ASYNC110
+        while any(  # noqa: ASYNC110  # a thread tells nobody of its end
             thread.name == "cgworker: outbox" for thread in set(threading.enumerate()) - others
         ):
             await anyio.sleep(0.01)

@@ -53,13 +53,13 @@ class Calls:
     async def make(self, call: str) -> None:
         """Make a call."""
         self._begin(call)
-        await anyio.sleep(self.seconds)
+        await anyio.sleep(self.seconds)  # a kill may come meanwhile
         self._end()
 
     def make_blocking(self, call: str) -> None:
         """Make a call in a process that does nothing else."""
         self._begin(call)
-        time.sleep(self.seconds)
+        time.sleep(self.seconds)  # here too
         self._end()
 
     def _begin(self, call: str) -> None:
