@@ -323,8 +323,8 @@ class Session:
         exit_code = None
         with anyio.move_on_after(_GRACE_SECONDS):
             exit_code = await self._child.wait()
-        if exit_code and self._child.ended_by_guard and self._turn.interruption is None:
-            return Suspending(hand_back_after_guard(self._turn))
+        if exit_code and (handed_back := hand_back_after_guard(self._turn, self._child)) is not None:
+            return Suspending(handed_back)
         report = {"error": "acp_agent_ended", "child_exit_code": exit_code}
         return HandlerFailed({**report, "stderr_tail": list(self._child.tail)})
 

@@ -16,6 +16,7 @@ from attrs import evolve, field, frozen
 
 from cgworker.errors import CommandNotFound, UsageError
 from cgworker.events import logger
+from cgworker.handlers.child import ChildProcess
 from cgworker.handlers.decision import FinalTooLarge
 from cgworker.handlers.environment import ChildEnvironment
 from cgworker.handlers.files import make_private_folder
@@ -153,12 +154,18 @@ def hand_back_for_room(turn: Turn, full: OSError) -> Outcome:
     return evolve(retry(_HAND_BACK_SECONDS), note=f"its command cannot be started: {full}")
 
 
-def hand_back_after_guard(turn: Turn) -> Suspended:
-    """Hand a turn back whose command the guard has ended: the worker stood still, the turn did nothing.
+def hand_back_after_guard(turn: Turn, child: ChildProcess) -> Suspended | None:
+    """Hand a turn back if the guard has ended its command: the worker stood still, the turn did nothing.
 
     Args:
         turn: the turn.
+        child: the command, which has failed.
+
+    Returns:
+        None if the failure is the command's own, or the turn is interrupted anyway.
     """
+    if not child.ended_by_guard or turn.interruption is not None:
+        return None
     reason = "its command was ended because its lease was renewed too late"
     logger.warning("%s: %s; it is handed back", turn.ref, reason)
     return evolve(retry(_HAND_BACK_SECONDS), note=reason)

@@ -140,12 +140,9 @@ class CommandHandler(BaseCommandHandler):
             max_payload_bytes=self.max_payload_bytes,
             final_record_role=self.final_record_role,
         )
-        outcome: Outcome
         try:
-            if child.ended_by_guard and end.is_failure and turn.interruption is None:
-                outcome = hand_back_after_guard(turn)
-            else:
-                outcome = end.outcome()
+            handed_back = hand_back_after_guard(turn, child) if end.is_failure else None
+            outcome = handed_back or end.outcome()
         except FinalTooLarge as too_large:
             await self.keep(too_large, turn)
             outcome = too_large.outcome(exit_code)

@@ -183,9 +183,8 @@ class ResidentProcess:
 
     def _outcome_of_end(self, turn: Turn, status: int) -> Outcome:
         assert self._child is not None
-        if self._child.ended_by_guard and status and turn.interruption is None:
-            return hand_back_after_guard(turn)
-        return outcome_of_exit(status, self._child.tail)
+        handed_back = hand_back_after_guard(turn, self._child) if status else None
+        return handed_back or outcome_of_exit(status, self._child.tail)
 
     async def _run(self, environment: Mapping[str, str], task_status: anyio.abc.TaskStatus[None]) -> int:
         async with start_child(
