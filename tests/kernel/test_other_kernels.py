@@ -14,6 +14,7 @@ from cgworker.kernel.app import Kernel, open_kernel
 from cgworker.kernel.long_poll import notifier, other_kernels
 from cgworker.kernel.long_poll.other_kernels import OtherKernels
 from cgworker.kernel.store.postgres.database import Database
+from cgworker.wire.refs import TurnRef
 from tests.kernel.parked import until, waiting
 from tests.kernel.project import Agent, Project, client_of
 
@@ -77,6 +78,27 @@ async def test_a_kernel_alone_sends_nothing(
     await listener.execute("notify cg_wakeups, 'marker'")
     await until(lambda: bool(heard))
     assert heard == ["marker"]
+
+
+async def test_a_turns_topic_is_made_only_while_somebody_waits(
+    kernel: Kernel, worker: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel's own timer always listens, and needs none."""
+    await until(lambda: kernel.notifier.is_silent)
+    made: list[TurnRef] = []
+
+    def noted(turn: TurnRef) -> str:
+        made.append(turn)
+        return "topic"
+
+    monkeypatch.setattr(notifier, "turn_topic", noted)
+    await worker.dispatch(worker)
+    await worker.finish(await worker.claim())
+    assert made == []
+    waiter = await waiting(worker)
+    await worker.dispatch(worker)
+    await waiter.claim()
+    assert made != []
 
 
 async def test_no_change_is_missed_while_kernels_begin_and_end(

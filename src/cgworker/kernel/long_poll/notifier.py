@@ -177,8 +177,11 @@ class Notifier:
 
     @property
     def is_heard(self) -> bool:
-        """Whether a request waits here or another kernel may listen; if not, `wake` does nothing."""
-        return bool(self._waiting) or not self.is_silent
+        """Whether a request waits here or another kernel may listen; if not, a turn's topics wake nobody.
+
+        The kernel's own timer always listens, but only to its own topic.
+        """
+        return self.waiting_count > 0 or not self.is_silent
 
     def wake(self, *topics: str) -> None:
         """Wake the requests that wait for a topic, in all kernels. Commit the change before."""
