@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cgworker.errors import KernelOverloaded
+from cgworker.errors import ConflictError, FencingError, KernelOverloaded
 from cgworker.kernel.store.batch import Answers, in_rounds, resolve_all
 from cgworker.kernel.store.claims.append import Append, append_records
 from cgworker.kernel.store.claims.dispatch import dispatch_turns
@@ -345,6 +345,60 @@ async def test_records_of_one_turn_keep_their_order(project: Project, requester:
     assert [item["content"]["cards"][0]["content"]["data"] for item in items] == [0, 1, 2, 3]
     assert [box.cardbox_id for box in boxes if isinstance(box, CardBoxRef)] == [
         item["record"]["cardbox_ref"]["cardbox_id"] for item in items
+    ]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+async def test_a_record_is_the_same_alone_and_beside_others(
+    project: Project, requester: Agent, count: int
+) -> None:
+    """One record has a statement of its own; what it stores and what it refuses are those of the other."""
+    worker = await project.agent("worker", capacity=2)
+    claims = [await a_claim(requester, worker) for _ in range(count)]
+
+    async def append(payload: Any, role: str = "step", key: str | None = None, **claim: str) -> list[Any]:
+        bodies = [
+            {"claim": token_of(held) | claim, "payload": payload, "role": role, "meta": {"note": "why"}}
+            for held in claims
+        ]
+        appends = [
+            Append(structure_request(AppendRecord, body), worker.bearer, key and f"{key}-{place}")
+            for place, body in enumerate(bodies)
+        ]
+        return await resolve_all(await append_records(project.kernel.database, project.id, appends))
+
+    first = await append({"n": 1}, key="k")
+    assert await append({"n": 1}, key="k") == first
+    launch = {"kind": "provision_launch_started.v1", "assigned_agent_id": "a", "role": "r"}
+    (box, *_) = await append(launch, "provision_launch_started")
+    refused = [
+        await append({"n": 2}, key="k"),
+        await append(launch, "provision_launch_started"),
+        await append({"n": 3}, token="cgct_another"),
+    ]
+    for answers in refused:
+        assert [type(answer) for answer in answers] == [type(answers[0])] * count
+    assert [type(answers[0]) for answers in refused] == [ConflictError, ConflictError, FencingError]
+
+    records = await project.kernel.database.fetch(
+        "select turn_seq, role, box_id, metadata ->> 'cg_role' as card, payload ->> 'n' as n "
+        "from cg_records where project_id = $1 and turn_number = 1 and turn_seq > 1 order by turn_seq",
+        project.id,
+    )
+    assert [tuple(record) for record in records] == [
+        (2, "step", first[0].cardbox_id, "step", "1"),
+        (3, "provision_launch_started", box.cardbox_id, "provision_launch_started", None),
+    ]
+    events = await project.kernel.database.fetch(
+        "select subject_id, actor_id, agent_id, cause_kind, turn_number, payload_box_id, "
+        "annotations ->> 'record_role' as role, annotations -> 'caller' ->> 'note' as note from cg_ledger "
+        "where project_id = $1 and turn_number = 1 and event_type = 'turn.progress_appended' "
+        "order by event_id",
+        project.id,
+    )
+    assert [tuple(event) for event in events] == [
+        ("T-1", "worker", "worker", "external_request", 1, box_id, role, "why")
+        for _, role, box_id, *_ in records
     ]
 
 

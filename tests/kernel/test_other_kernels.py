@@ -93,7 +93,9 @@ async def test_a_turns_topic_is_made_only_while_somebody_waits(
 
     monkeypatch.setattr(notifier, "turn_topic", noted)
     await worker.dispatch(worker)
-    await worker.finish(await worker.claim())
+    claim = await worker.claim()
+    await worker.append(claim, {"n": 1})
+    await worker.finish(claim)
     assert made == []
     waiter = await waiting(worker)
     await worker.dispatch(worker)

@@ -10,7 +10,7 @@ from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
 from cgworker.kernel.access import authenticate
@@ -65,6 +65,12 @@ class Operation(Route):
         self.identify = identify
         self.noun: str = noun or str(endpoint.__module__).rpartition(".")[2]
         self.summary: str = (endpoint.__doc__ or "").partition("\n")[0]
+        end = path.rpartition("}")[2]
+        self._ends = end, f"{end}\n"  # the route's regular expression lets a last line break pass
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Say whether the route serves a request; most do not, and the end of the path tells that."""
+        return super().matches(scope) if scope["path"].endswith(self._ends) else (Match.NONE, {})
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request; note its row in the scope for the metrics, and release its body afterwards."""

@@ -118,7 +118,8 @@ async def append(request: Request) -> Response:
     box = await kernel.operations.append(
         body.claim.project_id, Append(body, bearer, key), size_bytes=body_bytes(request)
     )
-    kernel.notifier.wake(*turn_topics(body.claim.turn, body.claim.agent))
+    if kernel.notifier.is_heard:
+        kernel.notifier.wake(*turn_topics(body.claim.turn, body.claim.agent))
     return reply(box)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from attrs import frozen
 
 from cgworker.errors import ConflictError
-from cgworker.kernel.store.annotations import annotate
+from cgworker.kernel.store.annotations import annotate_record
 from cgworker.kernel.store.batch import Answers, by_place, columns, in_rounds, rows_by_place
 from cgworker.kernel.store.callers import PresentedCredential, require_caller, touch_used
 from cgworker.kernel.store.claims.fence import check_claim, claim_columns, find_claim, retry_later
@@ -97,6 +97,49 @@ select place, is_touch_due from counted
 """
 
 
+# APPEND_RECORDS for one record, as nearly all are. It takes plain values instead of arrays, and its fence is
+# in the update, since one row needs no order.
+APPEND_RECORD = """
+with counted as (
+    -- The fence, and the count, which numbers the new record.
+    update cg_turns t
+    set record_count = t.record_count + 1, updated_at = cg_clock()
+    from cg_callers($1, $3, $14, $15) who
+    where t.project_id = $1 and t.turn_number = $2
+        and t.claim_agent_id = $3 and t.claim_token_hash = $4 and t.claim_expires_at > cg_clock()
+        and (
+            select k.turn_number
+            from cg_idempotency_keys k
+            where k.project_id = $1 and k.agent_id = $3 and k.route = 'semantic-records' and k.key = $12
+        ) is null
+        and ($6 <> 'provision_launch_started' or (
+            select r.turn_number
+            from cg_records r
+            where r.project_id = $1 and r.turn_number = $2 and r.role = 'provision_launch_started'
+            limit 1
+        ) is null)
+    returning who.is_touch_due, t.record_count, t.cause_kind, t.cause_id, t.target_agent_id
+), recorded as (
+    insert into cg_records (project_id, turn_number, turn_seq, record_id, role, box_id, card_id,
+        metadata, payload, created_at)
+    select $1, $2, record_count, $5, $6, $7, $8, $9::text::json, $10::text::json, cg_clock()
+    from counted
+), logged as (
+    insert into cg_ledger (project_id, event_type, subject_kind, subject_id, actor_kind, actor_id,
+        cause_kind, cause_id, annotations, payload_box_id, agent_id, turn_number)
+    select $1, 'turn.progress_appended', 'turn', 'T-' || $2::bigint, 'agent', $3,
+        cause_kind, cause_id, $11::text::json, $7, target_agent_id, $2
+    from counted
+), remembered as (
+    insert into cg_idempotency_keys (project_id, agent_id, route, key, body_digest, turn_number, answer)
+    select $1, $3, 'semantic-records', $12, $13, $2, to_json($7::text)
+    from counted
+    where $12 is not null
+)
+select 1 as place, is_touch_due from counted
+"""
+
+
 @frozen
 class Append:
     """A record to append.
@@ -137,13 +180,18 @@ async def append_records(
 
     async def append(some: list[Append]) -> Answers[CardBoxRef]:
         boxes = [CardBoxRef(project_id=project_id, cardbox_id=new_box_id()) for _ in some]
-        sent = columns(map(_row_of, some, boxes))
-        rows = rows_by_place(await database.fetch_retrying_duplicates(APPEND_RECORDS, project_id, *sent))
+        rows = rows_by_place(await _append(database, project_id, [*map(_row_of, some, boxes)]))
         await touch_used(database, [item.bearer for item in some], rows)
         good = {place: boxes[place - 1] for place in rows}
         return by_place(some, good, lambda item: _repeat_or_refuse(database, item))
 
     return await in_rounds(appends, Append.conflict_keys, append)
+
+
+async def _append(database: Database, project_id: str, sent: Sequence[tuple[Any, ...]]) -> list[Row]:
+    if len(sent) == 1:
+        return await database.fetch_retrying_duplicates(APPEND_RECORD, project_id, *sent[0])
+    return await database.fetch_retrying_duplicates(APPEND_RECORDS, project_id, *columns(sent))
 
 
 def _row_of(append: Append, box: CardBoxRef) -> tuple[Any, ...]:
@@ -161,7 +209,7 @@ def _row_of(append: Append, box: CardBoxRef) -> tuple[Any, ...]:
         new_box_id(),
         card_metadata(record.role),
         dumps(record.payload).decode(),
-        annotate(record.meta, record_role=record.role),
+        annotate_record(record.meta, record.role),
         append.key,
         None if append.key is None else append.body_digest(),
         *append.bearer.row(),
