@@ -95,7 +95,9 @@ class _Pool:
         self._host = host
         self._processes: set[ResidentProcess] = set()
         self._idle: list[ResidentProcess] = []
-        self._slots = anyio.Semaphore(sys.maxsize if handler.count is None else handler.count)
+        self._slots = anyio.Semaphore(
+            sys.maxsize if handler.count is None else handler.count, fast_acquire=True
+        )
 
     @property
     def process_ids(self) -> frozenset[int]:

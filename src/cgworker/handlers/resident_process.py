@@ -109,20 +109,25 @@ class ResidentProcess:
         return await self._with_tail(given.outcome)
 
     async def _answered(self, given: ResidentTurn, line: bytes) -> None:
+        """Send the line and wait for the answer. Most turns are answered before anything else is needed."""
+        if self.is_fit:
+            self._send_soon(line)
+        with given.turn.on_interrupt(given.note_interruption), anyio.move_on_after(POLL_SECONDS):
+            await given.news.wait()
+        if not given.done.is_set():
+            await self._answered_late(given)
+
+    async def _answered_late(self, given: ResidentTurn) -> None:
+        """Wait for the answer; pass on messages and, if the turn is interrupted, end the command."""
         async with anyio.create_task_group() as background:
 
             def begin_to_end(interruption: Interruption) -> None:
                 background.start_soon(end_in_steps, self, given.tell_to_stop, given.turn, interruption)
 
             with given.turn.on_interrupt(begin_to_end):
-                if self.is_fit:
-                    self._send_soon(line)
-                with anyio.move_on_after(POLL_SECONDS):
+                await given.write_messages()
+                async with given.messages.followed():
                     await given.done.wait()
-                if not given.done.is_set():
-                    await given.messages.write_first()
-                    async with given.messages.followed():
-                        await given.done.wait()
             background.cancel_scope.cancel()
 
     async def _with_tail(self, outcome: Outcome) -> Outcome:

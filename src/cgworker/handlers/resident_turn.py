@@ -51,6 +51,7 @@ class ResidentTurn:
         turn: the turn.
         mask: hides the turn's secrets in a text.
         done: set once the outcome, or the error, is there.
+        news: set with `done`, and sooner if the turn is interrupted.
         outcome: the outcome; None before.
         error: why there is no outcome; raised by the handler.
     """
@@ -59,11 +60,13 @@ class ResidentTurn:
         self._number = number
         self._handler = handler
         self._folder: Path | None = None
+        self._written_files: list[Path] = []
         self._progress = ProgressRecorder(turn)
         self._stale_count = 0
         self.turn = turn
         self.mask: Callable[[str], str] = mask_for(turn.secrets)
         self.done: anyio.Event = anyio.Event()
+        self.news: anyio.Event = anyio.Event()
         self.outcome: Outcome | None = None
         self.error: BaseException | None = None
 
@@ -81,6 +84,7 @@ class ResidentTurn:
         if not self.done.is_set():
             self.outcome = outcome
             self.done.set()
+            self.news.set()
 
     def fail(self, error: BaseException) -> None:
         """Set the error, unless there is an outcome already.
@@ -91,6 +95,11 @@ class ResidentTurn:
         if not self.done.is_set():
             self.error = error
             self.done.set()
+            self.news.set()
+
+    def note_interruption(self, _: Interruption) -> None:
+        """Wake whoever waits for news of the turn."""
+        self.news.set()
 
     # ------------------------------------------------------------ to the command
 
@@ -107,7 +116,7 @@ class ResidentTurn:
         self.messages: MessagesFile = MessagesFile(self._file("messages", "jsonl"), self.turn)
         turn, handler = self.turn, self._handler
         if await turn.records(MESSAGE_ROLE):
-            await self.messages.write_first()
+            await self.write_messages()
         after = handler.context_after_turn_seq
         records = tuple(item for item in await turn.records() if item.record.turn_seq > after)
         context = TurnContext(turn=turn.snapshot, semantic_items=records[: handler.context_limit])
@@ -123,10 +132,25 @@ class ResidentTurn:
         line = dumps({**fields, "input": turn.input, "context": context}) + b"\n"
         if len(line) <= _MAX_INLINE_BYTES:
             return line
-        write_private(self._file("input"), dumps(turn.input) + b"\n")
-        write_private(self._file("context"), dumps(context) + b"\n")
-        files = {"input_file": str(self._file("input")), "context_file": str(self._file("context"))}
-        return dumps({**fields, **files}) + b"\n"
+        for name, value in (("input", turn.input), ("context", context)):
+            path = self._file_to_write(name)
+            write_private(path, dumps(value) + b"\n")
+            fields[f"{name}_file"] = str(path)
+        return dumps(fields) + b"\n"
+
+    async def write_messages(self) -> None:
+        """Write the file with the messages that came so far.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        self._file_to_write("messages", "jsonl")
+        await self.messages.write_first()
+
+    def _file_to_write(self, name: str, suffix: str = "json") -> Path:
+        path = self._file(name, suffix)
+        self._written_files.append(path)
+        return path
 
     def _file(self, name: str, suffix: str = "json") -> Path:
         assert self._folder is not None  # known once the line is made
@@ -141,14 +165,12 @@ class ResidentTurn:
         Raises:
             OSError: it cannot be written.
         """
-        write_stop_file(self._file("stop"), interruption)
+        write_stop_file(self._file_to_write("stop"), interruption)
 
     def remove_files(self) -> None:
-        """Remove the files that were made for the turn."""
-        if self._folder is None:
-            return
-        for path in [self._file("messages", "jsonl"), *map(self._file, ("stop", "input", "context"))]:
-            with suppress(OSError):  # most were not made; what cannot be removed goes with the folder
+        """Remove the files that were written for the turn."""
+        for path in self._written_files:
+            with suppress(OSError):  # what cannot be removed goes with the folder
                 path.unlink()
 
     # ------------------------------------------------------------ from the command
