@@ -25,6 +25,8 @@ MAX_INSPECTED_VALUES = 50_000
 _SMALL = 4096
 _LONG = 2**20
 _LONG_TEXT = 2**16
+_AS_BRACES = bytes.maketrans(b"[]", b"{}")
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
 async def parse(cls: type[T], chunks: Sequence[bytes], size_bytes: int, *, max_depth: int) -> T:
@@ -126,21 +128,26 @@ def parse_json(raw: bytes, max_depth: int) -> Any:
     except ValueError as broken:
         at = getattr(broken, "pos", 0)
         raise InvalidRequest([fault("json_invalid", ["body", at], f"JSON decode error: {broken}")]) from None
-    if _has_brackets(raw, max_depth + 1) and _depth(value) > max_depth:
+    if _may_be_deeper(raw, max_depth) and _depth(value) > max_depth:
         raise InvalidRequest([_too_deep(max_depth)])
     return value
 
 
-def _has_brackets(raw: bytes, count: int) -> bool:
-    """Whether so many lists and objects begin here. The first ones tell: nothing else of the text is read."""
-    for bracket in (b"[", b"{"):
-        at = raw.find(bracket)
-        while at >= 0:
-            count -= 1
-            if count <= 0:
-                return True
-            at = raw.find(bracket, at + 1)
-    return False
+def _may_be_deeper(raw: bytes, depth: int) -> bool:
+    """Whether a text may be nested deeper; brackets in its strings may be counted, too.
+
+    Each step takes away the innermost lists and objects. That is much quicker than to look through the
+    values: for those of a request about eighty turns it took a twentieth of the kernel's time.
+    """
+    if raw.count(b"[") + raw.count(b"{") <= depth:  # as in most requests
+        return False
+    brackets = raw.translate(_AS_BRACES, _NO_BRACKETS)
+    for _ in range(depth):
+        outer = brackets.replace(b"{}", b"")
+        if len(outer) == len(brackets):
+            break
+        brackets = outer
+    return bool(brackets)
 
 
 def _depth(value: Any) -> int:
