@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
+from cgworker.kernel.store.postgres.arrays import set_array_codecs
+
 if TYPE_CHECKING:
     BaseConnection = asyncpg.Connection[asyncpg.Record]
 else:
@@ -47,6 +49,7 @@ class HostConnection(BaseConnection):
         self.dsn: str = ""
         self.timeline: int = 0
         self._has_committed = False
+        set_array_codecs(self)
 
     async def try_to_commit(self) -> None:
         """Commit something, which lasts until a standby has it where commits wait for one.
