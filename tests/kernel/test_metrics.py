@@ -9,15 +9,23 @@ from typing import Any
 import httpx
 import pytest
 from attrs import evolve
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from cgworker.kernel.app import Kernel, open_kernel
 from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.metrics import Metrics
+from cgworker.kernel.request_metrics import BUCKET_SECONDS, RequestMetrics
 from cgworker.kernel.store.backlog import AgentBacklog, Backlog, count_open_turns
 from cgworker.kernel.store.postgres.database import Database
 from tests.kernel.project import Agent, Project, client_of
 
+REQUESTS = [
+    ("GET", "/a", 200, 0.0004),
+    ("GET", "/a", 200, 0.001),
+    ("GET", "/a", 404, 3.7),
+    ("PUT", "/b", 0, 99.0),
+]
 Turns = dict[tuple[str, str], int]
 
 
@@ -156,3 +164,24 @@ async def test_a_scrape_of_all_series_is_bounded(kernel: Kernel, monkeypatch: py
     text = (await Metrics(200).text(kernel.database, kernel.notifier)).decode()
     assert len(re.findall("^cg_agent_turns{", text, re.MULTILINE)) == 2 * 201
     assert len(re.findall("^cg_open_turns{", text, re.MULTILINE)) == 3 * 200
+
+
+def test_requests_are_told_as_the_librarys_own_counters_would() -> None:
+    """They are counted in dicts, and become series when they are asked for."""
+    ours, theirs = CollectorRegistry(), CollectorRegistry()
+    counted = RequestMetrics()
+    ours.register(counted)
+    labels = ("method", "path")
+    requests = Counter("cg_requests", "Requests answered", (*labels, "status"), registry=theirs)
+    about = "Time to the last byte of an answer, waiting included"
+    times = Histogram("cg_request_seconds", about, labels, registry=theirs, buckets=BUCKET_SECONDS)
+    for method, path, status, seconds in REQUESTS:
+        counted.count(method, path, status, seconds)
+        requests.labels(method, path, status).inc()
+        times.labels(method, path).observe(seconds)
+    assert _without_instants(ours) == _without_instants(theirs)
+
+
+def _without_instants(registry: CollectorRegistry) -> str:
+    """The text of all series, but for the instants since which they are counted."""
+    return re.sub(r"1\.\d+e\+09", "<instant>", generate_latest(registry).decode())

@@ -12,11 +12,11 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 from attrs import evolve, frozen
-from starlette.routing import BaseRoute
 
 from cgworker.errors import UsageError
 from cgworker.kernel.app import Kernel
 from cgworker.kernel.config import KernelConfig
+from cgworker.kernel.openapi.operation import Operation
 from cgworker.kernel.server import KernelServer, bind, serve
 from cgworker.kernel.store.postgres.database import Database
 from tests.kernel.project import Project
@@ -35,7 +35,7 @@ class Served:
 async def a_server(
     config: KernelConfig,
     database: Database,
-    more: Callable[[Kernel], Sequence[BaseRoute]] = lambda _: (),
+    more: Callable[[Kernel], Sequence[Operation]] = lambda _: (),
     *,
     host: str = "127.0.0.1",
 ) -> AsyncIterator[Served]:
@@ -44,7 +44,7 @@ async def a_server(
     kernels: list[Kernel] = []
     ready: asyncio.Future[KernelServer] = asyncio.get_running_loop().create_future()
 
-    async def more_routes(kernel: Kernel) -> Sequence[BaseRoute]:
+    async def more_routes(kernel: Kernel) -> Sequence[Operation]:
         kernels.append(kernel)
         return more(kernel)
 

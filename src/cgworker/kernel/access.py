@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
-from starlette.requests import Request
-
 from cgworker.errors import UnauthorizedError
+from cgworker.kernel.http.request import Request
 from cgworker.kernel.long_poll.long_poll import long_poll
 from cgworker.kernel.store.callers import Caller, PresentedCredential
 from cgworker.wire.refs import AgentRef
@@ -22,12 +21,12 @@ def read_bearer(request: Request) -> PresentedCredential:
     Raises:
         UnauthorizedError: a header is missing or not in the form of wire 3.
     """
-    config = request.app.state.kernel.config
-    project_id = request.headers.get(config.project_header)
-    agent_id = request.headers.get(config.agent_header)
+    config = request.kernel.config
+    project_id = request.header(config.project_header)
+    agent_id = request.header(config.agent_header)
     if not project_id or not agent_id:
         raise Refusal.IDENTITY_MISSING.error()
-    token = _token(request.headers.get("authorization"))
+    token = _token(request.header("authorization"))
     return PresentedCredential.of(AgentRef(project_id=project_id, agent_id=agent_id), token)
 
 
@@ -41,7 +40,7 @@ async def authenticate(request: Request) -> Caller:
 
 
 async def _identify(request: Request, bearer: PresentedCredential) -> Caller:
-    caller: Caller = await request.app.state.kernel.operations.identify(bearer.agent.project_id, bearer)
+    caller: Caller = await request.kernel.operations.identify(bearer.agent.project_id, bearer)
     return caller
 
 

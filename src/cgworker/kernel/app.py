@@ -8,21 +8,16 @@ from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 
 from attrs import field, frozen
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
-from starlette.routing import BaseRoute
 
-from cgworker.errors import CommonGroundError
+from cgworker.kernel.application import Application
 from cgworker.kernel.batching.operations import BatchedOperations
 from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.http.bodies import Bodies
-from cgworker.kernel.http.hosts import AllowedHosts, redirect_trailing_slash
-from cgworker.kernel.http.messages import on_error, on_http_error, on_internal_error
 from cgworker.kernel.long_poll.feed_rounds import FeedRounds
 from cgworker.kernel.long_poll.notifier import Notifier
 from cgworker.kernel.maintenance import Maintenance
-from cgworker.kernel.metrics import CountRequests, Metrics
+from cgworker.kernel.metrics import Metrics
+from cgworker.kernel.openapi.operation import Operation
 from cgworker.kernel.routes import (
     agents,
     claims,
@@ -39,9 +34,9 @@ from cgworker.kernel.store.postgres.hosts import Hosts
 from cgworker.kernel.store.projections import read_feed
 from cgworker.kernel.timers import Timers
 
-SERVER_ROUTES: Sequence[BaseRoute] = [*health.routes, *description.routes]
+SERVER_ROUTES: Sequence[Operation] = [*health.routes, *description.routes]
 # Routes are matched in this order, so the frequent ones come first.
-ROUTES: Sequence[BaseRoute] = [
+ROUTES: Sequence[Operation] = [
     *claims.routes,
     *turns.routes,
     *agents.routes,
@@ -112,11 +107,11 @@ async def open_kernel(config: KernelConfig, database: Database) -> AsyncIterator
 
 def create_app(
     kernel: Kernel,
-    more_routes: Sequence[BaseRoute] = (),
+    more_routes: Sequence[Operation] = (),
     *,
     has_kernel_routes: bool = True,
     hosts: Collection[str] | None = None,
-) -> Starlette:
+) -> Application:
     """Create the ASGI application of a kernel.
 
     Args:
@@ -127,19 +122,4 @@ def create_app(
     """
     own = ROUTES if has_kernel_routes else SERVER_ROUTES
     hidden = [] if kernel.config.metrics else health.metrics_routes
-    app = Starlette(
-        routes=[*(route for route in own if route not in hidden), *more_routes],
-        middleware=[
-            Middleware(CountRequests, metrics=kernel.metrics),
-            *([] if hosts is None else [Middleware(AllowedHosts, names=hosts)]),
-        ],
-        exception_handlers={
-            CommonGroundError: on_error,
-            HTTPException: on_http_error,
-            Exception: on_internal_error,
-        },
-    )
-    app.router.redirect_slashes = False
-    app.router.default = redirect_trailing_slash
-    app.state.kernel = kernel
-    return app
+    return Application(kernel, [*(route for route in own if route not in hidden), *more_routes], hosts)

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
 from attrs import define
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from cgworker.errors import CommonGroundError
 from cgworker.kernel.long_poll.notifier import Notifier
+from cgworker.kernel.request_metrics import RequestMetrics
 from cgworker.kernel.store.backlog import (
     AgentBacklog,
     Backlog,
@@ -21,8 +21,6 @@ from cgworker.kernel.store.backlog import (
 )
 from cgworker.kernel.store.due import count_due
 from cgworker.kernel.store.postgres.database import Database
-
-_BUCKET_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 _DATABASE_SECONDS = 5.0  # Prometheus gives up after ten, and would then have no metrics at all
 _MAX_PROJECTS = 200  # those with the most open turns; thousands of labels would drown the rest
@@ -50,15 +48,8 @@ class Metrics:
         self._made_at = 0.0
         self._text = b""
         self._registry = CollectorRegistry()
-        names = ("method", "path", "status")
-        self.requests: Counter = self._counter("requests", "Requests answered", names)
-        self.seconds: Histogram = Histogram(
-            "cg_request_seconds",
-            "Time to the last byte of an answer, waiting included",
-            ("method", "path"),
-            registry=self._registry,
-            buckets=_BUCKET_SECONDS,
-        )
+        self.requests: RequestMetrics = RequestMetrics()
+        self._registry.register(self.requests)
         self.claims: Counter = self._counter("claims", "Claims given")
         self.reaped: Counter = self._counter(
             "reaped_turns", "Turns whose lease had ended, queued again by the kernel"
@@ -143,33 +134,3 @@ async def _read(database: Database, max_agents: int) -> _Readings:
             readings.due = await count_due(database)
             readings.agents = await count_turns_of_agents(database, max_agents=max_agents)
     return readings
-
-
-class CountRequests:
-    """ASGI middleware that counts and times every request by its route."""
-
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app = app
-        self._metrics = metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve the request, then count it."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        begun, statuses = time.perf_counter(), []
-
-        async def sending(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                statuses.append(message["status"])
-            await send(message)
-
-        try:
-            await self._app(scope, receive, sending)
-        finally:
-            operation = scope.get("operation")
-            path = (
-                operation.path if operation else "(none)"
-            )  # paths of unknown routes would be unlimited labels
-            self._metrics.requests.labels(scope["method"], path, statuses[0] if statuses else 0).inc()
-            self._metrics.seconds.labels(scope["method"], path).observe(time.perf_counter() - begun)

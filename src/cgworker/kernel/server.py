@@ -10,7 +10,6 @@ from contextlib import AsyncExitStack
 from types import FrameType
 
 import uvicorn
-from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from cgworker.errors import UsageError
@@ -18,11 +17,12 @@ from cgworker.kernel.addresses import is_loopback
 from cgworker.kernel.app import Kernel, create_app, open_kernel
 from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.http.limits import LimitedHttpProtocol
+from cgworker.kernel.openapi.operation import Operation
 from cgworker.kernel.store.postgres.database import Database
 
 logger: logging.Logger = logging.getLogger("cgworker.kernel")
 
-Routes = Sequence[BaseRoute]
+Routes = Sequence[Operation]
 MoreRoutes = Callable[[Kernel], Awaitable[Routes]]
 
 

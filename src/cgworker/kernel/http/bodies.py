@@ -7,14 +7,13 @@ only after its headers have authenticated the client. All bodies in a process sh
 from __future__ import annotations
 
 import asyncio
-from contextlib import nullcontext
 
 from attrs import define
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
 from starlette.types import Scope
 
 from cgworker.errors import KernelOverloaded, PayloadTooLarge
+from cgworker.kernel.http.request import Request
 
 MAX_UNAUTHENTICATED_BYTES = 64 * 1024
 """How many bytes of a body are read before its client is authenticated."""
@@ -97,42 +96,47 @@ async def read_body(request: Request) -> list[bytes]:
         KernelOverloaded: 503, the budget of the process is used up.
         HTTPException: 408, the body arrived too slowly; 499, the client disconnected.
     """
-    config = request.app.state.kernel.config
-    is_received = BODY_RECEIVED in request.scope
+    if BODY_RECEIVED in request.scope:
+        return await _read(request)
+    seconds = request.kernel.config.max_body_seconds
     try:
-        async with nullcontext() if is_received else asyncio.timeout(config.max_body_seconds):
-            return await _read(request, config.max_body_bytes)
+        async with asyncio.timeout(seconds):
+            return await _read(request)
     except TimeoutError:
-        late = f"the body did not arrive within {config.max_body_seconds} seconds"
+        late = f"the body did not arrive within {seconds} seconds"
         raise HTTPException(408, late, {"connection": "close"}) from None
-    except ClientDisconnect:
-        raise HTTPException(CLIENT_GONE, "the client hung up before its request was whole") from None
 
 
-async def _read(request: Request, max_bytes: int) -> list[bytes]:
+async def _read(request: Request) -> list[bytes]:
     declared = _declared(request)
-    await _admit(request, declared, max_bytes)
-    chunks, size = [], 0
-    async for chunk in request.stream():
+    await _admit(request, declared)
+    chunks, size, has_more = [], 0, True
+    while has_more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise HTTPException(CLIENT_GONE, "the client hung up before its request was whole")
+        chunk: bytes = message.get("body", b"")
         size += len(chunk)
         if size > declared:
-            await _admit(request, size, max_bytes)
+            await _admit(request, size)
         chunks.append(chunk)
-    request.state.body_bytes = size
+        has_more = message.get("more_body", False)
+    request.body_bytes = size
     if (taken := request.scope.get(BODY_TAKEN)) is not None:
         taken()
-    await _admit(request, size, max_bytes, is_whole=True)
+    await _admit(request, size, is_whole=True)
     return chunks
 
 
 def _declared(request: Request) -> int:
     """Return the declared length of the body; 0 if it comes in chunks."""
-    text = request.headers.get("content-length", "")
+    text = request.header("content-length") or ""
     return int(text) if text.isdecimal() else 0
 
 
-async def _admit(request: Request, size: int, max_bytes: int, *, is_whole: bool = False) -> None:
+async def _admit(request: Request, size: int, *, is_whole: bool = False) -> None:
     """Count so much of the body; if it is large, authenticate the client first."""
+    max_bytes = request.kernel.config.max_body_bytes
     if size <= _UNCOUNTED and size <= max_bytes:
         return
     share = _share_of(request)
@@ -146,9 +150,8 @@ async def _admit(request: Request, size: int, max_bytes: int, *, is_whole: bool 
 
 async def _authenticate(request: Request, share: _Share, size: int) -> None:
     """Authenticate the client by the headers, if the route has credentials."""
-    identify = request.scope["operation"].identify
-    if identify is not None:
-        await identify(request)
+    if request.identify is not None:
+        await request.identify(request)
         share.mark_authenticated()
     elif size > MAX_UNAUTHENTICATED_BYTES:
         raise PayloadTooLarge(f"the body is over {MAX_UNAUTHENTICATED_BYTES} bytes")
@@ -157,7 +160,7 @@ async def _authenticate(request: Request, share: _Share, size: int) -> None:
 def _share_of(request: Request) -> _Share:
     share = request.scope.get(_SHARE)
     if share is None:
-        kernel = request.app.state.kernel
+        kernel = request.kernel
         share = request.scope[_SHARE] = _Share(kernel.bodies, kernel.config.max_bodies_bytes)
     return share
 

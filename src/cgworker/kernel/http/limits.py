@@ -109,10 +109,13 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             raise _HeadTooLong
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Count a complete header; this covers a head that arrives in one piece."""
-        super().on_header(name, value)
+        """Count and keep a complete header, as uvicorn does; this covers a head that arrives in one piece."""
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
         self._headers_bytes += len(name) + len(value)
-        if len(self.url) + self._headers_bytes > MAX_HEAD_BYTES or len(self.headers or ()) > MAX_HEADERS:
+        if len(self.url) + self._headers_bytes > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
             raise _HeadTooLong
 
     def on_headers_complete(self) -> None:

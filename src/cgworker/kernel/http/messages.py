@@ -10,7 +10,6 @@ from urllib.parse import quote, urlencode
 
 from attrs import Attribute, AttrsInstance, field, fields, resolve_types
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
 from starlette.responses import Response
 
 from cgworker.errors import (
@@ -22,6 +21,7 @@ from cgworker.errors import (
 )
 from cgworker.kernel.http.bodies import read_body
 from cgworker.kernel.http.parsing import fault, parse
+from cgworker.kernel.http.request import Request
 from cgworker.wire.converter import dumps, unstructure
 from cgworker.wire.turns import ItemAnswer
 from cgworker.wire.values import Fault, read_lax_bool, read_lax_int
@@ -49,14 +49,9 @@ async def read(request: Request, cls: type[T]) -> T:
     size = sum(map(len, chunks))
     if not size:
         raise InvalidRequest([fault("missing", ["body"], "Field required")])
-    if not _JSON_TYPE.match(request.headers.get("content-type", "")):
+    if not _JSON_TYPE.match(request.header("content-type") or ""):
         raise InvalidRequest([_NOT_AN_OBJECT])
-    return await parse(cls, chunks, size, max_depth=request.app.state.kernel.config.max_depth)
-
-
-def body_bytes(request: Request) -> int:
-    """Return the size of the body in bytes, once it has been read."""
-    return int(request.state.body_bytes)
+    return await parse(cls, chunks, size, max_depth=request.kernel.config.max_depth)
 
 
 _NOT_AN_OBJECT = fault(
@@ -120,7 +115,7 @@ def path_id(request: Request, name: str) -> str:
     Raises:
         InvalidRequest: 422, no column of the database can hold the id.
     """
-    value: str = request.path_params[name]
+    value = request.path_values[name]
     if _UNSTORABLE.search(value):
         raise InvalidRequest([fault("value_error", ["path", name], "Value error, not a storable id")])
     return value
@@ -141,7 +136,7 @@ def idempotency_key(request: Request) -> str | None:
     Raises:
         InvalidRequest: 422, the key is empty, too long, or not storable.
     """
-    key = request.headers.get("idempotency-key")
+    key = request.header("idempotency-key")
     require_key(key, ["header", "idempotency-key"])
     return key
 
@@ -156,9 +151,26 @@ def require_key(key: str | None, loc: list[str | int]) -> None:
 # ---------------------------------------------------------------- replying
 
 
+class _JsonResponse(Response):
+    """A response with JSON; Starlette's own way to make one asks what it may have besides."""
+
+    def __init__(self, body: bytes, status: int, headers: Mapping[str, str] | None) -> None:
+        self.status_code: int = status
+        self.body: bytes = body
+        self.background: None = None
+        self.raw_headers: list[tuple[bytes, bytes]] = [
+            *(
+                (name.lower().encode("latin-1"), value.encode("latin-1"))
+                for name, value in (headers or {}).items()
+            ),
+            (b"content-length", b"%d" % len(body)),
+            (b"content-type", b"application/json"),
+        ]
+
+
 def reply(value: Any, *, headers: Mapping[str, str] | None = None, status: int = 200) -> Response:
     """Return a response with a wire type or JSON value."""
-    return Response(dumps(value), status, headers, "application/json")
+    return _JsonResponse(dumps(value), status, headers)
 
 
 def error_response(error: CommonGroundError) -> Response:
@@ -198,21 +210,14 @@ def next_page(request: Request, name: str, after: int) -> dict[str, str]:
     return {"link": f'<{quote(request.scope["path"])}?{query}>; rel="next"'}
 
 
-async def on_error(_: Request, error: Exception) -> Response:
-    """Handle an error of cgworker: answer with its refusal."""
-    assert isinstance(error, CommonGroundError)
-    return error_response(error)
-
-
-async def on_http_error(_: Request, error: Exception) -> Response:
-    """Handle an unknown route, a wrong method, or another HTTP error."""
-    assert isinstance(error, HTTPException)
+def http_error_response(error: HTTPException) -> Response:
+    """Return the response for an unknown route, a wrong method, or another HTTP error."""
     return reply({"detail": error.detail}, status=error.status_code, headers=error.headers)
 
 
-async def on_internal_error(request: Request, error: Exception) -> Response:
-    """Handle an unexpected exception, a bug of the kernel; the server logs its traceback."""
-    logger.error("%s %s: %s", request.method, request.url.path, type(error).__name__)
+def internal_error_response(request: Request, error: Exception) -> Response:
+    """Return the response for an unexpected exception, a bug of the kernel; the server logs its traceback."""
+    logger.error("%s %s: %s", request.method, request.scope["path"], type(error).__name__)
     return reply(
         {"error": "InternalError", "message": "the kernel has a fault; its log says more"}, status=500
     )

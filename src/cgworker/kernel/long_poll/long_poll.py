@@ -13,9 +13,9 @@ from contextlib import suppress
 from typing import TypeVar
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
 
 from cgworker.kernel.http.bodies import CLIENT_GONE
+from cgworker.kernel.http.request import Request
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ class Preferences:
 
     def __init__(self, request: Request, *, waits: bool = True, represents: bool = False) -> None:
         said = ",".join(request.headers.getlist("prefer"))
-        most = request.app.state.kernel.config.max_wait_seconds
+        most = request.kernel.config.max_wait_seconds
         wait = _WAIT.search(said) if waits else None
         self.wait_seconds: float | None = min(float(wait[1]), most) if wait else None
         self.wants_representation: bool = represents and _REPRESENTATION.search(said) is not None
@@ -90,7 +90,7 @@ async def long_poll(
     """
     if not wait_seconds:
         return await read()
-    notifier = request.app.state.kernel.notifier
+    notifier = request.kernel.notifier
     loop = asyncio.get_running_loop()
     deadline = loop.time() + wait_seconds
     has_waited = False

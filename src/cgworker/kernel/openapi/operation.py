@@ -6,20 +6,19 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from re import Pattern
 from typing import Any
 
-from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Match, Route
-from starlette.types import Receive, Scope, Send
+from starlette.routing import compile_path
 
 from cgworker.kernel.access import authenticate
-from cgworker.kernel.http.bodies import release_body
+from cgworker.kernel.http.request import Request
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-class Operation(Route):
+class Operation:
     """A route for exactly one method; the first line of its endpoint's docstring is its summary.
 
     Args:
@@ -52,9 +51,12 @@ class Operation(Route):
         identify: Callable[[Request], Awaitable[Any]] | None = authenticate,
         noun: str | None = None,
     ) -> None:
-        super().__init__(path, endpoint, methods=[method])
-        self.methods: set[str] = {method}  # without HEAD: the reference answers it with a 405
-        self.method = method
+        self.method = method  # without HEAD: the reference answers it with a 405
+        self.path = path
+        self.pattern: Pattern[str] = compile_path(path)[0]
+        end = path.rpartition("}")[2]
+        self.ends: tuple[str, str] = end, f"{end}\n"  # the pattern lets a last line break pass
+        self.endpoint = endpoint
         self.takes = takes
         self.gives = gives
         self.gives_when_away = gives_when_away
@@ -65,17 +67,3 @@ class Operation(Route):
         self.identify = identify
         self.noun: str = noun or str(endpoint.__module__).rpartition(".")[2]
         self.summary: str = (endpoint.__doc__ or "").partition("\n")[0]
-        end = path.rpartition("}")[2]
-        self._ends = end, f"{end}\n"  # the route's regular expression lets a last line break pass
-
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """Say whether the route serves a request; most do not, and the end of the path tells that."""
-        return super().matches(scope) if scope["path"].endswith(self._ends) else (Match.NONE, {})
-
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request; note its row in the scope for the metrics, and release its body afterwards."""
-        scope["operation"] = self
-        try:
-            await super().handle(scope, receive, send)
-        finally:
-            release_body(scope)

@@ -7,7 +7,6 @@ import math
 from functools import wraps
 
 from attrs import evolve
-from starlette.requests import Request
 from starlette.responses import Response
 
 from cgworker.errors import ConflictError, ForbiddenError, InvalidRequest, KernelRefused, UnauthorizedError
@@ -15,6 +14,7 @@ from cgworker.kernel.addresses import source_of
 from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.http.messages import path_id, read, reply
 from cgworker.kernel.http.rate_limit import Throttle
+from cgworker.kernel.http.request import Request
 from cgworker.kernel.invitation_codes import Invitations
 from cgworker.kernel.long_poll.notifier import feed_topic
 from cgworker.kernel.openapi.operation import Endpoint, Operation
@@ -129,7 +129,7 @@ class _Admission:
         body = await read(request, RequestCredentialToken)
         self._require_bearer(request)
         admission = self._approve(_admission_of(body, path_id(request, "project_id")), body.invitation_code)
-        kernel = request.app.state.kernel
+        kernel = request.kernel
         admitted = await admit(kernel.database, admission)
         kernel.notifier.wake(feed_topic(self._project_id))
         return reply(admitted)
@@ -139,14 +139,14 @@ class _Admission:
         body = await read(request, CreateInvite)
         self._require_bearer(request)
         require_project(path_id(request, "project_id"), self._project_id)
-        database = request.app.state.kernel.database
+        database = request.kernel.database
         return reply(await create_invite(database, self._project_id, _trimmed(body), issued_by=OPERATOR))
 
     async def list_invites(self, request: Request) -> Response:
         """All invites of the project, newest first."""
         self._require_bearer(request)
         require_project(path_id(request, "project_id"), self._project_id)
-        database = request.app.state.kernel.database
+        database = request.kernel.database
         return reply(InviteList(invites=await list_invites(database, self._project_id)))
 
     async def revoke_invite(self, request: Request) -> Response:
@@ -154,7 +154,7 @@ class _Admission:
         invite_id = path_id(request, "invite_id")
         self._require_bearer(request)
         require_project(path_id(request, "project_id"), self._project_id)
-        database = request.app.state.kernel.database
+        database = request.kernel.database
         return reply(RevokedInvite(invite=await revoke_invite(database, self._project_id, invite_id)))
 
     async def redeem(self, request: Request) -> Response:
@@ -164,7 +164,7 @@ class _Admission:
             return _too_many(wait_seconds)
         body = await read(request, RedeemInvite)
         code = _required(body.join_code, "join_code")
-        kernel = request.app.state.kernel
+        kernel = request.kernel
         joined = await redeem_invite(kernel.database, self._project_id, code)
         kernel.notifier.wake(feed_topic(self._project_id))
         if self._kernel_base_url is not None:

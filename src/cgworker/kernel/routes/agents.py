@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 
-from starlette.requests import Request
 from starlette.responses import Response
 
 from cgworker.kernel.access import authenticate, require_reader
 from cgworker.kernel.http.messages import path_id, read, reply, require_same
+from cgworker.kernel.http.request import Request
 from cgworker.kernel.long_poll.notifier import agent_topic, agent_topics, work_topic
 from cgworker.kernel.openapi.operation import Operation
 from cgworker.kernel.routes.feeds import FeedQuery, feed_response
@@ -44,7 +44,7 @@ async def register(request: Request) -> Response:
     caller = await authenticate(request)
     require_same(caller.agent.project_id, project_id, "caller project must match path project")
     caller.require_grant(_REGISTRATION)
-    kernel = request.app.state.kernel
+    kernel = request.kernel
     agent = await register_agent(kernel.database, caller.agent, body.spec, body.provenance)
     kernel.notifier.wake(*agent_topics(agent.agent))
     return reply(agent)
@@ -54,12 +54,12 @@ async def get(request: Request) -> Response:
     """The agent's current state."""
     agent = _path_agent(request)
     await require_reader(request, agent.project_id)
-    return reply(await get_agent(request.app.state.kernel.database, agent))
+    return reply(await get_agent(request.kernel.database, agent))
 
 
 async def feed(request: Request) -> Response:
     """A page of events of the agent and of the turns addressed to it."""
-    agent, kernel = _path_agent(request), request.app.state.kernel
+    agent, kernel = _path_agent(request), request.kernel
     max_items = kernel.config.max_page_items
 
     def read_page(query: FeedQuery) -> Awaitable[tuple[FeedPage, bool]]:
@@ -87,7 +87,7 @@ async def _set_accepts_work(request: Request, *, accepts_work: bool) -> Response
     )
     caller = await authenticate(request)
     caller.require_is(body.requested_by)
-    kernel = request.app.state.kernel
+    kernel = request.kernel
     may_update_any = caller.holds("agent.accepts_work.update.any")
     if await set_accepts_work(kernel.database, body, accepts_work, may_update_any=may_update_any):
         kernel.notifier.wake(work_topic(body.agent), *agent_topics(body.agent))
@@ -98,7 +98,7 @@ async def heartbeat_presence(request: Request) -> Response:
     """Note that the agent is alive."""
     body = await read(request, RenewPresence)
     await _require_self(request, body.agent)
-    await renew_presence(request.app.state.kernel.database, body.agent)
+    await renew_presence(request.kernel.database, body.agent)
     return reply(Done())
 
 
@@ -106,7 +106,7 @@ async def public_metadata(request: Request) -> Response:
     """Replace the agent's own public metadata."""
     body = await read(request, ReplaceMetadata)
     await _require_self(request, body.agent)
-    await replace_metadata(request.app.state.kernel.database, body)
+    await replace_metadata(request.kernel.database, body)
     return reply(Done())
 
 
@@ -120,7 +120,7 @@ async def update(request: Request) -> Response:
     caller = await authenticate(request)
     caller.require_is(body.requested_by)
     caller.require_grant(_REGISTRATION)
-    kernel = request.app.state.kernel
+    kernel = request.kernel
     agent = await update_agent(kernel.database, body)
     kernel.notifier.wake(work_topic(body.agent), *agent_topics(body.agent))
     return reply(agent)

@@ -8,13 +8,13 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from starlette.requests import Request
 from starlette.responses import Response
 
 from cgworker.errors import CommonGroundError, InvalidRequest
 from cgworker.kernel.access import authenticate, bearer_acting_as
 from cgworker.kernel.http.held import HeldResponse
 from cgworker.kernel.http.messages import idempotency_key, path_id, read, reply, require_key, require_same
+from cgworker.kernel.http.request import Request
 from cgworker.kernel.long_poll.long_poll import Preferences, long_poll
 from cgworker.kernel.long_poll.notifier import turn_topics, work_topic
 from cgworker.kernel.openapi.operation import Operation
@@ -56,7 +56,7 @@ async def claim(request: Request) -> Response:
     preferences = Preferences(request, represents=True)
     key = idempotency_key(request)
     wanted = ClaimRequest(body, await bearer_acting_as(request, body.agent), key, record_limit(preferences))
-    kernel = request.app.state.kernel
+    kernel = request.kernel
     claimed = await long_poll(
         request,
         [work_topic(body.agent)],
@@ -116,7 +116,7 @@ async def renew(request: Request) -> Response:
     claim_project = body.claim.project_id
     require_same(claim_project, path_id(request, "project_id"), "claim project must match path project")
     bearer = await bearer_acting_as(request, body.claim.agent)
-    renew_claim = request.app.state.kernel.operations.renew
+    renew_claim = request.kernel.operations.renew
     return reply(await renew_claim(claim_project, Fenced(body.claim, bearer, None)))
 
 
@@ -130,7 +130,7 @@ async def reconcile_expired(request: Request) -> Response:
     agent = body.agent or caller.agent
     require_same(agent.project_id, project_id, "caller project must match path project")
     caller.require_is(agent)
-    kernel = request.app.state.kernel
+    kernel = request.kernel
     given_back = await reconcile_agent(kernel.database, agent, body)
     for turn, _ in given_back:
         kernel.notifier.wake(work_topic(agent), *turn_topics(turn, agent))
@@ -180,7 +180,7 @@ async def _claim_items(
     items: list[tuple[ClaimItem, PresentedCredential]],
     preferences: Preferences,
 ) -> list[list[ClaimToken] | CommonGroundError]:
-    kernel = request.app.state.kernel
+    kernel = request.kernel
     wanted = [(bearer, _key_at(item, nth)) for item, bearer in items for nth in range(item.limit)]
     outcomes = iter(await claim_each(kernel, project_id, wanted, preferences))
     return [_claims_of(kernel, list(islice(outcomes, item.limit)), preferences) for item, _ in items]
@@ -226,7 +226,7 @@ async def renew_many(request: Request) -> Response:
     require_count(len(body.items))
     bearers = bearers_of(project_id, [(item.claim.agent, item.credential) for item in body.items], "claim")
     asked = [Fenced(item.claim, bearer, None) for item, bearer in authorized(body.items, bearers)]
-    kernel = request.app.state.kernel
+    kernel = request.kernel
     renewed = await renew_claims(kernel.database, project_id, asked, lease=kernel.config.lease)
     return reply(answers_of(bearers, await resolve_all(renewed)))
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from starlette.requests import Request
 from starlette.responses import Response
 
 from cgworker.errors import ConflictError
 from cgworker.kernel.access import authenticate
 from cgworker.kernel.http.messages import path_id, read, reply, require_same
+from cgworker.kernel.http.request import Request
 from cgworker.kernel.openapi.operation import Operation
 from cgworker.kernel.store.agents import get_agent
 from cgworker.kernel.store.callers import Caller
@@ -27,7 +27,7 @@ async def issue(request: Request) -> Response:
     """Issue a credential; the grant is needed even for oneself."""
     body = await read(request, IssueCredential)
     agent, caller = await _path_agent_and_caller(request)
-    database = request.app.state.kernel.database
+    database = request.kernel.database
     if not caller.holds(_ISSUE):
         await get_agent(database, agent)
         caller.require_grant(_ISSUE)
@@ -38,7 +38,7 @@ async def revoke(request: Request) -> Response:
     """Revoke a credential, one's own or with the grant another's; a body is ignored."""
     credential_id = path_id(request, "credential_id")
     agent, caller = await _path_agent_and_caller(request)
-    database = request.app.state.kernel.database
+    database = request.kernel.database
     if caller.agent != agent and not caller.holds(_REVOKE):
         await require_credential(database, agent, credential_id)
         caller.require_grant(_REVOKE)
@@ -48,7 +48,7 @@ async def revoke(request: Request) -> Response:
 async def all_of(request: Request) -> Response:
     """All credentials of an agent, one's own or with either grant another's."""
     agent, caller = await _path_agent_and_caller(request)
-    database = request.app.state.kernel.database
+    database = request.kernel.database
     if caller.agent != agent:
         await get_agent(database, agent)
         if not (caller.holds(_ISSUE) or caller.holds(_REVOKE)):

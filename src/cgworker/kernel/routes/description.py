@@ -8,10 +8,10 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
-from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from cgworker.kernel.http.messages import reply
+from cgworker.kernel.http.request import Request
 from cgworker.kernel.openapi.document import TITLE, describe
 from cgworker.kernel.openapi.operation import Operation
 from cgworker.kernel.openapi.schemas import description_of
@@ -31,18 +31,14 @@ td {{ padding: .2rem 1rem .2rem 0 }}
 
 async def openapi(request: Request) -> Response:
     """Every route, what it takes and what it gives, as OpenAPI 3.1."""
-    return reply(describe(_operations(request), request.app.state.kernel.config))
+    return reply(describe(request.app.routes, request.kernel.config))
 
 
 async def docs(request: Request) -> Response:
     """Every route, for people."""
-    by_noun = groupby(_operations(request), key=attrgetter("noun"))
+    by_noun = groupby(request.app.routes, key=attrgetter("noun"))
     sections = "".join(_section(noun, rows) for noun, rows in by_noun)
     return HTMLResponse(_PAGE.format(title=escape(TITLE), sections=sections))
-
-
-def _operations(request: Request) -> Iterator[Operation]:
-    return (route for route in request.app.routes if isinstance(route, Operation))
 
 
 def _section(noun: str, rows: Iterator[Operation]) -> str:

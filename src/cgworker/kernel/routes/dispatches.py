@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from starlette.requests import Request
 from starlette.responses import Response
 
 from cgworker.errors import CommonGroundError, ConflictError, InvalidRequest
 from cgworker.kernel.access import authenticate, bearer_acting_as, read_bearer
-from cgworker.kernel.http.messages import body_bytes, item_answer, path_id, read, reply, require_same
+from cgworker.kernel.http.messages import item_answer, path_id, read, reply, require_same
+from cgworker.kernel.http.request import Request
 from cgworker.kernel.long_poll.notifier import turn_topics, work_topic
 from cgworker.kernel.openapi.operation import Operation
 from cgworker.kernel.store.batch import resolve_all
@@ -31,9 +31,9 @@ async def dispatch(request: Request) -> Response:
     if body.target_agent.project_id != project_id:
         await authenticate(request)
         raise _other_target()
-    kernel = request.app.state.kernel
+    kernel = request.kernel
     dispatched = await kernel.operations.dispatch(
-        project_id, DispatchRequest(body, bearer), size_bytes=body_bytes(request)
+        project_id, DispatchRequest(body, bearer), size_bytes=request.body_bytes
     )
     _notify_dispatched(kernel, body, dispatched)
     return reply(dispatched.turn)
@@ -52,7 +52,7 @@ async def dispatch_many(request: Request) -> Response:
         for item, refusal in zip(body.items, refusals, strict=True)
         if isinstance(item, Dispatch) and refusal is None
     ]
-    done = iter(await _dispatch_each(request.app.state.kernel, project_id, wanted))
+    done = iter(await _dispatch_each(request.kernel, project_id, wanted))
     answers = [item_answer(next(done) if refusal is None else refusal) for refusal in refusals]
     return reply(ItemAnswers(items=tuple(answers)))
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from attrs import frozen
-from starlette.requests import Request
 from starlette.responses import Response
 
 from cgworker.kernel.access import long_poll_as_reader
 from cgworker.kernel.http.messages import int_field, next_page, read_query, reply
+from cgworker.kernel.http.request import Request
 from cgworker.kernel.long_poll.long_poll import Preferences
 from cgworker.wire.ledger import FeedPage
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from attrs import frozen
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
-from starlette.requests import Request
 from starlette.responses import Response
 
 from cgworker.errors import CommonGroundError
 from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.http.messages import reply
+from cgworker.kernel.http.request import Request
 from cgworker.kernel.openapi.operation import Operation
 
 
@@ -34,12 +34,12 @@ class Readiness:
 
 async def healthz(request: Request) -> Response:
     """This process answers."""
-    return reply(Health(service=request.app.state.kernel.config.service_name))
+    return reply(Health(service=request.kernel.config.service_name))
 
 
 async def readyz(request: Request) -> Response:
     """This process could serve a request now: its database answers (difference 10)."""
-    kernel = request.app.state.kernel
+    kernel = request.kernel
     try:
         await kernel.database.fetchval("select 1")
     except CommonGroundError:
@@ -58,7 +58,7 @@ def _readiness(config: KernelConfig, status: str) -> Readiness:
 
 async def metrics(request: Request) -> Response:
     """What this process does and how much work waits, for Prometheus; not there with CG_METRICS=off."""
-    kernel = request.app.state.kernel
+    kernel = request.kernel
     return Response(
         await kernel.metrics.text(kernel.database, kernel.notifier),
         headers={"content-type": CONTENT_TYPE_PLAIN_0_0_4},

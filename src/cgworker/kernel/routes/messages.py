@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from starlette.requests import Request
 from starlette.responses import Response
 
 from cgworker.kernel.access import authenticate
 from cgworker.kernel.http.messages import path_id, read, reply, require_key, require_same
+from cgworker.kernel.http.request import Request
 from cgworker.kernel.long_poll.notifier import turn_topics
 from cgworker.kernel.openapi.operation import Operation
 from cgworker.kernel.store.messages import tell_turn
@@ -22,7 +22,7 @@ async def tell(request: Request) -> Response:
     require_same(body.requested_by.project_id, ref.project_id, "requested_by project must match path project")
     caller = await authenticate(request)
     caller.require_is(body.requested_by)
-    kernel = request.app.state.kernel
+    kernel = request.kernel
     may_tell_any = caller.holds("turn.tell.any")
     told = await tell_turn(kernel.database, ref, body, may_tell_any=may_tell_any)
     if told.is_new:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from attrs import asdict, frozen
-from starlette.requests import Request
 from starlette.responses import Response
 
 from cgworker.kernel.access import reader_check, require_reader
 from cgworker.kernel.http.messages import int_field, path_id, read_query, reply
+from cgworker.kernel.http.request import Request
 from cgworker.kernel.long_poll.long_poll import Preferences
 from cgworker.kernel.openapi.operation import Operation
 from cgworker.kernel.store import projections
@@ -72,7 +72,7 @@ async def agents(request: Request) -> Response:
     """Agents by id."""
     project_id, query = path_id(request, "project_id"), read_query(request, AgentsQuery)
     await require_reader(request, project_id)
-    database = request.app.state.kernel.database
+    database = request.kernel.database
     return reply(await projections.list_agents(database, project_id, **asdict(query)))
 
 
@@ -80,7 +80,7 @@ async def turn_offers(request: Request) -> Response:
     """What agents say they can do."""
     project_id, query = path_id(request, "project_id"), read_query(request, OffersQuery)
     await require_reader(request, project_id)
-    database = request.app.state.kernel.database
+    database = request.kernel.database
     return reply(await projections.list_offers(database, project_id, **asdict(query)))
 
 
@@ -88,7 +88,7 @@ async def turns(request: Request) -> Response:
     """Turns, the newest first."""
     project_id, query = path_id(request, "project_id"), read_query(request, TurnsQuery)
     await require_reader(request, project_id)
-    database = request.app.state.kernel.database
+    database = request.kernel.database
     return reply(await projections.list_turns(database, project_id, **asdict(query)))
 
 
@@ -97,14 +97,14 @@ async def lineage(request: Request) -> Response:
     ref = TurnRef(project_id=path_id(request, "project_id"), turn_id=path_id(request, "turn_id"))
     query = read_query(request, LineageQuery)
     await require_reader(request, ref.project_id)
-    database = request.app.state.kernel.database
+    database = request.kernel.database
     return reply(await projections.get_lineage(database, ref, limit=query.limit))
 
 
 async def feed(request: Request) -> Response:
     """The project's events after a number."""
     project_id, query = path_id(request, "project_id"), read_query(request, EventsQuery)
-    preferences, kernel = Preferences(request), request.app.state.kernel
+    preferences, kernel = Preferences(request), request.kernel
     place = FeedPlace(query.after_ledger_seq, query.limit)
     check = reader_check(request, project_id)
     await check()

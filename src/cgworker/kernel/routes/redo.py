@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from starlette.requests import Request
 from starlette.responses import Response
 
 from cgworker.kernel.access import bearer_acting_as, require_reader
 from cgworker.kernel.http.messages import path_id, read, reply, require_same
+from cgworker.kernel.http.request import Request
 from cgworker.kernel.long_poll.notifier import turn_topics, work_topic
 from cgworker.kernel.openapi.operation import Operation
 from cgworker.kernel.store.redo import redo_turn
@@ -21,7 +21,7 @@ async def redo(request: Request) -> Response:
     require_same(body.requested_by.project_id, ref.project_id, "requested_by project must match path project")
     bearer = await bearer_acting_as(request, body.requested_by)
     await require_reader(request, ref.project_id)
-    kernel = request.app.state.kernel
+    kernel = request.kernel
     dispatched, agent = await redo_turn(kernel.database, ref, body, bearer, lease=kernel.config.lease)
     if dispatched.is_new:
         kernel.notifier.wake(work_topic(agent), *turn_topics(dispatched.turn, agent))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from attrs import frozen
-from starlette.requests import Request
 from starlette.responses import Response
 
 from cgworker.kernel.access import authenticate, require_reader
 from cgworker.kernel.http.messages import int_field, path_id, read, read_query, reply, require_same
+from cgworker.kernel.http.request import Request
 from cgworker.kernel.openapi.operation import Operation
 from cgworker.kernel.store.schedules import (
     ScheduleKey,
@@ -38,7 +38,7 @@ async def list_all(request: Request) -> Response:
     """A page of the project's schedules, ordered by id."""
     project_id, query = path_id(request, "project_id"), read_query(request, ScheduleQuery)
     await require_reader(request, project_id)
-    database = request.app.state.kernel.database
+    database = request.kernel.database
     return reply(await list_schedules(database, project_id, after=query.after or "", limit=query.limit))
 
 
@@ -46,7 +46,7 @@ async def get(request: Request) -> Response:
     """A schedule's current state."""
     project_id = path_id(request, "project_id")
     await require_reader(request, project_id)
-    database = request.app.state.kernel.database
+    database = request.kernel.database
     return reply(await get_schedule(database, project_id, path_id(request, "schedule_id")))
 
 
@@ -55,7 +55,7 @@ async def put(request: Request) -> Response:
     body = await read(request, PutSchedule)
     key = await _key(request, body.requested_by)
     require_same(body.target_agent.project_id, key.project_id, "target_agent project must match path project")
-    kernel = request.app.state.kernel
+    kernel = request.kernel
     found = await put_schedule(kernel.database, key, body)
     kernel.timers.expect_anew()
     return reply(found)
@@ -63,7 +63,7 @@ async def put(request: Request) -> Response:
 
 async def delete(request: Request) -> Response:
     """Delete a schedule; its turns stay."""
-    await delete_schedule(request.app.state.kernel.database, await _key(request, None))
+    await delete_schedule(request.kernel.database, await _key(request, None))
     return reply(Done())
 
 
@@ -79,7 +79,7 @@ async def unpause(request: Request) -> Response:
 
 async def _pause(request: Request, *, is_paused: bool) -> Response:
     body = await read(request, ChangeSchedule)
-    kernel = request.app.state.kernel
+    kernel = request.kernel
     found = await pause_schedule(kernel.database, await _key(request, body.requested_by), is_paused=is_paused)
     kernel.timers.expect_anew()
     return reply(found)
@@ -89,7 +89,7 @@ async def trigger(request: Request) -> Response:
     """Dispatch a schedule's turn now."""
     body = await read(request, TriggerSchedule)
     key = await _key(request, body.requested_by)
-    kernel = request.app.state.kernel
+    kernel = request.kernel
     tick = await trigger_schedule(kernel.database, key, trigger_key=body.key, lease=kernel.config.lease)
     note_tick(kernel.notifier, kernel.metrics, tick)
     return reply(tick.turn)

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from itertools import repeat
 from typing import Any
 
-from starlette.requests import Request
 from starlette.responses import Response
 
 from cgworker.errors import CommonGroundError, InvalidRequest
 from cgworker.kernel.http.messages import item_answer, path_id, read, reply, require_key
+from cgworker.kernel.http.request import Request
 from cgworker.kernel.long_poll.long_poll import Preferences
 from cgworker.kernel.long_poll.notifier import turn_topics, work_topic
 from cgworker.kernel.openapi.operation import Operation
@@ -99,7 +99,7 @@ async def _finish_and_claim(
     preferences: Preferences,
 ) -> list[SettleAnswer | None]:
     """Finish and claim for the items that ask for both; by place, None for those that are not answered."""
-    kernel = request.app.state.kernel
+    kernel = request.kernel
     limit = record_limit(preferences)
     wanted = [
         FinishAndClaim(
@@ -143,7 +143,7 @@ async def _settle(
         items: the items.
         is_all: whether nothing has been done for other items of the request.
     """
-    kernel = request.app.state.kernel
+    kernel = request.kernel
     settles = [Fenced(item.claim, bearer, item.finish or item.suspend) for item, bearer in items]
     finishes = [item for item in settles if isinstance(item.what, Finish)]
     suspends = [item for item in settles if isinstance(item.what, Suspend)]
@@ -188,7 +188,7 @@ async def _claim_next(
 
     A failure is the answer to these claims; the settled turns stay settled.
     """
-    kernel = request.app.state.kernel
+    kernel = request.kernel
     wanted = [
         (bearer, item.next.idempotency_key) for item, bearer in items if isinstance(item.next, NextClaim)
     ]

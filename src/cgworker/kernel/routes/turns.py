@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable
 
 from attrs import frozen
-from starlette.requests import Request
 from starlette.responses import Response
 
 from cgworker.errors import ConflictError
 from cgworker.kernel.access import authenticate, bearer_acting_as, long_poll_as_reader
 from cgworker.kernel.http.messages import (
-    body_bytes,
     idempotency_key,
     next_page,
     path_id,
@@ -20,6 +18,7 @@ from cgworker.kernel.http.messages import (
     reply,
     require_same,
 )
+from cgworker.kernel.http.request import Request
 from cgworker.kernel.long_poll.long_poll import Preferences
 from cgworker.kernel.long_poll.notifier import turn_topic, turn_topics, work_topic
 from cgworker.kernel.openapi.operation import Operation
@@ -68,7 +67,7 @@ async def get(request: Request) -> Response:
         request,
         ref.project_id,
         [turn_topic(ref)],
-        lambda: get_turn(request.app.state.kernel.database, ref),
+        lambda: get_turn(request.kernel.database, ref),
         is_new=lambda found: found.state == "closed" or found.state != (query.state or found.state),
         wait_seconds=preferences.wait_seconds,
     )
@@ -79,7 +78,7 @@ async def context(request: Request) -> Response:
     """The turn and a page of its records, at once, or when there are some after `after_turn_seq`."""
     ref, query, preferences = _path_turn(request), read_query(request, ContextQuery), Preferences(request)
     after, limit = query.after_turn_seq, query.limit
-    kernel = request.app.state.kernel
+    kernel = request.kernel
     max_items = kernel.config.max_page_items
     page = await long_poll_as_reader(
         request,
@@ -92,14 +91,14 @@ async def context(request: Request) -> Response:
     headers = preferences.applied()
     if page.cut_after is not None:
         headers |= next_page(request, "after_turn_seq", page.cut_after)
-    if JSON_LINES in request.headers.get("accept", ""):
+    if JSON_LINES in (request.header("accept") or ""):
         return Response(page.lines(), 200, headers, JSON_LINES)
     return reply(context_of(page.turn, page.records), headers=headers)
 
 
 async def feed(request: Request) -> Response:
     """A page of the turn's events."""
-    ref, kernel = _path_turn(request), request.app.state.kernel
+    ref, kernel = _path_turn(request), request.kernel
     max_items = kernel.config.max_page_items
 
     def read_page(query: FeedQuery) -> Awaitable[tuple[FeedPage, bool]]:
@@ -114,9 +113,9 @@ async def append(request: Request) -> Response:
     body = await read(request, AppendRecord)
     key = idempotency_key(request)
     bearer = await _claim_bearer(request, body.claim)
-    kernel = request.app.state.kernel
+    kernel = request.kernel
     box = await kernel.operations.append(
-        body.claim.project_id, Append(body, bearer, key), size_bytes=body_bytes(request)
+        body.claim.project_id, Append(body, bearer, key), size_bytes=request.body_bytes
     )
     if kernel.notifier.is_heard:
         kernel.notifier.wake(*turn_topics(body.claim.turn, body.claim.agent))
@@ -128,9 +127,9 @@ async def finish(request: Request) -> Response:
     body = await read(request, FinishTurn)
     check_outcome(body)
     bearer = await _claim_bearer(request, body.claim)
-    kernel = request.app.state.kernel
+    kernel = request.kernel
     settled = await kernel.operations.finish(
-        body.claim.project_id, Fenced(body.claim, bearer, body), size_bytes=body_bytes(request)
+        body.claim.project_id, Fenced(body.claim, bearer, body), size_bytes=request.body_bytes
     )
     notify_settled(kernel, body.claim, settled)
     return reply(Done())
@@ -140,7 +139,7 @@ async def suspend(request: Request) -> Response:
     """Suspend the turn."""
     body = await read(request, SuspendTurn)
     bearer = await _claim_bearer(request, body.claim)
-    kernel = request.app.state.kernel
+    kernel = request.kernel
     settled = await kernel.operations.suspend(body.claim.project_id, Fenced(body.claim, bearer, body))
     notify_settled(kernel, body.claim, settled)
     return reply(Done())
@@ -153,7 +152,7 @@ async def resume(request: Request) -> Response:
     require_same(body.requested_by.project_id, ref.project_id, "requested_by project must match path project")
     caller = await authenticate(request)
     caller.require_is(body.requested_by)
-    kernel = request.app.state.kernel
+    kernel = request.kernel
     may_resume_any = caller.holds("turn.resume.any")
     agent = await resume_turn(kernel.database, ref, body, may_resume_any=may_resume_any)
     kernel.notifier.wake(work_topic(agent), *turn_topics(ref, agent))
@@ -169,7 +168,7 @@ async def stop(request: Request) -> Response:
     require_same(body.requested_by.project_id, ref.project_id, "requested_by project must match path project")
     caller = await authenticate(request)
     caller.require_is(body.requested_by)
-    kernel = request.app.state.kernel
+    kernel = request.kernel
     stopped = await stop_turn(kernel.database, body, may_stop_any=caller.holds("turn.stop.any"))
     kernel.notifier.wake(work_topic(stopped.agent), *turn_topics(ref, stopped.agent, stopped.parent))
     return reply(body.turn)
