@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from attrs import frozen
@@ -14,9 +15,10 @@ from mcp_types import Tool
 from cgworker.client import KernelClient
 from cgworker.durable.contract import faults_of
 from cgworker.errors import InvalidRequest, UsageError
+from cgworker.events import logger
 from cgworker.wire.projections import OfferEntry
 
-_MAX_TOOLS = 500  # the largest page of a projection
+MAX_TOOLS = 500  # the largest page of a projection, which has no next page
 _MAX_NAME = 64  # models refuse longer names of tools
 _WRAPPED = "input"  # the argument that holds an input that is not an object
 _ANY_TEXT: Mapping[str, Any] = {"type": "object", "properties": {"text": {"type": "string"}}}
@@ -74,8 +76,21 @@ async def offered_tools(kernel: KernelClient, project_id: str) -> dict[str, Offe
         KernelRefused: the kernel refused the call.
         KernelTrouble: the kernel gave no usable answer.
     """
-    page = await kernel.projections.turn_offers(project_id, enabled_only=True, limit=_MAX_TOOLS)
+    page = await kernel.projections.turn_offers(project_id, enabled_only=True, limit=MAX_TOOLS)
+    if len(page.items) == MAX_TOOLS:
+        _warn_of_the_rest(project_id)
     return tools_of(page.items)
+
+
+@lru_cache
+def _warn_of_the_rest(project_id: str) -> None:
+    """Warn once for each project."""
+    logger.warning(
+        "%s has %d offers or more; MCP clients see the first %d, by turn kind and agent",
+        project_id,
+        MAX_TOOLS,
+        MAX_TOOLS,
+    )
 
 
 def tools_of(offers: Iterable[OfferEntry]) -> dict[str, OfferedTool]:

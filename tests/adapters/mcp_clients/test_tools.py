@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
+import httpx
 import pytest
 
 pytest.importorskip("mcp_types", reason="mcp 2.3 is not installed here: `make test-mcp` runs these tests")
 
-from cgworker.adapters.mcp_tools import tools_of
+from cgworker import KernelClient
+from cgworker.adapters.mcp_tools import MAX_TOOLS, offered_tools, tools_of
 from cgworker.errors import InvalidRequest
+from cgworker.wire.converter import unstructure
 from cgworker.wire.projections import OfferEntry
 
 
@@ -44,3 +48,21 @@ def test_an_input_that_is_no_object_is_the_argument_input_with_its_definitions()
     assert tool.input_of({"input": [1, 2]}) == [1, 2]
     with pytest.raises(InvalidRequest, match=r"arguments\.input\.0"):
         tool.check({"input": ["one"]})
+
+
+@pytest.mark.anyio
+async def test_offers_beyond_the_largest_page_are_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The kernel lists 500, and has no next page."""
+    items = [unstructure(offer(f"agent-{number}")) for number in range(MAX_TOOLS)]
+    page = {"project_id": "large", "items": items, "limit": MAX_TOOLS, "diagnostics": []}
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, json=page))
+    async with (
+        httpx.AsyncClient(transport=transport, base_url="http://kernel") as http,
+        KernelClient("http://kernel", http=http) as kernel,
+    ):
+        with caplog.at_level(logging.WARNING, "cgworker"):
+            for _ in range(2):
+                assert len(await offered_tools(kernel, "large")) == MAX_TOOLS
+    assert [record.getMessage() for record in caplog.records] == [
+        "large has 500 offers or more; MCP clients see the first 500, by turn kind and agent"
+    ]
