@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -15,7 +16,7 @@ from tests.console.serving import Browser, served_console
 from tests.kernels import NewProject
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def anyio_backend() -> str:
     """The console and the browser's driver run on asyncio."""
     return "asyncio"
@@ -53,15 +54,23 @@ async def link(sample: Sample) -> AsyncIterator[str]:
         yield link
 
 
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    """A browser."""
+@pytest.fixture(scope="module")
+async def chromium_process() -> AsyncIterator[Any]:
+    """A Chromium. Its start takes as long as most tests in it."""
     path = chromium()
     if path is None:
         pytest.skip(f"NO CHROMIUM: none of {', '.join(NAMES)} is on the PATH; CG_TEST_CHROMIUM names another")
     from playwright.async_api import async_playwright
 
     async with async_playwright() as playwright:
-        chromium_process = await playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield Browser(chromium_process)
-        await chromium_process.close()
+        process = await playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield process
+        await process.close()
+
+
+@pytest.fixture
+async def browser(chromium_process: Any) -> AsyncIterator[Browser]:
+    """A browser of the test's own: nobody is signed in."""
+    browser = Browser(chromium_process)
+    yield browser
+    await browser.close()

@@ -44,11 +44,12 @@ class Browser:
     """A browser, and what its pages complain about.
 
     Args:
-        process: the running Chromium.
+        process: the running Chromium, which others may use as well.
     """
 
     def __init__(self, process: Any) -> None:
         self._process = process
+        self._contexts: list[Any] = []
         self.complaints: list[str] = []
 
     async def page(self, *, width: int = 1280, scheme: str = "light") -> Any:
@@ -56,6 +57,7 @@ class Browser:
         context = await self._process.new_context(
             color_scheme=scheme, viewport={"width": width, "height": 800}, reduced_motion="reduce"
         )
+        self._contexts.append(context)
         page = await context.new_page()
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("console", self._note)
@@ -67,6 +69,11 @@ class Browser:
         await page.goto(link)
         await page.wait_for_url(lambda url: "/login" not in url)
         return page
+
+    async def close(self) -> None:
+        """Close its pages, and forget their cookies."""
+        for context in self._contexts:
+            await context.close()
 
     def _note(self, message: Any) -> None:
         is_own = "Content Security Policy" in message.text or "Error" in message.text

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Callable
 
+import anyio
 import uvicorn
 
 from cgworker.client import KernelClient
@@ -16,7 +18,7 @@ _HOST = "127.0.0.1"
 
 
 class _AnnouncingServer(uvicorn.Server):
-    """uvicorn that says when it answers, and ends without waiting for open tabs."""
+    """uvicorn that says when it answers, and ends in order if it is cancelled, too."""
 
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
         super().__init__(config)
@@ -25,6 +27,14 @@ class _AnnouncingServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._ready()
+
+    async def main_loop(self) -> None:
+        try:
+            await super().main_loop()
+        except asyncio.CancelledError:
+            with anyio.CancelScope(shield=True):
+                await self.shutdown()
+            raise
 
 
 async def serve_console(kernel: KernelClient, *, port: int, ready: Callable[[str], None]) -> None:
