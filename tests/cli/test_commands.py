@@ -66,7 +66,9 @@ def test_each_command_has_an_example_that_it_can_read(path: str) -> None:
     """The help ends with a line that a person can type; here it is parsed, and nothing runs."""
     words = path.replace("_", "-").split("/")
     (line,) = examples_of(" ".join(["cg", *words]))
-    command = dict(commands(root_command()))[path]
+    command: Any = root_command()
+    for word in words:  # not all commands: making them takes longer than the rest of the test
+        command = command.get_command(None, word)
     typed = shlex.split(line, comments=True)
     assert typed[: len(words) + 1] == ["cg", *words]
     with command.make_context(" ".join(words), typed[len(words) + 1 :]) as ctx:

@@ -13,6 +13,7 @@ from cgworker.wire.refs import AgentRef, TurnRef
 from cgworker.wire.schedules import PutSchedule
 from cgworker.wire.turns import Dispatch, RootRequest
 from cgworker.worker.offers import publish_offers
+from tests.journeys.conftest import in_state
 
 REPORT, APPROVAL, WRITING, TEAM = "turn.report.v1", "turn.approval.v1", "turn.writing.v1", "turn.team.v1"
 GRANTS = ("turn.resume.any", "turn.stop.any", "turn.tell.any")
@@ -113,8 +114,7 @@ class Sample:
         for name in ("report", "failed", "team"):
             await self.kernel.closed(TurnRef(project_id=self.kernel.project_id, turn_id=self.turns[name]))
         asking = TurnRef(project_id=self.kernel.project_id, turn_id=self.turns["ask"])
-        while (await self.person.turns.get(asking)).state != "suspended":
-            await self.person.turns.get(asking, state="running", wait_seconds=5)
+        await in_state(self.person, asking, "suspended")
 
     async def _report(self, turn: Turn, order: ReportOrder) -> dict[str, Any]:
         """Write a report with one section for each place."""
