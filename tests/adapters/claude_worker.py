@@ -1,5 +1,7 @@
 """A worker whose agent is Claude Code, which pays by a tool; at a point of that it kills its process group.
 
+The file `worker` of its folder names the group.
+
 python -m tests.adapters.claude_worker KERNEL PROJECT TOKEN MODEL FOLDER KILL_AT APPROVE
 """
 
@@ -46,4 +48,5 @@ if __name__ == "__main__":
     url, project, token, model, folder, kill_at, approve = sys.argv[1:]
     desk = KernelClient(url, agent=AgentRef(project_id=project, agent_id="desk"), token=token)
     place = Path(folder)
+    (place / "worker").write_text(f"{os.getpgrp()}")
     run(worker_for(desk, model, place, home=place / "first", approve=approve == "yes", kill_at=kill_at))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from tests.adapters.claude_endpoint import Endpoint, call, endpoint, text
 from tests.journeys.conftest import in_state, working
 from tests.journeys.killing import kernel
 from tests.object_stores import write_key
+from tests.warm import warm_folder
 
 __all__ = ["kernel"]
 
@@ -36,6 +36,7 @@ pytestmark = [
     pytest.mark.timeout(120),
 ]
 PAY = "mcp__bank__pay"
+PROGRAM = "tests.adapters.claude_worker"
 
 
 @pytest.fixture
@@ -49,13 +50,13 @@ class Bank:
 
     Attributes:
         model: where it is asked.
-        worker: the process group that it kills.
+        worker: the file with the process group that it kills.
         said: what it answered, in order.
     """
 
-    def __init__(self, kill_at: str, sums: Sequence[int]) -> None:
+    def __init__(self, kill_at: str, sums: Sequence[int], worker: Path) -> None:
         self.model: Endpoint | None = None
-        self.worker = 0
+        self.worker = worker
         self.said: list[str] = []
         self._kill_at = kill_at
         self._sums = sums
@@ -66,7 +67,7 @@ class Bank:
         assert self.model is not None
         self._count += 1
         if self._kill_at == f"model{self._count} asked":
-            os.killpg(self.worker, signal.SIGKILL)
+            self.kill_worker()
             return [text("Nobody hears this.")]
         for each in self._sums:
             if f"paid {each}" not in str(self.model.asked[-1]):  # in a result, or in the prompt to go on
@@ -78,7 +79,11 @@ class Bank:
     def has_answered(self, number: int) -> None:
         """Note that an answer was sent."""
         if self._kill_at == f"model{number} answered":
-            os.killpg(self.worker, signal.SIGKILL)
+            self.kill_worker()
+
+    def kill_worker(self) -> None:
+        """Kill the worker and all of its processes."""
+        os.killpg(int(self.worker.read_text()), signal.SIGKILL)
 
 
 async def run_until_killed(
@@ -87,18 +92,16 @@ async def run_until_killed(
     """Run a worker in a process group of its own until that is killed."""
     about = (kernel.base_url, kernel.project_id, *desk.secrets, model.url, str(folder), at, approve)
     process = await anyio.open_process(
-        [sys.executable, "-m", "tests.adapters.claude_worker", *about],
+        [str(warm_folder(PROGRAM) / "python"), "-m", PROGRAM, *about],
         env={**os.environ, "XDG_STATE_HOME": str(folder / "first-state")},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,
     )
-    bank.worker = process.pid
     try:
         assert await process.wait() == -signal.SIGKILL
     finally:
         if process.returncode is None:
-            os.killpg(process.pid, signal.SIGKILL)
+            bank.kill_worker()
 
 
 async def approve_all(desk: KernelClient, turn: TurnRef) -> None:
@@ -113,7 +116,7 @@ async def story(
 ) -> tuple[Bank, Any, list[Any]]:
     """Kill the first worker at a point, and let another go on; returns model, turn and records."""
     write_key(folder / "key")
-    bank = Bank(at, sums)
+    bank = Bank(at, sums, folder / "worker")
     with endpoint(bank) as model:
         bank.model, model.answered = model, bank.has_answered
         async with await kernel.agent("desk") as desk, anyio.create_task_group() as tasks:
