@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 from collections.abc import Generator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from tests.databases import dsn, postgres, template
 from tests.initdb import run_initdb_once, share_clusters
 from tests.kernels import new_project, portal, shared_kernel
 from tests.marks import LISTS, is_listed
-from tests.measured import measure_programs
+from tests.measured import measure_programs, pause_measuring
 
 __all__ = ["dsn", "environment", "new_project", "portal", "postgres", "shared_kernel", "template"]
 
@@ -60,16 +61,33 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(mark)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Measure in one process what is loaded for the tests: xdist's others load the same."""
+    with pause_measuring() if os.environ.get("PYTEST_XDIST_WORKER", "gw0") != "gw0" else nullcontext():
+        return (yield)
+
+
 def pytest_collection_finish() -> None:
     """Leave all that was loaded out of the collections of garbage from now on."""
     gc.freeze()
     gc.enable()
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtestloop() -> None:
-    """Measure the programs that tests start, once pytest-cov has begun to measure the tests."""
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    """Measure the programs that tests start, once pytest-cov measures the tests, but not xdist's own loop."""
     measure_programs()
+    with pause_measuring() if session.config.pluginmanager.has_plugin("dsession") else nullcontext():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Measure a test that runs on both event loops on one of them: the library has no code for trio alone."""
+    callspec = getattr(item, "callspec", None)
+    with pause_measuring() if callspec and callspec.params.get("anyio_backend") == "trio" else nullcontext():
+        return (yield)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,9 +1,11 @@
-"""What `--cov` measures of the programs that tests start."""
+"""What `--cov` measures: not all of this process, and of the programs that tests start only our files."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 SOURCE = Path(__file__).parent.parent / "src" / "cgworker"
@@ -35,3 +37,14 @@ def measure_programs() -> None:
     """Have each Python that is started from now on measured, where this process is."""
     if (config := config_for_programs()) is not None and VARIABLE in os.environ:
         os.environ[VARIABLE] = config
+
+
+@contextmanager
+def pause_measuring() -> Iterator[None]:
+    """Measure nothing of this thread while the block runs; that doubles its speed."""
+    tracer = sys.gettrace()
+    sys.settrace(None)
+    try:
+        yield
+    finally:
+        sys.settrace(tracer)
