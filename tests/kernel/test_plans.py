@@ -8,6 +8,7 @@ the tables.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from pglast import ast
 from pglast.stream import RawStream
 from pglast.visitors import Visitor
 
+from cgworker.kernel.store.claims.finish import FINISH_TURNS
 from cgworker.kernel.store.claims.finish_and_claim import FINISH_AND_CLAIM_TURNS
 from cgworker.kernel.store.ledger import CREATE_HEAD, LOCK_HEAD, NUMBER_EVENTS
 from cgworker.kernel.store.postgres.database import PLAN_ONCE
@@ -81,6 +83,20 @@ async def test_sets_of_a_statement_are_not_compared_each_with_each(dsn: str) -> 
     assert _repeated_sets(numbering) == set()
     found_by = [scan.found_by for scan in scans_of(numbering) if scan.index == "cg_ledger_pkey"]
     assert found_by == [{"project_id", "event_id"}]
+
+
+@pytest.mark.parametrize("statement", [FINISH_AND_CLAIM_TURNS, FINISH_TURNS])
+async def test_payloads_are_not_carried_from_step_to_step(dsn: str, statement: str) -> None:
+    """They may be large, and each step would copy them: only what is inserted has them."""
+    connection = await asyncpg.connect(dsn)
+    await connection.execute(PLAN_ONCE)
+    nodes = list(_nodes(await plan_of(connection, statement)))
+    await connection.close()
+    (payloads,) = set(re.findall(r"(\$\d+)::json\[\]", statement))
+    having = [node for node in nodes if any(payloads in text for text in node.get("Output", ()))]
+    assert [node["Node Type"] for node in nodes if payloads in str(node.get("Function Call"))] == []
+    assert len(having) == 1
+    assert [node["Operation"] for node in nodes if having[0] in node.get("Plans", ())] == ["Insert"]
 
 
 def _repeated_sets(plan: Mapping[str, Any]) -> set[str]:

@@ -33,16 +33,17 @@ _OUTCOMES = frozenset(TurnOutcome)
 
 # Closes the turns whose claim is the current one. A finish that is refused, or a repeat, gets no row.
 #
-# `payload` is null for a finish without one; then no record is added and the turn has no final role.
+# `record_id` is null for a finish without a payload; then no record is added and the turn has no final role.
+# The payloads themselves ($12) are read where they are inserted: each step that had them would copy them.
 FINISH_TURNS = """
 with sent as (
     -- Finishes with a valid credential.
     select s.*, who.is_touch_due
     from unnest($2::bigint[], $3::text[], $4::bytea[], $5::text[], $6::bytea[], $7::text[], $8::text[],
-            $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[],
+            $9::text[], $10::text[], $11::text[], $13::text[], $14::text[], $15::text[],
             $16::bytea[]) with ordinality
         as s (turn_number, agent_id, token_hash, outcome, content_digest, role, record_id, box_id, card_id,
-            metadata, payload, record_annotations, annotations, credential_id, secret_hash, place)
+            metadata, record_annotations, annotations, credential_id, secret_hash, place)
     cross join lateral cg_callers($1, s.agent_id, s.credential_id, s.secret_hash) who
 ), held as (
     -- The fence: lock the turns whose claim is the current one, in the order of their numbers. A second
@@ -57,7 +58,7 @@ with sent as (
             and claim_expires_at > cg_clock()
         for no key update
     ) t
-    where s.payload is null or s.role <> 'provision_launch_started' or (  -- not EXISTS: see __init__.py
+    where s.record_id is null or s.role <> 'provision_launch_started' or (  -- not EXISTS: see __init__.py
             select r.turn_number
             from cg_records r
             where r.project_id = $1 and r.turn_number = s.turn_number
@@ -70,9 +71,9 @@ with sent as (
     set state = 'closed', outcome = s.outcome, closed_at = cg_clock(), updated_at = cg_clock(),
         claim_agent_id = null, claim_token_hash = null, claim_expires_at = null,
         settled_token_hash = s.token_hash, settled_digest = s.content_digest,
-        record_count = t.record_count + (s.payload is not null)::int,
-        final_record_role = case when s.payload is not null then s.role end,
-        final_seq = case when s.payload is not null then t.record_count + 1 end
+        record_count = t.record_count + (s.record_id is not null)::int,
+        final_record_role = case when s.record_id is not null then s.role end,
+        final_seq = case when s.record_id is not null then t.record_count + 1 end
     from held h
     join sent s on s.place = h.place
     where t.project_id = $1 and t.turn_number = any (array(select turn_number from held))
@@ -95,10 +96,10 @@ with sent as (
     insert into cg_records (project_id, turn_number, turn_seq, record_id, role, box_id, card_id,
         metadata, payload, created_at)
     select $1, c.turn_number, c.final_seq, s.record_id, s.role, s.box_id, s.card_id,
-        s.metadata::json, s.payload::json, cg_clock()
+        s.metadata::json, ($12::json[])[s.place], cg_clock()
     from closed c
     join sent s on s.place = c.place
-    where s.payload is not null
+    where s.record_id is not null
 ), logged as (
     -- One event for the record, if there is one, and one for the end, which also names the parent.
     insert into cg_ledger (project_id, event_type, subject_kind, subject_id, actor_kind, actor_id,
@@ -112,7 +113,7 @@ with sent as (
     from closed c
     join sent s on s.place = c.place
     join (values (1, 'turn.progress_appended'), (2, 'turn.finished')) e (step, event_type)
-        on e.step = 2 or s.payload is not null
+        on e.step = 2 or s.record_id is not null
     order by c.place, e.step
 )
 -- The next turn of a serial key is ready now.
@@ -179,7 +180,7 @@ def row_of(item: Fenced[Finish]) -> tuple[Any, ...]:
         finish.outcome,
         _digest_of(finish),
         role,
-        new_record_id(),
+        new_record_id() if has_payload else None,
         new_box_id(),
         new_box_id(),
         card_metadata(role),

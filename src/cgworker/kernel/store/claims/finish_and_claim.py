@@ -26,16 +26,16 @@ from cgworker.wire.turns import Finish
 # FINISH_TURNS followed by CLAIM_TURNS, with the same names. An item gets no row, and nothing is done for it,
 # if either would refuse it or need a second look: see `sent`, `asking` and `held`.
 #
-# A slot that is freed and taken again leaves the agent's row as it is.
+# A slot that is freed and taken again leaves the agent's row as it is. The payloads are $13.
 FINISH_AND_CLAIM_TURNS = f"""
 with sent as (
     -- Items with a valid credential and an unused Idempotency-Key.
     select s.*, who.is_touch_due
     from unnest($3::bigint[], $4::text[], $5::bytea[], $6::text[], $7::bytea[], $8::text[], $9::text[],
-            $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[],
+            $10::text[], $11::text[], $12::text[], $14::text[], $15::text[], $16::text[],
             $17::bytea[], $18::bytea[], $19::text[], $20::text[], $21::bytea[], $22::int[]) with ordinality
         as s (turn_number, agent_id, token_hash, outcome, content_digest, role, record_id, box_id, card_id,
-            metadata, payload, record_annotations, annotations, credential_id, secret_hash,
+            metadata, record_annotations, annotations, credential_id, secret_hash,
             next_hash, next_annotations, key, body_digest, record_limit, place)
     cross join lateral cg_callers($1, s.agent_id, s.credential_id, s.secret_hash) who
     where (
@@ -73,7 +73,7 @@ with sent as (
             and claim_expires_at > cg_clock() and serial_key is null
         for no key update
     ) t
-    where s.payload is null or s.role <> 'provision_launch_started' or (
+    where s.record_id is null or s.role <> 'provision_launch_started' or (
             select r.turn_number
             from cg_records r
             where r.project_id = $1 and r.turn_number = s.turn_number
@@ -85,9 +85,9 @@ with sent as (
     set state = 'closed', outcome = h.outcome, closed_at = cg_clock(), updated_at = cg_clock(),
         claim_agent_id = null, claim_token_hash = null, claim_expires_at = null,
         settled_token_hash = h.token_hash, settled_digest = h.content_digest,
-        record_count = t.record_count + (h.payload is not null)::int,
-        final_record_role = case when h.payload is not null then h.role end,
-        final_seq = case when h.payload is not null then t.record_count + 1 end
+        record_count = t.record_count + (h.record_id is not null)::int,
+        final_record_role = case when h.record_id is not null then h.role end,
+        final_seq = case when h.record_id is not null then t.record_count + 1 end
     from held h
     where t.project_id = $1 and t.turn_number = any (array(select turn_number from held))
         and t.turn_number = h.turn_number
@@ -151,9 +151,9 @@ with sent as (
     insert into cg_records (project_id, turn_number, turn_seq, record_id, role, box_id, card_id,
         metadata, payload, created_at)
     select $1, turn_number, final_seq, record_id, role, box_id, card_id,
-        metadata::json, payload::json, cg_clock()
+        metadata::json, ($13::json[])[place], cg_clock()
     from closed
-    where payload is not null
+    where record_id is not null
 ), logged as (
     -- The events of the ends, and then those of the claims.
     insert into cg_ledger (project_id, event_type, subject_kind, subject_id, actor_kind, actor_id,
@@ -164,7 +164,7 @@ with sent as (
         select 'turn.progress_appended' as event_type, turn_number, agent_id, cause_kind, cause_id,
             record_annotations as annotations, box_id, null::bigint as parent_number, place, 1 as step
         from closed
-        where payload is not null
+        where record_id is not null
         union all
         select 'turn.finished', turn_number, agent_id, cause_kind, cause_id,
             annotations, null, parent_number, place, 2
