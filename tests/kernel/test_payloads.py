@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import uuid
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cgworker.kernel.store import ids
 from cgworker.kernel.store.ids import digest, keyed_box_id, new_box_id, new_record_id, turn_number
 from cgworker.wire.converter import loads
 from cgworker.wire.records import JSON_LINES
@@ -182,3 +184,13 @@ def test_a_forked_child_makes_other_ids() -> None:
 def test_what_is_no_turn_id_names_no_turn(id: str) -> None:
     """It gets the number 0, which no turn has."""
     assert turn_number(id) == 0
+
+
+def test_a_text_that_looks_like_a_number_is_not_written_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prose is long, and a digit with a dot behind it says nothing about the numbers beside it."""
+    rewrite = Mock(wraps=lambda value: value)
+    monkeypatch.setattr(ids, "_plain_numbers", rewrite)
+    digest({"text": "It took 3.5 s, or 1e1.", "count": [3, True, None, {"more": 2**70}]})
+    assert rewrite.call_count == 0
+    digest({"text": "", "took": [{"seconds": 3.5}]})
+    assert rewrite.call_count == 1

@@ -18,10 +18,10 @@ from cgworker.wire.values import ExactNumber, JsonText
 
 _WRITE_KEYS = uuid.uuid5(uuid.NAMESPACE_URL, "commonground-kernel/cardbox-write-key")
 _TURN_ID = re.compile(r"T-([1-9][0-9]{0,17})\Z", re.ASCII)
-_HAS_FRACTION_OR_EXPONENT = re.compile(rb"[0-9][.eE]")
 _POOL_BYTES = 4096
+_CONTAINERS = (dict, list, tuple)
+_PLAIN = frozenset({str, int, bool, type(None)})
 _QUICK = 4096  # characters; to parse more may take milliseconds
-_LONG = 2**20  # bytes; to look through them takes longer than to write the few values that are not JsonText
 _MAX_PLAIN_DIGITS = 640  # digits; Python converts so many whatever limit it has been given
 
 
@@ -96,10 +96,7 @@ def hash_of(secret: str) -> bytes:
 
 def digest(value: Any) -> bytes:
     """Return a digest that is equal for values equal as jsonb: any order of keys and form of numbers."""
-    text = dumps(value, sort_keys=True)
-    if len(text) > _LONG or _HAS_FRACTION_OR_EXPONENT.search(text):
-        text = dumps(_plain_numbers(value), sort_keys=True)
-    return hashlib.sha256(text).digest()
+    return hashlib.sha256(_ordered_text(value)).digest()
 
 
 async def digest_of_text(text: str) -> bytes:
@@ -115,10 +112,29 @@ def _parse_and_digest(text: str) -> bytes:
 
 def json_text(value: Any) -> JsonText:
     """Return the value as JSON text, which `dumps` and `digest` treat as the value itself."""
-    text, ordered = dumps(value), dumps(value, sort_keys=True)
-    if _HAS_FRACTION_OR_EXPONENT.search(ordered):
-        ordered = dumps(_plain_numbers(value), sort_keys=True)
+    text, ordered = dumps(value), _ordered_text(value)
     return JsonText(text, text if ordered == text else ordered)
+
+
+def _ordered_text(value: Any) -> bytes:
+    """Return the text that is the same for equal values: keys in order, and one form for each number."""
+    return dumps(_plain_numbers(value) if _has_float(value) else value, sort_keys=True)
+
+
+def _has_float(value: Any) -> bool:
+    """Whether there is a number other than an `int`. To search the text takes longer: it may be prose."""
+    left: list[Any] = [(value,)]
+    while left:
+        several = left.pop()
+        for each in several.values() if isinstance(several, dict) else several:
+            kind = type(each)
+            if kind in _PLAIN:
+                continue
+            if issubclass(kind, float):
+                return True
+            if issubclass(kind, _CONTAINERS):
+                left.append(each)
+    return False
 
 
 def _plain_numbers(value: Any) -> Any:
