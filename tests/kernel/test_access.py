@@ -117,6 +117,15 @@ async def forget(worker: Agent) -> Agent:
     return evolve(worker, credential="cgac_cred_nobody.AAAA")
 
 
+async def test_a_revoked_credential_brings_no_large_body_through(worker: Agent) -> None:
+    """Also while the kernel still lets the body in, because the credential was valid a moment ago."""
+    await worker.dispatch(worker, input="x" * 100_000)
+    await revoke(worker)
+    for size in (1, 100_000):
+        answer = await worker.ask("POST", "turns:dispatch", worker.dispatching(worker, input="x" * size))
+        assert answer.status_code == 403
+
+
 async def revoke(worker: Agent) -> Agent:
     await worker.post(f"agents/worker/credentials/{worker.bearer.credential_id}:revoke", {})
     return worker

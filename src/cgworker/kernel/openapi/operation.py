@@ -12,7 +12,7 @@ from typing import Any
 from starlette.responses import Response
 from starlette.routing import compile_path
 
-from cgworker.kernel.access import authenticate
+from cgworker.kernel.access import recognize
 from cgworker.kernel.http.request import Request
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -48,7 +48,7 @@ class Operation:
         query: type | None = None,
         headers: tuple[str, ...] = (),
         identified_by: tuple[str, ...] = ("project", "agent", "bearer"),
-        identify: Callable[[Request], Awaitable[Any]] | None = authenticate,
+        identify: Callable[[Request], Awaitable[Any]] | None = recognize,
         noun: str | None = None,
     ) -> None:
         self.method = method  # without HEAD: the reference answers it with a 405
