@@ -34,6 +34,16 @@ async def test_an_array_comes_back_as_it_was(
     assert (row["texts"], row["blobs"]) == (texts, blobs)
 
 
+async def test_json_is_bytes_and_comes_back_as_it_was(database: Database) -> None:
+    """Nothing decodes it only to encode it again."""
+    texts = [b'{"a": [1.0, "\\u0000"]}', None, '"ü"'.encode()]
+    row = await database.fetchrow("select $1::json[] as texts", texts)
+    assert row is not None
+    assert row["texts"] == texts
+    with pytest.raises(InvalidRequest):
+        await database.fetch("select $1::json[]", [b"{"])
+
+
 async def test_postgresql_sees_the_same_as_through_asyncpg(database: Database, dsn: str) -> None:
     """Also NULL, which is no text, and an empty array, which has no dimensions."""
     statement = "select $1::text[]::text, $2::bytea[]::text, array_ndims($1), array_lower($2, 1)"

@@ -184,7 +184,7 @@ def row_of(item: Fenced[Finish]) -> tuple[Any, ...]:
         new_box_id(),
         new_box_id(),
         card_metadata(role),
-        dumps(payload).decode() if has_payload else None,
+        dumps(payload) if has_payload else None,
         annotate_record(finish.meta, role),
         annotate(finish.meta),
         *item.bearer.row(),

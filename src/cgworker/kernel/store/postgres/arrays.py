@@ -1,7 +1,8 @@
-"""Encode and decode arrays of text and bytea, which carry the columns of nearly all statements.
+"""Encode and decode arrays of text, bytea and json, which carry the columns of nearly all statements.
 
 asyncpg takes every element for an array in an array until `collections.abc` says that it is none. For the
-columns of eighty turns that takes as long as all else that a statement costs the kernel.
+columns of eighty turns that takes as long as all else that a statement costs the kernel. JSON is bytes here,
+as it is written.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ _TYPES: tuple[tuple[str, int, int, Callable[[Any], bytes], Callable[[bytes], Any
     # The name of the array's type, its oid and that of its elements, which are the same in each server.
     ("_text", 1009, 25, str.encode, bytes.decode),
     ("_bytea", 1001, 17, bytes, bytes),
+    ("_json", 199, 114, bytes, bytes),
 )
 _EMPTY = Struct(">iii")  # no dimensions, no nulls, the oid of the elements
 _HEAD = Struct(">iiiii")  # one dimension, whether there are nulls, the oid, the length, the first index
@@ -27,7 +29,7 @@ _NULL = _LENGTH.pack(-1)
 
 
 def set_array_codecs(connection: Connection[Record]) -> None:
-    """Let a connection encode and decode arrays of text and bytea by these functions.
+    """Let a connection encode and decode arrays of text, bytea and json by these functions.
 
     `Connection.set_type_codec` would do the same, but refuses arrays.
     """
