@@ -34,6 +34,13 @@ async def kernel(new_project: NewProject) -> AsyncIterator[LocalKernel]:
         yield kernel
 
 
+@pytest.fixture
+async def patient(new_project: NewProject) -> AsyncIterator[LocalKernel]:
+    """A kernel with leases that do not end within a test, however busy the machine is."""
+    async with new_project() as kernel:
+        yield kernel
+
+
 @asynccontextmanager
 async def working(worker: Worker) -> AsyncIterator[Worker]:
     """The worker runs while the block does, and drains at its end."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
@@ -16,16 +16,8 @@ from cgworker.outcome import Outcome
 from cgworker.testing import LocalKernel
 from cgworker.wire.refs import TurnRef
 from tests.journeys.conftest import closed, history, in_state, working
-from tests.kernels import NewProject
 
 FAST = WorkerOptions(wait_seconds=5)
-
-
-@pytest.fixture
-async def patient(new_project: NewProject) -> AsyncIterator[LocalKernel]:
-    """A kernel with leases that do not end within a test."""
-    async with new_project() as kernel:
-        yield kernel
 
 
 async def states(client: KernelClient, turns: list[TurnRef]) -> list[str]:

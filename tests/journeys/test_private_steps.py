@@ -36,6 +36,12 @@ CANARY = "canary-7f3a9c"
 
 
 @pytest.fixture
+def kernel(patient: LocalKernel) -> LocalKernel:
+    """No lease has to end here."""
+    return patient
+
+
+@pytest.fixture
 def spelled() -> Iterator[Spelled]:
     handler, root = Spelled(), logging.getLogger()
     level = root.level
