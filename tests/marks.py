@@ -49,15 +49,18 @@ SLOW = [
 SERIAL = ["cli/test_exactness.py", "journeys/test_commands.py", "kernel/test_statements.py"]
 
 
-# Pages in browsers, examples, and stories of kills, crowds and chance. What they run of the library, other
-# tests run as well. The gate leaves them untraced: coverage doubles the time of a test, and more than doubles
-# that of a program. A line that only they run counts as not covered.
+# Pages in browsers, examples, stories of kills, crowds and chance, and others that cost much. What they run
+# of the library, other tests run as well. The gate leaves them untraced: coverage doubles the time of a test,
+# and more than doubles that of a program. A line that only they run counts as not covered.
 UNTRACED = [
     "adapters/test_ag_ui_javascript.py",
     "adapters/test_extras.py",
+    "cli/test_commands.py",
     "cli/test_parse_in_child.py",
     "cli/test_startup.py",
-    "conformance",
+    "cli/test_tables.py",
+    "conformance/peer",
+    "console/test_journeys.py",
     "console/test_pages.py",
     "console/test_restart.py",
     "console/test_story.py",
@@ -66,6 +69,8 @@ UNTRACED = [
     "journeys/test_claims_ahead.py",
     "journeys/test_counts.py",
     "journeys/test_crashes.py",
+    "journeys/test_credentials.py",
+    "journeys/test_failover.py",
     "journeys/test_following.py",
     "journeys/test_killed_agents.py",
     "journeys/test_killed_claude.py",
@@ -82,13 +87,21 @@ UNTRACED = [
     "journeys/test_retries.py",
     "journeys/test_stuck.py",
     "journeys/test_surroundings.py",
+    "kernel/test_access.py",
     "kernel/test_crowds.py",
     "kernel/test_fuzz.py",
     "kernel/test_killed_schedules.py",
     "kernel/test_kills.py",
+    "kernel/test_long_poll.py",
+    "kernel/test_one_project.py",
+    "kernel/test_order.py",
     "kernel/test_order_crowds.py",
     "kernel/test_order_model.py",
+    "kernel/test_pages.py",
+    "kernel/test_payloads.py",
     "kernel/test_plans.py",
+    "kernel/test_states.py",
+    "kernel/test_timers.py",
     "test_docs.py",
     "test_environment.py",
     "test_examples.py",
