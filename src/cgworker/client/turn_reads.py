@@ -49,7 +49,7 @@ class TurnReads:
         answer = await self._kernel.send(
             "GET", turn_path(turn), query={"state": state}, wait_seconds=wait_seconds
         )
-        return structure_answer(TurnSnapshot, answer.body)
+        return structure_answer(TurnSnapshot, answer.body).read_whole()
 
     async def context(self, turn: TurnRef, *, after_turn_seq: int = 0, limit: int = 100) -> TurnContext:
         """Return the turn and one page of its records.

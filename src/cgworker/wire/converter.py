@@ -140,8 +140,13 @@ def structure_answer(cls: type[T], value: Any) -> T:
     Raises:
         AnswerInvalid: the kernel's fault: the answer does not have the form of `cls`.
     """
-    with suppress(Exception):  # then it is read again, for the faults
+    try:
         return QUICK_ANSWERS.structure(value, cls)
+    except Exception:  # it is read again, for the faults
+        return _structure_with_faults(cls, value)
+
+
+def _structure_with_faults(cls: type[T], value: Any) -> T:
     try:
         return ANSWERS.structure(value, cls)
     except (BaseValidationError, Fault) as broken:
@@ -267,4 +272,5 @@ def _write_ordered(value: Any) -> Any:
 REQUESTS: Final = wire_converter(unstructure_plain, strict=True)
 ANSWERS: Final = wire_converter(unstructure_plain, strict=False)
 QUICK_ANSWERS: Final = wire_converter(unstructure_plain, strict=False, says_where=False)
+Lazy.hook_of = staticmethod(QUICK_ANSWERS.get_structure_hook)
 PLAIN: Final = register_hooks(wire_converter(unstructure_plain, strict=False))

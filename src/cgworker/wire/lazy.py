@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, TypeVar
 
 import attrs
 
@@ -27,6 +27,9 @@ class Lazy:
 
     read: ClassVar[Callable[[Any, Any], Any]]
     """Reads a value of a type from JSON, or from JSON text; the converter sets it."""
+
+    hook_of: ClassVar[Callable[[Any], Callable[[Any, Any], Any]]]
+    """Returns what reads values of a type from JSON, and raises whatever; the converter sets it."""
 
     @classmethod
     def of(cls: type[T], answer: Mapping[str, Any] | bytes) -> T:
@@ -47,17 +50,31 @@ class Lazy:
         answer: Mapping[str, Any] = self._answer
         return answer
 
+    def read_whole(self: T) -> T:
+        """Read all fields now, and return the object.
+
+        Raises:
+            AnswerInvalid: a field is missing or at fault.
+        """
+        cls: Any = type(self)
+        for name in _fields_of(cls):
+            getattr(self, name)
+        return self
+
     def __getattr__(self, name: str) -> Any:
         """Read a field that was not read yet."""
-        kinds = _kinds_of(cast("Any", type(self)))
-        if name not in kinds:
+        cls: Any = type(self)
+        if (field := _fields_of(cls).get(name)) is None:
             raise AttributeError(name)
-        kind, value = kinds[name]
-        answer = self.answered()
+        kind, hook, value = field
+        answer = self._answer if type(self._answer) is dict else self.answered()
         if name in answer:
-            value = Lazy.read(kind, answer[name])
+            try:
+                value = hook(answer[name], kind)
+            except Exception:  # it is read again, for the faults
+                value = Lazy.read(kind, answer[name])
         if value is attrs.NOTHING:
-            raise AnswerInvalid(f"the kernel's answer is not a {type(self).__name__}: {name} is missing")
+            raise AnswerInvalid(f"the kernel's answer is not a {cls.__name__}: {name} is missing")
         object.__setattr__(self, name, value)
         return value
 
@@ -66,6 +83,7 @@ _keep = Lazy.__dict__["_answer"].__set__
 
 
 @lru_cache
-def _kinds_of(cls: Any) -> dict[str, tuple[Any, Any]]:
-    """Return the type and the default of each field of a class."""
-    return {field.name: (field.type, field.default) for field in attrs.fields(attrs.resolve_types(cls))}
+def _fields_of(cls: Any) -> dict[str, tuple[Any, Callable[[Any, Any], Any], Any]]:
+    """Return for each field of a class its type, what reads it, and its default."""
+    fields = attrs.fields(attrs.resolve_types(cls))
+    return {field.name: (field.type, Lazy.hook_of(field.type), field.default) for field in fields}

@@ -10,6 +10,7 @@ from attrs import field, frozen
 
 from cgworker.wire.absent import ABSENT, Absent
 from cgworker.wire.converter import ANSWERS, QUICK_ANSWERS, REQUESTS, unstructure
+from cgworker.wire.lazy import Lazy
 from cgworker.wire.meta import Meta, Trace
 from cgworker.wire.order import OrderKey, Priority
 from cgworker.wire.refs import AgentRef, CardBoxRef, Cause, ClaimToken, TurnRef
@@ -20,7 +21,7 @@ CONVERSATION_KIND = "turn.conversation.v1"
 
 
 @frozen(kw_only=True)
-class TurnSnapshot:
+class TurnSnapshot(Lazy):
     """The current state of a turn. `final_cardbox_ref` tells a final payload of null from a missing one.
 
     `resume_at` is when the kernel queues a suspended turn; others do not have it (difference 30).

@@ -163,7 +163,7 @@ def read_strict_int(value: Any, _: Any) -> int:
     Raises:
         Fault: the value is not an integer.
     """
-    if isinstance(value, bool) or not isinstance(value, int):
+    if type(value) is not int:  # no bool
         raise Fault("int_type", "Input should be a valid integer")
     return value
 
@@ -178,6 +178,8 @@ def read_float(value: Any, _: Any) -> float:
     Raises:
         Fault: the value is not a number.
     """
+    if type(value) is float:
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise Fault("float_type", "Input should be a valid number")
     return float(value)
@@ -210,7 +212,7 @@ _LAST = datetime.max.replace(tzinfo=UTC) - _MICROSECOND
 
 def _finite(instant: datetime) -> datetime:
     """Return the instant, or the one beside it: asyncpg takes Python's first and last for infinity."""
-    return min(max(instant, _FIRST), _LAST)
+    return instant if _FIRST <= instant <= _LAST else min(max(instant, _FIRST), _LAST)
 
 
 def read_datetime(value: Any, _: Any) -> datetime:

@@ -54,7 +54,9 @@ def wire_converter(
     converter.register_structure_hook(datetime, read_datetime)
     converter.register_unstructure_hook(datetime, lambda instant: instant)  # orjson writes it
     converter.register_unstructure_hook(ExactNumber, lambda number: number)
-    converter.register_structure_hook_factory(has_fields, _reads_object(converter, strict=strict))
+    converter.register_structure_hook_factory(
+        has_fields, _reads_object(converter, strict=strict, says_where=says_where)
+    )
     converter.register_unstructure_hook_func(has_fields, write_user_value)
     converter.register_unstructure_hook_factory(is_own, _writes_object(converter))
     converter.register_structure_hook_factory(_is_tuple, _reads_tuple(converter))
@@ -111,7 +113,11 @@ def _is_tuple(cls: Any) -> bool:
 
 
 def _is_maybe_absent(cls: Any) -> bool:
-    return get_origin(cls) in (Union, types.UnionType) and Absent in get_args(cls)
+    return _is_union(cls) and Absent in get_args(cls)
+
+
+def _is_union(cls: Any) -> bool:
+    return get_origin(cls) in (Union, types.UnionType)
 
 
 def _reads_present(converter: Converter) -> Callable[[Any], Read]:
@@ -120,7 +126,7 @@ def _reads_present(converter: Converter) -> Callable[[Any], Read]:
     def factory(cls: Any) -> Read:
         present = _present_of(cls)
         read = converter.get_structure_hook(present)
-        return lambda value, _: read(value, present)
+        return (lambda value, _: read(value, present)) if _is_union(present) else read
 
     return factory
 
@@ -134,14 +140,16 @@ def _present_of(cls: Any) -> Any:
     return reduce(or_, (kind for kind in get_args(cls) if kind is not Absent))
 
 
-def _reads_object(converter: Converter, *, strict: bool) -> Callable[[Any], Read]:
+def _reads_object(converter: Converter, *, strict: bool, says_where: bool) -> Callable[[Any], Read]:
     def factory(cls: Any) -> Read:
-        is_lazy = issubclass(cls, Lazy) and not strict
-        read_fields = (
-            _reads_lazily(cls)
-            if is_lazy
-            else make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=strict)
-        )
+        if issubclass(cls, Lazy) and not strict:
+            read_fields = _reads_lazily(cls)
+        else:
+            read_fields = make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=strict)
+            if not says_where and _has_required_field(
+                cls
+            ):  # what is no object raises there, and is read again
+                return read_fields
 
         def read(value: Any, _: Any) -> Any:
             if not isinstance(value, dict):
@@ -154,6 +162,10 @@ def _reads_object(converter: Converter, *, strict: bool) -> Callable[[Any], Read
         return read
 
     return factory
+
+
+def _has_required_field(cls: Any) -> bool:
+    return attrs.has(cls) and any(field.default is attrs.NOTHING for field in attrs.fields(cls))
 
 
 def _reads_lazily(cls: type[Lazy]) -> Read:
