@@ -56,6 +56,14 @@ class BatchFiles:
         self._scanned_at = -math.inf
         self._lock = threading.Lock()
 
+    def may_have(self, name: str, fingerprint: str, *, since: float = math.inf) -> bool:
+        """Whether the folder has a file of this name, or a result of this turn; `since` as in `find`."""
+        with self._lock:
+            for file in self._scan(since).values():
+                if fingerprint in file.results:
+                    return True
+            return name in self._others
+
     def find(self, fingerprint: str, *, since: float = math.inf) -> tuple[Path, Stored] | None:
         """Find the undelivered result of a turn, and the file that holds it.
 

@@ -30,7 +30,7 @@ from cgworker.wire.refs import AgentRef, TurnRef
 from cgworker.worker.batching.batcher import CallBatcher, loop_local
 from cgworker.worker.outbox.batch_files import SUFFIX, BatchFiles, Stored, batch_files_in, read_line
 from cgworker.worker.outbox.files import OutboxFiles
-from cgworker.worker.outbox.writer import OutboxWriter, ResultLine
+from cgworker.worker.outbox.writer import OutboxWriter, PendingWrite, ResultLine
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -63,27 +63,20 @@ class OutboxEntry:
 
 
 class StoredResult:
-    """A result on its way to the disk. Made by `Outbox.begin`: `wait` for it, or `drop` it.
+    """A result on its way to the disk. Made by `Outbox.begin`: `wait` for it, or have it dropped.
 
     Attributes:
         size: how many bytes it has, as JSON.
+        write: its write to the disk.
     """
 
     def __init__(self, writer: OutboxWriter, entry: OutboxEntry, line: bytes, delay_seconds: float) -> None:
         self.size: int = len(line)
         self._writer = writer
         self._entry = entry
-        self._write = writer.begin(ResultLine(entry.own_name, entry.fingerprint, line), delay_seconds)
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the result is on the disk, could not be written, or is never going to be."""
-        return self._write.is_over
-
-    @property
-    def error(self) -> Exception | None:
-        """Why the result could not be written; None if it could, or while it is not known."""
-        return self._write.error
+        self.write: PendingWrite = writer.begin(
+            ResultLine(entry.own_name, entry.fingerprint, line), delay_seconds
+        )
 
     async def wait(self) -> OutboxEntry:
         """Wait until the result is on the disk, without the delay that was asked for, and return its entry.
@@ -92,16 +85,12 @@ class StoredResult:
             OutboxFull: it would exceed the outbox's size limit.
             OSError: the folder cannot be written.
         """
-        if not self._write.is_over:
-            await _in_own_thread(self._writer.wait, self._write)
-        if self._write.error is not None:
-            raise self._write.error
-        assert self._write.path is not None  # it is over
-        return evolve(self._entry, path=self._write.path)
-
-    def drop(self) -> None:
-        """Remove the result, since the kernel has it; this does not wait for the disk."""
-        self._writer.drop(self._write)
+        if not self.write.is_over:
+            await _in_own_thread(self._writer.wait, self.write)
+        if self.write.error is not None:
+            raise self.write.error
+        assert self.write.path is not None  # it is over
+        return evolve(self._entry, path=self.write.path)
 
 
 class Outbox:
@@ -119,7 +108,7 @@ class Outbox:
         self._folder = folder
         self._on_trouble = on_trouble
         self._max_bytes = max_bytes
-        self._dropped: deque[tuple[TurnRef, StoredResult]] = deque()
+        self._dropped: deque[tuple[TurnRef, PendingWrite]] = deque()
 
     @property
     def _dead_letters_folder(self) -> Path:
@@ -160,19 +149,19 @@ class Outbox:
 
     def drop(self, turn: TurnRef, result: StoredResult) -> None:
         """Remove the result of a turn, since the kernel has it; this does not wait for the disk."""
-        result.drop()
-        self._dropped.append((turn, result))
+        self._writer.drop(result.write)
+        self._dropped.append((turn, result.write))
         self.report_failures()
 
     def report_failures(self) -> None:
         """Report the results that could not be stored, and were dropped before that was known."""
         while self._dropped and self._dropped[0][1].is_over:
-            turn, result = self._dropped.popleft()
-            if result.error is None:
+            turn, write = self._dropped.popleft()
+            if write.error is None:
                 continue
-            logger.error("%s: the result could not be stored: %s", turn, result.error)
-            if isinstance(result.error, OSError):
-                self._on_trouble(result.error)
+            logger.error("%s: the result could not be stored: %s", turn, write.error)
+            if isinstance(write.error, OSError):
+                self._on_trouble(write.error)
 
     async def flush(self) -> None:
         """Wait until all dropped results are removed, ten seconds at most: the disk may hang."""
@@ -190,6 +179,8 @@ class Outbox:
                 then, so one scan of the folder serves all turns claimed together. By default it is now.
         """
         own, files = f"{turn.ref.turn_id}.{turn.fingerprint}.json", self._batch_files
+        if not files.may_have(own, turn.fingerprint, since=since):
+            return None
         if files.has_file(own, since=since):
             stored = _read_own(self._folder / own)
             if stored.get("fingerprint") == turn.fingerprint:

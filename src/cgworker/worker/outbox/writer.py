@@ -75,11 +75,13 @@ class OutboxWriter:
     def __init__(self, write_all: WriteAll, remove_all: RemoveAll) -> None:
         self._write_all = write_all
         self._remove_all = remove_all
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._waiting: deque[PendingWrite] = deque()
         self._unneeded: list[PendingWrite] = []
         self._remove_at = -math.inf
         self._is_working = False
+        self._is_asleep = False
         self._thread: threading.Thread | None = None
 
     def begin(self, result: ResultLine, delay_seconds: float = 0.0) -> PendingWrite:
@@ -93,14 +95,14 @@ class OutboxWriter:
             RuntimeError: no thread could be started.
         """
         write = PendingWrite(result, monotonic() + delay_seconds if delay_seconds else -math.inf)
-        with self._changed:
+        with self._lock:
             self._wake()
             self._waiting.append(write)
         return write
 
     def drop(self, write: PendingWrite) -> None:
         """Note that a result is no longer needed. It is removed soon, if it is or gets on the disk."""
-        with self._changed:
+        with self._lock:
             write.is_dropped = True
             if write.path is not None and self._remove_soon(write):
                 with suppress(RuntimeError):  # no thread could be started: the next one does it
@@ -135,7 +137,8 @@ class OutboxWriter:
             thread = threading.Thread(target=self._run, name="cgworker: outbox", daemon=True)
             thread.start()  # before it is kept: it may fail
             self._thread = thread
-        else:
+        elif self._is_asleep:
+            self._is_asleep = False  # it need not be told twice
             self._changed.notify_all()
 
     def _run(self) -> None:
@@ -174,7 +177,10 @@ class OutboxWriter:
                 if not (self._waiting or self._unneeded):
                     self._changed.notify_all()  # `flush` may wait for what was dropped
                 seconds = min(seconds, to_removal)
-                if not self._changed.wait(seconds) and not self._waiting and not self._unneeded:
+                self._is_asleep = True
+                was_woken = self._changed.wait(seconds)
+                self._is_asleep = False
+                if not was_woken and not self._waiting and not self._unneeded:
                     self._thread = None
                     return None
 
