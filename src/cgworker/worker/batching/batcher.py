@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Any, Generic, TypeVar, cast
 
 import anyio
 import anyio.lowlevel
+import sniffio
 from attrs import define
 
 from cgworker.group_commit import GroupCommit
@@ -33,17 +35,24 @@ class _Call(Generic[Request, Answer]):
     answer: Answer | Exception | None = None
     is_taken: bool = False
     is_over: bool = False
-    _changed: anyio.Event | None = None
+    _changed: anyio.Event | asyncio.Future[None] | None = None
 
-    async def wait_for_change(self) -> None:
+    async def wait_for_change(self, *, on_asyncio: bool) -> None:
         """Wait until the call is answered, or may lead the next batch."""
-        self._changed = anyio.Event()
-        await self._changed.wait()
+        if on_asyncio:  # an event makes fifteen calls, and each turn waits here
+            self._changed = future = asyncio.get_running_loop().create_future()
+            await future
+        else:
+            self._changed = event = anyio.Event()
+            await event.wait()
 
     def notify(self) -> None:
         """Wake the caller."""
-        if self._changed is not None:
-            self._changed.set()
+        changed = self._changed
+        if isinstance(changed, anyio.Event):
+            changed.set()
+        elif changed is not None and not changed.done():
+            changed.set_result(None)
 
     def end(self, answer: Answer | Exception) -> None:
         """Set the answer and wake the caller."""
@@ -76,10 +85,13 @@ class CallBatcher(Generic[Request, Answer]):
         self._gather_seconds = gather_seconds
         self._max_under_way = max_under_way
         self._under_way_count = 0
+        self._is_on_asyncio: bool | None = None  # a batcher is used in one event loop
         self._group: GroupCommit[_Call[Request, Answer]] = GroupCommit(_MAX_SIZE, self._may_overlap)
 
     async def __call__(self, request: Request) -> Answer:
         """Make this call in a batch with others that wait, and return its answer or raise its exception."""
+        if self._is_on_asyncio is None:
+            self._is_on_asyncio = sniffio.current_async_library() == "asyncio"
         own_call: _Call[Request, Answer] = _Call(request)
         self._group.add(own_call)
         try:
@@ -87,13 +99,13 @@ class CallBatcher(Generic[Request, Answer]):
                 if not own_call.is_taken and self._group.begin():
                     await self._make_batch(own_call)
                 else:
-                    await own_call.wait_for_change()
+                    await own_call.wait_for_change(on_asyncio=self._is_on_asyncio)
         finally:
             if not own_call.is_over:
                 self._drop(own_call)
         if isinstance(own_call.answer, Exception):
             raise own_call.answer
-        return cast("Answer", own_call.answer)
+        return own_call.answer  # type: ignore[return-value]  # it is over, so it has an answer
 
     async def _make_batch(self, own_call: _Call[Request, Answer]) -> None:
         """Make the waiting calls, this one among them; none if another batch has taken it meanwhile."""
