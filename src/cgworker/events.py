@@ -271,7 +271,7 @@ def is_heard(listener: Listener | None, kind: type[Event]) -> bool:
 
     Args:
         listener: the listener; None if there is none.
-        kind: the class of the event.
+        kind: the class of the event; if nobody hears an `Event`, nobody hears events of a lower level.
     """
     return listener is not None or logger.isEnabledFor(kind.level)
 

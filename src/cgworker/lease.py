@@ -136,7 +136,7 @@ class Lease:
     @property
     def fence_at(self) -> float:
         """When work on the turn must begin to end."""
-        return self.ends_at - self.margin_seconds
+        return self.asked_at + self._remaining - min(_MAX_MARGIN_SECONDS, self._remaining * _MARGIN_FRACTION)
 
     @property
     def seconds_left(self) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 
 from cgworker.wire.absent import ABSENT
 from cgworker.wire.converter import dumps, unstructure_plain
@@ -88,6 +88,7 @@ class Suspending(BaseException):
 
 Closed = Succeeded | Failed | Stopped
 Outcome = Closed | Suspended
+_OUTCOMES = (Succeeded, Failed, Stopped, Suspended)
 
 
 def succeed(payload: Any = ABSENT, role: str = "deliverable") -> Succeeded:
@@ -146,7 +147,7 @@ def hand_back() -> Suspended:
 
 def outcome_of(value: Any) -> Outcome:
     """Return the outcome that a handler's return value stands for."""
-    if isinstance(value, Succeeded | Failed | Stopped | Suspended):
+    if isinstance(value, _OUTCOMES):
         return value
     return Succeeded() if value is None else Succeeded(value)
 
@@ -161,7 +162,7 @@ def plain_outcome(outcome: Outcome) -> Outcome:
         return outcome
     payload = unstructure_plain(outcome.payload)
     dumps(payload)  # refuses what is nested too deeply, and invalid text
-    return evolve(outcome, payload=payload)
+    return type(outcome)(payload, outcome.role)
 
 
 def word_for(outcome: Outcome) -> str:

@@ -7,15 +7,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
+from typing import Protocol
 
 import anyio
 import anyio.abc
 import anyio.lowlevel
 from anyio.lowlevel import RunVar
-from attrs import define, field, frozen
+from attrs import define, frozen
 
 from cgworker.errors import CommonGroundError, KernelRefused, KernelTrouble
 from cgworker.events import logger
@@ -57,6 +58,37 @@ def _held_here() -> HeldLeases:
         return renewed
 
 
+class Renewable(Protocol):
+    """What is called and asked when a lease is renewed: `RenewalHooks`, or an object that watches a lease."""
+
+    def next_at(self, lease: Lease, held_count: int) -> float:
+        """Return when to renew, on the lease's clock; `held_count` leases are held in this event loop."""
+
+    @property
+    def renew(self) -> Callable[[ClaimToken], Awaitable[RenewalResult]]:
+        """Renews the claim at the kernel."""
+
+    @property
+    def lost(self) -> Callable[[str], None]:
+        """Called once, when the lease is lost, with the reason in words."""
+
+    @property
+    def stop(self) -> Callable[[], None]:
+        """Called after each renewal that reports a stop request."""
+
+    @property
+    def check_further(self) -> Callable[[], Awaitable[None]]:
+        """Checks, after each renewal, what its answer does not report; it has the same time limit."""
+
+    @property
+    def renewed(self) -> Callable[[float], None]:
+        """Called after each renewal, with the seconds to the next one."""
+
+    @property
+    def failed(self) -> Callable[[CommonGroundError], None]:
+        """Called after each renewal that failed and will be repeated."""
+
+
 @frozen
 class RenewalHooks:
     """Functions and settings for the renewal of one lease.
@@ -72,7 +104,6 @@ class RenewalHooks:
         fraction: renew after this part of the lease.
         max_seconds: renew after so many seconds at the latest; None is no such limit.
         in_step: renew at the same instants as others that are renewed in this event loop.
-        held: how many are held there.
     """
 
     renew: Callable[[ClaimToken], Awaitable[RenewalResult]]
@@ -84,40 +115,36 @@ class RenewalHooks:
     fraction: float = RENEW_FRACTION
     max_seconds: float | None = None
     in_step: bool = False
-    held: HeldLeases = field(factory=_held_here, repr=False, eq=False)
 
-    def next_at(self, lease: Lease) -> float:
-        """Return when to renew, on the lease's clock."""
-        in_step = self.held.count if self.in_step else 0
+    def next_at(self, lease: Lease, held_count: int) -> float:
+        """Return when to renew, on the lease's clock; `held_count` leases are held in this event loop."""
+        in_step = held_count if self.in_step else 0
         return lease.renew_at(self.fraction, self.max_seconds, in_step=in_step)
-
-    def seconds_to_next(self, lease: Lease) -> float:
-        """Return the seconds until the next renewal; 0 if it is due."""
-        return max(self.next_at(lease) - lease.clock(), 0.0)
 
 
 @define(eq=False)
 class _Scheduled:
-    """A lease that is renewed, and how to end the task that renews it, once there is one."""
+    """A lease that is renewed, and how to end the task that renews it, once there is one.
+
+    Attributes:
+        due_at: when the lease must be renewed or is lost, on its clock.
+    """
 
     lease: Lease
-    hooks: RenewalHooks
-    next_at: float
+    hooks: Renewable
+    held: HeldLeases
+    due_at: float
     scope: anyio.CancelScope | None = None
     sleep_scope: anyio.CancelScope | None = None
 
     @property
     def seconds_left(self) -> float:
         """The seconds until the lease must be renewed or is lost."""
-        return min(self.next_at, self.lease.fence_at) - self.lease.clock()
+        return self.due_at - self.lease.clock()
 
     def start_in(self, tasks: anyio.abc.TaskGroup) -> None:
         self.scope = anyio.CancelScope()
         tasks.start_soon(self._run, self.scope)
-
-    def end(self) -> None:
-        if self.scope is not None:
-            self.scope.cancel()
 
     def recheck(self) -> None:
         if self.sleep_scope is not None:
@@ -135,21 +162,22 @@ class _Scheduled:
     async def _renew_until_lost(self) -> None:
         lease, hooks, backoff = self.lease, self.hooks, Backoff(0.1, 2.0)
         while True:
-            await self._sleep_until(min(self.next_at, lease.fence_at))
+            await self._sleep_until(self.due_at)
             if lease.clock() >= lease.fence_at:
                 hooks.lost("it ran out before it could be renewed")
                 return
             try:
-                await _renew_once(lease, hooks)
+                await _renew_once(lease, hooks, self.held)
             except KernelRefused as refused:
                 hooks.lost(str(refused))
                 return
             except CommonGroundError as trouble:
                 hooks.failed(trouble)
-                self.next_at = lease.clock() + lease.bounded(backoff.next_seconds(trouble))
+                next_at = lease.clock() + lease.bounded(backoff.next_seconds(trouble))
             else:
                 backoff.reset()
-                self.next_at = hooks.next_at(lease)
+                next_at = hooks.next_at(lease, self.held.count)
+            self.due_at = min(next_at, lease.fence_at)
 
     async def _sleep_until(self, instant: float) -> None:
         # The clock may stop or jump while this task sleeps.
@@ -173,14 +201,20 @@ class RenewalScheduler:
         self._sleep_ends_at = 0.0
         self.held: HeldLeases = _held_here()
 
-    def keeping(self, lease: Lease, hooks: RenewalHooks) -> AbstractContextManager[None]:
+    @contextmanager
+    def keeping(self, lease: Lease, hooks: Renewable) -> Iterator[None]:
         """Renew the lease until the block ends, or until it is lost (`hooks.lost`)."""
-        return _Keeping(self, lease, hooks)
+        scheduled = self.begin(lease, hooks)
+        try:
+            yield
+        finally:
+            self.end(scheduled)
 
-    def begin(self, lease: Lease, hooks: RenewalHooks) -> _Scheduled:
-        """Begin to renew a lease."""
-        hooks.held.count += 1
-        scheduled = _Scheduled(lease, hooks, hooks.next_at(lease))
+    def begin(self, lease: Lease, hooks: Renewable) -> _Scheduled:
+        """Begin to renew a lease, until `end` or until it is lost (`hooks.lost`)."""
+        self.held.count += 1
+        due_at = min(hooks.next_at(lease, self.held.count), lease.fence_at)
+        scheduled = _Scheduled(lease, hooks, self.held, due_at)
         self._schedule(scheduled)
         lease.lost = hooks.lost
         return scheduled
@@ -190,8 +224,9 @@ class RenewalScheduler:
         scheduled.lease.lost = _ignore
         self._waiting.discard(scheduled)
         self._started.discard(scheduled)
-        scheduled.end()
-        scheduled.hooks.held.count -= 1
+        if scheduled.scope is not None:
+            scheduled.scope.cancel()
+        self.held.count -= 1
 
     def recheck(self) -> None:
         """Wake the sleeping tasks to read the clock again, after it has jumped as by a suspend."""
@@ -222,25 +257,8 @@ class RenewalScheduler:
         self._sleep_scope = None
 
 
-class _Keeping:
-    """Keeps a lease renewed within the block."""
-
-    __slots__ = ("_hooks", "_lease", "_scheduled", "_scheduler")
-
-    def __init__(self, scheduler: RenewalScheduler, lease: Lease, hooks: RenewalHooks) -> None:
-        self._scheduler = scheduler
-        self._lease = lease
-        self._hooks = hooks
-
-    def __enter__(self) -> None:
-        self._scheduled = self._scheduler.begin(self._lease, self._hooks)
-
-    def __exit__(self, *_: object) -> None:
-        self._scheduler.end(self._scheduled)
-
-
 @asynccontextmanager
-async def keep_renewed(lease: Lease, hooks: RenewalHooks) -> AsyncIterator[None]:
+async def keep_renewed(lease: Lease, hooks: Renewable) -> AsyncIterator[None]:
     """Renew a lease within the block, as `RenewalScheduler.keeping` does for many."""
     async with anyio.create_task_group() as tasks:
         try:
@@ -254,7 +272,7 @@ def _ignore(_reason: str) -> None:
     """Do nothing: the lease is no longer renewed."""
 
 
-async def _renew_once(lease: Lease, hooks: RenewalHooks) -> None:
+async def _renew_once(lease: Lease, hooks: Renewable, held: HeldLeases) -> None:
     """Try one renewal, within a third of the time left, so that further tries can follow."""
     asked_at = lease.clock()
     seconds = max((lease.fence_at - asked_at) / 3, 0.05)
@@ -264,7 +282,7 @@ async def _renew_once(lease: Lease, hooks: RenewalHooks) -> None:
     except TimeoutError:
         raise KernelTrouble(f"no answer to a renewal within {seconds:.1f} s") from None
     lease.extend(asked_at, server_time=renewed.server_time, expires_at=renewed.expires_at)
-    hooks.renewed(hooks.seconds_to_next(lease))
+    hooks.renewed(max(hooks.next_at(lease, held.count) - lease.clock(), 0.0))
     if renewed.stop_requested:
         hooks.stop()
     with anyio.move_on_after(seconds):

@@ -53,6 +53,7 @@ class Turn(Interruptible, DurableTurn):
         attempt: the number of the attempt, from 1.
         fingerprint: a value that no other turn has, even after a database reset has given the turn's id away
             again.
+        writes: what is written while the handler goes on; the worker sees to it that it is over in the end.
         no_room: set by a handler that could not begin, such as for lack of disk space; the worker then claims
             nothing until there is room.
         annotate: what dispatches of children carry in `meta.annotations`; middleware may replace it.
@@ -87,6 +88,7 @@ class Turn(Interruptible, DurableTurn):
             attempt=attempt,
         )
         DurableTurn.__init__(self, parts, waits)
+        self.writes: WriteBehind = self._journal.writes
         self.fingerprint: str = fingerprint_of(context.turn, kernel)
         self.snapshot: TurnSnapshot = context.turn
         self.ref: TurnRef = context.turn.turn
@@ -130,11 +132,6 @@ class Turn(Interruptible, DurableTurn):
     def seconds_left(self) -> float:
         """The seconds until the lease ends, if it is not renewed again."""
         return self._lease.seconds_left
-
-    @property
-    def writes(self) -> WriteBehind:
-        """What is written while the handler goes on. The worker sees to it that it is over in the end."""
-        return self._journal.writes
 
     async def records(self, role: str | None = None) -> tuple[SemanticItem, ...]:
         """Return the turn's records so far, oldest first, those of earlier attempts included.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import weakref
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import anyio
@@ -187,6 +189,42 @@ async def test_turns_of_one_answer_need_one_look_at_the_outbox(
             for turn in turns:
                 await closed(reader, turn)
     assert looks["looks"] <= counted.asked.total() + 1, counted.asked
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize(("capacity", "most"), [(1, 200), (8, 160)])
+async def test_a_turn_makes_few_calls(new_project: NewProject, capacity: int, most: int) -> None:
+    """Of the worker's own functions, without those that read, write and send; each takes its time."""
+    calls, counts = 0, list[int]()
+
+    def count(frame: FrameType, event: str, _: Any) -> None:
+        nonlocal calls
+        calls += event == "call" and _is_workers(frame.f_code.co_filename)
+
+    class Noting(Worker):
+        async def handle(self, _: Turn) -> str:
+            return "done"
+
+        async def on_settled(self, _: TurnReport) -> None:
+            counts.append(calls)
+
+    async with new_project() as kernel, await kernel.agent("desk", capacity=capacity) as desk:
+        turns = [await kernel.dispatch("desk", {}) for _ in range(40)]
+        sys.setprofile(count)
+        try:
+            async with working(Noting(desk)):
+                for turn in turns:
+                    await closed(desk, turn)
+        finally:
+            sys.setprofile(None)
+    made = (counts[34] - counts[10]) / 24
+    assert 20 < made <= most, made
+
+
+def _is_workers(file: str) -> bool:
+    """Whether a file is the worker's own: not of the kernel, and not of what both have."""
+    _, _, path = file.rpartition("/cgworker/")
+    return path != file and path.partition("/")[0] not in ("kernel", "wire", "client", "testing")
 
 
 async def test_a_turn_leaves_nothing_to_the_garbage_collector(kernel: LocalKernel) -> None:

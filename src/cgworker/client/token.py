@@ -41,8 +41,7 @@ class Token:
     @property
     def secrets(self) -> tuple[str, ...]:
         """The current token, and earlier ones."""
-        current = self.text
-        return tuple(known for known in (current, *self._known[1:]) if known is not None)
+        return tuple([known for known in (self.text, *self._known[1:]) if known is not None])
 
     def read_again(self) -> bool:
         """Read the file even if it seems unchanged; return True if the token is another one now."""

@@ -105,6 +105,11 @@ class Journal:
         """
         return not self._began_whole or any(wanted(item.payload) for item in self._records[1:])
 
+    @property
+    def has_input_alone(self) -> bool:
+        """Whether the turn has no record but its input."""
+        return self._began_whole and len(self._records) <= 1
+
     async def expect_more(self) -> None:
         """Note that the turn has records which are not read yet, once a read in progress has ended."""
         async with self._reading:

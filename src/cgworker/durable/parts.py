@@ -57,6 +57,8 @@ class Parts:
         """Whether the turn may have private values. Most have none, and nothing is made to find that out."""
         if "private" in vars(self):
             return self.private.may_exist
+        if self.attempt == 1 and self.journal.has_input_alone:
+            return False
         return may_exist_already(self.journal, self.attempt)
 
     @cached_property

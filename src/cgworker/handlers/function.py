@@ -109,16 +109,15 @@ class FunctionHandler:
         Args:
             turn: the turn.
         """
-        try:
-            arguments = [turn, *self._input_of(turn)]
-        except InvalidRequest as invalid:
-            return Failed({"error": "invalid_input", "faults": list(invalid.faults)})
+        arguments: list[Any] = [turn]
+        if self.signature.takes_input:
+            try:
+                arguments.append(structure_plain(self.signature.input_type, turn.input))
+            except InvalidRequest as invalid:
+                return Failed({"error": "invalid_input", "faults": list(invalid.faults)})
         call: Callable[[], Any] = partial(self.function, *arguments, **self.injected)
         returned = await (call() if self._is_async else _call_in_thread(call, turn))
         return plain_outcome(outcome_of(returned))
-
-    def _input_of(self, turn: Turn) -> tuple[Any, ...]:
-        return (structure_plain(self.signature.input_type, turn.input),) if self.signature.takes_input else ()
 
 
 def _listed(names: Mapping[str, Any]) -> str:

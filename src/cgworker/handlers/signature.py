@@ -20,7 +20,7 @@ from typing import (
     get_type_hints,
 )
 
-from attrs import frozen
+from attrs import field, frozen
 
 from cgworker.errors import UsageError
 from cgworker.outcome import Outcome
@@ -65,6 +65,7 @@ class Signature:
         turn_and_input: the names of the parameters for the turn and, if there is one, its input.
         input_type: the type of the input; Any if the function takes none.
         resources: the names of the other parameters, and whether each is required.
+        takes_input: whether the function takes the turn's input.
     """
 
     name: str
@@ -72,10 +73,10 @@ class Signature:
     turn_and_input: tuple[str, ...]
     input_type: Any
     resources: Mapping[str, bool]
+    takes_input: bool = field(init=False)
 
-    @property
-    def takes_input(self) -> bool:
-        """Whether the function takes the turn's input."""
+    @takes_input.default
+    def _has_two(self) -> bool:
         return len(self.turn_and_input) == 2
 
     @property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import anyio
 import anyio.abc
@@ -32,22 +31,21 @@ from cgworker.outcome import (
     hand_back,
     word_for,
 )
-from cgworker.renewal import RenewalHooks, RenewalScheduler
+from cgworker.renewal import RenewalScheduler
 from cgworker.turn import Turn
 from cgworker.wire.absent import Absent
 from cgworker.wire.refs import TurnRef
 from cgworker.worker.batching.calls import PrefetchedClaim
 from cgworker.worker.claimed import FetchedClaim, lease_for, load_turn
 from cgworker.worker.context import RunContext, call_hook
-from cgworker.worker.handler_call import HandlerCall, acquire_slot, end_writes
+from cgworker.worker.handler_call import HandlerCall, end_writes, slot_of
 from cgworker.worker.handler_tasks import HandlerTasks
 from cgworker.worker.interruption import lost_lease_in, outcome_after
 from cgworker.worker.lease_watch import LeaseWatch
 from cgworker.worker.lineage import stop_children
 from cgworker.worker.outbox.outbox import OutboxEntry
 from cgworker.worker.redaction import error_report, failure_of, loggable
-from cgworker.worker.retries import Retries
-from cgworker.worker.retry_or_fail import report_of_command, retry_or_fail
+from cgworker.worker.retry_or_fail import outcome_of_error, outcome_of_failure
 from cgworker.worker.settle import (
     UNACCEPTABLE,
     Settlement,
@@ -92,13 +90,11 @@ class Attempt:
         self._prefetch_claim = prefetch_claim
         self._claimed = fetched.claimed
         if not isinstance(fetched.claimed.server_time, Absent):
-            context.kernel_time.note(fetched.claimed.server_time)
+            context.kernel_time.note(fetched.claimed.server_time, fetched.answered_at)
         self._began_at = fetched.answered_at
-        self._lease = lease_for(fetched.claimed, fetched.asked_at)
+        self._lease = lease_for(fetched)
         self._watch = LeaseWatch(context, fetched.claimed, self._lease)
-        self._facts = self._watch.facts
-        self._emit: Callable[[Event], None] = partial(emit, context.listener)
-        self._is_heard: Callable[[type[Event]], bool] = partial(is_heard, context.listener)
+        self._is_heard = is_heard(context.listener, Event)
         self._closed: tuple[Turn, Settlement] | None = None
         self.error: BaseException | None = None
         self.stuck: bool = False
@@ -108,7 +104,11 @@ class Attempt:
     @property
     def ref(self) -> TurnRef:
         """The turn it works."""
-        return self._claimed.turn
+        turn = self._watch.turn
+        return self._claimed.turn if turn is None else turn.ref
+
+    def _emit(self, event: Event) -> None:
+        emit(self._context.listener, event)
 
     def interrupt(self, reason: Reason, note: str) -> None:
         """End the handler, or keep it from being started.
@@ -128,22 +128,23 @@ class Attempt:
         stored: OutboxEntry | None = None
         outcome: Outcome | None = None
         settlement: Settlement | None = None
-        hooks = self._watch.hooks(self._renewals.held)
-        with self._renewals.keeping(self._lease, hooks):
+        renewed = self._renewals.begin(self._lease, self._watch)
+        try:
             try:
                 await self._watch.confirm_lease()
-                turn = await self._open(hooks)
-                await self._watch.follow_parent()
+                turn = await self._open()
                 stored = self._context.outbox.find(turn, since=self._began_at)
                 outcome = stored.outcome if stored else await self._decide(turn)
                 if isinstance(outcome, Stopped) and self._context.options.stop_children:
                     await stop_children(self._context.kernel, turn)
             except LeaseLost as lost:
-                self._watch.lose(str(lost))
+                self._watch.lost(str(lost))
             except (KernelRefused, AnswerInvalid) as unreadable:
                 outcome = Suspended("context_fetch_error", str(unreadable))
             if outcome is not None:
                 settlement = await self._settle(outcome, stored)
+        finally:
+            self._renewals.end(renewed)
         return self._report(outcome, settlement, redelivered=stored is not None)
 
     @property
@@ -159,12 +160,15 @@ class Attempt:
 
     # ------------------------------------------------------------ load the turn
 
-    async def _open(self, hooks: RenewalHooks) -> Turn:
+    async def _open(self) -> Turn:
         turn = await load_turn(self._context, self._claimed, self._lease, self._handlers.start_soon)
         self._watch.set_turn(turn)
-        if self._is_heard(events.TurnClaimed):
-            to_next = round(hooks.seconds_to_next(self._lease), 1)
-            self._emit(events.TurnClaimed(**self._facts, kind=turn.kind, renewal_seconds=to_next))
+        if self._is_heard:
+            next_at = self._watch.next_at(self._lease, self._renewals.held.count)
+            to_next = round(max(next_at - self._lease.clock(), 0.0), 1)
+            self._emit(events.TurnClaimed(**self._watch.facts, kind=turn.kind, renewal_seconds=to_next))
+        if self._context.options.follow_parent:
+            await self._watch.follow_parent()
         return turn
 
     # ------------------------------------------------------------ decide the outcome
@@ -178,16 +182,17 @@ class Attempt:
         if handler is None:
             return Suspended(NO_HANDLER_REASON, f"no handler for {turn.kind}")
         await call_hook(self._context.on_claimed, turn)
-        decided = await self._run_within_its_limit(turn, handler)
+        if self._context.options.time_limit_seconds is None:
+            decided = await self._run_handler(turn, handler)
+        else:
+            decided = await self._run_within_its_limit(turn, handler)
         if turn.interruption is None:
             return decided
-        self._emit(events.TurnInterrupted(**self._facts, reason=turn.interruption.reason))
+        self._emit(events.TurnInterrupted(**self._watch.facts, reason=turn.interruption.reason))
         await call_hook(self._context.on_interrupted, turn, turn.interruption)
         return outcome_after(turn.interruption, decided, self._context.options.time_limit_seconds)
 
     async def _run_within_its_limit(self, turn: Turn, handler: Handler) -> Outcome | None:
-        if self._context.options.time_limit_seconds is None:
-            return await self._run_handler(turn, handler)
         async with anyio.create_task_group() as timers:
             decided = await self._run_handler(turn, handler, timers)
             timers.cancel_scope.cancel()
@@ -212,36 +217,41 @@ class Attempt:
         Returns:
             The outcome; None if the handler was cancelled, was never started, is stuck, or lost the lease.
         """
-        with events.LoggedAs(**self._facts):
-            async with acquire_slot(self._context.shared_slots, turn):
-                if turn.interruption is not None:  # while a hook ran, or while it waited for the slot
-                    return None
-                if self._is_heard(events.HandlerStarted):
-                    waited = round(monotonic() - self._began_at, 3)
-                    self._emit(events.HandlerStarted(**self._facts, seconds=waited))
-                if timers is not None:
-                    timers.start_soon(self._interrupt_at_deadline)
-                call = HandlerCall(turn, handler)
-                await self._handlers.call(call.run, in_own_task=timers is not None)
-                await call.end()
-                if not turn.writes.is_idle:
-                    await end_writes(turn, self._lease)
+        with events.LoggedAs(turn=turn.ref, agent=turn.agent, attempt=turn.attempt):
+            if (slots := self._context.shared_slots) is None:
+                call = await self._call_handler(turn, handler, timers)
+            else:
+                async with slot_of(slots, turn):
+                    call = await self._call_handler(turn, handler, timers)
+        if call is None:
+            return None
         if turn.no_room is not None:
             self._context.room.note(turn.no_room)
         self.stuck = call.is_stuck or isinstance(call.raised, HandlerAbandoned)
         if call.raised is not None:
             return await self._on_raised(turn, call.raised)
-        if isinstance(call.outcome, Failed) and (retries := self._retries(turn)):
-            report = report_of_command(self._context.routes.find(turn.kind), call.outcome)
-            if report is not None:
-                return await retry_or_fail(turn, retries, report)
+        if isinstance(call.outcome, Failed):
+            return await outcome_of_failure(self._context, turn, call.outcome)
         return call.outcome
 
-    def _retries(self, turn: Turn) -> Retries | None:
-        """Return the retry policy of the handler; None without one, and while the turn is interrupted."""
-        if turn.interruption is not None:
+    async def _call_handler(
+        self, turn: Turn, handler: Handler, timers: anyio.abc.TaskGroup | None
+    ) -> HandlerCall | None:
+        """Call the handler, and return when it has ended or should have; None if it is not to be started."""
+        if turn.interruption is not None:  # while a hook ran, or while it waited for the slot
             return None
-        return self._context.routes.retries_for(turn.kind) or self._context.options.retries
+        if self._is_heard:
+            waited = round(monotonic() - self._began_at, 3)
+            self._emit(events.HandlerStarted(**self._watch.facts, seconds=waited))
+        if timers is not None:
+            timers.start_soon(self._interrupt_at_deadline)
+        call = HandlerCall(turn, handler)
+        await self._handlers.call(call.run, in_own_task=timers is not None)
+        if not call.is_over:
+            await call.end()
+        if not turn.writes.is_idle:
+            await end_writes(turn, self._lease)
+        return call
 
     async def _on_raised(self, turn: Turn, raised: BaseException) -> Outcome | None:
         match raised:
@@ -255,21 +265,11 @@ class Attempt:
             case PrivateStepMissing():  # a later attempt would miss it as well
                 return Failed(error_report(raised, turn.secrets))
         if (lost := lost_lease_in(raised)) is not None:
-            self._watch.lose(str(lost))
+            self._watch.lost(str(lost))
             return None
-        return await self._on_error(turn, raised)
-
-    async def _on_error(self, turn: Turn, raised: BaseException) -> Outcome:
         if turn.interruption is None:
-            self._emit(events.HandlerRaised(**self._facts, error=loggable(raised, turn.secrets)))
-        if turn.suspension is not None:  # it counts even if the handler raised something else afterwards
-            return turn.suspension
-        report = error_report(raised, turn.secrets)
-        if (retries := self._retries(turn)) is not None:
-            return await retry_or_fail(turn, retries, report, raised)
-        if self._context.options.on_error == "suspend":
-            return Suspended("handler_error", f"{report['type']}: {report['message']}")
-        return Failed(report)
+            self._emit(events.HandlerRaised(**self._watch.facts, error=loggable(raised, turn.secrets)))
+        return await outcome_of_error(self._context, turn, raised)
 
     # ------------------------------------------------------------ settle
 
@@ -291,14 +291,7 @@ class Attempt:
         if isinstance(outcome, Succeeded):  # after another outcome `on_settled` may want to end the worker
             self.prefetch = self._prefetch_claim()
         settled = await finish_turn(
-            turn,
-            self._lease,
-            outcome,
-            outbox=context.outbox,
-            stored=stored,
-            max_payload_bytes=context.options.max_payload_bytes,
-            prefetch=self.prefetch,
-            storing=context.options.storing,
+            turn, self._lease, outcome, context.settling, stored=stored, prefetch=self.prefetch
         )
         self._closed = turn, settled
         if settled.done:
@@ -331,20 +324,22 @@ class Attempt:
             seconds=round(monotonic() - self._began_at, 3),
             error=self.error,
         )
-        if not report.settled or self._is_heard(events.TurnSettled):
+        if not report.settled or self._is_heard:
             self._emit(self._event_of(report))
         if report.kept_at:
-            self._emit(events.ResultKept(**self._facts, path=report.kept_at, reason=report.reason or ""))
+            self._emit(
+                events.ResultKept(**self._watch.facts, path=report.kept_at, reason=report.reason or "")
+            )
         return report
 
     def _event_of(self, report: TurnReport) -> Event:
         word = word_for(report.outcome) if report.outcome else None
         if report.settled and word is not None:
             return events.TurnSettled(
-                **self._facts,
+                **self._watch.facts,
                 **failure_of(report.outcome),
                 outcome=word,
                 seconds=report.seconds,
                 redelivered=report.redelivered,
             )
-        return events.TurnGivenUp(**self._facts, outcome=word, reason=report.reason or "")
+        return events.TurnGivenUp(**self._watch.facts, outcome=word, reason=report.reason or "")

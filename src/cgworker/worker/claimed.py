@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import frozen
 
 from cgworker.durable.write_behind import StartSoon
-from cgworker.lease import Lease, call_until_lease_ends, monotonic
+from cgworker.lease import RENEW_FRACTION, Lease, call_until_lease_ends
 from cgworker.turn import Turn
 from cgworker.wire.claims import ClaimedTurn
 from cgworker.wire.records import TurnContext
@@ -30,18 +30,17 @@ class FetchedClaim:
     answered_at: float
 
 
-def lease_for(claimed: ClaimedTurn, asked_at: float) -> Lease:
+def lease_for(fetched: FetchedClaim) -> Lease:
     """Return the lease of a claim; its length is unknown after a long poll, until the first renewal.
 
     The lease began at some moment between the request and the answer. Counting from the request is safe, and
     accurate enough after a short wait. After a long wait the lease would seem over though it has just begun.
     """
+    claimed, asked_at, answered_at = fetched.claimed, fetched.asked_at, fetched.answered_at
     length = claimed.lease_seconds
-    if isinstance(length, float):
-        lease = Lease(claimed.claim, asked_at, length)
-        if monotonic() < lease.renew_at(1 / 3):
-            return lease
-    return Lease(claimed.claim, monotonic())
+    if isinstance(length, float) and answered_at < asked_at + length * RENEW_FRACTION:
+        return Lease(claimed.claim, asked_at, length)
+    return Lease(claimed.claim, answered_at)
 
 
 async def load_turn(context: RunContext, claimed: ClaimedTurn, lease: Lease, start_soon: StartSoon) -> Turn:

@@ -12,12 +12,14 @@ from cgworker.durable.private import PrivateSettings
 from cgworker.events import Listener, logger
 from cgworker.lease import Interruption
 from cgworker.turn import Turn
+from cgworker.worker.batching.calls import settlements_at
 from cgworker.worker.disk_space import Room
 from cgworker.worker.interruption import is_the_workers_own
 from cgworker.worker.kernel_time import KernelTime
 from cgworker.worker.options import WorkerOptions
 from cgworker.worker.outbox.outbox import Outbox
 from cgworker.worker.routing import Routes
+from cgworker.worker.settle import Settling
 
 
 async def _do_nothing(*_: object) -> None:
@@ -36,6 +38,7 @@ class RunContext:
         outbox: stores results until the kernel has them.
         room: the state of the folders that the worker writes to.
         options: the worker's options.
+        settling: what they finish their turns with.
         private_settings: the settings of private values.
         kernel_time: the kernel's clock, by its answers.
         listener: called with every event.
@@ -51,12 +54,19 @@ class RunContext:
     outbox: Outbox
     room: Room
     options: WorkerOptions
+    settling: Settling = field(init=False)
     private_settings: PrivateSettings = field(init=False)
     kernel_time: KernelTime = field(factory=KernelTime)
     listener: Listener | None = None
     shared_slots: anyio.Semaphore | None = None
     on_claimed: Callable[[Turn], Awaitable[None]] = _do_nothing
     on_interrupted: Callable[[Turn, Interruption], Awaitable[None]] = _do_nothing
+
+    @settling.default
+    def _settling_by_options(self) -> Settling:
+        assert self.kernel.agent is not None  # a worker has one
+        batch = settlements_at(self.kernel, self.kernel.agent.project_id)
+        return Settling(self.outbox, batch, self.options.max_payload_bytes, self.options.storing)
 
     @private_settings.default
     def _settings_of_options(self) -> PrivateSettings:

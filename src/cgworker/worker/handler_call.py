@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
@@ -12,12 +12,21 @@ from cgworker.errors import HandlerFailed
 from cgworker.handlers import BaseCommandHandler, FunctionHandler, Handler
 from cgworker.handlers.forked import EndingForkedChildren
 from cgworker.lease import Interruption, Lease, Reason
-from cgworker.outcome import Failed, Outcome, Stopped, Succeeded, Suspended, outcome_of, plain_outcome
+from cgworker.outcome import (
+    Failed,
+    Outcome,
+    Stopped,
+    Succeeded,
+    Suspended,
+    Suspending,
+    outcome_of,
+    plain_outcome,
+)
 from cgworker.turn import Turn
 from cgworker.wire.absent import ABSENT
 from cgworker.wire.converter import check_json
 from cgworker.worker.exits import mark_handlers_tasks
-from cgworker.worker.interruption import catching_suspension, is_the_workers_own, keeping_suspension
+from cgworker.worker.interruption import catching_suspension, is_the_workers_own, suspension_in
 from cgworker.worker.routing import Middleware
 
 _UNWINDING_SECONDS = 2.0
@@ -28,13 +37,14 @@ _WRITING_SECONDS = 10.0
 
 
 class HandlerCall:
-    """One call of a handler with its turn: start `call.run()`, then `await call.end()`.
+    """One call of a handler with its turn: start `call.run()`, and unless it is over, `await call.end()`.
 
     Args:
         turn: the turn.
         handler: the handler, with middleware around it.
 
     Attributes:
+        is_over: whether the handler has ended.
         outcome: the handler's outcome; None if the handler was cancelled, raised, or still runs.
         raised: the exception that the handler raised, if any.
         is_stuck: whether the handler did not end in the time that an interruption gave it.
@@ -43,7 +53,7 @@ class HandlerCall:
     def __init__(self, turn: Turn, handler: Handler) -> None:
         self._turn = turn
         self._handler = handler
-        self._is_over = False
+        self.is_over: bool = False
         self._changed: anyio.Event | None = None  # there is one while `end` waits
         self.outcome: Outcome | None = None
         self.raised: BaseException | None = None
@@ -64,18 +74,16 @@ class HandlerCall:
                 raise
             self.raised = _with_json(raised)
         finally:
-            self._is_over = True
+            self.is_over = True
             if self._changed is not None:
                 self._changed.set()
 
     async def end(self) -> None:
         """Wait until the handler has ended, or the time that an interruption gave it is over."""
-        if self._is_over:
-            return
         self._changed = changed = anyio.Event()
         with self._turn.on_interrupt(lambda _: changed.set()):
             await changed.wait()
-        if not self._is_over:
+        if not self.is_over:
             await self._end_interrupted()
 
     async def _end_interrupted(self) -> None:
@@ -86,10 +94,10 @@ class HandlerCall:
             turn.on_interrupt(lambda interruption: _bound(waiting, interruption)),
         ):
             await ended.wait()
-        while waiting.cancelled_caught and not self._is_over and turn.shielded_seconds > 0:
+        while waiting.cancelled_caught and not self.is_over and turn.shielded_seconds > 0:
             with anyio.move_on_after(turn.shielded_seconds):
                 await ended.wait()
-        self.is_stuck = not self._is_over
+        self.is_stuck = not self.is_over
 
 
 def _with_json(raised: BaseException) -> BaseException:
@@ -125,7 +133,7 @@ def wrap_handler(handler: Handler, middleware: Sequence[Middleware]) -> Handler:
         handler: the handler.
         middleware: runs around it, the first one outermost.
     """
-    wrapped = keeping_suspension(_checked(handler))
+    wrapped = _with_checked_outcome(handler)
     if not middleware:
         return wrapped
     for each in reversed(middleware):
@@ -140,16 +148,22 @@ def _in_middleware(middleware: Middleware, call_next: Handler) -> Handler:
     return call
 
 
-def _checked(handler: Handler) -> Handler:
-    """Wrap a handler so that it raises at once if its outcome could not be settled."""
+def _with_checked_outcome(handler: Handler) -> Handler:
+    """Wrap a handler so that it raises at once if its outcome could not be settled.
+
+    A suspension of the turn counts even if the handler caught `Suspending`.
+    """
     gives_json = isinstance(handler, FunctionHandler | BaseCommandHandler)
 
     async def call(turn: Turn) -> Outcome:
-        outcome = await handler(turn)
-        if not turn.writes.is_idle:
-            await turn.writes.over()
-        _check(outcome, gives_json=gives_json)
-        return outcome
+        try:
+            outcome = await handler(turn)
+            if not turn.writes.is_idle:
+                await turn.writes.over()
+            _check(outcome, gives_json=gives_json)
+        except (Suspending, BaseExceptionGroup) as raised:
+            return suspension_in(raised, turn)
+        return turn.suspension or outcome
 
     return call
 
@@ -170,13 +184,9 @@ def _check(outcome: Any, *, gives_json: bool) -> None:
         check_json(None if outcome.payload is ABSENT else outcome.payload)
 
 
-def acquire_slot(slots: anyio.Semaphore | None, turn: Turn) -> AbstractAsyncContextManager[None]:
-    """Hold a slot for the block. An interruption ends the wait, and the block then runs without a slot."""
-    return nullcontext() if slots is None else _slot_of(slots, turn)
-
-
 @asynccontextmanager
-async def _slot_of(slots: anyio.Semaphore, turn: Turn) -> AsyncIterator[None]:
+async def slot_of(slots: anyio.Semaphore, turn: Turn) -> AsyncIterator[None]:
+    """Hold a slot for the block. An interruption ends the wait, and the block then runs without a slot."""
     with anyio.CancelScope() as waiting, turn.on_interrupt(lambda _: waiting.cancel()):
         await slots.acquire()
     try:

@@ -11,12 +11,12 @@ session of a database, is not for the next handler.
 from __future__ import annotations
 
 import asyncio
-import sys
-import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context, copy_context
+from sys import getrefcount
 from types import coroutine
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
+from weakref import getweakrefcount
 
 import anyio.abc
 import sniffio
@@ -70,10 +70,15 @@ class HandlerTasks:
         if in_own_task or not self._shares:
             self._tasks.start_soon(run)
             return
-        task = cast("asyncio.Task[None]", asyncio.current_task())
-        references = _references_to(task)
+        task = asyncio.current_task()
+        assert task is not None  # attempts run in tasks
+        references = getrefcount(task) + getweakrefcount(task)
         rest = _run_first_part(run(), copy_context())
-        if rest is not None or task.cancelling() > 0 or _references_to(task) > references:
+        if (
+            rest is not None
+            or task.cancelling() > 0
+            or getrefcount(task) + getweakrefcount(task) > references
+        ):
             await _leave_task_to(rest)
 
     async def _run(self, work: Work, context: Context) -> None:
@@ -106,11 +111,6 @@ def _run_until_left(work: Work, context: Context) -> Generator[Any, Any, _KeptBy
 def _leave_task_to(handler: Awaitable[None] | None) -> Generator[Any, Any, None]:
     """Go on in another task."""
     yield _KeptBy(handler)
-
-
-def _references_to(task: asyncio.Task[None]) -> int:
-    """Count the references to a task, weak ones too."""
-    return sys.getrefcount(task) + weakref.getweakrefcount(task)
 
 
 def _run_first_part(call: Work, context: Context) -> Awaitable[None] | None:

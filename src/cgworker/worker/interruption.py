@@ -24,28 +24,31 @@ def catching_suspension(handler: Handler) -> Handler:
     async def call(turn: Turn) -> Outcome:
         try:
             return await handler(turn)
-        except Suspending as suspending:
-            return suspending.outcome
-        except BaseExceptionGroup as group:
-            if (rest := group.split((Suspending, Interrupted))[1]) is not None:
-                raise rest from None
-            if (interruption := turn.interruption) is not None:
-                raise Interrupted(interruption) from None
-            assert turn.suspension is not None  # nothing else was in the group
-            return turn.suspension
+        except (Suspending, BaseExceptionGroup) as raised:
+            return suspension_in(raised, turn)
 
     return call
 
 
-def keeping_suspension(handler: Handler) -> Handler:
-    """Wrap a handler so that its suspension counts even if the handler caught `Suspending`."""
-    unwound = catching_suspension(handler)
+def suspension_in(raised: Suspending | BaseExceptionGroup[BaseException], turn: Turn) -> Suspended:
+    """Return the suspension that has unwound a handler.
 
-    async def call(turn: Turn) -> Outcome:
-        outcome = await unwound(turn)
-        return turn.suspension or outcome
+    Args:
+        raised: what unwound it.
+        turn: its turn.
 
-    return call
+    Raises:
+        BaseExceptionGroup: what else the handler has raised.
+        Interrupted: the handler was being ended.
+    """
+    if isinstance(raised, Suspending):
+        return turn.suspension or raised.outcome
+    if (rest := raised.split((Suspending, Interrupted))[1]) is not None:
+        raise rest from None
+    if (interruption := turn.interruption) is not None:
+        raise Interrupted(interruption) from None
+    assert turn.suspension is not None  # nothing else was in the group
+    return turn.suspension
 
 
 def is_the_workers_own(raised: BaseException) -> bool:

@@ -22,9 +22,14 @@ class KernelTime:
         self._told: datetime | None = None
         self._told_at = 0.0
 
-    def note(self, server_time: datetime) -> None:
-        """Note the kernel's time, from an answer that has just arrived."""
-        self._told, self._told_at = server_time, monotonic()
+    def note(self, server_time: datetime, arrived_at: float | None = None) -> None:
+        """Note the kernel's time, from an answer.
+
+        Args:
+            server_time: the kernel's time.
+            arrived_at: when the answer arrived, on `lease.monotonic`; by default now.
+        """
+        self._told, self._told_at = server_time, monotonic() if arrived_at is None else arrived_at
 
     def now(self) -> datetime:
         """Return the kernel's time."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 import anyio
@@ -13,7 +11,7 @@ from cgworker import events
 from cgworker.errors import CommonGroundError, LeaseLost
 from cgworker.events import Event, emit
 from cgworker.lease import Interruption, Lease, Reason, monotonic
-from cgworker.renewal import HeldLeases, RenewalHooks, RenewalResult
+from cgworker.renewal import RenewalResult
 from cgworker.turn import Turn
 from cgworker.wire.absent import ABSENT
 from cgworker.wire.claims import ClaimedTurn
@@ -26,8 +24,8 @@ from cgworker.worker.lineage import parent_is_closed
 class LeaseWatch:
     """The lease of one claim, and the interruption of the attempt that works under it.
 
-    It holds no reference to its attempt, and its `hooks()` are no attribute: a reference cycle for each turn
-    would keep the garbage collector busy.
+    The renewal scheduler calls it as `renewal.Renewable`. It holds no reference to its attempt: a reference
+    cycle for each turn would keep the garbage collector busy.
 
     Args:
         context: what the attempts of the worker share.
@@ -36,7 +34,6 @@ class LeaseWatch:
 
     Attributes:
         turn: the turn, once it has been loaded.
-        facts: what every event of the attempt carries: the turn, the agent and the attempt's number.
     """
 
     def __init__(self, context: RunContext, claimed: ClaimedTurn, lease: Lease) -> None:
@@ -47,8 +44,12 @@ class LeaseWatch:
         self._is_told_of_stops = True
         self._pending: Interruption | None = None
         self.turn: Turn | None = None
-        self.facts: dict[str, Any] = {"turn": claimed.turn, "agent": claimed.agent, "attempt": 1}
-        self._emit: Callable[[Event], None] = partial(emit, context.listener)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What every event of the attempt carries: the turn, the agent and the attempt's number."""
+        attempt = self.turn.attempt if self.turn else 1
+        return {"turn": self._claimed.turn, "agent": self._claimed.agent, "attempt": attempt}
 
     @property
     def interruption(self) -> Interruption | None:
@@ -60,7 +61,6 @@ class LeaseWatch:
         if (pending := self._pending) is not None:
             turn.interrupt(pending.reason, pending.note, grace_seconds=pending.grace_seconds)
         self.turn = turn
-        self.facts["attempt"] = turn.attempt
 
     def interrupt(
         self, reason: Reason, note: str | None = None, *, grace_seconds: float | None = None
@@ -79,7 +79,7 @@ class LeaseWatch:
             self._pending = Interruption(reason, note, grace)
             self._confirm()
 
-    def lose(self, reason: str) -> None:
+    def lost(self, reason: str) -> None:
         """Interrupt the attempt because its lease is lost; only the first call counts."""
         if self._has_lost_lease():
             return
@@ -89,7 +89,7 @@ class LeaseWatch:
     def lose_if_ended(self) -> None:
         """Check the clock after the event loop was blocked or the machine slept: the lease may have ended."""
         if monotonic() >= self._lease.fence_at:
-            self.lose("it ended while this process stood still")
+            self.lost("it ended while this process stood still")
 
     async def confirm_lease(self) -> None:
         """Wait for the first renewal where only a renewal tells how long the lease lasts.
@@ -99,8 +99,9 @@ class LeaseWatch:
         Raises:
             LeaseLost: the lease was lost before the work began.
         """
-        if self._first_renewal is not None:
-            await self._first_renewal.wait()
+        if self._first_renewal is None:
+            return
+        await self._first_renewal.wait()
         if self._has_lost_lease():
             raise LeaseLost("it was lost before the work began")
 
@@ -111,53 +112,50 @@ class LeaseWatch:
         if await parent_is_closed(self._context.renewing, self.turn):
             self.interrupt(Reason.PARENT_CLOSED, "its parent turn is closed")
 
-    def hooks(self, held: HeldLeases) -> RenewalHooks:
-        """Return the hooks by which the renewal scheduler renews this lease and reports what it finds.
+    # ------------------------------------------------------------ called by the renewal scheduler
 
-        Args:
-            held: the scheduler's count of leases.
-        """
+    def next_at(self, lease: Lease, held_count: int) -> float:
+        """Return when to renew the lease, at the same instants as others that are held."""
         options = self._context.options
-        return RenewalHooks(
-            renew=self._renew,
-            lost=self.lose,
-            stop=lambda: self.interrupt(Reason.STOP),
-            check_further=self._check_stop_and_parent,
-            renewed=self._note_renewal,
-            failed=self._note_failed_renewal,
-            fraction=options.renew_fraction,
-            max_seconds=options.renew_seconds,
-            in_step=True,
-            held=held,
-        )
+        return lease.renew_at(options.renew_fraction, options.renew_seconds, in_step=held_count)
 
-    async def _renew(self, claim: ClaimToken) -> RenewalResult:
+    def stop(self) -> None:
+        """Interrupt the attempt because a stop of the turn was requested."""
+        self.interrupt(Reason.STOP)
+
+    async def renew(self, claim: ClaimToken) -> RenewalResult:
+        """Renew the claim at the kernel, in one request with others."""
         renewal = await renew(self._context.renewing, claim)
         self._context.kernel_time.note(renewal.server_time)
         self._is_told_of_stops = renewal.stop_requested is not ABSENT
         return RenewalResult(renewal.server_time, renewal.expires_at, renewal.stop_requested is True)
 
-    async def _check_stop_and_parent(self) -> None:
-        """Check what the renewal did not report. If a check fails, the next renewal repeats it."""
+    async def check_further(self) -> None:
+        """Check for what the renewal did not report. If a check fails, the next renewal repeats it."""
         if not self._is_told_of_stops:  # the reference's kernel reports a stop only in the turn
             with suppress(CommonGroundError):
                 if (await self._context.renewing.turns.get(self._claimed.turn)).stop_requested:
                     self.interrupt(Reason.STOP)
         await self.follow_parent()
 
-    def _has_lost_lease(self) -> bool:
-        interruption = self.interruption
-        return interruption is not None and interruption.reason is Reason.LEASE_LOST
-
-    def _note_renewal(self, seconds_to_next: float) -> None:
+    def renewed(self, seconds_to_next: float) -> None:
+        """Note a renewal."""
         self._confirm()
         left, to_next = round(self._lease.seconds_left, 1), round(seconds_to_next, 1)
         self._emit(events.LeaseRenewed(**self.facts, seconds_left=left, renewal_seconds=to_next))
 
-    def _note_failed_renewal(self, error: CommonGroundError) -> None:
+    def failed(self, error: CommonGroundError) -> None:
+        """Note a renewal that failed and will be repeated."""
         left = round(self._lease.seconds_left, 1)
         self._emit(events.RenewalFailed(**self.facts, error=str(error), seconds_left=left))
+
+    def _has_lost_lease(self) -> bool:
+        interruption = self.interruption
+        return interruption is not None and interruption.reason is Reason.LEASE_LOST
 
     def _confirm(self) -> None:
         if self._first_renewal is not None:
             self._first_renewal.set()
+
+    def _emit(self, event: Event) -> None:
+        emit(self._context.listener, event)

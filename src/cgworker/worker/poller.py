@@ -155,7 +155,7 @@ class ClaimPoller:
         claimed = fetched.claimed
         with anyio.move_on_after(_RELEASE_SECONDS, shield=True):
             try:
-                await suspend_turn(self._kernel, lease_for(claimed, fetched.asked_at), hand_back())
+                await suspend_turn(self._kernel, lease_for(fetched), hand_back())
                 await self._kernel.turns.resume(claimed.turn, requested_by=self._agent)
             except CommonGroundError as trouble:
                 logger.debug("%s comes back by itself, it could not be given back: %s", claimed.turn, trouble)

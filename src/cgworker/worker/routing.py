@@ -79,9 +79,10 @@ class Routes:
             UsageError: there is no handler, or one lacks a resource.
             CommandNotFound: the command of a command handler is missing.
         """
-        if not self.handlers:
+        handlers = self.handlers
+        if not handlers:
             raise UsageError("this worker has no handler: decorate a function with @worker.turn(kind)")
-        for handler in self.handlers:
+        for handler in handlers:
             if (check := getattr(handler, "check", None)) is not None:
                 check()
 

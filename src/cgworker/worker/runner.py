@@ -226,7 +226,7 @@ class Runner:
         except Exception:  # a fault of ours: the turn is claimed again when its lease ends; other turns go on
             events.logger.exception("%s: the attempt broke down", attempt.ref)
         finally:
-            prefetched = await self._take_prefetched(attempt)
+            prefetched = None if attempt.prefetch is None else await self._take_prefetched(attempt.prefetch)
             self._drain.attempts.discard(attempt)
             if prefetched is None:
                 scope.slots.release()
@@ -252,13 +252,11 @@ class Runner:
         except UsageError:  # the command is gone: the next claim request reports it
             return None
 
-    async def _take_prefetched(self, attempt: Attempt) -> FetchedClaim | None:
-        """Return the claim that was prefetched for this attempt's slot; after a drain, release it instead."""
-        if attempt.prefetch is None:
-            return None
+    async def _take_prefetched(self, prefetch: PrefetchedClaim) -> FetchedClaim | None:
+        """Return the claim that was prefetched for an attempt's slot; after a drain, release it instead."""
         if self._drain.began_at is None:
-            return self._poller.collect(attempt.prefetch)
-        await self._poller.release_prefetched(attempt.prefetch)
+            return self._poller.collect(prefetch)
+        await self._poller.release_prefetched(prefetch)
         return None
 
     async def _note_end(self, attempt: Attempt, report: TurnReport, working: anyio.abc.TaskGroup) -> None:

@@ -9,7 +9,8 @@ its result, whichever is first.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -26,7 +27,6 @@ from cgworker.errors import (
     KernelLacks,
     KernelRefused,
     KernelTrouble,
-    LeaseLost,
     NotFoundError,
     PayloadTooLarge,
 )
@@ -39,9 +39,9 @@ from cgworker.wire.absent import ABSENT
 from cgworker.wire.converter import dumps, loads
 from cgworker.wire.meta import Meta
 from cgworker.wire.turns import Finish, Suspend, TurnSnapshot
-from cgworker.worker.batching.calls import PrefetchedClaim, settle
+from cgworker.worker.batching.calls import BatchedCall, PrefetchedClaim, settle
 from cgworker.worker.kernel_time import KernelTime
-from cgworker.worker.options import BESIDE, StoringPolicy
+from cgworker.worker.options import StoringPolicy
 from cgworker.worker.outbox.keeper import ResultKeeper
 from cgworker.worker.outbox.outbox import Outbox, OutboxEntry
 from cgworker.worker.redaction import as_storable
@@ -49,6 +49,8 @@ from cgworker.worker.redaction import as_storable
 _READ_BACK_SECONDS = 10.0
 _REMOVE_SECONDS = 30.0
 _UNANSWERED = (KernelTrouble, AnswerInvalid)
+
+_TOO_LARGE = Failed({"error": "result_too_large", "message": "the final payload is too large for the kernel"})
 
 UNACCEPTABLE: tuple[type[KernelRefused], ...] = (PayloadTooLarge, InvalidRequest, InvariantError)
 """Errors of the kernel that a repeat of the request cannot change."""
@@ -75,19 +77,31 @@ class Settlement:
     resume_after_seconds: float | None = None
 
 
-# ---------------------------------------------------------------- closing a turn
+@frozen
+class Settling:
+    """What the attempts of a worker finish their turns with.
+
+    Attributes:
+        outbox: stores the outcomes.
+        batch: batches the requests.
+        max_payload_bytes: a payload whose JSON is larger becomes a dead letter, and the turn fails.
+        storing: when an outcome is stored.
+    """
+
+    outbox: Outbox
+    batch: BatchedCall
+    max_payload_bytes: int
+    storing: StoringPolicy
 
 
 async def finish_turn(
     turn: Turn,
     lease: Lease,
     outcome: Closed,
+    settling: Settling,
     *,
-    outbox: Outbox,
-    max_payload_bytes: int,
     stored: OutboxEntry | None = None,
     prefetch: PrefetchedClaim | None = None,
-    storing: StoringPolicy = BESIDE,
 ) -> Settlement:
     """Finish the turn with this outcome.
 
@@ -95,37 +109,34 @@ async def finish_turn(
         turn: the turn.
         lease: bounds the repeats of the request.
         outcome: how the turn is closed.
-        outbox: stores the outcome.
-        max_payload_bytes: a payload whose JSON is larger becomes a dead letter, and the turn fails.
+        settling: what it is finished with.
         stored: the entry of the outcome if the outbox holds it already.
         prefetch: a claim of the next turn to make in the same request.
-        storing: when the outcome is stored.
     """
+    outbox, storing = settling.outbox, settling.storing
     keeper = ResultKeeper(turn, outcome, outbox, stored=stored, delay_seconds=storing.delay_seconds)
     if storing.is_first:
         await keeper.secure()
-    if _is_larger(outcome, max_payload_bytes, keeper.max_size):
-        return await _fail_instead(turn, lease, _too_large(), await keeper.secure(), outbox)
+    if _is_larger(outcome, settling.max_payload_bytes, keeper.max_size):
+        return await _fail_instead(turn, lease, _TOO_LARGE, await keeper.secure(), outbox)
     try:
-        done = await _finish(turn, lease, outcome, keeper, prefetch)
+        done = await _finish(turn, lease, outcome, keeper, prefetch, settling.batch)
     except UNACCEPTABLE as refused:
-        report = _too_large() if isinstance(refused, PayloadTooLarge) else _unacceptable(refused)
+        report = _TOO_LARGE if isinstance(refused, PayloadTooLarge) else _unacceptable(refused)
         return await _fail_instead(turn, lease, report, await keeper.secure(), outbox)
     except KernelRefused as refused:
         kept = await _leave_or_dead_letter(turn, await keeper.secure(), outbox)
         return Settlement(done=False, outcome=outcome, reason=str(refused), kept_at=kept)
     if done:
         return Settlement(done=True, outcome=outcome, delivered=keeper.drop())
-    entry = await keeper.secure()
-    kept = entry.path if entry else None
+    kept = entry.path if (entry := await keeper.secure()) else None
     return Settlement(done=False, outcome=outcome, reason="no answer before the lease ended", kept_at=kept)
 
 
 def _is_larger(outcome: Closed, max_payload_bytes: int, max_size: float) -> bool:
     """Whether the payload is too large; `max_size` is a bound that spares writing it as JSON once more."""
-    if outcome.payload is ABSENT or max_size <= max_payload_bytes:
-        return False
-    return len(dumps(outcome.payload)) > max_payload_bytes
+    may_be = max_size > max_payload_bytes and outcome.payload is not ABSENT
+    return may_be and len(dumps(outcome.payload)) > max_payload_bytes
 
 
 async def _leave_or_dead_letter(turn: Turn, entry: OutboxEntry | None, outbox: Outbox) -> Path | None:
@@ -141,16 +152,17 @@ async def _leave_or_dead_letter(turn: Turn, entry: OutboxEntry | None, outbox: O
     return outbox.dead_letter(entry) if is_over else entry.path
 
 
-async def _finish(
+def _finish(
     turn: Turn,
     lease: Lease,
     outcome: Closed,
     keeper: ResultKeeper | None = None,
     prefetch: PrefetchedClaim | None = None,
-) -> bool:
+    batch: BatchedCall | None = None,
+) -> Awaitable[bool]:
     finish = Finish(outcome=word_for(outcome), final_payload=outcome.payload, final_record_role=outcome.role)
-    return await _send_until_answered(
-        turn.kernel, lease, finish, lambda found: is_closed_with(found, outcome), keeper, prefetch
+    return _send_until_answered(
+        turn.kernel, lease, finish, lambda found: is_closed_with(found, outcome), keeper, prefetch, batch
     )
 
 
@@ -164,10 +176,6 @@ async def _fail_instead(
     except KernelRefused as refused:
         return Settlement(done=False, outcome=report, reason=str(refused), kept_at=kept)
     return Settlement(done=done, outcome=report, reason="the kernel cannot take the result", kept_at=kept)
-
-
-def _too_large() -> Failed:
-    return Failed({"error": "result_too_large", "message": "the final payload is too large for the kernel"})
 
 
 def _unacceptable(refused: KernelRefused) -> Failed:
@@ -301,6 +309,7 @@ async def _send_until_answered(
     is_done: Callable[[TurnSnapshot], bool],
     keeper: ResultKeeper | None = None,
     prefetch: PrefetchedClaim | None = None,
+    batch: BatchedCall | None = None,
 ) -> bool:
     """Repeat a request until it is answered or the lease ends; True if the kernel has the outcome then.
 
@@ -309,29 +318,22 @@ async def _send_until_answered(
     Raises:
         KernelRefused: the kernel refused, and reading the turn back does not show the outcome.
     """
-
-    def wait(trouble: Exception, seconds: float) -> float:
-        seconds = lease.bounded(seconds)
-        if lease.seconds_left <= seconds:
-            raise LeaseLost("no answer before the lease ended") from trouble
-        return seconds
-
-    async def send() -> None:
+    backoff, max_size = Backoff(0.1, 5.0), math.inf if keeper is None else keeper.max_size
+    while True:
         try:
-            await settle(kernel, lease.claim, request, prefetch)
-        except BaseException:  # also a cancellation
+            await settle(kernel, lease.claim, request, prefetch, max_size=max_size, batch=batch)
+            return True
+        except BaseException as trouble:  # also a cancellation
             if keeper is not None:
                 await keeper.secure()
-            raise
-
-    try:
-        await retry(send, on=_UNANSWERED, backoff=Backoff(0.1, 5.0), wait=wait)
-    except KernelRefused:
-        if not await _read_back(kernel, lease, is_done):
-            raise
-    except LeaseLost:
-        return await _read_back(kernel, lease, is_done)
-    return True
+            if isinstance(trouble, KernelRefused) and await _read_back(kernel, lease, is_done):
+                return True
+            if not isinstance(trouble, _UNANSWERED):
+                raise
+            seconds = lease.bounded(backoff.next_seconds(trouble))
+        if lease.seconds_left <= seconds:
+            return await _read_back(kernel, lease, is_done)
+        await anyio.sleep(seconds)
 
 
 async def _read_back(kernel: KernelClient, lease: Lease, is_done: Callable[[TurnSnapshot], bool]) -> bool:

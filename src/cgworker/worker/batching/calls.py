@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Hashable, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -46,7 +45,7 @@ _MAX_SETTLE_REQUESTS = 2  # requests at once: one travels while the kernel works
 _MAX_BATCHED_BYTES = 65536  # the whole request has a limit
 
 
-def _nothing(_: Any) -> None:
+def _nothing(*_: Any) -> None:
     """Read nothing from an answer."""
 
 
@@ -59,7 +58,7 @@ class _Item:
         item: the call as an item of the batch route.
         single: makes the call by its single route.
         read: turns the answer to the item into the result.
-        note: called with the answer to the item before `read`, also with a refusal.
+        note: called before `read`, also after a refusal, with the answer and when it arrived.
         count: how many turns the call covers; a call that covers more than one uses the batch route even if
             it is alone.
     """
@@ -68,7 +67,7 @@ class _Item:
     item: Any
     single: Callable[[], Awaitable[Any]]
     read: Callable[[Any], Any] = _nothing
-    note: Callable[[Any], None] = _nothing
+    note: Callable[[Any, float], None] = _nothing
     count: int = 1
 
 
@@ -99,7 +98,7 @@ class BatchedCall:
         self._batcher: CallBatcher[_Item, Any] = CallBatcher(
             self._send, gather_seconds=gather_seconds, max_under_way=max_under_way
         )
-        self._ask_again_at = -math.inf
+        self._ask_again_at: float | None = None
 
     async def call(
         self,
@@ -108,7 +107,7 @@ class BatchedCall:
         single: Callable[[], Awaitable[Any]],
         *,
         read: Callable[[Any], Any] = _nothing,
-        note: Callable[[Any], None] = _nothing,
+        note: Callable[[Any, float], None] = _nothing,
         count: int = 1,
         own_request: bool = False,
     ) -> Any:
@@ -119,14 +118,14 @@ class BatchedCall:
             item: the call as an item of the batch route.
             single: makes the call by its single route.
             read: turns the answer to the item into the result.
-            note: called with the answer to the item, also with a refusal; not if `single` was used.
+            note: called with the answer, also a refusal, and when it arrived; not if `single` was used.
             count: how many turns the call covers.
             own_request: use the batch route, but in a request of its own.
 
         Raises:
             KernelRefused, KernelTrouble, AnswerInvalid: as `single` would.
         """
-        if monotonic() < self._ask_again_at:
+        if self._ask_again_at is not None and monotonic() < self._ask_again_at:
             return await single()
         call = _Item(kernel=kernel, item=item, single=single, read=read, note=note, count=count)
         try:
@@ -135,7 +134,7 @@ class BatchedCall:
             return await single()
 
     async def _send(self, calls: Sequence[_Item]) -> Sequence[Any]:
-        if sum(call.count for call in calls) == 1:
+        if len(calls) == 1 and calls[0].count == 1:
             return [await calls[0].single()]
         try:
             items = tuple(call.item for call in calls)
@@ -148,11 +147,12 @@ class BatchedCall:
             return [_BatchRefused() for _ in calls]
         if len(answers.items) != len(calls):
             return [_BatchRefused() for _ in calls]
-        return [_read_answer(call, answer) for call, answer in zip(calls, answers.items, strict=True)]
+        now = monotonic()
+        return [_read_answer(call, answer, now) for call, answer in zip(calls, answers.items, strict=True)]
 
 
-def _read_answer(call: _Item, answer: ItemAnswer) -> Any | CommonGroundError:
-    call.note(answer)
+def _read_answer(call: _Item, answer: ItemAnswer, answered_at: float) -> Any | CommonGroundError:
+    call.note(answer, answered_at)
     if answer.status in (401, 403):  # the single route reads the token file again
         return _BatchRefused()
     if answer.status >= 400:
@@ -187,9 +187,6 @@ def _batched_call(
     return loop_local((verb, kernel.route, project_id), make)
 
 
-# ---------------------------------------------------------------- claiming
-
-
 async def claim(
     kernel: KernelClient, agent: AgentRef, limit: int, *, key: str, own_request: bool = False
 ) -> tuple[ClaimedTurn, ...]:
@@ -217,16 +214,14 @@ async def claim(
     calls = _batched_call(kernel, agent.project_id, "claim", lambda one, *rest: one.claims.claim_many(*rest))
     item = ClaimItem(agent=agent, credential=secrets[0], limit=limit, idempotency_key=key)
     claimed: tuple[ClaimedTurn, ...] = await calls.call(
-        kernel, item, single, read=_read_claims, count=limit, own_request=own_request
+        kernel,
+        item,
+        single,
+        read=partial(structure_answer, tuple[ClaimedTurn, ...]),
+        count=limit,
+        own_request=own_request,
     )
     return claimed
-
-
-def _read_claims(body: Any) -> tuple[ClaimedTurn, ...]:
-    return structure_answer(tuple[ClaimedTurn, ...], body)
-
-
-# ---------------------------------------------------------------- renewing
 
 
 async def renew(kernel: KernelClient, claim: ClaimToken) -> Renewal:
@@ -251,9 +246,6 @@ async def renew(kernel: KernelClient, claim: ClaimToken) -> Renewal:
     return renewal
 
 
-# ---------------------------------------------------------------- settling
-
-
 @define(eq=False)
 class PrefetchedClaim:
     """A claim that goes along with a settle request, for the slot that settling frees.
@@ -261,7 +253,7 @@ class PrefetchedClaim:
     Attributes:
         key: its Idempotency-Key, since the settle request may be repeated.
         asked_at: when the last request for it was about to be sent, on `lease.monotonic`; 0 before.
-        answered_at: when the answer was read, before any turn of it is worked; 0 before.
+        answered_at: when the answer had arrived; 0 before.
         is_answered: whether the kernel has answered the claim.
         claimed: the agent's next turn, if there was one.
     """
@@ -272,14 +264,27 @@ class PrefetchedClaim:
     is_answered: bool = False
     claimed: ClaimedTurn | None = None
 
-    def collect(self, answer: SettleAnswer) -> None:
+    def collect(self, answer: SettleAnswer, answered_at: float) -> None:
         """Take the kernel's answer. An error of the kernel, or an unreadable answer, counts as no answer."""
         if not isinstance(said := answer.next, ItemAnswer) or said.status >= 500:
             return
-        with suppress(AnswerInvalid):
-            if said.status == 200 and said.body is not None:
+        if said.status == 200 and said.body is not None:
+            try:
                 self.claimed = structure_answer(ClaimedTurn, said.body)
-            self.is_answered, self.answered_at = True, monotonic()
+            except AnswerInvalid:
+                return
+        self.is_answered, self.answered_at = True, answered_at
+
+
+def settlements_at(kernel: KernelClient, project_id: str) -> BatchedCall:
+    """Return what batches the calls of `settle` to a kernel and project, in this event loop."""
+    return _batched_call(
+        kernel,
+        project_id,
+        "settle",
+        lambda one, *rest: one.turns.settle_many(*rest),
+        max_under_way=_MAX_SETTLE_REQUESTS,
+    )
 
 
 async def settle(
@@ -287,6 +292,9 @@ async def settle(
     claim: ClaimToken,
     outcome: Finish | Suspend,
     prefetch: PrefetchedClaim | None = None,
+    *,
+    max_size: float = math.inf,
+    batch: BatchedCall | None = None,
 ) -> None:
     """Finish or suspend the turn, in one request with others that wait.
 
@@ -295,6 +303,8 @@ async def settle(
         claim: the claim of the turn.
         outcome: the request to finish or suspend.
         prefetch: a claim of the agent's next turn to make in the same request, if the kernel can do that.
+        max_size: a bound of the payload's size, in bytes, which may spare measuring it.
+        batch: what `settlements_at` returned for the kernel and the project; by default it is looked up.
 
     Raises:
         KernelRefused, KernelTrouble, AnswerInvalid: as for a single call.
@@ -303,24 +313,17 @@ async def settle(
 
     async def single() -> None:
         if isinstance(outcome, Finish):
-            await kernel.turns.finish(
-                claim,
-                outcome.outcome,
-                final_payload=outcome.final_payload,
-                final_record_role=outcome.final_record_role,
-            )
+            payload, role = outcome.final_payload, outcome.final_record_role
+            await kernel.turns.finish(claim, outcome.outcome, final_payload=payload, final_record_role=role)
         else:
-            delay = outcome.resume_after_seconds
+            seconds = outcome.resume_after_seconds
+            delay = None if seconds is ABSENT else seconds
             await kernel.turns.suspend(
-                claim,
-                outcome.reason,
-                note=outcome.note,
-                meta=outcome.meta,
-                resume_after_seconds=None if delay is ABSENT else delay,
+                claim, outcome.reason, note=outcome.note, meta=outcome.meta, resume_after_seconds=delay
             )
 
     secrets = kernel.secrets
-    if not secrets or _is_large(outcome):
+    if not secrets or (max_size > _MAX_BATCHED_BYTES and _is_large(outcome)):
         await single()
         return
     item = SettleItem(
@@ -330,18 +333,12 @@ async def settle(
         suspend=outcome if isinstance(outcome, Suspend) else None,
         next=ABSENT if prefetch is None else NextClaim(idempotency_key=prefetch.key),
     )
-    calls = _batched_call(
-        kernel,
-        claim.project_id,
-        "settle",
-        lambda one, *rest: one.turns.settle_many(*rest),
-        max_under_way=_MAX_SETTLE_REQUESTS,
-    )
+    batch = batch or settlements_at(kernel, claim.project_id)
     if prefetch is None:
-        await calls.call(kernel, item, single)
+        await batch.call(kernel, item, single)
     else:
         prefetch.asked_at = monotonic()
-        await calls.call(kernel, item, single, note=prefetch.collect, count=2)
+        await batch.call(kernel, item, single, note=prefetch.collect, count=2)
 
 
 def _is_large(outcome: Finish | Suspend) -> bool:
