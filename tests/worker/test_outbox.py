@@ -12,7 +12,8 @@ import anyio
 import pytest
 
 from cgworker import Turn, fail, stop, succeed
-from cgworker.worker.outbox.batch_files import BatchFiles, batch_files_in
+from cgworker.wire import converter
+from cgworker.worker.outbox.batch_files import BatchFiles, batch_files_in, read_line
 from cgworker.worker.outbox.files import OutboxFull
 from cgworker.worker.outbox.outbox import Outbox, OutboxEntry
 from tests.turns import CLAIM_TOKEN, CREDENTIAL, make_turn
@@ -225,6 +226,16 @@ async def test_half_a_file_that_could_not_be_written_does_not_stay(
     with pytest.raises(OSError, match="no space"):
         await outbox.put(make_turn(), succeed(1))
     assert list((tmp_path / "outbox").iterdir()) == []
+
+
+def test_a_line_is_read_by_the_quick_parser(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also with a fingerprint that has an exponent in it, as most have."""
+
+    def slowly(_: bytes) -> None:
+        raise AssertionError("Python's own parser")
+
+    monkeypatch.setattr(converter, "_loads_exactly", slowly)
+    assert read_line(b'{"delivered":"1e2"}\n') == {"delivered": "1e2"}
 
 
 async def _put_all(outbox: Outbox, turns: list[Turn]) -> list[OutboxEntry]:

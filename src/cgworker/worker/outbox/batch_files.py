@@ -198,7 +198,7 @@ def _read_result(path: Path, place: tuple[int, int]) -> Stored:
 def read_line(line: bytes) -> Stored:
     """Parse a line; empty if it is incomplete, as after a crash while it was appended."""
     try:
-        stored = loads(line)
+        stored = loads(line.rstrip(b"\n"))  # compact JSON alone is surely read by the quick parser
     except (ValueError, RecursionError):
         return {}
     return stored if isinstance(stored, dict) else {}
