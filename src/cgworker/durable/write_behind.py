@@ -45,11 +45,14 @@ class WriteBehind:
 
     Args:
         start_soon: starts a task that outlives the handler; None makes each caller wait for its write.
+
+    Attributes:
+        under_way: the writes under way, and those that failed unheard.
     """
 
     def __init__(self, start_soon: StartSoon | None) -> None:
         self._start_soon = start_soon
-        self._writes: list[_Write] = []
+        self.under_way: list[_Write] = []
 
     def begin(
         self,
@@ -72,9 +75,9 @@ class WriteBehind:
             Waits until the caller may go on, once; raises what `store` or `publish` raised, unless
             `max_behind` is given.
         """
-        earlier, write = list(self._writes), _Write(is_written=is_written)
+        earlier, write = list(self.under_way), _Write(is_written=is_written)
         run = partial(self._run, write, earlier, store, publish)
-        self._writes.append(write)
+        self.under_way.append(write)
         if self._start_soon is not None:
             self._start_soon(run)
             return partial(self._may_go_on, write, earlier, max_behind)
@@ -115,16 +118,16 @@ class WriteBehind:
             error = raised
         finally:
             write.error = error
-            if error is None and write in self._writes:
-                self._writes.remove(write)
+            if error is None and write in self.under_way:
+                self.under_way.remove(write)
             write.is_stored.set()
             write.is_over.set()
 
     async def _over(self, write: _Write) -> None:
         """Wait until a write is over; raise its failure, unless another caller has raised it."""
         await write.is_over.wait()
-        if write in self._writes:
-            self._writes.remove(write)
+        if write in self.under_way:
+            self.under_way.remove(write)
             if write.error is not None:
                 raise write.error
 
@@ -137,7 +140,7 @@ class WriteBehind:
         Raises:
             Exception: why one failed.
         """
-        for write in list(self._writes):
+        for write in list(self.under_way):
             if not (or_written and write.is_written):
                 await write.is_stored.wait()
             if write.error is not None:
@@ -149,13 +152,8 @@ class WriteBehind:
         Raises:
             Exception: why one failed.
         """
-        while self._writes:
-            await self._over(self._writes[0])
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether no write is under way, and none failed unheard."""
-        return not self._writes
+        while self.under_way:
+            await self._over(self.under_way[0])
 
     async def end(self, seconds: float) -> None:
         """Wait until all writes are over, and give up what is not by then; the handler has ended.
@@ -164,10 +162,10 @@ class WriteBehind:
             seconds: how long to wait at most.
         """
         with anyio.move_on_after(seconds, shield=True):
-            for write in list(self._writes):
+            for write in list(self.under_way):
                 await write.is_over.wait()
-        for write in self._writes:
+        for write in self.under_way:
             write.scope.cancel()
             if write.error is not None:
                 logger.warning("a step was done, but could not be kept: %s", write.error)
-        self._writes.clear()
+        self.under_way.clear()

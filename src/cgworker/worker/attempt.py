@@ -249,7 +249,7 @@ class Attempt:
         await self._handlers.call(call.run, in_own_task=timers is not None)
         if not call.is_over:
             await call.end()
-        if not turn.writes.is_idle:
+        if turn.writes.under_way:
             await end_writes(turn, self._lease)
         return call
 

@@ -158,7 +158,7 @@ def _with_checked_outcome(handler: Handler) -> Handler:
     async def call(turn: Turn) -> Outcome:
         try:
             outcome = await handler(turn)
-            if not turn.writes.is_idle:
+            if turn.writes.under_way:
                 await turn.writes.over()
             _check(outcome, gives_json=gives_json)
         except (Suspending, BaseExceptionGroup) as raised:

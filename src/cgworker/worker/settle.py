@@ -299,9 +299,6 @@ def _suspended(done: bool, outcome: Suspended, resume_after_seconds: float | Non
     )
 
 
-# ---------------------------------------------------------------- the repeated call
-
-
 async def _send_until_answered(
     kernel: KernelClient,
     lease: Lease,
@@ -318,7 +315,8 @@ async def _send_until_answered(
     Raises:
         KernelRefused: the kernel refused, and reading the turn back does not show the outcome.
     """
-    backoff, max_size = Backoff(0.1, 5.0), math.inf if keeper is None else keeper.max_size
+    backoff: Backoff | None = None
+    max_size = math.inf if keeper is None else keeper.max_size
     while True:
         try:
             await settle(kernel, lease.claim, request, prefetch, max_size=max_size, batch=batch)
@@ -330,6 +328,7 @@ async def _send_until_answered(
                 return True
             if not isinstance(trouble, _UNANSWERED):
                 raise
+            backoff = backoff or Backoff(0.1, 5.0)
             seconds = lease.bounded(backoff.next_seconds(trouble))
         if lease.seconds_left <= seconds:
             return await _read_back(kernel, lease, is_done)
