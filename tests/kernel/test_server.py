@@ -6,15 +6,16 @@ import asyncio
 import re
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, MutableMapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx
 import pytest
 from attrs import evolve, frozen
 
 from cgworker.errors import UsageError
-from cgworker.kernel.app import Kernel
+from cgworker.kernel.app import Kernel, create_app
 from cgworker.kernel.config import KernelConfig
 from cgworker.kernel.openapi.operation import Operation
 from cgworker.kernel.server import KernelServer, bind, serve
@@ -121,3 +122,18 @@ def test_an_address_that_is_not_ours_is_told() -> None:
     """The same for an address of another machine."""
     with pytest.raises(UsageError, match=r"cannot listen on 192\.0\.2\.1:"):
         bind("192.0.2.1", 0)
+
+
+async def test_a_server_that_begins_a_lifespan_is_answered(kernel: Kernel) -> None:
+    """The kernel's own server has none, and another program's may; Starlette's router answers it."""
+    asked = iter(["lifespan.startup", "lifespan.shutdown"])
+    answers: list[str] = []
+
+    async def receive() -> dict[str, str]:
+        return {"type": next(asked)}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        answers.append(message["type"])
+
+    await create_app(kernel)({"type": "lifespan"}, receive, send)
+    assert answers == ["lifespan.startup.complete", "lifespan.shutdown.complete"]

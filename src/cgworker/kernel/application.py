@@ -1,7 +1,7 @@
-"""The kernel's ASGI application: it finds the operation of a request, and sends its response.
+"""The kernel's application: a Starlette router that serves the kernel's operations by itself.
 
-Starlette's application would pass each request through six layers, each with a function of its own for each
-message that is sent.
+`starlette.applications.Starlette` would pass each request through six layers, each with a function of its own
+for each message that is sent.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Router
 from starlette.types import Receive, Scope, Send
 
 from cgworker.errors import CommonGroundError
@@ -26,8 +27,10 @@ from cgworker.kernel.openapi.operation import Operation
 _SAFE_IN_QUERY = "%/?:@!$&'()*+,;=-._~"
 
 
-class Application:
-    """An ASGI application of routes.
+class Application(Router):
+    """A router of operations: it counts requests, checks their `Host`, and turns errors into responses.
+
+    What is no HTTP request, such as a lifespan, is left to Starlette.
 
     Args:
         kernel: the state that the routes share; its metrics count the requests.
@@ -36,7 +39,8 @@ class Application:
     """
 
     def __init__(self, kernel: Any, routes: Sequence[Operation], hosts: Collection[str] | None) -> None:
-        self.routes: Sequence[Operation] = routes
+        super().__init__(routes, redirect_slashes=False)
+        self._operations = routes
         self._kernel = kernel
         self._hosts = None if hosts is None else AllowedHosts(hosts)
         self._by_method: dict[str, list[Operation]] = defaultdict(list)
@@ -45,6 +49,9 @@ class Application:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, and count it when its response has been sent."""
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
         begun, status = time.perf_counter(), 0
         scope["app"] = self
         request = Request(scope, receive, self._kernel)
@@ -70,10 +77,11 @@ class Application:
             path = scope["path"]
             for route in self._by_method.get(scope["method"], ()):
                 # The end of the path rules out most routes.
-                if path.endswith(route.ends) and (found := route.pattern.match(path)):
+                if path.endswith(route.ends) and (found := route.path_regex.match(path)):
                     request.route_path, request.identify = route.path, route.identify
                     request.path_values = found.groupdict()
-                    return await route.endpoint(request)
+                    response: Response = await route.endpoint(request)
+                    return response
             return self._without_route(request)
         except CommonGroundError as refused:
             return error_response(refused)
@@ -100,4 +108,4 @@ class Application:
         return Response(status_code=307, headers={"location": location})
 
     def _any_route(self, path: str) -> Operation | None:
-        return next((route for route in self.routes if route.pattern.match(path)), None)
+        return next((route for route in self._operations if route.path_regex.match(path)), None)

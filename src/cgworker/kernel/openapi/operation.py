@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from re import Pattern
 from typing import Any
 
 from starlette.responses import Response
-from starlette.routing import compile_path
+from starlette.routing import Route
 
 from cgworker.kernel.access import recognize
 from cgworker.kernel.http.request import Request
@@ -18,7 +17,7 @@ from cgworker.kernel.http.request import Request
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-class Operation:
+class Operation(Route):
     """A route for exactly one method; the first line of its endpoint's docstring is its summary.
 
     Args:
@@ -51,12 +50,11 @@ class Operation:
         identify: Callable[[Request], Awaitable[Any]] | None = recognize,
         noun: str | None = None,
     ) -> None:
-        self.method = method  # without HEAD: the reference answers it with a 405
-        self.path = path
-        self.pattern: Pattern[str] = compile_path(path)[0]
+        super().__init__(path, endpoint, methods=[method])
+        self.method = method
+        self.methods = {method}  # without HEAD: the reference answers it with a 405
         end = path.rpartition("}")[2]
         self.ends: tuple[str, str] = end, f"{end}\n"  # the pattern lets a last line break pass
-        self.endpoint = endpoint
         self.takes = takes
         self.gives = gives
         self.gives_when_away = gives_when_away
