@@ -139,7 +139,7 @@ def _may_be_deeper(raw: bytes, depth: int) -> bool:
     Each step takes away the innermost lists and objects. That is much quicker than to look through the
     values: for those of a request about eighty turns it took a twentieth of the kernel's time.
     """
-    if raw.count(b"[") + raw.count(b"{") <= depth:  # as in most requests
+    if not _has_brackets(raw, depth + 1):  # as in most requests
         return False
     brackets = raw.translate(_AS_BRACES, _NO_BRACKETS)
     for _ in range(depth):
@@ -148,6 +148,22 @@ def _may_be_deeper(raw: bytes, depth: int) -> bool:
             break
         brackets = outer
     return bool(brackets)
+
+
+def _has_brackets(raw: bytes, count: int) -> bool:
+    """Whether so many lists and objects begin here.
+
+    `find` leaps from one to the next, while `count` looks at each byte: at 32 KB of text that takes as long
+    as all else of parsing.
+    """
+    for bracket in (b"[", b"{"):
+        at = raw.find(bracket)
+        while at >= 0:
+            count -= 1
+            if count <= 0:
+                return True
+            at = raw.find(bracket, at + 1)
+    return False
 
 
 def _depth(value: Any) -> int:
