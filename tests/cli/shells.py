@@ -23,6 +23,7 @@ _INSTALL = "cg --install-completion; :"  # a shell that has more to do stays the
 _PROMPT = "type> "
 _SECONDS = 60.0
 _PAUSE_SECONDS = 2.0  # a first Tab adds what all values begin with, a further one lists them
+_SILENCE_SECONDS = 0.3  # what is drawn at once comes in pieces
 _DRAWING = re.compile(r"\x1b(\[[0-9;?=>]*[A-Za-z]|[()=>][0-9A-B]?)|\x07|\r")
 
 
@@ -105,13 +106,16 @@ class Shell:
 
 
 def _read(terminal: int, expected: tuple[str, ...], *, pressing: bytes = b"") -> str:
-    """Read what is drawn until all of it is there, and press a key whenever nothing more is drawn."""
+    """Read what is drawn until all that is expected is there; press a key whenever nothing more is drawn."""
     drawn = b""
     deadline = time.monotonic() + _SECONDS
     while True:
         shown = _DRAWING.sub("", drawn.decode(errors="replace"))
         if all(each in shown for each in expected):
-            return shown
+            if not select.select([terminal], [], [], _SILENCE_SECONDS)[0]:
+                return shown
+            drawn += os.read(terminal, 65536)
+            continue
         assert time.monotonic() < deadline, shown
         if select.select([terminal], [], [], _PAUSE_SECONDS)[0]:
             drawn += os.read(terminal, 65536)

@@ -44,10 +44,11 @@ def test_ask_offers_the_agents_that_take_turns_with_what_they_do(
     shell: Shell, cg: Cg, kernel: Kernel
 ) -> None:
     """Not those that only ask, such as the person and the project's operator."""
-    add_agent(kernel, "answerer", purpose="Answers what it is asked")
+    for name in ("answerer-1", "answerer-2"):  # of one alone a shell shows no description
+        add_agent(kernel, name, purpose="Answers what it is asked")
     kernel.profile(cg, "asker", kinds=())
     described = ["Answers what it is asked"] if shell.shows_descriptions else []
-    shown = shell.completes("cg ask ", "answerer", *described)
+    shown = shell.completes("cg ask ", "answerer-1", "answerer-2", *described)
     assert "asker" not in shown
     assert "admin-service" not in shown
 
