@@ -13,8 +13,9 @@ PYTHON ?= $(shell for python in python3 python python3.13 python3.12 python3.11;
 PEER_PYTHON ?= $(shell for python in python3.13 python3.14 python3 "$$HOME"/.pyenv/versions/3.13*/bin/python; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 13))' 2>/dev/null && echo $$python && break; done)
 
-# The number of processes that run the tests. They mostly wait, so three keep two processors busy.
-PROCESSES ?= 3
+# The number of processes that run the tests with coverage, and of those that run the tests without it. They
+# mostly wait, so four keep two processors busy.
+PROCESSES ?= 2
 SHARED = -p xdist --dist=worksteal --numprocesses
 
 # Keep compiled Python files, whatever the caller's setting: the tests start hundreds of programs.
@@ -25,8 +26,9 @@ OLD_POSTGRES ?= $(wildcard /usr/lib/postgresql/15/bin)
 
 PGBOUNCER ?= $(shell PATH="$$PATH:/usr/sbin" command -v pgbouncer)
 
-.PHONY: help demo check test test-all test-fast test-mcp test-postgres test-pooler test-pythons clusters conformance \
-	container engines soak rolling crash failover bench bench-peers docs dist sbom constraints upgrade clean
+.PHONY: help demo check test test-all test-untraced test-traced test-fast test-mcp test-postgres test-pooler \
+	test-pythons clusters conformance container engines soak rolling crash failover bench bench-peers docs dist \
+	sbom constraints upgrade clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -42,14 +44,18 @@ check: .venv/development ## check format, lint, import contracts, types and spel
 	$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md docs examples src
 
 test: .venv/development ## run the gate: `make check`, and all tests with coverage
-	@$(MAKE) --no-print-directory --jobs=2 check test-all test-mcp test-postgres test-pooler test-pythons
+	@$(MAKE) --no-print-directory --jobs=3 check test-all test-mcp test-postgres test-pooler test-pythons
 
-# Tests without coverage, those with it, and last, one by one, those that a neighbour would disturb.
-test-all: .venv/development
+# Tests without coverage beside those with it, and last, one by one, those that a neighbour would disturb.
+test-all: test-untraced test-traced
+	$(BIN)/pytest -m serial --cov --cov-append --hypothesis-profile=gate
+
+test-untraced: .venv/development
 	$(BIN)/pytest -m "untraced and not serial" --hypothesis-profile=gate $(SHARED)=$(PROCESSES)
+
+test-traced: .venv/development
 	$(BIN)/pytest -m "not untraced and not serial" --cov --cov-fail-under=0 --cov-report= --hypothesis-profile=gate \
 		$(SHARED)=$(PROCESSES)
-	$(BIN)/pytest -m serial --cov --cov-append --hypothesis-profile=gate
 
 # The tests whose result may depend on the version of PostgreSQL.
 test-postgres: .venv/development
