@@ -123,10 +123,21 @@ async def test_no_secret_gets_out_through_a_command(
         assert "***" in printed
 
 
+# The guard cannot end a command that it was not told of yet: before that, the worker is not to be killed.
 PROGRAM = """
 import sys
+from contextlib import contextmanager
+from pathlib import Path
 from cgworker import AgentRef, CommandHandler, KernelClient, Worker, WorkerOptions, run
-url, project, token, pid_file = sys.argv[1:5]
+from cgworker.handlers.guard import guard
+url, project, token, pid_file, told = sys.argv[1:6]
+watching = guard.watching
+@contextmanager
+def watching_and_saying_so(group, lease):
+    with watching(group, lease):
+        Path(told).touch()
+        yield
+guard.watching = watching_and_saying_so
 kernel = KernelClient(url, agent=AgentRef(project_id=project, agent_id="desk"), token=token)
 script = f"sh -c 'sleep 1000' & echo $! > {pid_file}.tmp; mv {pid_file}.tmp {pid_file}; wait"
 run(Worker(kernel, CommandHandler(["sh", "-c", script]), options=WorkerOptions(interrupt_seconds=1)))
@@ -135,8 +146,8 @@ run(Worker(kernel, CommandHandler(["sh", "-c", script]), options=WorkerOptions(i
 
 @asynccontextmanager
 async def another_process(kernel: LocalKernel, desk: KernelClient, folder: Path) -> AsyncIterator[Process]:
-    """A worker in a process of its own, once its command has left a grandchild; killed at the end."""
-    pid_file = folder / "pid"
+    """A worker in a process of its own, once its guarded command has left a grandchild; killed at the end."""
+    pid_file, told = folder / "pid", folder / "told"
     command = [
         sys.executable,
         "-c",
@@ -145,12 +156,13 @@ async def another_process(kernel: LocalKernel, desk: KernelClient, folder: Path)
         kernel.project_id,
         *desk.secrets,
         str(pid_file),
+        str(told),
     ]
     env = {**os.environ, "XDG_STATE_HOME": str(folder / "state"), "TMPDIR": str(folder)}
     process = await anyio.open_process(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         with anyio.fail_after(60):
-            while not pid_file.exists():  # noqa: ASYNC110  # a grandchild's doing
+            while not (pid_file.exists() and told.exists()):  # noqa: ASYNC110  # a grandchild's doing
                 await anyio.sleep(0.05)
         yield process
     finally:
