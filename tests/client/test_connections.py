@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -15,7 +16,7 @@ from anyio.abc import SocketAttribute, SocketStream
 
 from cgworker import KernelClient
 from cgworker.client.connections import Connections
-from cgworker.client.http1 import plain_request_bytes, read_address, request_bytes
+from cgworker.client.http1 import connect, plain_request_bytes, read_address, request_bytes
 from cgworker.errors import AnswerInvalid, KernelUnreachable
 
 GOOD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
@@ -135,6 +136,60 @@ async def test_a_connection_that_was_closed_meanwhile_is_not_used_again() -> Non
         server.answers = [GOOD]
         assert (await ask()).status_code == 200
     assert server.connection_count == 2
+
+
+async def test_a_connection_on_which_something_came_unasked_is_not_used_again() -> None:
+    """It would be taken for the answer to the next request."""
+    server = Server(GOOD + b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\n\r\n", GOOD)
+    async with asking(server) as ask:
+        assert (await ask()).status_code == 200
+        await anyio.sleep(0.05)
+        assert (await ask()).status_code == 200
+    assert server.connection_count == 2
+
+
+async def test_what_nobody_waits_for_does_not_fill_the_memory() -> None:
+    """So much is read; the rest waits at the sender, and none of it is lost."""
+    size, sent = 2**25, 0
+
+    async def serve(stream: SocketStream) -> None:
+        nonlocal sent
+        async with stream:
+            for _ in range(size // 2**16):
+                await stream.send(bytes(2**16))
+                sent += 2**16
+
+    async with listening(serve) as url:
+        address = read_address(url)
+        async with (await connect(address.origin, 5)).stream as stream:
+            await anyio.sleep(0.2)
+            assert sent < size
+            received = 0
+            async for data in stream:
+                received += len(data)
+    assert received == size
+
+
+async def test_a_request_makes_few_calls(anyio_backend_name: str) -> None:
+    """On asyncio; a worker makes one for each of its private steps."""
+    if anyio_backend_name != "asyncio":
+        return
+    server, count = Server(*[GOOD] * 12), 0
+
+    def note(_frame: Any, event: str, _argument: Any) -> None:
+        nonlocal count
+        count += event == "call"
+
+    async with listening(server.serve) as url, KernelClient(url) as kernel:
+        await kernel.readyz()
+        async with anyio.create_task_group():
+            sys.setprofile(note)
+            try:
+                for _ in range(10):
+                    await kernel.readyz()
+            finally:
+                sys.setprofile(None)
+    assert count / 10 < 280  # of which the server takes half
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ import pytest
 from cgworker import FolderStore, KernelClient, Turn, TurnReport, Worker, WorkerOptions
 from cgworker.adapters.harness import Harness
 from cgworker.client.connections import Connections
-from cgworker.client.http1 import ResponseParser
+from cgworker.client.response import ResponseParser
 from cgworker.testing import LocalKernel
 from cgworker.worker.outbox import batch_files
 from tests.journeys.conftest import closed, working

@@ -25,14 +25,13 @@ from cgworker.client.http1 import (
     Address,
     HttpConnection,
     Origin,
-    PlainResponse,
-    ResponseParser,
     connect,
     in_time,
     plain_request_bytes,
     read_address,
     request_bytes,
 )
+from cgworker.client.response import PlainResponse, ResponseParser
 from cgworker.errors import UsageError
 
 _MAX_CONNECTIONS = 100  # of one client, long polls apart

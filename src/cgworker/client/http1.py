@@ -1,4 +1,4 @@
-"""HTTP/1.1 over one plain socket: write a request, parse the answer with httptools."""
+"""HTTP/1.1 over one plain socket: write a request, and read the answer."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import select
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import anyio
-import httptools
 import httpx
-from anyio.abc import ByteReceiveStream, SocketAttribute, SocketStream
+from anyio.abc import ByteStream, SocketAttribute
 from attrs import define, field, frozen
+
+from cgworker.client.asyncio_stream import AsyncioStream, on_asyncio
+from cgworker.client.response import ResponseParser
 
 _MAX_BYTES_A_READ = 262144  # as much as asyncio reads at once
 _SMALL_BYTES = 65536  # a socket accepts this much without waiting for its peer
@@ -88,25 +90,11 @@ def plain_request_bytes(method: str, address: Address, headers: Mapping[str, str
     return b"".join([method.encode(), address.head, lines.encode(), length, b"\r\n", content])
 
 
-@frozen
-class PlainResponse:
-    """What a kernel answered, for which no `httpx.Response` is made; the attributes are as there."""
-
-    status_code: int
-    headers: Mapping[str, str]
-    content: bytes
-
-    @property
-    def text(self) -> str:
-        """The body as text."""
-        return self.content.decode(errors="replace")
-
-
 @define(eq=False)
 class HttpConnection:
     """A connection to one origin; it carries one exchange at a time."""
 
-    stream: SocketStream
+    stream: ByteStream
     idle_since: float = 0.0
     _socket: Any = field(init=False)
 
@@ -116,7 +104,9 @@ class HttpConnection:
     @property
     def is_usable(self) -> bool:
         """True if the connection is still open: an idle one has nothing to read unless it was closed."""
-        return time.monotonic() - self.idle_since < _IDLE_SECONDS and not _is_readable(self._socket)
+        if time.monotonic() - self.idle_since >= _IDLE_SECONDS or _is_readable(self._socket):
+            return False
+        return not isinstance(self.stream, AsyncioStream) or self.stream.is_quiet
 
     async def exchange(self, request: bytes, timeouts: dict[str, float | None]) -> ResponseParser:
         """Send a request and read its answer.
@@ -130,6 +120,9 @@ class HttpConnection:
         """
         answer = ResponseParser()
         if len(request) <= _SMALL_BYTES:
+            if isinstance(self.stream, AsyncioStream):
+                await self._exchange_small(self.stream, request, answer, timeouts.get("read"))
+                return answer
             with in_time(timeouts.get("read"), httpx.ReadTimeout):  # one limit, as it is sent at once
                 await self._send(request)
                 await self._read_more(answer)
@@ -140,13 +133,29 @@ class HttpConnection:
                 await self._read_more(answer)
         return answer
 
+    async def _exchange_small(
+        self, stream: AsyncioStream, request: bytes, answer: ResponseParser, seconds: float | None
+    ) -> None:
+        """Do what `exchange` does, without what anyio makes for each limit of time."""
+        try:
+            await stream.send(request)
+            while not answer.is_whole:
+                await answer.read_more(partial(stream.receive_in_time, seconds))
+        except TimeoutError as timeout:
+            raise httpx.ReadTimeout(f"no progress within {seconds} s") from timeout
+        except (OSError, anyio.BrokenResourceError) as broken:
+            raise httpx.ReadError(str(broken) or type(broken).__name__) from broken
+
     async def _send(self, request: bytes) -> None:
         with _translated(httpx.WriteError):
             await self.stream.send(request)
 
     async def _read_more(self, answer: ResponseParser) -> None:
         with _translated(httpx.ReadError):
-            await answer.read_more(self.stream)
+            await answer.read_more(self._receive)
+
+    async def _receive(self) -> bytes:
+        return await self.stream.receive(_MAX_BYTES_A_READ)
 
     async def _send_and_listen(
         self, request: bytes, answer: ResponseParser, timeouts: dict[str, float | None]
@@ -173,7 +182,7 @@ class HttpConnection:
 
     async def _listen(self, answer: ResponseParser, sending: anyio.CancelScope) -> None:
         try:
-            await answer.read_more(self.stream)
+            await answer.read_more(self._receive)
         except (httpx.TransportError, OSError, anyio.BrokenResourceError, anyio.ClosedResourceError):
             return  # the sender fails too, or else the read that follows
         answer.is_early = not sending.cancel_called
@@ -192,7 +201,7 @@ async def connect(origin: Origin, seconds: float | None) -> HttpConnection:
         httpx.ConnectTimeout: there is no connection in time.
     """
     with in_time(seconds, httpx.ConnectTimeout), _translated(httpx.ConnectError):
-        return HttpConnection(await anyio.connect_tcp(*origin))
+        return HttpConnection(await on_asyncio(await anyio.connect_tcp(*origin)))
 
 
 def _is_readable(socket: Any) -> bool:
@@ -226,96 +235,3 @@ def _translated(error: type[httpx.NetworkError]) -> Iterator[None]:
         raise
     except (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError) as broken:
         raise error(str(broken) or type(broken).__name__) from broken
-
-
-@define(eq=False)
-class ResponseParser:
-    """An answer while it is read; httptools calls the methods named `on_...`."""
-
-    status: int = 0
-    headers: list[tuple[bytes, bytes]] = field(factory=list)
-    _chunks: list[bytes] = field(factory=list)
-    is_whole: bool = False
-    can_go_on: bool = False
-    is_early: bool = False  # the answer began before the whole request was sent
-    _has_head: bool = False
-    _parser: httptools.HttpResponseParser = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self._parser = httptools.HttpResponseParser(self)
-
-    @property
-    def body(self) -> bytes:
-        """What has come of the body."""
-        return b"".join(self._chunks)
-
-    def response(self) -> httpx.Response | PlainResponse:
-        """Return what was answered; httpx decodes what is not sent as it is."""
-        headers: dict[str, str] = {}
-        for raw_name, value in self.headers:
-            name = raw_name.decode("latin-1").lower()
-            text = value.decode("latin-1")
-            headers[name] = f"{headers[name]}, {text}" if name in headers else text
-        if "content-encoding" in headers:
-            return self.httpx_response()
-        return PlainResponse(self.status, headers, self.body)
-
-    def httpx_response(self) -> httpx.Response:
-        """Return what was answered as httpx has it."""
-        return httpx.Response(self.status, headers=self.headers, content=self.body)
-
-    async def read_more(self, stream: ByteReceiveStream) -> None:
-        """Wait for the next bytes of the answer and parse them.
-
-        Args:
-            stream: the connection.
-
-        Raises:
-            httpx.RemoteProtocolError: the server closed the connection too early, or does not speak HTTP.
-        """
-        try:
-            self._parser.feed_data(await stream.receive(_MAX_BYTES_A_READ))
-        except anyio.EndOfStream:
-            self._end()
-        except httptools.HttpParserError as broken:
-            raise httpx.RemoteProtocolError(f"the answer is not HTTP: {broken}") from broken
-        if self.is_whole:
-            del self._parser  # it refers back to this answer, and would leave both to the garbage collector
-
-    def _end(self) -> None:
-        """Handle the end of the stream, which ends an answer that has neither a length nor chunks."""
-        names = {name.lower() for name, _ in self.headers}
-        if not self._has_head or names & {b"content-length", b"transfer-encoding"}:
-            raise httpx.RemoteProtocolError("the server hung up before its answer was whole")
-        self.is_whole = True
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header.
-
-        Args:
-            name: the header's name, as sent.
-            value: the header's value.
-        """
-        self.headers.append((name, value))
-
-    def on_headers_complete(self) -> None:
-        """Note the status."""
-        self.status = self._parser.get_status_code()
-        self._has_head = True
-
-    def on_body(self, data: bytes) -> None:
-        """Keep a piece of the body.
-
-        Args:
-            data: the piece.
-        """
-        self._chunks.append(data)
-
-    def on_message_complete(self) -> None:
-        """Note the end of the answer, unless it was an interim one (status 1xx)."""
-        if self.status < 200:  # such as "100 Continue": the answer is still to come
-            self.headers.clear()
-            self._has_head = False
-            return
-        self.is_whole = True
-        self.can_go_on = self._parser.should_keep_alive()

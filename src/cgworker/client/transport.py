@@ -9,6 +9,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +18,8 @@ from attrs import frozen
 
 from cgworker.client.connections import Connections
 from cgworker.client.environment import tls_fault_of
-from cgworker.client.http1 import PlainResponse, read_address
+from cgworker.client.http1 import read_address
+from cgworker.client.response import PlainResponse
 from cgworker.errors import (
     REFUSALS,
     AnswerInvalid,
@@ -222,10 +224,8 @@ class Transport:
         if self._given is not None:
             return await self._given.send(self._given.build_request(method, url, **request))
         response = await self._connections.handle_async_request(httpx.Request(method, url, **request))
-        try:
+        async with aclosing(response):
             await response.aread()
-        finally:
-            await response.aclose()
         return response
 
 
