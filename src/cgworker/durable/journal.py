@@ -112,6 +112,9 @@ class Journal:
 
     async def expect_more(self) -> None:
         """Note that the turn has records which are not read yet, once a read in progress has ended."""
+        if not self._reading.locked():
+            self._more_records = True
+            return
         async with self._reading:
             self._more_records = True
 

@@ -19,6 +19,26 @@ StartSoon: TypeAlias = Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
 """Starts a task that outlives the handler."""
 
 
+class _Mark:
+    """Something that happens once. An `anyio.Event` is made only if somebody waits for it."""
+
+    __slots__ = ("_event", "is_set")
+
+    def __init__(self) -> None:
+        self.is_set: bool = False
+        self._event: anyio.Event | None = None
+
+    def set(self) -> None:
+        self.is_set = True
+        if self._event is not None:
+            self._event.set()
+
+    async def wait(self) -> None:
+        if not self.is_set:
+            self._event = self._event or anyio.Event()
+            await self._event.wait()
+
+
 class _Write:
     """A write under way: first a value, then its record.
 
@@ -34,8 +54,8 @@ class _Write:
 
     def __init__(self, *, is_written: bool) -> None:
         self.is_written: bool = is_written
-        self.is_stored: anyio.Event = anyio.Event()
-        self.is_over: anyio.Event = anyio.Event()
+        self.is_stored: _Mark = _Mark()
+        self.is_over: _Mark = _Mark()
         self.error: Exception | None = None
         self.scope: anyio.CancelScope = anyio.CancelScope()
 

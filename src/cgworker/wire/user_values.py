@@ -38,7 +38,19 @@ def written(value: Any, write_own: Write) -> Any:
 
 
 def _written(value: Any, write_own: Write) -> Any:
-    if value is None or isinstance(value, bool | ExactNumber):
+    """Return a value as JSON values; nearly all are JSON already."""
+    kind = type(value)
+    if kind is str or kind is int or kind is bool or value is None:
+        return value
+    if kind is not dict:
+        return _written_otherwise(value, write_own)
+    return {
+        key if type(key) is str else _key_of(key): _written(item, write_own) for key, item in value.items()
+    }
+
+
+def _written_otherwise(value: Any, write_own: Write) -> Any:
+    if isinstance(value, ExactNumber):
         return value
     if isinstance(value, Enum):
         return _written(value.value, write_own)

@@ -161,7 +161,7 @@ class Attempt:
     # ------------------------------------------------------------ load the turn
 
     async def _open(self) -> Turn:
-        turn = await load_turn(self._context, self._claimed, self._lease, self._handlers.start_soon)
+        turn = await load_turn(self._context, self._claimed, self._lease, self._handlers.start_beside)
         self._watch.set_turn(turn)
         if self._is_heard:
             next_at = self._watch.next_at(self._lease, self._renewals.held.count)

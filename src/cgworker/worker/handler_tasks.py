@@ -23,7 +23,7 @@ import sniffio
 from attrs import frozen
 
 Run: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
-"""Makes the call of a handler."""
+"""Makes a call, such as that of a handler."""
 Work: TypeAlias = Coroutine[Any, Any, None]
 """What attempts do in a task, one after the other."""
 
@@ -59,6 +59,14 @@ class HandlerTasks:
             self._tasks.start_soon(self._run, work(*arguments), copy_context())
         else:
             self._tasks.start_soon(work, *arguments)
+
+    def start_beside(self, work: Run) -> None:
+        """Start a task for work that calls no handler, such as writing what a step has made.
+
+        Args:
+            work: makes the call.
+        """
+        self._tasks.start_soon(work)
 
     async def call(self, run: Run, *, in_own_task: bool = False) -> None:
         """Call a handler, in a copy of the current context, and return when it has ended or waits.
