@@ -15,7 +15,9 @@ from agents.tool import (
     ComputerTool,
     CustomTool,
     FunctionTool,
+    HostedMCPTool,
     LocalShellTool,
+    MCPToolApprovalRequest,
     ShellResult,
     ShellTool,
     Tool,
@@ -83,11 +85,24 @@ class StepTools:
                     return await self.call(given.name, partial(execute, asked), asked.data.call_id, _SHELL)
 
                 return dataclasses.replace(given, executor=run)
+            case HostedMCPTool():
+                return self._hosted(given)
             case ApplyPatchTool():
                 return dataclasses.replace(given, editor=_StepEditor(self, given))
             case ComputerTool():
                 raise UsageError("DurableAgent: a later attempt has another screen; leave out ComputerTool")
         return given
+
+    def _hosted(self, given: HostedMCPTool) -> HostedMCPTool:
+        """Return a tool that the model's provider calls; a function that approves a call is a step."""
+        if (decide := given.on_approval_request) is None:
+            return given
+
+        async def decided(asked: MCPToolApprovalRequest) -> Any:
+            act = partial(decide, asked)
+            return await self._step(given.name, partial(_json_of, act), asked.data.id)
+
+        return dataclasses.replace(given, on_approval_request=decided)
 
     async def call(
         self, name: str, act: Callable[[], Any], call_id: str, results: TypeAdapter[Any] = _ANY
