@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import stat
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
@@ -25,6 +27,7 @@ from cgworker import (
     key_from_file,
 )
 from cgworker.stores import objects
+from cgworker.stores.threads import in_thread
 from tests.object_stores import s3_settings, write_key
 
 TURN, OTHER = "a" * 40, "a" * 39 + "b"
@@ -140,6 +143,54 @@ async def test_the_disk_has_a_value_and_the_event_loop_does_not_wait_for_it(
     await make(kind).put(NAME, bytes(size))
     assert len(threads) == 3  # of the file, its folder and the folder above
     assert threading.current_thread() not in threads
+
+
+async def test_a_thread_for_a_call_costs_few_calls(anyio_backend_name: str) -> None:
+    """On asyncio; a private step syncs its value in a thread."""
+    if anyio_backend_name != "asyncio":
+        return
+    count = 0
+
+    def note(_frame: Any, event: str, _argument: Any) -> None:
+        nonlocal count
+        count += event == "call"
+
+    await in_thread(threading.get_ident)
+    sys.setprofile(note)
+    try:
+        for _ in range(10):
+            assert await in_thread(threading.get_ident) != threading.get_ident()
+    finally:
+        sys.setprofile(None)
+    assert count / 10 < 110  # anyio makes 125
+
+
+async def test_a_cancelled_caller_does_not_wait_for_its_call(tmp_path: Path) -> None:
+    """The call goes on, as that of a store which hangs."""
+    may_end, done = threading.Event(), tmp_path / "done"
+
+    def hang() -> None:
+        may_end.wait(60)
+        done.touch()
+
+    with anyio.move_on_after(0.05) as scope:
+        await in_thread(hang)
+    assert scope.cancelled_caught
+    may_end.set()
+    with anyio.fail_after(60):
+        while not done.exists():  # noqa: ASYNC110  # the thread tells nobody
+            await anyio.sleep(0.01)
+
+
+def test_the_threads_end_with_their_event_loop() -> None:
+    """A program may run many, one after the other."""
+    for _ in range(3):
+        assert anyio.run(in_thread, threading.get_ident) != threading.get_ident()
+    gc.collect()
+    deadline = time.monotonic() + 60
+    while any("cgworker store" in thread.name for thread in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 async def test_a_store_that_is_away_for_a_while_costs_no_value() -> None:
