@@ -22,7 +22,7 @@ from cgworker.kernel.long_poll.notifier import Notifier, feed_topic
 from cgworker.kernel.store.projections import FeedBytes, FeedPlace
 
 # The pause for each reader: answering one, and taking its next request, costs the kernel 0.3 to 0.5 ms.
-_PAUSE_SECONDS = 0.005
+_PAUSE_SECONDS = 0.01
 _LAGGING_PAUSE_SECONDS = 0.002  # of a reader whose page was full: it has to catch up
 _MAX_PAUSE_SECONDS = 2.0
 _READS_AT_ONCE = 4  # of different places
