@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import asyncpg
@@ -16,10 +16,13 @@ import asyncpg
 from cgworker.errors import InvalidRequest, KernelOverloaded
 from cgworker.kernel.store.postgres.host_connection import HostConnection
 from cgworker.kernel.store.postgres.hosts import CONNECT_SECONDS, Hosts
+from cgworker.kernel.store.postgres.kept_connections import KeptConnections
 from cgworker.kernel.store.postgres.pooling import Pooling, find_pooling
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
+
+    from cgworker.kernel.store.postgres.kept_connections import PooledConnection
 
 T = TypeVar("T")
 Row = asyncpg.Record
@@ -105,6 +108,7 @@ class Database:
 
     def __init__(self, pool: asyncpg.Pool[asyncpg.Record], dsn: str, hosts: Hosts, pooling: Pooling) -> None:
         self._pool = pool
+        self._connections = KeptConnections(pool, _ACQUIRE_SECONDS)
         self._hosts = hosts
         self._began_at: dict[object, float] = {}  # the callers that wait for the database, longest first
         self.dsn = dsn
@@ -143,8 +147,11 @@ class Database:
             async with pool.acquire():
                 pass  # fail now if the database cannot be reached
             database = cls(pool, dsn, hosts, pooling)
-            async with hosts.followed(database._longest_wait):
-                yield database
+            try:
+                async with hosts.followed(database._longest_wait):
+                    yield database
+            finally:
+                await database._connections.close()
         finally:
             await _close(pool)
 
@@ -156,7 +163,7 @@ class Database:
     @property
     def used_count(self) -> int:
         """The number of connections in use."""
-        return self._pool.get_size() - self._pool.get_idle_size()
+        return self._pool.get_size() - self._pool.get_idle_size() - self._connections.free_count
 
     @property
     def open_count(self) -> int:
@@ -229,8 +236,7 @@ class Database:
     ) -> T:
         for left in reversed(range(_RETRIES)):
             try:
-                async with self._acquired() as connection:
-                    return await work(connection)
+                return await self._work_on_a_connection(work)
             except conflicts as conflict:
                 if not left:
                     raise _unavailable(conflict) from conflict
@@ -248,26 +254,25 @@ class Database:
                 ) from too_long
         raise AssertionError("unreachable")
 
-    @asynccontextmanager
-    async def _acquired(self) -> AsyncIterator[Connection]:
-        """Take a connection of the pool, and note since when the caller has waited for the database."""
+    async def _work_on_a_connection(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Do the work on a connection, and note since when its caller has waited for the database."""
         mark = object()
         self._began_at[mark] = asyncio.get_running_loop().time()
-        connection: PoolConnectionProxy[Row] | None = None
+        connection: PooledConnection | None = None
+        is_kept = False
         try:
-            connection = await self._pool.acquire(timeout=_ACQUIRE_SECONDS)
-            yield connection
+            connection = await self._connections.take()
+            result = await work(connection)
+            is_kept = self._connections.keep(connection)
+            return result
         except asyncpg.ReadOnlySQLTransactionError:
             if connection is not None:
                 connection.terminate()  # the server is no primary any more: the next connection finds it
             raise
         finally:
             del self._began_at[mark]
-            # asyncpg fails if the connection is lost while it is being released. That must not take the place
-            # of the answer, or of a cancellation.
-            with suppress(asyncpg.InternalClientError):
-                if connection is not None:
-                    await self._pool.release(connection)
+            if connection is not None and not is_kept:
+                await self._connections.put_back(connection)
 
 
 def project_closed() -> KernelOverloaded:
