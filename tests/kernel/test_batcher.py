@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import secrets
+from typing import Any
 
 import pytest
 from attrs import evolve
@@ -52,6 +54,65 @@ async def test_few_requests_do_not_wait_for_each_other(statements: Statements) -
     assert statements.runs == [[0], [1], [2]]
     statements.may_end.set()
     assert await asyncio.gather(*asking) == [0, 1, 2]
+
+
+async def test_what_has_begun_is_done_though_nobody_waits(statements: Statements) -> None:
+    """A cancelled request may have changed something; a repeat must not come before that is known."""
+    ended: list[list[int]] = []
+
+    async def run(project_id: str, items: list[int]) -> Answers[int]:
+        answers = await statements.run(project_id, items)
+        ended.append(items)
+        return answers
+
+    asking = asyncio.ensure_future(StatementBatcher(run, Load())("p", 1))
+    await settled()
+    asking.cancel()
+    statements.may_end.set()
+    await settled()
+    assert asking.cancelled()
+    assert ended == [[1]]
+
+
+async def test_trouble_that_nobody_waits_for_is_not_told() -> None:
+    """asyncio tells of an exception that nobody has asked for, as if it were a fault of the kernel."""
+    loop, told = asyncio.get_running_loop(), list[Any]()
+    may_end = asyncio.Event()
+
+    async def fail(*_: Any) -> Answers[int]:
+        await may_end.wait()
+        raise OSError("away")
+
+    asking = asyncio.ensure_future(StatementBatcher(fail, Load())("p", 1))
+    await settled()
+    asking.cancel()
+    may_end.set()
+    before = loop.get_exception_handler()
+    loop.set_exception_handler(lambda _, context: told.append(context))
+    try:
+        await settled()
+        gc.collect()
+    finally:
+        loop.set_exception_handler(before)
+    assert told == []
+
+
+async def test_an_idle_kernel_answers_in_every_way() -> None:
+    """With what its statement gave, with a refusal, and with what more statements give."""
+
+    async def answered() -> int:
+        return 0
+
+    async def run(_: str, items: list[int]) -> Answers[int]:
+        if items == [2]:
+            return [ConflictError("refused")]
+        return [Deferred(answered)] if items == [3] else [*items]
+
+    batcher = StatementBatcher(run, Load())
+    assert await batcher("p", 1) == 1
+    with pytest.raises(ConflictError, match="refused"):
+        await batcher("p", 2)
+    assert await batcher("p", 3) == 0
 
 
 async def test_what_waits_runs_as_one(statements: Statements) -> None:
