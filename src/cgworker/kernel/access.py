@@ -50,8 +50,13 @@ def read_bearer(request: Request) -> PresentedCredential:
     agent_id = request.header(config.agent_header)
     if not project_id or not agent_id:
         raise Refusal.IDENTITY_MISSING.error()
-    token = _token(request.header("authorization"))
-    return PresentedCredential.of(AgentRef(project_id=project_id, agent_id=agent_id), token)
+    authorization = request.header("authorization")
+    if not authorization:
+        raise UnauthorizedError("agent credential authorization is required")
+    scheme, _, token = authorization.partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise UnauthorizedError("agent credential authorization must use Bearer token")
+    return PresentedCredential.of(AgentRef(project_id=project_id, agent_id=agent_id), token.strip())
 
 
 async def authenticate(request: Request) -> Caller:
@@ -135,12 +140,3 @@ async def bearer_acting_as(request: Request, actor: AgentRef) -> PresentedCreden
     if bearer.agent != actor:
         (await authenticate(request)).require_is(actor)
     return bearer
-
-
-def _token(authorization: str | None) -> str:
-    if not authorization:
-        raise UnauthorizedError("agent credential authorization is required")
-    scheme, _, token = authorization.partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
-        raise UnauthorizedError("agent credential authorization must use Bearer token")
-    return token.strip()

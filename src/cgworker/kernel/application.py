@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from cgworker.errors import CommonGroundError
 from cgworker.kernel.http.bodies import release_body
-from cgworker.kernel.http.hosts import AllowedHosts
+from cgworker.kernel.http.hosts import AllowedHosts, misdirected
 from cgworker.kernel.http.messages import error_response, http_error_response, internal_error_response
 from cgworker.kernel.http.request import Request
 from cgworker.kernel.openapi.operation import Operation
@@ -72,8 +72,9 @@ class Application(Router):
     async def _response_to(self, request: Request) -> Response:
         scope = request.scope
         try:
-            if self._hosts is not None and (refusal := self._hosts.refusal(scope)) is not None:
-                return refusal
+            for name, value in scope["headers"]:
+                if name == b"host" and self._hosts is not None and not self._hosts.allow(value):
+                    return misdirected(scope)
             path = scope["path"]
             for route in self._by_method.get(scope["method"], ()):
                 # The end of the path rules out most routes.

@@ -11,6 +11,7 @@ from typing import Any, Union, get_args, get_origin
 
 import attrs
 from cattrs import Converter
+from cattrs.fns import identity
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 from orjson import Fragment
 
@@ -52,8 +53,8 @@ def wire_converter(
     converter.register_structure_hook(int, read_lax_int if strict else read_strict_int)
     converter.register_structure_hook(float, read_float)
     converter.register_structure_hook(datetime, read_datetime)
-    converter.register_unstructure_hook(datetime, lambda instant: instant)  # orjson writes it
-    converter.register_unstructure_hook(ExactNumber, lambda number: number)
+    converter.register_unstructure_hook(datetime, identity)  # orjson writes it
+    converter.register_unstructure_hook(ExactNumber, identity)
     converter.register_structure_hook_factory(
         has_fields, _reads_object(converter, strict=strict, says_where=says_where)
     )
@@ -62,7 +63,9 @@ def wire_converter(
     converter.register_structure_hook_factory(_is_tuple, _reads_tuple(converter))
     converter.register_unstructure_hook_factory(_is_tuple, _writes_tuple(converter))
     converter.register_structure_hook_func(is_mapping, read_mapping)
-    converter.register_unstructure_hook_func(is_mapping, lambda stored: stored)  # JSON already, or JsonText
+    converter.register_unstructure_hook_func(is_mapping, identity)  # JSON already, or JsonText
+    converter.register_structure_hook_factory(_is_optional, _reads_optional(converter))
+    converter.register_unstructure_hook_factory(_is_optional, _writes_optional(converter))
     converter.register_structure_hook_factory(_is_maybe_absent, _reads_present(converter))
     converter.register_unstructure_hook_factory(_is_maybe_absent, _writes_present(converter))
     return converter
@@ -110,6 +113,32 @@ def _read_items(items: list[Any], read: Read, kind: Any) -> tuple[Any, ...]:
 
 def _is_tuple(cls: Any) -> bool:
     return get_origin(cls) is tuple
+
+
+def _is_optional(cls: Any) -> bool:
+    return _is_union(cls) and len(get_args(cls)) == 2 and type(None) in get_args(cls)
+
+
+def _reads_optional(converter: Converter) -> Callable[[Any], Read]:
+    """Read a value or null; without this, the type's hook would be looked up for each value."""
+
+    def factory(cls: Any) -> Read:
+        (kind,) = (kind for kind in get_args(cls) if kind is not type(None))
+        read = converter.get_structure_hook(kind)
+        return lambda value, _: None if value is None else read(value, kind)
+
+    return factory
+
+
+def _writes_optional(converter: Converter) -> Callable[[Any], Callable[[Any], Any]]:
+    """Write a value or null; one that is written as it is needs no call."""
+
+    def factory(cls: Any) -> Callable[[Any], Any]:
+        (kind,) = (kind for kind in get_args(cls) if kind is not type(None))
+        write = converter.get_unstructure_hook(kind)
+        return write if write is identity else lambda value: None if value is None else write(value)
+
+    return factory
 
 
 def _is_maybe_absent(cls: Any) -> bool:

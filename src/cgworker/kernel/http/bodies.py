@@ -109,8 +109,11 @@ async def read_body(request: Request) -> list[bytes]:
 
 
 async def _read(request: Request) -> list[bytes]:
-    declared = _declared(request)
-    await _admit(request, declared)
+    length = request.header("content-length") or ""
+    declared = int(length) if length.isdecimal() else 0  # 0 if it comes in chunks
+    max_small = min(_UNCOUNTED, request.kernel.config.max_body_bytes)
+    if declared > max_small:
+        await _admit(request, declared)
     chunks, size, has_more = [], 0, True
     while has_more:
         message = await request.receive()
@@ -118,28 +121,21 @@ async def _read(request: Request) -> list[bytes]:
             raise HTTPException(CLIENT_GONE, "the client hung up before its request was whole")
         chunk: bytes = message.get("body", b"")
         size += len(chunk)
-        if size > declared:
+        if size > max(declared, max_small):
             await _admit(request, size)
         chunks.append(chunk)
         has_more = message.get("more_body", False)
     request.body_bytes = size
     if (taken := request.scope.get(BODY_TAKEN)) is not None:
         taken()
-    await _admit(request, size, is_whole=True)
+    if size > max_small:
+        await _admit(request, size, is_whole=True)
     return chunks
-
-
-def _declared(request: Request) -> int:
-    """Return the declared length of the body; 0 if it comes in chunks."""
-    text = request.header("content-length") or ""
-    return int(text) if text.isdecimal() else 0
 
 
 async def _admit(request: Request, size: int, *, is_whole: bool = False) -> None:
     """Count so much of the body; if it is large, authenticate the client first."""
     max_bytes = request.kernel.config.max_body_bytes
-    if size <= _UNCOUNTED and size <= max_bytes:
-        return
     share = _share_of(request)
     counted = size + _PARSED if is_whole else size
     if not share.is_authenticated and (size > MAX_UNAUTHENTICATED_BYTES or not share.fits(counted)):

@@ -33,8 +33,8 @@ class CoalescingTransport(asyncio.Transport):
 
     def write(self, data: Any) -> None:
         """Send the data with the held write, or hold it until the next write; after `close` drop it."""
-        if self.is_closing():  # it answers a request that was pipelined behind the last one
-            return
+        if self._is_leaving or self._transport.is_closing():
+            return  # it answers a request that was pipelined behind the last one
         if self._held:
             held, self._held = self._held, b""
             self._transport.writelines((held, data))

@@ -134,7 +134,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         """Handle the end of a response: drop the rest of the request's body."""
         if self._large is not None:
             self._large.body.clear()
-        self._count_pending(self._pipelined_bytes())
+        self._drop_pending()
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
@@ -150,21 +150,27 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def _watch_pending(self, cycle: RequestResponseCycle | None) -> None:
         """Count the bytes that no route has taken over, and stop reading a large body."""
-        body_bytes = 0 if cycle is None or cycle.response_complete else len(cycle.body)
-        body_bytes = self._pipelined_bytes() or body_bytes  # the cycle is among those
-        self._count_pending(body_bytes + self._head_part_bytes)
+        if self.pipeline:
+            body_bytes = self._pipelined_bytes()  # the cycle is among those
+        else:
+            body_bytes = 0 if cycle is None or cycle.response_complete else len(cycle.body)
+        count = body_bytes + self._head_part_bytes
+        if count > _UNCOUNTED or self._pending_bytes:
+            self._count_pending(count)
         if self.pending_bytes > MAX_PENDING_BYTES and self._pending_bytes:
             self._count_pending(0)
             self.transport.write(_REFUSAL_FOR_NOW % (503, b"Service Unavailable"))
             self.transport.close()
         elif cycle is not None and cycle.more_body and BODY_TAKEN not in cycle.scope:
-            cycle.scope[BODY_TAKEN] = self._body_taken  # type: ignore[literal-required]
+            cycle.scope[BODY_TAKEN] = self._drop_pending  # type: ignore[literal-required]
             if _may_be_large(self.headers):
                 self._large, cycle.keep_alive = cycle, False
                 self.flow.pause_reading()
 
-    def _body_taken(self) -> None:
-        self._count_pending(self._pipelined_bytes())
+    def _drop_pending(self) -> None:
+        """Count no more what a route has taken over."""
+        if self._pending_bytes:
+            self._count_pending(self._pipelined_bytes())
 
     def _pipelined_bytes(self) -> int:
         return sum(len(cycle.body) for cycle, _ in self.pipeline)

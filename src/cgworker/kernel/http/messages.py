@@ -22,7 +22,7 @@ from cgworker.errors import (
 from cgworker.kernel.http.bodies import read_body
 from cgworker.kernel.http.parsing import fault, parse
 from cgworker.kernel.http.request import Request
-from cgworker.wire.converter import dumps, unstructure
+from cgworker.wire.converter import dumps
 from cgworker.wire.turns import ItemAnswer
 from cgworker.wire.values import Fault, read_lax_bool, read_lax_int
 
@@ -195,7 +195,7 @@ def item_answer(answer: Any) -> ItemAnswer:
         return ItemAnswer(status=422, body={"detail": list(answer.faults)})
     if isinstance(answer, CommonGroundError):
         return ItemAnswer(status=answer.status, body=error_body(answer))
-    return ItemAnswer(status=200, body=unstructure(answer))
+    return ItemAnswer(status=200, body=answer)
 
 
 def next_page(request: Request, name: str, after: int) -> dict[str, str]:

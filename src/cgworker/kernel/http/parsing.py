@@ -46,7 +46,7 @@ async def parse(cls: type[T], chunks: Sequence[bytes], size_bytes: int, *, max_d
     """
     if size_bytes <= _LONG:
         raw = b"".join(chunks)
-        if is_quick(raw):
+        if size_bytes <= _SMALL or is_quick(raw):
             return structure_request(cls, parse_json(raw, max_depth))
         chunks = (raw,)
     return await offload(parse_large, cls, chunks, max_depth, size_bytes=size_bytes)
@@ -54,10 +54,8 @@ async def parse(cls: type[T], chunks: Sequence[bytes], size_bytes: int, *, max_d
 
 def is_quick(raw: bytes) -> bool:
     """Whether parsing a body takes some milliseconds at most."""
-    if len(raw) <= _SMALL:
-        return True
     # One pass over the text; `count` takes one for each of these, which was a twentieth of a turn of 32 KB.
-    return len(raw) <= _LONG and len(raw) - len(raw.translate(None, b",[{")) <= MAX_INLINE_VALUES
+    return len(raw) - len(raw.translate(None, b",[{")) <= MAX_INLINE_VALUES
 
 
 def parse_large(cls: type[T], chunks: Sequence[bytes], max_depth: int) -> T:

@@ -12,9 +12,8 @@ from contextlib import contextmanager
 from typing import TypeAlias
 
 from cgworker.kernel.store.claims.reclaim import ClaimRequest
-from cgworker.wire.refs import AgentRef
 
-_Key: TypeAlias = tuple[AgentRef, str]
+_Key: TypeAlias = tuple[str, str, str]
 
 
 class InFlightKeys:
@@ -48,4 +47,8 @@ class InFlightKeys:
 
 
 def _keys_of(claims: Iterable[ClaimRequest]) -> set[_Key]:
-    return {(claim.request.agent, claim.key) for claim in claims if claim.key is not None}
+    return {
+        (claim.request.agent.project_id, claim.request.agent.agent_id, claim.key)
+        for claim in claims
+        if claim.key is not None
+    }

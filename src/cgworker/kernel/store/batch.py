@@ -67,7 +67,10 @@ async def in_rounds(
             answer to the items of that round.
     """
     if len(items) == 1:
-        return await _answers_of([*items], run)
+        try:
+            return await run([*items])
+        except InvalidRequest as unfit:
+            return [unfit]
     rounds = _rounds([frozenset(keys_of(item)) for item in items])
     answers: dict[int, Answer[Result]] = {}
     for places in rounds:
@@ -103,6 +106,8 @@ async def _alone(item: Item, run: Run[Item, Result]) -> Answer[Result]:
 
 def _rounds(keys: Sequence[frozenset[Hashable]]) -> list[list[int]]:
     """Return the places of each round: an item runs in the first round after those that it conflicts with."""
+    if sum(map(len, keys)) == len(frozenset().union(*keys)):  # no two items conflict, as nearly always
+        return [[*range(len(keys))]] if keys else []
     rounds: list[list[int]] = []
     last_round: dict[Hashable, int] = {}
     for place, own in enumerate(keys):

@@ -197,4 +197,5 @@ async def touch_used(
     database: Database, bearers: Sequence[PresentedCredential], rows: Mapping[int, Row]
 ) -> None:
     """Note the use of those credentials whose row, by place counted from 1, says that it is due."""
-    await touch(database, {bearers[at - 1].credential_id for at, row in rows.items() if row["is_touch_due"]})
+    if due := {bearers[at - 1].credential_id for at, row in rows.items() if row["is_touch_due"]}:
+        await touch(database, due)

@@ -6,9 +6,9 @@ import hashlib
 import io
 import os
 import re
-import secrets
 import time
 import uuid
+from base64 import urlsafe_b64encode
 from typing import Any
 
 from cgworker.kernel.offload import offload
@@ -32,7 +32,7 @@ def turn_id(number: int) -> str:
 
 def turn_ref(project_id: str, number: int) -> TurnRef:
     """Return the reference of a turn."""
-    return TurnRef(project_id=project_id, turn_id=turn_id(number))
+    return TurnRef(project_id=project_id, turn_id=f"T-{number}")
 
 
 def turn_number(id: str) -> int:
@@ -43,21 +43,28 @@ def turn_number(id: str) -> int:
 
 def new_record_id() -> str:
     """Create a record id: `record_` and a UUIDv4."""
-    return f"record_{_uuid_digits(_random_bytes(16), version=4)}"
+    return f"record_{_new_uuid(version=4).replace('-', '')}"
 
 
 def new_box_id() -> str:
     """Create a box id, a UUIDv7: it starts with the time, so that new ids are adjacent in an index."""
-    digits = _uuid_digits(int(time.time() * 1000).to_bytes(6, "big") + _random_bytes(10), version=7)
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+    return _new_uuid(int(time.time() * 1000).to_bytes(6, "big"), version=7)
 
 
-def _random_bytes(count: int) -> bytes:
-    """Return random bytes for an id, with one system call for hundreds of ids; none for a secret."""
+def _new_uuid(start: bytes = b"", *, version: int) -> str:
+    """Return a UUID: its start, then random bytes. A turn needs five, and `uuid.UUID` is slower than this.
+
+    One system call gets the bytes for hundreds of ids. No secret is made of them.
+    """
     global _pool
+    count = 16 - len(start)
     while len(taken := _pool.read(count)) < count:
         _pool = io.BytesIO(os.urandom(_POOL_BYTES))
-    return taken
+    octets = bytearray(start + taken)
+    octets[6] = octets[6] & 0x0F | version << 4
+    octets[8] = octets[8] & 0x3F | 0x80
+    digits = octets.hex()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def _empty_pool() -> None:
@@ -71,22 +78,15 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_empty_pool)
 
 
-def _uuid_digits(random: bytes, *, version: int) -> str:
-    """Set the version and variant bits. A turn needs five ids, and `uuid.UUID` is slower than this."""
-    octets = bytearray(random)
-    octets[6] = octets[6] & 0x0F | version << 4
-    octets[8] = octets[8] & 0x3F | 0x80
-    return octets.hex()
-
-
 def keyed_box_id(project_id: str, write_key: str) -> str:
     """Return the box id of a write key, which is always the same."""
-    return str(uuid.uuid5(_WRITE_KEYS, f"{project_id}:{write_key}"))
+    name = hashlib.sha1(_WRITE_KEYS.bytes + f"{project_id}:{write_key}".encode(), usedforsecurity=False)
+    return _new_uuid(name.digest()[:16], version=5)
 
 
 def new_claim_token() -> str:
     """Create a claim token: 32 URL-safe characters."""
-    return secrets.token_urlsafe(24)
+    return urlsafe_b64encode(os.urandom(24)).decode()
 
 
 def hash_of(secret: str) -> bytes:

@@ -7,7 +7,7 @@ left to the two operations by themselves.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from datetime import timedelta
 
 from attrs import frozen
@@ -198,10 +198,9 @@ class FinishAndClaim:
     finish: Fenced[Finish]
     claim: ClaimRequest
 
-    def conflict_keys(self) -> Iterator[object]:
-        """Yield the keys that no two items in one statement may share."""
-        yield self.finish.claim.turn_id
-        yield from self.claim.conflict_keys()
+    def conflict_keys(self) -> Sequence[Hashable]:
+        """Return the keys that no two items in one statement may share."""
+        return (self.finish.claim.turn_id, *self.claim.conflict_keys())
 
 
 @frozen

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Sequence
 from datetime import timedelta
 from functools import lru_cache
 
@@ -33,21 +33,21 @@ class ClaimRequest:
     key: str | None = None
     record_limit: int = 0
 
-    def conflict_keys(self) -> Iterator[object]:
-        """Yield the keys that no two requests in one statement may share."""
-        if self.key is not None:
-            yield self.request.agent.agent_id, self.key
+    def conflict_keys(self) -> Sequence[Hashable]:
+        """Return the keys that no two requests in one statement may share."""
+        return () if self.key is None else ((self.request.agent.agent_id, self.key),)
 
     def body_digest(self) -> bytes:
         """Return the digest of the body, to tell a repeat from another use of the key."""
         request = self.request
         is_plain = request.meta is None and request.trace is None
-        return _digest_of_claim_by(request.agent) if is_plain else digest(unstructure(request))
+        agent = request.agent
+        return _plain_digest(agent.project_id, agent.agent_id) if is_plain else digest(unstructure(request))
 
 
 @lru_cache(maxsize=1024)  # an agent claims again and again
-def _digest_of_claim_by(agent: AgentRef) -> bytes:
-    return digest(unstructure(ClaimNext(agent=agent)))
+def _plain_digest(project_id: str, agent_id: str) -> bytes:
+    return digest(unstructure(ClaimNext(agent=AgentRef(project_id=project_id, agent_id=agent_id))))
 
 
 # A statement of its own: simultaneous repeats queue here, and the next statement of each then sees what the

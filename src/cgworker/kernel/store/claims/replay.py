@@ -31,8 +31,9 @@ class ClaimOrder:
     delay_seconds: float | None
 
     @classmethod
-    def of(cls, request: Dispatch) -> ClaimOrder:
+    def of(cls, item: DispatchRequest) -> ClaimOrder:
         """Return the order that a dispatch asks for."""
+        request = item.request
         return cls(
             priority=0 if request.priority is ABSENT else request.priority,
             serial_key=None if request.serial_key is ABSENT else request.serial_key,
@@ -57,9 +58,7 @@ class DispatchRequest:
 
     request: Dispatch
     bearer: PresentedCredential
-    order: ClaimOrder = field(
-        init=False, default=Factory(lambda self: ClaimOrder.of(self.request), takes_self=True)
-    )
+    order: ClaimOrder = field(init=False, default=Factory(ClaimOrder.of, takes_self=True))
 
 
 @frozen
