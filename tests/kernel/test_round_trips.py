@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +11,6 @@ from typing import Any
 import asyncpg
 import pytest
 
-from cgworker.kernel import access
 from cgworker.kernel.app import Kernel
 from cgworker.kernel.long_poll.other_kernels import APPLICATION_NAME
 from tests.kernel.project import Agent, Project, token_of
@@ -129,19 +127,6 @@ async def test_many_items_cost_as_much_as_one(worker: Agent, round_trips: Count)
         "turns:settle-many", {"items": [{**one, "finish": {"outcome": "succeeded"}} for one in held]}
     )
     assert round_trips() == 1
-
-
-async def test_a_large_body_costs_no_statement_more_than_a_small_one(
-    worker: Agent, round_trips: Count, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its caller is checked before it is read, but not again for some seconds."""
-    await worker.dispatch(worker, input="x" * 100_000)
-    round_trips()
-    await worker.dispatch(worker, input="x" * 100_000)
-    assert round_trips() == 1
-    monkeypatch.setattr(access, "monotonic", lambda: time.monotonic() + 6.0)
-    await worker.dispatch(worker, input="x" * 100_000)
-    assert round_trips() == 2
 
 
 @contextmanager

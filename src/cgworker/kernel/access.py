@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from time import monotonic
 from typing import TypeVar
 
 from cgworker.errors import UnauthorizedError
@@ -14,29 +13,6 @@ from cgworker.wire.refs import AgentRef
 from cgworker.wire.refusals import Refusal
 
 T = TypeVar("T")
-
-_RECENT_SECONDS = 5.0
-_MAX_RECENT = 1000
-
-
-class RecentCallers:
-    """The credentials that were valid a moment ago; that is enough to let a large body in.
-
-    It is not enough for anything else: the statement of a route checks the credential again.
-    """
-
-    def __init__(self) -> None:
-        self._until: dict[PresentedCredential, float] = {}
-
-    def has(self, bearer: PresentedCredential) -> bool:
-        """Whether the credential was valid in the last five seconds."""
-        return self._until.get(bearer, 0.0) > monotonic()
-
-    def add(self, bearer: PresentedCredential) -> None:
-        """Note that the credential is valid now."""
-        if len(self._until) >= _MAX_RECENT:
-            self._until.clear()
-        self._until[bearer] = monotonic() + _RECENT_SECONDS
 
 
 def read_bearer(request: Request) -> PresentedCredential:
@@ -66,19 +42,6 @@ async def authenticate(request: Request) -> Caller:
         UnauthorizedError, ForbiddenError: in the order and words of wire 3.
     """
     return await _identify(request, read_bearer(request))
-
-
-async def recognize(request: Request) -> None:
-    """Let the caller of a large body in: authenticate it, unless that was done a moment ago.
-
-    Raises:
-        UnauthorizedError, ForbiddenError: as `authenticate`.
-    """
-    recent: RecentCallers = request.kernel.recent_callers
-    bearer = read_bearer(request)
-    if not recent.has(bearer):
-        await _identify(request, bearer)
-        recent.add(bearer)
 
 
 async def _identify(request: Request, bearer: PresentedCredential) -> Caller:

@@ -9,7 +9,6 @@ from functools import partial
 
 from attrs import field, frozen
 
-from cgworker.kernel.access import RecentCallers
 from cgworker.kernel.application import Application
 from cgworker.kernel.batching.operations import BatchedOperations
 from cgworker.kernel.config import KernelConfig
@@ -63,7 +62,6 @@ class Kernel:
     metrics: Metrics
     feed_rounds: FeedRounds
     bodies: Bodies = field(factory=Bodies)
-    recent_callers: RecentCallers = field(factory=RecentCallers)
 
     async def do_what_is_due(self) -> None:
         """Do at once what is due by the kernel's clock, and let all waiting requests read again.

@@ -1,8 +1,7 @@
 """Limits for request bodies (difference 37).
 
 At most `MAX_UNAUTHENTICATED_BYTES` are read from a client without a valid credential. A larger body is read
-only after its headers have authenticated the client, now or a moment ago. All bodies in a process share a
-memory budget.
+only after its headers have authenticated the client. All bodies in a process share a memory budget.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from typing import Any
 from starlette.responses import Response
 from starlette.routing import Route
 
-from cgworker.kernel.access import recognize
+from cgworker.kernel.access import authenticate
 from cgworker.kernel.http.request import Request
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -47,7 +47,7 @@ class Operation(Route):
         query: type | None = None,
         headers: tuple[str, ...] = (),
         identified_by: tuple[str, ...] = ("project", "agent", "bearer"),
-        identify: Callable[[Request], Awaitable[Any]] | None = recognize,
+        identify: Callable[[Request], Awaitable[Any]] | None = authenticate,
         noun: str | None = None,
     ) -> None:
         super().__init__(path, endpoint, methods=[method])
