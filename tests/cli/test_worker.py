@@ -179,7 +179,7 @@ def test_variables_are_given_to_the_child_by_name(
     ran = cg(
         "worker", "once", "--profile", desk, "--clean-env",
         "--env", "OURS", "--env", "NEW=a=b", "--env", "UNSET",
-        "--command", sys.executable, "-c", program,
+        "--command", sys.executable, "-S", "-c", program,
     )  # fmt: skip
     seen = ran.result["turn"]["final_payload"]
     assert (seen["OURS"], seen["NEW"], "MINE" in seen, "UNSET" in seen) == ("2", "a=b", False, False)

@@ -285,7 +285,7 @@ async def test_output_is_escaped_and_bounded() -> None:
         "import sys; write = sys.stdout.write; write('\\x1b[2J\\n');"
         " [write('z' * 100 + '\\n') for _ in range(100_000)]"
     )
-    await CommandHandler([sys.executable, "-c", program], on_line=lines.append)(make_turn())
+    await CommandHandler([sys.executable, "-S", "-c", program], on_line=lines.append)(make_turn())
     assert lines[0] == "\\x1b[2J"
     assert sum(map(len, lines)) < 5_000_000
     assert "not shown" in lines[-1]
