@@ -62,6 +62,10 @@ class RequestMetrics(Collector):
         times.counts[bisect_left(BUCKET_SECONDS, seconds)] += 1
         times.seconds += seconds
 
+    def describe(self) -> Iterator[Metric]:
+        """Yield the series as well, for who asks for their names; a registry asks once."""
+        return self.collect()
+
     def collect(self) -> Iterator[Metric]:
         """Yield the series; another thread may call it."""
         requests = CounterMetricFamily(

@@ -52,7 +52,7 @@ class Operation(Route):
     ) -> None:
         super().__init__(path, endpoint, methods=[method])
         self.method = method
-        self.methods = {method}  # without HEAD: the reference answers it with a 405
+        self.methods: set[str] | None = {method}  # without HEAD: the reference answers it with a 405
         end = path.rpartition("}")[2]
         self.ends: tuple[str, str] = end, f"{end}\n"  # the pattern lets a last line break pass
         self.takes = takes
