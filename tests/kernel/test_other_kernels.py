@@ -15,7 +15,7 @@ from cgworker.kernel.long_poll import notifier, other_kernels
 from cgworker.kernel.long_poll.other_kernels import OtherKernels
 from cgworker.kernel.store.postgres.database import Database
 from cgworker.wire.refs import TurnRef
-from tests.kernel.parked import until, waiting
+from tests.kernel.parked import WAIT, until, waiting
 from tests.kernel.project import Agent, Project, client_of
 
 
@@ -86,10 +86,11 @@ async def test_a_turns_topic_is_made_only_while_somebody_waits(
     """The kernel's own timer always listens, and needs none."""
     await until(lambda: kernel.notifier.is_silent)
     made: list[TurnRef] = []
+    topic_of = notifier.turn_topic
 
     def noted(turn: TurnRef) -> str:
         made.append(turn)
-        return "topic"
+        return topic_of(turn)
 
     monkeypatch.setattr(notifier, "turn_topic", noted)
     await worker.dispatch(worker)
@@ -97,9 +98,11 @@ async def test_a_turns_topic_is_made_only_while_somebody_waits(
     await worker.append(claim, {"n": 1})
     await worker.finish(claim)
     assert made == []
-    waiter = await waiting(worker)
-    await worker.dispatch(worker)
-    await waiter.claim()
+    turn_id = await worker.dispatch(worker)
+    watching = asyncio.create_task(worker.get(f"turns/{turn_id}", WAIT, state="queued"))
+    await until(lambda: kernel.notifier.is_heard)
+    await worker.claim()
+    assert (await watching)["state"] == "running"
     assert made != []
 
 

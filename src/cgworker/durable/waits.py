@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 
 import anyio
+import anyio.lowlevel
 from attrs import evolve
 
 from cgworker.errors import UsageError
@@ -48,7 +49,9 @@ class Waits:
                 self._none_entering.set()
 
     async def until_all_entered(self) -> None:
-        """Wait until no task is within `entering`."""
+        """Wait until no task is within `entering`; tasks that were started before get there first."""
+        for _ in range(2):  # trio runs the tasks of one moment in any order
+            await anyio.lowlevel.checkpoint()
         while self._entering_count and self._none_entering is not None:
             await self._none_entering.wait()
 
