@@ -69,7 +69,8 @@ def broken_messages(runs: Sequence[Run], told: Iterable[str]) -> Iterable[str]:
 def repeated_calls(runs_by_turn: Mapping[str, Sequence[Run]]) -> Iterable[str]:
     """An agent makes a call once in a run, and again only if no earlier run made a later one.
 
-    For then it was answered, and the answer was kept.
+    For then it was answered, and the answer was kept. A coding agent (ACP) does not wait until the end of its
+    call is kept: if the kernel is away for longer than the lease, it is not told of that call again.
 
     Args:
         runs_by_turn: the runs of each turn, in the order of their starts.
@@ -77,6 +78,8 @@ def repeated_calls(runs_by_turn: Mapping[str, Sequence[Run]]) -> Iterable[str]:
     for turn, runs in runs_by_turn.items():
         kept = -1
         for run in runs:
+            if run.harness == "acp":
+                continue
             yield from (f"{turn}: {run.worker} made call {call} again" for call in run.calls if call < kept)
             if len(set(run.calls)) < len(run.calls):
                 yield f"{turn}: {run.worker} made {run.calls}"
