@@ -190,7 +190,7 @@ def test_the_threads_end_with_their_event_loop() -> None:
     deadline = time.monotonic() + 60
     while any("cgworker store" in thread.name for thread in threading.enumerate()):
         assert time.monotonic() < deadline
-        time.sleep(0.01)
+        time.sleep(0.01)  # a thread that ends tells nobody
 
 
 async def test_a_store_that_is_away_for_a_while_costs_no_value() -> None:

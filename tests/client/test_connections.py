@@ -143,7 +143,7 @@ async def test_a_connection_on_which_something_came_unasked_is_not_used_again() 
     server = Server(GOOD + b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\n\r\n", GOOD)
     async with asking(server) as ask:
         assert (await ask()).status_code == 200
-        await anyio.sleep(0.05)
+        await anyio.sleep(0.05)  # what came unasked may arrive after the answer
         assert (await ask()).status_code == 200
     assert server.connection_count == 2
 
@@ -162,7 +162,7 @@ async def test_what_nobody_waits_for_does_not_fill_the_memory() -> None:
     async with listening(serve) as url:
         address = read_address(url)
         async with (await connect(address.origin, 5)).stream as stream:
-            await anyio.sleep(0.2)
+            await anyio.sleep(0.2)  # time in which all could be sent, were it read
             assert sent < size
             received = 0
             async for data in stream:

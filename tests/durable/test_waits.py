@@ -18,7 +18,7 @@ async def test_a_task_that_was_started_before_gets_to_what_it_waits_for() -> Non
 
         async def enter(waits: Waits = waits, entered: list[str] = entered) -> None:
             async with waits.entering():
-                await anyio.sleep(0.001)
+                await anyio.sleep(0.001)  # as a request would take
                 entered.append("entered")
 
         async with anyio.create_task_group() as tasks:

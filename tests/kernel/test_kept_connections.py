@@ -84,6 +84,6 @@ async def test_a_connection_is_kept_out_of_the_pool_for_a_while_only(
     await database.fetchval("select 1")
     await until(lambda: database._pool.get_idle_size() == 1)  # noqa: SLF001  # nobody else can tell
     await database.fetchval("select 1")
-    await database.fetchval("select pg_sleep(0.1)")
+    await database.fetchval("select pg_sleep(0.1)")  # for longer than a connection is kept
     assert database._pool.get_idle_size() == 1  # noqa: SLF001  # it was out for long, and went back at once
     assert len(acquired) == 2

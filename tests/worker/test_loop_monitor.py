@@ -33,7 +33,7 @@ class Blocker:
         with anyio.fail_after(60):
             while not self._named.is_set():
                 self.a_handler_that_blocks()
-                await anyio.sleep(0.15)
+                await anyio.sleep(0.15)  # the loop is free in between, so that each block is one
             while not all(map(_of_handler, told)):  # noqa: ASYNC110  # the end of a block has no other event
                 await anyio.sleep(0.02)
         return [each for those in told for each in _of_handler(those)]
