@@ -65,10 +65,10 @@ class Cg:
     home: Path
     started: list[subprocess.Popen[bytes]] = field(factory=list, repr=False)
 
-    def start(self, program: str, *argv: str) -> subprocess.Popen[bytes]:
-        """Start `cg` by this Python; what still runs at the test's end is killed."""
+    def start(self, program: str, *argv: str, code: str | None = None) -> subprocess.Popen[bytes]:
+        """Start `cg`, or code, by this Python; what still runs at the test's end is killed."""
         process = subprocess.Popen(
-            [program, "-m", "cgworker", *argv],
+            [program, *(("-c", code) if code else ("-m", "cgworker")), *argv],
             env={**os.environ, "HOME": str(self.home)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -348,6 +348,15 @@ def test_a_killed_claim_run_leaves_neither_its_child_nor_its_claim_behind(
     assert not is_alive(int(pid_file.read_text()))
 
 
+# `cg`, if what was asked to end had an hour to do so.
+PATIENT = """
+import cgworker.cli.commands.worker.claim.run as run
+from cgworker.__main__ import main
+run._END_SECONDS = 3600
+main()
+"""
+
+
 def test_a_second_signal_ends_a_child_that_ignores_the_first(
     cg: Cg, kernel: Kernel, desk: str, tmp_path: Path
 ) -> None:
@@ -356,16 +365,15 @@ def test_a_second_signal_ends_a_child_that_ignores_the_first(
     started = tmp_path / "started"
     script = f"trap '' TERM; touch {started}; while :; do sleep 0.05; done"
     flags = ("--profile", desk, "--project-id", kernel.project, "--agent-id", agent_of(desk))
-    running = start(cg, "worker", "claim", "run", *flags, "--", "sh", "-c", script)
+    command = ("worker", "claim", "run", *flags, "--", "sh", "-c", script)
+    running = cg.start(warm_python(), *command, code=PATIENT)
     until(started.exists)
     running.send_signal(signal.SIGTERM)
-    asked_at = time.monotonic()
     with pytest.raises(subprocess.TimeoutExpired):
         running.wait(timeout=0.5)
     running.send_signal(signal.SIGTERM)
     out, _ = running.communicate(timeout=60)
     assert (running.returncode, json.loads(out)["result"]["child_exit_code"]) == (256 - 9, -9)
-    assert time.monotonic() - asked_at < 4
 
 
 def test_nothing_to_claim_is_no_failure(cg: Cg, kernel: Kernel, desk: str) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from unittest import mock
 
 import httpx
 import pytest
 
 from cgworker.kernel.app import Kernel, open_kernel
 from cgworker.kernel.config import KernelConfig
+from cgworker.kernel.long_poll import notifier
 from cgworker.kernel.store.postgres.database import Database
 from tests.kernel.parked import until
 from tests.kernel.project import Project, client_of
@@ -17,6 +19,13 @@ from tests.kernel.project import Project, client_of
 @pytest.fixture(scope="module")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_look_by_the_clock() -> Iterator[None]:
+    """What waits is woken or finds nothing, however slow the machine is."""
+    with mock.patch.object(notifier, "RECHECK_SECONDS", 3600.0):
+        yield
 
 
 @pytest.fixture(scope="module")

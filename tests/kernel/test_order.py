@@ -159,7 +159,7 @@ async def test_a_waiting_claim_gets_a_turn_when_it_is_due(
     turn_id = await requester.dispatch(worker, delay_seconds=0.5)
     claim = await waiter.claim()
     assert claim["turn_id"] == turn_id
-    assert 0.4 < time.monotonic() - begun < 5  # WAIT is longer, and so is a re-check
+    assert time.monotonic() - begun > 0.4
 
 
 async def test_a_claim_takes_a_due_turn_that_no_timer_has_woken(project: Project) -> None:

@@ -168,14 +168,22 @@ async def test_a_kernel_speaks_to_one_of_an_earlier_version(
 
 
 async def test_requests_read_again_once_the_silent_kernel_speaks(
-    kernel: Kernel, project: Project, worker: Agent, dsn: str, monkeypatch: pytest.MonkeyPatch
+    kernel: Kernel,
+    project: Project,
+    worker: Agent,
+    dsn: str,
+    listener: asyncpg.Connection[asyncpg.Record],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What it did in silence while the new kernel began is found."""
     await worker.dispatch(worker)
     await worker.suspend(claim := await worker.claim())
     await until(lambda: kernel.notifier.is_silent)
-    monkeypatch.setattr(other_kernels, "_GIVE_UP_ALONE", "select pg_sleep(0.5), pg_advisory_unlock($1)")
+    held = "select pg_advisory_xact_lock(1), pg_advisory_unlock($1)"
+    monkeypatch.setattr(other_kernels, "_GIVE_UP_ALONE", held)
+    await listener.execute("select pg_advisory_lock(1)")
     async with another_kernel(project, dsn) as there:
         waiter = await waiting(evolve(worker, project=there))
         await change_unseen(worker, claim["turn_id"])
+        await listener.execute("select pg_advisory_unlock(1)")
         assert (await waiter.claim())["turn_id"] == claim["turn_id"]

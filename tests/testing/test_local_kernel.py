@@ -6,9 +6,9 @@ import asyncio
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -19,7 +19,7 @@ import pytest
 from cgworker import KernelClient
 from cgworker.errors import FencingError, KernelOverloaded, KernelUnreachable, UsageError
 from cgworker.kernel.store.postgres.embedded import EmbeddedPostgres
-from cgworker.testing import LocalKernel, local_kernel
+from cgworker.testing import LocalKernel, faults, local_kernel
 from cgworker.wire.claims import ClaimedTurn
 from cgworker.wire.refs import AgentRef
 
@@ -104,18 +104,31 @@ async def test_a_dropped_response_leaves_the_request_carried_out(kernel: LocalKe
     assert (await worker.turns.get(turn)).state == "closed"
 
 
-async def test_a_delayed_request_is_carried_out_late(kernel: LocalKernel) -> None:
+async def test_a_delayed_request_is_carried_out_late(
+    kernel: LocalKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Others are not held up by it."""
     worker = await kernel.agent("worker")
-    assert worker.agent is not None
+    turn = await kernel.dispatch("worker", 1)
+    delays: list[float] = []
+    may_go_on = threading.Event()
+    sleep = asyncio.sleep
+
+    async def delayed(seconds: float) -> None:
+        delays.append(seconds)
+        while not may_go_on.is_set():  # the kernel runs in a thread of its own
+            await sleep(0.005)
+
+    monkeypatch.setattr(faults, "asyncio", SimpleNamespace(sleep=delayed))
     kernel.faults.delay("claim", 0.4)
-    began = time.monotonic()
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(worker.claims.claim, worker.agent)
-        await anyio.wait_all_tasks_blocked()
-        await worker.agents.get(worker.agent)
-        assert time.monotonic() - began < 0.35
-    assert time.monotonic() - began >= 0.4
+        tasks.start_soon(claimed, worker)
+        while not delays:  # noqa: ASYNC110
+            await anyio.sleep(0.005)
+        assert (await worker.turns.get(turn)).state == "queued"
+        may_go_on.set()
+    assert (await worker.turns.get(turn)).state == "running"
+    assert delays == [0.4]
 
 
 async def test_a_kernel_can_answer_that_it_is_overloaded(kernel: LocalKernel) -> None:
