@@ -26,12 +26,12 @@ OLD_POSTGRES ?= $(wildcard /usr/lib/postgresql/15/bin)
 
 PGBOUNCER ?= $(shell PATH="$$PATH:/usr/sbin" command -v pgbouncer)
 
-.PHONY: help demo check test test-all test-untraced test-traced test-fast test-mcp test-postgres test-pooler \
-	test-pythons clusters conformance container engines soak rolling crash failover bench bench-peers docs dist \
-	sbom constraints upgrade clean
+.PHONY: help demo check test test-all test-untraced test-traced test-fast test-journeys run-journeys test-mcp \
+	test-postgres test-pooler test-pythons clusters conformance container engines soak rolling crash failover bench \
+	bench-peers docs dist sbom constraints upgrade clean
 
 help: ## show this list
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 22
 
 demo: .venv/runtime ## start a kernel and a worker, and let them answer a turn
 	@$(BIN)/cg demo
@@ -43,19 +43,30 @@ check: .venv/development ## check format, lint, import contracts, types and spel
 	$(BIN)/mypy
 	$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md docs examples src
 
-test: .venv/development ## run the gate: `make check`, and all tests with coverage
-	@$(MAKE) --no-print-directory --jobs=3 check test-all test-mcp test-postgres test-pooler test-pythons
+test: .venv/development ## run the gate: `make check`, and the tests with coverage, but for the long journeys
+	@$(MAKE) --no-print-directory --jobs=3 check test-all
+	@$(BIN)/python -c 'from tests.marks import JOURNEYS; print("Left to `make test-journeys`:", len(JOURNEYS), \
+		"files of tests, and MCP, PostgreSQL 15, PgBouncer and newer Pythons.")'
 
 # Tests without coverage beside those with it, and last, one by one, those that a neighbour would disturb.
 test-all: test-untraced test-traced
-	$(BIN)/pytest -m serial --cov --cov-append --hypothesis-profile=gate
+	$(BIN)/pytest -m serial --cov --cov-append --cov-fail-under=0 --hypothesis-profile=gate
 
 test-untraced: .venv/development
-	$(BIN)/pytest -m "untraced and not serial" --hypothesis-profile=gate $(SHARED)=$(PROCESSES)
+	$(BIN)/pytest -m "untraced and not serial and not journey" --hypothesis-profile=gate $(SHARED)=$(PROCESSES)
 
 test-traced: .venv/development
-	$(BIN)/pytest -m "not untraced and not serial" --cov --cov-fail-under=0 --cov-report= --hypothesis-profile=gate \
-		$(SHARED)=$(PROCESSES)
+	$(BIN)/pytest -m "not untraced and not serial and not journey" --cov --cov-fail-under=0 --cov-report= \
+		--hypothesis-profile=gate $(SHARED)=$(PROCESSES)
+
+test-journeys: .venv/development ## run what `make test` leaves out: browsers, shells, kills, MCP, PostgreSQL 15, PgBouncer
+	@$(MAKE) --no-print-directory --jobs=3 run-journeys test-mcp test-postgres test-pooler test-pythons
+
+# The floor of coverage is that of `make test` and these together.
+run-journeys: .venv/development
+	@test -f .coverage || { echo "Run make test first: the coverage of both counts" >&2; exit 1; }
+	$(BIN)/pytest -m "journey and untraced" --hypothesis-profile=gate $(SHARED)=$(PROCESSES)
+	$(BIN)/pytest -m "journey and not untraced" --cov --cov-append --hypothesis-profile=gate $(SHARED)=$(PROCESSES)
 
 # The tests whose result may depend on the version of PostgreSQL.
 test-postgres: .venv/development

@@ -1,4 +1,4 @@
-"""The marks that all tests of a file have: `slow`, `serial` and `untraced`."""
+"""The marks that all tests of a file have: `journey`, `serial`, `slow` and `untraced`."""
 
 from __future__ import annotations
 
@@ -114,7 +114,41 @@ UNTRACED = [
     "test_windows.py",
 ]
 
-LISTS = {"serial": SERIAL, "slow": SLOW, "untraced": UNTRACED}
+# Long ways through browsers, shells, harnesses and kills. `make test` leaves them to `make test-journeys`.
+JOURNEYS = {
+    "adapters/test_ag_ui_javascript.py": "runs the JavaScript client in node",
+    "adapters/test_claude.py": "starts the real coding agent for each test",
+    "cli/test_completion.py": "types in three shells",
+    "cli/test_dev.py": "starts a kernel, a console and workers as processes",
+    "cli/test_hostile_text.py": "draws each view with hundreds of texts",
+    "cli/test_provision_serve.py": "kills a provisioner and its workers",
+    "cli/test_server_discovery.py": "kills kernels",
+    "console/test_hostile_text.py": "draws each page with hundreds of texts",
+    "console/test_journeys.py": "uses a browser",
+    "console/test_pages.py": "uses a browser",
+    "console/test_restart.py": "uses a browser",
+    "console/test_story.py": "uses a browser",
+    "deploy/test_container.py": "runs a container",
+    "deploy/test_two_databases.py": "puts proxies before two kernels",
+    "journeys/test_crashes.py": "kills a worker at each of some lines",
+    "journeys/test_credentials.py": "refuses workers that run",
+    "journeys/test_failover.py": "kills a database with a standby",
+    "journeys/test_killed_agents.py": "kills a worker at each step of each harness",
+    "journeys/test_killed_claude.py": "kills a worker at each step of the real coding agent",
+    "journeys/test_killed_companion.py": "kills a companion at each step",
+    "journeys/test_killed_peers.py": "kills coding agents at each step",
+    "kernel/test_killed_schedules.py": "kills a kernel in each tick",
+    "kernel/test_order_crowds.py": "has crowds of turns",
+    "kernel/test_order_model.py": "plays hundreds of orders",
+    "kernel/test_parsing.py": "nests JSON as deep as it may be",
+    "kernel/test_postmaster.py": "kills PostgreSQL servers",
+    "test_environment.py": "runs the terminal's tests again in other shells",
+    "test_newcomers.py": "types what a newcomer types, an environment included",
+    "test_production.py": "follows the page on production, with nginx",
+    "worker/test_dumpable.py": "starts each command that runs work",
+}
+
+LISTS = {"journey": [*JOURNEYS], "serial": SERIAL, "slow": SLOW, "untraced": UNTRACED}
 """The files of which each test has a mark. Others may have tests that are marked slow."""
 
 

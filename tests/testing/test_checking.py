@@ -73,7 +73,7 @@ async def test_what_a_simple_command_does_not_do_is_not_shown() -> None:
         ("printf '{\"half\":' > $CG_FINAL_FILE", "answer", "worker_final_invalid"),
         ("grep -q task $CG_INPUT_FILE && " + ANSWER + " || kill -SEGV $$", "any input", "signal 11"),
         (f"if test $(wc -c < $CG_CONTEXT_FILE) -lt 20000; then {ANSWER}; fi", "big context", "missing"),
-        (ANSWER + "; head -c 5000000 /dev/zero | tr '\\0' 'x' | fold", "output", "more than 4 MiB"),
+        (ANSWER + "; head -c 5000000 /dev/zero | tr '\\0' 'x' | fold -w 5000", "output", "more than 4 MiB"),
         (ANSWER + "; setsid sleep 3 > /dev/null 2>&1 &", "grandchild", "outlived their turns"),
     ],
 )
