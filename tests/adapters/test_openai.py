@@ -296,7 +296,7 @@ END = piece({"index": 0, "delta": {}, "finish_reason": "stop"}) + "data: [DONE]\
     ],
 )
 async def test_a_piece_without_anything_for_us_is_passed_over(odd: str) -> None:
-    """Usage, keep-alives, choices without a delta, choices that nobody asked for."""
+    """Usage, keep-alive lines, choices without a delta, choices that nobody asked for."""
     with endpoint(Raw(HALF + odd + END)) as model:
         played = await play(at(model.base_url), "Hi")
     assert played.outcome == Succeeded({"text": "Hal"})
