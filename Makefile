@@ -16,7 +16,7 @@ PEER_PYTHON ?= $(shell for python in python3.13 python3.14 python3 "$$HOME"/.pye
 # The number of processes that run the tests with coverage, and of those that run the tests without it. They
 # mostly wait, so four keep two processors busy.
 PROCESSES ?= 2
-SHARED = -p xdist --dist=worksteal --numprocesses
+SHARED = --dist=worksteal --numprocesses
 
 # Keep compiled Python files, whatever the caller's setting: the tests start hundreds of programs.
 unexport PYTHONDONTWRITEBYTECODE
