@@ -18,8 +18,11 @@ from pglast import ast
 from pglast.stream import RawStream
 from pglast.visitors import Visitor
 
-from cgworker.kernel.store.claims.finish import FINISH_TURNS
-from cgworker.kernel.store.claims.finish_and_claim import FINISH_AND_CLAIM_TURNS
+from cgworker.kernel.store.claims.finish import FINISH_TURN, FINISH_TURNS
+from cgworker.kernel.store.claims.finish_and_claim import (
+    FINISH_AND_CLAIM_TURN,
+    FINISH_AND_CLAIM_TURNS,
+)
 from cgworker.kernel.store.ledger import CREATE_HEAD, LOCK_HEAD, NUMBER_EVENTS
 from cgworker.kernel.store.postgres.database import PLAN_ONCE
 from tests.databases import a_database
@@ -85,7 +88,9 @@ async def test_sets_of_a_statement_are_not_compared_each_with_each(dsn: str) -> 
     assert found_by == [{"project_id", "event_id"}]
 
 
-@pytest.mark.parametrize("statement", [FINISH_AND_CLAIM_TURNS, FINISH_TURNS])
+@pytest.mark.parametrize(
+    "statement", [FINISH_AND_CLAIM_TURN, FINISH_AND_CLAIM_TURNS, FINISH_TURN, FINISH_TURNS]
+)
 async def test_payloads_are_not_carried_from_step_to_step(dsn: str, statement: str) -> None:
     """They may be large, and each step would copy them: only what is inserted has them."""
     connection = await asyncpg.connect(dsn)

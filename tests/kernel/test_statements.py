@@ -281,7 +281,9 @@ def test_no_claim_can_be_planned_as_a_walk_over_a_list() -> None:
     """
     found = statements()
     claiming = (
+        "claims.claim.CLAIM_TURN",
         "claims.claim.CLAIM_TURNS",
+        "claims.finish_and_claim.FINISH_AND_CLAIM_TURN",
         "claims.finish_and_claim.FINISH_AND_CLAIM_TURNS",
         "claims.hand_over.HAND_OVER_TURN",
         "due.WAKE_AGENT",

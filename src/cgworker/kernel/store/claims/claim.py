@@ -16,7 +16,13 @@ from cgworker.kernel.store.callers import require_caller, touch_used
 from cgworker.kernel.store.claims.fence import retry_later
 from cgworker.kernel.store.claims.reclaim import ClaimRequest, reclaim
 from cgworker.kernel.store.claims.reconcile import RECONCILE_AGENT
-from cgworker.kernel.store.claims.shared_sql import ready_turns, records_of_claimed
+from cgworker.kernel.store.claims.shared_sql import (
+    claim_turn,
+    is_blocked,
+    next_turn,
+    ready_turns,
+    records_of_claimed,
+)
 from cgworker.kernel.store.due import WAKE_AGENT
 from cgworker.kernel.store.ids import hash_of, new_claim_token, turn_id
 from cgworker.kernel.store.postgres.database import Connection, Database, Row
@@ -52,21 +58,7 @@ with asked as (
 ), asking as (
     -- Each agent once. It is blocked while one of its running turns has a lease that has ended, or one of its
     -- queued turns is due that has no place among the ready ones yet.
-    select a.agent_id, a.asked_count, (
-            select t.turn_number
-            from cg_turns t
-            where t.project_id = $1 and t.target_agent_id = a.agent_id
-                and t.state = 'running' and t.claim_expires_at <= cg_now()
-            order by t.claim_expires_at
-            limit 1
-        ) is not null or (
-            select t.turn_number
-            from cg_turns t
-            where t.project_id = $1 and t.target_agent_id = a.agent_id
-                and t.state = 'queued' and t.due_at <= cg_now()
-            order by t.due_at
-            limit 1
-        ) is not null as is_blocked
+    select a.agent_id, a.asked_count, {is_blocked("a.agent_id")} as is_blocked
     from (select agent_id, count(*) as asked_count from asked group by agent_id) a
 ), queued as (
     -- Lock each agent's next turns, at most one per request; skip those that are locked already. Of a serial
@@ -135,6 +127,42 @@ left join claimed c on c.place = a.place
 {records_of_claimed("a.record_limit")}order by a.place, r.turn_seq
 """
 
+# CLAIM_TURNS for one request, with plain values instead of arrays. The slot may have gone since the statement
+# began: then the turn is not claimed.
+CLAIM_TURN = f"""
+with asked as (
+    select $3::text as agent_id, who.is_touch_due, {is_blocked("$3")} as is_blocked
+    from cg_callers($1, $3, $9, $10) who
+    where (
+        select k.turn_number
+        from cg_idempotency_keys k
+        where k.project_id = $1 and k.agent_id = $3 and k.route = 'claims:claim' and k.key = $6
+    ) is null
+), next as (
+{next_turn("asked", "held_count < capacity and not asked.is_blocked")}), taken as (
+    update cg_agents
+    set held_count = held_count + 1
+    where project_id = $1 and agent_id = $3 and (select turn_number from next) is not null
+        and enabled and accepts_work and held_count < capacity
+    returning agent_id
+), claimed as (
+{claim_turn("select turn_number from next, taken", agent="$3", token_hash="$4", lease="$2")}), logged as (
+    insert into cg_ledger (project_id, event_type, subject_kind, subject_id, actor_kind, actor_id,
+        cause_kind, cause_id, annotations, agent_id, turn_number)
+    select $1, 'turn.claimed', 'turn', 'T-' || turn_number, 'agent', $3,
+        cause_kind, cause_id, $5::text::json, target_agent_id, turn_number
+    from claimed
+), remembered as (
+    insert into cg_idempotency_keys (project_id, agent_id, route, key, body_digest, turn_number, answer)
+    select $1, $3, 'claims:claim', $6, $7, turn_number, to_json(encode($4, 'hex'))
+    from claimed
+    where $6::text is not null
+)
+select 1 as asked_place, a.is_touch_due, a.is_blocked, cg_clock() as server_time, c.*, r.*
+from asked a
+left join claimed c on true
+{records_of_claimed("$8")}"""
+
 
 @frozen
 class Claimed:
@@ -176,9 +204,8 @@ async def claim_turns(
 
     async def claim(some: list[ClaimRequest]) -> Answers[Claimed | None]:
         tries = [ClaimTry(item) for item in some]
-        sent = columns(one.row() for one in tries)
         rows: dict[int, list[Row]] = {}
-        for row in await database.fetch_retrying_duplicates(CLAIM_TURNS, project_id, lease, *sent):
+        for row in await _claim(database, project_id, lease, [one.row() for one in tries]):
             rows.setdefault(row["asked_place"], []).append(row)
         await touch_used(database, [item.bearer for item in some], {at: row[0] for at, row in rows.items()})
         return [
@@ -186,6 +213,14 @@ async def claim_turns(
         ]
 
     return await in_rounds(claims, ClaimRequest.conflict_keys, claim)
+
+
+async def _claim(
+    database: Database, project_id: str, lease: timedelta, sent: Sequence[tuple[Any, ...]]
+) -> list[Row]:
+    if len(sent) == 1:
+        return await database.fetch_retrying_duplicates(CLAIM_TURN, project_id, lease, *sent[0])
+    return await database.fetch_retrying_duplicates(CLAIM_TURNS, project_id, lease, *columns(sent))
 
 
 @frozen
@@ -272,7 +307,7 @@ async def _reconcile_and_claim(database: Database, one: ClaimTry, lease: timedel
     async def both(connection: Connection) -> list[Row]:
         await connection.execute(WAKE_AGENT, agent.project_id, annotate(), agent.agent_id)
         await connection.execute(RECONCILE_AGENT, agent.project_id, agent.agent_id, annotate())
-        return await connection.fetch(CLAIM_TURNS, agent.project_id, lease, *columns([one.row()]))
+        return await connection.fetch(CLAIM_TURN, agent.project_id, lease, *one.row())
 
     rows = await database.transact(both, retries_duplicates=True)
     while _decided(rows)[0]["is_blocked"]:  # meanwhile another lease ended, or turn became due
@@ -296,7 +331,7 @@ async def _repeat(database: Database, one: ClaimTry, lease: timedelta) -> list[R
     async def repeat(connection: Connection) -> list[Row]:
         if rows := await reclaim(connection, one.claim, hash_of(one.token), lease):
             return rows
-        return await connection.fetch(CLAIM_TURNS, agent.project_id, lease, *columns([one.row()]))
+        return await connection.fetch(CLAIM_TURN, agent.project_id, lease, *one.row())
 
     rows = _decided(await database.transact(repeat, retries_duplicates=True))
     if rows[0]["turn_number"] is not None:

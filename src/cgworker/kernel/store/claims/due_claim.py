@@ -42,7 +42,7 @@ CLAIM_DUE_TURN = _changed(
         """                and t.state = 'queued' and t.due_at <= cg_now()
             order by t.due_at
             limit 1
-        ) is not null as is_blocked""",
+        ) is not null) as is_blocked""",
         """                and cg_is_ready(t.state, t.due_at, t.waits_for_key)
             limit 1
         ) is not null or (
@@ -52,7 +52,7 @@ CLAIM_DUE_TURN = _changed(
                 and t.state = 'queued' and t.due_at <= cg_now() + $11
             order by t.due_at
             limit 1 offset 1
-        ) is not null as is_blocked""",
+        ) is not null) as is_blocked""",
     ),
     (
         READY_IN_ORDER,

@@ -19,8 +19,9 @@ from cgworker.kernel.store.claims.fence import (
     is_repeat,
     retry_later,
 )
+from cgworker.kernel.store.claims.shared_sql import close_turn, final_record, log_end
 from cgworker.kernel.store.ids import digest, new_box_id, new_record_id, turn_ref
-from cgworker.kernel.store.postgres.database import Database
+from cgworker.kernel.store.postgres.database import Database, Row
 from cgworker.kernel.store.record_rules import check_singleton, payload_fault
 from cgworker.kernel.store.records import card_metadata
 from cgworker.lifecycle import TurnOutcome
@@ -30,6 +31,7 @@ from cgworker.wire.refs import TurnRef
 from cgworker.wire.turns import Finish
 
 _OUTCOMES = frozenset(TurnOutcome)
+_PAYLOAD = 10  # its place in `row_of`
 
 # Closes the turns whose claim is the current one. A finish that is refused, or a repeat, gets no row.
 #
@@ -122,6 +124,21 @@ select place, is_touch_due, parent_number,
 from closed
 """
 
+# FINISH_TURNS for one turn, with plain values instead of arrays.
+FINISH_TURN = f"""
+with closed as (
+{close_turn()}), freed as (
+    update cg_agents
+    set held_count = held_count - 1
+    where project_id = $1 and agent_id = (select agent_id from closed)
+), recorded as (
+{final_record()}), logged as (
+{log_end()})
+select 1 as place, is_touch_due, parent_number,
+    case when serial_key is not null then cg_free_key($1, agent_id, serial_key) end
+from closed
+"""
+
 
 @frozen
 class Settled:
@@ -148,14 +165,18 @@ async def finish_turns(
     """
 
     async def finish(some: list[Fenced[Finish]]) -> Answers[Settled]:
-        rows = rows_by_place(
-            await database.fetch_retrying_duplicates(FINISH_TURNS, project_id, *columns(map(row_of, some)))
-        )
+        rows = rows_by_place(await _finish(database, project_id, [*map(row_of, some)]))
         await touch_used(database, [item.bearer for item in some], rows)
         closed = {place: Settled(parent_of(project_id, row["parent_number"])) for place, row in rows.items()}
         return by_place(some, closed, lambda item: _repeat_or_refuse(database, item))
 
     return await in_rounds(finishes, lambda item: [item.claim.turn_id], finish)
+
+
+async def _finish(database: Database, project_id: str, sent: Sequence[tuple[Any, ...]]) -> list[Row]:
+    if len(sent) == 1:
+        return await database.fetch_retrying_duplicates(FINISH_TURN, project_id, *alone(sent[0]))
+    return await database.fetch_retrying_duplicates(FINISH_TURNS, project_id, *columns(sent))
 
 
 def check_outcome(finish: Finish) -> None:
@@ -189,6 +210,11 @@ def row_of(item: Fenced[Finish]) -> tuple[Any, ...]:
         annotate(finish.meta),
         *item.bearer.row(),
     )
+
+
+def alone(sent: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the columns of a finish for a statement of its own; the payload stays bytes only in an array."""
+    return *sent[:_PAYLOAD], [sent[_PAYLOAD]], *sent[_PAYLOAD + 1 :]
 
 
 def _digest_of(finish: Finish) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from datetime import timedelta
+from typing import Any
 
 from attrs import frozen
 
@@ -17,9 +18,18 @@ from cgworker.kernel.store.batch import Answers, columns, in_rounds
 from cgworker.kernel.store.callers import touch_used
 from cgworker.kernel.store.claims.claim import Claimed, ClaimTry, with_all_records
 from cgworker.kernel.store.claims.fence import Fenced
-from cgworker.kernel.store.claims.finish import Settled, parent_of, row_of
+from cgworker.kernel.store.claims.finish import Settled, alone, parent_of, row_of
 from cgworker.kernel.store.claims.reclaim import ClaimRequest
-from cgworker.kernel.store.claims.shared_sql import ready_turns, records_of_claimed
+from cgworker.kernel.store.claims.shared_sql import (
+    claim_turn,
+    close_turn,
+    final_record,
+    is_blocked,
+    log_end,
+    next_turn,
+    ready_turns,
+    records_of_claimed,
+)
 from cgworker.kernel.store.postgres.database import Database, Row
 from cgworker.wire.turns import Finish
 
@@ -190,6 +200,50 @@ full join claimed c on c.place = z.place  -- `claimed` has no other places; it i
 {records_of_claimed("z.record_limit")}order by z.place, r.turn_seq
 """
 
+# What must hold of a turn `t` that is closed, so that its agent can claim in the same statement.
+_CAN_CLAIM = f"""\
+t.serial_key is null
+        and (
+            select k.turn_number
+            from cg_idempotency_keys k
+            where k.project_id = $1 and k.agent_id = $3 and k.route = 'claims:claim' and k.key = $19
+        ) is null
+        and not {is_blocked("$3")}"""
+
+_EVENT_OF_CLAIM = """\
+        union all
+        select 'turn.claimed', claim_agent_id, turn_number, cause_kind, cause_id, $18, null, null
+        from claimed
+"""
+
+# FINISH_AND_CLAIM_TURNS for one item. It takes plain values instead of arrays, and so has none of the sorts,
+# hashes and window functions that take longer to set up than a turn takes to close and to claim.
+#
+# The agent is only locked if its slot is not taken again: who changes it meanwhile comes after this.
+FINISH_AND_CLAIM_TURN = f"""
+with closed as (
+{close_turn(_CAN_CLAIM)}), next as (
+{next_turn("closed", "held_count <= capacity")}), freed as (
+    update cg_agents
+    set held_count = held_count - 1
+    where project_id = $1 and agent_id = (select agent_id from closed)
+        and (select turn_number from next) is null
+), claimed as (
+{claim_turn("select turn_number from next", agent="$3", token_hash="$17", lease="$22")}), recorded as (
+{final_record()}), logged as (
+{log_end(_EVENT_OF_CLAIM)}), remembered as (
+    insert into cg_idempotency_keys (project_id, agent_id, route, key, body_digest, turn_number, answer)
+    select $1, $3, 'claims:claim', $19, $20, turn_number, to_json(encode($17, 'hex'))
+    from claimed
+    where $19::text is not null
+)
+-- The joins are with one row, and leave the records in order.
+select 1 as asked_place, z.is_touch_due, z.parent_number as closed_parent, cg_clock() as server_time,
+    c.*, r.*
+from closed z
+left join claimed c on true
+{records_of_claimed("$21")}"""
+
 
 @frozen
 class FinishAndClaim:
@@ -235,9 +289,9 @@ async def finish_and_claim_turns(
 
     async def run(some: list[FinishAndClaim]) -> Answers[FinishedAndClaimed | None]:
         tries = [ClaimTry(item.claim) for item in some]
-        sent = columns((*row_of(item.finish), *one.own_row()) for item, one in zip(some, tries, strict=True))
+        sent = [(*row_of(item.finish), *one.own_row()) for item, one in zip(some, tries, strict=True)]
         rows: dict[int, list[Row]] = {}
-        for row in await database.fetch_retrying_duplicates(FINISH_AND_CLAIM_TURNS, project_id, lease, *sent):
+        for row in await _finish_and_claim(database, project_id, sent, lease):
             rows.setdefault(row["asked_place"], []).append(row)
         bearers = [item.finish.bearer for item in some]
         await touch_used(database, bearers, {at: found[0] for at, found in rows.items()})
@@ -248,6 +302,16 @@ async def finish_and_claim_turns(
 
     answers = await in_rounds(items, FinishAndClaim.conflict_keys, run)
     return [answer if isinstance(answer, FinishedAndClaimed) else None for answer in answers]
+
+
+async def _finish_and_claim(
+    database: Database, project_id: str, sent: Sequence[tuple[Any, ...]], lease: timedelta
+) -> list[Row]:
+    if len(sent) == 1:
+        return await database.fetch_retrying_duplicates(
+            FINISH_AND_CLAIM_TURN, project_id, *alone(sent[0]), lease
+        )
+    return await database.fetch_retrying_duplicates(FINISH_AND_CLAIM_TURNS, project_id, lease, *columns(sent))
 
 
 async def _answer_of(
