@@ -222,6 +222,17 @@ async def test_a_database_of_the_version_before_is_not_rewritten_and_keeps_the_o
     assert await value(empty, NEXT_TURNS) == [1, 2, 3]
 
 
+async def test_a_published_ledger_keeps_its_key(empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without one, PostgreSQL would refuse to number its events."""
+    known = known_migrations()
+    monkeypatch.setattr(migrating, "known_migrations", lambda: known[:16])
+    await migrated(empty)
+    monkeypatch.undo()
+    await execute(empty, "create publication events for table cg_ledger")
+    assert await migrated(empty) == ("0017_ledger_key.sql",)
+    assert await value(empty, "select to_regclass('cg_ledger_pkey')") == "cg_ledger_pkey"
+
+
 OLD_TURNS = """
 insert into cg_turns (project_id, turn_number, target_agent_id, requested_by_agent_id, turn_kind, cause_kind,
     cause_id, spawn_key, state, created_at, updated_at)

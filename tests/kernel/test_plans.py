@@ -84,8 +84,8 @@ async def test_sets_of_a_statement_are_not_compared_each_with_each(dsn: str) -> 
     await connection.close()
     assert _repeated_sets(both) & {"closed", "claimed", "next"} == set()
     assert _repeated_sets(numbering) == set()
-    found_by = [scan.found_by for scan in scans_of(numbering) if scan.index == "cg_ledger_pkey"]
-    assert found_by == [{"project_id", "event_id"}]
+    found_by = [scan.found_by for scan in scans_of(numbering) if scan.index == "cg_ledger_unnumbered"]
+    assert {"project_id", "event_id"} in found_by
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ with batch as (
     set ledger_seq = h.ledger_seq + o.place
     from ordered o, cg_ledger_heads h
     -- The array makes PostgreSQL find the events by their whole key, whatever it knows of the table.
-    where h.project_id = $1 and l.project_id = $1
+    where h.project_id = $1 and l.project_id = $1 and l.ledger_seq is null
         and l.event_id = any (array(select event_id from batch)) and l.event_id = o.event_id
 )
 update cg_ledger_heads

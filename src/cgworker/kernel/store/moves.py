@@ -44,11 +44,16 @@ NOTE_FORGOTTEN = "update cg_moves set forgotten_at = coalesce(forgotten_at, cg_n
 # The greeting of long_poll/notifier.py: all waiting requests and timers of all kernels look again.
 WAKE_KERNELS = "select pg_notify('cg_wakeups', '*')"
 
+# A closed project's events have numbers, by which an index finds them.
 FORGET_ROWS = {
     table: f"""
 with gone as (
     delete from {table}
-    where project_id = $1 and ctid = any (array(select ctid from {table} where project_id = $1 limit $2))
+    where project_id = $1 and ctid = any (array(
+        select ctid from {table}
+        where project_id = $1 {"and ledger_seq is not null" if table == "cg_ledger" else ""}
+        limit $2
+    ))
     returning 1
 )
 select count(*) from gone

@@ -40,12 +40,15 @@ EXPORT_ROWS = {
     for table, order in TABLES.items()
     if table != "cg_ledger"
 } | {
+    # Its indexes hold events that have a number, or have none.
     "cg_ledger": """
 select project_id, ledger_seq, event_type, subject_kind, subject_id, actor_kind, actor_id, cause_kind,
     cause_id, created_at, note, annotations, payload_box_id, agent_id, turn_number, parent_number
-from cg_ledger
-where project_id = $1
-order by event_id
+from (
+    (select * from cg_ledger where project_id = $1 and ledger_seq is not null order by ledger_seq)
+    union all
+    (select * from cg_ledger where project_id = $1 and ledger_seq is null order by event_id)
+) event
 """
 }
 

@@ -93,7 +93,8 @@ with doomed as (
 select
     (select count(*) from doomed) as turn_count,
     (select count(*) from cg_records join doomed using (turn_number) where project_id = $1) as record_count,
-    (select count(*) from cg_ledger join doomed using (turn_number) where project_id = $1) as event_count,
+    (select count(*) from cg_ledger join doomed using (turn_number)
+        where project_id = $1 and ledger_seq is not null) as event_count,
     (
         select count(*) from cg_idempotency_keys
         where project_id = $1 and created_at < cg_now() - make_interval(secs => $2)
@@ -107,6 +108,7 @@ select
 
 async def count_purgeable(database: Database, project_id: str, older_than_seconds: float) -> Purged:
     """Return how much `purge` would remove now, without removing it."""
+    await number_events(database, project_id)
     [row] = await database.fetch_planned(COUNT_PURGEABLE, project_id, older_than_seconds)
     return Purged(**row)
 
