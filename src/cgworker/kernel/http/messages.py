@@ -23,7 +23,6 @@ from cgworker.kernel.http.bodies import read_body
 from cgworker.kernel.http.parsing import fault, parse
 from cgworker.kernel.http.request import Request
 from cgworker.wire.converter import dumps
-from cgworker.wire.turns import ItemAnswer
 from cgworker.wire.values import Fault, read_lax_bool, read_lax_int
 
 logger: logging.Logger = logging.getLogger("cgworker.kernel")
@@ -189,13 +188,13 @@ def error_body(error: CommonGroundError) -> dict[str, Any]:
     return {"error": name, "message": error.message}
 
 
-def item_answer(answer: Any) -> ItemAnswer:
-    """Return the answer for one of many items, as its single route would answer (difference 9)."""
+def item_answer(answer: Any) -> dict[str, Any]:
+    """Return the answer for one of many items as its single route would: an ItemAnswer (difference 9)."""
     if isinstance(answer, InvalidRequest):
-        return ItemAnswer(status=422, body={"detail": list(answer.faults)})
+        return {"status": 422, "body": {"detail": list(answer.faults)}}
     if isinstance(answer, CommonGroundError):
-        return ItemAnswer(status=answer.status, body=error_body(answer))
-    return ItemAnswer(status=200, body=answer)
+        return {"status": answer.status, "body": error_body(answer)}
+    return {"status": 200, "body": answer}
 
 
 def next_page(request: Request, name: str, after: int) -> dict[str, str]:

@@ -28,7 +28,6 @@ from cgworker.kernel.store.claims.reconcile import reconcile_agent
 from cgworker.kernel.store.claims.renew import renew_claims
 from cgworker.kernel.store.records import context_of
 from cgworker.kernel.store.turns import snapshot_of
-from cgworker.wire.absent import ABSENT
 from cgworker.wire.claims import (
     ClaimedTurn,
     ClaimItem,
@@ -82,32 +81,37 @@ def record_limit(preferences: Preferences) -> int:
 def notify_claimed(kernel: Any, claimed: Claimed) -> None:
     """Count a claim, and wake the requests that wait for its turn or agent."""
     kernel.metrics.claims.inc()
-    if not kernel.notifier.is_heard:
-        return
+    if kernel.notifier.is_heard:
+        wake_claimed(kernel, claimed)
+
+
+def wake_claimed(kernel: Any, claimed: Claimed) -> None:
+    """Wake the requests that wait for a claimed turn or its agent."""
     more_work = [work_topic(claimed.token.agent)] if claimed.gave_back else []
     kernel.notifier.wake(*turn_topics(claimed.token.turn, claimed.token.agent), *more_work)
 
 
-def represent(kernel: Any, claimed: Claimed, preferences: Preferences) -> ClaimToken:
-    """Return the claim as it is sent: with its context and lease, if the client prefers that.
+def represent(kernel: Any, claimed: Claimed, preferences: Preferences) -> ClaimToken | dict[str, Any]:
+    """Return the claim as it is sent: a ClaimedTurn, with its context and lease, if the client prefers that.
 
     A context that is too large for one page is omitted; the client then reads it page by page.
     """
     if not preferences.wants_representation:
         return claimed.token
-    context = context_of(snapshot_of(claimed.row), claimed.records)
-    token = claimed.token
-    return ClaimedTurn(
-        project_id=token.project_id,
-        turn_id=token.turn_id,
-        agent_id=token.agent_id,
-        token=token.token,
-        expires_at=token.expires_at,
-        context=context if claimed.has_all_records else ABSENT,
-        lease_seconds=kernel.config.lease.total_seconds(),
-        server_time=max(claimed.row["server_time"], claimed.row["updated_at"]),
-        attempt=claimed.row["attempt"],
-    )
+    token, row = claimed.token, claimed.row
+    answer = {
+        "project_id": token.project_id,
+        "turn_id": token.turn_id,
+        "agent_id": token.agent_id,
+        "token": token.token,
+        "expires_at": token.expires_at,
+    }
+    if claimed.has_all_records:
+        answer["context"] = context_of(snapshot_of(row), claimed.records)
+    answer["lease_seconds"] = kernel.config.lease.total_seconds()
+    answer["server_time"] = max(row["server_time"], row["updated_at"])
+    answer["attempt"] = row["attempt"]
+    return answer
 
 
 async def renew(request: Request) -> Response:
@@ -158,7 +162,7 @@ async def claim_many(request: Request) -> Response:
     return reply(answers_of(bearers, found), headers=preferences.applied())
 
 
-def _is_new(answers: list[list[ClaimToken] | CommonGroundError]) -> bool:
+def _is_new(answers: list[list[Any] | CommonGroundError]) -> bool:
     """Whether an item got a claim, or no item can get one any more."""
     waiting = [claims for claims in answers if isinstance(claims, list)]
     return any(waiting) or not waiting
@@ -179,7 +183,7 @@ async def _claim_items(
     project_id: str,
     items: list[tuple[ClaimItem, PresentedCredential]],
     preferences: Preferences,
-) -> list[list[ClaimToken] | CommonGroundError]:
+) -> list[list[Any] | CommonGroundError]:
     kernel = request.kernel
     wanted = [(bearer, _key_at(item, nth)) for item, bearer in items for nth in range(item.limit)]
     outcomes = iter(await claim_each(kernel, project_id, wanted, preferences))
@@ -210,7 +214,7 @@ def _key_at(item: ClaimItem, nth: int) -> str | None:
 
 def _claims_of(
     kernel: Any, outcomes: list[Claimed | CommonGroundError | None], preferences: Preferences
-) -> list[ClaimToken] | CommonGroundError:
+) -> list[Any] | CommonGroundError:
     """Return the claims of one item, or the refusal if it got none."""
     claims = [claimed for claimed in outcomes if isinstance(claimed, Claimed)]
     refusals = [refusal for refusal in outcomes if isinstance(refusal, CommonGroundError)]

@@ -54,7 +54,7 @@ async def dispatch_many(request: Request) -> Response:
     ]
     done = iter(await _dispatch_each(request.kernel, project_id, wanted))
     answers = [item_answer(next(done) if refusal is None else refusal) for refusal in refusals]
-    return reply(ItemAnswers(items=tuple(answers)))
+    return reply({"items": answers})
 
 
 def _other_target() -> ConflictError:

@@ -9,7 +9,7 @@ from cgworker.errors import CommonGroundError, ConflictError, InvalidRequest, Un
 from cgworker.kernel.http.messages import item_answer
 from cgworker.kernel.store.callers import PresentedCredential
 from cgworker.wire.refs import AgentRef
-from cgworker.wire.turns import MAX_ITEMS, ItemAnswers
+from cgworker.wire.turns import MAX_ITEMS
 
 Item = TypeVar("Item")
 
@@ -56,11 +56,9 @@ def authorized(
 
 def answers_of(
     bearers: Sequence[PresentedCredential | CommonGroundError], done: Iterable[Any]
-) -> ItemAnswers:
-    """Return the answers in order: the refusals, and the results of the other items."""
+) -> dict[str, Any]:
+    """Return the answers in order, as ItemAnswers: the refusals, and the results of the other items."""
     rest = iter(done)
-    return ItemAnswers(
-        items=tuple(
-            item_answer(next(rest) if isinstance(one, PresentedCredential) else one) for one in bearers
-        )
-    )
+    return {
+        "items": [item_answer(next(rest) if isinstance(one, PresentedCredential) else one) for one in bearers]
+    }

@@ -14,7 +14,7 @@ from cgworker.kernel.http.request import Request
 from cgworker.kernel.long_poll.long_poll import Preferences
 from cgworker.kernel.long_poll.notifier import turn_topics, work_topic
 from cgworker.kernel.openapi.operation import Operation
-from cgworker.kernel.routes.claims import claim_each, notify_claimed, record_limit, represent
+from cgworker.kernel.routes.claims import claim_each, record_limit, represent, wake_claimed
 from cgworker.kernel.routes.items import authorized, bearers_of, require_count
 from cgworker.kernel.store.batch import Answers, resolve_all
 from cgworker.kernel.store.callers import PresentedCredential
@@ -24,20 +24,20 @@ from cgworker.kernel.store.claims.finish import Settled, check_outcome, finish_t
 from cgworker.kernel.store.claims.finish_and_claim import FinishAndClaim, FinishedAndClaimed
 from cgworker.kernel.store.claims.reclaim import ClaimRequest
 from cgworker.kernel.store.claims.suspend import suspend_turns
-from cgworker.wire.absent import ABSENT, Absent
 from cgworker.wire.claims import ClaimNext
+from cgworker.wire.converter import unstructure
 from cgworker.wire.refs import ClaimToken
 from cgworker.wire.turns import (
     Done,
     Finish,
-    ItemAnswer,
     NextClaim,
-    SettleAnswer,
     SettleAnswers,
     SettleItem,
     SettleMany,
     Suspend,
 )
+
+_DONE = unstructure(Done())
 
 
 async def settle_many(request: Request) -> Response:
@@ -55,12 +55,12 @@ async def settle_many(request: Request) -> Response:
     claimed = iter(await _claim_next(request, project_id, rest, preferences))
     answers = iter(
         [
-            answer or _answer_of(next(settled), next(claimed) if _has_next(item) else ABSENT)
+            answer or _answer_of(next(settled), next(claimed) if _has_next(item) else None)
             for (item, _), answer in zip(tried, both, strict=True)
         ]
     )
     items = (next(answers) if isinstance(one, PresentedCredential) else _answer_of(one) for one in bearers)
-    return reply(SettleAnswers(items=tuple(items)), headers=preferences.applied())
+    return reply({"items": list(items)}, headers=preferences.applied())
 
 
 def _check_items(body: SettleMany) -> None:
@@ -87,9 +87,12 @@ def _has_next(item: SettleItem) -> bool:
     return isinstance(item.next, NextClaim)
 
 
-def _answer_of(settled: Any, claimed: ItemAnswer | Absent = ABSENT) -> SettleAnswer:
+def _answer_of(settled: Any, claimed: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return the answer for one item, a SettleAnswer."""
     answer = item_answer(settled)
-    return SettleAnswer(status=answer.status, body=answer.body, next=claimed)
+    if claimed is not None:
+        answer["next"] = claimed
+    return answer
 
 
 async def _finish_and_claim(
@@ -97,7 +100,7 @@ async def _finish_and_claim(
     project_id: str,
     items: list[tuple[SettleItem, PresentedCredential]],
     preferences: Preferences,
-) -> list[SettleAnswer | None]:
+) -> list[dict[str, Any] | None]:
     """Finish and claim for the items that ask for both; by place, None for those that are not answered."""
     kernel = request.kernel
     limit = record_limit(preferences)
@@ -111,19 +114,25 @@ async def _finish_and_claim(
         for item, bearer in items
     ]
     asked = [each for each in wanted if each is not None]
-    found = iter(await kernel.operations.finish_and_claim_many(project_id, asked) if asked else ())
-    return [None if one is None else _notify_both(kernel, one, next(found), preferences) for one in wanted]
+    found = await kernel.operations.finish_and_claim_many(project_id, asked) if asked else []
+    _notify_both(kernel, asked, found)
+    answers = iter(
+        [one and _answer_of(_DONE, _answer_of_claim(kernel, one.claimed, preferences)) for one in found]
+    )
+    return [None if one is None else next(answers) for one in wanted]
 
 
-def _notify_both(
-    kernel: Any, asked: FinishAndClaim, found: FinishedAndClaimed | None, preferences: Preferences
-) -> SettleAnswer | None:
-    if found is None:
-        return None
-    notify_settled(kernel, asked.finish.claim, found.settled)
-    if isinstance(found.claimed, Claimed):
-        notify_claimed(kernel, found.claimed)
-    return _answer_of(Done(), _answer_of_claim(kernel, found.claimed, preferences))
+def _notify_both(kernel: Any, asked: list[FinishAndClaim], found: list[FinishedAndClaimed | None]) -> None:
+    """Count the claims, and wake the requests that wait for the settled and for the claimed turns."""
+    claimed = [one.claimed for one in found if one is not None and isinstance(one.claimed, Claimed)]
+    kernel.metrics.claims.inc(len(claimed))
+    if not kernel.notifier.is_heard:
+        return
+    for item, one in zip(asked, found, strict=True):
+        if one is not None:
+            wake_settled(kernel, item.finish.claim, one.settled)
+    for claim in claimed:
+        wake_claimed(kernel, claim)
 
 
 async def _settle(
@@ -132,7 +141,7 @@ async def _settle(
     items: list[tuple[SettleItem, PresentedCredential]],
     *,
     is_all: bool,
-) -> list[Done | CommonGroundError]:
+) -> list[dict[str, Any] | CommonGroundError]:
     """Settle the turns and return the answers by place.
 
     Finishes run first. What was done stands even if what follows fails.
@@ -156,7 +165,7 @@ async def _settle(
 
 async def _answers_or_trouble(
     kernel: Any, items: list[Fenced[Any]], settle: Any, project_id: str, *, raises: bool
-) -> Iterator[Done | CommonGroundError]:
+) -> Iterator[dict[str, Any] | CommonGroundError]:
     """Settle turns; trouble with all of them is raised, or else it is the answer to each."""
     try:
         answers = await settle(kernel.database, project_id, items)
@@ -169,13 +178,13 @@ async def _answers_or_trouble(
 
 async def _resolve_and_notify(
     kernel: Any, items: list[Fenced[Any]], answers: Answers[Settled]
-) -> list[Done | CommonGroundError]:
+) -> list[dict[str, Any] | CommonGroundError]:
     """Run the deferred answers, and wake the requests that wait for the settled turns."""
     outcomes = await resolve_all(answers)
     for item, settled in zip(items, outcomes, strict=True):
         if isinstance(settled, Settled):
             notify_settled(kernel, item.claim, settled)
-    return [Done() if isinstance(settled, Settled) else settled for settled in outcomes]
+    return [_DONE if isinstance(settled, Settled) else settled for settled in outcomes]
 
 
 async def _claim_next(
@@ -183,7 +192,7 @@ async def _claim_next(
     project_id: str,
     items: list[tuple[SettleItem, PresentedCredential]],
     preferences: Preferences,
-) -> list[ItemAnswer]:
+) -> list[dict[str, Any]]:
     """Claim the next turns for the items that ask for one, and return their answers in order.
 
     A failure is the answer to these claims; the settled turns stay settled.
@@ -201,7 +210,7 @@ async def _claim_next(
 
 def _answer_of_claim(
     kernel: Any, found: Claimed | CommonGroundError | None, preferences: Preferences
-) -> ItemAnswer:
+) -> dict[str, Any]:
     return item_answer(represent(kernel, found, preferences) if isinstance(found, Claimed) else found)
 
 
@@ -211,9 +220,14 @@ def notify_settled(kernel: Any, claim: ClaimToken, settled: Settled) -> None:
     A turn that is to be queued again may also be the earliest that the timers wait for.
     """
     if kernel.notifier.is_heard:
-        kernel.notifier.wake(work_topic(claim.agent), *turn_topics(claim.turn, claim.agent, settled.parent))
+        wake_settled(kernel, claim, settled)
     if settled.due_seconds is not None:
         kernel.timers.expect(settled.due_seconds)
+
+
+def wake_settled(kernel: Any, claim: ClaimToken, settled: Settled) -> None:
+    """Wake the requests that wait for a settled turn, its agent, its parent or its project."""
+    kernel.notifier.wake(work_topic(claim.agent), *turn_topics(claim.turn, claim.agent, settled.parent))
 
 
 routes: list[Operation] = [

@@ -68,7 +68,7 @@ async def get(request: Request) -> Response:
         ref.project_id,
         [turn_topic(ref)],
         lambda: get_turn(request.kernel.database, ref),
-        is_new=lambda found: found.state == "closed" or found.state != (query.state or found.state),
+        is_new=lambda found: found["state"] == "closed" or found["state"] != (query.state or found["state"]),
         wait_seconds=preferences.wait_seconds,
     )
     return reply(snapshot, headers=preferences.applied())
@@ -85,7 +85,7 @@ async def context(request: Request) -> Response:
         ref.project_id,
         [turn_topic(ref)],
         lambda: get_context(kernel.database, ref, after_turn_seq=after, limit=limit, max_items=max_items),
-        is_new=lambda found: bool(found.records) or found.turn.state == "closed" or limit == 0,
+        is_new=lambda found: bool(found.records) or found.turn["state"] == "closed" or limit == 0,
         wait_seconds=preferences.wait_seconds,
     )
     headers = preferences.applied()

@@ -6,18 +6,16 @@ from collections.abc import Iterable
 from functools import lru_cache
 from json.encoder import encode_basestring as quoted
 from operator import itemgetter
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import orjson
 from attrs import frozen
 
 from cgworker.kernel.store.ids import turn_id, turn_number
 from cgworker.kernel.store.postgres.database import Database, Row
-from cgworker.kernel.store.turns import get_turn, raw_json
+from cgworker.kernel.store.turns import StoredTurn, get_turn
 from cgworker.wire.converter import dumps
-from cgworker.wire.records import TurnContext
 from cgworker.wire.refs import TurnRef
-from cgworker.wire.turns import TurnSnapshot
 
 
 @lru_cache(maxsize=256)  # few roles have nearly all records
@@ -44,7 +42,7 @@ class ContextPage:
         cut_after: the turn_seq of the last record, if a limit of the kernel cut the page; else None.
     """
 
-    turn: TurnSnapshot
+    turn: StoredTurn
     records: tuple[StoredRecord, ...]
     cut_after: int | None
 
@@ -60,10 +58,9 @@ class ContextPage:
         return joined.encode()
 
 
-def context_of(turn: TurnSnapshot, records: Iterable[StoredRecord]) -> TurnContext:
-    """Return a context for an answer; its records can only be written."""
-    items = raw_json("[" + ",".join(records) + "]")
-    return TurnContext(turn=turn, semantic_items=cast("Any", items))
+def context_of(turn: StoredTurn, records: Iterable[StoredRecord]) -> dict[str, Any]:
+    """Return a turn and its records as the JSON of a TurnContext."""
+    return {"turn": turn, "semantic_items": orjson.Fragment("[" + ",".join(records) + "]")}
 
 
 LIST_RECORDS = """
@@ -102,7 +99,11 @@ async def list_records(
     rows = await database.fetch(LIST_RECORDS, ref.project_id, number, after_turn_seq, limit, MAX_PAGE_BYTES)
     if not rows:
         return (), None, False
-    return stored_records(ref, rows), rows[-1]["turn_seq"], rows[0]["found_count"] > len(rows)
+    return (
+        stored_records(ref.project_id, number, rows),
+        rows[-1]["turn_seq"],
+        rows[0]["found_count"] > len(rows),
+    )
 
 
 async def get_context(
@@ -133,15 +134,16 @@ _columns_of = itemgetter(
 )
 
 
-def stored_records(ref: TurnRef, rows: Iterable[Row]) -> tuple[StoredRecord, ...]:
+def stored_records(project_id: str, number: int, rows: Iterable[Row]) -> tuple[StoredRecord, ...]:
     """Convert rows with the columns of LIST_RECORDS to records with their content.
 
     Args:
-        ref: the turn that they belong to.
+        project_id: the project of the turn that they belong to.
+        number: the number of the turn.
         rows: the rows.
     """
-    project_id = quoted(ref.project_id)
-    turn = f'{{"project_id":{project_id},"turn_id":{quoted(turn_id(turn_number(ref.turn_id)))}}}'
+    project_id = quoted(project_id)
+    turn = f'{{"project_id":{project_id},"turn_id":"{turn_id(number)}"}}'
     return tuple([_text_of(row, project_id, turn) for row in rows])
 
 

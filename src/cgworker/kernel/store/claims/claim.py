@@ -258,7 +258,7 @@ class ClaimTry:
             token=self.token,
             expires_at=row["claim_expires_at"],
         )
-        records = stored_records(token.turn, rows) if row["turn_seq"] else ()
+        records = stored_records(token.project_id, row["turn_number"], rows) if row["turn_seq"] else ()
         return Claimed(token, row, records, gave_back)
 
 
