@@ -22,8 +22,8 @@ def read_bearer(request: Request) -> PresentedCredential:
         UnauthorizedError: a header is missing or not in the form of wire 3.
     """
     config = request.kernel.config
-    project_id = request.header(config.project_header)
-    agent_id = request.header(config.agent_header)
+    project_id = request.header(config.project_header.lower())
+    agent_id = request.header(config.agent_header.lower())
     if not project_id or not agent_id:
         raise Refusal.IDENTITY_MISSING.error()
     authorization = request.header("authorization")

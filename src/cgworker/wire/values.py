@@ -6,9 +6,12 @@ Requests are read laxly where the reference is lax, answers strictly (wire 2).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
+
+Read = Callable[[Any, Any], Any]
+"""Reads a JSON value; the second argument is the type, which cattrs passes."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -260,6 +263,35 @@ def read_moment(value: Any, _: Any = datetime) -> datetime:
         return _finite(_EPOCH + timedelta(seconds=seconds))
     except (ValueError, OverflowError):
         raise Fault("datetime_parsing", "Input should be a valid datetime, it is out of range") from None
+
+
+def object_reader(read_fields: Read, cls: type) -> Read:
+    """Return a reader of objects: what is none is refused before its fields are read.
+
+    Args:
+        read_fields: reads the fields of an object.
+        cls: the class of the object.
+    """
+
+    def read(value: Any, _: Any) -> Any:
+        if not isinstance(value, dict):
+            raise Fault(
+                "model_attributes_type",
+                "Input should be a valid dictionary or object to extract fields from",
+            )
+        return read_fields(value, cls)
+
+    return read
+
+
+def or_null(read: Read, kind: Any) -> Read:
+    """Return a reader of a value or null; cattrs would look up the type's reader for each value.
+
+    Args:
+        read: reads a value.
+        kind: the type of the value.
+    """
+    return lambda value, _: None if value is None else read(value, kind)
 
 
 def read_mapping(value: Any, _: Any) -> Mapping[str, Any]:

@@ -24,6 +24,9 @@ from cgworker.wire.values import (
     ExactNumber,
     Fault,
     ItemFaults,
+    Read,
+    object_reader,
+    or_null,
     read_datetime,
     read_float,
     read_lax_bool,
@@ -33,8 +36,6 @@ from cgworker.wire.values import (
     read_strict_bool,
     read_strict_int,
 )
-
-Read = Callable[[Any, Any], Any]
 
 
 def wire_converter(
@@ -120,12 +121,11 @@ def _is_optional(cls: Any) -> bool:
 
 
 def _reads_optional(converter: Converter) -> Callable[[Any], Read]:
-    """Read a value or null; without this, the type's hook would be looked up for each value."""
+    """Read a value or null."""
 
     def factory(cls: Any) -> Read:
         (kind,) = (kind for kind in get_args(cls) if kind is not type(None))
-        read = converter.get_structure_hook(kind)
-        return lambda value, _: None if value is None else read(value, kind)
+        return or_null(converter.get_structure_hook(kind), kind)
 
     return factory
 
@@ -180,15 +180,7 @@ def _reads_object(converter: Converter, *, strict: bool, says_where: bool) -> Ca
             ):  # what is no object raises there, and is read again
                 return read_fields
 
-        def read(value: Any, _: Any) -> Any:
-            if not isinstance(value, dict):
-                raise Fault(
-                    "model_attributes_type",
-                    "Input should be a valid dictionary or object to extract fields from",
-                )
-            return read_fields(value, cls)
-
-        return read
+        return object_reader(read_fields, cls)
 
     return factory
 

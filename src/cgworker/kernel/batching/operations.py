@@ -93,9 +93,10 @@ class BatchedOperations:
 
         Several dispatches share a statement only in a busy kernel: there the turns are queued.
         """
-        if len(dispatches) > 1 or dispatches[0].order.is_timed:
+        agent = dispatches[0].request.target_agent
+        if len(dispatches) > 1 or agent not in self.parked.by_agent or dispatches[0].order.is_timed:
             return await dispatch_turns(self._database, project_id, dispatches, lease=self._lease)
-        with self.parked.offering(dispatches[0].request.target_agent) as waiting:
+        with self.parked.offering(agent) as waiting:
             return await dispatch_turns(
                 self._database, project_id, dispatches, lease=self._lease, waiting=waiting
             )

@@ -119,6 +119,7 @@ def parse_json(raw: bytes, max_depth: int) -> Any:
     Raises:
         InvalidRequest: 422, the body is not JSON or nested too deeply.
     """
+    may_be_deeper = _may_be_deeper(raw, max_depth)
     try:
         value = loads(raw)
     except RecursionError:
@@ -126,7 +127,7 @@ def parse_json(raw: bytes, max_depth: int) -> Any:
     except ValueError as broken:
         at = getattr(broken, "pos", 0)
         raise InvalidRequest([fault("json_invalid", ["body", at], f"JSON decode error: {broken}")]) from None
-    if _may_be_deeper(raw, max_depth) and _depth(value) > max_depth:
+    if may_be_deeper and _depth(value) > max_depth:
         raise InvalidRequest([_too_deep(max_depth)])
     return value
 

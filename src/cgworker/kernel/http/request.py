@@ -23,6 +23,8 @@ class Request(starlette.requests.Request):
         path_values: the values of the path's parameters, by name.
         identify: authenticates the caller of a large body; None if the route's headers have no credential.
         body_bytes: the size of the body, once it has been read.
+        header: returns the value of the first header with a name in lower case; None if there is none.
+            Starlette's `headers` looks through all of them, and a request has ten looks.
     """
 
     def __init__(self, scope: Scope, receive: Receive, kernel: Any) -> None:
@@ -32,12 +34,6 @@ class Request(starlette.requests.Request):
         self.path_values: Mapping[str, str] = {}
         self.identify: Callable[[Request], Awaitable[Any]] | None = None
         self.body_bytes: int = 0
-        self._first_by_name: dict[bytes, bytes] = dict(reversed(scope["headers"]))
-
-    def header(self, name: str) -> str | None:
-        """Return the value of the first header with a name; None if there is none.
-
-        Starlette's `headers` looks through all of them, and a request has ten looks.
-        """
-        value = self._first_by_name.get(name.lower().encode("latin-1"))
-        return None if value is None else value.decode("latin-1")
+        self.header: Callable[[str], str | None] = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(scope["headers"])
+        }.get

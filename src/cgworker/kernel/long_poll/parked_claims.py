@@ -63,16 +63,19 @@ class ParkedClaims:
 
     Args:
         keys: the keys in flight; a claim with one of them is not offered.
+
+    Attributes:
+        by_agent: the waiting claims.
     """
 
     def __init__(self, keys: InFlightKeys) -> None:
         self._keys = keys
-        self._by_agent: dict[AgentRef, list[_Parked]] = defaultdict(list)
+        self.by_agent: dict[AgentRef, list[_Parked]] = defaultdict(list)
 
     @property
     def count(self) -> int:
         """The number of waiting claims."""
-        return sum(map(len, self._by_agent.values()))
+        return sum(map(len, self.by_agent.values()))
 
     async def wait(self, claim: ClaimRequest, woken: asyncio.Event, seconds: float) -> Claimed | None:
         """Wait for a wake-up, or for a turn that a dispatch hands over.
@@ -86,13 +89,13 @@ class ParkedClaims:
             The claim that was handed over; None after a wake-up or when the time is over.
         """
         agent, parked = claim.request.agent, _Parked(claim, woken)
-        self._by_agent[agent].append(parked)
+        self.by_agent[agent].append(parked)
         try:
             await until_woken(woken, seconds)
         finally:
-            self._by_agent[agent].remove(parked)
-            if not self._by_agent[agent]:
-                del self._by_agent[agent]
+            self.by_agent[agent].remove(parked)
+            if not self.by_agent[agent]:
+                del self.by_agent[agent]
         claimed = None if parked.offered is None else await parked.offered
         if claimed is not None:
             self._wake_repeats(claim)
@@ -100,14 +103,14 @@ class ParkedClaims:
 
     def _wake_repeats(self, claim: ClaimRequest) -> None:
         """Wake the repeats of the claim, so that they get its turn too: its own answer may get lost."""
-        for other in self._by_agent.get(claim.request.agent, ()):
+        for other in self.by_agent.get(claim.request.agent, ()):
             if claim.key is not None and other.claim.key == claim.key:
                 other.woken.set()
 
     @contextmanager
     def offering(self, agent: AgentRef) -> Iterator[WaitingClaim | None]:
         """Offer the agent's longest waiting free claim to the block alone; None if there is none."""
-        parked = next((one for one in self._by_agent.get(agent, ()) if self._is_free(one)), None)
+        parked = next((one for one in self.by_agent.get(agent, ()) if self._is_free(one)), None)
         if parked is None:
             yield None
             return

@@ -9,7 +9,7 @@ from typing import Any
 
 from cgworker.errors import InvalidRequest
 from cgworker.kernel.store.annotations import annotate, annotate_record
-from cgworker.kernel.store.batch import Answers, by_place, columns, in_rounds, rows_by_place
+from cgworker.kernel.store.batch import Answers, by_place, columns, in_rounds
 from cgworker.kernel.store.callers import PresentedCredential, touch_used
 from cgworker.kernel.store.claims.fence import claim_columns
 from cgworker.kernel.store.claims.hand_over import WaitingClaim, hand_over
@@ -189,7 +189,10 @@ async def dispatch_turns(
     """
 
     async def insert(some: list[DispatchRequest]) -> Answers[Dispatched]:
-        sent = [row_of(item, nth) for item, nth in zip(some, places_in_keys(some), strict=True)]
+        if len(some) == 1:
+            sent = [row_of(some[0])]
+        else:
+            sent = [row_of(item, nth) for item, nth in zip(some, places_in_keys(some), strict=True)]
         found = None if waiting is None else await _hand_over(database, project_id, lease, sent[0], waiting)
         if found is None:
             found = await database.fetch(DISPATCH_TURNS, project_id, lease, *columns(sent))
@@ -202,7 +205,7 @@ async def answers_of(
     database: Database, project_id: str, sent: list[DispatchRequest], found: list[Row]
 ) -> Answers[Dispatched]:
     """Return the answers to dispatches from the rows that DISPATCH_TURNS gave for them, by place."""
-    rows = rows_by_place(found)
+    rows = {row["place"]: row for row in found}
     await touch_used(database, [item.bearer for item in sent], rows)
     born = {place: _dispatched_of(project_id, row) for place, row in rows.items()}
     return by_place(sent, born, lambda item: replay(database, item))
@@ -269,7 +272,8 @@ def row_of(item: DispatchRequest, nth_of_key: int = 1) -> tuple[Any, ...]:
         new_box_id(),
         annotate(request.meta, **facts),
         annotate_record(None, "bootstrap"),
-        *item.bearer.row(),
+        item.bearer.credential_id,
+        item.bearer.secret_hash,
         order.priority,
         order.serial_key,
         order.fairness_key,

@@ -1,4 +1,4 @@
-"""Encode and decode arrays of text, bytea and json, which carry the columns of nearly all statements.
+"""Encode and decode arrays of text, bytea, json and numbers, which carry the columns of nearly all statements.
 
 asyncpg takes every element for an array in an array until `collections.abc` says that it is none. For the
 columns of eighty turns that takes as long as all else that a statement costs the kernel. JSON is bytes here,
@@ -8,6 +8,7 @@ as it is written.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from functools import partial
 from struct import Struct
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,11 +17,16 @@ if TYPE_CHECKING:
 
 Element = TypeVar("Element")
 
+_to_int: Callable[[bytes], int] = partial(int.from_bytes, byteorder="big", signed=True)
 _TYPES: tuple[tuple[str, int, int, Callable[[Any], bytes], Callable[[bytes], Any]], ...] = (
     # The name of the array's type, its oid and that of its elements, which are the same in each server.
     ("_text", 1009, 25, str.encode, bytes.decode),
     ("_bytea", 1001, 17, bytes, bytes),
     ("_json", 199, 114, bytes, bytes),
+    ("_int2", 1005, 21, Struct(">h").pack, _to_int),
+    ("_int4", 1007, 23, Struct(">i").pack, _to_int),
+    ("_int8", 1016, 20, Struct(">q").pack, _to_int),
+    ("_float8", 1022, 701, Struct(">d").pack, lambda data: Struct(">d").unpack(data)[0]),
 )
 _EMPTY = Struct(">iii")  # no dimensions, no nulls, the oid of the elements
 _HEAD = Struct(">iiiii")  # one dimension, whether there are nulls, the oid, the length, the first index
@@ -29,7 +35,7 @@ _NULL = _LENGTH.pack(-1)
 
 
 def set_array_codecs(connection: Connection[Record]) -> None:
-    """Let a connection encode and decode arrays of text, bytea and json by these functions.
+    """Let a connection encode and decode the arrays of `_TYPES` by these functions.
 
     `Connection.set_type_codec` would do the same, but refuses arrays.
     """

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from operator import methodcaller
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import asyncpg
@@ -172,7 +173,7 @@ class Database:
 
     async def fetch(self, statement: str, *values: Any) -> list[Row]:
         """Return all rows of one statement, which runs as its own transaction."""
-        return await self._run(lambda connection: connection.fetch(statement, *values))
+        return await self._run(methodcaller("fetch", statement, *values))
 
     async def fetch_retrying_duplicates(self, statement: str, *values: Any) -> list[Row]:
         """Like `fetch`, for a statement that checks for existing keys and inserts the others.
@@ -180,7 +181,7 @@ class Database:
         If another transaction inserts a key between the check and the insert, the insert violates the unique
         key. The statement is then run again, and finds the key.
         """
-        return await self._run(lambda connection: connection.fetch(statement, *values), _DUPLICATES_TOO)
+        return await self._run(methodcaller("fetch", statement, *values), _DUPLICATES_TOO)
 
     async def fetch_planned(self, statement: str, *values: Any) -> list[Row]:
         """Like `fetch`, but plan for these values: no single plan suits optional filters."""
@@ -193,15 +194,15 @@ class Database:
 
     async def fetchrow(self, statement: str, *values: Any) -> Row | None:
         """Return the first row of one statement, or None."""
-        return await self._run(lambda connection: connection.fetchrow(statement, *values))
+        return await self._run(methodcaller("fetchrow", statement, *values))
 
     async def fetchval(self, statement: str, *values: Any) -> Any:
         """Return the first value of the first row of one statement, or None."""
-        return await self._run(lambda connection: connection.fetchval(statement, *values))
+        return await self._run(methodcaller("fetchval", statement, *values))
 
     async def execute(self, statement: str, *values: Any) -> str:
         """Run one statement and return its command tag."""
-        return await self._run(lambda connection: connection.execute(statement, *values))
+        return await self._run(methodcaller("execute", statement, *values))
 
     async def transact(
         self, work: Callable[[Connection], Awaitable[T]], *, retries_duplicates: bool = False
