@@ -2,7 +2,7 @@
 
 What a request costs is measured. What the model adds is how requests wait for each other: for the one thread
 of a kernel, for the cores and the disk of its database, for a connection, for a statement of their verb and
-project that is under way (kernel/batching/batcher.py), and for the row of their project.
+project that is under way (kernel/batching.py), and for the row of their project.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import pytest
 
 from cgworker import Turn, TurnReport, Worker, WorkerOptions
 from cgworker.errors import HandlerFailed, KernelOverloaded
-from cgworker.kernel.batching.operations import BatchedOperations
+from cgworker.kernel.batching import BatchedOperations
 from cgworker.kernel.store.claims.claim import Claimed
 from cgworker.testing import LocalKernel
 from cgworker.testing.faults import Faults

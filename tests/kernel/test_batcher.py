@@ -11,7 +11,7 @@ import pytest
 from attrs import evolve
 
 from cgworker.errors import ConflictError, InvalidRequest
-from cgworker.kernel.batching.batcher import Load, StatementBatcher
+from cgworker.kernel.batching import Load, StatementBatcher
 from cgworker.kernel.store.batch import Answers, Deferred
 from cgworker.kernel.store.claims.dispatch import dispatch_turns
 from cgworker.kernel.store.claims.replay import Dispatched, DispatchRequest

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from attrs import define, field
 
-from cgworker.kernel.http.coalescing import CoalescingTransport
+from cgworker.kernel.http.protocol import CoalescingTransport
 
 
 @define(eq=False, slots=False)

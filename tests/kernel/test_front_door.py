@@ -19,9 +19,9 @@ from cgworker.errors import InvalidRequest
 from cgworker.kernel import offload
 from cgworker.kernel.app import Kernel, create_app
 from cgworker.kernel.http import parsing
-from cgworker.kernel.http.bodies import MAX_UNAUTHENTICATED_BYTES, MAX_UNAUTHENTICATED_TOTAL_BYTES, Bodies
-from cgworker.kernel.http.limits import MAX_PIPELINED, LimitedHttpProtocol
 from cgworker.kernel.http.parsing import MAX_INLINE_VALUES, MAX_INSPECTED_VALUES
+from cgworker.kernel.http.protocol import MAX_PIPELINED, LimitedHttpProtocol
+from cgworker.kernel.http.request import MAX_UNAUTHENTICATED_BYTES, MAX_UNAUTHENTICATED_TOTAL_BYTES, Bodies
 from cgworker.kernel.openapi.operation import Operation
 from tests.kernel.project import Agent, Project, client_of
 from tests.kernel.served import PROJECT, Served, a_served_kernel, its_admission
@@ -223,7 +223,7 @@ def test_a_client_that_sends_on_reads_the_refusal(served: Served) -> None:
 
 def test_what_no_route_has_taken_over_has_an_end(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """Heads that do not end, and bodies behind a busy request: with too many the newest are refused."""
-    monkeypatch.setattr("cgworker.kernel.http.limits.MAX_PENDING_BYTES", 200_000)
+    monkeypatch.setattr("cgworker.kernel.http.protocol.MAX_PENDING_BYTES", 200_000)
     unfinished = b"GET /healthz HTTP/1.1\r\nx: " + b"y" * 60_000
     with ExitStack() as stack:
         opened = [stack.enter_context(connected(served, unfinished)) for _ in range(4)]

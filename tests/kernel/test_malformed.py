@@ -223,7 +223,7 @@ def test_a_slow_head_is_not_waited_for(
     served: Served, monkeypatch: pytest.MonkeyPatch, begun: bytes, statuses: list[int]
 ) -> None:
     """A connection is given up when its request does not come."""
-    monkeypatch.setattr("cgworker.kernel.http.limits.HEAD_SECONDS", 0.2)
+    monkeypatch.setattr("cgworker.kernel.http.protocol.HEAD_SECONDS", 0.2)
     assert _statuses_of(_exchange(served, begun)) == statuses
     _serves_on(served)
 

@@ -10,9 +10,9 @@ from functools import partial
 from attrs import field, frozen
 
 from cgworker.kernel.application import Application
-from cgworker.kernel.batching.operations import BatchedOperations
+from cgworker.kernel.batching import BatchedOperations
 from cgworker.kernel.config import KernelConfig
-from cgworker.kernel.http.bodies import Bodies
+from cgworker.kernel.http.request import Bodies
 from cgworker.kernel.long_poll.feed_rounds import FeedRounds
 from cgworker.kernel.long_poll.notifier import Notifier
 from cgworker.kernel.maintenance import Maintenance

@@ -18,10 +18,9 @@ from starlette.routing import Router
 from starlette.types import Receive, Scope, Send
 
 from cgworker.errors import CommonGroundError
-from cgworker.kernel.http.bodies import release_body
 from cgworker.kernel.http.hosts import AllowedHosts, misdirected
 from cgworker.kernel.http.messages import error_response, http_error_response, internal_error_response
-from cgworker.kernel.http.request import Request
+from cgworker.kernel.http.request import BODY_SHARE, Request, release_body
 from cgworker.kernel.openapi.operation import Operation
 
 _SAFE_IN_QUERY = "%/?:@!$&'()*+,;=-._~"
@@ -65,7 +64,8 @@ class Application(Router):
                 await internal_error_response(request, fault)(scope, receive, send)
             raise
         finally:
-            release_body(scope)
+            if BODY_SHARE in scope:
+                release_body(scope)
             seconds = time.perf_counter() - begun
             self._kernel.metrics.requests.count(scope["method"], request.route_path, status, seconds)
 

@@ -16,7 +16,7 @@ from cgworker.errors import UsageError
 from cgworker.kernel.addresses import is_loopback
 from cgworker.kernel.app import Kernel, create_app, open_kernel
 from cgworker.kernel.config import KernelConfig
-from cgworker.kernel.http.limits import LimitedHttpProtocol
+from cgworker.kernel.http.protocol import LimitedHttpProtocol
 from cgworker.kernel.openapi.operation import Operation
 from cgworker.kernel.store.postgres.database import Database
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import re
-from contextlib import suppress
 from typing import Any, Final, NoReturn, TypeVar
 
 import orjson
@@ -45,10 +44,12 @@ def loads(data: bytes | str) -> Any:
         RecursionError: the data is nested deeper than Python can follow.
     """
     raw = data.encode(errors="surrogatepass") if isinstance(data, str) else data
-    with suppress(orjson.JSONDecodeError, orjson.JSONEncodeError):
+    try:
         value = orjson.loads(raw)
         if orjson.dumps(value) == raw:  # most programs write compact JSON; equal text means nothing was lost
             return value
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        pass  # the next parser says what is wrong, or reads it
     if _MAY_LOSE_DIGITS.search(raw) is None:
         return orjson.loads(raw)
     return _loads_exactly(raw)

@@ -10,7 +10,6 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from enum import Enum
-from functools import lru_cache
 from typing import Any, NoReturn
 
 import attrs
@@ -101,7 +100,6 @@ def field_names(cls: type) -> tuple[str, ...] | None:
     return None
 
 
-@lru_cache(maxsize=512)  # it is asked of each value that is written
 def is_own(cls: type) -> bool:
     """Return True for a class of this package that has fields.
 

@@ -19,9 +19,8 @@ from cgworker.errors import (
     KernelOverloaded,
     KernelRefused,
 )
-from cgworker.kernel.http.bodies import read_body
 from cgworker.kernel.http.parsing import fault, parse
-from cgworker.kernel.http.request import Request
+from cgworker.kernel.http.request import Request, read_body
 from cgworker.wire.converter import dumps
 from cgworker.wire.values import Fault, read_lax_bool, read_lax_int
 
@@ -157,14 +156,12 @@ class _JsonResponse(Response):
         self.status_code: int = status
         self.body: bytes = body
         self.background: None = None
-        self.raw_headers: list[tuple[bytes, bytes]] = [
-            *(
-                (name.lower().encode("latin-1"), value.encode("latin-1"))
-                for name, value in (headers or {}).items()
-            ),
-            (b"content-length", b"%d" % len(body)),
-            (b"content-type", b"application/json"),
-        ]
+        self.raw_headers: list[tuple[bytes, bytes]] = []
+        if headers:
+            self.raw_headers += [
+                (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()
+            ]
+        self.raw_headers += (b"content-length", b"%d" % len(body)), (b"content-type", b"application/json")
 
 
 def reply(value: Any, *, headers: Mapping[str, str] | None = None, status: int = 200) -> Response:

@@ -15,8 +15,7 @@ from collections.abc import Awaitable, Callable
 from attrs import define, field
 from starlette.exceptions import HTTPException
 
-from cgworker.kernel.http.bodies import CLIENT_GONE
-from cgworker.kernel.http.request import Request
+from cgworker.kernel.http.request import CLIENT_GONE, Request
 from cgworker.kernel.long_poll.long_poll import hung_up, until_woken
 from cgworker.kernel.long_poll.notifier import Notifier, feed_topic
 from cgworker.kernel.store.projections import FeedBytes, FeedPlace

@@ -14,8 +14,7 @@ from typing import TypeVar
 
 from starlette.exceptions import HTTPException
 
-from cgworker.kernel.http.bodies import CLIENT_GONE
-from cgworker.kernel.http.request import Request
+from cgworker.kernel.http.request import CLIENT_GONE, Request
 
 T = TypeVar("T")
 
@@ -39,7 +38,9 @@ class Preferences:
     """
 
     def __init__(self, request: Request, *, waits: bool = True, represents: bool = False) -> None:
-        said = ",".join(request.headers.getlist("prefer"))
+        said = b",".join([value for name, value in request.scope["headers"] if name == b"prefer"]).decode(
+            "latin-1"
+        )
         most = request.kernel.config.max_wait_seconds
         wait = _WAIT.search(said) if waits else None
         self.wait_seconds: float | None = min(float(wait[1]), most) if wait else None

@@ -16,7 +16,8 @@ from cgworker.kernel.openapi.operation import Operation
 from cgworker.kernel.store.batch import resolve_all
 from cgworker.kernel.store.callers import Caller
 from cgworker.kernel.store.claims.dispatch import dispatch_turns
-from cgworker.kernel.store.claims.replay import Dispatched, DispatchRequest, check_instants
+from cgworker.kernel.store.claims.replay import Dispatched, DispatchRequest
+from cgworker.wire.absent import ABSENT
 from cgworker.wire.dispatch_many import DispatchItem, DispatchMany, InvalidItem
 from cgworker.wire.refs import TurnRef
 from cgworker.wire.turns import ChildDerivation, Dispatch, ItemAnswers
@@ -63,7 +64,9 @@ def _other_target() -> ConflictError:
 
 def _check_form(body: Dispatch, project_id: str) -> None:
     """Raise what is wrong with a dispatch by itself, in the order of the single route."""
-    check_instants(body)
+    if body.not_before is not ABSENT and body.delay_seconds is not ABSENT:
+        msg = "Value error, not_before and delay_seconds exclude each other"
+        raise InvalidRequest([{"type": "value_error", "loc": ["body", "not_before"], "msg": msg}])
     require_same(body.requested_by.project_id, project_id, "requested_by project must match path project")
     if (parent := _parent_of(body)) is not None:
         require_same(parent.project_id, project_id, "authority parent claim project must match path project")

@@ -8,7 +8,7 @@ import os
 import re
 import time
 import uuid
-from base64 import urlsafe_b64encode
+from binascii import b2a_base64
 from typing import Any
 
 from cgworker.kernel.offload import offload
@@ -19,6 +19,7 @@ from cgworker.wire.values import ExactNumber, JsonText
 _WRITE_KEYS = uuid.uuid5(uuid.NAMESPACE_URL, "commonground-kernel/cardbox-write-key")
 _TURN_ID = re.compile(r"T-([1-9][0-9]{0,17})\Z", re.ASCII)
 _POOL_BYTES = 4096
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _CONTAINERS = (dict, list, tuple)
 _PLAIN = frozenset({str, int, bool, type(None)})
 _QUICK = 4096  # characters; to parse more may take milliseconds
@@ -86,7 +87,7 @@ def keyed_box_id(project_id: str, write_key: str) -> str:
 
 def new_claim_token() -> str:
     """Create a claim token: 32 URL-safe characters."""
-    return urlsafe_b64encode(os.urandom(24)).decode()
+    return b2a_base64(os.urandom(24), newline=False).translate(_URL_SAFE).decode()
 
 
 def hash_of(secret: str) -> bytes:

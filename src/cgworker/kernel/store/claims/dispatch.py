@@ -24,10 +24,10 @@ from cgworker.kernel.store.ids import (
     keyed_box_id,
     new_box_id,
     new_record_id,
-    turn_ref,
 )
 from cgworker.kernel.store.postgres.database import Connection, Database, Row
 from cgworker.wire.converter import dumps
+from cgworker.wire.refs import TurnRef
 from cgworker.wire.turns import Dispatch
 
 # Creates the turns of new dispatches. A replay, or a dispatch that is refused, gets no row.
@@ -239,7 +239,7 @@ async def _hand_over(
 
 def _dispatched_of(project_id: str, row: Row) -> Dispatched:
     is_handed_over = row.get("state") == "running"
-    turn = turn_ref(project_id, row["turn_number"])
+    turn = TurnRef(project_id=project_id, turn_id=f"T-{row['turn_number']}")
     return Dispatched(turn, True, is_handed_over, row.get("due_in_seconds"))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from attrs import Factory, asdict, field, frozen
 
-from cgworker.errors import ConflictError, InvalidRequest, NotFoundError
+from cgworker.errors import ConflictError, NotFoundError
 from cgworker.kernel.store.callers import Caller, PresentedCredential, require_caller
 from cgworker.kernel.store.claims.fence import check_claim, find_claim, retry_later
 from cgworker.kernel.store.ids import digest, digest_of_text, turn_ref
@@ -118,13 +118,6 @@ def places_in_keys(dispatches: Sequence[DispatchRequest]) -> list[int]:
         if serial is not None:
             serial_keys.add(serial)
     return places
-
-
-def check_instants(request: Dispatch) -> None:
-    """Raise InvalidRequest if a dispatch says in both ways when its turn may begin."""
-    if request.not_before is not ABSENT and request.delay_seconds is not ABSENT:
-        msg = "Value error, not_before and delay_seconds exclude each other"
-        raise InvalidRequest([{"type": "value_error", "loc": ["body", "not_before"], "msg": msg}])
 
 
 # ---------------------------------------------------------------- replays and refusals

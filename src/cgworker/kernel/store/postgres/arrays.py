@@ -1,4 +1,4 @@
-"""Encode and decode arrays of text, bytea, json and numbers, which carry the columns of nearly all statements.
+"""Encode and decode arrays: of text, bytea, json and numbers, the columns of nearly all statements.
 
 asyncpg takes every element for an array in an array until `collections.abc` says that it is none. For the
 columns of eighty turns that takes as long as all else that a statement costs the kernel. JSON is bytes here,

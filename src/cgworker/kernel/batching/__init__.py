@@ -1,1 +1,0 @@
-"""Batching: waiting requests for the same operation share a statement."""
