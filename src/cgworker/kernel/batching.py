@@ -145,7 +145,7 @@ class StatementBatcher(Generic[Item, Result]):
                 _settle(one.answer, answer)
 
     def _in_background(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = asyncio.create_task(work)
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._forget)
         return task

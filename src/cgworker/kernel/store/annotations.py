@@ -46,7 +46,7 @@ def annotate(meta: Meta | None = None, /, **facts: Any) -> str:
     said: dict[str, Any] = dict(facts)
     if facts:
         said["system"] = facts
-    if caller := _caller(meta):
+    if meta is not None and (caller := _caller(meta)):
         said["caller"] = caller
     return dumps(said).decode()
 
@@ -76,9 +76,7 @@ def with_remarks(meta: Meta | None, *, reason: str | None = None, note: str | No
     )
 
 
-def _caller(meta: Meta | None) -> Mapping[str, Any]:
-    if meta is None:
-        return {}
+def _caller(meta: Meta) -> Mapping[str, Any]:
     said: dict[str, Any] = {}
     if meta.note is not None:
         said["note"] = meta.note

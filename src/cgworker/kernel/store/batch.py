@@ -23,7 +23,7 @@ Result_co = TypeVar("Result_co", covariant=True)
 
 def columns(rows: Iterable[tuple[Any, ...]]) -> list[list[Any]]:
     """Transpose rows into the arrays that `unnest` turns into rows again."""
-    return [list(column) for column in zip(*rows, strict=True)]
+    return [*map(list, zip(*rows, strict=True))]
 
 
 def rows_by_place(rows: Iterable[Row]) -> dict[int, Row]:

@@ -16,7 +16,7 @@ from cgworker.wire.converter import dumps, loads
 from cgworker.wire.refs import TurnRef
 from cgworker.wire.values import ExactNumber, JsonText
 
-_WRITE_KEYS = uuid.uuid5(uuid.NAMESPACE_URL, "commonground-kernel/cardbox-write-key")
+_WRITE_KEYS = uuid.uuid5(uuid.NAMESPACE_URL, "commonground-kernel/cardbox-write-key").bytes
 _TURN_ID = re.compile(r"T-([1-9][0-9]{0,17})\Z", re.ASCII)
 _POOL_BYTES = 4096
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
@@ -81,7 +81,7 @@ if hasattr(os, "register_at_fork"):
 
 def keyed_box_id(project_id: str, write_key: str) -> str:
     """Return the box id of a write key, which is always the same."""
-    name = hashlib.sha1(_WRITE_KEYS.bytes + f"{project_id}:{write_key}".encode(), usedforsecurity=False)
+    name = hashlib.sha1(_WRITE_KEYS + f"{project_id}:{write_key}".encode(), usedforsecurity=False)
     return _new_uuid(name.digest()[:16], version=5)
 
 
