@@ -233,23 +233,15 @@ _NO_TURN: Mapping[str, Any] = MappingProxyType({"cg_turn": "", "cg_agent": "", "
 _worked_turn: ContextVar[Mapping[str, Any]] = ContextVar("cgworker_turn", default=_NO_TURN)
 
 
-class LoggedAs:
-    """Marks what is logged within the block, also in tasks and threads started there, as about this turn.
+def mark_logs(*, turn: TurnRef, agent: AgentRef, attempt: int) -> None:
+    """Mark what is logged in this context from now on, and in tasks and threads started there, as a turn's.
 
     Args:
         turn: the turn.
         agent: the agent that works it.
         attempt: the number of the attempt.
     """
-
-    def __init__(self, *, turn: TurnRef, agent: AgentRef, attempt: int) -> None:
-        self._marks = {"cg_turn": turn, "cg_agent": agent, "cg_attempt": attempt}
-
-    def __enter__(self) -> None:
-        self._set_back = _worked_turn.set(self._marks)
-
-    def __exit__(self, *_: object) -> None:
-        _worked_turn.reset(self._set_back)
+    _worked_turn.set({"cg_turn": turn, "cg_agent": agent, "cg_attempt": attempt})
 
 
 class TurnLogFilter(logging.Filter):
@@ -264,16 +256,6 @@ class TurnLogFilter(logging.Filter):
         for name, value in _worked_turn.get().items():
             vars(record).setdefault(name, value if isinstance(value, int) else str(value))
         return True
-
-
-def is_heard(listener: Listener | None, kind: type[Event]) -> bool:
-    """Whether anybody hears events of a kind, so that a busy worker need not make those that nobody hears.
-
-    Args:
-        listener: the listener; None if there is none.
-        kind: the class of the event; if nobody hears an `Event`, nobody hears events of a lower level.
-    """
-    return listener is not None or logger.isEnabledFor(kind.level)
 
 
 def emit(listener: Listener | None, event: Event) -> None:

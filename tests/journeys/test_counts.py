@@ -21,6 +21,7 @@ from cgworker import FolderStore, KernelClient, Turn, TurnReport, Worker, Worker
 from cgworker.adapters.harness import Harness
 from cgworker.client.connections import Connections
 from cgworker.client.response import ResponseParser
+from cgworker.events import Event
 from cgworker.testing import LocalKernel
 from cgworker.worker.outbox import batch_files
 from tests.journeys.conftest import closed, working
@@ -225,6 +226,25 @@ def _is_workers(file: str) -> bool:
     """Whether a file is the worker's own: not of the kernel, and not of what both have."""
     _, _, path = file.rpartition("/cgworker/")
     return path != file and path.partition("/")[0] not in ("kernel", "wire", "client", "testing")
+
+
+async def test_a_worker_makes_no_events_of_turns_that_nobody_hears(kernel: LocalKernel) -> None:
+    """What watches only the worker, as `run` does until the process ends, adds nothing to its turns."""
+    heard = Counter[str]()
+
+    def note(event: Event) -> None:
+        heard[type(event).__name__] += 1
+
+    async with await kernel.agent("desk") as desk:
+        for hears_turns in (False, True):
+            turn, worker = await kernel.dispatch("desk", {}), Worker(desk, answer)
+            worker.listen(note, turns=hears_turns)
+            async with working(worker):
+                await closed(desk, turn)
+            assert heard["WorkerStarted"] == 1
+            of_turns = [heard[name] for name in ("TurnClaimed", "HandlerStarted", "TurnSettled")]
+            assert of_turns == [int(hears_turns)] * 3, heard
+            heard.clear()
 
 
 async def test_a_turn_leaves_nothing_to_the_garbage_collector(kernel: LocalKernel) -> None:

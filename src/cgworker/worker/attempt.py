@@ -17,7 +17,7 @@ from cgworker.errors import (
     LeaseLost,
     PrivateStepMissing,
 )
-from cgworker.events import Event, emit, is_heard
+from cgworker.events import Event, emit
 from cgworker.handlers import Handler
 from cgworker.handlers.function import HandlerAbandoned
 from cgworker.lease import Interrupted, Reason, monotonic
@@ -94,7 +94,7 @@ class Attempt:
         self._began_at = fetched.answered_at
         self._lease = lease_for(fetched)
         self._watch = LeaseWatch(context, fetched.claimed, self._lease)
-        self._is_heard = is_heard(context.listener, Event)
+        self._is_heard = context.hears_turns or events.logger.isEnabledFor(Event.level)
         self._closed: tuple[Turn, Settlement] | None = None
         self.error: BaseException | None = None
         self.stuck: bool = False
@@ -217,12 +217,11 @@ class Attempt:
         Returns:
             The outcome; None if the handler was cancelled, was never started, is stuck, or lost the lease.
         """
-        with events.LoggedAs(turn=turn.ref, agent=turn.agent, attempt=turn.attempt):
-            if (slots := self._context.shared_slots) is None:
+        if (slots := self._context.shared_slots) is None:
+            call = await self._call_handler(turn, handler, timers)
+        else:
+            async with slot_of(slots, turn):
                 call = await self._call_handler(turn, handler, timers)
-            else:
-                async with slot_of(slots, turn):
-                    call = await self._call_handler(turn, handler, timers)
         if call is None:
             return None
         if turn.no_room is not None:

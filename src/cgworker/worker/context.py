@@ -42,6 +42,8 @@ class RunContext:
         private_settings: the settings of private values.
         kernel_time: the kernel's clock, by its answers.
         listener: called with every event.
+        hears_turns: whether the listener is to get the events of single turns; a busy worker makes none that
+            nobody hears.
         shared_slots: limits the handlers that run at once, together with other workers; None is no limit.
         on_claimed: the user's hook for a turn that is about to be worked.
         on_interrupted: the user's hook for a handler that was ended early.
@@ -58,6 +60,7 @@ class RunContext:
     private_settings: PrivateSettings = field(init=False)
     kernel_time: KernelTime = field(factory=KernelTime)
     listener: Listener | None = None
+    hears_turns: bool = True
     shared_slots: anyio.Semaphore | None = None
     on_claimed: Callable[[Turn], Awaitable[None]] = _do_nothing
     on_interrupted: Callable[[Turn, Interruption], Awaitable[None]] = _do_nothing

@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 
 from cgworker.errors import HandlerFailed
+from cgworker.events import mark_logs
 from cgworker.handlers import BaseCommandHandler, FunctionHandler, Handler
 from cgworker.handlers.forked import EndingForkedChildren
 from cgworker.lease import Interruption, Lease, Reason
@@ -60,15 +61,17 @@ class HandlerCall:
         self.is_stuck: bool = False
 
     async def run(self) -> None:
-        """Call the handler. Nothing is raised but the worker's own cancellation."""
+        """Call the handler, in a context of its own. Nothing is raised but the worker's own cancellation."""
+        turn = self._turn
+        mark_logs(turn=turn.ref, agent=turn.agent, attempt=turn.attempt)
         mark_handlers_tasks()
         try:
             with (
                 EndingForkedChildren(),
                 anyio.CancelScope() as scope,
-                self._turn.on_interrupt(lambda _: scope.cancel()),
+                turn.on_interrupt(lambda _: scope.cancel()),
             ):
-                self.outcome = await self._handler(self._turn)
+                self.outcome = await self._handler(turn)
         except BaseException as raised:
             if is_the_workers_own(raised) and not isinstance(raised, KeyboardInterrupt):
                 raise

@@ -34,6 +34,7 @@ async def open_context(  # noqa: PLR0913  # everything that the attempts share
     room: Room,
     options: WorkerOptions,
     listener: Listener | None,
+    hears_turns: bool,
     shared_slots: anyio.Semaphore | None,
     middleware: tuple[Middleware, ...],
     on_claimed: Callable[[Turn], Awaitable[None]],
@@ -48,6 +49,7 @@ async def open_context(  # noqa: PLR0913  # everything that the attempts share
         room: watches the disk of the outbox.
         options: the worker's options.
         listener: gets the events of the run; None if the worker has none.
+        hears_turns: whether it is to get those of single turns.
         shared_slots: the slots that several workers share; None if this one has its own.
         middleware: runs around every handler, the first one outermost.
         on_claimed: called before each attempt.
@@ -71,6 +73,7 @@ async def open_context(  # noqa: PLR0913  # everything that the attempts share
             room=room,
             options=options,
             listener=listener,
+            hears_turns=hears_turns,
             shared_slots=shared_slots,
             on_claimed=on_claimed,
             on_interrupted=on_interrupted,

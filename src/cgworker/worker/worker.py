@@ -72,6 +72,7 @@ class Worker(HandlerRegistry, WorkerHooks):
         self.agent: AgentRef = kernel.agent
         self.options = options
         self._listener = listener
+        self._hears_turns = listener is not None
         self._lifespan = lifespan
         self._run: Runner | SingleRun | None = None
         self._drain_early = False
@@ -145,6 +146,7 @@ class Worker(HandlerRegistry, WorkerHooks):
             agent=kernel.agent,
             options=options or self.options,
             _listener=listener or self._listener,
+            _hears_turns=listener is not None or self._hears_turns,
             _lifespan=lifespan or self._lifespan,
             _middleware=list(self._middleware),
             _run=None,
@@ -181,9 +183,16 @@ class Worker(HandlerRegistry, WorkerHooks):
         folders = [self.options.outbox_folder, *(folder for each in commands for folder in each.folders)]
         return Room(folders, self.agent, self._listener)
 
-    def listen(self, listener: Listener) -> None:
-        """Add a listener, called with every event from the next `run()` or `once()` on; it must not block."""
+    def listen(self, listener: Listener, *, turns: bool = True) -> None:
+        """Add a listener, called with every event from the next `run()` or `once()` on; it must not block.
+
+        Args:
+            listener: the listener.
+            turns: whether it needs the routine events of turns: `TurnClaimed`, `HandlerStarted` and
+                `TurnSettled`. A worker makes them only if they are logged or a listener needs them.
+        """
         self._listener = combine_listeners(self._listener, listener)
+        self._hears_turns = self._hears_turns or turns
 
     async def once(self, *, wait_seconds: float = 0) -> TurnReport | None:
         """Claim one turn and work it. A `drain()` or a cancellation ends it in order.
@@ -290,6 +299,7 @@ class Worker(HandlerRegistry, WorkerHooks):
             room=self.room(),
             options=self.options,
             listener=self._listener,
+            hears_turns=self._hears_turns,
             shared_slots=shared_slots,
             middleware=tuple(self._middleware),
             on_claimed=self.on_claimed,

@@ -51,7 +51,7 @@ class Ending:
         """Start to count once all of these workers drain; none of them may run yet."""
         self._workers = workers
         for worker in workers:
-            worker.listen(self._note)
+            worker.listen(self._note, turns=False)
         threading.Thread(target=self._count, name="cgworker: exit watchdog", daemon=True).start()
 
     def begin(self, force: bool) -> None:

@@ -45,7 +45,7 @@ class WorkerHealth:
         self._refused: str | None = None
         self._error = ""
         self._stuck_count = 0
-        worker.listen(self.note)
+        worker.listen(self.note, turns=False)
 
     async def fault(self) -> str | None:
         """Return why no turn could be run now; None if one could."""

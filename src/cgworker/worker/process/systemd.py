@@ -33,7 +33,7 @@ async def notifying_systemd(workers: Sequence[Worker]) -> AsyncIterator[None]:
         return
     supervisor = SystemdNotifier(address, len(workers))
     for worker in workers:
-        worker.listen(supervisor.note)
+        worker.listen(supervisor.note, turns=False)
     async with anyio.create_task_group() as beside:
         if (seconds := watchdog_seconds()) is not None:
             beside.start_soon(supervisor.feed_watchdog, seconds * _WATCHDOG_FRACTION)
