@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -85,7 +86,7 @@ def test_a_stream_takes_old_names(monkeypatch: pytest.MonkeyPatch, old: str) -> 
     opened: dict[str, float] = {}
     monkeypatch.setattr("cgworker.turn.open_stream", lambda *_, **limits: opened.update(limits))
     turn: Any = Turn.__new__(Turn)
-    vars(turn)["_journal"] = None
+    vars(turn)["_parts"] = SimpleNamespace(journal=None)
     with pytest.warns(DeprecationWarning, match=rf"stream\({old}=\).*use stream\({new}=\)") as caught:
         turn.stream(**{old: 7})
     assert caught[0].filename == __file__

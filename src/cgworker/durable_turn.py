@@ -10,7 +10,6 @@ from cgworker.durable.children import Child, ChildResult
 from cgworker.durable.messages import Message, MessageReader
 from cgworker.durable.parts import Parts
 from cgworker.durable.questions import Question
-from cgworker.durable.waits import Waits
 from cgworker.wire.order import Order
 from cgworker.wire.refs import TurnRef
 from cgworker.wire.turns import CONVERSATION_KIND
@@ -23,12 +22,10 @@ class DurableTurn:
 
     Args:
         parts: the turn's records, steps, children and so on.
-        waits: what the turn waits for.
     """
 
-    def __init__(self, parts: Parts, waits: Waits) -> None:
+    def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._waits = waits
 
     @overload
     async def once(
@@ -146,7 +143,7 @@ class DurableTurn:
             LeaseLost: the kernel did not answer before the lease ended.
             KernelRefused: the kernel refused, for instance because an agent does not exist.
         """
-        with self._waits.noting_suspension():
+        with self._parts.waits.noting_suspension():
             return await self._parts.children.results(wanted, first, self._dispatch_child)
 
     @abstractmethod
@@ -168,7 +165,7 @@ class DurableTurn:
             LeaseLost: the kernel did not answer before the lease ended.
             KernelRefused: the kernel refused a record.
         """
-        with self._waits.noting_suspension():
+        with self._parts.waits.noting_suspension():
             await self._parts.sleeps.sleep(seconds, key)
 
     @overload
@@ -203,7 +200,7 @@ class DurableTurn:
             LeaseLost: the kernel did not answer before the lease ended.
             KernelRefused: the kernel refused a record.
         """
-        with self._waits.noting_suspension():
+        with self._parts.waits.noting_suspension():
             asked = {key: Question(schema, question, timeout_seconds)}
             return (await self._parts.questions.ask_all(asked, None))[key]
 
@@ -227,7 +224,7 @@ class DurableTurn:
             LeaseLost: the kernel did not answer before the lease ended.
             KernelRefused: the kernel refused a record.
         """
-        with self._waits.noting_suspension():
+        with self._parts.waits.noting_suspension():
             return await self._parts.questions.ask_all(questions, first)
 
     def messages(self, *, wait: bool = True) -> AsyncIterator[Message]:

@@ -53,7 +53,6 @@ class Turn(Interruptible, DurableTurn):
         attempt: the number of the attempt, from 1.
         fingerprint: a value that no other turn has, even after a database reset has given the turn's id away
             again.
-        writes: what is written while the handler goes on; the worker sees to it that it is over in the end.
         no_room: set by a handler that could not begin, such as for lack of disk space; the worker then claims
             nothing until there is room.
         annotate: what dispatches of children carry in `meta.annotations`; middleware may replace it.
@@ -74,26 +73,15 @@ class Turn(Interruptible, DurableTurn):
     ) -> None:
         self._kernel = kernel
         Interruptible.__init__(self, lease)
-        self._journal = Journal(
-            kernel, lease, context, page_size=page_size, more_records=more_records, start_soon=start_soon
+        settings = private or PrivateSettings()
+        DurableTurn.__init__(
+            self, Parts(kernel, lease, context, attempt, page_size, more_records, now, settings, start_soon)
         )
-        waits = Waits(now)
-        parts = Parts(
-            journal=self._journal,
-            waits=waits,
-            turn=context.turn,
-            private_settings=private or PrivateSettings(),
-            kernel=kernel,
-            lease=lease,
-            attempt=attempt,
-        )
-        DurableTurn.__init__(self, parts, waits)
-        self.writes: WriteBehind = self._journal.writes
-        self.fingerprint: str = fingerprint_of(context.turn, kernel)
         self.snapshot: TurnSnapshot = context.turn
-        self.ref: TurnRef = context.turn.turn
-        self.agent: AgentRef = context.turn.target_agent
-        self.kind: str = context.turn.turn_kind
+        self.fingerprint: str = fingerprint_of(self.snapshot, kernel)
+        self.ref: TurnRef = self.snapshot.turn
+        self.agent: AgentRef = self.snapshot.target_agent
+        self.kind: str = self.snapshot.turn_kind
         self.attempt = attempt
         self.annotate: Callable[[], Mapping[str, Any]] = dict
         self.no_room: OSError | None = None
@@ -104,14 +92,26 @@ class Turn(Interruptible, DurableTurn):
     @property
     def suspension(self) -> Suspended | None:
         """How the turn is suspended, if a call of the handler has suspended it; else None."""
-        return self._waits.suspension
+        waits: Waits | None = vars(self._parts).get("waits")
+        return None if waits is None else waits.suspension
+
+    @property
+    def writes(self) -> WriteBehind:
+        """What is written while the handler goes on; the worker sees to it that it is over in the end."""
+        return self._parts.journal.writes
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether something is being written while the handler goes on."""
+        journal: Journal | None = vars(self._parts).get("journal")
+        return journal is not None and bool(journal.writes.under_way)
 
     # ------------------------------------------------------------ what the turn is
 
     @property
     def input(self) -> Any:
         """The input of the turn: the payload of its first record."""
-        return self._journal.input
+        return self._parts.input
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -141,7 +141,7 @@ class Turn(Interruptible, DurableTurn):
         Args:
             role: only records of this role; None is all.
         """
-        return await self._journal.records(role)
+        return await self._parts.journal.records(role)
 
     # ------------------------------------------------------------ records and children
 
@@ -156,7 +156,7 @@ class Turn(Interruptible, DurableTurn):
             LeaseLost: the kernel did not answer before the lease ended.
             KernelRefused: the kernel refused, for instance because the claim is no longer valid.
         """
-        return await self._journal.append(payload, role)
+        return await self._parts.journal.append(payload, role)
 
     def stream(
         self,
@@ -189,7 +189,7 @@ class Turn(Interruptible, DurableTurn):
         if most_seconds is not None:
             warn_renamed("stream(most_seconds=)", "stream(max_seconds=)")
             max_seconds = most_seconds
-        return open_stream(self._journal, role, max_characters=max_characters, max_seconds=max_seconds)
+        return open_stream(self._parts.journal, role, max_characters=max_characters, max_seconds=max_seconds)
 
     async def dispatch(
         self, agent_id: str, input: Any, *, key: str, kind: str = CONVERSATION_KIND, **order: Unpack[Order]

@@ -68,11 +68,6 @@ class Journal:
     def _appending(self) -> anyio.Lock:
         return anyio.Lock(fast_acquire=True)
 
-    @property
-    def input(self) -> Any:
-        """The payload of the turn's first record; None if it has no records."""
-        return self._records[0].payload if self._records else None
-
     # ------------------------------------------------------------ reading
 
     async def records(self, role: str | None = None) -> tuple[SemanticItem, ...]:
@@ -104,11 +99,6 @@ class Journal:
             wanted: returns whether a payload is of the kind.
         """
         return not self._began_whole or any(wanted(item.payload) for item in self._records[1:])
-
-    @property
-    def has_input_alone(self) -> bool:
-        """Whether the turn has no record but its input."""
-        return self._began_whole and len(self._records) <= 1
 
     async def expect_more(self) -> None:
         """Note that the turn has records which are not read yet, once a read in progress has ended."""
