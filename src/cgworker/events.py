@@ -244,6 +244,11 @@ def mark_logs(*, turn: TurnRef, agent: AgentRef, attempt: int) -> None:
     _worked_turn.set({"cg_turn": turn, "cg_agent": agent, "cg_attempt": attempt})
 
 
+def is_marked() -> bool:
+    """Whether what is logged in this context is marked as a turn's: it is a handler's, or of a task of it."""
+    return _worked_turn.get() is not _NO_TURN
+
+
 class TurnLogFilter(logging.Filter):
     """Gives each log record the turn it is about: `handler.addFilter(TurnLogFilter())`.
 

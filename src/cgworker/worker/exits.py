@@ -8,17 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
-from contextvars import ContextVar
 from typing import Any
 
-from cgworker.events import logger
-
-_is_handlers: ContextVar[bool] = ContextVar("_is_handlers", default=False)
-
-
-def mark_handlers_tasks() -> None:
-    """Mark the tasks that the current task makes from now on, and their tasks, as a handler's."""
-    _is_handlers.set(True)
+from cgworker.events import is_marked, logger
 
 
 def loop_factory_surviving_exits(
@@ -73,7 +65,7 @@ def _handlers_tasks_of(loop: asyncio.AbstractEventLoop) -> Collection[asyncio.Fu
 
     def make_and_mark(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> Any:
         task = make_task(loop, coroutine, **options)
-        if _is_handlers.get():
+        if is_marked():
             tasks.add(task)
             task.add_done_callback(forget)
         return task

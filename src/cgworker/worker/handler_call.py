@@ -26,7 +26,6 @@ from cgworker.outcome import (
 from cgworker.turn import Turn
 from cgworker.wire.absent import ABSENT
 from cgworker.wire.converter import check_json
-from cgworker.worker.exits import mark_handlers_tasks
 from cgworker.worker.interruption import catching_suspension, is_the_workers_own, suspension_in
 from cgworker.worker.routing import Middleware
 
@@ -64,7 +63,6 @@ class HandlerCall:
         """Call the handler, in a context of its own. Nothing is raised but the worker's own cancellation."""
         turn = self._turn
         mark_logs(turn=turn.ref, agent=turn.agent, attempt=turn.attempt)
-        mark_handlers_tasks()
         try:
             with (
                 EndingForkedChildren(),
@@ -161,7 +159,7 @@ def _with_checked_outcome(handler: Handler) -> Handler:
     async def call(turn: Turn) -> Outcome:
         try:
             outcome = await handler(turn)
-            if turn.writes.under_way:
+            if turn.is_writing:
                 await turn.writes.over()
             _check(outcome, gives_json=gives_json)
         except (Suspending, BaseExceptionGroup) as raised:
