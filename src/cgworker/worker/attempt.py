@@ -50,7 +50,6 @@ from cgworker.worker.settle import (
     UNACCEPTABLE,
     Settlement,
     finish_turn,
-    leaves_something,
     remove_remains,
     suspend_turn,
     unacceptable_suspension,
@@ -131,7 +130,8 @@ class Attempt:
         renewed = self._renewals.begin(self._lease, self._watch)
         try:
             try:
-                await self._watch.confirm_lease()
+                if self._lease.length_seconds is None:
+                    await self._watch.confirm_lease()
                 turn = await self._open()
                 stored = self._context.outbox.find(turn, since=self._began_at)
                 outcome = stored.outcome if stored else await self._decide(turn)
@@ -150,7 +150,10 @@ class Attempt:
     @property
     def has_to_clean_up(self) -> bool:
         """Whether a closed turn may have left something behind that `clean_up` removes."""
-        return self._closed is not None and leaves_something(*self._closed)
+        if self._closed is None:
+            return False
+        turn, settled = self._closed
+        return settled.delivered is not None or (settled.done and turn.may_have_private)
 
     async def clean_up(self) -> None:
         """Remove what a closed turn leaves behind: after the end, so that nothing waits for the disk."""
@@ -181,7 +184,8 @@ class Attempt:
         handler = self._context.wrapped.find(turn.kind)
         if handler is None:
             return Suspended(NO_HANDLER_REASON, f"no handler for {turn.kind}")
-        await call_hook(self._context.on_claimed, turn)
+        if self._context.on_claimed is not None:
+            await call_hook(self._context.on_claimed, turn)
         if self._context.options.time_limit_seconds is None:
             decided = await self._run_handler(turn, handler)
         else:
@@ -189,7 +193,8 @@ class Attempt:
         if turn.interruption is None:
             return decided
         self._emit(events.TurnInterrupted(**self._watch.facts, reason=turn.interruption.reason))
-        await call_hook(self._context.on_interrupted, turn, turn.interruption)
+        if self._context.on_interrupted is not None:
+            await call_hook(self._context.on_interrupted, turn, turn.interruption)
         return outcome_after(turn.interruption, decided, self._context.options.time_limit_seconds)
 
     async def _run_within_its_limit(self, turn: Turn, handler: Handler) -> Outcome | None:
@@ -248,7 +253,7 @@ class Attempt:
         await self._handlers.call(call.run, in_own_task=timers is not None)
         if not call.is_over:
             await call.end()
-        if turn.writes.under_way:
+        if turn.is_writing:
             await end_writes(turn, self._lease)
         return call
 
@@ -293,7 +298,7 @@ class Attempt:
             turn, self._lease, outcome, context.settling, stored=stored, prefetch=self.prefetch
         )
         self._closed = turn, settled
-        if settled.done:
+        if settled.done and context.may_forget:
             context.routes.forget(turn)
         return settled
 

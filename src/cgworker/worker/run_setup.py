@@ -37,8 +37,8 @@ async def open_context(  # noqa: PLR0913  # everything that the attempts share
     hears_turns: bool,
     shared_slots: anyio.Semaphore | None,
     middleware: tuple[Middleware, ...],
-    on_claimed: Callable[[Turn], Awaitable[None]],
-    on_interrupted: Callable[[Turn, Interruption], Awaitable[None]],
+    on_claimed: Callable[[Turn], Awaitable[None]] | None,
+    on_interrupted: Callable[[Turn, Interruption], Awaitable[None]] | None,
 ) -> AsyncIterator[RunContext]:
     """Yield what the attempts of a run share, with the lifespan entered and everything checked.
 
@@ -52,8 +52,8 @@ async def open_context(  # noqa: PLR0913  # everything that the attempts share
         hears_turns: whether it is to get those of single turns.
         shared_slots: the slots that several workers share; None if this one has its own.
         middleware: runs around every handler, the first one outermost.
-        on_claimed: called before each attempt.
-        on_interrupted: called when a handler is being ended.
+        on_claimed: called before each attempt, if there is one.
+        on_interrupted: called when a handler is being ended, if there is one.
 
     Raises:
         CommandNotFound: the command of a command handler is missing.
@@ -104,12 +104,13 @@ async def _closing(kernel: KernelClient) -> AsyncIterator[KernelClient]:
             await kernel.aclose()
 
 
-def may_claim(context: RunContext, select: Callable[[], bool]) -> bool:
+def may_claim(context: RunContext, select: Callable[[], bool] | None) -> bool:
     """Whether the worker may claim now: it has disk space, its handlers can run, and a slot is free.
 
     Args:
         context: what the attempts of the worker share.
-        select: the user's `Worker.select`. An exception that it raises is logged and counts as False.
+        select: the user's `Worker.select`, if there is one. An exception that it raises is logged and counts
+            as False.
 
     Raises:
         CommandNotFound: the command of a command handler is missing.
@@ -119,12 +120,15 @@ def may_claim(context: RunContext, select: Callable[[], bool]) -> bool:
     if not context.room.has_room():
         return False
     try:
-        context.routes.check()
+        for check in context.checks:
+            check()
     except FolderUnwritable as unwritable:  # it was writable before the first claim
         context.room.note(unwritable.trouble)
         return False
     if context.shared_slots is not None and context.shared_slots.value == 0:
         return False
+    if select is None:
+        return True
     try:
         return select()
     except KeyboardInterrupt:

@@ -52,7 +52,7 @@ class Runner:
         context: what the attempts share.
         agent: the agent whose turns it works.
         may_claim: called before each claim; False puts the claim off. What it raises ends the run.
-        on_settled: the user's hook for the end of each attempt.
+        on_settled: the user's hook for the end of each attempt, if there is one.
 
     Attributes:
         stuck_count: how many handlers did not end when they had to.
@@ -65,7 +65,7 @@ class Runner:
         context: RunContext,
         agent: AgentRef,
         may_claim: Callable[[], bool],
-        on_settled: Callable[[TurnReport], Awaitable[None]],
+        on_settled: Callable[[TurnReport], Awaitable[None]] | None,
     ) -> None:
         self._context = context
         self._agent = agent
@@ -226,7 +226,11 @@ class Runner:
         except Exception:  # a fault of ours: the turn is claimed again when its lease ends; other turns go on
             events.logger.exception("%s: the attempt broke down", attempt.ref)
         finally:
-            prefetched = None if attempt.prefetch is None else await self._take_prefetched(attempt.prefetch)
+            prefetched: FetchedClaim | None = None
+            if attempt.prefetch is not None and self._drain.began_at is None:
+                prefetched = self._poller.collect(attempt.prefetch)
+            elif attempt.prefetch is not None:
+                await self._poller.release_prefetched(attempt.prefetch)
             self._drain.attempts.discard(attempt)
             if prefetched is None:
                 scope.slots.release()
@@ -252,13 +256,6 @@ class Runner:
         except UsageError:  # the command is gone: the next claim request reports it
             return None
 
-    async def _take_prefetched(self, prefetch: PrefetchedClaim) -> FetchedClaim | None:
-        """Return the claim that was prefetched for an attempt's slot; after a drain, release it instead."""
-        if self._drain.began_at is None:
-            return self._poller.collect(prefetch)
-        await self._poller.release_prefetched(prefetch)
-        return None
-
     async def _note_end(self, attempt: Attempt, report: TurnReport, working: anyio.abc.TaskGroup) -> None:
         if attempt.stuck:
             self._note_stuck(report)
@@ -271,9 +268,10 @@ class Runner:
             self._resumer.track(report.turn, outcome)
             if (seconds := attempt.resume_after_seconds) is not None:
                 working.start_soon(self._resumer.resume_later, report.turn, seconds, outcome.reason)
-        begun_at = monotonic()
-        await call_hook(self._on_settled, report)
-        self._is_hook_slow = monotonic() - begun_at > _SLOW_HOOK_SECONDS
+        if self._on_settled is not None:
+            begun_at = monotonic()
+            await call_hook(self._on_settled, report)
+            self._is_hook_slow = monotonic() - begun_at > _SLOW_HOOK_SECONDS
 
     def _note_stuck(self, report: TurnReport) -> None:
         self.stuck_count += 1

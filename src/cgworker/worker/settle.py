@@ -16,7 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import anyio
-from attrs import evolve, frozen
+from attrs import define, evolve, frozen
 
 from cgworker.client import KernelClient
 from cgworker.errors import (
@@ -56,7 +56,7 @@ UNACCEPTABLE: tuple[type[KernelRefused], ...] = (PayloadTooLarge, InvalidRequest
 """Errors of the kernel that a repeat of the request cannot change."""
 
 
-@frozen(kw_only=True)
+@define(kw_only=True, eq=False)
 class Settlement:
     """The result of settling.
 
@@ -117,7 +117,8 @@ async def finish_turn(
     keeper = ResultKeeper(turn, outcome, outbox, stored=stored, delay_seconds=storing.delay_seconds)
     if storing.is_first:
         await keeper.secure()
-    if _is_larger(outcome, settling.max_payload_bytes, keeper.max_size):
+    most = settling.max_payload_bytes
+    if keeper.max_size > most and _is_larger(outcome, most):  # the bound spares writing it as JSON once more
         return await _fail_instead(turn, lease, _TOO_LARGE, await keeper.secure(), outbox)
     try:
         done = await _finish(turn, lease, outcome, keeper, prefetch, settling.batch)
@@ -133,10 +134,8 @@ async def finish_turn(
     return Settlement(done=False, outcome=outcome, reason="no answer before the lease ended", kept_at=kept)
 
 
-def _is_larger(outcome: Closed, max_payload_bytes: int, max_size: float) -> bool:
-    """Whether the payload is too large; `max_size` is a bound that spares writing it as JSON once more."""
-    may_be = max_size > max_payload_bytes and outcome.payload is not ABSENT
-    return may_be and len(dumps(outcome.payload)) > max_payload_bytes
+def _is_larger(outcome: Closed, max_payload_bytes: int) -> bool:
+    return outcome.payload is not ABSENT and len(dumps(outcome.payload)) > max_payload_bytes
 
 
 async def _leave_or_dead_letter(turn: Turn, entry: OutboxEntry | None, outbox: Outbox) -> Path | None:
@@ -196,16 +195,6 @@ def is_closed_with(snapshot: TurnSnapshot, outcome: Closed) -> bool:
         return snapshot.final_cardbox_ref is None
     sent = loads(dumps(outcome.payload))
     return bool(snapshot.final_payload == sent and snapshot.final_record_role == outcome.role)
-
-
-def leaves_something(turn: Turn, settled: Settlement) -> bool:
-    """Whether a turn that was finished may have left something behind that `remove_remains` removes.
-
-    Args:
-        turn: the turn.
-        settled: the result of finishing it.
-    """
-    return settled.delivered is not None or (settled.done and turn.may_have_private)
 
 
 async def remove_remains(turn: Turn, settled: Settlement, outbox: Outbox, *, keep_private: bool) -> None:

@@ -23,11 +23,14 @@ class SingleRun:
     Args:
         context: what the attempt uses.
         agent: the agent whose turn it is.
-        on_settled: the user's hook for the attempt's end.
+        on_settled: the user's hook for the attempt's end, if there is one.
     """
 
     def __init__(
-        self, context: RunContext, agent: AgentRef, on_settled: Callable[[TurnReport], Awaitable[None]]
+        self,
+        context: RunContext,
+        agent: AgentRef,
+        on_settled: Callable[[TurnReport], Awaitable[None]] | None,
     ) -> None:
         self._context = context
         self._on_settled = on_settled
@@ -70,7 +73,8 @@ class SingleRun:
                 raise
             self._tasks.cancel_scope.cancel()
         assert self._report is not None  # it is over
-        await call_hook(self._on_settled, self._report)
+        if self._on_settled is not None:
+            await call_hook(self._on_settled, self._report)
         return self._report
 
     async def _work(self, attempt: Attempt) -> None:

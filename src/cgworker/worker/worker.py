@@ -213,7 +213,7 @@ class Worker(HandlerRegistry, WorkerHooks):
             found = await ClaimPoller(self.kernel, self.options, self._listener).once(wait_seconds)
             if found is None:
                 return None
-            run = self._run = SingleRun(context, self.agent, self.on_settled)
+            run = self._run = SingleRun(context, self.agent, self._overridden("on_settled"))
             try:
                 report = await run.run(found)
             finally:
@@ -244,7 +244,10 @@ class Worker(HandlerRegistry, WorkerHooks):
             raise UsageError(f"{self!r} runs already")
         async with self._open_context(shared_slots) as context:
             runner = self._run = self._last_runner = Runner(
-                context, self.agent, partial(may_claim, context, self.select), self.on_settled
+                context,
+                self.agent,
+                partial(may_claim, context, self._overridden("select")),
+                self._overridden("on_settled"),
             )
             if self._drain_early:
                 runner.drain()
@@ -302,6 +305,11 @@ class Worker(HandlerRegistry, WorkerHooks):
             hears_turns=self._hears_turns,
             shared_slots=shared_slots,
             middleware=tuple(self._middleware),
-            on_claimed=self.on_claimed,
-            on_interrupted=self.on_interrupted,
+            on_claimed=self._overridden("on_claimed"),
+            on_interrupted=self._overridden("on_interrupted"),
         )
+
+    def _overridden(self, name: str) -> Any:
+        """Return a hook if a subclass has one; None if it is the one that does nothing."""
+        hook = getattr(self, name)
+        return None if getattr(hook, "__func__", None) is getattr(WorkerHooks, name) else hook
