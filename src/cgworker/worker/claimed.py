@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attrs import frozen
+from attrs import define
 
 from cgworker.durable.write_behind import StartSoon
 from cgworker.lease import RENEW_FRACTION, Lease, call_until_lease_ends
@@ -15,7 +15,7 @@ from cgworker.worker.context import RunContext
 _CLAIM_PAGE_SIZE = 100  # the most records that a claim carries (difference 8)
 
 
-@frozen
+@define(eq=False)
 class FetchedClaim:
     """A claim that was made.
 

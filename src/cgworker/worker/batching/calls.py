@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 from functools import partial
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from cgworker.client import KernelClient
 from cgworker.client.transport import error_of
@@ -49,7 +49,7 @@ def _nothing(*_: Any) -> None:
     """Read nothing from an answer."""
 
 
-@frozen(eq=False, kw_only=True)
+@define(eq=False)  # half as dear as a frozen one, and each turn makes one
 class _Item:
     """A call that may go in a batch.
 
@@ -127,7 +127,7 @@ class BatchedCall:
         """
         if self._ask_again_at is not None and monotonic() < self._ask_again_at:
             return await single()
-        call = _Item(kernel=kernel, item=item, single=single, read=read, note=note, count=count)
+        call = _Item(kernel, item, single, read, note, count)
         try:
             return _result(await self._send([call])) if own_request else await self._batcher(call)
         except _BatchRefused:
@@ -209,10 +209,10 @@ async def claim(
         claimed = (await kernel.claims.claim(agent, idempotency_key=key)).claimed
         return () if claimed is None else (claimed,)
 
-    if not (secrets := kernel.secrets):
+    if (credential := kernel.token) is None:
         return await single()
     calls = _batched_call(kernel, agent.project_id, "claim", lambda one, *rest: one.claims.claim_many(*rest))
-    item = ClaimItem(agent=agent, credential=secrets[0], limit=limit, idempotency_key=key)
+    item = ClaimItem(agent=agent, credential=credential, limit=limit, idempotency_key=key)
     claimed: tuple[ClaimedTurn, ...] = await calls.call(
         kernel,
         item,
@@ -230,7 +230,7 @@ async def renew(kernel: KernelClient, claim: ClaimToken) -> Renewal:
     Raises:
         KernelRefused, KernelTrouble, AnswerInvalid: as for a single renewal.
     """
-    if not (secrets := kernel.secrets):
+    if (credential := kernel.token) is None:
         return await kernel.claims.renew(claim)
     calls = _batched_call(
         kernel,
@@ -239,7 +239,7 @@ async def renew(kernel: KernelClient, claim: ClaimToken) -> Renewal:
         lambda one, *rest: one.claims.renew_many(*rest),
         gather_seconds=_RENEWALS_GATHER_SECONDS,
     )
-    item = RenewItem(claim=claim, credential=secrets[0])
+    item = RenewItem(claim=claim, credential=credential)
     renewal: Renewal = await calls.call(
         kernel, item, lambda: kernel.claims.renew(claim), read=partial(structure_answer, Renewal)
     )
@@ -322,13 +322,13 @@ async def settle(
                 claim, outcome.reason, note=outcome.note, meta=outcome.meta, resume_after_seconds=delay
             )
 
-    secrets = kernel.secrets
-    if not secrets or (max_size > _MAX_BATCHED_BYTES and _is_large(outcome)):
+    credential = kernel.token
+    if credential is None or (max_size > _MAX_BATCHED_BYTES and _is_large(outcome)):
         await single()
         return
     item = SettleItem(
         claim=claim,
-        credential=secrets[0],
+        credential=credential,
         finish=outcome if isinstance(outcome, Finish) else None,
         suspend=outcome if isinstance(outcome, Suspend) else None,
         next=ABSENT if prefetch is None else NextClaim(idempotency_key=prefetch.key),

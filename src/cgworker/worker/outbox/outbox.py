@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio.to_thread
-from attrs import evolve, frozen
+from attrs import define, evolve
 
 from cgworker.events import logger
 from cgworker.handlers.files import make_private_folder
@@ -41,7 +41,7 @@ _FLUSH_SECONDS = 10.0
 _BY_WORD: dict[str, type[Closed]] = {"succeeded": Succeeded, "failed": Failed, "stopped": Stopped}
 
 
-@frozen
+@define
 class OutboxEntry:
     """A result on disk: its file, its turn and its outcome."""
 
@@ -151,7 +151,6 @@ class Outbox:
         """Remove the result of a turn, since the kernel has it; this does not wait for the disk."""
         self._writer.drop(result.write)
         self._dropped.append((turn, result.write))
-        self.report_failures()
 
     def report_failures(self) -> None:
         """Report the results that could not be stored, and were dropped before that was known."""

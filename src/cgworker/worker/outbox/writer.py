@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 
-from attrs import define, frozen
+from attrs import define
 
 from cgworker.events import logger
 from cgworker.lease import monotonic
@@ -25,7 +25,7 @@ _REMOVE_AFTER_SECONDS = (
 )
 
 
-@frozen
+@define(eq=False)
 class ResultLine:
     """A result to be written, as a line of JSON, and what its file is called if it does not share one."""
 
