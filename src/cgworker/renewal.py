@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
@@ -198,7 +197,7 @@ class RenewalScheduler:
         self._waiting: set[_Scheduled] = set()
         self._started: set[_Scheduled] = set()
         self._sleep_scope: anyio.CancelScope | None = None
-        self._sleep_ends_at = 0.0
+        self._sleeps_until = 0.0  # on the clock of the leases
         self.held: HeldLeases = _held_here()
 
     @contextmanager
@@ -240,7 +239,7 @@ class RenewalScheduler:
         if self._sleep_scope is None:
             self._sleep_scope = anyio.CancelScope()
             self._tasks.start_soon(self._start_due)
-        elif time.monotonic() + scheduled.seconds_left < self._sleep_ends_at:
+        elif scheduled.due_at < self._sleeps_until:
             self._sleep_scope.cancel()
 
     async def _start_due(self) -> None:
@@ -250,8 +249,9 @@ class RenewalScheduler:
                 self._waiting.remove(scheduled)
                 self._started.add(scheduled)
                 scheduled.start_in(self._tasks)
-            seconds = max(min((each.seconds_left for each in self._waiting), default=0.0), 0.0)
-            self._sleep_ends_at = time.monotonic() + seconds
+            first = min(self._waiting, key=_due_at, default=None)
+            seconds = 0.0 if first is None else max(first.seconds_left, 0.0)
+            self._sleeps_until = 0.0 if first is None else first.due_at
             with anyio.CancelScope() as self._sleep_scope:
                 await anyio.sleep(seconds)
         self._sleep_scope = None
@@ -266,6 +266,10 @@ async def keep_renewed(lease: Lease, hooks: Renewable) -> AsyncIterator[None]:
                 yield
         finally:
             tasks.cancel_scope.cancel()
+
+
+def _due_at(scheduled: _Scheduled) -> float:
+    return scheduled.due_at
 
 
 def _ignore(_reason: str) -> None:

@@ -51,6 +51,7 @@ class KernelClient:
         reports: calls about work-memory reports.
         schedules: calls about schedules.
         projections: lists of agents, offers, turns and events.
+        base_url: the address of the kernel, without a trailing slash.
         agent: the calling agent; None if it sends no identity.
 
     Raises:
@@ -71,6 +72,7 @@ class KernelClient:
         token_file: Path | None = None,
     ) -> None:
         self._transport = Transport(base_url, timeout_seconds=timeout_seconds, http=http, ca_file=ca_file)
+        self.base_url: str = self._transport.base_url
         self.agent = agent
         self._token = Token(token, token_file)
         self._http = http
@@ -85,14 +87,14 @@ class KernelClient:
         self.projections: ProjectionCalls = ProjectionCalls(self)
 
     @property
-    def base_url(self) -> str:
-        """The address of the kernel, without a trailing slash."""
-        return self._transport.base_url
-
-    @property
     def route(self) -> Hashable:
         """The way to the kernel. Clients with equal routes may send each other's calls."""
         return self.base_url, self._http, self._transport.ca_file
+
+    @property
+    def token(self) -> str | None:
+        """The credential; None if it sends none."""
+        return self._token.text
 
     @property
     def secrets(self) -> tuple[str, ...]:

@@ -215,7 +215,7 @@ _LAST = datetime.max.replace(tzinfo=UTC) - _MICROSECOND
 
 def _finite(instant: datetime) -> datetime:
     """Return the instant, or the one beside it: asyncpg takes Python's first and last for infinity."""
-    return instant if _FIRST <= instant <= _LAST else min(max(instant, _FIRST), _LAST)
+    return min(max(instant, _FIRST), _LAST)
 
 
 def read_datetime(value: Any, _: Any) -> datetime:
@@ -232,7 +232,8 @@ def read_datetime(value: Any, _: Any) -> datetime:
         raise Fault("datetime_type", "Input should be a valid datetime")
     try:
         instant = datetime.fromisoformat(value)
-        return _finite(instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC))
+        instant = instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+        return instant if 1 < instant.year < 9999 else _finite(instant)
     except (ValueError, OverflowError):
         raise Fault("datetime_parsing", "Input should be a valid datetime in ISO 8601 form") from None
 

@@ -59,7 +59,8 @@ class BatchFiles:
     def may_have(self, name: str, fingerprint: str, *, since: float = math.inf) -> bool:
         """Whether the folder has a file of this name, or a result of this turn; `since` as in `find`."""
         with self._lock:
-            for file in self._scan(since).values():
+            files = self._known if self._scanned_at >= since else self._scan(since)
+            for file in files.values():
                 if fingerprint in file.results:
                     return True
             return name in self._others
