@@ -193,7 +193,7 @@ async def test_turns_of_one_answer_need_one_look_at_the_outbox(
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-@pytest.mark.parametrize(("capacity", "most"), [(1, 200), (8, 160)])
+@pytest.mark.parametrize(("capacity", "most"), [(1, 160), (8, 130)])
 async def test_a_turn_makes_few_calls(new_project: NewProject, capacity: int, most: int) -> None:
     """Of the worker's own functions, without those that read, write and send; each takes its time."""
     calls, counts = 0, list[int]()
