@@ -80,7 +80,7 @@ def replacing_private(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
-def write_private(path: Path, data: bytes, *, sync: bool = False) -> None:
+def write_private(path: Path | str, data: bytes, *, sync: bool = False) -> None:
     """Write a new file with mode 0600. An existing file or link is replaced; the link is not followed.
 
     Args:
@@ -93,22 +93,43 @@ def write_private(path: Path, data: bytes, *, sync: bool = False) -> None:
     """
     descriptor = _create(path)
     try:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
+        _write_all(descriptor, data)
         if sync:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _create(path: Path) -> int:
+def rewrite_private(path: str, data: bytes) -> None:
+    """Write a file with mode 0600 that is new, or is ours and not longer: its inode is used again.
+
+    Args:
+        path: the file; its folder must be one that only we write to.
+        data: its content.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | _NOFOLLOW | _BINARY, 0o600)
+    try:
+        _write_all(descriptor, data)
+    finally:
+        os.close(descriptor)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def _create(path: Path | str) -> int:
     """Create a file and return its descriptor; an existing file is removed first."""
     new = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW | _BINARY
     try:
         return os.open(path, new, 0o600)
     except FileExistsError:
-        path.unlink(missing_ok=True)
+        Path(path).unlink(missing_ok=True)
         return os.open(path, new, 0o600)
 
 

@@ -196,7 +196,7 @@ async def test_a_killed_workers_children_end_and_its_turn_runs_elsewhere(
             grandchild = int((tmp_path / "pid").read_text())
             await until_gone(grandchild)
             assert await attempt_of_the_next_worker(desk, turn, grandchild) == 2
-        assert not [file async for file in anyio.Path(tmp_path).glob("cg_worker_adapter_*")]
+        assert not [file async for file in anyio.Path(tmp_path).glob("cg_worker_*")]
 
 
 async def test_a_paused_workers_command_does_not_run_on_when_another_has_the_turn(

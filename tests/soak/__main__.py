@@ -117,7 +117,7 @@ def _add_processes(verdict: Verdict, stage: Stage, chaos: Chaos) -> None:
     left = [f"{one.incarnation} with status {status}" for one in everybody for _, status in one.left]
     verdict.must_be_empty("workers and kernels that ended by themselves", left)
     verdict.must_be_empty("drains that did not end with status 0", chaos.bad_drains)
-    verdict.must_be_empty("temporary folders left", stage.folder.glob("cg_worker_adapter_*"))
+    verdict.must_be_empty("temporary folders left", stage.folder.glob("cg_worker_*"))
     verdict.must_be_empty("processes left 10 s after their worker's end", chaos.orphans)
 
 

@@ -20,7 +20,8 @@ from cgworker.handlers.child import ChildProcess
 from cgworker.handlers.decision import FinalTooLarge
 from cgworker.handlers.environment import ChildEnvironment
 from cgworker.handlers.files import make_private_folder
-from cgworker.handlers.folder import remove_checkpoint, temporary_files
+from cgworker.handlers.folder import remove_checkpoint
+from cgworker.handlers.temporary import temporary_files
 from cgworker.lease import Interruption, Reason
 from cgworker.outcome import Outcome, Suspended, retry
 from cgworker.paths import state_folder

@@ -6,9 +6,10 @@ to authors of commands.
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from cgworker.handlers.environment import mask_for
 from cgworker.handlers.folder import CommandFiles, TurnFolder, check_writable, open_folder
 from cgworker.handlers.messages import MessagesFile
 from cgworker.handlers.progress import POLL_SECONDS, ProgressFile
+from cgworker.handlers.temporary import TurnFolders
 from cgworker.lease import Interruption
 from cgworker.outcome import Failed, Outcome
 from cgworker.paths import state_folder
@@ -77,6 +79,7 @@ class CommandHandler(BaseCommandHandler):
     files: CommandFiles = field(factory=CommandFiles, kw_only=True)
     on_exit: Callable[[Turn, CommandExit], None] = field(default=lambda _turn, _exit: None, kw_only=True)
 
+    _folders: TurnFolders | None = field(init=False, default=None, repr=False, eq=False)
     _old_max_payload_bytes: int | None = field(
         default=None, alias="most_payload_bytes", kw_only=True, repr=False, eq=False
     )
@@ -111,19 +114,36 @@ class CommandHandler(BaseCommandHandler):
         """
         return super().folders if self.work_dir is None else (self.work_dir, state_folder("checkpoints"))
 
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[CommandHandler]:
+        """Yield the handler with temporary folders that are used for one turn after the other.
+
+        A worker does this for its run.
+        """
+        opened, folders = copy.copy(self), TurnFolders()
+        object.__setattr__(opened, "_folders", folders)
+        try:
+            yield opened
+        finally:
+            folders.close()
+
     async def __call__(self, turn: Turn) -> Outcome:
         """Run the command on a turn, and return its outcome.
 
         Args:
             turn: the turn.
         """
+        if self._folders is None:
+            async with self.opened() as opened:
+                return await opened(turn)
+        opening = open_folder(turn, self.files, self._work_dir(turn), self._folders)
         async with AsyncExitStack() as stack:
             try:
-                folder = await stack.enter_async_context(open_folder(turn, self.files, self._work_dir(turn)))
+                folder = await stack.enter_async_context(opening)
                 await folder.write_inputs(
                     turn, after_turn_seq=self.context_after_turn_seq, limit=self.context_limit
                 )
-                messages = MessagesFile(folder.messages, turn)
+                messages = MessagesFile(folder.messages, turn, folder.write)
                 await messages.write_first()
                 with anyio.CancelScope(shield=True):
                     exit_code, child = await self._run(turn, folder, messages)
@@ -148,7 +168,7 @@ class CommandHandler(BaseCommandHandler):
             outcome = too_large.outcome(exit_code)
         report = outcome.payload if isinstance(outcome, Failed) else None
         ended = CommandExit(
-            context_file=folder.context,
+            context_file=Path(folder.context),
             exit_code=exit_code,
             failure_payload=report,
             left_others=child.left_others,

@@ -105,7 +105,7 @@ class CommandResult:
         final = self.folder.final
         size = os.lstat(final).st_size
         if size > self.max_payload_bytes:
-            raise FinalTooLarge(final, size, self.max_payload_bytes)
+            raise FinalTooLarge(Path(final), size, self.max_payload_bytes)
         try:
             return Succeeded(read_json(final, self.max_payload_bytes, self.mask), self.final_record_role)
         except FileUnusable as unusable:

@@ -50,7 +50,7 @@ def try_to_write(folder: Path) -> None:
         file.write(b"\0" * _PROBE_BYTES)
 
 
-def read_json(path: Path, max_bytes: int, mask: Callable[[str], str]) -> Any:
+def read_json(path: Path | str, max_bytes: int, mask: Callable[[str], str]) -> Any:
     """Read a JSON file, and hide secrets in it.
 
     Args:
@@ -69,7 +69,7 @@ def read_json(path: Path, max_bytes: int, mask: Callable[[str], str]) -> Any:
         raise FileUnusable(f"it is not valid JSON: {broken}") from broken
 
 
-def read_regular(path: Path, max_bytes: int) -> bytes:
+def read_regular(path: Path | str, max_bytes: int) -> bytes:
     """Read a regular file.
 
     Args:
@@ -88,7 +88,7 @@ def read_regular(path: Path, max_bytes: int) -> bytes:
             return file.read(size)  # not max_bytes: read() allocates the whole buffer first
 
 
-def read_from(path: Path, start: int, max_bytes: int) -> bytes:
+def read_from(path: Path | str, start: int, max_bytes: int) -> bytes:
     """Read a part of a regular file.
 
     Args:
@@ -109,7 +109,7 @@ def read_from(path: Path, start: int, max_bytes: int) -> bytes:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[int]:
+def _opened(path: Path | str) -> Iterator[int]:
     """Open a regular file, but no link, FIFO or device: a link points elsewhere, the others never end."""
     try:
         descriptor = os.open(path, os.O_RDONLY | _NOFOLLOW | _NONBLOCK)

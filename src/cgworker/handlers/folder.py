@@ -7,8 +7,8 @@ import secrets
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
@@ -17,10 +17,10 @@ from attrs import frozen
 from cgworker.errors import UsageError
 from cgworker.events import logger
 from cgworker.handlers.files import make_private_folder
-from cgworker.handlers.guard import guard
+from cgworker.handlers.temporary import CONTEXT, INPUT, MESSAGES, TurnFolders
 from cgworker.lease import Interruption
 from cgworker.paths import state_folder
-from cgworker.private import write_private
+from cgworker.private import rewrite_private, write_private
 from cgworker.turn import Turn
 from cgworker.wire.converter import dumps
 from cgworker.wire.records import TurnContext
@@ -75,11 +75,11 @@ class CommandFiles:
 
 @frozen(kw_only=True)
 class TurnFolder:
-    """The files of one attempt at one turn.
+    """The files of one attempt at one turn; their paths are texts, which cost less than objects.
 
     Attributes:
         folder: the folder.
-        is_new: whether the folder was made for this attempt.
+        is_new: whether the folder was made, or emptied, for this attempt.
         context: the turn and its records, for the command to read.
         input: the turn's input, for the command to read.
         final: the result, which the command writes.
@@ -91,17 +91,17 @@ class TurnFolder:
         checkpoint: state for the turn's next attempt, which the command writes.
     """
 
-    folder: Path
+    folder: str
     is_new: bool
-    context: Path
-    input: Path
-    final: Path
-    suspend: Path
-    failure: Path
-    progress: Path
-    messages: Path
-    stop: Path
-    checkpoint: Path
+    context: str
+    input: str
+    final: str
+    suspend: str
+    failure: str
+    progress: str
+    messages: str
+    stop: str
+    checkpoint: str
 
     def variables(self, turn: Turn) -> dict[str, str]:
         """Return the environment variables that name the turn and its files.
@@ -113,20 +113,16 @@ class TurnFolder:
             "CG_PROJECT_ID": turn.ref.project_id,
             "CG_TURN_ID": turn.ref.turn_id,
             "CG_AGENT_ID": turn.agent.agent_id,
-            "CG_CONTEXT_FILE": str(self.context),
-            "CG_INPUT_FILE": str(self.input),
-            "CG_FINAL_FILE": str(self.final),
-            "CG_SUSPEND_FILE": str(self.suspend),
-            "CG_FAILURE_FILE": str(self.failure),
-            "CG_PROGRESS_FILE": str(self.progress),
-            "CG_MESSAGES_FILE": str(self.messages),
-            "CG_STOP_FILE": str(self.stop),
-            "CG_CHECKPOINT_FILE": str(self.checkpoint),
+            "CG_CONTEXT_FILE": self.context,
+            "CG_INPUT_FILE": self.input,
+            "CG_FINAL_FILE": self.final,
+            "CG_SUSPEND_FILE": self.suspend,
+            "CG_FAILURE_FILE": self.failure,
+            "CG_PROGRESS_FILE": self.progress,
+            "CG_MESSAGES_FILE": self.messages,
+            "CG_STOP_FILE": self.stop,
+            "CG_CHECKPOINT_FILE": self.checkpoint,
         }
-
-    @property
-    def _written_by_the_command(self) -> tuple[Path, ...]:
-        return (self.final, self.suspend, self.failure, self.progress)
 
     async def write_inputs(self, turn: Turn, *, after_turn_seq: int = 0, limit: int | None = None) -> None:
         """Write the turn's context and input, and remove files of an earlier run.
@@ -139,13 +135,30 @@ class TurnFolder:
         Raises:
             OSError: a file cannot be written or removed.
         """
-        records = tuple(item for item in await turn.records() if item.record.turn_seq > after_turn_seq)
+        records = tuple([item for item in await turn.records() if item.record.turn_seq > after_turn_seq])
         context = TurnContext(turn=turn.snapshot, semantic_items=records[:limit])
-        for path in (self.context, self.input, *self._written_by_the_command, self.messages, self.stop):
-            if not self.is_new or path.parent != self.folder:
-                _clear(path)
-        write_private(self.context, dumps(context) + b"\n")
-        write_private(self.input, dumps(turn.input) + b"\n")
+        written = (self.final, self.suspend, self.failure, self.progress)
+        for path in (self.context, self.input, *written, self.messages, self.stop):
+            if not self._is_in_new_folder(path):
+                _clear(Path(path))
+        self.write(self.context, dumps(context) + b"\n")
+        self.write(self.input, dumps(turn.input) + b"\n")
+
+    def write(self, path: str, data: bytes) -> None:
+        """Write a file for the command, with mode 0600.
+
+        Args:
+            path: the file, one of these.
+            data: its content.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        write = rewrite_private if self._is_in_new_folder(path) else write_private
+        write(path, data)
+
+    def _is_in_new_folder(self, path: str) -> bool:
+        return self.is_new and os.path.dirname(path) == self.folder  # noqa: PTH120  # texts
 
     def tell_to_stop(self, interruption: Interruption) -> None:
         """Write the stop file atomically, with the reason as JSON.
@@ -156,7 +169,7 @@ class TurnFolder:
         Raises:
             OSError: it cannot be written.
         """
-        write_stop_file(self.stop, interruption)
+        write_stop_file(Path(self.stop), interruption)
 
 
 def write_stop_file(path: Path, interruption: Interruption) -> None:
@@ -172,18 +185,6 @@ def write_stop_file(path: Path, interruption: Interruption) -> None:
     complete = path.with_suffix(".tmp")
     write_private(complete, dumps({"reason": interruption.reason, "note": interruption.note}) + b"\n")
     complete.replace(path)
-
-
-def temporary_files() -> Path:
-    """Return the folder for temporary files.
-
-    Raises:
-        UsageError: there is none that can be written.
-    """
-    try:
-        return Path(tempfile.gettempdir())
-    except FileNotFoundError as none:
-        raise UsageError(f"{none.strerror}; set TMPDIR, or --work-dir, to one that can be written") from none
 
 
 def checkpoint_of(turn: Turn) -> Path:
@@ -235,61 +236,55 @@ def remove_checkpoint(turn: Turn) -> None:
 
 
 @asynccontextmanager
-async def open_folder(turn: Turn, files: CommandFiles, work_dir: Path | None) -> AsyncIterator[TurnFolder]:
+async def open_folder(
+    turn: Turn, files: CommandFiles, work_dir: Path | None, folders: TurnFolders
+) -> AsyncIterator[TurnFolder]:
     """Open the folder of one attempt.
 
     Args:
         turn: the turn.
         files: paths for files outside the folder.
-        work_dir: a folder that is kept; None makes a temporary one, which is removed after the block.
+        work_dir: a folder that is kept; None takes a temporary one.
+        folders: makes temporary folders.
 
     Raises:
         OSError: the folder cannot be made or written.
     """
-    checkpoint = place_of_checkpoint(turn)
-    async with _kept_folder(work_dir) if work_dir else _new_folder() as folder:
-        yield TurnFolder(
-            folder=folder,
-            is_new=work_dir is None,
-            context=files.context or folder / "context.json",
-            input=folder / "input.json",
-            final=files.final or folder / "final.json",
-            suspend=files.suspend or folder / "suspend.json",
-            failure=files.failure or folder / "failure.json",
-            progress=folder / "progress.jsonl",
-            messages=folder / "messages.jsonl",
-            stop=folder / "stop.json",
-            checkpoint=checkpoint,
-        )
+    checkpoint = str(place_of_checkpoint(turn))
+    if work_dir is None:
+        folder = folders.take()
+        try:
+            yield _turn_folder(folder, files, checkpoint, is_new=True)
+        finally:
+            folders.give_back(folder)
+    else:
+        async with _kept_folder(work_dir):
+            yield _turn_folder(str(work_dir), files, checkpoint, is_new=False)
 
 
-@contextmanager
-def temporary_folder(prefix: str) -> Iterator[Path]:
-    """Make a folder with mode 0700, and remove it after the block, even if this process is killed.
-
-    Args:
-        prefix: the beginning of its name.
-
-    Raises:
-        OSError: it cannot be made.
-    """
-    folder = Path(tempfile.mkdtemp(prefix=prefix))
-    with guard.removing(folder):
-        yield folder
+def _turn_folder(folder: str, files: CommandFiles, checkpoint: str, *, is_new: bool) -> TurnFolder:
+    inside = folder + os.sep
+    return TurnFolder(
+        folder=folder,
+        is_new=is_new,
+        context=str(files.context or inside + CONTEXT),
+        input=inside + INPUT,
+        final=str(files.final or inside + "final.json"),
+        suspend=str(files.suspend or inside + "suspend.json"),
+        failure=str(files.failure or inside + "failure.json"),
+        progress=inside + "progress.jsonl",
+        messages=inside + MESSAGES,
+        stop=inside + "stop.json",
+        checkpoint=checkpoint,
+    )
 
 
 @asynccontextmanager
-async def _new_folder() -> AsyncIterator[Path]:
-    with temporary_folder("cg_worker_adapter_") as folder:
-        yield folder
-
-
-@asynccontextmanager
-async def _kept_folder(folder: Path) -> AsyncIterator[Path]:
+async def _kept_folder(folder: Path) -> AsyncIterator[None]:
     """Lock a folder that is kept: two turns in it would take each other's results."""
     _make_if_missing(folder)
     if sys.platform == "win32":  # Windows cannot lock a folder
-        yield folder
+        yield
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -297,7 +292,7 @@ async def _kept_folder(folder: Path) -> AsyncIterator[Path]:
             logger.warning("the work folder %s is in use by another turn: waiting for it", folder)
             while not _lock(descriptor):  # noqa: ASYNC110  # no system tells when a lock is free
                 await anyio.sleep(_LOCK_RETRY_SECONDS)
-        yield folder
+        yield
     finally:
         os.close(descriptor)  # also unlocks it
 

@@ -114,6 +114,17 @@ class Guard:
             if not self._forget(f"folder {folder}", {"remove": str(folder)}):
                 shutil.rmtree(folder, ignore_errors=True)
 
+    def remove(self, folder: str) -> None:
+        """Remove a folder that need not be there.
+
+        Args:
+            folder: its path.
+        """
+        with self._lock:
+            is_told = self._tell({"remove": folder})
+        if not is_told:
+            shutil.rmtree(folder, ignore_errors=True)
+
     def close(self) -> None:
         """End the guard, and with it all groups and folders that it still knows."""
         process, self._process = self._process, None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -29,11 +29,15 @@ class MessagesFile:
     Args:
         path: the file.
         turn: the turn.
+        write: writes the file with mode 0600.
     """
 
-    def __init__(self, path: Path, turn: Turn) -> None:
-        self._path = path
+    def __init__(
+        self, path: Path | str, turn: Turn, write: Callable[[str, bytes], None] = write_private
+    ) -> None:
+        self._path = str(path)
         self._turn = turn
+        self._write = write
         self._last_seq = 0
 
     async def write_first(self) -> None:
@@ -42,7 +46,7 @@ class MessagesFile:
         for item in await self._turn.records(MESSAGE_ROLE):
             if (message := message_of(item)) is not None:
                 lines += self._line(message)
-        write_private(self._path, lines)
+        self._write(self._path, lines)
 
     @asynccontextmanager
     async def followed(self) -> AsyncIterator[None]:

@@ -93,7 +93,7 @@ class ProgressFile:
         mask: hides secrets in a line; records are public.
     """
 
-    def __init__(self, path: Path, turn: Turn, mask: Callable[[str], str]) -> None:
+    def __init__(self, path: Path | str, turn: Turn, mask: Callable[[str], str]) -> None:
         self._path = path
         self._turn = turn
         self._mask = mask

@@ -15,11 +15,11 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from cgworker.events import logger
 from cgworker.handlers.base_command import BaseCommandHandler, bounded, end_in_steps, hand_back_after_guard
 from cgworker.handlers.child import ChildProcess, start_child
-from cgworker.handlers.folder import temporary_folder
 from cgworker.handlers.guard import guard
 from cgworker.handlers.process import WritePipe
 from cgworker.handlers.progress import POLL_SECONDS
 from cgworker.handlers.resident_turn import BadLine, ResidentTurn, failure, outcome_of_exit, too_large
+from cgworker.handlers.temporary import temporary_folder
 from cgworker.lease import Interruption
 from cgworker.outcome import Failed, Outcome
 from cgworker.turn import Turn

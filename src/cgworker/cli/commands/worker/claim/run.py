@@ -37,7 +37,7 @@ from cgworker.handlers import CommandHandler
 from cgworker.handlers.base_command import write_to_stderr
 from cgworker.handlers.child import ChildProcess, start_child
 from cgworker.handlers.environment import ChildEnvironment, mask_for
-from cgworker.handlers.folder import temporary_folder
+from cgworker.handlers.temporary import temporary_folder
 from cgworker.lease import Lease, monotonic
 from cgworker.lifecycle import TurnState
 from cgworker.renewal import RenewalHooks, RenewalResult, keep_renewed
