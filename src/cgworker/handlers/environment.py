@@ -54,17 +54,22 @@ class ChildEnvironment:
             secrets: a variable that contains one of these is left out.
             turn_variables: the `CG_*` variables of the turn; they take precedence.
         """
-        known = [secret for secret in secrets if len(secret) >= _SHORTEST_SECRET]
-        passed = {
-            name: value
-            for name, value in inherited.items()
-            if _may_pass(name, self.clean, self.settles_itself)
-            and not any(secret in value for secret in known)
-        }
+        passed, values = _passed(tuple(dict(inherited).items()), self.clean, self.settles_itself)
+        for secret in secrets:
+            if len(secret) >= _SHORTEST_SECRET and secret in values:
+                passed = {name: value for name, value in passed.items() if secret not in value}
         return {**passed, **self.added, **turn_variables}
 
 
-@lru_cache(maxsize=1024)  # each turn has the same names
+@lru_cache(maxsize=16)  # each turn inherits the same
+def _passed(
+    inherited: tuple[tuple[str, str], ...], clean: bool, settles_itself: bool
+) -> tuple[Mapping[str, str], str]:
+    """Return the variables whose names may be passed on, and all their values as one text."""
+    passed = {name: value for name, value in inherited if _may_pass(name, clean, settles_itself)}
+    return passed, "\0".join(passed.values())  # no value has a NUL, so no secret is found across two
+
+
 def _may_pass(name: str, clean: bool, settles_itself: bool) -> bool:
     if settles_itself and _CLAIM_RUN_KEEPS.match(name):
         return True
