@@ -184,28 +184,39 @@ class CommandHandler(BaseCommandHandler):
     # ------------------------------------------------------------ running it
 
     async def _run(self, turn: Turn, folder: TurnFolder, messages: MessagesFile) -> tuple[int, ChildProcess]:
-        env = self.environment.variables(os.environ, turn.secrets, folder.variables(turn))
-        sink, mask = bounded(self.on_line), mask_for(turn.secrets)
+        secrets = turn.secrets
+        env = self.environment.variables(os.environ, secrets, folder.variables(turn))
+        sink, mask = bounded(self.on_line), mask_for(secrets)
+        child_of_turn = start_child(
+            self.argv, env=env, cwd=self.cwd, lease=turn.lease, on_line=sink, mask=mask
+        )
         progress = ProgressFile(folder.progress, turn, mask)
-        async with (
-            start_child(self.argv, env=env, cwd=self.cwd, lease=turn.lease, on_line=sink, mask=mask) as child,
-            anyio.create_task_group() as background,
-        ):
-
-            def begin_to_end(interruption: Interruption) -> None:
-                background.start_soon(end_in_steps, child, folder.tell_to_stop, turn, interruption)
-
-            with turn.on_interrupt(begin_to_end):
-                exit_code = await _ended(child, progress, messages)
-            if turn.interruption is not None:
-                background.cancel_scope.cancel()
+        async with child_of_turn as child:
+            exit_code = await _ended(child, turn)
+            if exit_code is None:
+                exit_code = await _followed(child, turn, folder, progress, messages)
         await progress.record_rest()
         return exit_code, child
 
 
-async def _ended(child: ChildProcess, progress: ProgressFile, messages: MessagesFile) -> int:
-    """Wait for the command, and follow its progress and messages once it has run for a moment."""
-    with anyio.move_on_after(POLL_SECONDS):
+async def _ended(child: ChildProcess, turn: Turn) -> int | None:
+    """Wait for a moment for the command's end; most commands need nothing else. None if it goes on."""
+    with anyio.move_on_after(POLL_SECONDS) as moment, turn.on_interrupt(lambda _: moment.cancel()):
         return await child.wait()
-    async with progress.followed(), messages.followed():
-        return await child.wait()
+    return None
+
+
+async def _followed(
+    child: ChildProcess, turn: Turn, folder: TurnFolder, progress: ProgressFile, messages: MessagesFile
+) -> int:
+    """Wait for the command's end, follow its progress and messages, and end it if the turn is interrupted."""
+    async with anyio.create_task_group() as background:
+
+        def begin_to_end(interruption: Interruption) -> None:
+            background.start_soon(end_in_steps, child, folder.tell_to_stop, turn, interruption)
+
+        with turn.on_interrupt(begin_to_end):
+            async with progress.followed(), messages.followed():
+                exit_code = await child.wait()
+        background.cancel_scope.cancel()
+    return exit_code

@@ -158,7 +158,7 @@ class TurnFolder:
         write(path, data)
 
     def _is_in_new_folder(self, path: str) -> bool:
-        return self.is_new and os.path.dirname(path) == self.folder  # noqa: PTH120  # texts
+        return self.is_new and path.startswith(self.folder + os.sep)
 
     def tell_to_stop(self, interruption: Interruption) -> None:
         """Write the stop file atomically, with the reason as JSON.
