@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -20,9 +21,12 @@ from cgworker.printable import printable
 ENV = {"PATH": os.environ["PATH"]}
 
 
-@pytest.fixture(params=["pidfd", "anyio"], autouse=True)
-def _both_ways_to_wait(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """How the end of a process is noticed depends on the system; what follows from it does not."""
+@pytest.fixture(params=["tasks", "in wait", "anyio"], autouse=True)
+def _all_ways_to_wait(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How the end of a process is noticed depends on the system, and who reads its output on the caller."""
+    if request.param == "in wait":
+        reading_in_wait = partial(start_child, reads_in_wait=True)
+        monkeypatch.setattr(sys.modules[__name__], "start_child", reading_in_wait)
     if request.param == "anyio":
         monkeypatch.setattr(process, "HAS_PIDFD", False)
     elif not process.HAS_PIDFD:

@@ -12,10 +12,10 @@ import anyio
 import anyio.abc
 
 from cgworker.errors import CommandNotFound
+from cgworker.handlers.draining import DrainedWait, Sink
 from cgworker.handlers.group import ProcessGroup
 from cgworker.handlers.guard import guard
-from cgworker.handlers.output import Lines
-from cgworker.handlers.process import open_process
+from cgworker.handlers.process import PidfdProcess, Pipe, open_process
 from cgworker.lease import Lease
 
 _TAIL_LINES = 40
@@ -40,6 +40,7 @@ class ChildProcess:
         self._process = process
         self._tail = tail
         self._group = ProcessGroup(process)
+        self._wait = process.wait
         self.pid: int = process.pid
         self.ended_by_guard: bool = False
 
@@ -66,7 +67,7 @@ class ChildProcess:
 
     async def wait(self) -> int:
         """Wait for its end, and return its exit status, negative for a signal."""
-        status = await self._process.wait()
+        status = await self._wait()
         self.ended_by_guard = guard.may_have_ended(self.pid)
         return status
 
@@ -77,6 +78,14 @@ class ChildProcess:
     def kill(self) -> None:
         """Kill its process group now."""
         self._group.kill()
+
+    def read_in_wait(self, output: DrainedWait) -> None:
+        """Let `wait` read its output too.
+
+        Args:
+            output: reads it.
+        """
+        self._wait = output.ended
 
     async def end(self) -> None:
         """End it if it still runs, and then the processes that it left in its group."""
@@ -93,6 +102,7 @@ async def start_child(
     on_line: Callable[[str], None],
     mask: Callable[[str], str] = lambda text: text,
     pipes_stdio: bool = False,
+    reads_in_wait: bool = False,
 ) -> AsyncIterator[ChildProcess]:
     """Run a command until the block ends, and then end its whole process group.
 
@@ -106,6 +116,7 @@ async def start_child(
         on_line: receives each line of its stdout and stderr, masked, with control characters escaped.
         mask: hides secrets in a line.
         pipes_stdio: leave its stdin and stdout to the caller (`ChildProcess.stdio`); its stderr is read here.
+        reads_in_wait: its output need only be read while the caller awaits `ChildProcess.wait`: no task does.
 
     Yields:
         The child.
@@ -122,19 +133,14 @@ async def start_child(
         tail.append(line)
         on_line(line)
 
+    sinks = [(process.stderr, Sink(take_error_line, mask))]
+    if not pipes_stdio:
+        sinks.append((process.stdout, Sink(on_line, mask)))
+    reading = _read_in_wait if reads_in_wait and isinstance(process, PidfdProcess) else _read_in_tasks
     try:
-        with guard.watching(child.pid, lease), unwrapping_group():
-            async with anyio.create_task_group() as draining:
-                drained = [_drain_in(draining, process.stderr, take_error_line, mask)]
-                if not pipes_stdio:
-                    drained.append(_drain_in(draining, process.stdout, on_line, mask))
-                try:
-                    yield child
-                finally:
-                    with anyio.CancelScope(shield=True):
-                        await child.end()
-                        if not await _all_set(drained):
-                            draining.cancel_scope.cancel()
+        with guard.watching(child.pid, lease):
+            async with reading(child, process, sinks):
+                yield child
     finally:
         with anyio.CancelScope(shield=True):
             await process.aclose()
@@ -149,14 +155,6 @@ def unwrapping_group() -> Iterator[None]:
         if len(group.exceptions) > 1:
             raise
         raise group.exceptions[0] from None
-
-
-async def _all_set(drained: Sequence[anyio.Event]) -> bool:
-    """Wait for the ends of the pipes; a process outside the group may hold them open for longer."""
-    with anyio.move_on_after(_DRAIN_SECONDS):
-        for each in drained:
-            await each.wait()
-    return all(each.is_set() for each in drained)
 
 
 async def _open(
@@ -174,28 +172,67 @@ async def _open(
 
 # ---------------------------------------------------------------- output
 
+_Sinks = Sequence[tuple[anyio.abc.ByteReceiveStream | None, Sink]]
+
+
+@asynccontextmanager
+async def _read_in_wait(
+    child: ChildProcess, process: anyio.abc.Process, sinks: _Sinks
+) -> AsyncIterator[None]:
+    """Let `child.wait` read the output; end the child after the block, and read the rest."""
+    assert isinstance(process, PidfdProcess)
+    output = DrainedWait(process, [(pipe, sink) for pipe, sink in sinks if isinstance(pipe, Pipe)])
+    child.read_in_wait(output)
+    try:
+        yield
+    finally:
+        try:
+            with anyio.CancelScope(shield=True):
+                await child.end()
+                with anyio.move_on_after(_DRAIN_SECONDS):
+                    await output.drained()
+        finally:
+            output.close()
+
+
+@asynccontextmanager
+async def _read_in_tasks(child: ChildProcess, _: anyio.abc.Process, sinks: _Sinks) -> AsyncIterator[None]:
+    """Read the output in tasks; end the child after the block, and read the rest."""
+    with unwrapping_group():
+        async with anyio.create_task_group() as draining:
+            drained = [_drain_in(draining, *each) for each in sinks]
+            try:
+                yield
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await child.end()
+                    if not await _all_set(drained):
+                        draining.cancel_scope.cancel()
+
+
+async def _all_set(drained: Sequence[anyio.Event]) -> bool:
+    """Wait for the ends of the pipes; a process outside the group may hold them open for longer."""
+    with anyio.move_on_after(_DRAIN_SECONDS):
+        for each in drained:
+            await each.wait()
+    return all(each.is_set() for each in drained)
+
 
 def _drain_in(
-    group: anyio.abc.TaskGroup,
-    stream: anyio.abc.ByteReceiveStream | None,
-    on_line: Callable[[str], None],
-    mask: Callable[[str], str],
+    group: anyio.abc.TaskGroup, stream: anyio.abc.ByteReceiveStream | None, sink: Sink
 ) -> anyio.Event:
     """Read a stream in a task; return an event that is set at the stream's end."""
     ended = anyio.Event()
 
     async def drain() -> None:
-        lines = Lines(mask)
         try:
             if stream is not None:
                 async for chunk in stream:
-                    for line in lines.take(chunk):
-                        on_line(line)
+                    sink.take(chunk)
         except (anyio.ClosedResourceError, anyio.BrokenResourceError):
             pass
         finally:
-            for line in lines.end():
-                on_line(line)
+            sink.end()
             ended.set()
 
     group.start_soon(drain)

@@ -188,7 +188,13 @@ class CommandHandler(BaseCommandHandler):
         env = self.environment.variables(os.environ, secrets, folder.variables(turn))
         sink, mask = bounded(self.on_line), mask_for(secrets)
         child_of_turn = start_child(
-            self.argv, env=env, cwd=self.cwd, lease=turn.lease, on_line=sink, mask=mask
+            self.argv,
+            env=env,
+            cwd=self.cwd,
+            lease=turn.lease,
+            on_line=sink,
+            mask=mask,
+            reads_in_wait=True,
         )
         progress = ProgressFile(folder.progress, turn, mask)
         async with child_of_turn as child:

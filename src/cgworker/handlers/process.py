@@ -80,6 +80,18 @@ class Pipe(anyio.abc.ByteReceiveStream):
             raise anyio.EndOfStream
         return data
 
+    def receive_nowait(self) -> bytes:
+        """Read the data that is there; empty if all writers have closed the pipe.
+
+        Raises:
+            BlockingIOError: there is none.
+        """
+        return os.read(self._file.fileno(), _READ_BYTES)
+
+    def fileno(self) -> int:
+        """Its descriptor."""
+        return self._file.fileno()
+
     async def aclose(self) -> None:
         """Close the pipe; a process that still writes gets SIGPIPE."""
         self._file.close()
@@ -172,9 +184,17 @@ class PidfdProcess(anyio.abc.Process):
 
     async def wait(self) -> int:
         """Its exit status, negative for a signal, as soon as it ends."""
-        while (status := self._process.poll()) is None:
+        while (status := self.status()) is None:
             await anyio.wait_readable(self._pidfd)
         return status
+
+    def status(self) -> int | None:
+        """Its exit status; None while it runs."""
+        return self._process.poll()
+
+    def fileno(self) -> int:
+        """The descriptor that can be read once it has ended."""
+        return self._pidfd
 
     async def aclose(self) -> None:
         """Close the pipes, and kill the process if it still runs."""
