@@ -84,8 +84,10 @@ def read_regular(path: Path | str, max_bytes: int) -> bytes:
         size = os.fstat(descriptor).st_size
         if size > max_bytes:
             raise FileUnusable(f"it is too large: {size} bytes, at most {max_bytes}")
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read(size)  # not max_bytes: read() allocates the whole buffer first
+        data = os.read(descriptor, size)  # not max_bytes: the whole buffer is allocated first
+        while len(data) < size and (more := os.read(descriptor, size - len(data))):
+            data += more
+        return data
 
 
 def read_from(path: Path | str, start: int, max_bytes: int) -> bytes:
@@ -112,7 +114,7 @@ def read_from(path: Path | str, start: int, max_bytes: int) -> bytes:
 def _opened(path: Path | str) -> Iterator[int]:
     """Open a regular file, but no link, FIFO or device: a link points elsewhere, the others never end."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | _NOFOLLOW | _NONBLOCK)
+        descriptor = os.open(path, os.O_RDONLY | _NOFOLLOW | _NONBLOCK | _BINARY)
     except FileNotFoundError:
         raise
     except OSError as refused:
@@ -129,3 +131,4 @@ def _opened(path: Path | str) -> Iterator[int]:
 
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0)
+_BINARY = getattr(os, "O_BINARY", 0)
