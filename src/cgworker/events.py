@@ -217,7 +217,7 @@ def log_event(event: Event) -> None:
     if error is not None and raised is None:
         facts["error"] = error
     text = " ".join(
-        f"{name}={printable(str(value))}" for name, value in facts.items() if value not in (None, "")
+        [f"{name}={printable(str(value))}" for name, value in facts.items() if value not in (None, "")]
     )
     logger.log(
         event.level,

@@ -189,19 +189,23 @@ def write_stop_file(path: Path, interruption: Interruption) -> None:
 
 def checkpoint_of(turn: Turn) -> Path:
     """Return the path of the file that a command may leave for the turn's next attempt."""
-    return state_folder("checkpoints") / f"{turn.fingerprint}.checkpoint"
+    return Path(_checkpoint_of(turn))
 
 
-def place_of_checkpoint(turn: Turn) -> Path:
+def _checkpoint_of(turn: Turn) -> str:
+    return f"{state_folder('checkpoints')}{os.sep}{turn.fingerprint}.checkpoint"
+
+
+def place_of_checkpoint(turn: Turn) -> str:
     """Return the path of the turn's checkpoint, whose folder is made if it is missing.
 
     Raises:
         OSError: the folder cannot be made.
     """
-    checkpoint = checkpoint_of(turn)
-    if not checkpoint.parent.is_dir():
-        make_private_folder(checkpoint.parent)
-    return checkpoint
+    folder = state_folder("checkpoints")
+    if not os.path.isdir(folder):  # noqa: PTH112  # quicker
+        make_private_folder(folder)
+    return _checkpoint_of(turn)
 
 
 def check_writable(folder: Path) -> None:
@@ -228,9 +232,11 @@ def remove_checkpoint(turn: Turn) -> None:
     Args:
         turn: the turn.
     """
-    checkpoint = checkpoint_of(turn)
+    checkpoint = _checkpoint_of(turn)
     try:
-        checkpoint.unlink(missing_ok=True)
+        os.unlink(checkpoint)  # noqa: PTH108  # a text
+    except FileNotFoundError:
+        pass
     except OSError:  # the command made a folder of it
         shutil.rmtree(checkpoint, ignore_errors=True)
 
@@ -250,7 +256,7 @@ async def open_folder(
     Raises:
         OSError: the folder cannot be made or written.
     """
-    checkpoint = str(place_of_checkpoint(turn))
+    checkpoint = place_of_checkpoint(turn)
     if work_dir is None:
         folder = folders.take()
         try:

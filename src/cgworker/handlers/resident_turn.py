@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -60,7 +61,7 @@ class ResidentTurn:
         self._number = number
         self._handler = handler
         self._folder: Path | None = None
-        self._written_files: list[Path] = []
+        self._written_files: list[str] = []
         self._progress = ProgressRecorder(turn)
         self._stale_count = 0
         self.turn = turn
@@ -118,16 +119,16 @@ class ResidentTurn:
         if await turn.records(MESSAGE_ROLE):
             await self.write_messages()
         after = handler.context_after_turn_seq
-        records = tuple(item for item in await turn.records() if item.record.turn_seq > after)
+        records = tuple([item for item in await turn.records() if item.record.turn_seq > after])
         context = TurnContext(turn=turn.snapshot, semantic_items=records[: handler.context_limit])
         fields = {
             "id": self._number,
             "project_id": turn.ref.project_id,
             "turn_id": turn.ref.turn_id,
             "agent_id": turn.agent.agent_id,
-            "stop_file": str(self._file("stop")),
-            "messages_file": str(self._file("messages", "jsonl")),
-            "checkpoint_file": str(place_of_checkpoint(turn)),
+            "stop_file": self._file("stop"),
+            "messages_file": self._file("messages", "jsonl"),
+            "checkpoint_file": place_of_checkpoint(turn),
         }
         line = dumps({**fields, "input": turn.input, "context": context}) + b"\n"
         if len(line) <= _MAX_INLINE_BYTES:
@@ -135,7 +136,7 @@ class ResidentTurn:
         for name, value in (("input", turn.input), ("context", context)):
             path = self._file_to_write(name)
             write_private(path, dumps(value) + b"\n")
-            fields[f"{name}_file"] = str(path)
+            fields[f"{name}_file"] = path
         return dumps(fields) + b"\n"
 
     async def write_messages(self) -> None:
@@ -147,14 +148,14 @@ class ResidentTurn:
         self._file_to_write("messages", "jsonl")
         await self.messages.write_first()
 
-    def _file_to_write(self, name: str, suffix: str = "json") -> Path:
+    def _file_to_write(self, name: str, suffix: str = "json") -> str:
         path = self._file(name, suffix)
         self._written_files.append(path)
         return path
 
-    def _file(self, name: str, suffix: str = "json") -> Path:
+    def _file(self, name: str, suffix: str = "json") -> str:
         assert self._folder is not None  # known once the line is made
-        return self._folder / f"{name}-{self._number}.{suffix}"
+        return f"{self._folder}{os.sep}{name}-{self._number}.{suffix}"
 
     def tell_to_stop(self, interruption: Interruption) -> None:
         """Write the stop file.
@@ -165,13 +166,13 @@ class ResidentTurn:
         Raises:
             OSError: it cannot be written.
         """
-        write_stop_file(self._file_to_write("stop"), interruption)
+        write_stop_file(Path(self._file_to_write("stop")), interruption)
 
     def remove_files(self) -> None:
         """Remove the files that were written for the turn."""
         for path in self._written_files:
             with suppress(OSError):  # what cannot be removed goes with the folder
-                path.unlink()
+                os.unlink(path)  # noqa: PTH108  # a text
 
     # ------------------------------------------------------------ from the command
 
