@@ -142,6 +142,23 @@ async def test_a_slot_that_is_gone_is_not_taken_again(
         assert await project.held_count(worker) == 1
 
 
+async def test_a_drain_that_is_answered_first_leaves_the_slot_free(
+    project: Project, together: list[int], beside: Agent | None
+) -> None:
+    """It is written while the statement runs, and committed before it."""
+    worker = await project.agent("worker")
+    [claim] = await held_by(worker, 1)
+    await worker.dispatch(worker)
+    drain = "update cg_agents set accepts_work = false where project_id = $1 and agent_id = 'worker'"
+    async with holding(project, drain) as lock:
+        asked = asyncio.create_task(answers_to(worker, item(worker, claim), beside=beside))
+        await lock.waited_for(1)
+    [got] = await asked
+    assert (got["status"], got["next"]) == (200, {"status": 200, "body": None})
+    assert together == [1 + (beside is not None)]
+    assert await project.held_count(worker) == 0
+
+
 async def test_what_needs_a_second_look_is_done_one_after_the_other(
     project: Project, together: list[int], beside: Agent | None
 ) -> None:

@@ -218,8 +218,6 @@ _EVENT_OF_CLAIM = """\
 
 # FINISH_AND_CLAIM_TURNS for one item. It takes plain values instead of arrays, and so has none of the sorts,
 # hashes and window functions that take longer to set up than a turn takes to close and to claim.
-#
-# The agent is only locked if its slot is not taken again: who changes it meanwhile comes after this.
 FINISH_AND_CLAIM_TURN = f"""
 with closed as (
 {close_turn(_CAN_CLAIM)}), next as (

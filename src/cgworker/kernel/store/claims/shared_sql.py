@@ -121,6 +121,8 @@ def close_turn(condition: str = "true") -> str:
 def next_turn(step: str, condition: str) -> str:
     """Return the select that locks the next turn of the agent of the one row of a step, if it has one.
 
+    The agent is locked as well, so that no turn is claimed once a drain of it has been answered.
+
     Args:
         step: the step, with the columns `agent_id`.
         condition: what must hold of the step and of the agent.
@@ -132,7 +134,7 @@ def next_turn(step: str, condition: str) -> str:
         select agent_id
         from cg_agents
         where project_id = $1 and agent_id = {step}.agent_id and enabled and accepts_work and {condition}
-        limit 1
+        for no key update
     ) a
     cross join lateral (
 {ready_turns("1")}    ) q
