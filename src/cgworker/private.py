@@ -93,34 +93,13 @@ def write_private(path: Path | str, data: bytes, *, sync: bool = False) -> None:
     """
     descriptor = _create(path)
     try:
-        _write_all(descriptor, data)
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
         if sync:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def rewrite_private(path: str, data: bytes) -> None:
-    """Write a file with mode 0600 that is new, or is ours and not longer: its inode is used again.
-
-    Args:
-        path: the file; its folder must be one that only we write to.
-        data: its content.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | _NOFOLLOW | _BINARY, 0o600)
-    try:
-        _write_all(descriptor, data)
-    finally:
-        os.close(descriptor)
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
 
 
 def _create(path: Path | str) -> int:

@@ -82,10 +82,10 @@ async def test_a_command_takes_no_task() -> None:
     assert not made
 
 
-async def test_the_guard_is_told_of_a_commands_beginning_and_end_only(
+async def test_the_guard_is_told_three_things_of_a_commands_turn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Each line may wake it; its folder is told once for all turns."""
+    """Each line may wake it; it knows beforehand where all folders are."""
     told = list[dict[str, Any]]()
     write = vars(guard_module)["_write"]
 
@@ -98,6 +98,4 @@ async def test_the_guard_is_told_of_a_commands_beginning_and_end_only(
         await work(handler, 1)
         monkeypatch.setattr(guard_module, "_write", note)
         await work(handler)
-    per_turn = [next(iter(fact)) for fact in told[: 2 * TURNS]]
-    assert per_turn == ["group", "gone"] * TURNS
-    assert [next(iter(fact)) for fact in told[2 * TURNS :]] == ["remove"]
+    assert [next(iter(fact)) for fact in told] == [*["group", "gone", "remove"] * TURNS, "remove"]

@@ -116,7 +116,7 @@ class CommandHandler(BaseCommandHandler):
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[CommandHandler]:
-        """Yield the handler with temporary folders that are used for one turn after the other.
+        """Yield the handler with one folder for the temporary folders of its turns.
 
         A worker does this for its run.
         """
@@ -143,7 +143,7 @@ class CommandHandler(BaseCommandHandler):
                 await folder.write_inputs(
                     turn, after_turn_seq=self.context_after_turn_seq, limit=self.context_limit
                 )
-                messages = MessagesFile(folder.messages, turn, folder.write)
+                messages = MessagesFile(folder.messages, turn)
                 await messages.write_first()
                 with anyio.CancelScope(shield=True):
                     exit_code, child = await self._run(turn, folder, messages)

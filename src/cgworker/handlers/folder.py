@@ -17,10 +17,11 @@ from attrs import frozen
 from cgworker.errors import UsageError
 from cgworker.events import logger
 from cgworker.handlers.files import make_private_folder
-from cgworker.handlers.temporary import CONTEXT, INPUT, MESSAGES, TurnFolders
+from cgworker.handlers.guard import guard
+from cgworker.handlers.temporary import TurnFolders
 from cgworker.lease import Interruption
 from cgworker.paths import state_folder
-from cgworker.private import rewrite_private, write_private
+from cgworker.private import write_private
 from cgworker.turn import Turn
 from cgworker.wire.converter import dumps
 from cgworker.wire.records import TurnContext
@@ -79,7 +80,7 @@ class TurnFolder:
 
     Attributes:
         folder: the folder.
-        is_new: whether the folder was made, or emptied, for this attempt.
+        is_new: whether the folder was made for this attempt.
         context: the turn and its records, for the command to read.
         input: the turn's input, for the command to read.
         final: the result, which the command writes.
@@ -139,26 +140,10 @@ class TurnFolder:
         context = TurnContext(turn=turn.snapshot, semantic_items=records[:limit])
         written = (self.final, self.suspend, self.failure, self.progress)
         for path in (self.context, self.input, *written, self.messages, self.stop):
-            if not self._is_in_new_folder(path):
+            if not (self.is_new and path.startswith(self.folder + os.sep)):
                 _clear(Path(path))
-        self.write(self.context, dumps(context) + b"\n")
-        self.write(self.input, dumps(turn.input) + b"\n")
-
-    def write(self, path: str, data: bytes) -> None:
-        """Write a file for the command, with mode 0600.
-
-        Args:
-            path: the file, one of these.
-            data: its content.
-
-        Raises:
-            OSError: it cannot be written.
-        """
-        write = rewrite_private if self._is_in_new_folder(path) else write_private
-        write(path, data)
-
-    def _is_in_new_folder(self, path: str) -> bool:
-        return self.is_new and path.startswith(self.folder + os.sep)
+        write_private(self.context, dumps(context) + b"\n")
+        write_private(self.input, dumps(turn.input) + b"\n")
 
     def tell_to_stop(self, interruption: Interruption) -> None:
         """Write the stop file atomically, with the reason as JSON.
@@ -258,11 +243,11 @@ async def open_folder(
     """
     checkpoint = place_of_checkpoint(turn)
     if work_dir is None:
-        folder = folders.take()
+        folder = folders.new()
         try:
             yield _turn_folder(folder, files, checkpoint, is_new=True)
         finally:
-            folders.give_back(folder)
+            guard.remove(folder)
     else:
         async with _kept_folder(work_dir):
             yield _turn_folder(str(work_dir), files, checkpoint, is_new=False)
@@ -273,13 +258,13 @@ def _turn_folder(folder: str, files: CommandFiles, checkpoint: str, *, is_new: b
     return TurnFolder(
         folder=folder,
         is_new=is_new,
-        context=str(files.context or inside + CONTEXT),
-        input=inside + INPUT,
+        context=str(files.context or inside + "context.json"),
+        input=inside + "input.json",
         final=str(files.final or inside + "final.json"),
         suspend=str(files.suspend or inside + "suspend.json"),
         failure=str(files.failure or inside + "failure.json"),
         progress=inside + "progress.jsonl",
-        messages=inside + MESSAGES,
+        messages=inside + "messages.jsonl",
         stop=inside + "stop.json",
         checkpoint=checkpoint,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -29,15 +29,11 @@ class MessagesFile:
     Args:
         path: the file.
         turn: the turn.
-        write: writes the file with mode 0600.
     """
 
-    def __init__(
-        self, path: Path | str, turn: Turn, write: Callable[[str, bytes], None] = write_private
-    ) -> None:
+    def __init__(self, path: Path | str, turn: Turn) -> None:
         self._path = str(path)
         self._turn = turn
-        self._write = write
         self._last_seq = 0
 
     async def write_first(self) -> None:
@@ -46,7 +42,7 @@ class MessagesFile:
         for item in await self._turn.records(MESSAGE_ROLE):
             if (message := message_of(item)) is not None:
                 lines += self._line(message)
-        self._write(self._path, lines)
+        write_private(self._path, lines)
 
     @asynccontextmanager
     async def followed(self) -> AsyncIterator[None]:
