@@ -450,8 +450,8 @@ async def test_what_is_wrong_with_the_claim_refuses_no_dispatch(
     requester: Agent, worker: Agent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The turn is queued then."""
-    monkeypatch.setattr("cgworker.kernel.store.claims.claim.annotate", lambda *_: "no json", raising=True)
     waiter = await waiting(worker)
+    monkeypatch.setattr("cgworker.kernel.store.claims.claim.annotate", lambda *_: "no json", raising=True)
     turn_id = await requester.dispatch(worker)
     assert await state_of(requester, turn_id) == "queued"
     waiter.task.cancel()
