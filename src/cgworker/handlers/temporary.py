@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -37,12 +39,18 @@ class TurnFolders:
         self._all.close()
 
     def _new(self) -> str:
-        if self._parent is None:
+        if self._parent is None or not _is_own_folder(self._parent):
             self._parent = self._all.enter_context(temporary_folder("cg_worker_folders_"))
         self._made_count += 1
         folder = f"{self._parent}{os.sep}cg_worker_adapter_{self._made_count}"
         os.mkdir(folder, 0o700)  # noqa: PTH102  # texts
         return folder
+
+
+def _is_own_folder(path: Path) -> bool:
+    """Whether it is a folder of this user; after a tidy-up, others may have put something in its place."""
+    found = os.lstat(path)
+    return stat.S_ISDIR(found.st_mode) and (sys.platform == "win32" or found.st_uid == os.geteuid())
 
 
 @contextmanager
