@@ -99,6 +99,15 @@ async def test_a_grandchild_that_ignores_sigterm_is_killed(tmp_path: Path) -> No
     await until_gone(int(pid_file.read_text()))
 
 
+async def test_what_a_grandchild_writes_in_its_last_moments_does_not_block_it(tmp_path: Path) -> None:
+    """Its pipe is read while it is ended, so that it ends by itself."""
+    begun, tidied = tmp_path / "begun", tmp_path / "tidied"
+    tidy_up = f"head -c 200000 /dev/zero | tr '\\0' x; echo; touch {tidied}; exit"
+    grandchild = f'trap "{tidy_up}" TERM; touch {begun}; while :; do sleep 0.05; done'
+    await run("sh", "-c", f"( {grandchild} ) & while [ ! -e {begun} ]; do sleep 0.05; done")
+    assert tidied.exists()
+
+
 async def test_leaving_the_block_ends_a_running_child() -> None:
     """Whatever made us leave."""
     async with start_child(["sleep", "1000"], env=ENV, on_line=print) as child:

@@ -87,6 +87,10 @@ class ChildProcess:
         """
         self._wait = output.ended
 
+    def has_processes(self) -> bool:
+        """Whether it, or a process that it left in its group, still runs."""
+        return self._group.has_members()
+
     async def end(self) -> None:
         """End it if it still runs, and then the processes that it left in its group."""
         await self._group.end()
@@ -188,11 +192,21 @@ async def _read_in_wait(
     finally:
         try:
             with anyio.CancelScope(shield=True):
-                await child.end()
+                if child.has_processes():
+                    await _end_and_read(child, output)
                 with anyio.move_on_after(_DRAIN_SECONDS):
                     await output.drained()
         finally:
             output.close()
+
+
+async def _end_and_read(child: ChildProcess, output: DrainedWait) -> None:
+    """End a child's processes, and read what they write while they end: a full pipe would stop them."""
+    with unwrapping_group():
+        async with anyio.create_task_group() as reading:
+            reading.start_soon(output.drained)
+            await child.end()
+            reading.cancel_scope.cancel()
 
 
 @asynccontextmanager

@@ -48,6 +48,7 @@ class DrainedWait:
         self._process = process
         self._open = {pipe.fileno(): (pipe, sink) for pipe, sink in sinks}
         self._news = select.epoll()
+        self._watches_process = True
         for descriptor in (process.fileno(), *self._open):
             self._news.register(descriptor, select.EPOLLIN)
 
@@ -58,9 +59,10 @@ class DrainedWait:
         return status
 
     async def drained(self) -> None:
-        """Wait until all writers have closed the pipes; the process has ended."""
-        if self._open:
+        """Wait until all writers have closed the pipes."""
+        if self._open and self._watches_process:
             self._news.unregister(self._process.fileno())
+            self._watches_process = False
         while self._open:
             await self._read_next()
 

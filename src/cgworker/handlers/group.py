@@ -36,6 +36,11 @@ class ProcessGroup:
         """Whether other processes outlived the leader, and were ended."""
         return self._ended_others
 
+    def has_members(self) -> bool:
+        """Whether the group has processes; False where there are no groups."""
+        group = self._leader.pid
+        return HAS_GROUPS and _exists(group) and not _only_zombies(group)
+
     def ask_to_end(self) -> None:
         """Send SIGTERM to the group, or terminate the leader where there are no groups."""
         if HAS_GROUPS:
@@ -55,23 +60,18 @@ class ProcessGroup:
         if self._leader.returncode is None:
             self.kill()
             await self._leader.wait()
-        if not self._has_members():
+        if not self.has_members():
             return
         await anyio.sleep(_POLL_SECONDS)  # some are about to end
-        if not self._has_members():
+        if not self.has_members():
             return
         self._ended_others = True
         self.ask_to_end()
         with anyio.move_on_after(_GRACE_SECONDS):
-            while self._has_members():  # noqa: ASYNC110  # no system tells when a group is gone
+            while self.has_members():  # noqa: ASYNC110  # no system tells when a group is gone
                 await anyio.sleep(_POLL_SECONDS)
             return
         self.kill()
-
-    def _has_members(self) -> bool:
-        """Whether the group has processes; False where there are no groups."""
-        group = self._leader.pid
-        return HAS_GROUPS and _exists(group) and not _only_zombies(group)
 
 
 def _signal(group: int, number: int) -> None:
